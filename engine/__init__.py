@@ -1,0 +1,1 @@
+"""The training engine: usable from a script; never imports the screen and prints nothing."""
