@@ -265,7 +265,8 @@ class RunConfig:
         unknown = [name for name in values if name not in KNOBS]
         if unknown and not lenient:
             raise ConfigError(unknown[0], f"{unknown[0]!r} is not a knob; the knobs are {', '.join(KNOBS)}.")
-        return cls(**{name: coerce(KNOBS[name], value) for name, value in values.items() if name in KNOBS})
+        known = {name: coerce(KNOBS[name], value) for name, value in values.items() if name in KNOBS}
+        return cls(**known)  # type: ignore[arg-type]
 
 
 def _check_device(device: str) -> None:
@@ -316,7 +317,7 @@ def coerce(knob: Knob, value: object) -> Value:
                 if text not in _TRUE | _FALSE:
                     raise ValueError
                 return text in _TRUE
-            return knob.kind(text.replace("_", "")) if knob.kind is int else float(text)  # type: ignore[no-any-return]
+            return int(text.replace("_", "")) if knob.kind is int else float(text)
         except ValueError:
             raise ConfigError(knob.name, f"{knob.flag} needs {_article(knob)}, not {value!r}.") from None
     if knob.name == "gradient_checkpointing" and (isinstance(value, bool) or str(value).lower() in ("true", "false")):

@@ -168,8 +168,10 @@ class EngineFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRefused:
-    """A configuration that this device or model cannot run. No row is made; `knob` is at fault."""
+    """A configuration that this device, model or data cannot run. It keeps no row; `knob` is at fault."""
 
+    run_id: int | None
+    """The row that it had while it loaded, and that is gone; None when it was refused before that."""
     config: RunConfig
     knob: str
     message: str

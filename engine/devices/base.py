@@ -1,0 +1,83 @@
+"""The interface of a device: place, synchronize, memory numbers, out-of-memory test, clean up."""
+
+from __future__ import annotations
+
+import gc
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from engine.config import RunConfig
+from engine.events import DeviceInfo, Memory, Phase
+
+FRESH_S = 0.05
+"""A reading of used memory costs about 0.1 ms, too much for every update of a tiny model: it is kept this long."""
+
+
+class Device(ABC):
+    """Where a run's tensors live. Made and used in the engine thread, except `memory`, which any thread may call."""
+
+    info: DeviceInfo
+    torch_device: torch.device
+    pins_memory = False
+    """Whether copies to this device gain from page-locked host memory."""
+
+    @abstractmethod
+    def refuse(self, config: RunConfig) -> None:
+        """Raise `ConfigError`, naming the fix, when this device cannot run `config`."""
+
+    @contextmanager
+    def settings(self, config: RunConfig) -> Iterator[None]:
+        """Set the process-wide switches that the run needs, and put them back."""
+        yield
+
+    @contextmanager
+    def tracking(self) -> Iterator[None]:
+        """Around all tensor work of a run; the virtual device accounts for every tensor in it."""
+        yield
+
+    def enter(self, phase: Phase) -> None:  # noqa: B027 (most devices do not care)
+        """The run goes over to another phase."""
+
+    def create_context(self) -> None:
+        """Make the device ready, as the lecture does, by putting one number on it."""
+        torch.ones((1, 1)).to(self.torch_device)
+
+    def place(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A batch on the device; the copy may overlap with compute."""
+        return {name: tensor.to(self.torch_device, non_blocking=True) for name, tensor in batch.items()}
+
+    @abstractmethod
+    def mark(self) -> Any:
+        """A point in the device's time, without waiting for it."""
+
+    @abstractmethod
+    def seconds(self, start: Any, end: Any) -> float:
+        """Seconds between two marks that the device has passed."""
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Wait until the device has done what it was given."""
+
+    @abstractmethod
+    def memory(self) -> Memory:
+        """The memory numbers now, and their peaks since `reset_peaks`."""
+
+    @abstractmethod
+    def reset_peaks(self) -> None:
+        """Peaks are per run: called once at its start."""
+
+    @abstractmethod
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """True for an error that means that this device's memory did not suffice."""
+
+    def describe_out_of_memory(self, error: BaseException) -> str:
+        """What was asked and what was free, in one sentence, from the error's own text."""
+        return str(error).strip().splitlines()[0][:400]
+
+    def clean_up(self) -> None:
+        """Give memory back between runs. Call it outside any `except`, with the run's references dropped."""
+        gc.collect()

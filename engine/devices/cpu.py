@@ -1,0 +1,87 @@
+"""The CPU: its memory is the process's resident memory, labelled RAM."""
+
+from __future__ import annotations
+
+import platform
+import re
+import time
+from pathlib import Path
+
+import psutil
+import torch
+
+from engine.config import ConfigError, RunConfig
+from engine.devices.base import FRESH_S, Device
+from engine.events import DeviceInfo, Memory
+
+_STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+class CpuDevice(Device):
+    """Real CPU training. Peaks are exact where Linux keeps them (VmHWM), else the highest reading."""
+
+    def __init__(self) -> None:
+        self.torch_device = torch.device("cpu")
+        self._process = psutil.Process()
+        self._used = self._peak = 0
+        self._read_at = -FRESH_S
+        self._exact_peak = False
+        self.info = DeviceInfo(
+            name=cpu_name(), kind="cpu", memory_total=psutil.virtual_memory().total, memory_label="RAM"
+        )
+
+    def refuse(self, config: RunConfig) -> None:
+        if config.precision == "fp16":
+            raise ConfigError("precision", "--precision fp16 needs a CUDA GPU: on a CPU use --precision bf16 or fp32.")
+        if config.precision == "tf32":
+            raise ConfigError(
+                "precision",
+                "--precision tf32 needs a CUDA GPU of compute capability 8.0 or newer: use --precision fp32.",
+            )
+
+    def mark(self) -> float:
+        return time.perf_counter()
+
+    def seconds(self, start: float, end: float) -> float:
+        return end - start
+
+    def synchronize(self) -> None:
+        """The CPU has always done what it was given."""
+
+    def memory(self) -> Memory:
+        now = time.monotonic()
+        if now - self._read_at >= FRESH_S:
+            self._read_at = now
+            self._used = self._process.memory_info().rss
+            self._peak = max(self._peak, self._used, self._high_water_mark() if self._exact_peak else 0)
+        return Memory(used=self._used, peak_used=self._peak, total=self.info.memory_total)
+
+    def reset_peaks(self) -> None:
+        self._peak, self._read_at = 0, -FRESH_S
+        try:
+            _CLEAR_REFS.write_text("5")  # proc(5): resets the peak resident set size
+            self._exact_peak = True
+        except OSError:
+            self._exact_peak = False
+
+    def _high_water_mark(self) -> int:
+        try:
+            found = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())
+        except OSError:
+            return 0
+        return int(found.group(1)) * 1024 if found else 0
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+            isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+        )
+
+
+def cpu_name() -> str:
+    """The processor as the operating system calls it."""
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    name = found.group(1) if found else platform.processor() or platform.machine()
+    return re.sub(r"\s*(\(R\)|\(TM\)|CPU|@.*$)", "", name).strip() or "CPU"

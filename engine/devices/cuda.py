@@ -1,0 +1,101 @@
+"""A CUDA GPU: torch's caching allocator for reserved and allocated; NVML's used comes from the sampler's door."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from engine.config import ConfigError, RunConfig
+from engine.devices.base import FRESH_S, Device
+from engine.events import DeviceInfo, Memory
+
+
+class CudaDevice(Device):
+    """`used` is read through `read_used` (NVML); without it, from the driver (`cudaMemGetInfo`)."""
+
+    pins_memory = True
+
+    def __init__(self, index: int) -> None:
+        self.torch_device = torch.device("cuda", index)
+        self.properties = torch.cuda.get_device_properties(index)
+        self.uuid = str(self.properties.uuid)
+        """NVML knows the GPU by it; ordinals differ under CUDA_VISIBLE_DEVICES."""
+        self._used: int | None = None
+        self._peak_used = 0
+        self._read_at = -FRESH_S
+        self.read_used: Callable[[], int | None] = lambda: None
+        self.info = DeviceInfo(
+            name=self.properties.name, kind="cuda", index=index, memory_total=self.properties.total_memory
+        )
+
+    def refuse(self, config: RunConfig) -> None:
+        capability = (self.properties.major, self.properties.minor)
+        if config.precision in ("tf32", "bf16") and capability < (8, 0):
+            raise ConfigError(
+                "precision",
+                f"--precision {config.precision} needs compute capability 8.0 or newer; {self.info.name} has "
+                f"{capability[0]}.{capability[1]}: use --precision fp16 or fp32.",
+            )
+
+    @contextmanager
+    def settings(self, config: RunConfig) -> Iterator[None]:
+        before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
+        torch.cuda.set_device(self.torch_device)
+        try:
+            yield
+        finally:
+            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+    def mark(self) -> torch.cuda.Event:
+        event: torch.cuda.Event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    def seconds(self, start: torch.cuda.Event, end: torch.cuda.Event) -> float:
+        return float(start.elapsed_time(end)) / 1000
+
+    def synchronize(self) -> None:
+        torch.cuda.synchronize(self.torch_device)
+
+    def memory(self) -> Memory:
+        now = time.monotonic()
+        if now - self._read_at >= FRESH_S:
+            self._read_at = now
+            self._used = self._device_used()
+            self._peak_used = max(self._peak_used, self._used)
+        return Memory(
+            used=self._used,
+            reserved=torch.cuda.memory_reserved(self.torch_device),
+            allocated=torch.cuda.memory_allocated(self.torch_device),
+            peak_used=self._peak_used,
+            peak_reserved=torch.cuda.max_memory_reserved(self.torch_device),
+            peak_allocated=torch.cuda.max_memory_allocated(self.torch_device),
+            total=self.info.memory_total,
+        )
+
+    def _device_used(self) -> int:
+        used = self.read_used()
+        if used is None:  # no NVML: the driver's own answer
+            free, total = torch.cuda.mem_get_info(self.torch_device)
+            used = total - free
+        return used
+
+    def reset_peaks(self) -> None:
+        self._peak_used, self._read_at = 0, -FRESH_S
+        torch.cuda.reset_peak_memory_stats(self.torch_device)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        # cuBLAS and cuDNN say it in their own words when they cannot allocate a workspace or handle
+        text = str(error)
+        return isinstance(error, torch.OutOfMemoryError) or (
+            isinstance(error, RuntimeError)
+            and any(words in text for words in ("CUDA out of memory", "ALLOC_FAILED", "CUDA error: out of memory"))
+        )
+
+    def clean_up(self) -> None:
+        super().clean_up()
+        torch.cuda.empty_cache()

@@ -1,0 +1,55 @@
+"""Whether the Hugging Face hub answers: asked once per process, with a deadline, beside the slow imports."""
+
+from __future__ import annotations
+
+import os
+import threading
+import urllib.error
+import urllib.request
+
+DEADLINE_S = 5.0
+"""A hub that does not answer costs a run at most this long, once."""
+
+
+class Hub:
+    """`probe` runs in a thread of its own; `reachable` waits for its answer, at most until the deadline."""
+
+    def __init__(self) -> None:
+        self.endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+        self._answered = threading.Event()
+        self._reachable = False
+        self._asked = False
+
+    def probe(self) -> None:
+        """Ask the hub once. Never raises."""
+        self._reachable = not _switched_off() and _answers(self.endpoint)
+        self._answered.set()
+
+    def reachable(self) -> bool:
+        """True when the hub answered. The first call waits for `probe`; later ones do not."""
+        if not self._asked:
+            self._asked = True
+            self._answered.wait(DEADLINE_S)
+        return self._answered.is_set() and self._reachable
+
+    @property
+    def problem(self) -> str:
+        """Why only local files are used, as a clause of a sentence."""
+        if _switched_off():
+            return "the hub is switched off by HF_HUB_OFFLINE"
+        return f"the hub at {self.endpoint} does not answer"
+
+
+def _switched_off() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def _answers(endpoint: str) -> bool:
+    request = urllib.request.Request(endpoint, method="HEAD", headers={"User-Agent": "traintop"})
+    try:
+        with urllib.request.urlopen(request, timeout=DEADLINE_S - 1):
+            return True
+    except urllib.error.HTTPError:
+        return True  # it refused this request, but it is there
+    except (OSError, ValueError):
+        return False

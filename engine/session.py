@@ -1,0 +1,258 @@
+"""Session: the engine's threads, the run under way, stop, and the mailbox. The only maker of threads.
+
+One daemon thread imports torch and runs one `RunConfig` after the other; another samples the GPU and the host
+twice a second and flushes the history; a short-lived one asks whether the hub answers; one reads what libraries
+print. They report through one bounded mailbox; no caller of this class ever waits for them.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from engine.capture import OutputCapture
+from engine.config import ConfigError, RunConfig
+from engine.events import (
+    EngineFailed,
+    EngineLoading,
+    EngineReady,
+    Event,
+    GpuSample,
+    HostSample,
+    Logged,
+    Memory,
+    Outcome,
+    RunFinished,
+    RunRecord,
+    RunRefused,
+    RunStarted,
+    Sampled,
+    TrainingStarted,
+)
+from engine.history import History, HistoryError
+from engine.hub import Hub
+from engine.mailbox import Mailbox
+from engine.telemetry.host import HostSampler
+from engine.telemetry.nvml import Nvml
+from engine.telemetry.sampler import Sampler
+
+if TYPE_CHECKING:
+    from engine.devices.base import Device
+
+log = logging.getLogger("traintop")
+
+
+class Session:
+    """Runs trainings in the background of a program.
+
+    `history` keeps the runs; `capture`, already started, is where libraries' prints are read from.
+    """
+
+    def __init__(self, history: History, capture: OutputCapture | None = None) -> None:
+        self._history = history
+        self._capture = capture
+        self._mailbox = Mailbox()
+        self._requests: queue.SimpleQueue[RunConfig | None] = queue.SimpleQueue()
+        self._pending = 0
+        self._lock = threading.Lock()
+        self._stop_run = threading.Event()
+        self._closing = threading.Event()
+        self._hub = Hub()
+        self._nvml = Nvml()
+        self._sampler = Sampler(self._nvml, HostSampler(), on_sample=self._on_sample)
+        self._device: Device | None = None
+        self._run_id: int | None = None
+        self._training_since: float | None = None
+        self._threads: list[threading.Thread] = []
+
+    # for the screen's thread ------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Start the threads; returns at once. `EngineReady` follows in the mailbox."""
+        work: dict[str, Callable[[], None]] = {
+            "engine": self._work,
+            "sampler": lambda: self._sampler.run(self._closing),
+            "hub": self._hub.probe,
+        }
+        if self._capture:
+            capture = self._capture
+            work["output"] = lambda: capture.pump(self._on_output)
+        self._threads = [threading.Thread(target=do, name=name, daemon=True) for name, do in work.items()]
+        for thread in self._threads:
+            thread.start()
+
+    def start(self, config: RunConfig) -> None:
+        """Queue a run; it begins when the runs before it have ended."""
+        with self._lock:
+            self._pending += 1
+        self._requests.put(config)
+
+    def stop(self) -> None:
+        """Stop the run under way after its current micro-step, and forget the queued ones. The row is kept."""
+        with self._lock:
+            while not self._requests.empty():
+                if self._requests.get_nowait() is not None:
+                    self._pending -= 1
+            if self._pending:
+                self._stop_run.set()
+
+    @property
+    def busy(self) -> bool:
+        """True from `start` until the run's `RunFinished` or `RunRefused` is in the mailbox."""
+        return self._pending > 0
+
+    def drain(self) -> list[Event]:
+        """What happened since the last call; never waits."""
+        return self._mailbox.drain()
+
+    def wait(self, timeout_s: float | None = None) -> list[Event]:
+        """What happened since the last call; waits up to `timeout_s` for the first event."""
+        return self._mailbox.wait(timeout_s)
+
+    def close(self, timeout_s: float = 5.0) -> bool:
+        """Stop the run, end the threads and flush the history. False when a thread is still busy after `timeout_s`."""
+        self.stop()
+        self._closing.set()
+        self._requests.put(None)
+        deadline = time.monotonic() + timeout_s
+        ended = {t.name: self._joined(t, deadline) for t in self._threads if t.name in ("engine", "sampler")}
+        if ended.get("sampler", True):  # a driver that hangs holds NVML's lock
+            self._nvml.shutdown()
+        self._flush()
+        return all(ended.values())
+
+    @staticmethod
+    def _joined(thread: threading.Thread, deadline: float) -> bool:
+        if thread.ident is not None:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not thread.is_alive()
+
+    # the engine's thread ----------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        if not self._load():
+            return
+        while (config := self._requests.get()) is not None:
+            try:
+                self._run(config)
+            except Exception as error:  # a defect of ours must not end the thread: the screen would wait forever
+                log.exception("the engine could not finish a run")
+                self._emit(Logged(source="engine", text=f"The engine could not finish the run: {error}", level="error"))
+                self._abandon(config, str(error))
+            finally:
+                self._run_id = self._training_since = None
+                with self._lock:
+                    self._pending -= 1
+                    self._stop_run.clear()
+
+    def _load(self) -> bool:
+        """Import what is heavy and open the default device."""
+        began = time.perf_counter()
+        self._emit(EngineLoading(what="PyTorch"))
+        try:
+            import torch
+
+            self._emit(EngineLoading(what="transformers"))
+            from engine.devices import open_device
+            from engine.run import quiet_libraries
+
+            quiet_libraries()
+            device = open_device(RunConfig())
+        except Exception as error:
+            log.exception("the engine could not start")
+            fix = "Run `traintop doctor` to see what is missing; the log file has the details."
+            self._emit(EngineFailed(message=f"The engine could not start: {type(error).__name__}: {error}. {fix}"))
+            return False
+        self._use(device)
+        import_s = time.perf_counter() - began
+        self._emit(EngineReady(device=device.info, torch_version=torch.__version__, import_s=import_s))
+        return True
+
+    def _use(self, device: Device) -> None:
+        from engine.devices.cuda import CudaDevice
+
+        if isinstance(device, CudaDevice):
+            uuid = device.uuid
+            device.read_used = lambda: self._nvml.memory_used(uuid)
+            self._sampler.select(uuid)
+        else:
+            self._sampler.select(None)
+        self._device = device
+
+    def _run(self, config: RunConfig) -> None:
+        from engine.devices import open_device
+        from engine.run import Run, refuse_early
+
+        try:
+            device = open_device(config)
+            refuse_early(config, device)
+        except ConfigError as error:
+            self._emit(RunRefused(run_id=None, config=config, knob=error.knob, message=error.message))
+            return
+        self._use(device)
+        started_at = time.time()
+        run_id = self._history.begin_run(config, device.info, started_at)
+        self._run_id = run_id
+        self._emit(RunStarted(run_id=run_id, config=config, device=device.info, started_at=started_at))
+        record = RunRecord(
+            run_id=run_id, config=config, outcome=Outcome.RUNNING, device=device.info, started_at=started_at
+        )
+        try:
+            run = Run(record=record, device=device, hub=self._hub, emit=self._emit, should_stop=self._stop_run.is_set)
+            record = run.execute()
+        except ConfigError as error:
+            device.clean_up()
+            self._history.delete([run_id])
+            self._emit(RunRefused(run_id=run_id, config=config, knob=error.knob, message=error.message))
+            return
+        self._finish(record)
+
+    def _finish(self, record: RunRecord) -> None:
+        try:
+            self._history.finish_run(record)
+        except HistoryError as error:
+            self._report_history(str(error))
+        self._emit(RunFinished(record=record))
+
+    def _abandon(self, config: RunConfig, why: str) -> None:
+        """End a run that broke outside its own handling, so that nobody waits for it."""
+        if self._run_id is None:
+            self._emit(RunRefused(run_id=None, config=config, knob="", message=f"The run could not begin: {why}"))
+            return
+        record = RunRecord(run_id=self._run_id, config=config, outcome=Outcome.FAILED, message=why[:300])
+        self._finish(replace(record, device=self._device.info if self._device else None))
+
+    # the other threads ------------------------------------------------------------------------------------------
+
+    def _on_sample(self, gpu: GpuSample | None, host: HostSample) -> None:
+        device = self._device
+        memory = device.memory() if device else Memory()
+        since = self._training_since
+        t = time.perf_counter() - since if since is not None else None
+        self._emit(Sampled(run_id=self._run_id, t=t, gpu=gpu, host=host, memory=memory))
+        self._flush()
+
+    def _on_output(self, line: str) -> None:
+        log.info("%s", line)
+        self._emit(Logged(source="output", text=line))
+
+    # any thread -------------------------------------------------------------------------------------------------
+
+    def _emit(self, event: Event) -> None:
+        if isinstance(event, TrainingStarted):
+            self._training_since = time.perf_counter()
+        self._mailbox.put(event)
+        self._history.append(event)
+
+    def _flush(self) -> None:
+        if problem := self._history.flush():
+            self._report_history(problem)
+
+    def _report_history(self, problem: str) -> None:
+        log.error("history: %s", problem)
+        self._mailbox.put(Logged(source="history", text=problem, level="error"))

@@ -1,0 +1,30 @@
+"""Gradient checkpointing: keep each layer's input, compute the rest again in backward."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.config import ConfigError, RunConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_EVERY_N_LAYERS = {"on": 1, "every-second": 2}
+
+
+def apply(model: PreTrainedModel, config: RunConfig) -> None:
+    """Switch checkpointing on as the run asks: non-reentrant, dropout replayed with the same random numbers.
+
+    Raises `ConfigError` where the architecture has no checkpointing.
+    """
+    if config.gradient_checkpointing == "off":
+        return
+    try:
+        model.activation_checkpointing_enable(
+            {"use_reentrant": False}, every_n_layers=_EVERY_N_LAYERS[config.gradient_checkpointing]
+        )
+    except ValueError:
+        raise ConfigError(
+            "gradient_checkpointing",
+            f"--gradient-checkpointing does not exist for {config.model}: use --gradient-checkpointing off.",
+        ) from None

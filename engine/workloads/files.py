@@ -1,0 +1,236 @@
+"""A file of rows -> a table of columns, or one sentence that says why not and what to do."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import glob
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import datasets
+
+from engine.config import ConfigError
+from engine.paths import cache_dir
+
+_LOADERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
+_FORMATS = "CSV (.csv), TSV (.tsv), JSON lines (.jsonl, .json) or Parquet (.parquet)"
+_CHUNK = 2**20  # bytes
+
+
+def quoted(value: object, limit: int = 60) -> str:
+    """Text from a file, fit for a sentence: one line, printable, at most `limit` characters, in quotes."""
+    # cut first: a field may be megabytes long
+    text = str(value)
+    return f"'{printable(text[:limit])}{'…' if len(text) > limit else ''}'"
+
+
+def printable(text: str) -> str:
+    """`text` with a dot for every control, format or escape character."""
+    return "".join(c if c.isprintable() else "·" for c in text)
+
+
+def open_table(data: str | None) -> datasets.Dataset:
+    """The rows of a CSV, TSV, JSON lines or Parquet file, memory-mapped from the cache folder.
+
+    Columns of CSV and TSV files are all strings, so that `None`, `NA` and `01` stay what they are.
+    Raises `ConfigError` when there is no such file or it cannot be read as a table with a row.
+    """
+    if data is None:
+        raise ConfigError("data", f"--workload reviews needs a file: give --data FILE, in {_FORMATS}.")
+    path = Path(data).expanduser()
+    _check_file(path, data)
+    suffix = path.suffix.lower()
+    if suffix != ".parquet":
+        _check_utf8(path)
+    if suffix == ".csv":
+        table = _load(path, "csv", _csv_options(path, _separator(path)))
+    else:
+        table = _open_tsv(path) if suffix == ".tsv" else _load(path, _LOADERS[suffix], {})
+    if not table.column_names or not len(table):
+        raise _refusal(path, "has no rows", "give a file with a text and a label column")
+    return table
+
+
+def _refusal(path: Path, what: str, fix: str) -> ConfigError:
+    return ConfigError("data", f"{quoted(path.name)} {what}: {fix}.")
+
+
+def _check_file(path: Path, data: str) -> None:
+    if path.is_dir():
+        raise ConfigError("data", f"--data {quoted(data)} is a folder: name one file in it, in {_FORMATS}.")
+    if not path.exists():
+        raise ConfigError("data", f"--data {quoted(data)} does not exist in {quoted(Path.cwd(), 200)}: check the path.")
+    if not path.is_file():
+        raise _refusal(path, "is not a regular file", "save its content to a file first")
+    if not os.access(path, os.R_OK):
+        raise _refusal(path, "may not be read by you", "ask its owner, or chmod u+r")
+    if path.suffix.lower() not in _LOADERS:
+        raise _refusal(path, f"has the unknown extension {quoted(path.suffix)}", f"save it as {_FORMATS}")
+    if path.stat().st_size == 0:
+        raise _refusal(path, "is empty", "give a file with a text and a label column")
+    if "::" in str(path.absolute()) or "://" in str(path.absolute()):
+        raise _refusal(path, "has '::' or '://' in its path, which the reader takes for an address", "rename it")
+
+
+def _check_utf8(path: Path) -> None:
+    """Raises `ConfigError` with the place of the first byte that is not UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    read, line = 0, 1
+    with path.open("rb") as file:
+        while True:
+            chunk = file.read(_CHUNK)
+            if read == 0 and chunk[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                raise _refusal(path, "is UTF-16, not UTF-8", "convert it with iconv -f utf-16 -t utf-8")
+            pending = len(decoder.getstate()[0])
+            try:
+                decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                position = read - pending + error.start
+                line += error.object[pending : error.start].count(b"\n")
+                byte = error.object[error.start]
+                raise _refusal(
+                    path,
+                    f"is not UTF-8: byte {position:,} (line {line:,}) is 0x{byte:02x}",
+                    "convert it with iconv -f latin1 -t utf-8",
+                ) from None
+            if not chunk:
+                return
+            read += len(chunk)
+            line += chunk.count(b"\n")
+
+
+def _separator(path: Path) -> str:
+    """A comma, unless the header has none and semicolons or tabs, as spreadsheets of some countries write."""
+    header = ",".join(_first_records(path, ",", csv.QUOTE_MINIMAL)[0])
+    return next((separator for separator in ";\t" if separator in header and "," not in header), ",")
+
+
+def _open_tsv(path: Path) -> datasets.Dataset:
+    """Quotes are either those of a spreadsheet or, as in many text corpora, characters like any other."""
+    with suppress(ConfigError):
+        table = _load(path, "csv", _csv_options(path, "\t"))
+        # a quote that opens in one row and closes in another swallows the tab between them
+        if not any("\t" in value for rows in table.iter(1_000) for column in rows.values() for value in column):
+            return table
+    return _load(path, "csv", _csv_options(path, "\t", csv.QUOTE_NONE))
+
+
+def _csv_options(path: Path, separator: str, quoting: int = csv.QUOTE_MINIMAL) -> dict[str, object]:
+    header, first = _first_records(path, separator, quoting)
+    if first is None:
+        raise _refusal(path, "has a header and no rows" if header else "is blank", "give a file with rows of text")
+    if len(first) > len(header):
+        # pandas would take the extra field for an index and shift every column
+        raise _uneven(path, 2, len(header), len(first))
+    names: list[str] = []
+    for i, name in enumerate(header):
+        unique = name.strip() or f"column {i + 1}"
+        while unique in names:
+            unique += "'"
+        names.append(unique)
+    return {
+        "sep": separator,
+        "quoting": quoting,
+        "column_names": names,
+        "header": 0,
+        "na_filter": False,
+        "features": datasets.Features({name: datasets.Value("string") for name in names}),
+    }
+
+
+def _first_records(path: Path, separator: str, quoting: int) -> tuple[list[str], list[str] | None]:
+    limit = csv.field_size_limit(2**31 - 1)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            records = (record for record in csv.reader(file, delimiter=separator, quoting=quoting) if record)
+            return next(records, []), next(records, None)
+    except csv.Error as error:
+        raise _refusal(path, f"cannot be read as a table ({error})", "check its first lines") from None
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _uneven(path: Path, row: int, expected: int, found: int) -> ConfigError:
+    return _refusal(
+        path,
+        f"has {found} fields in row {row:,} and {expected} in its header (row 1)",
+        "put quotes around fields that contain the separator",
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the progress bars and the log lines that `datasets` writes to the terminal."""
+    bars, verbosity = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(verbosity)
+        if not bars:
+            datasets.enable_progress_bars()
+
+
+def _load(path: Path, loader: str, options: dict[str, object]) -> datasets.Dataset:
+    failure: Exception | None = None
+    with _quiet():
+        try:
+            return datasets.load_dataset(
+                loader,
+                data_files={"train": glob.escape(str(path.absolute()))},
+                split="train",
+                cache_dir=str(cache_dir() / "datasets"),
+                **options,
+            )
+        except Exception as error:  # pandas, pyarrow and datasets raise a dozen unrelated kinds
+            failure = error
+    raise _explain(path, loader, failure) from None
+
+
+def _explain(path: Path, loader: str, error: Exception) -> ConfigError:
+    cause = error.__cause__ or error
+    message = str(cause)
+    if "corresponds to no data" in message:
+        return _refusal(path, "has no rows", "give a file with a text and a label column")
+    if isinstance(cause, OSError) and not isinstance(cause, UnicodeError) and cause.errno is not None:
+        folder = quoted(cache_dir(), 200)
+        return _refusal(
+            path,
+            f"could not be read through the cache in {folder} ({cause.strerror})",
+            "free space, or set TRAINTOP_HOME",
+        )
+    if found := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", message):
+        expected, row, saw = map(int, found.groups())
+        return _uneven(path, row, expected, saw)
+    if found := re.search(r"EOF inside string starting at row (\d+)", message):
+        row = int(found[1]) + 1  # pandas counts the header as row 0
+        return _refusal(path, f"opens a quote in row {row:,} that never closes", 'close it, or write "" for a quote')
+    if loader == "json" and (where := _bad_json_line(path)):
+        return where
+    what = {"csv": "table", "json": "JSON lines", "parquet": "Parquet"}[loader]
+    return _refusal(path, f"cannot be read as {what} ({quoted(message, 120)[1:-1]})", "check or export the file again")
+
+
+def _bad_json_line(path: Path) -> ConfigError | None:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if number == 1 and line.lstrip().startswith("["):
+                return None  # one array, not lines
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                json.dumps(row, ensure_ascii=False).encode()
+                good = isinstance(row, dict)
+            except (ValueError, RecursionError):
+                good = False
+            if not good:
+                what = f"is not one JSON object in line {number:,}, {quoted(line.strip())}"
+                return _refusal(path, what, 'write one object a line, such as {"text": "…", "label": 1}')
+    return None

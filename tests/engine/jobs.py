@@ -1,0 +1,100 @@
+"""Small trainings for tests: a real model, real data and the real loop, without threads or a history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from engine.config import RunConfig
+from engine.devices.base import Device
+from engine.devices.cpu import CpuDevice
+from engine.events import Event, UpdateDone
+from engine.techniques import checkpointing
+from engine.techniques.optimizers import build_optimizer, build_schedule
+from engine.techniques.precision import Precision
+from engine.techniques.preloading import EpochOrder, build_loader
+from engine.trainer import Job, planned_updates
+from engine.workloads import PreparedData, prepare
+
+VOCABULARY = 512
+
+
+def tiny_model(*, dropout: float = 0.1, seed: int = 7, layers: int = 2) -> BertForSequenceClassification:
+    """A BERT classifier of 60,000 parameters."""
+    torch.manual_seed(seed)
+    return BertForSequenceClassification(
+        BertConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=32,
+            num_hidden_layers=layers,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=64,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+            num_labels=2,
+            problem_type="single_label_classification",
+        )
+    )
+
+
+def tiny_data(config: RunConfig) -> PreparedData:
+    """The dummy workload with labels that differ, so that there is something to learn."""
+    data = prepare(config, model_vocab_size=VOCABULARY)
+    classes = data.train.classes
+    assert classes is not None
+    classes[::2] = 1
+    return data
+
+
+@dataclass
+class Recorded:
+    """A job and what it said."""
+
+    job: Job
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def updates(self) -> list[UpdateDone]:
+        return [event for event in self.events if isinstance(event, UpdateDone)]
+
+    @property
+    def losses(self) -> list[float]:
+        return [update.loss for update in self.updates]
+
+
+def make_job(
+    config: RunConfig,
+    model: torch.nn.Module | None = None,
+    *,
+    device: Device | None = None,
+    data: PreparedData | None = None,
+    should_stop: Any = lambda: False,
+) -> Recorded:
+    """A job on the CPU whose events are kept."""
+    model = model or tiny_model()
+    checkpointing.apply(model, config)  # type: ignore[arg-type]
+    data = data or tiny_data(config)
+    device = device or CpuDevice()
+    order = EpochOrder(len(data.train), config.seed)
+    loader = build_loader(config, data.train, data.collate, order=order, pin=False)
+    optimizer = build_optimizer(config, model.parameters())
+    events: list[Event] = []
+    job = Job(
+        run_id=1,
+        config=config,
+        device=device,
+        model=model,
+        optimizer=optimizer,
+        schedule=build_schedule(config, optimizer, planned_updates(config, len(loader))),
+        precision=Precision(config.precision, "cpu"),
+        loader=loader,
+        order=order,
+        eval_loader=None,
+        emit=events.append,
+        should_stop=should_stop,
+    )
+    return Recorded(job, events)
