@@ -117,7 +117,7 @@ def explain(path: Path, error: sqlite3.Error) -> str:
     if "locked" in text or "busy" in text:
         return f"Another program keeps the history {path} locked: close it, or set TRAINTOP_HOME to another folder."
     if "unable to open" in text:
-        return f"The history {path} cannot be opened: check the folder's permissions, or set TRAINTOP_HOME to another."
+        return f"The history {path} cannot be opened: make its folder writable, or set TRAINTOP_HOME to another."
     if _is_damage(error):
         return (
             f"The history {path} is damaged ({text}): move it away and start traintop again; nothing in it was changed."

@@ -140,10 +140,19 @@ class HistoryWriter:
         On `HistoryError` the record is kept and written by a later `flush`, as the events are.
         """
         with self._flush_lock:
+            if record.run_id not in self._live:
+                raise HistoryError(f"Run {record.run_id} is not under way here, so its end cannot be written.")
             self._live[record.run_id] = replace(self._live[record.run_id], final=record)
         error = self._flush(OPEN_WAIT_S)
         if error is not None:
             raise HistoryError(explain(self.path, error)) from None
+
+    def drop_run(self, run_id: int) -> None:
+        """Forget a run that this object began and that turned out not to be one: its row and events are gone."""
+        with self._flush_lock:
+            self._live.pop(run_id, None)
+            tables = ("batches", "runs")
+            self._change([(f"DELETE FROM {table} WHERE run_id = ?", (run_id,)) for table in tables])
 
     def _tell(self, error: sqlite3.Error | None) -> str | None:
         if error is None:

@@ -13,7 +13,7 @@ from engine.workloads.collate import Samples, stack
 
 TOKEN_RANGE = (100, 30_000)
 """From the first to before the last token id, as in Hugging Face's guide "Efficient training on a single GPU"."""
-_BYTES_PER_TOKEN = 4 + 8  # as kept, and as drawn
+_BYTES_PER_TOKEN = 4
 
 
 def prepare_dummy(
@@ -34,14 +34,14 @@ def prepare_dummy(
     low, high = _token_range(model_vocab_size)
     generator = np.random.default_rng(config.seed)
     n_tokens = config.samples * config.seq_len
-    sequences = {"input_ids": generator.integers(low, high, n_tokens).astype(np.int32)}
+    sequences = {"input_ids": generator.integers(low, high, n_tokens, dtype=np.int32)}
     classes = None
     if config.task == "classification":
         classes = generator.integers(0, 1, config.samples)
     elif config.task == "causal-lm":
         sequences["labels"] = sequences["input_ids"]
     else:
-        sequences["labels"] = generator.integers(low, high, n_tokens).astype(np.int32)
+        sequences["labels"] = generator.integers(low, high, n_tokens, dtype=np.int32)
     offsets = np.arange(config.samples + 1, dtype=np.int64) * config.seq_len
     return PreparedData(
         train=Samples(sequences, offsets, classes),

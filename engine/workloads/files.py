@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 import datasets
 
@@ -20,6 +21,7 @@ from engine.paths import cache_dir
 _LOADERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
 _FORMATS = "CSV (.csv), TSV (.tsv), JSON lines (.jsonl, .json) or Parquet (.parquet)"
 _CHUNK = 2**20  # bytes
+Quoting = Literal[0, 3]  # csv.QUOTE_MINIMAL, csv.QUOTE_NONE
 
 
 def quoted(value: object, limit: int = 60) -> str:
@@ -120,7 +122,7 @@ def _open_tsv(path: Path) -> datasets.Dataset:
     return _load(path, "csv", _csv_options(path, "\t", csv.QUOTE_NONE))
 
 
-def _csv_options(path: Path, separator: str, quoting: int = csv.QUOTE_MINIMAL) -> dict[str, object]:
+def _csv_options(path: Path, separator: str, quoting: Quoting = csv.QUOTE_MINIMAL) -> dict[str, object]:
     header, first = _first_records(path, separator, quoting)
     if first is None:
         raise _refusal(path, "has a header and no rows" if header else "is blank", "give a file with rows of text")
@@ -143,7 +145,7 @@ def _csv_options(path: Path, separator: str, quoting: int = csv.QUOTE_MINIMAL) -
     }
 
 
-def _first_records(path: Path, separator: str, quoting: int) -> tuple[list[str], list[str] | None]:
+def _first_records(path: Path, separator: str, quoting: Quoting) -> tuple[list[str], list[str] | None]:
     limit = csv.field_size_limit(2**31 - 1)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

@@ -169,9 +169,8 @@ def _row_notes(labelled: _Labelled, file: str, n_pool: int, n_train: int, held_o
         f"majority class {majority * 100:.1f} %, which accuracy has to beat.",
     ]
     if n_table > n_rows:
-        notes.append(
-            f"{n_table - n_rows:,} of {n_table:,} rows have no text or no label, or repeat the header, and were left out."
-        )
+        left_out = f"{n_table - n_rows:,} of {n_table:,} rows"
+        notes.append(f"{left_out} have no text or no label, or repeat the header, and were left out.")
     return notes
 
 

@@ -1,0 +1,60 @@
+"""Work and time of an update, from the operators of a traced one: an additive roofline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import flop_registry
+
+_IN_PLACE_ON_LISTS = "_foreach_"
+
+
+@dataclass(slots=True)
+class Work:
+    """What one micro-step and one optimizer step compute and move.
+
+    `flops` are those of matrix products (a multiply-add counts 2), `n_bytes` what all other operators of the
+    micro-step read and write, `step_bytes` what clipping and the optimizer do.
+    """
+
+    flops: int = 0
+    n_bytes: int = 0
+    step_bytes: int = 0
+
+    def operator(self, func: Any, args: tuple[Any, ...], result: Any) -> None:
+        """An operator of the micro-step."""
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.flops += formula(*args, out_val=result)
+        else:
+            self.n_bytes += _traffic(func, args, result)
+
+    def optimizer_operator(self, func: Any, args: tuple[Any, ...], result: Any) -> None:
+        """An operator of clipping or the optimizer."""
+        self.step_bytes += _traffic(func, args, result)
+
+    def attention(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, backward: bool) -> None:
+        """A fused attention: two products forward; backward five, as the scores are computed again."""
+        batch, heads, length, width = query.shape
+        product = 2 * batch * heads * length * key.size(2) * width
+        self.flops += (5 if backward else 2) * product
+        self.n_bytes += (2 if backward else 1) * sum(t.numel() * t.element_size() for t in (query, query, key, value))
+
+
+def _traffic(func: Any, args: tuple[Any, ...], result: Any) -> int:
+    """Bytes that an operator reads and writes; 0 for views."""
+    returns = func._schema.returns
+    is_view = any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
+    if is_view:
+        return 0
+    return _n_bytes(args) + (_n_bytes(result) if returns else _n_bytes(args[:1]))
+
+
+def _n_bytes(value: Any) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, (tuple, list)):
+        return sum(_n_bytes(inner) for inner in value)
+    return 0

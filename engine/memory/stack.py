@@ -1,0 +1,63 @@
+"""Stack profiles: what the software of a day holds on a GPU. Data, each with its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.config import RunConfig
+from engine.units import MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """PyTorch, transformers and CUDA of one time."""
+
+    name: str
+    description: str
+    only_eager_attention: bool = False
+    only_foreach_optimizer: bool = False
+    foreach_adam_adds_eps_out_of_place: bool = False
+    """PyTorch before 2.1 (`_multi_tensor_adamw`); later ones add in place."""
+    context: int
+    """Bytes of a CUDA context where it was not measured."""
+    libraries: int
+    """Bytes of library images (cuBLAS and its kernels) that the first matrix product loads."""
+
+    def adapt(self, config: RunConfig) -> RunConfig:
+        """The run as this stack carries it out."""
+        changes: dict[str, str] = {}
+        if self.only_eager_attention:
+            changes["attention"] = "eager"
+        if self.only_foreach_optimizer:
+            changes["optimizer_implementation"] = "foreach"
+        return config.with_values(**changes)
+
+    def workspace(self, capability: tuple[int, int]) -> int:
+        """Bytes of a cuBLAS workspace, of which the forward's thread and autograd's have one each.
+
+        `:4096:2:16:8` KiB before Hopper, 32 MiB on it (aten/src/ATen/cuda/CublasHandlePool.cpp).
+        """
+        return 32 * MIB if capability[0] == 9 else 8320 * 1024
+
+
+CURRENT = Stack(
+    name="current",
+    description="PyTorch 2.6 and newer, transformers 5",
+    # not measured on a card by this project: forecasts say so, and --context-mib and --library-mib replace them
+    context=420 * MIB,
+    libraries=120 * MIB,
+)
+
+LECTURE_2023 = Stack(
+    name="lecture-2023",
+    description="PyTorch 2.0, transformers 4.33, CUDA 11.4: the lecture's",
+    only_eager_attention=True,
+    only_foreach_optimizer=True,
+    foreach_adam_adds_eps_out_of_place=True,
+    # the lecture's transcript: 417 MiB used after torch.ones((1, 1)).to("cuda"), of which 2 MiB are its segment
+    context=415 * MIB,
+    # its out-of-memory message: 7611 MiB - 16.81 free - 6.90 GiB reserved (7060.5 to 7070.7) - 415: 109 to 119 MiB
+    libraries=114 * MIB,
+)
+
+STACKS = {stack.name: stack for stack in (CURRENT, LECTURE_2023)}

@@ -1,0 +1,205 @@
+"""A training step on meta tensors, recorded: no memory for tensors and no arithmetic, only sizes.
+
+The step is the trainer's own code. What meta tensors cannot do (a fused optimizer, reading a number) is done here in
+the way that has the same allocations.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from engine.config import RunConfig
+from engine.events import Phase
+from engine.memory.autocast import Autocast
+from engine.memory.forecast_types import ForecastError
+from engine.memory.kernels import CudaKernels
+from engine.memory.optimizers import optimizer_on_meta
+from engine.memory.recording import AGAIN, END, FIRST, LOAD, NEXT, STEP, STEP_AGAIN, Recording
+from engine.memory.speed import Work
+from engine.memory.stack import Stack
+from engine.memory.trace import Sink, Tracer
+from engine.techniques.optimizers import build_schedule
+from engine.techniques.precision import Precision
+from engine.trainer import micro_step, take_step
+
+aten = torch.ops.aten
+
+AUTOCAST_DTYPE = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+_WITHOUT_META_KERNEL = frozenset(
+    {aten._amp_foreach_non_finite_check_and_unscale_.default, aten._amp_update_scale_.default}
+)
+"""In place and without allocations: skipped."""
+
+
+class MetaTracer(Tracer):
+    """The tracer for meta tensors, on which nothing can be read.
+
+    Transformers asks a padding mask whether it hides anything: the answer is yes, as padding is what masks are for.
+    The gradient scaler asks for overflows and its scale: there are none. Any other question would decide what is
+    computed: `ForecastError`.
+    """
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is aten._local_scalar_dense.default and args[0].is_meta:
+            return self._answer(args[0])
+        if func in _WITHOUT_META_KERNEL:
+            return None if func is aten._amp_foreach_non_finite_check_and_unscale_.default else args[0]
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def _answer(self, asked: torch.Tensor) -> float | bool:
+        if self.phase in (Phase.CLIP, Phase.OPTIMIZER):
+            return 0.0
+        if asked.dtype is torch.bool and _asked_by("masking_utils.py"):
+            return False
+        raise ForecastError(
+            "This model decides by the values of its tensors what it computes, so its memory cannot be forecast: "
+            "run it on a GPU to measure."
+        )
+
+
+def _asked_by(file_name: str) -> bool:
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename.endswith(file_name):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
+class TracedPrecision(Precision):
+    """The run's precision with CUDA's autocast policy on tensors of another device."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, "meta")
+        self.policy = Autocast(AUTOCAST_DTYPE[name]) if name in AUTOCAST_DTYPE else None
+
+    def autocast(self) -> AbstractContextManager[object]:
+        return self.policy.forward() if self.policy else super().autocast()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPlan:
+    """What is traced: a model on the meta device and everything that shapes a step but the batch size."""
+
+    config: RunConfig
+    model: torch.nn.Module
+    n_labels: int
+    capability: tuple[int, int]
+    stack: Stack
+    accumulates: bool
+    """Whether windows have more than one micro-step."""
+    several_updates: bool
+
+
+def record_step(plan: StepPlan, batch_size: int, work: Work | None = None) -> Recording:
+    """Load, one update and, if there are several, another: as `engine.memory.recording` divides them.
+
+    `work` counts the first micro-step and step. Raises `ForecastError` when the step cannot be traced.
+    """
+    recording = Recording()
+    tracer = MetaTracer(recording, "meta", workspace=plan.stack.workspace(plan.capability))
+    precision = TracedPrecision(plan.config.precision)
+    kernels = CudaKernels(tracer, plan.capability, precision.policy)
+    try:
+        with ExitStack() as stack:
+            for parameter in plan.model.parameters():
+                parameter.grad = None
+            stack.enter_context(kernels)
+            stack.enter_context(tracer)
+            _Player(plan, batch_size, recording, tracer, precision).play(work, kernels)
+    except (NotImplementedError, RuntimeError, ValueError, TypeError, IndexError) as error:
+        if isinstance(error, ForecastError):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ForecastError(
+            f"The training step of {plan.config.model} cannot be traced without a GPU ({reason}): "
+            "run it to measure its memory."
+        ) from None
+    finally:
+        tracer.forget()
+        for parameter in plan.model.parameters():
+            parameter.grad = None
+    return recording
+
+
+class _Player:
+    """One traced run: the parts of the recording, from the trainer's own functions."""
+
+    def __init__(
+        self, plan: StepPlan, batch_size: int, recording: Recording, tracer: Tracer, precision: TracedPrecision
+    ) -> None:
+        self._plan = plan
+        self._batch_size = batch_size
+        self._recording = recording
+        self._tracer = tracer
+        self._precision = precision
+        self._part = LOAD
+        self._batch: dict[str, torch.Tensor] = {}
+        self._window_loss: torch.Tensor | None = None
+
+    def play(self, work: Work | None, kernels: CudaKernels) -> None:
+        plan = self._plan
+        self._begin(LOAD, Phase.LOAD)
+        hooks = self._tracer.account_model(plan.model)
+        try:
+            optimizer = optimizer_on_meta(plan.config, plan.stack, plan.model.parameters())
+            schedule = build_schedule(plan.config, optimizer, updates=1)
+            plan.model.train()
+            if work is not None:
+                self._tracer.observe, kernels.on_attention = work.operator, work.attention
+            self._micro_step(FIRST)
+            self._tracer.observe = kernels.on_attention = None
+            if plan.accumulates:
+                self._micro_step(NEXT)
+            if work is not None:
+                self._tracer.observe = work.optimizer_operator
+            self._step(STEP, optimizer, schedule)
+            self._tracer.observe = None
+            if plan.several_updates:
+                self._micro_step(AGAIN)
+                self._step(STEP_AGAIN, optimizer, schedule)
+            self._begin(END, Phase.DATA)
+            self._batch = {}
+            self._tracer.drain()
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _begin(self, part: str, phase: Phase) -> None:
+        self._part = part
+        self._enter(phase)
+
+    def _enter(self, phase: Phase) -> None:
+        self._tracer.enter(phase)
+        self._recording.mark(self._part, phase)
+
+    def _micro_step(self, part: str) -> None:
+        self._begin(part, Phase.DATA)
+        self._batch = self._new_batch()
+        loss = micro_step(self._plan.model, self._batch, self._precision, 1 + self._plan.accumulates, self._enter)
+        self._window_loss = loss if self._window_loss is None else self._window_loss + loss
+
+    def _step(self, part: str, optimizer: Optimizer, schedule: Any) -> None:
+        self._part = part
+        take_step(self._plan.model, optimizer, schedule, self._precision, self._plan.config, self._enter)
+        self._enter(Phase.DATA)
+        self._window_loss = None
+
+    def _new_batch(self) -> dict[str, torch.Tensor]:
+        """The shapes of `engine.workloads`, every sequence at full length."""
+        config = self._plan.config
+        tokens = (self._batch_size, config.seq_len)
+        shapes: dict[str, tuple[int, ...]] = {"attention_mask": tokens} if config.workload == "reviews" else {}
+        shapes["input_ids"] = tokens
+        shapes["labels"] = (self._batch_size,) if config.task == "classification" else tokens
+        return {name: torch.empty(shape, dtype=torch.int64, device="meta") for name, shape in shapes.items()}
