@@ -207,7 +207,7 @@ class Session:
             record = run.execute()
         except ConfigError as error:
             device.clean_up()
-            self._history.delete([run_id])
+            self._history.drop_run(run_id)
             self._emit(RunRefused(run_id=run_id, config=config, knob=error.knob, message=error.message))
             return
         self._finish(record)
