@@ -1,7 +1,8 @@
 """A model of PyTorch's CUDA caching allocator: what a sequence of allocations and frees reserves on a card.
 
 Standard library only. One stream, no CUDA graphs, no private pools. Every rule follows
-`DeviceCachingAllocator` of c10/cuda/CUDACachingAllocator.cpp (PyTorch 2.13); the docstrings name its functions.
+`DeviceCachingAllocator` of c10/cuda/CUDACachingAllocator.cpp (read at PyTorch 2.10; constants and options are those
+of 2.13); the docstrings name its functions.
 """
 
 from __future__ import annotations
