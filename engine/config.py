@@ -8,52 +8,13 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
-Value = str | int | float | bool | None
+from engine.knob import ConfigError, Knob, Value, check, coerce
+from engine.memory.catalogue import UnknownGpuError, find
 
-
-class ConfigError(ValueError):
-    """A configuration that cannot run. The message says what, where, and what to do.
-
-    `knob` is the name of the field at fault.
-    """
-
-    def __init__(self, knob: str, message: str) -> None:
-        super().__init__(message)
-        self.knob = knob
-        self.message = message
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Knob:
-    """What the screen, the command line and the documentation know about one field of `RunConfig`."""
-
-    name: str = ""
-    """The field's name; `--` and dashes make it the flag."""
-    label: str
-    """Short name for the screen."""
-    why: str
-    """One line: what turning it does to memory, speed or accuracy."""
-    kind: type = str
-    """`int`, `float`, `bool` or `str`."""
-    unit: str = ""
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-    steps: tuple[Value, ...] = ()
-    """Values that up and down visit, in order; any other value in the bounds can still be typed."""
-    optional: bool = False
-    """True when None ("not set") is a value."""
-    hint: str = ""
-    """What None means, for the screen."""
-
-    @property
-    def flag(self) -> str:
-        """The command-line flag, such as `--batch-size`."""
-        return "--" + self.name.replace("_", "-")
+__all__ = ["KNOBS", "ConfigError", "Knob", "RunConfig", "Value", "coerce"]
 
 
 def _knob(default: Value, label: str, why: str, **more: Any) -> Any:
@@ -133,8 +94,8 @@ class RunConfig:
     optimizer: str = _knob(
         "adamw",
         "optimizer",
-        "AdamW keeps two states per parameter (8 bytes), SGD none, Adafactor a row and a column.",
-        choices=("adamw", "adam", "sgd", "adafactor"),
+        "AdamW keeps two states per parameter (8 bytes; 2 in its 8-bit form), SGD none, Adafactor a row and a column.",
+        choices=("adamw", "adam", "sgd", "adafactor", "adamw-8bit"),
     )
     optimizer_implementation: str = _knob(
         "fused",
@@ -142,11 +103,27 @@ class RunConfig:
         "fused updates in one kernel without temporaries; foreach is fast but copies; loop is slow and small.",
         choices=("fused", "foreach", "loop"),
     )
+    optimizer_in_backward: bool = _knob(
+        False,
+        "in backward",
+        "Step each parameter as soon as its gradient is there, and free it: no gradients are kept, no accumulation.",
+    )
+    lora_rank: int = _knob(
+        0,
+        "LoRA rank",
+        "Train two thin matrices beside each frozen one: gradients and optimizer state all but vanish; 0 is off.",
+        minimum=0,
+        maximum=1024,
+        steps=(0, 4, 8, 16, 32, 64),
+    )
+    torch_compile: bool = _knob(
+        False, "torch.compile", "Fuses operators into fewer kernels: slow first updates, then faster ones."
+    )
     attention: str = _knob(
         "sdpa",
         "attention",
-        "eager keeps a length × length matrix per head and layer; sdpa never stores it.",
-        choices=("sdpa", "eager"),
+        "eager keeps a length × length matrix per head and layer; sdpa never stores it, flash is its fastest kernel.",
+        choices=("sdpa", "eager", "flash"),
     )
     padding: str = _knob(
         "longest",
@@ -231,16 +208,28 @@ class RunConfig:
     device: str = _knob(
         "auto",
         "device",
-        "auto takes the first CUDA GPU, else the CPU; cuda:1 names another GPU.",
-        hint="auto, cpu, cuda, cuda:N",
+        "auto takes the first CUDA GPU, else a virtual Tesla P4: real training on the CPU, accounted as on that GPU.",
+        hint="auto, cpu, cuda, cuda:N, virtual:GPU",
+    )
+    vram_limit: int | None = _knob(
+        None,
+        "VRAM limit",
+        "Run as on a smaller card: over this limit it is out of memory.",
+        unit="MiB",
+        minimum=64,
+        maximum=1_048_576,
+        optional=True,
+        hint="the card's own",
     )
 
     def __post_init__(self) -> None:
         for knob in KNOBS.values() if "KNOBS" in globals() else ():
-            _check(knob, getattr(self, knob.name))
+            check(knob, getattr(self, knob.name))
         if self.workload == "reviews" and self.task != "classification":
             raise ConfigError("task", f"--task {self.task} cannot train on reviews: use --task classification.")
-        _check_device(self.device)
+        _check_device(self.device, self.vram_limit)
+        if self.optimizer_in_backward:
+            _check_optimizer_in_backward(self)
 
     @property
     def effective_batch_size(self) -> int:
@@ -269,64 +258,33 @@ class RunConfig:
         return cls(**known)  # type: ignore[arg-type]
 
 
-def _check_device(device: str) -> None:
+def _check_device(device: str, vram_limit: int | None) -> None:
     kind, _, rest = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (rest and not (kind == "cuda" and rest.isdecimal())):
-        raise ConfigError("device", f"--device {device!r} is not known: use auto, cpu, cuda or cuda:N.")
-
-
-def _check(knob: Knob, value: object) -> None:
-    if value is None:
-        if not knob.optional:
-            raise ConfigError(knob.name, f"{knob.flag} needs a value.")
-        return
-    accepted = (int, float) if knob.kind is float else (knob.kind,)
-    if not isinstance(value, accepted) or (isinstance(value, bool) and knob.kind is not bool):
-        raise ConfigError(knob.name, f"{knob.flag} needs {_article(knob)}, not {value!r}.")
-    if knob.choices and value not in knob.choices:
-        raise ConfigError(knob.name, f"{knob.flag} {value!r} is not known: use {_either(knob.choices)}.")
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        low, high = knob.minimum, knob.maximum
-        # the negated form also refuses NaN
-        if (low is not None and not value >= low) or (high is not None and not value <= high):
-            raise ConfigError(knob.name, f"{knob.flag} {value:g} is out of bounds: use {low:,.10g} to {high:,.10g}.")
-    if knob.kind is str and isinstance(value, str) and not value.strip():
-        raise ConfigError(knob.name, f"{knob.flag} is empty: give {knob.hint or 'a value'}.")
-
-
-def _article(knob: Knob) -> str:
-    return {int: "a whole number", float: "a number", bool: "on or off", str: "a text"}[knob.kind]
-
-
-def _either(choices: Iterable[str]) -> str:
-    *most, last = choices
-    return f"{', '.join(most)} or {last}" if most else last
-
-
-_TRUE, _FALSE = {"on", "true", "yes", "1"}, {"off", "false", "no", "0"}
-
-
-def coerce(knob: Knob, value: object) -> Value:
-    """A knob's value from what a person typed or a file held. Raises `ConfigError` when it cannot be read."""
-    if isinstance(value, str) and knob.kind is not str:
-        text = value.strip().lower()
-        if knob.optional and text in ("", "none", "off", "-"):
-            return None
+    if kind == "virtual":
         try:
-            if knob.kind is bool:
-                if text not in _TRUE | _FALSE:
-                    raise ValueError
-                return text in _TRUE
-            return int(text.replace("_", "")) if knob.kind is int else float(text)
-        except ValueError:
-            raise ConfigError(knob.name, f"{knob.flag} needs {_article(knob)}, not {value!r}.") from None
-    if knob.name == "gradient_checkpointing" and (isinstance(value, bool) or str(value).lower() in ("true", "false")):
-        return "on" if value in (True, "true", "True") else "off"  # as TrainingArguments writes it
-    if knob.optional and knob.kind is str and isinstance(value, str) and value.strip().lower() in ("", "none"):
-        return None
-    if knob.kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    return typing.cast(Value, value)
+            find(rest)
+        except UnknownGpuError as error:
+            raise ConfigError("device", f"--device {device!r} is not known: {error}") from None
+    elif kind not in ("auto", "cpu", "cuda") or (rest and not (kind == "cuda" and rest.isdecimal())):
+        raise ConfigError("device", f"--device {device!r} is not known: use auto, cpu, cuda, cuda:N or virtual:GPU.")
+    if kind == "cpu" and vram_limit is not None:
+        raise ConfigError(
+            "vram_limit", "--vram-limit needs a GPU: use --device virtual:tesla-p4 (or another GPU) instead of cpu."
+        )
+
+
+def _check_optimizer_in_backward(config: RunConfig) -> None:
+    obstacles = (
+        (config.gradient_accumulation_steps > 1, "the gradients of a window", "--gradient-accumulation-steps 1"),
+        (config.max_grad_norm > 0, "all gradients at once for their norm", "--max-grad-norm 0"),
+        (config.precision == "fp16", "all gradients at once to unscale them", "--precision bf16 or fp32"),
+    )
+    for applies, needs, fix in obstacles:
+        if applies:
+            raise ConfigError(
+                "optimizer_in_backward",
+                f"--optimizer-in-backward frees each gradient at once, but this run needs {needs}: use {fix}.",
+            )
 
 
 def _collect_knobs() -> dict[str, Knob]:

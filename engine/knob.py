@@ -1,0 +1,107 @@
+"""What a knob is: its unit, bounds and reason, how a value is read from text, and when it is refused.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+Value = str | int | float | bool | None
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot run. The message says what, where, and what to do.
+
+    `knob` is the name of the field at fault.
+    """
+
+    def __init__(self, knob: str, message: str) -> None:
+        super().__init__(message)
+        self.knob = knob
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knob:
+    """What the screen, the command line and the documentation know about one field of `RunConfig`."""
+
+    name: str = ""
+    """The field's name; `--` and dashes make it the flag."""
+    label: str
+    """Short name for the screen."""
+    why: str
+    """One line: what turning it does to memory, speed or accuracy."""
+    kind: type = str
+    """`int`, `float`, `bool` or `str`."""
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    steps: tuple[Value, ...] = ()
+    """Values that up and down visit, in order; any other value in the bounds can still be typed."""
+    optional: bool = False
+    """True when None ("not set") is a value."""
+    hint: str = ""
+    """What None means, for the screen."""
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag, such as `--batch-size`."""
+        return "--" + self.name.replace("_", "-")
+
+
+def check(knob: Knob, value: object) -> None:
+    if value is None:
+        if not knob.optional:
+            raise ConfigError(knob.name, f"{knob.flag} needs a value.")
+        return
+    accepted = (int, float) if knob.kind is float else (knob.kind,)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and knob.kind is not bool):
+        raise ConfigError(knob.name, f"{knob.flag} needs {_article(knob)}, not {value!r}.")
+    if knob.choices and value not in knob.choices:
+        raise ConfigError(knob.name, f"{knob.flag} {value!r} is not known: use {_either(knob.choices)}.")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        low, high = knob.minimum, knob.maximum
+        # the negated form also refuses NaN
+        if (low is not None and not value >= low) or (high is not None and not value <= high):
+            raise ConfigError(knob.name, f"{knob.flag} {value:g} is out of bounds: use {low:,.10g} to {high:,.10g}.")
+    if knob.kind is str and isinstance(value, str) and not value.strip():
+        raise ConfigError(knob.name, f"{knob.flag} is empty: give {knob.hint or 'a value'}.")
+
+
+def _article(knob: Knob) -> str:
+    return {int: "a whole number", float: "a number", bool: "on or off", str: "a text"}[knob.kind]
+
+
+def _either(choices: Iterable[str]) -> str:
+    *most, last = choices
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+_TRUE, _FALSE = {"on", "true", "yes", "1"}, {"off", "false", "no", "0"}
+
+
+def coerce(knob: Knob, value: object) -> Value:
+    """A knob's value from what a person typed or a file held. Raises `ConfigError` when it cannot be read."""
+    if isinstance(value, str) and knob.kind is not str:
+        text = value.strip().lower()
+        if knob.optional and text in ("", "none", "off", "-"):
+            return None
+        try:
+            if knob.kind is bool:
+                if text not in _TRUE | _FALSE:
+                    raise ValueError
+                return text in _TRUE
+            return int(text.replace("_", "")) if knob.kind is int else float(text)
+        except ValueError:
+            raise ConfigError(knob.name, f"{knob.flag} needs {_article(knob)}, not {value!r}.") from None
+    if knob.name == "gradient_checkpointing" and (isinstance(value, bool) or str(value).lower() in ("true", "false")):
+        return "on" if value in (True, "true", "True") else "off"  # as TrainingArguments writes it
+    if knob.optional and knob.kind is str and isinstance(value, str) and value.strip().lower() in ("", "none"):
+        return None
+    if knob.kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return typing.cast(Value, value)
