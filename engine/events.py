@@ -299,6 +299,54 @@ class RunFinished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanStarted:
+    """A plan has its row in the history; its runs follow."""
+
+    plan_id: int
+    name: str
+    title: str
+    total: int | None
+    """How many runs it has; None where a search decides."""
+    done: int = 0
+    """How many of them an earlier process did, where the plan goes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanProgress:
+    """A plan came to its next run, passed one over, or was paused or continued."""
+
+    plan_id: int
+    position: int
+    """Of the run that begins, is passed over, or was the last one; counted from 1."""
+    total: int | None
+    label: str
+    repeat: int = 1
+    skipped: str | None = None
+    """Why the run at this position is not run."""
+    finding: str | None = None
+    """What a search that is over found."""
+    paused: bool = False
+    """True while the plan waits: no run begins until it is continued."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanFinished:
+    """A plan is over, or was stopped and can go on later."""
+
+    plan_id: int
+    name: str
+    completed: bool
+    """False when it was stopped before its end."""
+    done: int
+    """Runs that are over, those of an earlier process included."""
+    total: int | None
+    findings: tuple[str, ...] = ()
+    """What its searches found, a sentence each."""
+    message: str | None = None
+    """One sentence on why it ended early, where there is something to say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventsDropped:
     """The mailbox was full: this many frequent readings were dropped. The history still has them."""
 
@@ -320,6 +368,9 @@ Event = (
     | Sampled
     | Logged
     | RunFinished
+    | PlanStarted
+    | PlanProgress
+    | PlanFinished
     | EventsDropped
 )
 

@@ -1,0 +1,175 @@
+"""A session without an engine: tests put events into its mailbox and read what the screen asked of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from engine.config import RunConfig
+from engine.events import (
+    DeviceInfo,
+    EngineReady,
+    Event,
+    GpuSample,
+    HostSample,
+    Memory,
+    MemoryMoment,
+    Outcome,
+    RunFinished,
+    RunRecord,
+    RunStarted,
+    Sampled,
+    Shares,
+    TrainingStarted,
+    UpdateDone,
+)
+
+MIB = 2**20
+GPU = DeviceInfo(name="Tesla P4", kind="cuda", index=0, memory_total=7611 * MIB)
+CPU = DeviceInfo(name="Intel Xeon", kind="cpu", memory_total=16_000 * MIB, memory_label="RAM")
+
+
+class FakeSession:
+    """What `TraintopApp` uses of `engine.session.Session`."""
+
+    def __init__(self) -> None:
+        self.events: deque[Event] = deque()
+        self.started: list[RunConfig] = []
+        self.opened = 0
+        self.stopped = 0
+        self.busy = False
+
+    def open(self) -> None:
+        self.opened += 1
+
+    def start(self, config: RunConfig) -> None:
+        self.started.append(config)
+        self.busy = True
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+    def drain(self) -> list[Event]:
+        events = list(self.events)
+        self.events.clear()
+        return events
+
+    def feed(self, *events: Event) -> None:
+        """Put events into the mailbox; a run's end makes the session idle."""
+        self.events.extend(events)
+        if any(isinstance(event, RunFinished) for event in events):
+            self.busy = False
+
+
+class FakeHistory:
+    """What `TraintopApp` uses of `engine.history.History`."""
+
+    def __init__(self, runs: Iterable[RunRecord] = (), baseline: int | None = None) -> None:
+        self._runs = list(runs)
+        self._baseline = baseline
+
+    def runs(self, *, limit: int | None = None, newest_first: bool = False, **_: Any) -> list[RunRecord]:
+        runs = sorted(self._runs, key=lambda run: run.run_id, reverse=newest_first)
+        return runs[:limit]
+
+    def set_baseline(self, run_id: int | None) -> None:
+        self._baseline = run_id
+
+    def baseline(self) -> int | None:
+        return self._baseline
+
+
+def ready(device: DeviceInfo = GPU) -> EngineReady:
+    return EngineReady(device=device, torch_version="2.13.0", import_s=2.5)
+
+
+def started(run_id: int = 1, config: RunConfig | None = None, device: DeviceInfo = GPU) -> RunStarted:
+    return RunStarted(run_id=run_id, config=config or RunConfig(), device=device, started_at=1_700_000_000.0)
+
+
+def training(run_id: int = 1, planned: int = 64) -> TrainingStarted:
+    return TrainingStarted(
+        run_id=run_id,
+        n_parameters=4_386_178,
+        n_train=512,
+        n_eval=100,
+        planned_updates=planned,
+        micro_steps_per_epoch=64,
+    )
+
+
+def memory(used: int = 7099, reserved: int = 6568, allocated: int = 6365, total: int = 7611) -> Memory:
+    """A reading in MiB, as bytes, with the breakdown of a training step."""
+    by = {"weights": 418, "gradients": 418, "optimizer": 836, "activations": max(0, allocated - 1672)}
+    return Memory(
+        used=used * MIB,
+        reserved=reserved * MIB,
+        allocated=allocated * MIB,
+        peak_used=used * MIB,
+        peak_reserved=reserved * MIB,
+        peak_allocated=allocated * MIB,
+        total=total * MIB,
+        by_category={name: size * MIB for name, size in by.items()},
+    )
+
+
+def update(number: int = 1, run_id: int = 1, **values: Any) -> UpdateDone:
+    """Update `number` at 8 samples/s, warm-up for the first three."""
+    event = UpdateDone(
+        run_id=run_id,
+        update=number,
+        epoch=number / 64,
+        loss=0.7 - number * 0.005,
+        learning_rate=5e-5,
+        grad_norm=1.25,
+        loss_scale=None,
+        skipped=False,
+        n_samples=8,
+        n_tokens=4096,
+        update_s=1.0,
+        warmup=number <= 3,
+        t=float(number),
+        shares=Shares(data=0.01, forward=0.31, backward=0.61, optimizer=0.07),
+        memory=memory(),
+    )
+    return replace(event, **values)
+
+
+def sampled(run_id: int | None = 1, t: float | None = 5.0, gpu: bool = True) -> Sampled:
+    reading = GpuSample(name="Tesla P4", utilization=97.0, memory_utilization=61.0, power=72.0, temperature=61)
+    host = HostSample(cpu=55.0, process_cpu=180.0, memory_used=3000 * MIB, memory_total=16_000 * MIB)
+    return Sampled(run_id=run_id, t=t, gpu=reading if gpu else None, host=host, memory=memory())
+
+
+def record(run_id: int = 1, outcome: Outcome = Outcome.COMPLETED, **values: Any) -> RunRecord:
+    """A finished run as the lecture has it; one that ran out of memory knows no speed."""
+    done = outcome is Outcome.COMPLETED
+    run = RunRecord(
+        run_id=run_id,
+        config=RunConfig(model="bert-base-uncased"),
+        outcome=outcome,
+        device=GPU,
+        started_at=1_700_000_000.0,
+        updates=64 if done else 3,
+        planned_updates=64,
+        train_runtime_s=66.7 if done else None,
+        samples_per_s=7.68 if done else None,
+        steady_samples_per_s=7.70 if done else None,
+        steady_spread=0.03 if done else None,
+        train_loss=0.029 if done else None,
+        last_loss=0.011 if done else None,
+        n_parameters=109_483_778,
+        peak_used=7069 * MIB if done else None,
+        memory_total=7611 * MIB,
+    )
+    return replace(run, **values)
+
+
+def finished(run_id: int = 1, outcome: Outcome = Outcome.COMPLETED, **values: Any) -> RunFinished:
+    return RunFinished(record=record(run_id, outcome, **values))
+
+
+def moment(name: str, run_id: int = 1) -> MemoryMoment:
+    return MemoryMoment(run_id=run_id, moment=name, memory=memory())

@@ -1,0 +1,68 @@
+"""What a pilot's screen shows, and a pilot for `TraintopApp` with a session that tests control."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from textual.pilot import Pilot
+
+from engine.config import RunConfig
+from engine.events import Event, RunRecord
+from tests.tui.fake_session import FakeHistory, FakeSession, ready
+from tui.app import TraintopApp
+
+SIZES = [(80, 24), (120, 40), (200, 60)]
+
+
+@dataclass
+class Stage:
+    """An app on its stage: keys go in, text comes out."""
+
+    app: TraintopApp
+    pilot: Pilot[str]
+    session: FakeSession
+    history: FakeHistory
+
+    async def feed(self, *events: Event) -> None:
+        """Let the engine say something, and the screen show it."""
+        self.session.feed(*events)
+        self.app.tick()
+        self.app._paint()
+        await self.pilot.pause()
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+        await self.pilot.pause()
+
+    @property
+    def lines(self) -> list[str]:
+        """The screen, line by line."""
+        return [strip.text for strip in self.app.screen._compositor.render_strips()]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    def line(self, part: str) -> str:
+        """The first line that holds `part`."""
+        return next((line for line in self.lines if part in line), "")
+
+
+@asynccontextmanager
+async def stage(
+    size: tuple[int, int] = (120, 40),
+    runs: Iterable[RunRecord] = (),
+    *events: Event,
+    config: RunConfig | None = None,
+    engine_ready: bool = True,
+) -> AsyncIterator[Stage]:
+    """The app, mounted and painted, with earlier `runs` and an engine that has said `events`."""
+    session, history = FakeSession(), FakeHistory(runs)
+    app = TraintopApp(session, history, config or RunConfig())  # type: ignore[arg-type]
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        on_stage = Stage(app, pilot, session, history)
+        await on_stage.feed(*([ready()] if engine_ready else []), *events)
+        yield on_stage

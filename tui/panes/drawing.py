@@ -1,0 +1,110 @@
+"""From the pure plots and bars to the panes' lines: roles for style numbers, labels inside bars, one plot per run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+
+from engine.events import Outcome
+from tui.axis import Axis
+from tui.bars import sparkline
+from tui.cells import Line, Span
+from tui.plot import Columns, Layer, Range, Row, plot
+from tui.run_view import RunView
+
+LABEL_WIDTH = 5
+"""Columns of the y axis's labels, where a plot has room for them."""
+
+
+OUTCOME_ROLES = {
+    Outcome.RUNNING: "accent",
+    Outcome.COMPLETED: "good",
+    Outcome.OUT_OF_MEMORY: "bad",
+    Outcome.STOPPED: "warn",
+    Outcome.FAILED: "bad",
+    Outcome.INTERRUPTED: "warn",
+}
+
+
+def painted(row: Row, roles: Sequence[str]) -> Line:
+    """A plot's row with roles in the place of style numbers (1 is the first role, 0 the muted labels)."""
+    return [(text, roles[style - 1] if style else "muted") for text, style in row]
+
+
+def labelled(row: Row, roles: Sequence[str], labels: Sequence[str]) -> Line:
+    """A stacked bar whose solid parts carry their label in the bar's colour, where it fits."""
+    line: Line = []
+    for text, style in row:
+        solid = text.rstrip("▏▎▍▌▋▊▉")
+        if not style or not solid or set(solid) != {"█"}:
+            line.append((text, roles[style - 1] if style else "text"))
+            continue
+        label = labels[style - 1]
+        fits = cell_len(label) + 2 <= len(solid)
+        edge = "▏" if line else " "  # parts are told apart without colour too
+        line.append(((f"{edge}{label}" if fits else edge).ljust(len(solid)), f"on-{roles[style - 1]}"))
+        if len(solid) < len(text):
+            line.append((text[len(solid) :], roles[style - 1]))
+    return line
+
+
+class RunPlot:
+    """A plot over a run's updates, whose y axis stays put while the run lasts."""
+
+    def __init__(self, *, zero: bool = False) -> None:
+        self._zero = zero
+        self._axis = Axis(zero=zero)
+        self._run_id: int | None = None
+
+    def lines(
+        self,
+        run: RunView | None,
+        layers: Sequence[tuple[Columns, str]],
+        width: int,
+        height: int,
+        *,
+        y_range: Range | None = None,
+        scale_by: Columns | None = None,
+        limit: float | None = None,
+    ) -> list[Line]:
+        """`layers` (series, role) back to front. `scale_by` names the series that the y axis follows (default: all)."""
+        if run is None or not run.planned_updates or width < 4 or height < 1:
+            return []
+        if run.run_id != self._run_id:
+            self._run_id, self._axis = run.run_id, Axis(zero=self._zero)
+        if y_range is None:
+            followed = [scale_by] if scale_by is not None and len(scale_by) else [series for series, _ in layers]
+            found = [ends for series in followed if (ends := series.extremes()) is not None]
+            ends = (min(low for low, _ in found), max(high for _, high in found)) if found else None
+            y_range = self._axis.follow(ends)
+        roles = [role for _, role in layers]
+        x_range = (0.0, float(run.planned_updates))
+        if height == 1:
+            return [_one_row(*layers[-1], width, x_range, y_range)]
+        rows = plot(
+            [Layer(series, index) for index, (series, _) in enumerate(layers, 1)],
+            width,
+            height,
+            x_range=x_range,
+            y_range=y_range,
+            limit=(limit, len(layers) + 1) if limit is not None else None,
+            label_width=LABEL_WIDTH if height >= 3 and width >= 30 else 0,
+        )
+        return [painted(row, [*roles, "limit"]) for row in rows]
+
+
+def _one_row(series: Columns, role: str, width: int, x_range: Range, y_range: Range) -> Line:
+    bins = series.bins(width, x_range)
+    values = [None if low is None else high for low, high in zip(bins.low, bins.high, strict=True)]
+    return [(sparkline(values, width, low=y_range[0], high=y_range[1]), role)]
+
+
+def compact(label: str, numbers: Sequence[Span], chart: Sequence[Line], width: int, chart_width: int) -> Line:
+    """A pane in one line: what it is, its numbers, and a plot of one row at the right."""
+    left: Line = [(f" {label:<10}", "title"), *numbers]
+    if not chart:
+        return left
+    used = sum(cell_len(text) for text, _ in left)
+    room = width - chart_width - 1
+    return [*left, (" " * (room - used), "text"), *chart[0]] if used < room else left

@@ -1,0 +1,55 @@
+"""Samples/s of the run."""
+
+from __future__ import annotations
+
+from tui.cells import Line, first_that_fits, join
+from tui.formatting import plus_minus, rate
+from tui.panes.base import Pane
+from tui.panes.drawing import RunPlot, compact
+from tui.run_view import RunView
+from tui.state import State
+
+
+class SpeedPane(Pane):
+    """Steady median and spread beside the mean of the whole run; the warm-up is drawn muted."""
+
+    TITLE = "Samples/s"
+
+    def __init__(self, pane_id: str | None = None) -> None:
+        super().__init__(pane_id)
+        self._plot = RunPlot(zero=True)
+
+    def lines(self, state: State, width: int, height: int) -> list[Line]:
+        """One line where the layout gives only one."""
+        if height > 1:
+            return super().lines(state, width, height)
+        chart = width // 3
+        return [
+            compact("samples/s", _numbers(state.run, width - chart - 13), self._chart(state, chart, 1), width, chart)
+        ]
+
+    def body(self, state: State, width: int, height: int) -> list[Line]:
+        """The numbers, and the history in the rows that are left."""
+        lines: list[Line] = [[(" ", "text"), *_numbers(state.run, width - 2)]]
+        return lines + [[(" ", "text"), *line] for line in self._chart(state, width - 2, height - 1)]
+
+    def _chart(self, state: State, width: int, height: int) -> list[Line]:
+        run = state.run
+        if run is None:
+            return []
+        layers = [(run.warmup_speeds, "muted"), (run.speeds, "speed")]
+        return self._plot.lines(run, layers, width, height, scale_by=run.speeds)
+
+
+def _numbers(run: RunView | None, width: int) -> Line:
+    if run is None:
+        return [("–", "speed")]
+    median, spread = run.rates.median, run.rates.spread
+    if run.record is not None and run.record.steady_samples_per_s is not None:
+        median, spread = run.record.steady_samples_per_s, run.record.steady_spread
+    steady: Line = [(plus_minus(median, spread), "speed")]
+    if run.under_way and run.warmup and run.update:
+        steady = [("warm-up", "muted")]
+    mean: Line = [("mean ", "muted"), (rate(run.mean_rate), "value")]
+    tokens: Line = [("tokens/s ", "muted"), (rate(run.token_rate), "value")]
+    return first_that_fits([join([steady, mean, tokens], "   "), join([steady, mean]), steady], width)

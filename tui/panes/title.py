@@ -1,0 +1,83 @@
+"""The first line: device, what is trained, and how far it is."""
+
+from __future__ import annotations
+
+from engine.events import DeviceInfo
+from tui.cells import Line, ends, join, width_of
+from tui.formatting import count, mib, seconds
+from tui.knobs import short_name
+from tui.panes.base import Pane
+from tui.panes.drawing import OUTCOME_ROLES
+from tui.run_view import RunView
+from tui.state import OUTCOME_WORDS, State
+from tui.text import clean
+
+
+class TitlePane(Pane):
+    """One line without a frame."""
+
+    def body(self, state: State, width: int, height: int) -> list[Line]:
+        """The whole line."""
+        right = [join([part, [(" ", "text")]], "") for part in _progress(state)]
+        config = state.run.config if state.running and state.run else state.editor.config
+        brand: Line = [(" traintop ", "brand")]
+        model: Line = [(short_name(clean(config.model, 40)), "value")]
+        work: Line = [(f" · {config.workload} {config.samples}×{config.seq_len}", "muted")]
+        devices = _device(state.device)
+        named = [join([brand, device, model + work], "   ") for device in devices]
+        named += [join([brand, devices[-1], model], "   "), join([brand, devices[-1]], "  ")]
+        # the device's name is worth more than the longest way to say how far the run is
+        pairs = [(left, tail) for tail in right for left in named] + [(brand, tail) for tail in right]
+        left, tail = next((pair for pair in pairs if _fits(*pair, width)), (brand, right[-1]))
+        return [ends(left, tail, width)]
+
+
+def _fits(left: Line, right: Line, width: int) -> bool:
+    return width_of(left) + 2 + width_of(right) <= width
+
+
+def _device(device: DeviceInfo | None) -> list[Line]:
+    """Ways to name the device, the longest first."""
+    if device is None:
+        return [[]]
+    name = clean(device.name, 32)
+    kind = "" if device.kind == "cuda" else f" · {device.kind}"
+    index = f" · cuda:{device.index}" if device.index else ""
+    memory = f" · {mib(device.memory_total)} MiB" if device.memory_total is not None else ""
+    return [[(name, "value"), (kind + index + memory, "muted")], [(name, "value"), (kind, "muted")]]
+
+
+def _progress(state: State) -> list[Line]:
+    """Ways to say how far the run is, the longest first."""
+    run = state.run
+    if state.failed:
+        return [[("the engine could not start", "bad")]]
+    if run is not None and run.under_way:
+        return _under_way(state, run)
+    if state.queued:
+        return [[(f"loading {state.loading}… the run starts then", "accent")], [("run queued", "accent")]]
+    if state.loading:
+        return [[(f"loading {state.loading}…", "muted")]]
+    if state.plan is not None:
+        return [[(f"{state.plan.title}   ", "value"), (state.plan.where, "accent")], [(state.plan.where, "accent")]]
+    if run is None:
+        return [[("ready: press r to run", "accent")], [("ready", "accent")]]
+    outcome = run.outcome
+    text = f"run {run.run_id} {OUTCOME_WORDS[outcome]}"
+    took = f"   {seconds(run.t)}" if run.t is not None else ""
+    return [[("■ ", OUTCOME_ROLES[outcome]), (text, OUTCOME_ROLES[outcome]), (took, "value")]]
+
+
+def _under_way(state: State, run: RunView) -> list[Line]:
+    name: Line = [("● ", "accent"), (f"run {run.run_id}", "value")]
+    if state.plan is not None:
+        name = [(f"{state.plan.where}  ", "accent"), *name]
+    if state.stopping:
+        return [[*name, ("  stopping after this micro-step…", "warn")], [*name, ("  stopping…", "warn")]]
+    if run.planned_updates is None:
+        return [[*name, (f"  {run.detail}…", "accent")], [*name, ("  loading…", "accent")]]
+    planned = run.planned_s
+    clock: Line = [(f"   {seconds(run.t)}", "value"), (f" / ~{seconds(planned)}" if planned else " / –", "muted")]
+    batch: Line = [(f"  batch {run.config.batch_size}", "muted")]
+    update: Line = [(f"  update {count(run.update)}/{count(run.planned_updates)}", "muted")]
+    return [[*name, *batch, *update, *clock], [*name, *update, *clock], [*name, *clock], clock]

@@ -1,0 +1,55 @@
+"""How busy the device is."""
+
+from __future__ import annotations
+
+from tui.cells import Line, first_that_fits, join
+from tui.formatting import mib, number, percent
+from tui.panes.base import Pane
+from tui.panes.drawing import RunPlot, compact
+from tui.state import State
+
+
+class UtilizationPane(Pane):
+    """The GPU's utilization, power and temperature as NVML says; the host's on a machine without one."""
+
+    TITLE = "Utilization %"
+
+    def __init__(self, pane_id: str | None = None) -> None:
+        super().__init__(pane_id)
+        self._plot = RunPlot()
+
+    def lines(self, state: State, width: int, height: int) -> list[Line]:
+        """One line where the layout gives only one."""
+        if height > 1:
+            return super().lines(state, width, height)
+        chart = width // 3
+        label = "gpu" if state.gpu is not None else "cpu"
+        return [compact(label, _numbers(state, width - chart - 13, True), self._chart(state, chart, 1), width, chart)]
+
+    def body(self, state: State, width: int, height: int) -> list[Line]:
+        """The numbers, and the history in the rows that are left."""
+        lines: list[Line] = [[(" ", "text"), *_numbers(state, width - 2, False)]]
+        return lines + [[(" ", "text"), *line] for line in self._chart(state, width - 2, height - 1)]
+
+    def _chart(self, state: State, width: int, height: int) -> list[Line]:
+        if state.run is None:
+            return []
+        return self._plot.lines(state.run, [(state.run.utilization, "gpu")], width, height, y_range=(0.0, 100.0))
+
+
+def _numbers(state: State, width: int, short: bool) -> Line:
+    gpu, host = state.gpu, state.host
+    if gpu is None:
+        busy: Line = [(number(host.cpu), "gpu")] if short else [("cpu ", "muted"), (number(host.cpu), "gpu")]
+        process: Line = [("this process ", "muted"), (percent(host.process_cpu), "value"), (" of a core", "muted")]
+        ram: Line = [("RAM ", "muted"), (f"{mib(host.memory_used)} of {mib(host.memory_total)} MiB", "value")]
+        return first_that_fits([join([busy, process, ram]), join([busy, process]), busy], width)
+    busy = [(number(gpu.utilization), "gpu")] if short else [("gpu ", "muted"), (number(gpu.utilization), "gpu")]
+    memory: Line = [("mem ", "muted"), (number(gpu.memory_utilization), "value")]
+    power: Line = [(number(gpu.power, 0, "W"), "value")]
+    if gpu.power_limit is not None:
+        power.append((f" of {number(gpu.power_limit)}", "muted"))
+    heat: Line = [(number(gpu.temperature, 0, "°C"), "value")]
+    clock: Line = [(number(gpu.sm_clock, 0, "MHz"), "muted")]
+    ways = [[busy, memory, power, heat, clock], [busy, memory, power, heat], [busy, memory, power[:1], heat]]
+    return first_that_fits([join(way) for way in [*ways, [busy, power[:1], heat], [busy]]], width)

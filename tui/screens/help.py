@@ -1,0 +1,75 @@
+"""The keys of where you are, and what the knob under the cursor does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import ActiveBinding, Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from tui.knobs import KnobEditor, bounds
+
+_NAMES = {
+    "question_mark": "?",
+    "tab": "Tab",
+    "shift+tab": "⇧Tab",
+    "space": "Space",
+    "plus": "+",
+    "minus": "-",
+    "left": "←",
+    "right": "→",
+}
+_NAMES |= {
+    "up": "↑",
+    "down": "↓",
+    "ctrl+p": "^p",
+    "enter": "Enter",
+    "pageup": "PgUp",
+    "pagedown": "PgDn",
+    "home": "Home",
+    "end": "End",
+}
+_UNSAID = {"ctrl+q", "ctrl+c", "super+c"}
+
+
+class HelpScreen(ModalScreen[None]):
+    """Closed by any of the usual keys."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q,question_mark,space", "dismiss", "close")]
+
+    def __init__(self, bindings: Iterable[ActiveBinding], editor: KnobEditor) -> None:
+        super().__init__()
+        keys: dict[tuple[str, str], list[str]] = {}
+        for active in bindings:
+            binding = active.binding
+            if active.enabled and binding.description and binding.key not in _UNSAID:
+                name = _NAMES.get(binding.key, binding.key)
+                keys.setdefault((binding.action, binding.description), []).append(name)
+        self._keys = [(" ".join(names), what) for (_, what), names in keys.items()]
+        self._editor = editor
+
+    def compose(self) -> ComposeResult:
+        """The knob, then the keys in two columns."""
+        knob = self._editor.knob
+        with Vertical(classes="dialog -wide"), VerticalScroll():
+            yield Static(f"{knob.label}   {knob.flag}", classes="heading", markup=False)
+            yield Static(f"{knob.why}\n{bounds(knob)}", classes="why", markup=False)
+            yield Static("Keys here", classes="heading", markup=False)
+            yield Static(_two_columns(self._keys), classes="last", markup=False)
+
+
+def _two_columns(keys: list[tuple[str, str]]) -> Text:
+    half = (len(keys) + 1) // 2
+    text = Text()
+    for index in range(half):
+        for key, what in keys[index::half]:
+            text.append(f"{key:>9}  ", "bold")
+            text.append(f"{what:<30}")
+        text.append("\n")
+    text.rstrip()
+    return text

@@ -1,0 +1,136 @@
+"""The main screen: which pane goes where at which size."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.geometry import Size
+from textual.screen import Screen
+
+from tui.cells import Line
+from tui.panes.base import Pane
+from tui.panes.footer import FooterPane
+from tui.panes.knobs import KnobsPane
+from tui.panes.log import LogPane
+from tui.panes.loss import LossPane
+from tui.panes.memory import MemoryPane
+from tui.panes.results import ResultsPane
+from tui.panes.speed import SpeedPane
+from tui.panes.time import TimePane
+from tui.panes.title import TitlePane
+from tui.panes.utilization import UtilizationPane
+from tui.spans import SpanCompositor
+from tui.state import State
+
+SMALLEST = Size(80, 24)
+LAYOUTS = ("too-small", "small", "medium", "large")
+
+CATEGORIES = (
+    "weights",
+    "gradients",
+    "optimizer",
+    "activations",
+    "other",
+    "allocated",
+    "memory",
+    "data",
+    "forward",
+    "backward",
+)
+ROLES = frozenset(
+    (
+        *("text", "muted", "title", "frame", "focus", "brand", "key", "value", "accent", "good", "warn", "bad"),
+        *("cursor", "chosen", "pending", "limit", "gpu", "speed", "loss", "cached", "context"),
+        *CATEGORIES,
+        *(f"on-{name}" for name in CATEGORIES),
+    )
+)
+"""What a cell can stand for; the stylesheet gives each its colour."""
+
+
+def layout_for(size: Size) -> str:
+    """Which of the designed layouts a terminal of `size` gets."""
+    if size.width < SMALLEST.width or size.height < SMALLEST.height:
+        return "too-small"
+    if size.width >= 170 and size.height >= 50:
+        return "large"
+    return "medium" if size.width >= 110 and size.height >= 36 else "small"
+
+
+class TooSmallPane(Pane):
+    """All that is said in a terminal that is too small."""
+
+    def body(self, state: State, width: int, height: int) -> list[Line]:
+        """One sentence."""
+        need = f"needs {SMALLEST.width}×{SMALLEST.height}"
+        return [[(f"terminal too small: {width}×{height}, {need}", "warn")]]
+
+
+class MainScreen(Screen[None]):
+    """All panes. They are told the state; they know neither each other nor the engine."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = set(ROLES)
+
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        self._compositor = SpanCompositor()
+        self._state = state
+        self._log_wanted: bool | None = None
+
+    def compose(self) -> ComposeResult:
+        """Everything is mounted once; the stylesheet shows what a layout has room for."""
+        self._lay_out(self.app.size)
+        yield TooSmallPane("too-small")
+        yield TitlePane("title")
+        with Container(id="main"):
+            with Container(id="left"):
+                yield KnobsPane("knobs")
+            with Container(id="right"):
+                yield MemoryPane("memory")
+                with Container(classes="pair"):
+                    yield UtilizationPane("utilization")
+                    yield SpeedPane("speed")
+                with Container(classes="pair"):
+                    yield LossPane("loss")
+                    yield TimePane("time")
+                with Container(id="bottom"):
+                    yield ResultsPane("results")
+                    yield LogPane("log")
+        yield FooterPane("footer")
+
+    def on_mount(self) -> None:
+        """The first paint."""
+        self.show(self._state)
+
+    def show(self, state: State) -> None:
+        """Hand the state to every pane; each sends the terminal only what changed."""
+        self._state = state
+        footer = self.query_one(FooterPane)
+        shown = [active for active in self.active_bindings.values() if active.enabled and active.binding.show]
+        shown.sort(key=lambda active: active.node is self.app)  # the pane's own keys first
+        hints = [(self.app.get_key_display(active.binding), active.binding.description) for active in shown]
+        footer.hints = tuple(dict.fromkeys(hints))  # a binding of two keys is there twice
+        for pane in self.query(Pane):
+            pane.show(state)
+
+    def toggle_log(self) -> None:
+        """Show or hide the log pane."""
+        self._log_wanted = not self.has_class("log")
+        self._lay_out(self.size)
+
+    def _lay_out(self, size: Size) -> None:
+        wanted = layout_for(size)
+        for name in LAYOUTS:
+            self.set_class(name == wanted, name)
+        self.set_class(wanted == "large" if self._log_wanted is None else self._log_wanted, "log")
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Another size may be another layout."""
+        self._lay_out(event.size)
+
+    def on_descendant_focus(self) -> None:
+        """Other keys work in another pane."""
+        self.show(self._state)

@@ -1,0 +1,53 @@
+"""Typing a knob's value."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from engine.config import KNOBS
+from tui.knobs import KnobEditor, bounds
+from tui.text import clean
+
+
+class ValueScreen(ModalScreen[None]):
+    """One line to type in. What the configuration refuses is said here, and the dialog stays."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "cancel")]
+
+    def __init__(self, editor: KnobEditor, name: str) -> None:
+        super().__init__()
+        self._editor = editor
+        self._knob_name = name
+
+    def compose(self) -> ComposeResult:
+        """The knob, why one turns it, what may be typed, and the line."""
+        knob = KNOBS[self._knob_name]
+        value = getattr(self._editor.config, self._knob_name)
+        text = "" if value is None else {True: "on", False: "off"}.get(value, value) if knob.kind is bool else value
+        with Vertical(classes="dialog"):
+            yield Static(knob.label, classes="heading", markup=False)
+            yield Static(knob.why, classes="why", markup=False)
+            field = Input(
+                f"{text:g}" if isinstance(text, float) else clean(str(text)),
+                placeholder=knob.hint,
+                select_on_focus=True,
+            )
+            field.cursor_blink = False
+            yield field
+            yield Static(bounds(knob), id="bounds", classes="last", markup=False)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Take the value, or say why not."""
+        if self._editor.type(self._knob_name, event.value):
+            self.dismiss()
+            return
+        problem = self._editor.problem
+        hint = self.query_one("#bounds", Static)
+        hint.add_class("refusal")
+        hint.update(problem.message if problem else "")
