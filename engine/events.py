@@ -133,6 +133,8 @@ class RunRecord:
     last_loss: float | None = None
     eval_accuracy: float | None = None
     eval_loss: float | None = None
+    n_eval: int | None = None
+    """Held-out samples that the accuracy counts."""
     n_parameters: int | None = None
     peak_used: int | None = None  # bytes
     peak_reserved: int | None = None  # bytes
@@ -342,6 +344,8 @@ class PlanFinished:
     total: int | None
     findings: tuple[str, ...] = ()
     """What its searches found, a sentence each."""
+    failed: bool = False
+    """True when it could not go on; False when it was stopped or came to its end."""
     message: str | None = None
     """One sentence on why it ended early, where there is something to say."""
 
@@ -411,6 +415,7 @@ def record_to_json(record: RunRecord) -> dict[str, Any]:
         "last_loss": record.last_loss,
         "eval_accuracy": record.eval_accuracy,
         "eval_loss": record.eval_loss,
+        "n_eval": record.n_eval,
         "n_parameters": record.n_parameters,
         "peak_used_mib": to_mib(record.peak_used),
         "peak_reserved_mib": to_mib(record.peak_reserved),

@@ -146,6 +146,7 @@ class Progress:
                 figures |= {
                     "eval_accuracy": event.accuracy,
                     "eval_loss": event.loss,
+                    "n_eval": event.n_samples,
                     "train_runtime_s": event.t,
                 }
             elif isinstance(event, TrainingStarted):
