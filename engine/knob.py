@@ -67,7 +67,8 @@ def check(knob: Knob, value: object) -> None:
         low, high = knob.minimum, knob.maximum
         # the negated form also refuses NaN
         if (low is not None and not value >= low) or (high is not None and not value <= high):
-            raise ConfigError(knob.name, f"{knob.flag} {value:g} is out of bounds: use {low:,.10g} to {high:,.10g}.")
+            shown = str(value)[:40] if isinstance(value, int) else f"{value:g}"
+            raise ConfigError(knob.name, f"{knob.flag} {shown} is out of bounds: use {low:,.10g} to {high:,.10g}.")
     if knob.kind is str and isinstance(value, str) and not value.strip():
         raise ConfigError(knob.name, f"{knob.flag} is empty: give {knob.hint or 'a value'}.")
 

@@ -12,6 +12,7 @@ import torch
 
 from engine.config import RunConfig
 from engine.events import DeviceInfo, Memory, Phase
+from engine.techniques.precision import Precision
 
 FRESH_S = 0.05
 """A reading of used memory costs about 0.1 ms, too much for every update of a tiny model: it is kept this long."""
@@ -22,6 +23,8 @@ class Device(ABC):
 
     info: DeviceInfo
     torch_device: torch.device
+    capability: tuple[int, int] | None = None
+    """CUDA compute capability of the GPU that this is, or stands for; None on a CPU."""
     pins_memory = False
     """Whether copies to this device gain from page-locked host memory."""
 
@@ -45,6 +48,14 @@ class Device(ABC):
     def create_context(self) -> None:
         """Make the device ready, as the lecture does, by putting one number on it."""
         torch.ones((1, 1)).to(self.torch_device)
+
+    def precision(self, config: RunConfig) -> Precision:
+        """The run's precision as this device computes it."""
+        return Precision(config.precision, self.torch_device.type)
+
+    def adopt(self, model: torch.nn.Module) -> None:
+        """Put a model's weights on the device."""
+        model.to(self.torch_device)
 
     def place(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """A batch on the device; the copy may overlap with compute."""
@@ -75,8 +86,10 @@ class Device(ABC):
         """True for an error that means that this device's memory did not suffice."""
 
     def describe_out_of_memory(self, error: BaseException) -> str:
-        """What was asked and what was free, in one sentence, from the error's own text."""
-        return str(error).strip().splitlines()[0][:400]
+        """What was asked and what was free, from the error's own text: PyTorch goes on to suggest settings."""
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        end = line.find(" is free.")
+        return line[: end + len(" is free.")] if end >= 0 else line[:300]
 
     def clean_up(self) -> None:
         """Give memory back between runs. Call it outside any `except`, with the run's references dropped."""

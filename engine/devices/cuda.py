@@ -21,6 +21,7 @@ class CudaDevice(Device):
     def __init__(self, index: int) -> None:
         self.torch_device = torch.device("cuda", index)
         self.properties = torch.cuda.get_device_properties(index)
+        self.capability = (self.properties.major, self.properties.minor)
         self.uuid = str(self.properties.uuid)
         """NVML knows the GPU by it; ordinals differ under CUDA_VISIBLE_DEVICES."""
         self._used: int | None = None
@@ -32,12 +33,12 @@ class CudaDevice(Device):
         )
 
     def refuse(self, config: RunConfig) -> None:
-        capability = (self.properties.major, self.properties.minor)
-        if config.precision in ("tf32", "bf16") and capability < (8, 0):
+        assert self.capability is not None
+        if config.precision in ("tf32", "bf16") and self.capability < (8, 0):
             raise ConfigError(
                 "precision",
                 f"--precision {config.precision} needs compute capability 8.0 or newer; {self.info.name} has "
-                f"{capability[0]}.{capability[1]}: use --precision fp16 or fp32.",
+                f"{self.capability[0]}.{self.capability[1]}: use --precision fp16 or fp32.",
             )
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,6 +33,11 @@ class EpochOrder(Sampler[int]):
         return iter(torch.randperm(self._n, generator=generator).tolist())
 
 
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches the workers too; the run ends them after the micro-step that still needs their batch."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def build_loader(
     config: RunConfig,
     data: Dataset[Any],
@@ -50,6 +56,7 @@ def build_loader(
             "multiprocessing_context": "forkserver",
             "prefetch_factor": config.dataloader_prefetch_factor,
             "persistent_workers": True,
+            "worker_init_fn": _ignore_interrupts,
         }
     return DataLoader(
         data,

@@ -1,0 +1,123 @@
+"""A virtual GPU: a card of the catalogue on a machine that lacks it.
+
+The run trains for real on the CPU, while every tensor is accounted for as that card's caching allocator would hold
+it; going over its memory raises a real `torch.OutOfMemoryError` from inside the operation.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from engine.config import ConfigError, RunConfig
+from engine.devices.base import Device
+from engine.events import DeviceInfo, Memory, Phase
+from engine.memory.allocator_options import AllocatorOptionError, AllocatorOptions
+from engine.memory.catalogue import find
+from engine.memory.live import LiveAllocator, LiveTracker, memory_of
+from engine.memory.stack import CURRENT
+from engine.memory.step import TracedPrecision
+from engine.techniques.precision import Precision
+from engine.units import MIB
+
+
+class VirtualDevice(Device):
+    """One run's card, called `name` in the catalogue; `config.vram_limit` makes it smaller, as on a real one."""
+
+    def __init__(self, name: str, config: RunConfig) -> None:
+        self.gpu = find(name)
+        limit = config.vram_limit * MIB if config.vram_limit is not None else self.gpu.memory_total
+        self.torch_device = torch.device("cpu")
+        self.capability = self.gpu.compute_capability
+        self.limit = min(self.gpu.limit, limit)
+        total = min(self.gpu.memory_total, limit)
+        self.info = DeviceInfo(name=self.gpu.name, kind="virtual", memory_total=total)
+        self._context = self.gpu.context_bytes or CURRENT.context
+        self._libraries = CURRENT.libraries
+        self._precision = TracedPrecision(config.precision, "cpu")
+        self._allocator = self._new_allocator()
+        self._tracker = LiveTracker(
+            self._allocator, self.capability, CURRENT.workspace(self.capability), self._precision.policy
+        )
+        self._has_context = False
+
+    def _new_allocator(self) -> LiveAllocator:
+        try:
+            options = AllocatorOptions.from_environment(os.environ)
+        except AllocatorOptionError as error:
+            raise ConfigError("device", f"PYTORCH_CUDA_ALLOC_CONF cannot be followed: {error}") from None
+        capacity = max(0, self.limit - self._context - self._libraries)
+        return LiveAllocator(capacity, self.limit, options)
+
+    def refuse(self, config: RunConfig) -> None:
+        needed = -(-(self._context + self._libraries) // MIB)
+        if self.limit <= self._context + self._libraries:
+            raise ConfigError(
+                "vram_limit",
+                f"--vram-limit {config.vram_limit} is less than the CUDA context and libraries take ({needed} MiB): "
+                f"use --vram-limit {needed + 100} or more.",
+            )
+        if not self.gpu.supports(config.precision):
+            major, minor = self.gpu.compute_capability
+            raise ConfigError(
+                "precision",
+                f"--precision {config.precision} needs compute capability 8.0 or newer; {self.gpu.name} has "
+                f"{major}.{minor}: use --precision fp16 or fp32.",
+            )
+
+    @contextmanager
+    def tracking(self) -> Iterator[None]:
+        with self._tracker.tracking():
+            yield
+
+    def precision(self, config: RunConfig) -> Precision:
+        """With CUDA's autocast policy, which is not the CPU's."""
+        return self._precision
+
+    def create_context(self) -> None:
+        self._has_context = True
+
+    def adopt(self, model: torch.nn.Module) -> None:
+        self._tracker.adopt(model)
+
+    def place(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        self._tracker.place(batch)
+        return batch
+
+    def enter(self, phase: Phase) -> None:
+        self._tracker.enter(phase)
+
+    def mark(self) -> float:
+        return time.perf_counter()
+
+    def seconds(self, start: float, end: float) -> float:
+        return end - start
+
+    def synchronize(self) -> None:
+        """The CPU has always done what it was given."""
+
+    def memory(self) -> Memory:
+        if not self._has_context:
+            return Memory(used=0, reserved=0, allocated=0, peak_used=0, total=self.info.memory_total)
+        return memory_of(self._allocator, self._context, self._libraries, self.info.memory_total or 0)
+
+    def reset_peaks(self) -> None:
+        """Every run has a card of its own: nothing is carried over from the last one."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+            isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+        )
+
+    @property
+    def is_tracing(self) -> bool:
+        """Whether operators are being accounted for; False once updates repeat."""
+        return self._tracker.is_tracing
+
+    def clean_up(self) -> None:
+        super().clean_up()
+        self._allocator = self._new_allocator()

@@ -1,0 +1,148 @@
+"""The rules of the house that no linter knows: what an import may cost, who makes threads, who waits for the device."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tui
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted(path for package in ("engine", "tui") for path in (ROOT / package).rglob("*.py"))
+
+HEAVY = {"torch", "transformers", "datasets", "tokenizers", "safetensors", "pynvml", "numpy", "pandas", "pyarrow"}
+SCREEN = {"textual", "rich"}
+
+BOUNDARY = ["config", "events", "mailbox", "session", "history", "knob_files", "paths", "presets", "units", "capture"]
+PURE = ["axis", "bars", "formatting", "knobs", "plot", "run_view", "state", "text", "transcript", "flags", "cli"]
+
+
+def _loaded_by(*modules: str) -> set[str]:
+    """Top-level names in `sys.modules` after importing `modules` in a fresh interpreter."""
+    script = (
+        "import importlib, json, sys\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)\n"
+        "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *modules], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _modules_of(package: str) -> list[str]:
+    return [module.name for module in pkgutil.walk_packages([str(ROOT / package)], f"{package}.")]
+
+
+def test_the_whole_screen_is_imported_without_anything_heavy() -> None:
+    names = _modules_of("tui")
+    assert {"tui.app", "tui.cli", "tui.headless", "tui.screens.main"} <= set(names)
+    assert not _loaded_by(*names) & HEAVY
+
+
+def test_the_boundary_of_the_engine_is_imported_without_anything_heavy_and_without_the_screen() -> None:
+    assert not _loaded_by(*(f"engine.{name}" for name in BOUNDARY)) & (HEAVY | SCREEN)
+
+
+def test_all_of_the_engine_is_imported_without_the_screen() -> None:
+    names = _modules_of("engine")
+    assert "engine.trainer" in names
+    assert not _loaded_by(*names) & SCREEN
+
+
+def test_what_is_pure_and_the_command_line_are_imported_without_textual() -> None:
+    assert "textual" not in _loaded_by(*(f"tui.{name}" for name in PURE))
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["runs"], ["run", "--batch-size", "0"]])
+def test_a_command_that_neither_draws_nor_trains_imports_neither(words: list[str], tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom tui.cli import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    environment = {**os.environ, "TRAINTOP_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True, check=True, env=environment
+    )
+    assert not set(done.stdout.splitlines()[-1].split()) & (HEAVY | {"textual"})
+
+
+def _calls(path: Path) -> Iterator[tuple[str, int]]:
+    """Every call in a file: the dotted name of what is called, and its line."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node.lineno
+
+
+def _callers(*endings: str) -> set[str]:
+    """Files with a call of something whose dotted name ends in one of `endings`."""
+    return {
+        path.relative_to(ROOT).as_posix()
+        for path in SOURCES
+        for name, _ in _calls(path)
+        if any(name == ending or name.endswith("." + ending) for ending in endings)
+    }
+
+
+def test_only_the_session_makes_threads() -> None:
+    makers = ("Thread", "Timer", "ThreadPoolExecutor", "start_new_thread", "to_thread", "run_in_executor", "run_worker")
+    assert _callers(*makers) == {"engine/session.py"}
+    for path in SOURCES:  # textual.work(thread=True) is a decorator with a thread behind it
+        decorators = [
+            ast.unparse(decorator)
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+            for decorator in node.decorator_list
+        ]
+        assert not [decorator for decorator in decorators if decorator.startswith("work")], path
+
+
+def test_only_the_trainer_reads_a_number_from_the_device() -> None:
+    assert _callers("item") <= {"engine/trainer.py"} | _devices()
+
+
+def test_only_the_devices_synchronize_and_only_the_training_asks_them_to() -> None:
+    training = {"engine/trainer.py", "engine/clock.py", "engine/run.py"}
+    assert _callers("synchronize") <= training | _devices()
+    assert _callers("cuda.synchronize") <= _devices()
+
+
+def _devices() -> set[str]:
+    return {path.relative_to(ROOT).as_posix() for path in (ROOT / "engine" / "devices").glob("*.py")}
+
+
+def test_tensors_and_exceptions_do_not_cross_the_boundary() -> None:
+    tree = ast.parse((ROOT / "engine" / "events.py").read_text(encoding="utf-8"))
+    fields = [
+        (node.target.id, {name.id for name in ast.walk(node.annotation) if isinstance(name, ast.Name)})
+        for kind in tree.body
+        if isinstance(kind, ast.ClassDef)
+        for node in kind.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    ]
+    assert len(fields) > 50
+    for name, types in fields:
+        assert not types & {"Tensor", "Exception", "BaseException", "Any", "object", "Callable"}, name
+
+
+def test_every_package_is_found_by_the_build() -> None:
+    assert Path(tui.__file__).parent == ROOT / "tui"
+    for folder in {path.parent for path in SOURCES}:
+        assert (folder / "__init__.py").is_file(), f"{folder} has no __init__.py, so a wheel would lack it"
+
+
+def test_sources_do_not_name_anything_but_the_project() -> None:
+    private = ("/" + "work/", "/" + "tmp/")
+    for path in [*SOURCES, ROOT / "Makefile", ROOT / "pyproject.toml", ROOT / "constraints.txt"]:
+        text = path.read_text(encoding="utf-8")
+        assert not [name for name in private if name in text], path
