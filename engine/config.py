@@ -41,15 +41,15 @@ class RunConfig:
     workload: str = _knob(
         "dummy",
         "workload",
-        "dummy measures cost on random tokens, as the lecture does; reviews learns from real labelled text.",
-        choices=("dummy", "reviews"),
+        "dummy measures cost on random tokens, as the lecture does; reviews learns classes, text the next token.",
+        choices=("dummy", "reviews", "text"),
     )
     data: str | None = _knob(
         None,
         "data",
-        "A CSV, TSV, JSON lines or Parquet file with a text and a label column; a part is held out for accuracy.",
+        "CSV, TSV, JSON lines, Parquet or plain text file, data set of the hub, generated, snippets or snippets-5.",
         optional=True,
-        hint="file to train on",
+        hint="file, hub name, generated, snippets; generated where not set",
     )
     text_column: str | None = _knob(
         None, "text column", "Which column holds the text.", optional=True, hint="found by name and content"
@@ -100,7 +100,7 @@ class RunConfig:
     optimizer_implementation: str = _knob(
         "fused",
         "implementation",
-        "fused updates in one kernel without temporaries; foreach is fast but copies; loop is slow and small.",
+        "fused: one kernel, no temporaries; foreach: fast, but copies; loop: slow. Adafactor and 8-bit have their own.",
         choices=("fused", "foreach", "loop"),
     )
     optimizer_in_backward: bool = _knob(
@@ -128,8 +128,8 @@ class RunConfig:
     padding: str = _knob(
         "longest",
         "padding",
-        "max_length computes on padding too, as the lecture does; longest pads to the longest of the batch.",
-        choices=("max_length", "longest"),
+        "max_length computes on padding too; longest on less; bucketed (similar lengths) and packed on hardly any.",
+        choices=("max_length", "longest", "bucketed", "packed"),
     )
     seq_len: int = _knob(
         512,
@@ -227,6 +227,10 @@ class RunConfig:
             check(knob, getattr(self, knob.name))
         if self.workload == "reviews" and self.task != "classification":
             raise ConfigError("task", f"--task {self.task} cannot train on reviews: use --task classification.")
+        if self.workload == "text" and self.task != "causal-lm":
+            raise ConfigError("task", f"--task {self.task} cannot train on plain text: use --task causal-lm.")
+        if self.padding == "packed" and self.workload != "text":
+            raise ConfigError("padding", _NO_PACKING[self.workload])
         _check_device(self.device, self.vram_limit)
         if self.optimizer_in_backward:
             _check_optimizer_in_backward(self)
@@ -256,6 +260,13 @@ class RunConfig:
             raise ConfigError(unknown[0], f"{unknown[0]!r} is not a knob; the knobs are {', '.join(KNOBS)}.")
         known = {name: coerce(KNOBS[name], value) for name, value in values.items() if name in KNOBS}
         return cls(**known)  # type: ignore[arg-type]
+
+
+_NO_PACKING = {
+    "reviews": "--padding packed puts several texts in a row, and a classifier reads one token per row: "
+    "use --padding bucketed.",
+    "dummy": "--padding packed has nothing to do, as the dummy workload's samples are full: use --padding longest.",
+}
 
 
 def _check_device(device: str, vram_limit: int | None) -> None:

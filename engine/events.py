@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 
 from engine.config import RunConfig
+from engine.memory.forecast_types import Forecast, Proposal
 from engine.units import to_mib
 
 
@@ -351,6 +352,24 @@ class PlanFinished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Forecasted:
+    """What was asked with `Session.forecast`."""
+
+    config: RunConfig
+    forecast: Forecast | None
+    """None where there is none to make; `message` says why."""
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposed:
+    """What was asked with `Session.propose`: what would fit instead of a run that was out of memory."""
+
+    run_id: int
+    proposals: tuple[Proposal, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventsDropped:
     """The mailbox was full: this many frequent readings were dropped. The history still has them."""
 
@@ -375,6 +394,8 @@ Event = (
     | PlanStarted
     | PlanProgress
     | PlanFinished
+    | Forecasted
+    | Proposed
     | EventsDropped
 )
 

@@ -20,9 +20,10 @@ from pathlib import Path
 from engine import paths
 from engine.events import Event, Outcome, RunRecord
 from engine.history_file import HistoryError, file_system_of
+from engine.history_plans import HistoryPlans
 from engine.history_records import RECORD_COLUMNS, Owner, read_record, to_figures
 from engine.history_series import unpack
-from engine.history_writer import HistoryWriter, Statement
+from engine.history_writer import Statement
 
 __all__ = ["History", "HistoryError", "file_system_of"]
 
@@ -33,8 +34,8 @@ _READ_BATCHES = 32
 _AMONG = "run_id IN (SELECT value FROM json_each(?))"
 
 
-class History(HistoryWriter):
-    """The runs, their series, notes and the baseline. Closes as a context manager.
+class History(HistoryPlans):
+    """The runs, their series, notes, the baseline, and plans. Closes as a context manager.
 
     Every method but `append`, `flush` and `close` raises `HistoryError` when the file cannot be read or written.
     """
@@ -56,17 +57,9 @@ class History(HistoryWriter):
         gone when its row was not touched for a minute. Should that be wrong (a suspended host), its
         next flush makes the row `running` again.
         """
-        columns = f"host, machine, pid, process_started, heartbeat, {RECORD_COLUMNS}"
-        marked = []
+        marked: list[RunRecord] = []
         statements: list[Statement] = []
-        for row in self._rows(f"SELECT {columns} FROM runs WHERE outcome = 'running'"):
-            owner, heartbeat, record = Owner(*row[:4]), row[4], read_record(row[5:])
-            if record.run_id in self._live or not owner.is_dead(heartbeat):
-                continue
-            message = (
-                f"The process (number {owner.pid} on {owner.host}) ended without a word: killed, or the host went down."
-            )
-            record = replace(record, outcome=Outcome.INTERRUPTED, message=message)
+        for heartbeat, record in self._lost():
             update = (
                 "UPDATE runs SET outcome = ?, figures = ? WHERE run_id = ? AND outcome = 'running' AND heartbeat IS ?"
             )
@@ -75,6 +68,21 @@ class History(HistoryWriter):
         if statements:
             self._change(statements)
         return marked
+
+    def lost_runs(self) -> list[RunRecord]:
+        """The runs that `mark_interrupted` would mark, as it would; only reads."""
+        return [record for _, record in self._lost()]
+
+    def _lost(self) -> Iterator[tuple[float, RunRecord]]:
+        columns = f"host, machine, pid, process_started, heartbeat, {RECORD_COLUMNS}"
+        for row in self._rows(f"SELECT {columns} FROM runs WHERE outcome = 'running'"):
+            owner, heartbeat, record = Owner(*row[:4]), row[4], read_record(row[5:])
+            if record.run_id in self._live or not owner.is_dead(heartbeat):
+                continue
+            message = (
+                f"The process (number {owner.pid} on {owner.host}) ended without a word: killed, or the host went down."
+            )
+            yield heartbeat, replace(record, outcome=Outcome.INTERRUPTED, message=message)
 
     def runs(
         self,

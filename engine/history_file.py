@@ -49,6 +49,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE UNIQUE INDEX batches_of_run ON batches (run_id, last_seq)",
         "CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT)",
     ),
+    (
+        "CREATE TABLE plans (plan_id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, started_at REAL NOT NULL, "
+        "heartbeat REAL NOT NULL, ended TEXT, host TEXT NOT NULL, machine TEXT NOT NULL, pid INTEGER NOT NULL, "
+        "process_started REAL NOT NULL, definition TEXT NOT NULL)",
+        # item: the place in the plan's list; tries: the batch size of a search's try, else 0
+        "CREATE TABLE plan_steps (plan_id INTEGER NOT NULL, item INTEGER NOT NULL, tries INTEGER NOT NULL, "
+        "run_id INTEGER, skipped INTEGER NOT NULL, why TEXT, PRIMARY KEY (plan_id, item, tries))",
+        "CREATE INDEX plan_of_run ON plan_steps (run_id) WHERE run_id IS NOT NULL",
+    ),
 )
 """Statements that lead from one format to the next; `PRAGMA user_version` counts those applied."""
 

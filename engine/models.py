@@ -6,13 +6,15 @@ Safetensors only, and no code from a repository is ever run.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.config import ConfigError, RunConfig
+from engine.fetch import fetched, how_to_fetch
 from engine.hub import Hub
 from engine.presets import PRESETS
+from engine.techniques import attention
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -32,16 +34,17 @@ class ModelSource:
     """One sentence for the transcript: whose weights these are."""
 
 
-def resolve(name: str, hub: Hub) -> ModelSource:
+def resolve(name: str, hub: Hub, *, architecture_only: bool = False) -> ModelSource:
     """Find a model's configuration, weights and tokenizer without building it.
 
+    `architecture_only` is for who needs no weights: a preset that has to be fetched first is not refused then.
     Raises `ConfigError` when the name stands for nothing that can be loaded.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _from_folder(name, folder)
     if name in PRESETS:
-        return _from_preset(name, hub)
+        return _from_preset(name, hub, architecture_only=architecture_only)
     if name.startswith((".", "/", "~")):
         raise ConfigError("model", f"--model {name!r} is not a folder: give a folder with a config.json, or a preset.")
     return _from_hub(name, name, hub)
@@ -78,23 +81,29 @@ def _has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in names)
 
 
-def _from_preset(name: str, hub: Hub) -> ModelSource:
+def _from_preset(name: str, hub: Hub, *, architecture_only: bool) -> ModelSource:
     preset = PRESETS[name]
-    try:
-        return _from_hub(name, preset.hub_name, hub)
-    except ConfigError:
-        from transformers import AutoConfig
+    if preset.fetched and (folder := fetched(preset.fetched)):
+        return replace(_from_folder(name, folder), note=f"Weights of {name}, fetched with `traintop fetch`.")
+    why = "nobody has published weights of it"
+    if preset.hub_name is not None:
+        try:
+            return _from_hub(name, preset.hub_name, hub)
+        except ConfigError:
+            why = "its weights could not be read" if hub.reachable() else hub.problem
+            why += f", and {preset.hub_name} is not in its cache"
+    if preset.fetched and not architecture_only:
+        raise ConfigError("model", f"--model {name} is not here yet: {how_to_fetch(preset.fetched)}.")
+    from transformers import AutoConfig
 
-        config = AutoConfig.for_model(preset.model_type, **preset.settings)
-        why = "its weights could not be read" if hub.reachable() else hub.problem
-        return ModelSource(
-            name=name,
-            config=config,
-            location=None,
-            tokenizer=None,
-            local_only=True,
-            note=f"{name}: fresh initialisation ({why}, and {preset.hub_name} is not in its cache).",
-        )
+    return ModelSource(
+        name=name,
+        config=AutoConfig.for_model(preset.model_type, **preset.settings),
+        location=None,
+        tokenizer=None,
+        local_only=True,
+        note=f"{name}: fresh initialisation ({why}).",
+    )
 
 
 def _from_hub(name: str, repository: str, hub: Hub) -> ModelSource:
@@ -194,6 +203,9 @@ def shape(source: ModelSource, config: RunConfig, *, n_labels: int, vocab_size: 
     text = shaped.get_text_config()
     if vocab_size is not None and source.location is None:
         text.vocab_size = vocab_size
+        text.bos_token_id = text.eos_token_id = None  # of the vocabulary that was replaced
+    if config.task == "causal-lm" and hasattr(text, "is_decoder"):
+        text.is_decoder = True  # BERT's language model head would see the tokens that it predicts
     if text.pad_token_id is None:
         text.pad_token_id = shaped.pad_token_id = 0  # decoders' classifiers look for the last real token
     if not config.dropout:
@@ -229,7 +241,7 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
             "use another task or model.",
         )
     on_meta = torch.get_default_device().type == "meta"
-    options: dict[str, Any] = {"attn_implementation": config.attention, "dtype": torch.float32}
+    options: dict[str, Any] = {"attn_implementation": attention.implementation(config), "dtype": torch.float32}
     try:
         if source.location is None or on_meta:
             return head.from_config(shaped, **options)

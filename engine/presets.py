@@ -8,9 +8,11 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """A named architecture and the hub repository that holds its weights."""
+    """A named architecture and the hub repository that holds its weights, if there is one."""
 
-    hub_name: str
+    hub_name: str | None
+    fetched: str | None = None
+    """What `traintop fetch` calls its weights: they are looked for there first, and it is not run without any."""
     model_type: str
     """The transformers architecture: the `model_type` of config.json."""
     settings: dict[str, Any]
@@ -37,4 +39,28 @@ PRESETS: dict[str, Preset] = {
     ),
     "bert-base-uncased": _bert("google-bert/bert-base-uncased", 768, 12),
     "bert-large-uncased": _bert("google-bert/bert-large-uncased", 1024, 24),
+    "minilm": Preset(
+        hub_name="sentence-transformers/all-MiniLM-L6-v2",
+        fetched="minilm",
+        model_type="bert",
+        settings={"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
+    ),
+    "gpt2-tiny": Preset(hub_name=None, model_type="gpt2", settings={"n_embd": 128, "n_layer": 2, "n_head": 2}),
+    "gpt2": Preset(hub_name="openai-community/gpt2", model_type="gpt2", settings={}),
+    # a mixture of experts in the size of bert-tiny: every token goes through 2 of the 4 in each layer
+    "moe-tiny": Preset(
+        hub_name=None,
+        model_type="mixtral",
+        settings={
+            "vocab_size": 30_522,
+            "hidden_size": 128,
+            "intermediate_size": 512,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "max_position_embeddings": 512,
+        },
+    ),
 }

@@ -26,10 +26,11 @@ from engine.events import (
     UpdateDone,
 )
 from engine.hub import Hub
-from engine.techniques import checkpointing
+from engine.techniques import attention, checkpointing, compiling, lora, packing, refusals
+from engine.techniques.bucketing import epoch_order, scoring_order
 from engine.techniques.optimizers import build_optimizer, build_schedule
-from engine.techniques.precision import Precision
-from engine.techniques.preloading import EpochOrder, build_loader
+from engine.techniques.optimizers import note as optimizer_note
+from engine.techniques.preloading import build_loader
 from engine.throughput import steady
 from engine.trainer import Job, planned_updates, train
 from engine.workloads import PreparedData, prepare
@@ -66,6 +67,8 @@ class Run:
         try:
             with ExitStack() as stack:
                 stack.enter_context(self.device.settings(self.record.config))
+                stack.enter_context(attention.kernel(self.record.config, self.device))
+                stack.enter_context(compiling.forgotten_after(self.record.config))
                 stack.enter_context(self.device.tracking())
                 self._load()
                 began = time.perf_counter()
@@ -94,9 +97,15 @@ class Run:
         self._say(Phase.LOAD, source.note)
         torch.manual_seed(config.seed)
         shaped = models.shape(source, config, n_labels=data.n_labels, vocab_size=data.vocab_size)
-        model = models.build(source, shaped, config)
+        built = models.build(source, shaped, config)
+        packing.check(built, config)
+        model = lora.apply(built, config)
+        if config.lora_rank:
+            self._say(Phase.LOAD, lora.note(model, config))
         checkpointing.apply(model, config)
-        model.to(self.device.torch_device)
+        self.device.adopt(model)
+        attention.check(model, data.collate([data.train[0]]), config, self.device)
+        compiling.apply(model, config, len(data.train))
         self._moment("model")
         self.job = self._job(model, data)
         n_parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -120,6 +129,7 @@ class Run:
             tokenizer=source.tokenizer,
             model_vocab_size=text.vocab_size,
             pad_token_id=text.pad_token_id,
+            hub=self.hub,
             report=lambda detail: self._say(Phase.DATA, detail),
         )
         for note in data.notes:
@@ -128,14 +138,17 @@ class Run:
 
     def _job(self, model: torch.nn.Module, data: PreparedData) -> Job:
         config, device = self.record.config, self.device
-        order = EpochOrder(len(data.train), config.seed)
+        order = epoch_order(config, data.train)
         loader = build_loader(config, data.train, data.collate, order=order, pin=device.pins_memory)
-        evaluation = (
-            build_loader(config, data.evaluation, data.collate, order=None, pin=device.pins_memory)
-            if data.evaluation is not None
-            else None
-        )
-        optimizer = build_optimizer(config, model.parameters())
+        evaluation = None
+        if data.evaluation is not None:
+            held_out_order = scoring_order(config, data.evaluation)
+            evaluation = build_loader(
+                config, data.evaluation, data.collate, order=held_out_order, pin=device.pins_memory
+            )
+        optimizer = build_optimizer(config, model.parameters(), enter=self._enter)
+        if note := optimizer_note(config, device.torch_device.type):
+            self._say(Phase.LOAD, note)
         return Job(
             run_id=self.record.run_id,
             config=config,
@@ -143,13 +156,17 @@ class Run:
             model=model,
             optimizer=optimizer,
             schedule=build_schedule(config, optimizer, planned_updates(config, len(loader))),
-            precision=Precision(config.precision, device.torch_device.type),
+            precision=device.precision(config),
             loader=loader,
             order=order,
             eval_loader=evaluation,
             emit=self._observe,
             should_stop=self.should_stop,
         )
+
+    def _enter(self, phase: Phase) -> None:
+        if self.job is not None:
+            self.job.clock.enter(phase)
 
     def _observe(self, event: Event) -> None:
         """Fold the trainer's events into the record, and pass them on."""
@@ -160,7 +177,9 @@ class Run:
                 self._rates.append(event.n_samples / event.update_s)
             self.record = replace(self.record, updates=event.update, last_loss=event.loss)
         elif isinstance(event, EvalDone):
-            self.record = replace(self.record, eval_accuracy=event.accuracy, eval_loss=event.loss)
+            self.record = replace(
+                self.record, eval_accuracy=event.accuracy, eval_loss=event.loss, n_eval=event.n_samples
+            )
         self.emit(event)
 
     def _describe(self, error: Exception) -> tuple[Outcome, str]:
@@ -215,10 +234,7 @@ class Run:
 def refuse_early(config: RunConfig, device: Device) -> None:
     """Refusals that need no model and no data. Raises `ConfigError`."""
     device.refuse(config)
-    if config.workload == "reviews" and config.data is None:
-        raise ConfigError(
-            "data", "--workload reviews needs a file: give --data FILE (CSV, TSV, JSON lines or Parquet)."
-        )
+    refusals.refuse(config, device)
 
 
 def quiet_libraries() -> None:

@@ -22,6 +22,7 @@ from engine.events import (
     EngineLoading,
     EngineReady,
     Event,
+    Forecasted,
     GpuSample,
     HostSample,
     Logged,
@@ -37,12 +38,15 @@ from engine.events import (
 from engine.history import History, HistoryError
 from engine.hub import Hub
 from engine.mailbox import Mailbox
+from engine.plan_runner import PlanRunner
+from engine.plans import Hopeless, Plan
 from engine.telemetry.host import HostSampler
 from engine.telemetry.nvml import Nvml
 from engine.telemetry.sampler import Sampler
 
 if TYPE_CHECKING:
     from engine.devices.base import Device
+    from engine.forecasts import Forecasts
 
 log = logging.getLogger("traintop")
 
@@ -50,14 +54,19 @@ log = logging.getLogger("traintop")
 class Session:
     """Runs trainings in the background of a program.
 
-    `history` keeps the runs; `capture`, already started, is where libraries' prints are read from.
+    `history` keeps the runs; `capture`, already started, is where libraries' prints are read from; `hopeless`, asked
+    in the engine's thread, lets searches pass over tries that surely do not fit.
     """
 
-    def __init__(self, history: History, capture: OutputCapture | None = None) -> None:
+    def __init__(
+        self, history: History, capture: OutputCapture | None = None, hopeless: Hopeless | None = None
+    ) -> None:
         self._history = history
         self._capture = capture
+        self._hopeless = hopeless or self._forecast_is_hopeless
         self._mailbox = Mailbox()
-        self._requests: queue.SimpleQueue[RunConfig | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[RunConfig | PlanRunner | None] = queue.SimpleQueue()
+        self._plan: PlanRunner | None = None
         self._pending = 0
         self._lock = threading.Lock()
         self._stop_run = threading.Event()
@@ -65,6 +74,10 @@ class Session:
         self._hub = Hub()
         self._nvml = Nvml()
         self._sampler = Sampler(self._nvml, HostSampler(), on_sample=self._on_sample)
+        self._ready = threading.Event()
+        self._forecasts: Forecasts | None = None
+        self._question: RunConfig | None = None
+        self._questions: queue.SimpleQueue[RunConfig | RunRecord | None] = queue.SimpleQueue()
         self._device: Device | None = None
         self._run_id: int | None = None
         self._training_since: float | None = None
@@ -78,6 +91,7 @@ class Session:
             "engine": self._work,
             "sampler": lambda: self._sampler.run(self._closing),
             "hub": self._hub.probe,
+            "forecaster": self._answer,
         }
         if self._capture:
             capture = self._capture
@@ -88,13 +102,55 @@ class Session:
 
     def start(self, config: RunConfig) -> None:
         """Queue a run; it begins when the runs before it have ended."""
+        self._queue(config)
+
+    def forecast(self, config: RunConfig) -> None:
+        """Ask what `config` would need; `Forecasted` follows, unless another question comes before the answer."""
+        self._question = config
+        self._questions.put(config)
+
+    def propose(self, record: RunRecord) -> None:
+        """Ask what would fit instead of a run that was out of memory; `Proposed` follows."""
+        self._questions.put(record)
+
+    def start_plan(self, plan: Plan, plan_id: int | None = None) -> None:
+        """Queue a plan; `PlanStarted` follows. `plan_id` goes on with a plan of `History.interrupted_plans`."""
+        runner = PlanRunner(
+            plan=plan,
+            history=self._history,
+            run_one=self._attempt_next,
+            emit=self._emit,
+            hopeless=self._hopeless,
+            plan_id=plan_id,
+        )
+        self._queue(runner)
+
+    def _queue(self, request: RunConfig | PlanRunner) -> None:
         with self._lock:
             self._pending += 1
-        self._requests.put(config)
+        self._requests.put(request)
+
+    def pause_plan(self, paused: bool = True) -> None:
+        """Let the plan under way wait after its current run, or (False) go on."""
+        with self._lock:
+            if self._plan is not None:
+                self._plan.control.pause(paused)
+
+    def skip_run(self) -> None:
+        """Stop the current run of the plan under way, and go on with the next."""
+        with self._lock:
+            if self._plan is not None and self._run_id is not None:
+                self._plan.control.skip()
+                self._stop_run.set()
 
     def stop(self) -> None:
-        """Stop the run under way after its current micro-step, and forget the queued ones. The row is kept."""
+        """Stop the run under way after its current micro-step, and its plan, and forget what is queued.
+
+        The row is kept, and the plan can go on later.
+        """
         with self._lock:
+            if self._plan is not None:
+                self._plan.control.stop()
             while not self._requests.empty():
                 if self._requests.get_nowait() is not None:
                     self._pending -= 1
@@ -103,7 +159,7 @@ class Session:
 
     @property
     def busy(self) -> bool:
-        """True from `start` until the run's `RunFinished` or `RunRefused` is in the mailbox."""
+        """True from `start` until the run's `RunFinished` or `RunRefused` is in the mailbox; for a plan, its end."""
         return self._pending > 0
 
     def drain(self) -> list[Event]:
@@ -119,6 +175,7 @@ class Session:
         self.stop()
         self._closing.set()
         self._requests.put(None)
+        self._questions.put(None)
         deadline = time.monotonic() + timeout_s
         ended = {t.name: self._joined(t, deadline) for t in self._threads if t.name in ("engine", "sampler")}
         if ended.get("sampler", True):  # a driver that hangs holds NVML's lock
@@ -137,18 +194,42 @@ class Session:
     def _work(self) -> None:
         if not self._load():
             return
-        while (config := self._requests.get()) is not None:
+        while (request := self._requests.get()) is not None:
             try:
-                self._run(config)
-            except Exception as error:  # a defect of ours must not end the thread: the screen would wait forever
-                log.exception("the engine could not finish a run")
-                self._emit(Logged(source="engine", text=f"The engine could not finish the run: {error}", level="error"))
-                self._abandon(config, str(error))
+                if isinstance(request, RunConfig):
+                    self._attempt(request)
+                else:
+                    self._follow(request)
             finally:
-                self._run_id = self._training_since = None
                 with self._lock:
+                    self._plan = None
                     self._pending -= 1
                     self._stop_run.clear()
+
+    def _follow(self, plan: PlanRunner) -> None:
+        with self._lock:
+            self._plan = plan
+            if self._stop_run.is_set():  # between the queue and here
+                plan.control.stop()
+        plan.execute()
+
+    def _attempt_next(self, config: RunConfig, began: Callable[[int], None]) -> RunRecord | RunRefused:
+        """Do one run of the plan under way."""
+        with self._lock:
+            if self._plan is not None and not self._plan.control.stopped:
+                self._stop_run.clear()  # it was meant for the run before
+        return self._attempt(config, began)
+
+    def _attempt(self, config: RunConfig, began: Callable[[int], None] = lambda run_id: None) -> RunRecord | RunRefused:
+        """Do one run, whatever happens. `began` is told the number of its row."""
+        try:
+            return self._run(config, began)
+        except Exception as error:  # a defect of ours must not end the thread: the screen would wait forever
+            log.exception("the engine could not finish a run")
+            self._emit(Logged(source="engine", text=f"The engine could not finish the run: {error}", level="error"))
+            return self._abandon(config, str(error))
+        finally:
+            self._run_id = self._training_since = None
 
     def _load(self) -> bool:
         """Import what is heavy and open the default device."""
@@ -159,6 +240,7 @@ class Session:
 
             self._emit(EngineLoading(what="transformers"))
             from engine.devices import open_device
+            from engine.forecasts import Forecasts
             from engine.run import quiet_libraries
 
             quiet_libraries()
@@ -166,9 +248,12 @@ class Session:
         except Exception as error:
             log.exception("the engine could not start")
             fix = "Run `traintop doctor` to see what is missing; the log file has the details."
+            self._ready.set()
             self._emit(EngineFailed(message=f"The engine could not start: {type(error).__name__}: {error}. {fix}"))
             return False
         self._use(device)
+        self._forecasts = Forecasts(self._hub, self._history.runs)
+        self._ready.set()
         import_s = time.perf_counter() - began
         self._emit(EngineReady(device=device.info, torch_version=torch.__version__, import_s=import_s))
         return True
@@ -184,7 +269,7 @@ class Session:
             self._sampler.select(None)
         self._device = device
 
-    def _run(self, config: RunConfig) -> None:
+    def _run(self, config: RunConfig, began: Callable[[int], None]) -> RunRecord | RunRefused:
         from engine.devices import open_device
         from engine.run import Run, refuse_early
 
@@ -192,12 +277,12 @@ class Session:
             device = open_device(config)
             refuse_early(config, device)
         except ConfigError as error:
-            self._emit(RunRefused(run_id=None, config=config, knob=error.knob, message=error.message))
-            return
+            return self._refuse(RunRefused(run_id=None, config=config, knob=error.knob, message=error.message))
         self._use(device)
         started_at = time.time()
         run_id = self._history.begin_run(config, device.info, started_at)
         self._run_id = run_id
+        began(run_id)
         self._emit(RunStarted(run_id=run_id, config=config, device=device.info, started_at=started_at))
         record = RunRecord(
             run_id=run_id, config=config, outcome=Outcome.RUNNING, device=device.info, started_at=started_at
@@ -208,24 +293,55 @@ class Session:
         except ConfigError as error:
             device.clean_up()
             self._history.drop_run(run_id)
-            self._emit(RunRefused(run_id=run_id, config=config, knob=error.knob, message=error.message))
-            return
-        self._finish(record)
+            return self._refuse(RunRefused(run_id=run_id, config=config, knob=error.knob, message=error.message))
+        return self._finish(record)
 
-    def _finish(self, record: RunRecord) -> None:
+    def _refuse(self, refused: RunRefused) -> RunRefused:
+        self._emit(refused)
+        return refused
+
+    def _finish(self, record: RunRecord) -> RunRecord:
         try:
             self._history.finish_run(record)
         except HistoryError as error:
             self._report_history(str(error))
+        if self._forecasts:
+            self._forecasts.forget_learned()
         self._emit(RunFinished(record=record))
+        return record
 
-    def _abandon(self, config: RunConfig, why: str) -> None:
+    def _abandon(self, config: RunConfig, why: str) -> RunRecord | RunRefused:
         """End a run that broke outside its own handling, so that nobody waits for it."""
         if self._run_id is None:
-            self._emit(RunRefused(run_id=None, config=config, knob="", message=f"The run could not begin: {why}"))
-            return
+            message = f"The run could not begin: {why}"
+            return self._refuse(RunRefused(run_id=None, config=config, knob="", message=message))
         record = RunRecord(run_id=self._run_id, config=config, outcome=Outcome.FAILED, message=why[:300])
-        self._finish(replace(record, device=self._device.info if self._device else None))
+        return self._finish(replace(record, device=self._device.info if self._device else None))
+
+    # the forecaster's thread ------------------------------------------------------------------------------------
+
+    def _answer(self) -> None:
+        """Answer the newest question; the ones before it are out of date."""
+        while (question := self._questions.get()) is not None:
+            self._ready.wait()  # the engine's thread imports what is heavy
+            if self._forecasts is None or self._closing.is_set():
+                return
+            if question is not self._question and isinstance(question, RunConfig):
+                continue
+            try:
+                if isinstance(question, RunConfig):
+                    self._mailbox.put(self._forecasts.answer(question))
+                else:
+                    self._mailbox.put(self._forecasts.proposals(question))
+            except Exception as error:  # a defect of ours must not end the forecasts
+                log.exception("a forecast failed")
+                self._emit(Logged(source="forecast", text=f"No forecast: {error}", level="error"))
+                if isinstance(question, RunConfig):
+                    message = "no forecast for this configuration (details in the log file)"
+                    self._mailbox.put(Forecasted(config=question, forecast=None, message=message))
+
+    def _forecast_is_hopeless(self, config: RunConfig) -> str | None:
+        return self._forecasts.hopeless(config) if self._forecasts else None
 
     # the other threads ------------------------------------------------------------------------------------------
 

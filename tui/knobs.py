@@ -102,6 +102,13 @@ class KnobEditor:
         self._past = [*self._past, self.config][-UNDO_LIMIT:]
         self.config = config
 
+    def follow(self, config: RunConfig) -> None:
+        """Show the configuration of a run that somebody else started, with the cursor on what it changed."""
+        changed = changed_knobs(self.config, config)
+        self.config, self._past, self.problem = config, [], None
+        if changed:
+            self.selected = changed[0]
+
     def undo(self) -> str | None:
         """Take the last change back; the name of the knob that it was, None when there is none."""
         if not self._past:
@@ -190,3 +197,14 @@ def bounds(knob: Knob) -> str:
     if knob.minimum is not None and knob.maximum is not None:
         return f"{knob.minimum:,.10g} to {knob.maximum:,.10g}{' ' + knob.unit if knob.unit else ''}"
     return f"{knob.hint}; empty: not set" if knob.optional else knob.hint
+
+
+def describe(config: RunConfig) -> str:
+    """A configuration in a few words: `bert-tiny, batch 8, 512 tokens, fp32`."""
+    parts = [clean(config.model, 40), f"batch {config.batch_size}"]
+    if config.gradient_accumulation_steps > 1:
+        parts.append(f"× {config.gradient_accumulation_steps} accumulated")
+    parts += [f"{config.seq_len} tokens", config.precision]
+    if config.gradient_checkpointing != "off":
+        parts.append(f"checkpointing {config.gradient_checkpointing}")
+    return ", ".join(parts)

@@ -1,6 +1,8 @@
-"""The colours of categories, for dark and for light themes. A theme overrides one by a variable of the same name."""
+"""The colours of categories, and the themes. A theme of one's own overrides one by a variable of the same name."""
 
 from __future__ import annotations
+
+from textual.theme import Theme
 
 # distinct also with the common colour-vision deficiencies: they differ in lightness as well as in hue
 DARK = {
@@ -33,3 +35,66 @@ LIGHT = {
     "t-gpu": "#2f7d12",
     "t-speed": "#8a6d00",
 }
+_CONTRAST = {
+    "t-accent": "#00ffff",
+    "t-pending": "#ffff00",
+    "t-good": "#00ff5f",
+    "t-warn": "#ffd700",
+    "t-bad": "#ff8080",
+    "t-memory": "#6fc3ff",
+    "t-activations": "#a8dcff",
+    "t-weights": "#d7b8ff",
+    "t-backward": "#ffb870",
+    "t-optimizer": "#ffa8dc",
+    "t-data": "#70ffe0",
+    "t-gpu": "#a8ff70",
+    "t-speed": "#ffff70",
+}
+# Okabe and Ito (2008): eight colours that people with any common deficiency tell apart; no red beside green
+_ORANGE, _SKY, _GREEN, _YELLOW, _BLUE, _VERMILION, _PURPLE = (
+    *("#e69f00", "#56b4e9", "#2fbf95", "#f0e442", "#4c9be8", "#e8743b", "#cc79a7"),
+)
+_OKABE_ITO = {
+    "t-accent": _SKY,
+    "t-pending": _YELLOW,
+    "t-good": _SKY,
+    "t-warn": _YELLOW,
+    "t-bad": _VERMILION,
+    "t-memory": _BLUE,
+    "t-activations": _SKY,
+    "t-weights": _PURPLE,
+    "t-backward": _ORANGE,
+    "t-optimizer": _YELLOW,
+    "t-data": _GREEN,
+    "t-gpu": _GREEN,
+    "t-speed": _YELLOW,
+}
+
+
+def _theme(name: str, variables: dict[str, str], *, foreground: str, background: str, dark: bool = True) -> Theme:
+    return Theme(
+        name=f"traintop-{name}",
+        primary=variables["t-accent"],
+        accent=variables["t-accent"],
+        warning=variables["t-warn"],
+        error=variables["t-bad"],
+        success=variables["t-good"],
+        foreground=foreground,
+        background=background,
+        surface=background,
+        panel=background,
+        dark=dark,
+        variables=variables,
+    )
+
+
+THEMES: dict[str, Theme] = {
+    theme.name: theme
+    for theme in (
+        _theme("dark", DARK, foreground="#e0e0e0", background="#121212"),
+        _theme("light", LIGHT, foreground="#1c1c1c", background="#f4f4f4", dark=False),
+        _theme("high-contrast", _CONTRAST, foreground="#ffffff", background="#000000"),
+        _theme("colour-blind", _OKABE_ITO, foreground="#e8e8e8", background="#101010"),
+    )
+}
+"""By their names; the first one is the default."""

@@ -21,6 +21,8 @@ class PlanView:
     """None where a search decides."""
     position: int = 0
     """Of the run under way or the last one, counted from 1."""
+    label: str = ""
+    """What tells its run from the others: `batch size 8`."""
     paused: bool = False
 
     @property
@@ -42,6 +44,7 @@ def fold_plan(
     if isinstance(event, PlanProgress):
         before = plan or PlanView(event.plan_id, "", event.total)
         after = replace(before, total=event.total, position=event.position, paused=event.paused)
+        after = replace(after, label=clean(event.label, TITLE_LIMIT) or after.label)
         lines = [f"{event.label} is passed over: {event.skipped}"] if event.skipped else []
         lines += [event.finding] if event.finding else []
         if event.paused != before.paused:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
@@ -99,6 +100,7 @@ class Columns:
 
     def __init__(self, points: Iterable[Point] = ()) -> None:
         self._x, self._y = array("d"), array("d")
+        self._ascending = True
         self._bins: Bins | None = None
         self.extend(points)
 
@@ -108,6 +110,7 @@ class Columns:
     def append(self, x: float, y: float | None) -> None:
         """Add a point; y None or NaN is a gap in the line."""
         value = math.nan if y is None else float(y)
+        self._ascending = self._ascending and (not self._x or self._x[-1] <= x)
         self._x.append(x)
         self._y.append(value)
         if self._bins is not None:
@@ -123,7 +126,8 @@ class Columns:
         bins = self._bins
         if bins is None or (bins.n, bins.x_range, bins.log) != (n, x_range, log):
             bins = self._bins = Bins(n, x_range, log)
-            bins.add(self._x, self._y)
+            start = bisect_left(self._x, x_range[0]) if self._ascending else 0
+            bins.add(self._x[start:], self._y[start:])
         return bins
 
     def extremes(self, x_from: float = -math.inf, *, positive: bool = False) -> Range | None:

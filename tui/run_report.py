@@ -93,8 +93,8 @@ def _refuse_idle_flags(arguments: Namespace, name: str) -> None:
             raise UsageError(f"{flag} has no place in {name}: use it with --format {' or '.join(formats)}.")
 
 
-def selection(text: str) -> Callable[[History], list[RunRecord]]:
-    """What `--runs` means: a function that reads those runs, in the order they began.
+def selection(text: str, flag: str = "--runs") -> Callable[[History], list[RunRecord]]:
+    """What `--runs`, or another `flag`, means: a function that reads those runs, in the order they began.
 
     Raises `UsageError` on what is no selection; the function does on a run that the history does not have.
     """
@@ -109,12 +109,12 @@ def selection(text: str) -> Callable[[History], list[RunRecord]]:
         found = re.fullmatch(f"({_NUMBER})(?:-({_NUMBER}))?", part)
         first, end = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
         if not first <= end < first + _WIDEST:
-            raise UsageError(f"--runs {text!r} is not a selection of runs: give one {_RUNS}.")
+            raise UsageError(f"{flag} {text!r} is not a selection of runs: give one {_RUNS}.")
         wanted.append(range(first, end + 1))
-    return lambda history: _among(history, wanted)
+    return lambda history: _among(history, wanted, flag)
 
 
-def _among(history: History, wanted: Sequence[range]) -> list[RunRecord]:
+def _among(history: History, wanted: Sequence[range], flag: str) -> list[RunRecord]:
     """Single runs must exist; a range takes those that are there, but at least one."""
     lowest, highest = min(ids[0] for ids in wanted), max(ids[-1] for ids in wanted)
     found = [
@@ -126,7 +126,7 @@ def _among(history: History, wanted: Sequence[range]) -> list[RunRecord]:
     for ids in wanted:
         if not any(run_id in known for run_id in ids):
             name = f"{ids[0]}: that run is" if len(ids) == 1 else f"{ids[0]}-{ids[-1]}: those runs are"
-            raise UsageError(f"--runs {name} not in the history: `traintop runs` lists what is.")
+            raise UsageError(f"{flag} {name} not in the history: `traintop runs` lists what is.")
     return found
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from bisect import insort
+from collections import deque
 from dataclasses import dataclass, field, replace
 
 from engine.config import RunConfig
 from engine.events import DeviceInfo, EvalDone, Memory, MicroStepDone, Outcome, RunRecord, Shares, UpdateDone
 from engine.units import to_mib
-from tui.plot import Columns
+from tui.plot import Columns, Range
 
 RATES = 4096
+RECENT_S, RECENT_STEP_S = 60.0, 5.0
+"""The last minute moves on in steps: a plot that shifts with every frame would be sent anew with every frame."""
 
 
 class Rates:
@@ -83,6 +86,10 @@ class RunView:
     used_mib: Columns = field(default_factory=Columns)
     allocated_mib: Columns = field(default_factory=Columns)
     utilization: Columns = field(default_factory=Columns)
+    marks: deque[tuple[float, float]] = field(default_factory=lambda: deque([(0.0, 0.0)], maxlen=int(RECENT_S) + 2))
+    """(t, progress) about once a second of the last minute."""
+    window: tuple[float, Range] = (0.0, (0.0, 0.0))
+    """Until which t the last minute is this part of the x axis."""
     memory: Memory = field(default_factory=Memory)
     """The last reading, with the largest peaks seen."""
     record: RunRecord | None = None
@@ -123,12 +130,28 @@ class RunView:
         if self.planned_updates and event.micro_steps:
             share = min(1.0, event.micro_step / event.micro_steps)
             self.progress = max(self.progress, share * self.planned_updates)
+        self._mark()
+
+    def recent_range(self) -> Range:
+        """The part of the x axis that the last minute takes, and the next few seconds will."""
+        until, ends = self.window
+        t = self.t or 0.0
+        if t >= until or self.progress > ends[1]:
+            since, start = next((mark for mark in self.marks if mark[0] >= t - RECENT_S), self.marks[-1])
+            ahead = (self.progress - start) / (t - since) * RECENT_STEP_S if t > since else 1.0
+            self.window = t + RECENT_STEP_S, (start, max(self.progress + ahead, start + 1.0))
+        return self.window[1]
+
+    def _mark(self) -> None:
+        if self.t is not None and self.t - self.marks[-1][0] >= 1.0:
+            self.marks.append((self.t, self.progress))
 
     def updated(self, event: UpdateDone) -> None:
         """Take one update's figures."""
         self.last, self.update = event, event.update
         self.t = self.updates_t = event.t
         self.progress = max(self.progress, float(event.update))
+        self._mark()
         self.n_samples += event.n_samples
         self.n_tokens += event.n_tokens
         self.loss_sum += event.loss
@@ -201,6 +224,8 @@ class RunView:
             planned_updates=self.planned_updates,
             train_runtime_s=self.t,
             samples_per_s=self.mean_rate,
+            steady_samples_per_s=self.rates.median,
+            steady_spread=self.rates.spread,
             train_loss=self.mean_loss,
             last_loss=self.last.loss if self.last else None,
             eval_accuracy=self.evaluation.accuracy if self.evaluation else None,

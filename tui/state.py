@@ -17,6 +17,7 @@ from engine.events import (
     EvalDone,
     Event,
     EventsDropped,
+    Forecasted,
     GpuSample,
     HostSample,
     Logged,
@@ -27,6 +28,7 @@ from engine.events import (
     PlanFinished,
     PlanProgress,
     PlanStarted,
+    Proposed,
     RunFinished,
     RunProgress,
     RunRecord,
@@ -37,10 +39,12 @@ from engine.events import (
     UpdateDone,
 )
 from tui.formatting import count, loss, mib, seconds, short_count
-from tui.knobs import KnobEditor
+from tui.knobs import KnobEditor, describe
 from tui.plan_view import PlanView, fold_plan
+from tui.result_rows import Rows
 from tui.run_view import RunView, merged
 from tui.text import clean
+from tui.view import View
 
 LOG_LINES = 2000
 ROWS = 500
@@ -81,9 +85,13 @@ class State:
     memory: Memory = field(default_factory=Memory)
     run: RunView | None = None
     plan: PlanView | None = None
+    ready: DeviceInfo | None = None
+    """What `auto` stands for; None until the engine is ready."""
     queued: int = 0
-    """Runs asked for that have not begun."""
+    """Runs and plans asked for that have not begun."""
     stopping: bool = False
+    pausing: bool = False
+    """The plan was asked to wait after its current run."""
     finished: list[RunRecord] = field(default_factory=list)
     """Rows of the results table, oldest first."""
     baseline: int | None = None
@@ -96,6 +104,14 @@ class State:
     """Lines between the newest line and the last one shown."""
     notice: str = ""
     """A sentence that answers the last key, such as why nothing happened."""
+    playback: str = ""
+    """What is shown instead of an engine of one's own: `watching`, `recorded on …`. Nothing can be changed then."""
+    forecast: Forecasted | None = None
+    """The newest answer; stale while its configuration is not that of the next run."""
+    expected: int | None = None
+    """Bytes of used memory that were forecast for the run that is shown."""
+    table: Rows = field(default_factory=Rows)
+    view: View = field(default_factory=View)
 
     @property
     def running(self) -> bool:
@@ -111,33 +127,41 @@ class State:
 
     @property
     def rows(self) -> list[RunRecord]:
-        """Finished runs, oldest first, and the one under way."""
+        """The rows of the results table: finished runs and the one under way, filtered and sorted."""
         run = self.run
-        return [*self.finished, run.as_record()] if run is not None and run.under_way else self.finished
+        every = [*self.finished, run.as_record()] if run is not None and run.under_way else self.finished
+        return self.table.arranged(every)
 
     @property
     def selected(self) -> RunRecord | None:
         """The row under the cursor of the results table."""
         rows = self.rows
-        if self.selected_run is not None:
-            return next((row for row in rows if row.run_id == self.selected_run), rows[-1] if rows else None)
-        return rows[-1] if rows else None
+        newest = max(rows, key=lambda row: row.run_id, default=None)
+        return next((row for row in rows if row.run_id == self.selected_run), newest)
 
     def record_of(self, run_id: int | None) -> RunRecord | None:
         """A finished run by its number."""
         return next((row for row in self.finished if row.run_id == run_id), None)
 
     def select(self, delta: int) -> None:
-        """Move the cursor of the results table; at the newest row it follows again."""
+        """Move the cursor of the results table; at the newest row, where that is the last, it follows again."""
         rows, current = self.rows, self.selected
         if current is None:
             return
         index = max(0, min(len(rows) - 1, rows.index(current) + delta))
-        self.selected_run = None if index == len(rows) - 1 else rows[index].run_id
+        self.selected_run = None if self.table.as_run and index == len(rows) - 1 else rows[index].run_id
 
     def scroll_log(self, delta: int) -> None:
         """Show older (positive) or newer lines of the log."""
         self.log_scroll = max(0, min(self.log_scroll + delta, len(self.log) - 1))
+
+    def forget(self) -> None:
+        """Begin again, as a recording does that is wound back."""
+        self.run = self.plan = self.selected_run = None
+        self.finished = []
+        self.gpu, self.host, self.memory = None, HostSample(), Memory()
+        self.log.clear()
+        self.logged = self.log_scroll = 0
 
     def add_history(self, records: Iterable[RunRecord]) -> None:
         """Take earlier runs, in any order; runs already known keep their newer record."""
@@ -167,6 +191,10 @@ def fold(state: State, event: Event) -> bool:
     if isinstance(event, Sampled):
         _sampled(state, event)
         return False
+    if isinstance(event, (Forecasted, Proposed)):
+        if isinstance(event, Forecasted):
+            state.forecast = event
+        return True
     if isinstance(event, Logged):
         state.write(event.source, event.text, event.level)
         return False
@@ -174,14 +202,18 @@ def fold(state: State, event: Event) -> bool:
         state.write("engine", f"{event.count:,} readings came too fast to show; the history has them.", "warning")
         return False
     if isinstance(event, (PlanStarted, PlanProgress, PlanFinished)):
+        if isinstance(event, PlanStarted):
+            state.queued, state.pausing = max(0, state.queued - 1), False
         state.plan, lines = fold_plan(state.plan, event)
+        state.notice = lines[-1] if isinstance(event, PlanFinished) else state.notice
         for line in lines:
             state.write("plan", line)
     elif isinstance(event, EngineLoading):
         state.loading = clean(event.what, 60)
     elif isinstance(event, EngineReady):
         state.loading, state.failed = None, None
-        state.device, state.torch_version = event.device, event.torch_version
+        state.device = state.ready = event.device
+        state.torch_version = event.torch_version
         state.write("engine", f"PyTorch {event.torch_version} ready on {event.device.name} in {event.import_s:.1f} s")
     elif isinstance(event, EngineFailed):
         state.loading, state.queued = None, 0
@@ -238,7 +270,13 @@ def _fold_boundary(state: State, event: RunStarted | RunRefused | RunFinished) -
         state.queued = max(0, state.queued - 1)
         state.stopping = False
         state.selected_run = None
+        state.finished = [row for row in state.finished if row.run_id != event.run_id]  # as "running", or played again
+        if state.playback:
+            state.editor.follow(event.config)
         state.device = event.device
+        asked = state.forecast
+        known = asked.forecast if asked is not None and asked.config == event.config else None
+        state.expected = known.peak_used if known is not None else None
         state.run = RunView(event.run_id, event.config, event.device, event.started_at)
         state.editor.problem = None
         state.write("run", f"run {event.run_id}: {describe(event.config)} on {event.device.name}")
@@ -275,14 +313,3 @@ def _sampled(state: State, event: Sampled) -> None:
     run = state.run
     if run is not None and run.under_way and event.run_id == run.run_id:
         run.sampled(event.t, event.gpu.utilization if event.gpu is not None else event.host.cpu, event.memory)
-
-
-def describe(config: RunConfig) -> str:
-    """A configuration in a few words: `bert-tiny, batch 8, 512 tokens, fp32`."""
-    parts = [clean(config.model, 40), f"batch {config.batch_size}"]
-    if config.gradient_accumulation_steps > 1:
-        parts.append(f"× {config.gradient_accumulation_steps} accumulated")
-    parts += [f"{config.seq_len} tokens", config.precision]
-    if config.gradient_checkpointing != "off":
-        parts.append(f"checkpointing {config.gradient_checkpointing}")
-    return ", ".join(parts)

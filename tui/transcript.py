@@ -5,6 +5,8 @@ Memory is in MiB at four moments, then come the time, the speed and the Trainer'
 
 from __future__ import annotations
 
+import math
+
 from engine.events import (
     DeviceInfo,
     EngineReady,
@@ -24,6 +26,7 @@ from tui.formatting import count, mib, percent
 from tui.state import OUTCOME_WORDS
 from tui.text import clean
 
+_MAX_EXPONENT = 700.0  # beyond it, a float overflows
 _MOMENTS = {"start": "at start", "context": "after the context", "model": "after the model"}
 
 
@@ -56,7 +59,7 @@ class Transcript:
                 self._epoch = event.epoch
                 return []
             case EvalDone():
-                return [_summary(eval_loss=event.loss, eval_accuracy=event.accuracy, epoch=event.epoch)]
+                return [_evaluation(event)]
             case RunFinished():
                 return self._closing(event.record)
             case _:
@@ -123,6 +126,12 @@ def _training(event: TrainingStarted) -> str:
         f"Training {count(event.n_parameters)} parameters on {count(event.n_train)} samples{held_out}: "
         f"{count(event.planned_updates)} updates"
     )
+
+
+def _evaluation(event: EvalDone) -> str:
+    # without classes it was a language model, and those are compared by perplexity
+    perplexity = math.exp(min(event.loss, _MAX_EXPONENT)) if event.accuracy is None else None
+    return _summary(eval_loss=event.loss, eval_accuracy=event.accuracy, eval_perplexity=perplexity, epoch=event.epoch)
 
 
 def _summary(**figures: float | None) -> str:

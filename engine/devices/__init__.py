@@ -32,4 +32,4 @@ def open_device(config: RunConfig) -> Device:
     index, count = int(ordinal or 0), torch.cuda.device_count()
     if index >= count:
         raise ConfigError("device", f"--device {config.device} is not there: use cuda:0 to cuda:{count - 1}.")
-    return CudaDevice(index)
+    return CudaDevice(index, config.vram_limit)

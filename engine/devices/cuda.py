@@ -11,6 +11,7 @@ import torch
 from engine.config import ConfigError, RunConfig
 from engine.devices.base import FRESH_S, Device
 from engine.events import DeviceInfo, Memory
+from engine.units import MIB
 
 
 class CudaDevice(Device):
@@ -18,7 +19,7 @@ class CudaDevice(Device):
 
     pins_memory = True
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, vram_limit: int | None = None) -> None:
         self.torch_device = torch.device("cuda", index)
         self.properties = torch.cuda.get_device_properties(index)
         self.capability = (self.properties.major, self.properties.minor)
@@ -28,9 +29,10 @@ class CudaDevice(Device):
         self._peak_used = 0
         self._read_at = -FRESH_S
         self.read_used: Callable[[], int | None] = lambda: None
-        self.info = DeviceInfo(
-            name=self.properties.name, kind="cuda", index=index, memory_total=self.properties.total_memory
-        )
+        self._card_total = int(self.properties.total_memory)
+        self._limit = None if vram_limit is None else min(vram_limit * MIB, self._card_total)
+        total = self._limit or self._card_total
+        self.info = DeviceInfo(name=self.properties.name, kind="cuda", index=index, memory_total=total)
 
     def refuse(self, config: RunConfig) -> None:
         assert self.capability is not None
@@ -47,9 +49,31 @@ class CudaDevice(Device):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
         torch.cuda.set_device(self.torch_device)
         try:
+            if self._limit is not None:
+                self._cap_allocator(self._limit)
             yield
         finally:
+            if self._limit is not None:
+                torch.cuda.set_per_process_memory_fraction(1.0, self.torch_device)
             torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+    def _cap_allocator(self, limit: int) -> None:
+        """Leave the allocator what a card of `limit` bytes would: the context and the libraries take their part too.
+
+        (`set_per_process_memory_fraction` counts the caching allocator's segments alone.)
+        """
+        self.create_context()
+        square = torch.ones((64, 64), device=self.torch_device)
+        _ = square @ square  # loads the libraries
+        free, total = torch.cuda.mem_get_info(self.torch_device)
+        outside = max(0, total - free - torch.cuda.memory_reserved(self.torch_device))
+        if limit <= outside:
+            raise ConfigError(
+                "vram_limit",
+                f"--vram-limit {limit // MIB} is less than the CUDA context, the libraries and other programs take "
+                f"({outside // MIB} MiB): use --vram-limit {outside // MIB + 100} or more.",
+            )
+        torch.cuda.set_per_process_memory_fraction((limit - outside) / total, self.torch_device)
 
     def mark(self) -> torch.cuda.Event:
         event: torch.cuda.Event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

@@ -74,7 +74,11 @@ class Autocast:
     def _to(self, value: Any, dtype: torch.dtype) -> Any:
         if isinstance(value, (tuple, list)):
             return type(value)(self._to(v, dtype) for v in value)
-        if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.dtype in (dtype, torch.float64):
+        if (
+            not isinstance(value, torch.Tensor)
+            or not value.is_floating_point()
+            or value.dtype in (dtype, torch.float64)
+        ):
             return value
         is_weight = dtype is self.dtype and value.dtype is torch.float32 and value.requires_grad and value.is_leaf
         if not (is_weight and self._forward):

@@ -6,7 +6,7 @@ The results of a real run stay what they are: only what is accounted for differs
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from engine.memory.forecast_types import ACTIVATIONS, TEMPORARIES
 from engine.memory.trace import Tracer
 
 _DROPOUTS = {F.dropout, torch.dropout}
+_BACKWARDS = {torch.Tensor.backward, torch.autograd.backward}
+_GROUPED = {getattr(home, name) for home, name in ((F, "grouped_mm"), (torch, "_grouped_mm")) if hasattr(home, name)}
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -30,6 +32,7 @@ class CudaKernels(TorchFunctionMode):
 
     def __init__(self, tracer: Tracer, capability: tuple[int, int], autocast: Autocast | None = None) -> None:
         super().__init__()
+        tracer.scratch = SCRATCH
         self._tracer = tracer
         self._capability = capability
         self._autocast = autocast
@@ -44,13 +47,18 @@ class CudaKernels(TorchFunctionMode):
             args, kwargs = self._autocast.cast(func, args, kwargs)
         if func in _DROPOUTS:
             # fused_dropout of aten/native/cuda/Dropout.cu keeps a mask of one byte per element
-            self._tracer.mask_bytes = True
+            self._tracer.in_dropout = True
             try:
                 return func(*args, **kwargs)
             finally:
-                self._tracer.mask_bytes = False
+                self._tracer.in_dropout = False
+        if func in _BACKWARDS:
+            with self:  # a mode is off inside its own handler, and checkpoints are replayed in there
+                return _backward(*args, **kwargs)
         if func is F.scaled_dot_product_attention:
             return self._attend(*args, **kwargs)
+        if func in _GROUPED and args[0].is_meta:  # its meta kernel knows bf16 only
+            return torch.ops.transformers.grouped_mm_fallback(args[0], args[1], kwargs["offs"])
         return func(*args, **kwargs)
 
     def _attend(
@@ -74,8 +82,26 @@ class CudaKernels(TorchFunctionMode):
         if call.kernel == "math":
             with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
                 return call.compute(query, key, value, attn_mask)
-        result: torch.Tensor = FusedAttention.apply(query, key, value, attn_mask, call, self._tracer, self.on_attention)
+        inputs = query, key, value, attn_mask
+        result: torch.Tensor = FusedAttention.apply(*inputs, call, self._tracer, self.on_attention)  # type: ignore[no-untyped-call]
         return result
+
+
+def _backward(
+    tensors: torch.Tensor | Sequence[torch.Tensor],
+    grad_tensors: torch.Tensor | Sequence[torch.Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Sequence[torch.Tensor] = (),
+    **_: Any,
+) -> None:
+    """`torch.autograd.backward` past its hooks for function modes."""
+    roots = (tensors,) if isinstance(tensors, torch.Tensor) else tuple(tensors)
+    given = (grad_tensors,) if grad_tensors is None or isinstance(grad_tensors, torch.Tensor) else tuple(grad_tensors)
+    grads = tuple(torch.ones_like(root) if grad is None else grad for root, grad in zip(roots, given, strict=True))
+    keep = create_graph if retain_graph is None else retain_graph
+    engine = torch.autograd.Variable._execution_engine
+    engine.run_backward(roots, grads, keep, create_graph, tuple(inputs or ()), True, accumulate_grad=True)
 
 
 def choose_attention(
@@ -163,7 +189,7 @@ class FusedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        query, key, value, mask, bias, out, _ = ctx.saved_tensors
+        query, key, value, mask, bias, *_ = ctx.saved_tensors
         call, tracer = ctx.call, ctx.tracer
         if bias is not None:
             mask = ctx.real_mask
@@ -218,11 +244,11 @@ def _real_backward(
     now = torch.get_rng_state()
     if random is not None:
         torch.set_rng_state(random)
-    with torch.enable_grad():
-        leaves = [tensor.detach().requires_grad_() for tensor in (query, key, value)]
+    with torch._C.DisableTorchFunction(), torch.enable_grad():  # this attention must not be caught again
+        q, k, v = (tensor.detach().requires_grad_() for tensor in (query, key, value))
         bias = mask.detach().requires_grad_() if wants_bias and mask is not None else mask
-        out = call.compute(*leaves, bias)
-        wanted = [*leaves, bias] if wants_bias and bias is not None else leaves
+        out = call.compute(q, k, v, bias)
+        wanted = [q, k, v, bias] if wants_bias and bias is not None else [q, k, v]
         results = torch.autograd.grad(out, wanted, grad)
     if random is not None:
         torch.set_rng_state(now)
@@ -246,3 +272,27 @@ def _scratch(call: AttentionCall, query: torch.Tensor, key: torch.Tensor) -> tup
     if query.dtype in _HALF:
         return delta, batch * heads * math.ceil(length / 64) * 64 * math.ceil(width / 64) * 64 * 4
     return batch * heads * length * width * 4, delta
+
+
+def embedding_scratch(grad: torch.Tensor, indices: torch.Tensor, num_weights: int, *_: object) -> tuple[int, ...]:
+    """`embedding_dense_backward_cuda` sorts more than 3072 indices and sums the gradient by segments of them.
+
+    (aten/native/cuda/Embedding.cu and EmbeddingBackwardKernel.cu: NROWS_PER_THREAD is 10.)
+    """
+    n = indices.numel()
+    if n <= 3072:
+        return ()
+    partial = n // 10 + min(n, num_weights)
+    return 8 * n, 8 * n, 8 * n, 8 * partial, 4 * partial * grad.size(-1)
+
+
+def softmax_scratch(grad: torch.Tensor, *_: object) -> tuple[int, ...]:
+    """`softmax_backward_cuda_out` multiplies gradient and output first (aten/native/cuda/SoftMax.cu)."""
+    return (grad.numel() * grad.element_size(),)
+
+
+SCRATCH: dict[Any, Callable[..., tuple[int, ...]]] = {
+    torch.ops.aten.embedding_dense_backward.default: embedding_scratch,
+    torch.ops.aten._softmax_backward_data.default: softmax_scratch,
+}
+"""From an operator's arguments to the bytes of what its CUDA kernel allocates and frees again."""

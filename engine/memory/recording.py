@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from engine.events import Phase
 
 LOAD, FIRST, NEXT, STEP, AGAIN, STEP_AGAIN, END = "load", "first", "next", "step", "again", "step again", "end"
-"""Parts: loading; a window's first micro-step and its later ones; the first optimizer step; the same in later updates."""
+"""Parts: loading; a window's first micro-step and its later ones; the first optimizer step; both in later updates."""
 
 REPEATS = 3
 """Micro-steps after the first that are played of a window: from there on each repeats the one before."""
@@ -97,12 +97,13 @@ class Script:
                 if event in mortal:
                     ordinal = ordinals[turn] = ordinals.get(turn, -1) + 1
                     keys[event] = known.setdefault((home, ordinal), len(known))
-        return keys, len(known)
+        # key 0 is left to the immortals
+        return [key + 1 if slot in mortal else 0 for slot, key in enumerate(keys)], len(known) + 1
 
 
 def _home(segment: Segment) -> str:
     if segment.phase in (Phase.DATA, Phase.FORWARD):
-        return segment.phase.value  # the same tensors in every micro-step
+        return str(segment.phase.value)  # the same tensors in every micro-step
     if segment.part == AGAIN:
         return f"{FIRST} {segment.phase.value}"
     return f"{segment.part} {segment.phase.value}"

@@ -14,10 +14,9 @@ class Stack:
 
     name: str
     description: str
-    only_eager_attention: bool = False
-    only_foreach_optimizer: bool = False
-    foreach_adam_adds_eps_out_of_place: bool = False
-    """PyTorch before 2.1 (`_multi_tensor_adamw`); later ones add in place."""
+    is_of_2023: bool = False
+    """PyTorch 2.0 and transformers 4.33: no fused optimizer by default, eager attention only, and what
+    `engine.memory.bert_2023` and `ForeachAdam20` describe."""
     context: int
     """Bytes of a CUDA context where it was not measured."""
     libraries: int
@@ -25,12 +24,9 @@ class Stack:
 
     def adapt(self, config: RunConfig) -> RunConfig:
         """The run as this stack carries it out."""
-        changes: dict[str, str] = {}
-        if self.only_eager_attention:
-            changes["attention"] = "eager"
-        if self.only_foreach_optimizer:
-            changes["optimizer_implementation"] = "foreach"
-        return config.with_values(**changes)
+        if not self.is_of_2023:
+            return config
+        return config.with_values(attention="eager", optimizer_implementation="foreach")
 
     def workspace(self, capability: tuple[int, int]) -> int:
         """Bytes of a cuBLAS workspace, of which the forward's thread and autograd's have one each.
@@ -51,9 +47,7 @@ CURRENT = Stack(
 LECTURE_2023 = Stack(
     name="lecture-2023",
     description="PyTorch 2.0, transformers 4.33, CUDA 11.4: the lecture's",
-    only_eager_attention=True,
-    only_foreach_optimizer=True,
-    foreach_adam_adds_eps_out_of_place=True,
+    is_of_2023=True,
     # the lecture's transcript: 417 MiB used after torch.ones((1, 1)).to("cuda"), of which 2 MiB are its segment
     context=415 * MIB,
     # its out-of-memory message: 7611 MiB - 16.81 free - 6.90 GiB reserved (7060.5 to 7070.7) - 415: 109 to 119 MiB

@@ -7,9 +7,10 @@ the way that has the same allocations.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import torch
@@ -20,11 +21,12 @@ from engine.events import Phase
 from engine.memory.autocast import Autocast
 from engine.memory.forecast_types import ForecastError
 from engine.memory.kernels import CudaKernels
+from engine.memory.meta_kernels import KERNELS
 from engine.memory.optimizers import optimizer_on_meta
 from engine.memory.recording import AGAIN, END, FIRST, LOAD, NEXT, STEP, STEP_AGAIN, Recording
 from engine.memory.speed import Work
 from engine.memory.stack import Stack
-from engine.memory.trace import Sink, Tracer
+from engine.memory.trace import Tracer
 from engine.techniques.optimizers import build_schedule
 from engine.techniques.precision import Precision
 from engine.trainer import micro_step, take_step
@@ -33,54 +35,67 @@ aten = torch.ops.aten
 
 AUTOCAST_DTYPE = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
-_WITHOUT_META_KERNEL = frozenset(
-    {aten._amp_foreach_non_finite_check_and_unscale_.default, aten._amp_update_scale_.default}
-)
-"""In place and without allocations: skipped."""
+
+_ASK_WHETHER_PADDED = {
+    "_ignore_causal_mask_sdpa",
+    "_ignore_bidirectional_mask_sdpa",
+    "warn_if_padding_and_no_attention_mask",  # False here means no warning
+}
+"""Functions of transformers; False makes them keep the mask."""
 
 
-class MetaTracer(Tracer):
+class MetaTracer(Tracer):  # type: ignore[no-untyped-call]
     """The tracer for meta tensors, on which nothing can be read.
 
-    Transformers asks a padding mask whether it hides anything: the answer is yes, as padding is what masks are for.
-    The gradient scaler asks for overflows and its scale: there are none. Any other question would decide what is
-    computed: `ForecastError`.
+    Transformers asks a mask whether it hides anything: the answer is yes, as padding is what masks are for. It asks
+    positions whether several documents share a row: yes where `packed`. The gradient scaler asks for overflows and
+    its scale: there are none. Any other question would decide what is computed: `ForecastError`.
     """
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    packed = False
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func is aten._local_scalar_dense.default and args[0].is_meta:
             return self._answer(args[0])
-        if func in _WITHOUT_META_KERNEL:
-            return None if func is aten._amp_foreach_non_finite_check_and_unscale_.default else args[0]
-        return super().__torch_dispatch__(func, types, args, kwargs)
+        if func is aten._amp_foreach_non_finite_check_and_unscale_.default:
+            return None
+        if func is aten._amp_update_scale_.default:
+            return args[0]
+        kernel = KERNELS.get(func)
+        if kernel is not None:
+            result = kernel(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        return func(*args, **kwargs)
 
     def _answer(self, asked: torch.Tensor) -> float | bool:
         if self.phase in (Phase.CLIP, Phase.OPTIMIZER):
             return 0.0
-        if asked.dtype is torch.bool and _asked_by("masking_utils.py"):
-            return False
+        if asked.dtype is torch.bool:
+            asking = set(_callers())
+            if "find_packed_sequence_indices" in asking:
+                return not self.packed  # "is the row one document?"
+            if asking & _ASK_WHETHER_PADDED:
+                return False
         raise ForecastError(
             "This model decides by the values of its tensors what it computes, so its memory cannot be forecast: "
             "run it on a GPU to measure."
         )
 
 
-def _asked_by(file_name: str) -> bool:
-    frame = sys._getframe(1)
+def _callers() -> Iterator[str]:
+    """Names of the functions on the stack."""
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_filename.endswith(file_name):
-            return True
-        frame = frame.f_back  # type: ignore[assignment]
-    return False
+        yield frame.f_code.co_name
+        frame = frame.f_back
 
 
 class TracedPrecision(Precision):
     """The run's precision with CUDA's autocast policy on tensors of another device."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name, "meta")
+    def __init__(self, name: str, device_type: str = "meta") -> None:
+        super().__init__(name, device_type)
         self.policy = Autocast(AUTOCAST_DTYPE[name]) if name in AUTOCAST_DTYPE else None
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -93,21 +108,20 @@ class StepPlan:
 
     config: RunConfig
     model: torch.nn.Module
-    n_labels: int
     capability: tuple[int, int]
     stack: Stack
-    accumulates: bool
+    accumulates: bool = False
     """Whether windows have more than one micro-step."""
-    several_updates: bool
 
 
 def record_step(plan: StepPlan, batch_size: int, work: Work | None = None) -> Recording:
-    """Load, one update and, if there are several, another: as `engine.memory.recording` divides them.
+    """Loading and two updates, divided as `engine.memory.recording` says.
 
     `work` counts the first micro-step and step. Raises `ForecastError` when the step cannot be traced.
     """
     recording = Recording()
     tracer = MetaTracer(recording, "meta", workspace=plan.stack.workspace(plan.capability))
+    tracer.packed = plan.config.padding == "packed"
     precision = TracedPrecision(plan.config.precision)
     kernels = CudaKernels(tracer, plan.capability, precision.policy)
     try:
@@ -152,7 +166,7 @@ class _Player:
         self._begin(LOAD, Phase.LOAD)
         hooks = self._tracer.account_model(plan.model)
         try:
-            optimizer = optimizer_on_meta(plan.config, plan.stack, plan.model.parameters())
+            optimizer = optimizer_on_meta(plan.config, plan.stack, plan.model.parameters(), self._enter)
             schedule = build_schedule(plan.config, optimizer, updates=1)
             plan.model.train()
             if work is not None:
@@ -163,11 +177,11 @@ class _Player:
                 self._micro_step(NEXT)
             if work is not None:
                 self._tracer.observe = work.optimizer_operator
+                work.step_bytes += getattr(optimizer, "traffic", 0)
             self._step(STEP, optimizer, schedule)
             self._tracer.observe = None
-            if plan.several_updates:
-                self._micro_step(AGAIN)
-                self._step(STEP_AGAIN, optimizer, schedule)
+            self._micro_step(AGAIN)
+            self._step(STEP_AGAIN, optimizer, schedule)
             self._begin(END, Phase.DATA)
             self._batch = {}
             self._tracer.drain()
@@ -191,7 +205,7 @@ class _Player:
 
     def _step(self, part: str, optimizer: Optimizer, schedule: Any) -> None:
         self._part = part
-        take_step(self._plan.model, optimizer, schedule, self._precision, self._plan.config, self._enter)
+        take_step(optimizer, schedule, self._precision, self._plan.config, self._enter)
         self._enter(Phase.DATA)
         self._window_loss = None
 
@@ -199,7 +213,9 @@ class _Player:
         """The shapes of `engine.workloads`, every sequence at full length."""
         config = self._plan.config
         tokens = (self._batch_size, config.seq_len)
-        shapes: dict[str, tuple[int, ...]] = {"attention_mask": tokens} if config.workload == "reviews" else {}
+        shapes: dict[str, tuple[int, ...]] = {}
+        if config.workload != "dummy":
+            shapes["position_ids" if config.padding == "packed" else "attention_mask"] = tokens
         shapes["input_ids"] = tokens
         shapes["labels"] = (self._batch_size,) if config.task == "classification" else tokens
         return {name: torch.empty(shape, dtype=torch.int64, device="meta") for name, shape in shapes.items()}

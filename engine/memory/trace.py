@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -51,7 +51,7 @@ class _Storage(weakref.ref[torch.UntypedStorage]):
     size: int
 
 
-class Tracer(TorchDispatchMode):
+class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Accounts for the tensors on `device_type` that operators make while it is active.
 
     Deaths are queued and told to the sink before the next birth: the garbage collector may run anywhere, also
@@ -60,8 +60,10 @@ class Tracer(TorchDispatchMode):
     """
 
     def __init__(self, sink: Sink, device_type: str, *, workspace: int = 0) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.phase = Phase.LOAD
+        self.scratch: Mapping[Any, Callable[..., tuple[int, ...]]] = {}
+        """By operator: from its arguments to the bytes of what its CUDA kernel allocates and frees again."""
         self.observe: Callable[[Any, tuple[Any, ...], Any], None] | None = None
         """Told of every operator with its arguments and result: the forecast counts its work."""
         self._sink = sink
@@ -73,8 +75,8 @@ class Tracer(TorchDispatchMode):
         self._born: list[_Storage] = []  # in this optimizer phase
         self._suspended = 0
         self._returns_alias: dict[Any, bool] = {}
-        self.mask_bytes = False
-        """Inside a dropout: the fresh float tensor is what CUDA keeps as one byte per element."""
+        self.in_dropout = False
+        """Inside a dropout, whose random tensor CUDA keeps as one byte per element."""
 
     # what runs tell
 
@@ -104,7 +106,7 @@ class Tracer(TorchDispatchMode):
                 if tensor is not None:
                     self.account(tensor, WEIGHTS)
         trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
-        return [parameter.register_post_accumulate_grad_hook(self._gradient_arrived) for parameter in trained]
+        return [p.register_post_accumulate_grad_hook(self._gradient_arrived) for p in trained]  # type: ignore[no-untyped-call]
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
@@ -146,7 +148,7 @@ class Tracer(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
+        result = self._run(func, args, kwargs or {})
         if self._suspended:
             return result
         if self.observe is not None:
@@ -160,24 +162,31 @@ class Tracer(TorchDispatchMode):
         if func is aten.add.Tensor and self._accumulates(args, kwargs, result):
             return result
         self.drain()
+        is_mask = self.in_dropout and func is aten.empty_like.default
         for tensor in result if isinstance(result, (tuple, list)) else (result,):
             if isinstance(tensor, torch.Tensor):
-                self._see(tensor)
+                self._see(tensor, is_mask)
             elif isinstance(tensor, (tuple, list)):
                 for inner in tensor:
                     if isinstance(inner, torch.Tensor):
                         self._see(inner)
         if func in MATMULS and self._workspace:
             self._first_matmul()
+        scratch = self.scratch.get(func)
+        if scratch is not None:
+            with self.transient(*scratch(*args)):
+                pass
         return result
 
-    def _see(self, tensor: torch.Tensor) -> None:
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return func(*args, **kwargs)
+
+    def _see(self, tensor: torch.Tensor, is_mask: bool = False) -> None:
         if tensor.device.type != self._device_type:
             return
         storage = tensor.untyped_storage()
         if not self._is_live(storage):
-            mask = self.mask_bytes and tensor.is_floating_point()
-            self._bear(storage, tensor.numel() if mask else storage.nbytes(), self._category())
+            self._bear(storage, tensor.numel() if is_mask else storage.nbytes(), self._category())
 
     def _is_live(self, storage: torch.UntypedStorage) -> bool:
         known = self._live.get(storage._cdata)

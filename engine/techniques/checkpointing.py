@@ -12,16 +12,19 @@ if TYPE_CHECKING:
 _EVERY_N_LAYERS = {"on": 1, "every-second": 2}
 
 
-def apply(model: PreTrainedModel, config: RunConfig) -> None:
+def apply(model: PreTrainedModel, config: RunConfig, *, preserve_rng_state: bool = True) -> None:
     """Switch checkpointing on as the run asks: non-reentrant, dropout replayed with the same random numbers.
 
+    A step on meta tensors draws none: there `preserve_rng_state` is off, because putting the process's generator back
+    would disturb a training in another thread.
     Raises `ConfigError` where the architecture has no checkpointing.
     """
     if config.gradient_checkpointing == "off":
         return
     try:
         model.activation_checkpointing_enable(
-            {"use_reentrant": False}, every_n_layers=_EVERY_N_LAYERS[config.gradient_checkpointing]
+            {"use_reentrant": False, "preserve_rng_state": preserve_rng_state},
+            every_n_layers=_EVERY_N_LAYERS[config.gradient_checkpointing],
         )
     except ValueError:
         raise ConfigError(

@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from engine.config import RunConfig
+from engine.techniques.compiling import TRITON_CAPABILITY
+from engine.techniques.in_backward import Enter, OptimizerInBackward
 
 
-def build_optimizer(config: RunConfig, parameters: Iterable[torch.nn.Parameter]) -> Optimizer:
-    """The run's optimizer: β 0.9/0.999, eps 1e-8 and no weight decay (`TrainingArguments` defaults)."""
+def build_optimizer(
+    config: RunConfig, parameters: Iterable[torch.nn.Parameter], enter: Enter = lambda phase: None
+) -> Optimizer:
+    """The run's optimizer: β 0.9/0.999, eps 1e-8 and no weight decay (`TrainingArguments` defaults).
+
+    `enter` is told the phases of an optimizer that steps in backward.
+    """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if config.optimizer_in_backward:
+        return OptimizerInBackward(trained, lambda some: _build(config, some), enter)
+    return _build(config, trained)
+
+
+def _build(config: RunConfig, trained: list[torch.nn.Parameter]) -> Optimizer:
     if config.optimizer == "adafactor":
         from transformers.optimization import Adafactor
 
         # as TrainingArguments(optim="adafactor"): a given learning rate instead of the relative step
         adafactor: Optimizer = Adafactor(trained, lr=config.learning_rate, scale_parameter=False, relative_step=False)
         return adafactor
+    if config.optimizer == "adamw-8bit":
+        from engine.techniques import adamw_8bit
+
+        eight_bit: Optimizer = adamw_8bit.build(trained, config.learning_rate, compiled=_compiles(config, trained))
+        return eight_bit
     how: dict[str, bool] = {
         "fused": {"fused": True},
         "foreach": {"foreach": True},
@@ -29,6 +48,23 @@ def build_optimizer(config: RunConfig, parameters: Iterable[torch.nn.Parameter])
         return torch.optim.SGD(trained, lr=config.learning_rate, **how)
     adam = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return adam(trained, lr=config.learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, **how)
+
+
+def _compiles(config: RunConfig, trained: list[torch.nn.Parameter]) -> bool:
+    """Whether the 8-bit step is compiled: where Triton can, and on a CPU for those who have asked to compile."""
+    device = trained[0].device
+    if device.type == "cuda":
+        return find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= TRITON_CAPABILITY
+    return device.type == "cpu" and config.torch_compile
+
+
+def note(config: RunConfig, device_type: str) -> str | None:
+    """One sentence for the transcript, where the optimizer is not what one expects."""
+    if config.optimizer != "adamw-8bit" or device_type != "cpu" or config.torch_compile:
+        return None
+    from engine.techniques import adamw_8bit
+
+    return adamw_8bit.NOTE
 
 
 def build_schedule(config: RunConfig, optimizer: Optimizer, updates: int) -> LRScheduler:

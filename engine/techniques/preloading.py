@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from typing import Any
 
 import torch
@@ -38,6 +40,15 @@ def _ignore_interrupts(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def _start_forkserver() -> None:
+    """Start what forks the workers, if it does not run yet.
+
+    multiprocessing hands the descriptor of `sys.stderr` on, and what a full-screen program puts there has none.
+    """
+    with open(2, "w", closefd=False) as stderr, contextlib.redirect_stderr(stderr):
+        forkserver.ensure_running()
+
+
 def build_loader(
     config: RunConfig,
     data: Dataset[Any],
@@ -52,6 +63,7 @@ def build_loader(
     """
     workers: dict[str, Any] = {}
     if config.dataloader_num_workers:
+        _start_forkserver()
         workers = {
             "multiprocessing_context": "forkserver",
             "prefetch_factor": config.dataloader_prefetch_factor,

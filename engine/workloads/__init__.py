@@ -16,6 +16,8 @@ from engine.workloads.collate import Collate, Samples
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from engine.workloads.hub_data import HubLike
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedData:
@@ -45,12 +47,14 @@ def prepare(
     tokenizer: PreTrainedTokenizerBase | None = None,
     model_vocab_size: int | None = None,
     pad_token_id: int | None = None,
+    hub: HubLike | None = None,
     report: Callable[[str], None] = lambda what: None,
 ) -> PreparedData:
     """Read or make the data of a run.
 
     `tokenizer` is the model's; without one, a vocabulary is trained where text is read. `model_vocab_size` is the
     number of rows of the model's embedding, None when unknown. `pad_token_id` is used where the tokenizer has none.
+    `hub` says whether the Hugging Face hub can be asked for data sets; None: only files and its cache are looked at.
     `report` is told in a few words what takes time.
     Raises `ConfigError` on data that cannot be trained on.
     """
@@ -59,8 +63,15 @@ def prepare(
         from engine.workloads.dummy import prepare_dummy
 
         return prepare_dummy(config, model_vocab_size=model_vocab_size, pad_token_id=pad_token_id, report=report)
-    from engine.workloads.reviews import prepare_reviews
-
-    return prepare_reviews(
-        config, tokenizer=tokenizer, model_vocab_size=model_vocab_size, pad_token_id=pad_token_id, report=report
+    if config.workload == "text":
+        from engine.workloads.text import prepare_text as prepare_words
+    else:
+        from engine.workloads.reviews import prepare_reviews as prepare_words
+    return prepare_words(
+        config,
+        tokenizer=tokenizer,
+        model_vocab_size=model_vocab_size,
+        pad_token_id=pad_token_id,
+        hub=hub,
+        report=report,
     )

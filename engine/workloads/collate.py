@@ -39,6 +39,11 @@ class Samples(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def lengths(self) -> list[int]:
+        """Tokens of every sample."""
+        lengths: list[int] = np.diff(self.offsets).tolist()
+        return lengths
+
     def __getitem__(self, index: int) -> Item:
         start, end = self.offsets[index], self.offsets[index + 1]
         item = {name: torch.from_numpy(flat[start:end].astype(np.int64)) for name, flat in self.sequences.items()}

@@ -47,7 +47,7 @@ class Classes:
 def find_columns(table: datasets.Dataset, file: str, text: str | None, label: str | None) -> tuple[str, str]:
     """The names of the text and the label column: as given, else by usual name, else by content.
 
-    `file` is the file's name, for the sentence of a refusal.
+    `file` is what sentences call the table, in quotes where it is a file.
     Raises `ConfigError` when a column is missing, of the wrong kind, or not the only candidate.
     """
     if text is not None and text == label:
@@ -58,21 +58,35 @@ def find_columns(table: datasets.Dataset, file: str, text: str | None, label: st
     readable = [name for name in table.column_names if name in strings or _holds_labels(table.features[name])]
     sample = table.select_columns(readable).select(range(min(len(table), _LOOKED_AT)))[:]
     text = _given(table, file, text, "text") or _find_text(table, file, sample, [n for n in strings if n != label])
-    if text not in strings:
-        kind = _kind(table.features[text])
-        raise ConfigError(
-            "text_column", f"Column {quoted(text)} of {quoted(file)} holds {kind}, not text: name another."
-        )
+    _check_text(table, file, text)
     labels = [n for n in table.column_names if n != text and _holds_labels(table.features[n])]
     label = _given(table, file, label, "label") or _find_label(table, file, sample, labels)
     if label != text and label not in labels:
         kind = _kind(table.features[label])
         raise ConfigError(
-            "label_column", f"Column {quoted(label)} of {quoted(file)} holds {kind}: name one with numbers or words."
+            "label_column", f"Column {quoted(label)} of {file} holds {kind}: name one with numbers or words."
         )
     if label == text:
-        raise ConfigError("label_column", f"Column {quoted(text)} of {quoted(file)} is already the text: name another.")
+        raise ConfigError("label_column", f"Column {quoted(text)} of {file} is already the text: name another.")
     return text, label
+
+
+def find_text_column(table: datasets.Dataset, file: str, text: str | None, label: str | None = None) -> str:
+    """The name of the text column alone: as given, else by usual name, else the one with the longest texts.
+
+    `label` names a column that is none. Raises `ConfigError` as `find_columns` does.
+    """
+    strings = [name for name in table.column_names if _holds_text(table.features[name])]
+    sample = table.select_columns(strings).select(range(min(len(table), _LOOKED_AT)))[:]
+    text = _given(table, file, text, "text") or _find_text(table, file, sample, [n for n in strings if n != label])
+    _check_text(table, file, text)
+    return text
+
+
+def _check_text(table: datasets.Dataset, file: str, text: str) -> None:
+    if not _holds_text(table.features[text]):
+        kind = _kind(table.features[text])
+        raise ConfigError("text_column", f"Column {quoted(text)} of {file} holds {kind}, not text: name another.")
 
 
 def _holds_text(feature: object) -> bool:
@@ -93,9 +107,7 @@ def _kind(feature: object) -> str:
 def _given(table: datasets.Dataset, file: str, name: str | None, role: str) -> str | None:
     if name is None or name in table.column_names:
         return name
-    raise ConfigError(
-        f"{role}_column", f"{quoted(file)} has no column {quoted(name)}: it has {_listed(table.column_names)}."
-    )
+    raise ConfigError(f"{role}_column", f"{file} has no column {quoted(name)}: it has {_listed(table.column_names)}.")
 
 
 def _listed(names: Sequence[str], features: Mapping[str, object] | None = None, limit: int = 10) -> str:
@@ -113,7 +125,7 @@ def _usual(candidates: Sequence[str], usual: Sequence[str]) -> list[str]:
 def _one(found: list[str], file: str, role: str) -> str:
     if len(found) == 1:
         return found[0]
-    what = f"Several columns of {quoted(file)} could be the {role} ({_listed(found)})"
+    what = f"Several columns of {file} could be the {role} ({_listed(found)})"
     raise ConfigError(f"{role}_column", f"{what}: name one with --{role}-column.")
 
 
@@ -126,7 +138,7 @@ def _find_text(table: datasets.Dataset, file: str, sample: dict[str, list[str]],
     if not any(lengths.values()):
         raise ConfigError(
             "text_column",
-            f"{quoted(file)} has no column of text among {_listed(table.column_names, table.features)}: "
+            f"{file} has no column of text among {_listed(table.column_names, table.features)}: "
             "name one with --text-column, or give another file.",
         )
     longest = max(lengths.values())
@@ -144,14 +156,14 @@ def _find_label(table: datasets.Dataset, file: str, sample: dict[str, list[objec
     if not few:
         raise ConfigError(
             "label_column",
-            f"{quoted(file)} has no column of classes among {_listed(table.column_names, table.features)}: "
+            f"{file} has no column of classes among {_listed(table.column_names, table.features)}: "
             "name one with --label-column, or give another file.",
         )
     label = _one(few, file, "label")
     if label in sample[label]:
         raise ConfigError(
             "data",
-            f"{quoted(file)} has no header: its first line, with {quoted(label)}, is a row; "
+            f"{file} has no header: its first line, with {quoted(label)}, is a row; "
             "add a first line such as text,label with the columns in your order.",
         )
     return label
@@ -173,7 +185,7 @@ def encode_labels(values: Sequence[object], file: str, column: str, feature: obj
     Parquet files from `datasets` carry.
     Raises `ConfigError` where the labels are not classes to train on.
     """
-    where = f"The label column {quoted(column)} of {quoted(file)}"
+    where = f"The label column {quoted(column)} of {file}"
     raw = [str(value).strip() for value in values]
     distinct, rows = dict.fromkeys(raw), len(raw)  # in the order of the file, so that refusals repeat
     key = _order(distinct, where)

@@ -8,7 +8,8 @@ import glob
 import json
 import os
 import re
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,9 @@ from engine.config import ConfigError
 from engine.paths import cache_dir
 
 _LOADERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
+TEXT_SUFFIXES = frozenset({".txt", ".text"})
+KNOWN_SUFFIXES = TEXT_SUFFIXES | frozenset(_LOADERS)
+"""What ends like this is a file, not the name of a data set."""
 _FORMATS = "CSV (.csv), TSV (.tsv), JSON lines (.jsonl, .json) or Parquet (.parquet)"
 _CHUNK = 2**20  # bytes
 Quoting = Literal[0, 3]  # csv.QUOTE_MINIMAL, csv.QUOTE_NONE
@@ -36,23 +40,30 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "·" for c in text)
 
 
-def open_table(data: str | None) -> datasets.Dataset:
+def open_table(data: str, warn: Callable[[str], None] = lambda sentence: None) -> datasets.Dataset:
     """The rows of a CSV, TSV, JSON lines or Parquet file, memory-mapped from the cache folder.
 
+    Where that folder cannot be written, the rows are kept in memory, and `warn` is told.
     Columns of CSV and TSV files are all strings, so that `None`, `NA` and `01` stay what they are.
     Raises `ConfigError` when there is no such file or it cannot be read as a table with a row.
     """
-    if data is None:
-        raise ConfigError("data", f"--workload reviews needs a file: give --data FILE, in {_FORMATS}.")
     path = Path(data).expanduser()
-    _check_file(path, data)
+    check_file(path, data)
     suffix = path.suffix.lower()
+    if suffix in TEXT_SUFFIXES:
+        raise _refusal(
+            path,
+            "is plain text without labels",
+            f"train a language model on it with --workload text --task causal-lm, or give {_FORMATS}",
+        )
+    if suffix not in _LOADERS:
+        raise _refusal(path, f"has the unknown extension {quoted(path.suffix)}", f"save it as {_FORMATS}")
     if suffix != ".parquet":
-        _check_utf8(path)
+        check_utf8(path)
     if suffix == ".csv":
-        table = _load(path, "csv", _csv_options(path, _separator(path)))
+        table = _load(path, "csv", _csv_options(path, _separator(path)), warn)
     else:
-        table = _open_tsv(path) if suffix == ".tsv" else _load(path, _LOADERS[suffix], {})
+        table = _open_tsv(path, warn) if suffix == ".tsv" else _load(path, _LOADERS[suffix], {}, warn)
     if not table.column_names or not len(table):
         raise _refusal(path, "has no rows", "give a file with a text and a label column")
     return table
@@ -62,7 +73,8 @@ def _refusal(path: Path, what: str, fix: str) -> ConfigError:
     return ConfigError("data", f"{quoted(path.name)} {what}: {fix}.")
 
 
-def _check_file(path: Path, data: str) -> None:
+def check_file(path: Path, data: str) -> None:
+    """Raises `ConfigError` unless `path`, which the user called `data`, is a file with content that may be read."""
     if path.is_dir():
         raise ConfigError("data", f"--data {quoted(data)} is a folder: name one file in it, in {_FORMATS}.")
     if not path.exists():
@@ -71,15 +83,13 @@ def _check_file(path: Path, data: str) -> None:
         raise _refusal(path, "is not a regular file", "save its content to a file first")
     if not os.access(path, os.R_OK):
         raise _refusal(path, "may not be read by you", "ask its owner, or chmod u+r")
-    if path.suffix.lower() not in _LOADERS:
-        raise _refusal(path, f"has the unknown extension {quoted(path.suffix)}", f"save it as {_FORMATS}")
     if path.stat().st_size == 0:
         raise _refusal(path, "is empty", "give a file with a text and a label column")
     if "::" in str(path.absolute()) or "://" in str(path.absolute()):
         raise _refusal(path, "has '::' or '://' in its path, which the reader takes for an address", "rename it")
 
 
-def _check_utf8(path: Path) -> None:
+def check_utf8(path: Path) -> None:
     """Raises `ConfigError` with the place of the first byte that is not UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     read, line = 0, 1
@@ -112,14 +122,14 @@ def _separator(path: Path) -> str:
     return next((separator for separator in ";\t" if separator in header and "," not in header), ",")
 
 
-def _open_tsv(path: Path) -> datasets.Dataset:
+def _open_tsv(path: Path, warn: Callable[[str], None]) -> datasets.Dataset:
     """Quotes are either those of a spreadsheet or, as in many text corpora, characters like any other."""
     with suppress(ConfigError):
-        table = _load(path, "csv", _csv_options(path, "\t"))
+        table = _load(path, "csv", _csv_options(path, "\t"), warn)
         # a quote that opens in one row and closes in another swallows the tab between them
         if not any("\t" in value for rows in table.iter(1_000) for column in rows.values() for value in column):
             return table
-    return _load(path, "csv", _csv_options(path, "\t", csv.QUOTE_NONE))
+    return _load(path, "csv", _csv_options(path, "\t", csv.QUOTE_NONE), warn)
 
 
 def _csv_options(path: Path, separator: str, quoting: Quoting = csv.QUOTE_MINIMAL) -> dict[str, object]:
@@ -166,7 +176,7 @@ def _uneven(path: Path, row: int, expected: int, found: int) -> ConfigError:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the progress bars and the log lines that `datasets` writes to the terminal."""
     bars, verbosity = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
     datasets.disable_progress_bars()
@@ -179,20 +189,41 @@ def _quiet() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _load(path: Path, loader: str, options: dict[str, object]) -> datasets.Dataset:
-    failure: Exception | None = None
-    with _quiet():
-        try:
-            return datasets.load_dataset(
-                loader,
-                data_files={"train": glob.escape(str(path.absolute()))},
-                split="train",
-                cache_dir=str(cache_dir() / "datasets"),
-                **options,
+def _load(path: Path, loader: str, options: dict[str, object], warn: Callable[[str], None]) -> datasets.Dataset:
+    folder = cache_dir() / "datasets"
+    try:
+        return _load_through(folder, path, loader, options)
+    except Exception as error:  # pandas, pyarrow and datasets raise a dozen unrelated kinds
+        failure = error
+    if _is_about_the_cache(failure):
+        with suppress(Exception), tempfile.TemporaryDirectory() as elsewhere:
+            table = _load_through(Path(elsewhere), path, loader, {**options, "keep_in_memory": True})
+            warn(
+                f"The cache in {quoted(cache_dir(), 200)} cannot be written ({_strerror(failure)}): "
+                "the rows are kept in memory; free space, or set TRAINTOP_HOME."
             )
-        except Exception as error:  # pandas, pyarrow and datasets raise a dozen unrelated kinds
-            failure = error
+            return table
     raise _explain(path, loader, failure) from None
+
+
+def _load_through(folder: Path, path: Path, loader: str, options: dict[str, object]) -> datasets.Dataset:
+    with quiet():
+        return datasets.load_dataset(
+            loader,
+            data_files={"train": glob.escape(str(path.absolute()))},
+            split="train",
+            cache_dir=str(folder),
+            **options,
+        )
+
+
+def _is_about_the_cache(error: Exception) -> bool:
+    cause = error.__cause__ or error
+    return isinstance(cause, OSError) and not isinstance(cause, UnicodeError) and cause.errno is not None
+
+
+def _strerror(error: Exception) -> str:
+    return str(getattr(error.__cause__ or error, "strerror", None) or error)
 
 
 def _explain(path: Path, loader: str, error: Exception) -> ConfigError:
@@ -200,11 +231,11 @@ def _explain(path: Path, loader: str, error: Exception) -> ConfigError:
     message = str(cause)
     if "corresponds to no data" in message:
         return _refusal(path, "has no rows", "give a file with a text and a label column")
-    if isinstance(cause, OSError) and not isinstance(cause, UnicodeError) and cause.errno is not None:
+    if _is_about_the_cache(error):
         folder = quoted(cache_dir(), 200)
         return _refusal(
             path,
-            f"could not be read through the cache in {folder} ({cause.strerror})",
+            f"could not be read through the cache in {folder} ({_strerror(error)})",
             "free space, or set TRAINTOP_HOME",
         )
     if found := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", message):

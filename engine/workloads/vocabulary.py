@@ -51,7 +51,7 @@ def train_wordpiece(texts: Sequence[str], model_vocab_size: int | None = None) -
         raise ConfigError(
             "model", f"the model's vocabulary of {size:,} entries is too small for text: use a larger --model."
         )
-    texts = _first(texts)
+    texts = first_texts(texts)
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     letters = _alphabet(texts, normalizer, min(letters_room, _MAX_ALPHABET))
     # The trainer numbers the inner forms in the order of a randomly seeded hash map and breaks ties by these numbers;
@@ -71,7 +71,8 @@ def train_wordpiece(texts: Sequence[str], model_vocab_size: int | None = None) -
     return _bert_tokenizer(learner.get_vocab(with_added_tokens=True), normalizer, splitter)
 
 
-def _first(texts: Sequence[str]) -> list[str]:
+def first_texts(texts: Sequence[str]) -> list[str]:
+    """As many of the texts, and as much of each, as a vocabulary is trained on."""
     room, first = _MAX_CHARACTERS, []
     for text in texts[:MAX_TRAINED_ON]:
         if room <= 0:
@@ -126,3 +127,20 @@ def tokenise(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, seq_len: 
             n_cut += overflows or len(text) > room
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return Tokens({name: np.concatenate(rows) for name, rows in parts.items()}, offsets, n_cut)
+
+
+def pad_token_id_of(tokenizer: PreTrainedTokenizerBase, model_pad_token_id: int | None) -> int:
+    """The tokenizer's padding token, else the model's, else the one that ends a text."""
+    known = (tokenizer.pad_token_id, model_pad_token_id, tokenizer.eos_token_id)
+    return next((int(token_id) for token_id in known if token_id is not None), 0)
+
+
+def check_ids(ids: Sequence[npt.NDArray[np.int32]], model_vocab_size: int | None) -> None:
+    """Raises `ConfigError` when a token has no row in the model's embedding."""
+    highest = max(int(part.max(initial=0)) for part in ids)
+    if model_vocab_size is not None and highest >= model_vocab_size:
+        raise ConfigError(
+            "model",
+            f"the model's tokenizer yields token {highest:,} and its embedding has {model_vocab_size:,} rows: "
+            "they do not belong together; use another --model.",
+        )

@@ -11,8 +11,8 @@ from transformers import BertConfig, BertForSequenceClassification
 from engine.config import RunConfig
 from engine.devices.base import Device
 from engine.devices.cpu import CpuDevice
-from engine.events import Event, UpdateDone
-from engine.techniques import checkpointing
+from engine.events import Event, Phase, UpdateDone
+from engine.techniques import checkpointing, compiling, lora
 from engine.techniques.optimizers import build_optimizer, build_schedule
 from engine.techniques.precision import Precision
 from engine.techniques.preloading import EpochOrder, build_loader
@@ -75,13 +75,19 @@ def make_job(
     should_stop: Any = lambda: False,
 ) -> Recorded:
     """A job on the CPU whose events are kept."""
-    model = model or tiny_model()
-    checkpointing.apply(model, config)  # type: ignore[arg-type]
+    model = lora.apply(model or tiny_model(), config)
+    checkpointing.apply(model, config)
     data = data or tiny_data(config)
+    compiling.apply(model, config, len(data.train))
     device = device or CpuDevice()
     order = EpochOrder(len(data.train), config.seed)
     loader = build_loader(config, data.train, data.collate, order=order, pin=False)
-    optimizer = build_optimizer(config, model.parameters())
+    jobs: list[Job] = []
+
+    def enter(phase: Phase) -> None:
+        jobs[0].clock.enter(phase)
+
+    optimizer = build_optimizer(config, model.parameters(), enter)
     events: list[Event] = []
     job = Job(
         run_id=1,
@@ -97,4 +103,5 @@ def make_job(
         emit=events.append,
         should_stop=should_stop,
     )
+    jobs.append(job)
     return Recorded(job, events)

@@ -169,7 +169,7 @@ def test_a_newer_versions_file_is_refused_and_left_alone(path: Path) -> None:
     with History(path):
         pass
     sql(path, "PRAGMA user_version = 99")
-    with pytest.raises(HistoryError, match=r"newer traintop \(format 99, this one knows 1\): update traintop"):
+    with pytest.raises(HistoryError, match=r"newer traintop \(format 99, this one knows \d\): update traintop"):
         History(path)
     assert sql(path, "PRAGMA user_version") == 99
 
@@ -188,18 +188,19 @@ def test_a_format_that_grows_keeps_the_runs(path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(engine.history_file, "MIGRATIONS", grown)
     with History(path) as history:
         assert [record.config.seed for record in history.runs()] == [3]
-    assert sql(path, "PRAGMA user_version") == 2
+    assert sql(path, "PRAGMA user_version") == len(grown)
     assert sql(path, "SELECT count(*) FROM pragma_table_info('runs') WHERE name = 'colour'") == 1
 
 
 def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with History(path):
         pass
+    known = len(engine.history_file.MIGRATIONS)
     broken = (*engine.history_file.MIGRATIONS, ("ALTER TABLE runs ADD COLUMN colour TEXT", "DROP TABLE nowhere"))
     monkeypatch.setattr(engine.history_file, "MIGRATIONS", broken)
     with pytest.raises(HistoryError, match="nowhere"):
         History(path)
-    assert sql(path, "PRAGMA user_version") == 1
+    assert sql(path, "PRAGMA user_version") == known
     assert sql(path, "SELECT count(*) FROM pragma_table_info('runs') WHERE name = 'colour'") == 0
 
 

@@ -46,7 +46,7 @@ def test_an_overflow_skips_the_step_and_halves_the_scale() -> None:
     scale = job.precision.loss_scale()
     assert scale == 65536.0
     rate = job.schedule.get_last_lr()
-    take_step(job.model, job.optimizer, job.schedule, job.precision, job.config, lambda phase: None)
+    take_step(job.optimizer, job.schedule, job.precision, job.config, lambda phase: None)
     assert job.precision.loss_scale() == scale / 2
     assert job.schedule.get_last_lr() == rate
     for parameter, old in zip(job.model.parameters(), before, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from pathlib import Path
 
 import datasets
@@ -44,6 +45,7 @@ REFUSED = {
     "blank": ("a.csv", "\n\n", "is blank"),
     "uneven TSV": ("a.tsv", "text\tlabel\na\t1\nb\t2\t3\n", "3 fields in row 3 and 2 in its header"),
     "header only": ("a.csv", "text,label\n", "has a header and no rows"),
+    "plain text": ("a.txt", "x", "is plain text without labels: train a language model on it with --workload text"),
     "extension": ("a.xlsx", "x", "unknown extension '.xlsx': save it as CSV"),
     "no extension": ("reviews", "x", "unknown extension ''"),
     "too many fields": ("a.csv", "text,label\na,1\nb,2,3\n", "3 fields in row 3 and 2 in its header"),
@@ -78,11 +80,6 @@ def test_a_file_that_is_no_table_is_refused(
     assert capfd.readouterr() == ("", "")
 
 
-def test_no_file_at_all_is_refused() -> None:
-    with pytest.raises(ConfigError, match="give --data FILE"):
-        open_table(None)
-
-
 def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write(tmp_path, "a.csv", "text,label\na,1\n")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
@@ -97,9 +94,28 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
         open_table(str(tmp_path / "a.csv"))
 
 
-def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "occupied").write_text("a file where a folder belongs")
-    monkeypatch.setenv("TRAINTOP_HOME", str(tmp_path / "occupied"))
+def occupy_the_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "occupied").write_text("a file where a folder belongs")
+    monkeypatch.setenv("TRAINTOP_HOME", str(folder / "occupied"))
+
+
+def test_without_a_cache_the_rows_are_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    occupy_the_cache(tmp_path, monkeypatch)
+    for name, content in (("a.csv", "text,label\na,1\n"), ("a.jsonl", '{"text": "a", "label": "1"}')):
+        warnings: list[str] = []
+        table = open_table(write(tmp_path, name, content), warnings.append)
+        assert table[:] == {"text": ["a"], "label": ["1"]}
+        assert len(warnings) == 1
+        assert "cannot be written" in warnings[0]
+        assert "set TRAINTOP_HOME" in warnings[0]
+        assert_one_sentence(warnings[0])
+
+
+def test_a_cache_that_cannot_be_written_is_named_where_nothing_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    occupy_the_cache(tmp_path, monkeypatch)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError, match=r"through the cache in .* set TRAINTOP_HOME"):
         open_table(write(tmp_path, "a.csv", "text,label\na,1\n"))
 

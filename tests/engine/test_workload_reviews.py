@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 
 from engine.config import ConfigError, RunConfig
 from engine.workloads import PreparedData, prepare
-from engine.workloads.reviews import stratified_split
+from engine.workloads.rows import stratified_split
 from engine.workloads.vocabulary import MAX_VOCABULARY, train_wordpiece
 from tests.engine.make_reviews import make_rows, write_reviews
 

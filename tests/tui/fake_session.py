@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from engine.events import (
     Memory,
     MemoryMoment,
     Outcome,
+    PlanFinished,
     RunFinished,
     RunRecord,
     RunStarted,
@@ -25,6 +26,8 @@ from engine.events import (
     TrainingStarted,
     UpdateDone,
 )
+from engine.history_plans import StoredPlan
+from engine.plans import Plan
 
 MIB = 2**20
 GPU = DeviceInfo(name="Tesla P4", kind="cuda", index=0, memory_total=7611 * MIB)
@@ -37,9 +40,15 @@ class FakeSession:
     def __init__(self) -> None:
         self.events: deque[Event] = deque()
         self.started: list[RunConfig] = []
+        self.asked: list[RunConfig] = []
+        self.proposed: list[RunRecord] = []
         self.opened = 0
         self.stopped = 0
+        self.skipped = 0
+        self.plans: list[tuple[Plan, int | None]] = []
+        self.paused: list[bool] = []
         self.busy = False
+        self.has_plan = False
 
     def open(self) -> None:
         self.opened += 1
@@ -47,6 +56,22 @@ class FakeSession:
     def start(self, config: RunConfig) -> None:
         self.started.append(config)
         self.busy = True
+
+    def forecast(self, config: RunConfig) -> None:
+        self.asked.append(config)
+
+    def propose(self, record: RunRecord) -> None:
+        self.proposed.append(record)
+
+    def start_plan(self, plan: Plan, plan_id: int | None = None) -> None:
+        self.plans.append((plan, plan_id))
+        self.busy = self.has_plan = True
+
+    def pause_plan(self, paused: bool = True) -> None:
+        self.paused.append(paused)
+
+    def skip_run(self) -> None:
+        self.skipped += 1
 
     def stop(self) -> None:
         self.stopped += 1
@@ -57,28 +82,54 @@ class FakeSession:
         return events
 
     def feed(self, *events: Event) -> None:
-        """Put events into the mailbox; a run's end makes the session idle."""
+        """Put events into the mailbox; a run's end makes the session idle, or its plan's end where it has one."""
         self.events.extend(events)
-        if any(isinstance(event, RunFinished) for event in events):
-            self.busy = False
+        end = PlanFinished if self.has_plan else RunFinished
+        if any(isinstance(event, end) for event in events):
+            self.busy = self.has_plan = False
 
 
 class FakeHistory:
     """What `TraintopApp` uses of `engine.history.History`."""
 
-    def __init__(self, runs: Iterable[RunRecord] = (), baseline: int | None = None) -> None:
+    def __init__(
+        self, runs: Iterable[RunRecord] = (), baseline: int | None = None, plans: Iterable[StoredPlan] = ()
+    ) -> None:
         self._runs = list(runs)
         self._baseline = baseline
+        self._plans = list(plans)
+        self._notes: dict[int, str] = {}
+        self.deleted: set[int] = set()
+        self.events: dict[int, list[Event]] = {}
+        """Stored series by run."""
 
     def runs(self, *, limit: int | None = None, newest_first: bool = False, **_: Any) -> list[RunRecord]:
         runs = sorted(self._runs, key=lambda run: run.run_id, reverse=newest_first)
-        return runs[:limit]
+        return [run for run in runs if run.run_id not in self.deleted][:limit]
 
     def set_baseline(self, run_id: int | None) -> None:
         self._baseline = run_id
 
     def baseline(self) -> int | None:
-        return self._baseline
+        return None if self._baseline in self.deleted else self._baseline
+
+    def note(self, run_id: int, text: str) -> None:
+        self._notes[run_id] = text
+
+    def notes(self) -> dict[int, str]:
+        return {run_id: text for run_id, text in self._notes.items() if text}
+
+    def delete(self, run_ids: Iterable[int]) -> None:
+        self.deleted |= set(run_ids)
+
+    def restore(self, run_ids: Iterable[int]) -> None:
+        self.deleted -= set(run_ids)
+
+    def series(self, run_id: int, after: int = 0) -> Iterator[tuple[int, Event]]:
+        yield from enumerate(self.events.get(run_id, [])[after:], after + 1)
+
+    def interrupted_plans(self) -> list[StoredPlan]:
+        return self._plans
 
 
 def ready(device: DeviceInfo = GPU) -> EngineReady:

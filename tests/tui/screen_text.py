@@ -57,9 +57,10 @@ async def stage(
     *events: Event,
     config: RunConfig | None = None,
     engine_ready: bool = True,
+    history: FakeHistory | None = None,
 ) -> AsyncIterator[Stage]:
-    """The app, mounted and painted, with earlier `runs` and an engine that has said `events`."""
-    session, history = FakeSession(), FakeHistory(runs)
+    """The app, mounted and painted, with earlier `runs` (or a whole `history`) and an engine that has said `events`."""
+    session, history = FakeSession(), history or FakeHistory(runs)
     app = TraintopApp(session, history, config or RunConfig())  # type: ignore[arg-type]
     async with app.run_test(size=size) as pilot:
         await pilot.pause()

@@ -151,7 +151,7 @@ async def test_a_refused_run_is_shown_beside_its_knob() -> None:
 
 
 async def test_pinning_the_baseline() -> None:
-    async with stage((120, 40), [record(1), record(2, samples_per_s=9.6)]) as s:
+    async with stage((120, 40), [record(1), record(2, steady_samples_per_s=9.6)]) as s:
         await s.press("tab", "up", "space")
         assert s.history.baseline() == 1
         assert "1*" in s.line("+25%") or "run 1*" in s.text

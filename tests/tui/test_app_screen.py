@@ -33,7 +33,7 @@ async def test_a_run_under_way(size: tuple[int, int]) -> None:
         assert "0.550" in text
         assert "97" in text
         assert "backward" in text
-        assert s.line("base").count("7.68") == 1
+        assert s.line("base").count("7.70") == 1
         assert "46 %" in text
         assert all(len(line) == size[0] for line in s.lines if line.isascii())
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from rich.segment import Segment
 from textual import events
+from textual.binding import Binding, BindingType
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
@@ -119,3 +122,9 @@ class Pane(Widget):
     def on_blur(self, event: events.Blur) -> None:
         """Unmark the frame."""
         self._paint()
+
+
+class PlotPane(Pane, can_focus=True):
+    """A pane that shows a run; a click focuses it, and then it can fill the screen."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "app.zoom", "zoom", key_display="Enter", show=False)]

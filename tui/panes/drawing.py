@@ -15,7 +15,8 @@ from tui.run_view import RunView
 
 LABEL_WIDTH = 5
 """Columns of the y axis's labels, where a plot has room for them."""
-
+X_ROW_HEIGHT = 12
+"""Rows from which a plot gives one to the labels of its x axis: the updates."""
 
 OUTCOME_ROLES = {
     Outcome.RUNNING: "accent",
@@ -50,12 +51,12 @@ def labelled(row: Row, roles: Sequence[str], labels: Sequence[str]) -> Line:
 
 
 class RunPlot:
-    """A plot over a run's updates, whose y axis stays put while the run lasts."""
+    """A plot over a run's updates, or those of its last minute, whose y axis stays put while the run lasts."""
 
     def __init__(self, *, zero: bool = False) -> None:
         self._zero = zero
         self._axis = Axis(zero=zero)
-        self._run_id: int | None = None
+        self._drawn: tuple[int, bool, bool] | None = None
 
     def lines(
         self,
@@ -64,22 +65,21 @@ class RunPlot:
         width: int,
         height: int,
         *,
+        recent: bool = False,
+        log_y: bool = False,
         y_range: Range | None = None,
-        scale_by: Columns | None = None,
+        scale_by: Sequence[Columns] = (),
         limit: float | None = None,
     ) -> list[Line]:
         """`layers` (series, role) back to front. `scale_by` names the series that the y axis follows (default: all)."""
         if run is None or not run.planned_updates or width < 4 or height < 1:
             return []
-        if run.run_id != self._run_id:
-            self._run_id, self._axis = run.run_id, Axis(zero=self._zero)
+        if self._drawn != (run.run_id, recent, log_y):
+            self._drawn, self._axis = (run.run_id, recent, log_y), Axis(zero=self._zero and not log_y, log=log_y)
+        x_range = run.recent_range() if recent else (0.0, float(run.planned_updates))
         if y_range is None:
-            followed = [scale_by] if scale_by is not None and len(scale_by) else [series for series, _ in layers]
-            found = [ends for series in followed if (ends := series.extremes()) is not None]
-            ends = (min(low for low, _ in found), max(high for _, high in found)) if found else None
-            y_range = self._axis.follow(ends)
+            y_range = self._follow([series for series in scale_by if len(series)] or [series for series, _ in layers])
         roles = [role for _, role in layers]
-        x_range = (0.0, float(run.planned_updates))
         if height == 1:
             return [_one_row(*layers[-1], width, x_range, y_range)]
         rows = plot(
@@ -88,10 +88,16 @@ class RunPlot:
             height,
             x_range=x_range,
             y_range=y_range,
+            log_y=log_y,
             limit=(limit, len(layers) + 1) if limit is not None else None,
             label_width=LABEL_WIDTH if height >= 3 and width >= 30 else 0,
+            x_row=height >= X_ROW_HEIGHT,
         )
         return [painted(row, [*roles, "limit"]) for row in rows]
+
+    def _follow(self, followed: Sequence[Columns]) -> Range:
+        found = [ends for series in followed if (ends := series.extremes(positive=self._axis.log)) is not None]
+        return self._axis.follow((min(low for low, _ in found), max(high for _, high in found)) if found else None)
 
 
 def _one_row(series: Columns, role: str, width: int, x_range: Range, y_range: Range) -> Line:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tui.cells import Line, cut_line, ends, width_of
+from tui.cells import Line, cut_line, ends, join, width_of
 from tui.panes.base import Pane
 from tui.state import State
 
@@ -20,7 +20,9 @@ class FooterPane(Pane):
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """Keys from the left; a notice takes the right end."""
-        notice: Line = cut_line([(state.notice, "accent"), (" ", "text")], width) if state.notice else []
+        said: Line = [(state.notice, "accent")] if state.notice else []
+        keys: Line = [(f" {key} ", "cursor") for key in state.view.keys]
+        notice = cut_line([*join([said, keys]), (" ", "text")], width) if said or keys else []
         room = width - width_of(notice)
         first, last = self.hints[:-KEEP], self.hints[-KEEP:]
         while first and width_of(_hints([*first, *last])) > room:

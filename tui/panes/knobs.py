@@ -37,6 +37,10 @@ class KnobsPane(Pane, can_focus=True):
         super().__init__(pane_id)
         self._top = 0
 
+    def title(self, state: State) -> str:
+        """Where somebody else drives, the knobs are those of the run that is shown."""
+        return "Knobs" if state.playback else self.TITLE
+
     def headline(self, state: State, width: int) -> Line:
         """How much differs from the run under way, or from the last one."""
         changed = len(changed_knobs(state.reference, state.editor.config))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from tui.cells import Line, first_that_fits, join
+from tui.digits import large
 from tui.formatting import loss, rate
-from tui.panes.base import Pane
+from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot, compact
 from tui.run_view import RunView
 from tui.state import State
 
 
-class LossPane(Pane):
+class LossPane(PlotPane):
     """The loss of the last update, the last evaluation, and the curve over the run."""
 
     TITLE = "Loss"
@@ -29,12 +30,22 @@ class LossPane(Pane):
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """The numbers, and the curve in the rows that are left."""
         lines: list[Line] = [[(" ", "text"), *_numbers(state.run, width - 2)]]
-        return lines + [[(" ", "text"), *line] for line in self._chart(state, width - 2, height - 1)]
+        if state.view.presenter:
+            last = state.run.last if state.run is not None else None
+            lines = large(loss(last.loss if last is not None else None), "loss")
+        return lines + [[(" ", "text"), *line] for line in self._chart(state, width - 2, height - len(lines))]
+
+    def title(self, state: State) -> str:
+        """The title says when the axis is not linear."""
+        return f"{self.TITLE} (log)" if state.view.log_y else self.TITLE
 
     def _chart(self, state: State, width: int, height: int) -> list[Line]:
-        if state.run is None:
+        run, view = state.run, state.view
+        if run is None:
             return []
-        return self._plot.lines(state.run, [(state.run.losses, "loss")], width, height)
+        ghost = view.ghost_of(run.run_id, run.planned_updates)
+        layers = [*([(ghost[0], "ghost")] if ghost else []), (run.losses, "loss")]
+        return self._plot.lines(run, layers, width, height, recent=view.recent, log_y=view.log_y and height > 1)
 
 
 def _numbers(run: RunView | None, width: int) -> Line:

@@ -9,8 +9,9 @@ from engine.events import Memory, Outcome
 from engine.units import MIB, to_mib
 from tui.bars import Marker, Part, stacked_bar
 from tui.cells import Line, first_that_fits, join, width_of
+from tui.digits import large
 from tui.formatting import mib
-from tui.panes.base import Pane
+from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot, labelled
 from tui.state import State
 
@@ -18,7 +19,7 @@ CATEGORIES = ("weights", "gradients", "optimizer", "activations")
 """Categories of allocated memory that have a colour of their own."""
 
 
-class MemoryPane(Pane):
+class MemoryPane(PlotPane):
     """Used, reserved, allocated and peak in MiB; a bar of what they are made of; the run's history."""
 
     TITLE = "VRAM MiB"
@@ -28,8 +29,10 @@ class MemoryPane(Pane):
         self._plot = RunPlot(zero=True)
 
     def title(self, state: State) -> str:
-        """`VRAM`, or `RAM` on a machine that trains on its CPU."""
-        return f"{state.device.memory_label} MiB" if state.device else self.TITLE
+        """`VRAM`, virtual or not, or `RAM` on a machine that trains on its CPU."""
+        if state.device is None:
+            return self.TITLE
+        return f"{state.device.memory_label} MiB{' · virtual' if state.device.kind == 'virtual' else ''}"
 
     def headline(self, state: State, width: int) -> Line:
         """The three numbers and the peak, always labelled."""
@@ -54,7 +57,9 @@ class MemoryPane(Pane):
         """The bar, and the history in the rows that are left."""
         memory = _memory(state)
         parts = _parts(memory)
-        lines: list[Line] = [[(" ", "text"), *_bar(memory, parts, width - 2)]]
+        lines: list[Line] = [[(" ", "text"), *_bar(memory, parts, width - 2, state.expected)]]
+        if state.view.presenter:
+            lines = [*large(mib(memory.peak_used), "memory", f"MiB peak of {mib(memory.total)}"), *lines]
         if height >= 6:
             lines += _legend(parts, width - 2)
         run = state.run
@@ -65,7 +70,9 @@ class MemoryPane(Pane):
         layers = [(run.used_mib, "memory"), (run.allocated_mib, "allocated")]
         y_range = None if on_cpu or not total else (0.0, total * 1.02)
         limit = None if on_cpu else total
-        plotted = self._plot.lines(run, layers, width - 2, height - len(lines), y_range=y_range, limit=limit)
+        plotted = self._plot.lines(
+            run, layers, width - 2, height - len(lines), recent=state.view.recent, y_range=y_range, limit=limit
+        )
         return lines + [[(" ", "text"), *line] for line in plotted]
 
 
@@ -110,13 +117,15 @@ def _parts(memory: Memory) -> list[_Part]:
     return [part for part in parts if part.size >= MIB]
 
 
-def _bar(memory: Memory, parts: list[_Part], width: int) -> Line:
+def _bar(memory: Memory, parts: list[_Part], width: int, expected: int | None) -> Line:
     """The parts on the scale of the device's whole memory, the peak marked."""
     if not memory.total or not parts:
         return []
     markers = [Marker(memory.peak_used, len(parts) + 1, "▲")] if memory.peak_used else []
+    if expected:  # the forecast, to compare with what really happened
+        markers.append(Marker(min(expected, memory.total), len(parts) + 2, "◇"))
     row = stacked_bar([Part(p.size, i, p.fill) for i, p in enumerate(parts, 1)], memory.total, width, markers)
-    return labelled(row, [*(part.role for part in parts), "limit"], [*(part.label for part in parts), ""])
+    return labelled(row, [*(part.role for part in parts), "limit", "ghost"], [*(part.label for part in parts), "", ""])
 
 
 def _legend(parts: list[_Part], width: int) -> list[Line]:

@@ -1,55 +1,28 @@
-"""The results table: one row a run, the newest at the bottom."""
+"""The results table: one row a run, the newest at the bottom unless it is sorted otherwise."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
 
-from engine.config import KNOBS
 from engine.events import Outcome, RunRecord
-from tui.cells import Line, cut, pad, wrap
-from tui.formatting import delta_percent, duration, loss, mib, number, rate
-from tui.knobs import short_name, shown
+from tui.cells import Line, cut, join, pad, wrap
+from tui.deltas import Deltas
+from tui.knobs import describe
 from tui.panes.base import Pane
+from tui.panes.columns import Column, columns_for
 from tui.panes.drawing import OUTCOME_ROLES
-from tui.state import OUTCOME_WORDS, State, describe
-from tui.text import clean
+from tui.result_rows import note_of
+from tui.state import OUTCOME_WORDS, State
 
 _NARROW = 70
 """Columns below which outcomes are written short."""
 _SHORT_WORDS = {Outcome.COMPLETED: "done", Outcome.OUT_OF_MEMORY: "OOM", Outcome.INTERRUPTED: "died"}
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column: its heading, its width, whether it gives way early, and what its cells say."""
-
-    heading: str
-    width: int
-    keep: int
-    """Columns with the smallest number are left out first where the table is narrow."""
-    cell: Callable[[RunRecord, RunRecord | None], str]
-    left: bool = False
-
-
-COLUMNS: tuple[Column, ...] = (
-    Column("model", 6, 80, lambda row, base: short_name(clean(row.config.model, 40)).removeprefix("bert-"), left=True),
-    Column("batch", 5, 90, lambda row, base: str(row.config.batch_size)),
-    Column("acc", 3, 50, lambda row, base: str(row.config.gradient_accumulation_steps)),
-    Column("ckpt", 4, 60, lambda row, base: _checkpointing(row), left=True),
-    Column("prec", 4, 61, lambda row, base: row.config.precision, left=True),
-    Column("time s", 6, 55, lambda row, base: duration(row.train_runtime_s)),
-    Column("samples/s", 9, 95, lambda row, base: rate(row.samples_per_s)),
-    Column("peak MiB", 8, 94, lambda row, base: mib(row.peak_used)),
-    Column("%", 4, 40, lambda row, base: _percent(row)),
-    Column("loss", 5, 45, lambda row, base: loss(row.train_loss)),
-    Column("eval", 5, 30, lambda row, base: loss(row.eval_accuracy)),
-    Column("Δ", 5, 70, lambda row, base: _difference(row, base)),
-)
+_STRONG = ("samples/s", "peak MiB", "batch")
+MARK, BASE, NOTE = "•", "*", "+"
+"""Before a marked row; behind the number of the baseline, and of a run with a note."""
 
 
 class ResultsPane(Pane, can_focus=True):
@@ -61,47 +34,78 @@ class ResultsPane(Pane, can_focus=True):
         Binding("down,j", "app.move_row(1)", "next row", show=False),
         Binding("pageup", "app.move_row(-10)", "10 rows up", show=False),
         Binding("pagedown", "app.move_row(10)", "10 rows down", show=False),
-        Binding("home", "app.move_row(-1000)", "oldest", show=False),
-        Binding("end", "app.move_row(1000)", "newest", show=False),
+        Binding("home", "app.move_row(-1000)", "first row", show=False),
+        Binding("end", "app.move_row(1000)", "last row", show=False),
         Binding("enter", "app.run_details", "details", key_display="Enter"),
+        Binding("t", "app.mark", "mark"),
+        Binding("slash", "app.filter", "filter", key_display="/"),
+        Binding("less_than_sign", "app.sort(-1)", "sort by the column to the left", show=False),
+        Binding("greater_than_sign", "app.sort(1)", "sort", key_display="< >"),
+        Binding("R", "app.reverse_sort", "reverse the order", show=False),
+        Binding("N", "app.note", "note"),
+        Binding("d", "app.delete", "delete"),
+        Binding("delete", "app.delete", "delete", show=False),
+        Binding("U", "app.restore", "undelete", show=False),
     ]
 
     def __init__(self, pane_id: str | None = None) -> None:
         super().__init__(pane_id)
         self._top = 0
         self._shown: list[int] = []
+        self._deltas = Deltas()
 
     def headline(self, state: State, width: int) -> Line:
-        """What the differences are to."""
+        """The plan under way, how the rows were chosen, and what the differences are to."""
+        parts: list[Line] = []
+        table, plan = state.table, state.plan
+        if plan is not None:
+            parts.append([(f"{plan.title} ", "value"), (plan.where, "accent"), (f" {plan.label}".rstrip(), "muted")])
+        if table.query:
+            parts.append([("/", "muted"), (note_of(table.query), "pending")])
+        if table.marked:
+            parts.append([(f"{len(table.marked)} marked", "pending")])
+        if not table.as_run:
+            parts.append([(f"{'↓' if table.descending else '↑'} {table.sort}", "accent")])
         base = state.record_of(state.baseline)
         if base is not None:
-            return [("Δ samples/s to run ", "muted"), (f"{base.run_id}*", "pending")]
-        return []
+            parts.append([("Δ to run ", "muted"), (f"{base.run_id}{BASE}", "pending")])
+        return join(parts, " · ")
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """Headings, rows, and a line on the row under the cursor where it has something to say."""
         rows, base = state.rows, state.record_of(state.baseline)
         if not rows:
             self._shown = []
-            return [[(" no runs yet: press r", "muted")]]
-        id_width = max(2, len(str(rows[-1].run_id))) + 1
-        columns, status = fitting(width, id_width, base is not None)
+            return [[(_nothing(state), "muted")]]
+        id_width = max(2, len(str(max(row.run_id for row in rows)))) + 2
+        status = 13 if width >= _NARROW else 7
+        columns = columns_for(width, id_width + status + 2, base is not None)
         room = max(1, height - 1)
-        note = _note(state, width - 2, 2 if room >= 8 else 1) if room >= 4 else []
+        note = self._note(state, width - 2, 2 if room >= 8 else 1) if room >= 4 else []
         room -= len(note)
         current = state.selected
         index = rows.index(current) if current is not None else len(rows) - 1
-        self._top = max(0, min(self._top, index), index - room + 1, 0)
-        if state.selected_run is None:
-            self._top = max(0, len(rows) - room)
+        self._top = max(0, min(max(self._top, index - room + 1), index, len(rows) - room))
         shown_rows = rows[self._top : self._top + room]
         self._shown = [row.run_id for row in shown_rows]
-        lines = [_heading(columns, id_width, status)]
+        lines = [_heading(columns, id_width, status, state.table.sort)]
         for row in shown_rows:
-            role = "cursor" if self.has_focus and current is not None and row.run_id == current.run_id else None
-            lines.append(_row(row, base, columns, id_width, status, role, width))
+            at_cursor = self.has_focus and current is not None and row.run_id == current.run_id
+            cells = [column.cell(row, base, self._deltas) for column in columns]
+            lines.append(_row(state, row, columns, cells, (id_width, status, width), "cursor" if at_cursor else None))
         lines += [[]] * (height - len(lines) - len(note))
         return lines + note
+
+    def _note(self, state: State, width: int, limit: int) -> list[Line]:
+        """A person's note, why the run under the cursor ended, or which configuration it was."""
+        row = state.selected
+        if row is None:
+            return []
+        role = OUTCOME_ROLES[row.outcome] if row.message else "muted"
+        text = row.message or self._deltas.sentence(row, state.record_of(state.baseline)) or describe(row.config)
+        written = note_of(state.table.notes.get(row.run_id, ""))
+        text = f"run {row.run_id}: {f'“{written}” · ' if written else ''}{text}"
+        return [[(" ", "text"), (line, role)] for line in wrap(text, width, limit)]
 
     async def on_click(self, event: events.Click) -> None:
         """Put the cursor on the row that was clicked."""
@@ -110,40 +114,40 @@ class ResultsPane(Pane, can_focus=True):
             await self.run_action(f"app.select_row({self._shown[index]})")
 
 
-def fitting(width: int, id_width: int, with_baseline: bool) -> tuple[list[Column], int]:
-    """The columns for `width`, and the width of the status: those that matter least are left out."""
-    status = 13 if width >= _NARROW else 7
-    columns = [column for column in COLUMNS if with_baseline or column.heading != "Δ"]
-    while columns and id_width + status + 2 + sum(column.width + 1 for column in columns) > width:
-        columns.remove(min(columns, key=lambda column: column.keep))
-    return columns, status
+def _nothing(state: State) -> str:
+    if state.table.query:
+        return f" no run has {note_of(state.table.query)!r}: press / to change the filter"
+    return " no runs yet" if state.playback else " no runs yet: press r"
 
 
-def _heading(columns: list[Column], id_width: int, status: int) -> Line:
-    text = f" {'#':<{id_width}}"
+def _heading(columns: list[Column], id_width: int, status: int, sort: str) -> Line:
+    line: Line = [(f" {'#':<{id_width}}", "accent" if sort == "#" else "muted")]
     for column in columns:
-        text += f" {column.heading:<{column.width}}" if column.left else f" {column.heading:>{column.width}}"
-    return [(f"{text} {'status':<{status}}", "muted")]
+        text = f" {column.heading:<{column.width}}" if column.left else f" {column.heading:>{column.width}}"
+        line.append((text, "accent" if sort == column.heading else "muted"))
+    return [*line, (f" {'status':<{status}}", "accent" if sort == "status" else "muted")]
 
 
 def _row(
+    state: State,
     row: RunRecord,
-    base: RunRecord | None,
     columns: list[Column],
-    id_width: int,
-    status: int,
+    cells: list[str],
+    widths: tuple[int, int, int],
     cursor: str | None,
-    width: int,
 ) -> Line:
-    is_base = base is not None and row.run_id == base.run_id
-    name = f"{row.run_id}{'*' if is_base else ''}"
-    line: Line = [(f" {name:<{id_width}}", cursor or ("pending" if is_base else "value"))]
-    for column in columns:
-        text = cut(column.cell(row, base), column.width)
-        filled = pad([(text, "")], column.width)
+    id_width, status, width = widths
+    is_base = row.run_id == state.baseline
+    is_marked = row.run_id in state.table.marked
+    name = f"{row.run_id}{BASE if is_base else ''}{NOTE if row.run_id in state.table.notes else ''}"
+    line: Line = [
+        (MARK if is_marked else " ", cursor or "pending"),
+        (f"{name:<{id_width}}", cursor or ("pending" if is_base or is_marked else "value")),
+    ]
+    for column, text in zip(columns, cells, strict=True):
+        filled = pad([(cut(text, column.width), "")], column.width)
         cell = "".join(part for part, _ in (filled if column.left else reversed(filled)))
-        role = "value" if column.heading in ("samples/s", "peak MiB", "batch") else "text"
-        line.append((f" {cell}", cursor or role))
+        line.append((f" {cell}", cursor or ("value" if column.heading in _STRONG else "text")))
     word = _status(row, short=status < 13)
     line.append((f" {cut(word, status):<{status}}", cursor or OUTCOME_ROLES[row.outcome]))
     return pad(line, width, cursor or "text")
@@ -155,41 +159,3 @@ def _status(row: RunRecord, short: bool) -> str:
         return share if short else f"running {share}"
     words = OUTCOME_WORDS[row.outcome]
     return _SHORT_WORDS.get(row.outcome, words) if short else words
-
-
-def _note(state: State, width: int, limit: int) -> list[Line]:
-    """Why the run under the cursor ended, or which configuration it was."""
-    row = state.selected
-    if row is None:
-        return []
-    role = OUTCOME_ROLES[row.outcome] if row.message else "muted"
-    text = row.message or _against(row, state.record_of(state.baseline)) or f"run {row.run_id}: {describe(row.config)}"
-    return [[(" ", "text"), (line, role)] for line in wrap(text, width, limit)]
-
-
-def _against(row: RunRecord, base: RunRecord | None) -> str:
-    """What the run's knobs cost or gained against the baseline."""
-    if base is None or base.run_id == row.run_id or row.outcome is not Outcome.COMPLETED:
-        return ""
-    from engine.compare import compare, explain, row_of  # not needed for the first paint
-
-    return f"run {row.run_id}: {clean(explain(compare(row_of([row]), row_of([base]))), 300)}"
-
-
-def _checkpointing(row: RunRecord) -> str:
-    value = row.config.gradient_checkpointing
-    return "2nd" if value == "every-second" else shown(KNOBS["gradient_checkpointing"], value)
-
-
-def _percent(row: RunRecord) -> str:
-    """The peak's share of the device's memory."""
-    if row.peak_used is None or not row.memory_total:
-        return number(None)
-    share = row.peak_used / row.memory_total * 100
-    return number(share, 1 if share < 99.95 else 0)
-
-
-def _difference(row: RunRecord, base: RunRecord | None) -> str:
-    if base is None or base.run_id == row.run_id:
-        return "" if base is not None else "–"
-    return delta_percent(row.samples_per_s, base.samples_per_s).replace(" ", "")

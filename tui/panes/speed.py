@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from tui.cells import Line, first_that_fits, join
+from tui.digits import large
 from tui.formatting import plus_minus, rate
-from tui.panes.base import Pane
+from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot, compact
 from tui.run_view import RunView
 from tui.state import State
 
 
-class SpeedPane(Pane):
+class SpeedPane(PlotPane):
     """Steady median and spread beside the mean of the whole run; the warm-up is drawn muted."""
 
     TITLE = "Samples/s"
@@ -31,25 +32,36 @@ class SpeedPane(Pane):
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """The numbers, and the history in the rows that are left."""
         lines: list[Line] = [[(" ", "text"), *_numbers(state.run, width - 2)]]
-        return lines + [[(" ", "text"), *line] for line in self._chart(state, width - 2, height - 1)]
+        if state.view.presenter:
+            lines = large(rate(_steady(state.run)[0]), "speed", "samples/s")
+        return lines + [[(" ", "text"), *line] for line in self._chart(state, width - 2, height - len(lines))]
 
     def _chart(self, state: State, width: int, height: int) -> list[Line]:
         run = state.run
         if run is None:
             return []
-        layers = [(run.warmup_speeds, "muted"), (run.speeds, "speed")]
-        return self._plot.lines(run, layers, width, height, scale_by=run.speeds)
+        ghost = state.view.ghost_of(run.run_id, run.planned_updates)
+        behind = [ghost[1]] if ghost else []
+        layers = [*((series, "ghost") for series in behind), (run.warmup_speeds, "muted"), (run.speeds, "speed")]
+        scale_by = [run.speeds, *behind]
+        return self._plot.lines(run, layers, width, height, recent=state.view.recent, scale_by=scale_by)
 
 
 def _numbers(run: RunView | None, width: int) -> Line:
     if run is None:
         return [("–", "speed")]
-    median, spread = run.rates.median, run.rates.spread
-    if run.record is not None and run.record.steady_samples_per_s is not None:
-        median, spread = run.record.steady_samples_per_s, run.record.steady_spread
-    steady: Line = [(plus_minus(median, spread), "speed")]
+    steady: Line = [(plus_minus(*_steady(run)), "speed")]
     if run.under_way and run.warmup and run.update:
         steady = [("warm-up", "muted")]
     mean: Line = [("mean ", "muted"), (rate(run.mean_rate), "value")]
     tokens: Line = [("tokens/s ", "muted"), (rate(run.token_rate), "value")]
     return first_that_fits([join([steady, mean, tokens], "   "), join([steady, mean]), steady], width)
+
+
+def _steady(run: RunView | None) -> tuple[float | None, float | None]:
+    """Median and spread of the samples/s after warm-up."""
+    if run is None:
+        return None, None
+    if run.record is not None and run.record.steady_samples_per_s is not None:
+        return run.record.steady_samples_per_s, run.record.steady_spread
+    return run.rates.median, run.rates.spread

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tui.bars import Part, stacked_bar
 from tui.cells import Line
 from tui.formatting import percent, rate
-from tui.panes.base import Pane
+from tui.panes.base import PlotPane
 from tui.panes.drawing import labelled, painted
 from tui.run_view import RunView
 from tui.state import State
@@ -13,7 +13,7 @@ from tui.state import State
 PHASES = ("data", "forward", "backward", "optimizer")
 
 
-class TimePane(Pane):
+class TimePane(PlotPane):
     """Data, forward, backward and optimizer as shares of the updates after warm-up."""
 
     TITLE = "Where the time goes"

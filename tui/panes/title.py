@@ -21,6 +21,8 @@ class TitlePane(Pane):
         right = [join([part, [(" ", "text")]], "") for part in _progress(state)]
         config = state.run.config if state.running and state.run else state.editor.config
         brand: Line = [(" traintop ", "brand")]
+        if state.playback:  # part of the brand: it is never left out
+            brand += [(f" {state.playback}", "pending")]
         model: Line = [(short_name(clean(config.model, 40)), "value")]
         work: Line = [(f" · {config.workload} {config.samples}×{config.seq_len}", "muted")]
         devices = _device(state.device)
@@ -60,6 +62,8 @@ def _progress(state: State) -> list[Line]:
         return [[(f"loading {state.loading}…", "muted")]]
     if state.plan is not None:
         return [[(f"{state.plan.title}   ", "value"), (state.plan.where, "accent")], [(state.plan.where, "accent")]]
+    if run is None and state.playback:
+        return [[("waiting for a run", "accent")], [("waiting", "accent")]]
     if run is None:
         return [[("ready: press r to run", "accent")], [("ready", "accent")]]
     outcome = run.outcome

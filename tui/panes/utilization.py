@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from tui.cells import Line, first_that_fits, join
 from tui.formatting import mib, number, percent
-from tui.panes.base import Pane
+from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot, compact
 from tui.state import State
 
 
-class UtilizationPane(Pane):
+class UtilizationPane(PlotPane):
     """The GPU's utilization, power and temperature as NVML says; the host's on a machine without one."""
 
     TITLE = "Utilization %"
@@ -32,9 +32,11 @@ class UtilizationPane(Pane):
         return lines + [[(" ", "text"), *line] for line in self._chart(state, width - 2, height - 1)]
 
     def _chart(self, state: State, width: int, height: int) -> list[Line]:
-        if state.run is None:
+        run = state.run
+        if run is None:
             return []
-        return self._plot.lines(state.run, [(state.run.utilization, "gpu")], width, height, y_range=(0.0, 100.0))
+        layers = [(run.utilization, "gpu")]
+        return self._plot.lines(run, layers, width, height, recent=state.view.recent, y_range=(0.0, 100.0))
 
 
 def _numbers(state: State, width: int, short: bool) -> Line:

@@ -40,8 +40,10 @@ class DetailsScreen(ModalScreen[None]):
                 yield Static("\n".join(self._lines), classes="last", markup=False)
 
 
-def run_details(row: RunRecord) -> DetailsScreen:
-    """A run's figures and all its knobs."""
+def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
+    """A run's figures, its knobs, and how to do it elsewhere."""
+    from engine.hand_over import command_line, training_arguments
+
     steady = plus_minus(row.steady_samples_per_s, row.steady_spread)
     figures = {
         "outcome": OUTCOME_WORDS[row.outcome],
@@ -55,8 +57,11 @@ def run_details(row: RunRecord) -> DetailsScreen:
         "peak MiB": f"used {mib(row.peak_used)}, reserved {mib(row.peak_reserved)}, allocated {mib(row.peak_allocated)}"
         f", of {mib(row.memory_total)}",
     }
-    lines = [row.message, ""] if row.message else []
+    lines = [f"“{note}”", ""] if note else []
+    lines += [row.message, ""] if row.message else []
     lines += [f"{name:<16}{value}" for name, value in figures.items()]
     lines += ["", *(f"{KNOBS[name].label:<16}{shown(KNOBS[name], getattr(row.config, name))}" for name in ORDER)]
+    lines += ["", "The command that does it again (y copies it):", command_line(row.config)]
+    lines += ["", "As TrainingArguments:", *training_arguments(row.config).splitlines()]
     bad = row.outcome in (Outcome.OUT_OF_MEMORY, Outcome.FAILED)
     return DetailsScreen(f"Run {row.run_id}", lines, bad=bad)

@@ -12,28 +12,9 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from tui.keys import key_name
 from tui.knobs import KnobEditor, bounds
 
-_NAMES = {
-    "question_mark": "?",
-    "tab": "Tab",
-    "shift+tab": "⇧Tab",
-    "space": "Space",
-    "plus": "+",
-    "minus": "-",
-    "left": "←",
-    "right": "→",
-}
-_NAMES |= {
-    "up": "↑",
-    "down": "↓",
-    "ctrl+p": "^p",
-    "enter": "Enter",
-    "pageup": "PgUp",
-    "pagedown": "PgDn",
-    "home": "Home",
-    "end": "End",
-}
 _UNSAID = {"ctrl+q", "ctrl+c", "super+c"}
 
 
@@ -48,8 +29,7 @@ class HelpScreen(ModalScreen[None]):
         for active in bindings:
             binding = active.binding
             if active.enabled and binding.description and binding.key not in _UNSAID:
-                name = _NAMES.get(binding.key, binding.key)
-                keys.setdefault((binding.action, binding.description), []).append(name)
+                keys.setdefault((binding.action, binding.description), []).append(key_name(binding.key))
         self._keys = [(" ".join(names), what) for (_, what), names in keys.items()]
         self._editor = editor
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.geometry import Size
 from textual.screen import Screen
@@ -13,6 +14,7 @@ from textual.screen import Screen
 from tui.cells import Line
 from tui.panes.base import Pane
 from tui.panes.footer import FooterPane
+from tui.panes.forecast import ForecastPane
 from tui.panes.knobs import KnobsPane
 from tui.panes.log import LogPane
 from tui.panes.loss import LossPane
@@ -26,6 +28,8 @@ from tui.spans import SpanCompositor
 from tui.state import State
 
 SMALLEST = Size(80, 24)
+STOPS = ("knobs", "results", "log")
+"""Where Tab goes; while a pane fills the screen it goes through all of them."""
 LAYOUTS = ("too-small", "small", "medium", "large")
 
 CATEGORIES = (
@@ -43,7 +47,7 @@ CATEGORIES = (
 ROLES = frozenset(
     (
         *("text", "muted", "title", "frame", "focus", "brand", "key", "value", "accent", "good", "warn", "bad"),
-        *("cursor", "chosen", "pending", "limit", "gpu", "speed", "loss", "cached", "context"),
+        *("cursor", "chosen", "pending", "limit", "gpu", "speed", "loss", "ghost", "cached", "context"),
         *CATEGORIES,
         *(f"on-{name}" for name in CATEGORIES),
     )
@@ -73,12 +77,18 @@ class MainScreen(Screen[None]):
     """All panes. They are told the state; they know neither each other nor the engine."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = set(ROLES)
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "app.next_pane(1)", "next pane", show=False),
+        Binding("shift+tab", "app.next_pane(-1)", "previous pane", show=False),
+    ]
 
     def __init__(self, state: State) -> None:
         super().__init__()
         self._compositor = SpanCompositor()
         self._state = state
         self._log_wanted: bool | None = None
+        self.zoomed: str | None = None
+        """The pane that fills the screen."""
 
     def compose(self) -> ComposeResult:
         """Everything is mounted once; the stylesheet shows what a layout has room for."""
@@ -88,6 +98,7 @@ class MainScreen(Screen[None]):
         with Container(id="main"):
             with Container(id="left"):
                 yield KnobsPane("knobs")
+                yield ForecastPane("forecast")
             with Container(id="right"):
                 yield MemoryPane("memory")
                 with Container(classes="pair"):
@@ -116,10 +127,39 @@ class MainScreen(Screen[None]):
         for pane in self.query(Pane):
             pane.show(state)
 
+    def zoom(self, pane_id: str | None) -> None:
+        """Let one pane fill the screen, or (None) show all of them again."""
+        self.zoomed = pane_id
+        target = self.query_one(f"#{pane_id}") if pane_id is not None else None
+        path = set(target.ancestors_with_self) if target is not None else set()
+        self.set_class(target is not None, "zoomed")
+        for node in self.query("#main *"):
+            node.set_class(target is not None and node not in path, "aside")
+            node.set_class(node in path, "zoom-path")
+
+    def focus_next_pane(self, direction: int) -> None:
+        """Focus the next (1) or the previous (-1) pane, which fills the screen if one did before."""
+        panes = [pane for pane in self.query(Pane) if pane.can_focus]
+        if self.zoomed is None:
+            panes = [pane for pane in panes if pane.id in STOPS and pane.is_on_screen]
+        if not panes:
+            return
+        index = next((index for index, pane in enumerate(panes) if pane.has_focus), -direction)
+        following = panes[(index + direction) % len(panes)]
+        if self.zoomed is not None:
+            self.zoom(following.id)
+        following.focus()
+
+    def present(self, presenting: bool) -> None:
+        """Fewer panes, or all of them again."""
+        self.set_class(presenting, "presenter")
+
     def toggle_log(self) -> None:
         """Show or hide the log pane."""
         self._log_wanted = not self.has_class("log")
         self._lay_out(self.size)
+        if self.focused is not None and not self.focused.display:
+            self.query_one(KnobsPane).focus()
 
     def _lay_out(self, size: Size) -> None:
         wanted = layout_for(size)

@@ -1,0 +1,138 @@
+"""What every knob does to memory, speed and accuracy, and why, in two or three sentences. Standard library only."""
+
+from __future__ import annotations
+
+KNOB_TEXTS: dict[str, str] = {
+    "model": (
+        "In fp32 AdamW every parameter takes 16 bytes: weight, gradient and two optimizer states of 4 bytes each, "
+        "whatever the batch. Activations grow with layers × hidden size. A larger model needs more operations per "
+        "sample, so samples/s fall about in proportion to its parameters."
+    ),
+    "workload": (
+        "dummy trains on random tokens: its cost is real, its loss means nothing. reviews and text have something "
+        "to learn, so loss and accuracy can be compared. With their texts shorter than the sequence length, padding "
+        "decides how much is computed."
+    ),
+    "data": (
+        "Where the samples come from. Memory depends only on how long they are; what is learned, and so loss and "
+        "accuracy, can be compared between runs on the same data only."
+    ),
+    "text_column": "Which column of the data is read as text. Longer texts take more memory and time per batch.",
+    "label_column": "Which column of the data holds the class to learn. It changes what accuracy means, not the cost.",
+    "task": (
+        "A classifier's head is small. A language model's head gives a score to every word at every token: a tensor of "
+        "batch × length × vocabulary, kept with its gradient, which often is the peak of the whole step."
+    ),
+    "batch_size": (
+        "Activations are kept from forward to backward, so they grow in proportion to the batch; weights, gradients "
+        "and optimizer state do not. Larger matrices use a GPU better, so samples/s rise until it is full. With fewer "
+        "updates per epoch the same learning rate learns less."
+    ),
+    "gradient_accumulation_steps": (
+        "Gradients of several micro-steps are added up before one update: the effective batch of a large one with the "
+        "activations of a small one. Speed hardly changes, as only optimizer steps are saved. With the epochs fixed "
+        "there are fewer updates, so accuracy falls unless the learning rate is raised."
+    ),
+    "gradient_checkpointing": (
+        "Forward keeps only the input of every layer and throws the rest away; backward computes each layer once more "
+        "to have it again. Activations shrink to about one layer's plus the inputs, for one more forward: about a "
+        "third more time. The numbers are the same, so accuracy is too."
+    ),
+    "precision": (
+        "fp16 and bf16 run matrix products in 16 bits on tensor cores: activations halve, while weights and optimizer "
+        "state stay fp32, with a 16-bit copy of the weights during the step. tf32 saves time only, and needs "
+        "Ampere or newer. fp16 needs loss scaling and may skip updates; bf16 has fp32's range but fewer digits. A GPU "
+        "without such units gains memory, not speed."
+    ),
+    "optimizer": (
+        "AdamW and Adam keep two fp32 states per parameter (8 bytes), 8-bit AdamW about 2, Adafactor a row and a "
+        "column per matrix, SGD none. The state appears at the first optimizer step, which is where a run dies that "
+        "fitted until then. SGD usually needs another learning rate, and learns transformers worse."
+    ),
+    "optimizer_implementation": (
+        "loop updates one parameter after the other: many small kernels, the slowest. foreach joins them but makes "
+        "temporary copies as large as the gradients, which can be the peak. fused does all in one kernel with no "
+        "copies. The result is the same but for rounding."
+    ),
+    "optimizer_in_backward": (
+        "Each parameter is updated as soon as its gradient is complete, and the gradient freed: 4 bytes per parameter "
+        "less at the peak. It rules out accumulation, clipping by the whole norm and fp16's loss scaling."
+    ),
+    "lora_rank": (
+        "The model's weights are frozen; beside each matrix two thin ones of this rank are trained. Gradients and "
+        "optimizer state shrink to those; activations mostly stay, because gradients still flow through the frozen "
+        "layers. A rank too small may not reach the accuracy of training everything."
+    ),
+    "torch_compile": (
+        "The model is translated into fewer, larger kernels, which saves memory traffic and some activations. The "
+        "first updates pay for it with seconds to minutes, and new input shapes may pay again; only a longer run "
+        "earns it back."
+    ),
+    "attention": (
+        "eager computes and keeps the matrix of length × length scores for every head and layer: it grows with the "
+        "square of the length. sdpa and flash compute it in blocks and never store it: far less memory on long "
+        "sequences, and faster. The result is the same but for rounding."
+    ),
+    "padding": (
+        "A batch is a rectangle, so short texts are filled up: max_length to the sequence length, longest to the "
+        "longest of the batch, bucketed after sorting by length, packed by putting documents behind each other. Less "
+        "padding is less work and less memory. Bucketing makes batches less random."
+    ),
+    "seq_len": (
+        "Activations grow in proportion to the tokens of a batch, eager attention's scores with the square of the "
+        "length. Time per sample grows likewise. Cutting texts shorter loses what stood behind the cut."
+    ),
+    "samples": (
+        "How many samples an epoch has: time grows in proportion, the peak of memory does not change. More data "
+        "usually learns more; too few updates leave the measured samples/s to the warm-up."
+    ),
+    "eval_samples": (
+        "Samples scored after every epoch, without gradients and so without kept activations. The more there are, the "
+        "surer the accuracy: its error falls with the square root of their number."
+    ),
+    "epochs": (
+        "Passes over the same samples: time grows in proportion, memory does not. More epochs learn the training "
+        "samples better, and from some point on only those."
+    ),
+    "learning_rate": (
+        "How far an update goes. It costs neither memory nor time. Too small learns slowly; too large makes the loss "
+        "jump or become nan. A larger effective batch, with its fewer updates, usually bears a larger one."
+    ),
+    "lr_scheduler": (
+        "linear lets the learning rate fall to 0 by the end of the run, which usually ends at a lower loss; constant "
+        "keeps it. Neither memory nor speed changes."
+    ),
+    "max_grad_norm": (
+        "Gradients together longer than this are scaled down, so one bad batch cannot throw the weights far off. The "
+        "norm reads every gradient once per update: little time, hardly any memory. 0 switches it off."
+    ),
+    "dropout": (
+        "While training, a share of the activations is set to 0, against learning by heart. The masks are kept for "
+        "backward: some memory, a little time. Off makes two runs comparable to the last digit."
+    ),
+    "dataloader_num_workers": (
+        "Processes that prepare the next batches while the device computes. They help only where the data share of an "
+        "update is large; else they cost host memory and a start of seconds. GPU memory and accuracy do not change."
+    ),
+    "dataloader_pin_memory": (
+        "Batches are put into page-locked host memory, from which a GPU copies while it computes. It saves a little "
+        "time per batch on CUDA and does nothing elsewhere."
+    ),
+    "dataloader_prefetch_factor": (
+        "How many batches each worker has ready. More evens out slow batches and costs host memory; without workers it "
+        "does nothing."
+    ),
+    "seed": (
+        "Initial weights of the head, order of the samples and dropout follow from it. Memory and speed do not change; "
+        "how much loss and accuracy differ between seeds is the noise that a real gain must exceed."
+    ),
+    "device": (
+        "Where it runs. A virtual GPU computes on the CPU and counts memory as that GPU's allocator would, down to a "
+        "real out-of-memory error; its samples/s are the CPU's. auto takes the first CUDA GPU."
+    ),
+    "vram_limit": (
+        "The run is stopped with an out-of-memory error at this limit, as a smaller card would. Nothing else changes: "
+        "it tells whether a configuration would fit there."
+    ),
+}
+"""By the name of the knob."""

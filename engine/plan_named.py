@@ -1,0 +1,247 @@
+"""The lecture's experiments as plans, sized to the machine. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from engine.config import KNOBS, ConfigError, RunConfig, Value
+from engine.lecture import CONFIG, MEMORY_MIB, REVIEWS
+from engine.plan_types import Plan, PlannedRun, label_of
+from engine.units import MIB
+
+SCALES = {
+    "small": "a small model and few samples, for minutes on a CPU: trends, not the lecture's numbers",
+    "short": "the lecture's model and sequences for a few updates: its memory, not its time",
+    "lecture": "the lecture's own sizes, for a GPU",
+}
+"""How large the runs of a named plan are."""
+
+_LOADING = ("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor")
+_KEPT = frozenset(("data", "text_column", "label_column", *_LOADING, "seed", "device", "vram_limit"))
+"""Knobs that an experiment leaves as they are set; it sets all others that are not given expressly."""
+
+_LARGE_CARD = "virtual:tesla-p4"
+
+Sized = Callable[..., RunConfig]
+"""The plan's configuration with some knobs turned, which those that are given expressly override."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedPlan:
+    """An experiment of the lecture: what it is called and what it shows."""
+
+    name: str
+    title: str
+    description: str
+    """One sentence."""
+    build: Callable[[Sized, str], tuple[PlannedRun, ...]]
+    small: dict[str, Value]
+    """Sizes on a machine without a GPU; the other knobs are the lecture's."""
+    short: dict[str, Value]
+    """What a few updates at the lecture's sizes change of them."""
+    lecture: RunConfig = CONFIG
+    small_is_short: bool = False
+    """True where a small model would show nothing: without a GPU, the lecture's sizes for a few updates."""
+
+
+def scale_for(device_kind: str) -> str:
+    """The scale that suits a device (`cuda`, `cpu` or `virtual`)."""
+    return "lecture" if device_kind == "cuda" else "small"
+
+
+def named_plan(
+    name: str,
+    base: RunConfig,
+    scale: str,
+    *,
+    given: Collection[str] = (),
+    memory_total: int | None = None,
+) -> Plan:
+    """The plan of a name in `NAMED` at a scale of `SCALES`.
+
+    `given` names the knobs whose values in `base` win over the plan's sizes (but not over what a row is about).
+    `memory_total`, in bytes, is that of the device that is there, where it is a CUDA GPU. Combinations that make no
+    sense are there as skipped runs. Raises `ConfigError` on another name or scale, or on sizes that cannot be.
+    """
+    if name not in NAMED:
+        known = ", ".join(NAMED)
+        raise ConfigError("", f"{name!r} is not a plan: use {known}.")
+    if scale not in SCALES:
+        raise ConfigError("", f"{scale!r} is not a scale: use {', '.join(SCALES)}.")
+    plan = NAMED[name]
+    scale = "short" if scale == "small" and plan.small_is_short else scale
+    values = {knob: getattr(plan.lecture, knob) for knob in KNOBS if knob not in _KEPT}
+    values |= {"small": plan.small, "short": plan.short}.get(scale, {})
+    if name == "bert-large":
+        values |= _as_on_the_card(scale, memory_total)
+    kept = {knob: getattr(base, knob) for knob in given}
+
+    def sized(**turned: Value) -> RunConfig:
+        return base.with_values(**{**values, **turned, **{k: v for k, v in kept.items() if k not in turned}})
+
+    runs = plan.build(sized, scale)
+    return Plan(name=name, title=plan.title, runs=runs, sizes=_sizes(runs, scale))
+
+
+def _as_on_the_card(scale: str, memory_total: int | None) -> dict[str, Value]:
+    """The lecture's card: a larger GPU is held to its memory, and without one it is a virtual one."""
+    if scale != "lecture":
+        return {"device": _LARGE_CARD}
+    return {"vram_limit": MEMORY_MIB} if memory_total is not None and memory_total > MEMORY_MIB * MIB else {}
+
+
+def _sizes(runs: tuple[PlannedRun, ...], scale: str) -> str:
+    config = next((run.config for run in runs if not run.skip), runs[0].config)
+    samples = sorted({run.config.samples for run in runs if not run.skip})
+    many = f"{samples[0]:,} to {samples[-1]:,}" if len(samples) > 1 else f"{config.samples:,}"
+    epochs = f", {config.epochs} epochs" if config.epochs > 1 else ""
+    return f"{scale}: {config.model}, {many} samples × {config.seq_len} tokens{epochs} ({SCALES[scale]})"
+
+
+def _rows(sized: Sized, *turns: dict[str, Value], labels: tuple[str, ...] = ()) -> tuple[PlannedRun, ...]:
+    rows = []
+    for index, turned in enumerate(turns):
+        label = labels[index] if labels else label_of(turned)
+        try:
+            rows.append(PlannedRun(config=sized(**turned), label=label))
+        except ConfigError as error:
+            rows.append(PlannedRun(config=RunConfig(), label=label, skip=error.message))
+    if all(row.skip for row in rows):
+        raise ConfigError("", f"None of this plan's runs is possible: {rows[0].skip}")
+    return tuple(rows)
+
+
+def _each(sized: Sized, knob: str, values: tuple[Value, ...]) -> tuple[PlannedRun, ...]:
+    turns: list[dict[str, Value]] = [{knob: value} for value in values]
+    return _rows(sized, *turns)
+
+
+def _batch_size(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
+    return _each(sized, "batch_size", (1, 2, 4, 8, 16 if scale == "small" else 9))
+
+
+def _accumulation(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
+    steps = {"small": (1, 2, 4, 8, 16, 32, 128), "short": (1, 2, 4)}
+    return _each(sized, "gradient_accumulation_steps", steps.get(scale, (1, 2, 4, 8, 16, 32, 128, 1024, 4096)))
+
+
+def _accuracy(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
+    return _each(sized, "gradient_accumulation_steps", (1, 8, 32, 1024))
+
+
+def _checkpointing(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
+    rows = ((8, "off"), (8, "every-second"), (8, "on"), (16, "on"))
+    turns: list[dict[str, Value]] = [{"batch_size": size, "gradient_checkpointing": switch} for size, switch in rows]
+    return _rows(sized, *turns)
+
+
+def _precision(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
+    return _each(sized, "precision", ("fp32", "tf32", "bf16", "fp16"))
+
+
+def _preloading(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
+    if scale != "lecture":  # there is nothing to copy to, so pinned memory changes nothing
+        return _each(sized, "dataloader_num_workers", (0, 1, 2))
+    rows = ((0, False), (0, True), (1, True), (2, True), (4, True))
+    turns: list[dict[str, Value]] = [{"dataloader_num_workers": n, "dataloader_pin_memory": pin} for n, pin in rows]
+    return _rows(sized, *turns)
+
+
+def _bert_large(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
+    on: dict[str, Value] = {"gradient_checkpointing": "on"}
+    fused: dict[str, Value] = {"optimizer_implementation": "fused"}
+    rows: dict[str, dict[str, Value]] = {
+        "as in the lecture": {},
+        "+ checkpointing": on,
+        "fused optimizer": fused,
+        "fused + checkpointing": fused | on,
+        "fused + checkpointing, batch 4": fused | on | {"batch_size": 4},
+        "+ optimizer in backward": fused | on | {"optimizer_in_backward": True, "max_grad_norm": 0.0},
+        "8-bit AdamW + checkpointing": on | {"optimizer": "adamw-8bit"},
+        "LoRA rank 8": fused | {"lora_rank": 8},
+    }
+    turns = [{"batch_size": 1, **turned} for turned in rows.values()]
+    if scale != "lecture":  # two updates: the second has the optimizer's state and the activations at once
+        turns = [{**turned, "samples": 2 * int(turned["batch_size"] or 1)} for turned in turns]
+    return _rows(sized, *turns, labels=tuple(rows))
+
+
+_SMALL: dict[str, Value] = {"model": "bert-tiny", "samples": 128}
+_MINI: dict[str, Value] = {"model": "bert-mini", "samples": 64}
+_SHORT: dict[str, Value] = {"samples": 18}
+
+NAMED: dict[str, NamedPlan] = {
+    plan.name: plan
+    for plan in (
+        NamedPlan(
+            name="batch-size",
+            title="Batch size",
+            description="A fuller GPU does more samples/s until its memory is full: batch 1 to out of memory.",
+            build=_batch_size,
+            small=_SMALL,
+            short=_SHORT,
+        ),
+        NamedPlan(
+            name="accumulation",
+            title="Gradient accumulation",
+            description="A larger effective batch at the memory of a small one; fewer updates, so it learns less.",
+            build=_accumulation,
+            small=_SMALL,
+            short={"samples": 32},
+        ),
+        NamedPlan(
+            name="accuracy",
+            title="Validation accuracy",
+            description="With the epochs fixed, more accumulation means fewer updates, and accuracy falls.",
+            build=_accuracy,
+            small={
+                "model": "bert-tiny",
+                "padding": "longest",
+                "seq_len": 64,
+                "samples": 2000,
+                "eval_samples": 500,
+                "learning_rate": 3e-4,
+                "lr_scheduler": "constant",
+                "dropout": False,
+            },
+            short={"samples": 16, "eval_samples": 16, "epochs": 1},
+            lecture=REVIEWS,
+        ),
+        NamedPlan(
+            name="checkpointing",
+            title="Gradient checkpointing",
+            description="Compute activations again instead of keeping them: half the memory for a third more time.",
+            build=_checkpointing,
+            small=_MINI,
+            short={"samples": 16},
+        ),
+        NamedPlan(
+            name="precision",
+            title="Precision",
+            description="fp32, tf32, bf16 and fp16: the memory of activations and the speed of matrix units.",
+            build=_precision,
+            small=_MINI,
+            short={"samples": 16},
+        ),
+        NamedPlan(
+            name="preloading",
+            title="Data preloading",
+            description="Worker processes and pinned memory: they pay where the data share of the time is large.",
+            build=_preloading,
+            small={**_SMALL, "samples": 256},
+            short={"samples": 32},
+        ),
+        NamedPlan(
+            name="bert-large",
+            title="BERT-large on the lecture's card",
+            description="The lecture's unsolved case: out of memory at batch 1, and the ways to make it fit.",
+            build=_bert_large,
+            small={},
+            short={},
+            lecture=CONFIG.with_values(model="bert-large-uncased", batch_size=1),
+            small_is_short=True,
+        ),
+    )
+}
+"""The lecture's experiments, in its order."""

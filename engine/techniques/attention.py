@@ -1,0 +1,83 @@
+"""Flash attention: PyTorch's own attention, allowed its flash kernel and no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from engine.config import ConfigError, RunConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from engine.devices.base import Device
+
+FLASH_CAPABILITY = (8, 0)
+"""The oldest GPUs that PyTorch's flash kernel runs on (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp)."""
+
+
+@contextmanager
+def kernel(config: RunConfig, device: Device) -> Iterator[None]:
+    """Around a run: with `flash`, a process-wide switch, so that it also holds where backward computes again.
+
+    A virtual GPU accounts for flash's memory while the CPU computes as it can.
+    """
+    if config.attention != "flash" or device.info.kind == "virtual":
+        yield
+        return
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with sdpa_kernel([SDPBackend.FLASH_ATTENTION]):
+        yield
+
+
+def implementation(config: RunConfig) -> str:
+    """What transformers calls the configured attention."""
+    return "sdpa" if config.attention == "flash" else config.attention
+
+
+def refuse(config: RunConfig, device: Device) -> None:
+    """Raise `ConfigError` where the flash kernel does not exist."""
+    if config.attention != "flash" or device.info.kind not in ("cuda", "virtual"):
+        return
+    problem = None
+    if device.capability is not None and device.capability < FLASH_CAPABILITY:
+        has = f"{device.capability[0]}.{device.capability[1]}"
+        problem = f"needs a GPU of compute capability 8.0 or newer; {device.info.name} has {has}: use"
+    elif config.precision in ("fp32", "tf32"):
+        problem = f"computes in 16 bits and this run in {config.precision}: use --precision bf16, or"
+    elif config.workload == "reviews" or config.padding == "packed":
+        problem = "knows no masks on a GPU, and padded or packed texts need them: use"
+    if problem:
+        raise ConfigError("attention", f"--attention flash {problem} --attention sdpa.")
+
+
+def check(model: torch.nn.Module, batch: dict[str, torch.Tensor], config: RunConfig, device: Device) -> None:
+    """Raise `ConfigError` when the flash kernel cannot compute this model's attention, found out by trying.
+
+    Dropout (on a CPU), a trained bias (T5) and large heads are beyond it. `batch` is on the host; one sample is
+    enough. Call it inside `kernel`; the random generators are left as they were.
+    """
+    if config.attention != "flash" or device.info.kind == "virtual":
+        return
+    import torch
+
+    from engine.techniques.precision import Precision
+
+    gpu = device.torch_device.type == "cuda"
+    try:
+        with (
+            torch.random.fork_rng([device.torch_device] if gpu else []),
+            Precision(config.precision, device.torch_device.type).autocast(),
+        ):
+            model.train()(**device.place(batch))
+    except RuntimeError as error:
+        if not any(words in str(error) for words in ("No available kernel", "No viable backend")):
+            raise
+        problem = (
+            f"has no dropout on a CPU, and {config.model} may drop out in its attention: use --dropout off, or"
+            if config.dropout and not gpu
+            else f"has no kernel on this device for the attention of {config.model}: use"
+        )
+        raise ConfigError("attention", f"--attention flash {problem} --attention sdpa.") from None

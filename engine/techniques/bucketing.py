@@ -1,0 +1,63 @@
+"""Length-bucketed batches: samples of similar length together, in an order that is still random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from engine.config import RunConfig
+from engine.techniques.preloading import EpochOrder
+from engine.workloads.collate import Samples
+
+MEGABATCH = 50
+"""Batches that are sorted by length among themselves, as in transformers' LengthGroupedSampler."""
+
+
+class BucketedOrder(EpochOrder):
+    """Every sample once an epoch; a batch's samples have similar lengths, and the batches come in random order.
+
+    A random permutation is cut into megabatches, each is sorted by length and cut into batches, and these are
+    shuffled; an incomplete batch stays last. Depends on the lengths, the batch size, the seed and the epoch alone.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        super().__init__(len(lengths), seed)
+        self._lengths = lengths
+        self._batch_size = batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed + self.epoch)
+        order = torch.randperm(self._n, generator=generator).tolist()
+        size, mega = self._batch_size, MEGABATCH * self._batch_size
+        batches: list[list[int]] = []
+        for start in range(0, self._n, mega):
+            # sorting keeps equal lengths in their random order
+            group = sorted(order[start : start + mega], key=lambda i: self._lengths[i], reverse=True)
+            batches += [group[i : i + size] for i in range(0, len(group), size)]
+        incomplete = [batches.pop()] if batches and len(batches[-1]) < size else []
+        shuffled = [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+        return iter([i for batch in [*shuffled, *incomplete] for i in batch])
+
+
+class SortedOrder(EpochOrder):
+    """Longest first, for scoring: sums over samples do not depend on the order, and batches need least padding."""
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        super().__init__(len(lengths), 0)
+        self._lengths = lengths
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(sorted(range(self._n), key=lambda i: self._lengths[i], reverse=True))
+
+
+def epoch_order(config: RunConfig, samples: Samples) -> EpochOrder:
+    """The order of the training samples that `config.padding` asks for."""
+    if config.padding == "bucketed":
+        return BucketedOrder(samples.lengths(), config.batch_size, config.seed)
+    return EpochOrder(len(samples), config.seed)
+
+
+def scoring_order(config: RunConfig, samples: Samples) -> EpochOrder | None:
+    """The order of the held-out samples; None is their own."""
+    return SortedOrder(samples.lengths()) if config.padding == "bucketed" else None

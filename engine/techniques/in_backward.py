@@ -1,0 +1,68 @@
+"""The optimizer in backward: each parameter is stepped as soon as its gradient is there, and the gradient freed."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable, Iterable
+
+import torch
+from torch.optim import Optimizer
+
+from engine.events import Phase
+
+Enter = Callable[[Phase], None]
+
+
+class OptimizerInBackward(Optimizer):
+    """One optimizer per parameter, stepped by a hook that runs when its gradient is complete.
+
+    A parameter that is used twice (tied weights) has one gradient and is stepped once, after its last use, so
+    that no other gradient is computed from a weight that has changed. `step` has nothing left to do.
+
+    `build` makes the optimizer of the configured kind for a list of parameters; the schedule sets
+    `param_groups[0]["lr"]` and they all follow. `enter` is told `Phase.OPTIMIZER` before an inner step and
+    `Phase.BACKWARD` after it; on CUDA it is called in autograd's thread.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        build: Callable[[list[torch.nn.Parameter]], Optimizer],
+        enter: Enter,
+    ) -> None:
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        super().__init__(trained, {"lr": None})
+        self.optimizers: dict[torch.nn.Parameter, Optimizer] = {p: build([p]) for p in trained}
+        """The optimizer of each parameter; the states are theirs."""
+        # the schedule computes with a rate of the same kind, a number or a tensor, as it would without this class
+        self.param_groups[0]["lr"] = copy.deepcopy(self.optimizers[trained[0]].param_groups[0]["lr"])
+        self._enter = enter
+        hook = _hook(weakref.ref(self))  # a parameter that held its optimizer would outlive the run
+        for parameter in trained:
+            parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Nothing: backward has done it."""
+
+    def step_parameter(self, parameter: torch.nn.Parameter) -> None:
+        """Step one parameter by its gradient, and free the gradient."""
+        self._enter(Phase.OPTIMIZER)
+        optimizer = self.optimizers[parameter]
+        group, rate = optimizer.param_groups[0], self.param_groups[0]["lr"]
+        if isinstance(group["lr"], torch.Tensor):  # torchao's optimizers keep it so
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+        optimizer.step()
+        parameter.grad = None
+        self._enter(Phase.BACKWARD)
+
+
+def _hook(owner: weakref.ref[OptimizerInBackward]) -> Callable[[torch.Tensor], None]:
+    def on_gradient(parameter: torch.Tensor) -> None:
+        optimizer = owner()
+        if optimizer is not None and isinstance(parameter, torch.nn.Parameter):
+            optimizer.step_parameter(parameter)
+
+    return on_gradient

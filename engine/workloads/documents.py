@@ -1,0 +1,116 @@
+"""Plain text -> documents: the paragraphs of a text file, or the text column of a table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from engine import fetch
+from engine.config import ConfigError, RunConfig
+from engine.workloads.columns import find_text_column, is_missing
+from engine.workloads.files import TEXT_SUFFIXES, check_file, check_utf8, quoted
+from engine.workloads.hub_data import HubLike
+from engine.workloads.sources import Source, find_source
+
+HELD_OUT_SHARE = 0.1
+_BYTES_IN_MEMORY = 6  # per byte of the file: the text, its paragraphs and their pieces
+_BLANK_LINES = re.compile(r"\n[ \t\r\f\v]*\n\s*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Documents:
+    """A text's documents, those to train on and those held out."""
+
+    train: list[str]
+    held_out: list[str]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextSource:
+    """A place that documents come from."""
+
+    name: str
+    fingerprint: str
+    open: Callable[[], Documents]
+    """Read and split it. Raises `ConfigError`."""
+
+
+def find_documents(config: RunConfig, hub: HubLike | None) -> TextSource:
+    """What `config.data` stands for, as documents. Raises `ConfigError`."""
+    path = Path(config.data).expanduser() if config.data else None
+    if path is not None and path.suffix.lower() in TEXT_SUFFIXES:
+        return _file(path, str(config.data))
+    source = find_source(config, hub)
+    return TextSource(name=source.name, fingerprint=source.fingerprint, open=lambda: _columns(source, config))
+
+
+def _file(path: Path, data: str) -> TextSource:
+    check_file(path, data)
+    needed, free = path.stat().st_size * _BYTES_IN_MEMORY, psutil.virtual_memory().available
+    if needed > free:
+        raise ConfigError(
+            "data",
+            f"{quoted(path.name)} needs about {needed / 2**30:,.1f} GiB of RAM and {free / 2**30:,.1f} GiB are free: "
+            "give a part of it.",
+        )
+    name = quoted(path.name)
+    return TextSource(name=name, fingerprint=f"text {fetch.sha256_of(path)}", open=lambda: _paragraphs(path, name))
+
+
+def _paragraphs(path: Path, name: str) -> Documents:
+    check_utf8(path)
+    text = path.read_text(encoding="utf-8-sig").replace("\r\n", "\n").strip()
+    documents = [part for part in _BLANK_LINES.split(text) if part.strip()]
+    if not documents:
+        raise ConfigError("data", f"{name} is blank: give a file with text.")
+    train, held_out = split(documents)
+    what = f"{len(documents):,} paragraphs (blank lines part them)" if len(documents) > 1 else "one document"
+    return Documents(
+        train=train,
+        held_out=held_out,
+        notes=(f"Text: {name}, {len(text):,} characters, {what}; the last {HELD_OUT_SHARE * 100:.0f} % are held out.",),
+    )
+
+
+def _columns(source: Source, config: RunConfig) -> Documents:
+    warnings: list[str] = []
+    tables = source.open(warnings.append)
+    column = find_text_column(tables.train, source.name, config.text_column, config.label_column)
+    texts = [
+        [text for text in table.select_columns([column])[:][column] if not is_missing(text)]
+        for table in (tables.train, tables.evaluation)
+        if table is not None
+    ]
+    if not texts[0] or not texts[-1]:
+        raise ConfigError("data", f"{source.name} has no text in column {quoted(column)}: name another.")
+    if len(texts) == 2:
+        train, held_out = texts
+        how = "its own test part is held out"
+    else:
+        order = np.random.default_rng(config.seed).permutation(len(texts[0]))
+        train, held_out = split([texts[0][i] for i in order])
+        how = f"{HELD_OUT_SHARE * 100:.0f} % are held out, by seed"
+    note = f"Text: {source.name}, column {quoted(column)}, {len(texts[0]):,} documents; {how}."
+    return Documents(train=train, held_out=held_out, notes=(note, *source.notes, *warnings))
+
+
+def split(documents: list[str]) -> tuple[list[str], list[str]]:
+    """The first 90 % of the characters and the rest; the document between them is cut at a blank near the border."""
+    border = round(sum(map(len, documents)) * (1 - HELD_OUT_SHARE))
+    for i, document in enumerate(documents):
+        if border < len(document):
+            cut = document.find(" ", border)
+            cut = border if cut < 0 else cut
+            return _non_blank([*documents[:i], document[:cut]]), _non_blank([document[cut:], *documents[i + 1 :]])
+        border -= len(document)
+    return documents, []
+
+
+def _non_blank(documents: list[str]) -> list[str]:
+    return [document for document in documents if document.strip()]

@@ -1,0 +1,117 @@
+"""Where text comes from: `--data` -> a source with a name for people, a fingerprint of its content, and its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+
+from engine import fetch
+from engine.config import ConfigError, RunConfig
+from engine.workloads import generated
+from engine.workloads.files import KNOWN_SUFFIXES, open_table, quoted
+from engine.workloads.hub_data import HubLike, is_hub_name, open_hub, pick_splits
+
+GENERATED = "generated"
+_SNIPPETS = {"snippets": "snippets.csv", "snippets-5": "snippets-5.csv"}
+_VOCABULARY_REVIEWS = 4_000
+"""So many reviews are made at least, so that turning `samples` does not change a vocabulary trained on them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tables:
+    """Rows to train on and, where the source itself holds some out, rows to score."""
+
+    train: datasets.Dataset
+    evaluation: datasets.Dataset | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One place that text comes from."""
+
+    name: str
+    """As sentences name it: printable, in quotes where it is a file's or a data set's."""
+    fingerprint: str
+    """Changes when the content does."""
+    open: Callable[[Callable[[str], None]], Tables]
+    """Read it; the argument takes sentences of warning. Raises `ConfigError`."""
+    shuffled: bool = False
+    """True where the order of the rows is random already."""
+    notes: tuple[str, ...] = ()
+    """Sentences on origin and licence."""
+
+
+def find_source(config: RunConfig, hub: HubLike | None) -> Source:
+    """What `config.data` stands for: generated text, fetched snippets, a local file or a data set of the hub.
+
+    Raises `ConfigError` when it stands for nothing that is here or can be asked for.
+    """
+    data = config.data
+    if data is None or data == GENERATED:
+        return _generated(config, asked_for=data is not None)
+    if data in _SNIPPETS:
+        return _snippets(data)
+    path = Path(data).expanduser()
+    if path.exists() or path.suffix.lower() in KNOWN_SUFFIXES or not is_hub_name(data):
+        return _file(data, path)
+    return _from_hub(data, config, hub)
+
+
+def _file(data: str, path: Path, notes: tuple[str, ...] = ()) -> Source:
+    name = quoted(path.name)
+    try:
+        digest = fetch.sha256_of(path)
+    except OSError:
+        digest = ""  # opening it says what is wrong
+    return Source(
+        name=name, fingerprint=f"file {digest}", open=lambda warn: Tables(train=open_table(data, warn)), notes=notes
+    )
+
+
+def _snippets(data: str) -> Source:
+    folder = fetch.fetched("snippets")
+    if folder is None:
+        raise ConfigError("data", f"--data {data} is not here yet: {fetch.how_to_fetch('snippets')}.")
+    path = folder / _SNIPPETS[data]
+    return _file(str(path), path, fetch.FETCHABLE["snippets"].notes)
+
+
+def _from_hub(data: str, config: RunConfig, hub: HubLike | None) -> Source:
+    splits = open_hub(data, hub)
+    train, evaluation = pick_splits(splits, data, config.label_column or "label")
+    # `datasets` derives it from the revision of the files
+    prints = [table._fingerprint for table in (train, evaluation) if table is not None]
+    return Source(
+        name=quoted(data),
+        fingerprint=" ".join(["hub", data, *prints]),
+        open=lambda warn: Tables(train=train, evaluation=evaluation),
+        notes=(f"Data set {quoted(data)} of the Hugging Face hub; its page names the licence.",),
+    )
+
+
+def _generated(config: RunConfig, *, asked_for: bool) -> Source:
+    n_train = max(config.samples, _VOCABULARY_REVIEWS)
+
+    def make(warn: Callable[[str], None]) -> Tables:
+        return Tables(train=_table(config.seed, "train", n_train), evaluation=_table(config.seed, "test", n_test))
+
+    n_test = config.eval_samples
+    other = "" if asked_for else " For real text give --data FILE, a hub name, or snippets."
+    return Source(
+        name="generated reviews",
+        fingerprint=f"generated {generated.fingerprint(config.seed)} {n_train} {n_test}",
+        open=make,
+        shuffled=True,
+        notes=(f"The text is generated: made-up reviews, not written by people; seed {config.seed}.{other}",),
+    )
+
+
+def _table(seed: int, part: str, n: int) -> datasets.Dataset:
+    texts, stars = generated.make_reviews(seed, part, n)
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=list(generated.STARS))}
+    )
+    return datasets.Dataset.from_dict({"text": texts, "label": stars}, features=features)

@@ -1,0 +1,104 @@
+"""Whole runs on real text: generated reviews, a language model on packed rows, and the presets made for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from engine import fetch, models
+from engine.config import ConfigError, RunConfig
+from engine.events import EvalDone, Outcome, RunProgress, RunRefused
+from engine.hub import Hub
+from engine.presets import PRESETS
+from tests.engine.test_session import Driver
+
+SMALL = RunConfig(device="cpu", samples=32, eval_samples=16, batch_size=4, seq_len=32, learning_rate=1e-3)
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[Driver]:
+    torch.set_num_threads(1)
+    driver = Driver(tmp_path)
+    driver.session.open()
+    yield driver
+    driver.session.close()
+    driver.history.close()
+
+
+@pytest.fixture
+def hub() -> Hub:
+    hub = Hub()
+    hub.probe()
+    return hub
+
+
+def test_reviews_without_data_train_on_generated_ones_and_say_so(driver: Driver) -> None:
+    record = driver.run(SMALL.with_values(workload="reviews", padding="bucketed")).record
+    assert record.outcome is Outcome.COMPLETED
+    assert record.eval_accuracy is not None
+    said = [event.detail for event in driver.events if isinstance(event, RunProgress)]
+    assert any("The text is generated" in line for line in said)
+
+
+@pytest.mark.parametrize("padding", ["longest", "packed"])
+def test_a_language_model_trains_on_text(padding: str, driver: Driver) -> None:
+    config = SMALL.with_values(task="causal-lm").with_values(workload="text", model="gpt2-tiny", padding=padding)
+    first, second = driver.run(config).record, driver.run(config).record
+    assert first.outcome is Outcome.COMPLETED
+    assert first.eval_accuracy is None
+    assert first.eval_loss == second.eval_loss
+    evaluated = [event for event in driver.events if isinstance(event, EvalDone)]
+    assert [event.accuracy for event in evaluated] == [None, None]
+
+
+def test_bert_learns_as_a_decoder_but_cannot_pack(driver: Driver) -> None:
+    config = SMALL.with_values(task="causal-lm").with_values(workload="text")
+    assert driver.run(config).record.outcome is Outcome.COMPLETED
+    driver.session.start(config.with_values(padding="packed"))
+    refused = driver.until(RunRefused)
+    assert isinstance(refused, RunRefused)
+    assert (refused.knob, refused.run_id) == ("padding", 2)
+
+
+def test_minilm_says_how_to_fetch_it_and_its_architecture_is_known_without(hub: Hub) -> None:
+    with pytest.raises(ConfigError, match=r"run `traintop fetch minilm` first \(83 MB\)") as refused:
+        models.resolve("minilm", hub)
+    assert refused.value.knob == "model"
+    source = models.resolve("minilm", hub, architecture_only=True)
+    config = RunConfig(model="minilm")
+    with torch.device("meta"):
+        model = models.build(source, models.shape(source, config, n_labels=2, vocab_size=None), config)
+    n = sum(parameter.numel() for parameter in model.parameters())
+    assert n / 1e6 == pytest.approx(22.7, rel=0.01)  # as its model card says
+    assert PRESETS["minilm"].settings["intermediate_size"] == 1536
+
+
+def test_fetched_minilm_is_read_from_its_folder(hub: Hub) -> None:
+    folder = fetch.folder_of("minilm")
+    saved = BertForSequenceClassification(
+        BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=100)
+    )
+    saved.save_pretrained(folder)
+    source = models.resolve("minilm", hub)
+    assert source.location == str(folder)
+    assert "fetched with `traintop fetch`" in source.note
+    config = RunConfig(model="minilm")
+    model = models.build(source, models.shape(source, config, n_labels=5, vocab_size=None), config)
+    assert torch.equal(
+        model.get_input_embeddings().weight,
+        saved.get_input_embeddings().weight,
+    )
+
+
+@pytest.mark.parametrize(("name", "millions"), [("gpt2", 124.4), ("gpt2-tiny", 6.96)])
+def test_decoders_have_their_published_sizes(name: str, millions: float, hub: Hub) -> None:
+    source = models.resolve(name, hub)
+    config = RunConfig(model=name, task="causal-lm")
+    with torch.device("meta"):
+        model = models.build(source, models.shape(source, config, n_labels=2, vocab_size=None), config)
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.01)
+    assert source.location is None

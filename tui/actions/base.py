@@ -1,0 +1,54 @@
+"""What all groups of the app's actions stand on: the session, the history, the state, painting and answering."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual.app import App
+from textual.screen import Screen
+
+from tui.screens.main import MainScreen
+from tui.state import State
+
+if TYPE_CHECKING:
+    from engine.history import History
+    from engine.playback import Playback
+    from engine.session import Session
+
+
+class ActionsBase(App[str]):
+    """The app as its actions see it. Each group of actions is a class; `tui.app.TraintopApp` is all of them."""
+
+    session: Session | Playback
+    history: History
+    state: State
+
+    @property
+    def main(self) -> MainScreen | None:
+        """The panes' screen, below any dialog."""
+        main = self.screen_stack[0]
+        return main if isinstance(main, MainScreen) else None
+
+    def _paint(self) -> None:
+        main: Screen[None] = self.screen_stack[0]
+        # under a dialog every changed cell would make Textual repaint the dialog over it
+        if self.screen is main and isinstance(main, MainScreen):
+            main.show(self.state)
+
+    def _say(self, notice: str = "") -> None:
+        """Answer a key in the last line, or take the last answer away; then paint."""
+        self.state.notice = notice
+        self._paint()
+
+    def _show_error(self, heading: str, message: str) -> None:
+        from tui.screens.details import DetailsScreen
+
+        self.push_screen(DetailsScreen(heading, [message], bad=True), self._back)
+
+    def _pinned(self, run_id: int | None) -> None:
+        """Show which run is the baseline."""
+        self.state.baseline = run_id
+
+    def _back(self, _: object = None) -> None:
+        """A dialog is gone: show what happened meanwhile."""
+        self.call_after_refresh(self._paint)

@@ -1,0 +1,36 @@
+"""Figures three rows high, to be read from the back of a lecture hall. Pure."""
+
+from __future__ import annotations
+
+from tui.cells import Line
+
+HEIGHT = 3
+
+_GLYPHS = {
+    "0": ("┏━┓", "┃ ┃", "┗━┛"),
+    "1": ("╺┓ ", " ┃ ", "╺┻╸"),
+    "2": ("╺━┓", "┏━┛", "┗━╸"),
+    "3": ("╺━┓", " ━┫", "╺━┛"),
+    "4": ("╻ ╻", "┗━┫", "  ╹"),
+    "5": ("┏━╸", "┗━┓", "╺━┛"),
+    "6": ("┏━╸", "┣━┓", "┗━┛"),
+    "7": ("╺━┓", "  ┃", "  ╹"),
+    "8": ("┏━┓", "┣━┫", "┗━┛"),
+    "9": ("┏━┓", "┗━┫", "╺━┛"),
+    "–": ("   ", "╺━╸", "   "),
+    "−": ("   ", "╺━╸", "   "),
+    ".": (" ", " ", "▪"),
+    ",": (" ", " ", ","),
+    " ": ("  ", "  ", "  "),
+}
+
+
+def large(text: str, role: str, label: str = "") -> list[Line]:
+    """`text` in large digits, what has none as it is in the last row; `label` behind it in the last row."""
+    rows: list[str] = [""] * HEIGHT
+    for character in text:
+        glyph = _GLYPHS.get(character, (" ", " ", character))
+        rows = [row + part for row, part in zip(rows, glyph, strict=True)]
+    lines: list[Line] = [[(" " + row, role)] for row in rows]
+    lines[-1].append((f" {label}", "muted"))
+    return lines

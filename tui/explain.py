@@ -1,0 +1,84 @@
+"""What `e` tells of a knob or of a run. Pure: no Textual."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine.compare import changed_knobs, compare, explain, row_of
+from engine.config import KNOBS
+from engine.events import Outcome, RunRecord
+from engine.explain import KNOB_TEXTS, evidence, largest_that_fitted, out_of_memory, ways_to_fit
+from tui.formatting import mib, rate
+from tui.knobs import bounds, describe, shown
+from tui.state import OUTCOME_WORDS
+
+_BULLET = "· "
+
+
+def knob_text(name: str, runs: Sequence[RunRecord], baseline: RunRecord | None) -> tuple[str, list[str]]:
+    """Heading and lines: what a knob does and why, and what it did in the user's own runs."""
+    knob = KNOBS[name]
+    lines = [KNOB_TEXTS[name], "", f"{knob.flag}: {bounds(knob)}", ""]
+    found = evidence(name, runs, baseline) or evidence(name, runs)
+    if found:
+        lines += ["In your own runs:", *(_BULLET + sentence for sentence in found)]
+    elif baseline is not None:
+        lines.append(f"No finished run differs from run {baseline.run_id} in this knob alone: turn it, and press r.")
+    else:
+        lines.append("No two finished runs differ in this knob alone: run, turn it, and run again.")
+    return knob.label, lines
+
+
+def run_text(
+    run: RunRecord, runs: Sequence[RunRecord], baseline: RunRecord | None, proposals: Sequence[str] = ()
+) -> tuple[str, list[str]]:
+    """Heading and lines: what became of a run, and against what.
+
+    `proposals`: configurations that are forecast to fit, a sentence each; said after an out-of-memory.
+    """
+    heading = f"Run {run.run_id}: {OUTCOME_WORDS[run.outcome]}"
+    lines = [describe(run.config), ""]
+    if run.outcome is Outcome.OUT_OF_MEMORY:
+        return heading, [*lines, *_no_memory(run, runs, proposals)]
+    if run.message:
+        lines += [run.message, ""]
+    if baseline is None or baseline.run_id == run.run_id:
+        lines.append("Press space on another run to pin it as the baseline; this one is then compared with it.")
+        return heading, lines
+    return heading, [*lines, *_against(run, baseline)]
+
+
+def _no_memory(run: RunRecord, runs: Sequence[RunRecord], proposals: Sequence[str]) -> list[str]:
+    limit = run.config.vram_limit
+    total = f"{limit} MiB, the limit that was set" if limit is not None else f"{mib(run.memory_total)} MiB"
+    lines = [out_of_memory(run)]
+    if run.message:
+        lines += ["", run.message]
+    used = f"; at most {mib(run.peak_used)} MiB of them were used" if run.peak_used is not None else ""
+    lines += ["", f"The card has {total}{used}."]
+    fitted = largest_that_fitted(run, runs)
+    if fitted is not None:
+        size, used = fitted.config.batch_size, mib(fitted.peak_used)
+        lines += ["", f"What fitted: run {fitted.run_id}, equal but for batch size {size}, took {used} MiB."]
+    if proposals:
+        lines += ["", "Forecast to fit:", *(_BULLET + sentence for sentence in proposals)]
+    ways = ways_to_fit(run)
+    if ways:
+        lines += ["", "What would save memory here:", *(_BULLET + way for way in ways)]
+    return lines
+
+
+def _against(run: RunRecord, baseline: RunRecord) -> list[str]:
+    if run.outcome is not Outcome.COMPLETED:
+        return [f"It did not complete, so nothing is compared with run {baseline.run_id}."]
+    lines = [f"Against run {baseline.run_id}: {explain(compare(row_of([run]), row_of([baseline])))}."]
+    speeds = (run.steady_samples_per_s, baseline.steady_samples_per_s)
+    if None not in speeds:
+        lines.append(f"{rate(speeds[0])} samples/s steady, against {rate(speeds[1])}.")
+    changed = changed_knobs(run.config, baseline.config)
+    for name, (old, new) in list(changed.items())[:4]:
+        knob = KNOBS[name]
+        lines += ["", f"{knob.label}, {shown(knob, old)} → {shown(knob, new)}: {KNOB_TEXTS[name]}"]
+    if not changed:
+        lines += ["", "All knobs are equal: the differences show how much two runs of one configuration differ."]
+    return lines

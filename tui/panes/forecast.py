@@ -1,0 +1,81 @@
+"""The forecast of the next run: what it would need, whether it fits, and about how fast it would be."""
+
+from __future__ import annotations
+
+from engine.memory.forecast_types import BREAKDOWN, Forecast
+from tui.bars import Marker, Part, stacked_bar
+from tui.cells import Line, wrap
+from tui.formatting import mib, percent, rate
+from tui.panes.base import Pane
+from tui.state import State
+from tui.text import clean
+
+_ROLES = {
+    "context": "context",
+    "libraries": "context",
+    "weights": "weights",
+    "gradients": "gradients",
+    "optimizer": "optimizer",
+    "activations": "activations",
+    "temporaries": "other",
+    "cached": "cached",
+}
+_FILLS = {"context": "·", "libraries": "·", "cached": "░"}
+
+
+class ForecastPane(Pane):
+    """Follows every key; greyed while the newest one is being computed."""
+
+    TITLE = "Forecast"
+
+    def body(self, state: State, width: int, height: int) -> list[Line]:
+        """Verdict, bar, speed."""
+        answer = state.forecast
+        if answer is None:
+            return [[(" loading" if state.loading else " –", "muted")]]
+        stale = answer.config != state.editor.config
+        if answer.forecast is None:
+            return [[(f" {line}", "muted")] for line in wrap(clean(answer.message or "–", 200), width - 1, height)]
+        made = answer.forecast
+        lines = [_verdict(made, stale), [(" ", "text"), *_bar(made, width - 2)], *_more(made, stale)]
+        return lines[:height]
+
+
+def _verdict(made: Forecast, stale: bool) -> Line:
+    if made.fits:
+        word, role = ("fits, barely" if made.near_limit else "fits"), ("warn" if made.near_limit else "good")
+    else:
+        word, role = "out of memory", "bad"
+    share = percent(100 * made.peak_used / made.limit, 0)
+    if stale:
+        return [(f" {mib(made.peak_used)} MiB {word}", "muted")]
+    return [(f" {mib(made.peak_used)}", "value"), (f" MiB {share} ", "muted"), (word, role)]
+
+
+def _bar(made: Forecast, width: int) -> Line:
+    parts = [
+        Part(made.breakdown[name], _STYLES.index(name), _FILLS.get(name, "█"))
+        for name in BREAKDOWN
+        if made.breakdown.get(name)
+    ]
+    marker = Marker(made.limit, len(_STYLES), "│")
+    row = stacked_bar(parts, max(made.limit, made.peak_used), width, (marker,))
+    return [(text, _role_of(style)) for text, style in row]
+
+
+_STYLES = ("", *_ROLES)
+
+
+def _role_of(style: int) -> str:
+    if style == 0:
+        return "text"
+    return "limit" if style == len(_STYLES) else _ROLES[_STYLES[style]]
+
+
+def _more(made: Forecast, stale: bool) -> list[Line]:
+    lines: list[Line] = []
+    if not made.fits:
+        lines.append([(f" dies in {made.failing_phase}", "muted" if stale else "bad")])
+    speed = rate(made.samples_per_s) if made.samples_per_s else "–"
+    lines.append([(" ~", "muted"), (speed, "muted" if stale else "speed"), (" samples/s on it, rough", "muted")])
+    return lines

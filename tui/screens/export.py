@@ -1,0 +1,131 @@
+"""Choosing what to export: rows, format, and a file or the clipboard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from engine import export
+from engine.events import RunRecord
+from tui.actions.hand_over import free_path
+from tui.text import clean
+
+_FORMATS = {
+    "Markdown": (".md", "a table for a page; also aligned as plain text"),
+    "LaTeX": (".tex", "a booktabs table for a paper"),
+    "CSV": (".csv", "every knob and figure, for a spreadsheet"),
+    "JSON": (".json", "every knob and figure, for another program"),
+}
+_STEM = "traintop-runs"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to hand over; no `path`: the clipboard."""
+
+    text: str
+    n_rows: int
+    format_name: str
+    path: Path | None
+
+
+class ExportScreen(ModalScreen[Wanted]):
+    """Dismissed with what was chosen."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss", "cancel"),
+        Binding("m", "rows", "marked or all"),
+        Binding("c", "copy", "copy"),
+    ]
+
+    def __init__(self, marked: Sequence[RunRecord], every: Sequence[RunRecord], baseline: RunRecord | None) -> None:
+        super().__init__()
+        self._marked, self._all, self._baseline = marked, every, baseline
+        self._only_marked = bool(marked)
+        self._format = next(iter(_FORMATS))
+        self._overwrite: str | None = None
+
+    def compose(self) -> ComposeResult:
+        """Formats, rows, and the file's name."""
+        with Vertical(classes="dialog"):
+            yield Static("Export", classes="heading", markup=False)
+            options = (Option(f"{name:<10} {about}", id=name) for name, (_, about) in _FORMATS.items())
+            yield OptionList(*options, markup=False, classes="more")
+            yield Static(self._which(), id="which", markup=False)
+            field = Input(str(free_path(_STEM, ".md")), select_on_focus=False)
+            field.cursor_blink = False
+            yield field
+            yield Static(_KEYS, id="hint", classes="why last", markup=False)
+
+    def _which(self) -> str:
+        baseline = f", Δ to run {self._baseline.run_id}" if self._baseline is not None else ""
+        if not self._marked:
+            return f"Rows: all {len(self._all)}{baseline}   (t marks rows in the table)"
+        kinds = {True: f"marked {len(self._marked)}", False: f"all {len(self._all)}"}
+        both = "  ".join(f"[{text}]" if only == self._only_marked else text for only, text in kinds.items())
+        return f"Rows: {both}{baseline}   (m changes)"
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        """Another format has another ending."""
+        before, self._format = _FORMATS[self._format][0], event.option_id or self._format
+        field = self.query_one(Input)
+        name = field.value.removesuffix(before)
+        if event.option_id and name.startswith(_STEM):
+            field.value = str(free_path(_STEM, _FORMATS[self._format][0]))
+        elif event.option_id and name != field.value:
+            field.value = name + _FORMATS[self._format][0]
+
+    def action_rows(self) -> None:
+        """Marked rows, or all that are shown."""
+        self._only_marked = not self._only_marked and bool(self._marked)
+        self.query_one("#which", Static).update(self._which())
+
+    def action_copy(self) -> None:
+        """Take the clipboard."""
+        self._take(None)
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Write the file."""
+        self._write()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Write the file of that name."""
+        self._write()
+
+    def _write(self) -> None:
+        name = self.query_one(Input).value.strip()
+        path = Path(name).expanduser()
+        problem = ""
+        if not name or path.is_dir():
+            problem = "Give the file a name."
+        elif path.exists() and self._overwrite != name:
+            problem, self._overwrite = f"{clean(name, 60)} is there already: Enter once more replaces it.", name
+        if problem:
+            hint = self.query_one("#hint", Static)
+            hint.add_class("refusal")
+            hint.update(problem)
+            return
+        self._take(path)
+
+    def _take(self, path: Path | None) -> None:
+        rows = list(self._marked if self._only_marked else self._all)
+        self.dismiss(Wanted(_written(self._format, rows, self._baseline), len(rows), self._format, path))
+
+
+_KEYS = "↑↓ format   Tab file name   Enter writes the file   c copies to the clipboard"
+
+
+def _written(name: str, rows: Sequence[RunRecord], baseline: RunRecord | None) -> str:
+    if name == "JSON":
+        return export.to_json(rows)
+    write = {"CSV": export.to_csv, "LaTeX": export.to_latex, "Markdown": export.to_markdown}[name]
+    return write(rows, baseline)

@@ -1,0 +1,138 @@
+"""Choosing a plan: one that was cut off, or one of the lecture's experiments at a size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from engine.config import ConfigError, RunConfig
+from engine.events import DeviceInfo
+from engine.plans import NAMED, SCALES, Plan, named_plan, scale_for
+from tui.text import clean
+
+if TYPE_CHECKING:
+    from engine.history_plans import StoredPlan
+
+_OFFERED = 3
+"""Plans that can go on, of which the newest are listed."""
+_TITLE = 34
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The plan to start; with a number, the one in the history to go on with."""
+
+    plan: Plan
+    plan_id: int | None = None
+
+
+class PlansScreen(ModalScreen[Chosen]):
+    """Dismissed with the plan that was chosen."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,p", "dismiss", "cancel"),
+        Binding("right,plus", "scale(1)", "larger", priority=True),
+        Binding("left,minus", "scale(-1)", "smaller", priority=True),
+    ]
+
+    def __init__(self, config: RunConfig, device: DeviceInfo, interrupted: Sequence[StoredPlan]) -> None:
+        super().__init__()
+        self._config, self._device = config, device
+        self._interrupted = interrupted[:_OFFERED]
+        kind = config.device.partition(":")[0]
+        self._scale = scale_for(device.kind if kind == "auto" else kind)
+        self._plans: dict[str, Plan | str] = {}
+
+    def compose(self) -> ComposeResult:
+        """The list, what the plan under the cursor does, and its sizes."""
+        with Vertical(classes="dialog -wide"):
+            yield Static("Plans", classes="heading", markup=False)
+            yield OptionList(*self._options(), markup=False, classes="more")
+            yield Static("", id="about", markup=False)
+            yield Static("", id="sizes", classes="why last", markup=False)
+
+    def _options(self) -> list[Option]:
+        """One line a plan."""
+        self._plans = {name: self._sized(name) for name in NAMED}
+        options = []
+        for stored in self._interrupted:
+            total = f" of {stored.plan.total}" if stored.plan.total is not None else ""
+            runs = f"{len(stored.run_ids)}{total} runs begun"
+            how = "cut off" if stored.ended is None else "stopped"
+            options.append(Option(_line(f"go on: {clean(stored.plan.title, 26)}", f"{how}, {runs}"), id=_id(stored)))
+        for name, named in NAMED.items():
+            plan = self._plans[name]
+            about = f"{sum(not run.skip for run in plan.runs)} runs" if isinstance(plan, Plan) else "not possible here"
+            options.append(Option(_line(named.title, about), id=name))
+        return options
+
+    def _sized(self, name: str) -> Plan | str:
+        total = self._device.memory_total if self._device.kind == "cuda" else None
+        try:
+            return named_plan(name, self._config, self._scale, memory_total=total)
+        except ConfigError as error:
+            return clean(error.message, 300)
+
+    def on_mount(self) -> None:
+        """Begin at the top."""
+        self.query_one(OptionList).highlighted = 0
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        """Tell more of the plan under the cursor."""
+        self._tell(event.option_id or "")
+
+    def _tell(self, name: str) -> None:
+        stored = self._stored(name)
+        plan = stored.plan if stored is not None else self._plans.get(name, "")
+        about = NAMED[plan.name].description if isinstance(plan, Plan) and plan.name in NAMED else ""
+        labels = "" if isinstance(plan, str) else " · ".join(clean(run.label, 40) for run in plan.runs if not run.skip)
+        left_out = [] if isinstance(plan, str) else [clean(run.skip, 200) for run in plan.runs if run.skip]
+        text = "\n".join([about, clean(labels, 400), *(f"left out: {why}" for why in left_out[:2])]).strip()
+        self.query_one("#about", Static).update(plan if isinstance(plan, str) else text)
+        sizes = "" if isinstance(plan, str) else clean(plan.sizes, 300)
+        scales = "  ".join(f"[{scale}]" if scale == self._scale else scale for scale in SCALES)
+        self.query_one("#sizes", Static).update(f"{sizes}\n← → sizes: {scales}   Enter starts it".strip())
+
+    def action_scale(self, direction: int) -> None:
+        """Take the next larger or smaller sizes."""
+        names = list(SCALES)
+        index = max(0, min(len(names) - 1, names.index(self._scale) + direction))
+        if names[index] == self._scale:
+            return
+        self._scale = names[index]
+        options = self.query_one(OptionList)
+        at = options.highlighted
+        options.clear_options()
+        options.add_options(self._options())
+        options.highlighted = at
+
+    def _stored(self, name: str) -> StoredPlan | None:
+        return next((stored for stored in self._interrupted if _id(stored) == name), None)
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Take the plan under the cursor."""
+        name = event.option_id or ""
+        stored = self._stored(name)
+        if stored is not None:
+            self.dismiss(Chosen(stored.plan, stored.plan_id))
+            return
+        plan = self._plans[name]
+        if isinstance(plan, Plan):
+            self.dismiss(Chosen(plan))
+
+
+def _id(stored: StoredPlan) -> str:
+    return f"stored-{stored.plan_id}"
+
+
+def _line(title: str, about: str) -> Text:
+    return Text.assemble(f"{title:<{_TITLE}}", (about, "dim"))

@@ -1,0 +1,49 @@
+"""What would fit instead of a run that was out of memory."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from engine.config import RunConfig
+from engine.events import Proposed
+from engine.memory.forecast_types import Proposal
+from tui.formatting import mib, percent, rate
+
+
+class ProposalsScreen(ModalScreen[RunConfig]):
+    """Dismissed with the configuration that was chosen, or with None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss", "none of them")]
+
+    def __init__(self, answer: Proposed) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def compose(self) -> ComposeResult:
+        """One line for every proposal, with its forecast."""
+        width = max(len(proposal.label) for proposal in self._answer.proposals)
+        with Vertical(classes="dialog"):
+            instead = f"run {self._answer.run_id}" if self._answer.run_id else "the next run"
+            yield Static(f"Instead of {instead}, these fit", classes="heading", markup=False)
+            yield Static("Enter sets the knobs of the next run; r then runs it.", classes="why", markup=False)
+            yield OptionList(
+                *(Option(_line(proposal, width)) for proposal in self._answer.proposals), markup=False
+            )
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Take the proposal under the cursor."""
+        self.dismiss(self._answer.proposals[event.option_index].config)
+
+
+def _line(proposal: Proposal, width: int) -> str:
+    made = proposal.forecast
+    speed = f"  ~{rate(made.samples_per_s)} samples/s" if made.samples_per_s else ""
+    share = percent(100 * made.peak_used / made.limit, 0)
+    return f"{proposal.label:<{width}}  {mib(made.peak_used)} MiB {share}{speed}"

@@ -1,0 +1,106 @@
+"""Questions with a few answers: how to quit, and what to stop."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from engine.memory.forecast_types import Forecast
+from tui.formatting import mib
+from tui.knobs import describe
+from tui.state import State
+
+_QUIT = (
+    ("stop", "s  stop and quit: ends after this micro-step, the row is kept"),
+    ("wait", "w  keep waiting: the run goes on"),
+    ("kill", "k  quit now: the run ends as interrupted"),
+)
+_STOP = (
+    ("run", "r  this run only: the plan goes on with its next run"),
+    ("plan", "p  the plan: this run ends, and p goes on with the plan later"),
+    ("wait", "w  neither"),
+)
+
+
+_WONT_FIT = (
+    ("run", "r  run it anyway: it will show where it dies, and the next run works"),
+    ("fit", "h  see what would fit instead"),
+    ("wait", "w  neither"),
+)
+
+
+class Question(ModalScreen[str]):
+    """A question with a few answers, each with a letter. Dismissed with the answer's name."""
+
+    def __init__(self, heading: str, why: str, choices: tuple[tuple[str, str], ...]) -> None:
+        super().__init__()
+        self._heading, self._why, self._choices = heading, why, choices
+
+    def compose(self) -> ComposeResult:
+        """The question, what it is about, and the answers."""
+        with Vertical(classes="dialog"):
+            yield Static(self._heading, classes="heading", markup=False)
+            yield Static(self._why, classes="why", markup=False)
+            yield OptionList(*(Option(text, id=name) for name, text in self._choices), markup=False)
+
+    def action_choose(self, how: str) -> None:
+        """Take an answer by its letter."""
+        self.dismiss(how)
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Take the answer under the cursor."""
+        self.dismiss(event.option_id or "wait")
+
+
+class StopScreen(Question):
+    """Asks whether a plan or only its run is to stop: "run", "plan" or "wait"."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "choose('run')", "this run"),
+        Binding("p", "choose('plan')", "the plan"),
+        Binding("w,escape,q", "choose('wait')", "neither"),
+    ]
+
+    def __init__(self, state: State) -> None:
+        run, plan = state.run, state.plan
+        what = f"Run {run.run_id} of {plan.title} is under way: {describe(run.config)}." if run and plan else ""
+        super().__init__("Stop?", what, _STOP)
+
+
+class QuitScreen(Question):
+    """Dismissed with "stop", "wait" or "kill"."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "choose('stop')", "stop and quit"),
+        Binding("w,escape,q", "choose('wait')", "keep waiting"),
+        Binding("k", "choose('kill')", "quit now"),
+    ]
+
+    def __init__(self, state: State) -> None:
+        run = state.run if state.running else None
+        what = f"Run {run.run_id} is under way: {describe(run.config)}." if run else "A run is about to start."
+        super().__init__("Quit?", what, _QUIT)
+
+
+class WontFitScreen(Question):
+    """Asks whether to start a run that is forecast to be out of memory: "run", "fit" or "wait"."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "choose('run')", "run anyway"),
+        Binding("h", "choose('fit')", "what would fit"),
+        Binding("w,escape,q", "choose('wait')", "neither"),
+    ]
+
+    def __init__(self, made: Forecast) -> None:
+        sure = " (it is near the limit, so this is not sure)" if made.near_limit else ""
+        what = (
+            f"It needs {mib(made.peak_used)} MiB of {mib(made.limit)} and would run out of memory in "
+            f"{made.failing_phase}{sure}."
+        )
+        super().__init__("Out of memory, says the forecast", what, _WONT_FIT)

@@ -1,0 +1,171 @@
+"""A plan's tables at its end: repeats with their spread, and this machine beside the lecture. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine.compare import Figure, Row, fold
+from engine.config import Value
+from engine.events import RunRecord
+from engine.lecture import MEMORY_MIB, SOURCE, TABLES, LectureRow, Pair, beside, same_memory
+from engine.plans import Plan, label_of
+from engine.units import MIB
+from tui.formatting import UNKNOWN, duration, loss, mib, number, plus_minus, rate
+from tui.state import OUTCOME_WORDS
+from tui.sweep_rows import LABEL, status
+from tui.text import clean
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def repeats_table(records: Sequence[RunRecord]) -> Table | None:
+    """One row per configuration that was run more than once, with the spread; None where none was."""
+    rows = fold(records)
+    if all(len(row.records) == 1 for row in rows):
+        return None
+    drawn = _table("runs", "n", "time s", "samples/s", "MiB", "loss", "accuracy", "status")
+    for row in rows:
+        runs = ", ".join(str(run_id) for run_id in row.run_ids)
+        _add(drawn, runs, str(len(row.records)), *_measured(row), status(row.first))
+    return drawn
+
+
+def _measured(row: Row) -> tuple[str, ...]:
+    time_s, speed = row.train_runtime_s, row.samples_per_s
+    learnt, accuracy = row.train_loss, row.eval_accuracy
+    return (
+        plus_minus(time_s.value, time_s.spread) if time_s else UNKNOWN,
+        plus_minus(speed.value, speed.spread) if speed else UNKNOWN,
+        mib(row.peak_used),
+        plus_minus(learnt.value, learnt.spread) if learnt else UNKNOWN,
+        plus_minus(accuracy.value, accuracy.spread) if accuracy else UNKNOWN,
+    )
+
+
+def lecture_table(plan: Plan, records: Sequence[RunRecord]) -> tuple[Table, list[str]] | None:
+    """This machine's rows beside the lecture's, and sentences on what may be held against what.
+
+    None where the lecture has no table of this plan.
+    """
+    pairs = beside(plan.name, records)
+    if not pairs:
+        return None
+    columns = [column for column in _COLUMNS if any(_printed(pair, column) is not None for pair in pairs)]
+    # the unit above, whose figure below
+    heads = (head for column in columns for head in (f"{column.head}\nhere", "\nlecture"))
+    drawn = _table(f"{TABLES[plan.name].heading}\n", *heads, "status\nhere", "status\nlecture")
+    for pair in pairs:
+        row = fold(pair.records)[0] if pair.records else None
+        cells = [cell for column in columns for cell in (_here(row, column), column.show(_printed(pair, column)))]
+        ends = (
+            status(row.first) if row else UNKNOWN,
+            OUTCOME_WORDS[pair.lecture.outcome] if pair.lecture else UNKNOWN,
+        )
+        _add(drawn, _knobs(pair.knobs, pairs), *cells, *ends)
+    return drawn, _notes(plan, records)
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A figure of both tables."""
+
+    head: str
+    printed: Callable[[LectureRow], float | None]
+    measured: Callable[[Row], Figure | None]
+    show: Callable[[float | None], str]
+
+
+def _whole(value: float | None) -> str:
+    return mib(None if value is None else value * MIB)
+
+
+def _mib(n_bytes: int | None) -> Figure | None:
+    return None if n_bytes is None else Figure(n_bytes / MIB)
+
+
+_COLUMNS = (
+    _Column("time s", lambda row: row.time_s, lambda row: row.train_runtime_s, duration),
+    _Column("samples/s", lambda row: row.samples_per_s, lambda row: row.samples_per_s, rate),
+    _Column("MiB", lambda row: row.memory_mib, lambda row: _mib(row.peak_used), _whole),
+    _Column("loss", lambda row: row.train_loss, lambda row: row.train_loss, loss),
+    _Column("accuracy", lambda row: row.eval_accuracy, lambda row: row.eval_accuracy, lambda value: number(value, 3)),
+)
+
+
+def _printed(pair: Pair, column: _Column) -> float | None:
+    return None if pair.lecture is None else column.printed(pair.lecture)
+
+
+def _here(row: Row | None, column: _Column) -> str:
+    figure = column.measured(row) if row is not None else None
+    if figure is None:
+        return UNKNOWN
+    return plus_minus(figure.value, figure.spread) if figure.n > 1 else column.show(figure.value)
+
+
+def _knobs(knobs: dict[str, Value], pairs: Sequence[Pair]) -> str:
+    """The knobs that differ within the table."""
+    names = [name for name in knobs if len({pair.knobs[name] for pair in pairs}) > 1]
+    return clean(label_of({name: knobs[name] for name in names}), LABEL)
+
+
+def _notes(plan: Plan, records: Sequence[RunRecord]) -> list[str]:
+    table = TABLES[plan.name]
+    c = table.config
+    notes = [
+        f"Here: {clean(plan.sizes)}.",
+        f"The lecture: {c.model}, {c.samples:,} samples × {c.seq_len} tokens, {MEMORY_MIB} MiB. {SOURCE}.",
+    ]
+    device = next((record.device for record in records if record.device), None)
+    if device is None:
+        return notes
+    notes[0] = f"{notes[0][:-1]}, on {clean(device.name)} ({device.kind})."
+    if device.kind == "cpu":
+        notes.append("On a CPU the memory is the process's RAM: only trends may be compared.")
+    elif not all(same_memory(record.config, table) for record in records):
+        notes.append("Another model or other sequences: only trends may be compared. --scale short has the lecture's.")
+    elif device.kind == "virtual":
+        notes.append("Memory may be compared; time and samples/s are this CPU's.")
+    return notes
+
+
+def _table(*columns: str) -> Table:
+    from rich.table import Table
+
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for index, name in enumerate(columns):
+        drawn.add_column(name, justify="left" if index == 0 or name.startswith("status") else "right", no_wrap=True)
+    return drawn
+
+
+def _add(table: Table, *cells: str) -> None:
+    from rich.text import Text
+
+    table.add_row(*(Text(cell) for cell in cells))
+
+
+def table_json(plan: Plan, records: Sequence[RunRecord]) -> dict[str, object] | None:
+    """The lecture's table beside this machine's as JSON: run numbers here, the printed numbers there."""
+    pairs = beside(plan.name, records)
+    if not pairs:
+        return None
+    rows = []
+    for pair in pairs:
+        row = pair.lecture
+        printed = (
+            None
+            if row is None
+            else {
+                "time_s": row.time_s,
+                "samples_per_s": row.samples_per_s,
+                "memory_mib": row.memory_mib,
+                "train_loss": row.train_loss,
+                "eval_accuracy": row.eval_accuracy,
+                "outcome": row.outcome.value,
+            }
+        )
+        rows.append({"knobs": pair.knobs, "run_ids": [r.run_id for r in pair.records], "lecture": printed})
+    return {"event": "lecture_table", "plan": plan.name, "sizes": plan.sizes, "source": SOURCE, "rows": rows}
