@@ -8,40 +8,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.compare import changed_knobs, compare, explain, row_of
-from engine.config import ConfigError, RunConfig
+from engine.config import KNOBS, ConfigError, RunConfig
 from engine.events import Outcome, Phase, RunRecord
 from engine.knob_texts import KNOB_TEXTS
 
 __all__ = ["KNOB_TEXTS", "evidence", "largest_that_fitted", "out_of_memory", "ways_to_fit"]
 
-_IGNORED = frozenset(("seed", "device", "vram_limit"))
+_IGNORED = frozenset(("seed", "device"))
 """Knobs that may differ beside the one in question; the device itself must be the same."""
 
 
 def evidence(knob: str, runs: Sequence[RunRecord], baseline: RunRecord | None = None, *, limit: int = 4) -> list[str]:
-    """What turning `knob` did in the user's own runs, a sentence for each other value.
+    """What turning `knob` did in the user's own runs, a sentence for each other value, the newest run of each.
 
-    Against the baseline where there is one, else against the newest run that another one differs from in this knob
-    alone. Of several runs with one value the newest counts.
+    Against the baseline where there is one; else among the newest runs that differ in this knob alone, against the
+    oldest of them.
     """
-    done = [run for run in reversed(runs) if run.outcome is Outcome.COMPLETED]
-    for base in [baseline] if baseline is not None else done:
-        others = _differing_in(knob, base, done)
-        if others:
-            return [_told(run, base) for run in others[:limit]]
-    return []
-
-
-def _differing_in(knob: str, base: RunRecord, runs: Sequence[RunRecord]) -> list[RunRecord]:
-    found: dict[object, RunRecord] = {}
+    groups: dict[object, list[RunRecord]] = {}
     for run in runs:
-        if run.device == base.device and _changed(run, base) == {knob}:
-            found.setdefault(getattr(run.config, knob), run)
-    return list(found.values())
+        if run.outcome is Outcome.COMPLETED:
+            groups.setdefault(_all_but(knob, run), []).append(run)
+    if baseline is not None:
+        group, base = groups.get(_all_but(knob, baseline), []), baseline
+    else:
+        varied = [group for group in groups.values() if len({getattr(run.config, knob) for run in group}) > 1]
+        group = max(varied, key=lambda group: group[-1].run_id, default=[])
+        if not group:
+            return []
+        base = group[0]
+    newest = {
+        getattr(run.config, knob): run for run in group if getattr(run.config, knob) != getattr(base.config, knob)
+    }
+    return [_told(run, base) for run in list(newest.values())[-limit:]]
 
 
-def _changed(run: RunRecord, base: RunRecord) -> set[str]:
-    return set(changed_knobs(run.config, base.config)) - _IGNORED
+def _all_but(knob: str, run: RunRecord) -> object:
+    """What runs have in common that differ in this knob alone."""
+    return run.device, *(getattr(run.config, name) for name in KNOBS if name != knob and name not in _IGNORED)
 
 
 def _told(run: RunRecord, base: RunRecord) -> str:

@@ -78,7 +78,8 @@ class Playback(ABC):
         self._refuse("no plan is started")
 
     def forecast(self, config: RunConfig) -> None:
-        """Nothing: what is shown has happened."""
+        """No answer: what is shown has happened."""
+        del config
 
     def propose(self, record: RunRecord) -> None:
         """Refuse, in the log: the knobs are another program's."""

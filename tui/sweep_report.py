@@ -104,7 +104,7 @@ class SweepReport(Report):
         else:
             self._write_tables(plan, rows.records)
             self._write_lines([rows.closing(event)])
-        if event.message:
+        if event.failed and event.message:
             self.say(event.message)
         if not event.completed and event.plan_id:
             self.say(f"Go on with: traintop sweep --resume {event.plan_id}")

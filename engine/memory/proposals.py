@@ -66,11 +66,9 @@ def _smaller_batch(config: RunConfig, halvings: int = 12) -> Iterator[tuple[str,
     """The same effective batch in smaller micro-steps."""
     batch, accumulation = config.batch_size, config.gradient_accumulation_steps
     for _ in range(halvings):
-        if batch == 1:
+        if batch == 1 or config.optimizer_in_backward:  # which cannot accumulate
             return
         accumulation, batch = accumulation * 2, -(-batch // 2)
-        if config.optimizer_in_backward:
-            accumulation = 1
         for changed in _with(config, batch_size=batch, gradient_accumulation_steps=accumulation):
             yield f"batch {batch} × accumulation {accumulation}", changed
 

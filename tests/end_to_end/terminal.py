@@ -170,7 +170,12 @@ class Terminal:
                     if wanted in seen:
                         return chunk.at
                 n_seen = len(self.chunks)
-                self._wait_for_change(deadline, f"the bytes {wanted!r}")
+                self._wait_for_more(n_seen, deadline, f"the bytes {wanted!r}")
+
+    def wait_for_more(self, n_seen: int, deadline: float) -> None:
+        """Wait until there are more than `n_seen` chunks; `deadline` is a `time.monotonic()`."""
+        with self._changed:
+            self._wait_for_more(n_seen, deadline, "more output")
 
     def _wait(self, found: Callable[[str], object], what: str, timeout_s: float) -> str:
         deadline = time.monotonic() + timeout_s
@@ -179,11 +184,10 @@ class Terminal:
                 text = "\n".join(line.rstrip() for line in self._screen.display)
                 if found(text):
                     return text
-                self._wait_for_change(deadline, what)
+                self._wait_for_more(len(self.chunks), deadline, what)
 
-    def _wait_for_change(self, deadline: float, what: str) -> None:
-        n_before = len(self.chunks)
-        while len(self.chunks) == n_before:
+    def _wait_for_more(self, n_seen: int, deadline: float, what: str) -> None:
+        while len(self.chunks) <= n_seen:
             left = deadline - time.monotonic()
             ended = self.process.poll() is not None and not self._reader.is_alive()
             if left <= 0 or ended:

@@ -137,9 +137,7 @@ def test_too_small_a_card_runs_out_of_memory_and_the_next_run_works(precision: s
 
 def test_optimizer_temporaries_can_be_what_does_not_fit() -> None:
     """The lecture's bert-large in small: foreach holds a copy of all parameters, fused none."""
-    config = RunConfig(
-        model="bert-mini", device="virtual:tesla-p4", samples=2, batch_size=1, seq_len=8, vram_limit=750
-    )
+    config = RunConfig(model="bert-mini", device="virtual:tesla-p4", samples=2, batch_size=1, seq_len=8, vram_limit=750)
     foreach, _ = _run(config.with_values(optimizer_implementation="foreach"))
     assert foreach.outcome is Outcome.OUT_OF_MEMORY
     assert foreach.failed_phase is Phase.OPTIMIZER

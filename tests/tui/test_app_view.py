@@ -44,7 +44,7 @@ async def test_enter_on_a_plot_zooms_it() -> None:
 
 async def test_the_loss_on_a_logarithmic_axis() -> None:
     async with stage((120, 40), [], *TRAINING) as s:
-        linear = s.app.screen.query_one("#loss", Pane)._painted
+        linear = list(s.app.screen.query_one("#loss", Pane)._painted)
         await s.press("Y")
         assert "Loss (log)" in s.text
         assert s.app.screen.query_one("#loss", Pane)._painted != linear

@@ -50,9 +50,7 @@ class ForecastActions(ActionsBase):
         phase = Phase(made.failing_phase)
         config = self.state.editor.config
         self._proposing = True
-        self.session.propose(
-            RunRecord(run_id=0, config=config, outcome=Outcome.OUT_OF_MEMORY, failed_phase=phase)
-        )
+        self.session.propose(RunRecord(run_id=0, config=config, outcome=Outcome.OUT_OF_MEMORY, failed_phase=phase))
         self._say("looking for what fits …")
 
     def _show_proposals(self, answer: Proposed) -> None:

@@ -42,10 +42,9 @@ class ForecastPane(Pane):
 
 
 def _verdict(made: Forecast, stale: bool) -> Line:
-    if made.fits:
-        word, role = ("fits, barely" if made.near_limit else "fits"), ("warn" if made.near_limit else "good")
-    else:
-        word, role = "out of memory", "bad"
+    word, role = ("near limit" if made.near_limit else "fits"), ("warn" if made.near_limit else "good")
+    if not made.fits:
+        word, role = "too much", "bad"
     share = percent(100 * made.peak_used / made.limit, 0)
     if stale:
         return [(f" {mib(made.peak_used)} MiB {word}", "muted")]
@@ -75,7 +74,7 @@ def _role_of(style: int) -> str:
 def _more(made: Forecast, stale: bool) -> list[Line]:
     lines: list[Line] = []
     if not made.fits:
-        lines.append([(f" dies in {made.failing_phase}", "muted" if stale else "bad")])
+        lines.append([(f" out of memory: {made.failing_phase}", "muted" if stale else "bad")])
     speed = rate(made.samples_per_s) if made.samples_per_s else "–"
     lines.append([(" ~", "muted"), (speed, "muted" if stale else "speed"), (" samples/s on it, rough", "muted")])
     return lines

@@ -33,9 +33,7 @@ class ProposalsScreen(ModalScreen[RunConfig]):
             instead = f"run {self._answer.run_id}" if self._answer.run_id else "the next run"
             yield Static(f"Instead of {instead}, these fit", classes="heading", markup=False)
             yield Static("Enter sets the knobs of the next run; r then runs it.", classes="why", markup=False)
-            yield OptionList(
-                *(Option(_line(proposal, width)) for proposal in self._answer.proposals), markup=False
-            )
+            yield OptionList(*(Option(_line(proposal, width)) for proposal in self._answer.proposals), markup=False)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Take the proposal under the cursor."""

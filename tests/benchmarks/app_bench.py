@@ -1,0 +1,185 @@
+"""What the app costs the training under it, and how fast it answers. In real pseudo-terminals of 120×40.
+
+While a training is timed nothing emulates the terminal: its bytes are only counted. Where a figure needs to know what
+the screen shows, each chunk is drawn after its time of arrival was taken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.config import RunConfig
+from engine.events import Outcome, RunRecord
+from engine.history import History
+from tests.benchmarks.figures import Figure, alternate, ratio
+from tests.end_to_end.programs import COMMAND, environment, traintop
+from tests.end_to_end.terminal import Chunk, Emulator, Terminal
+from tui.flags import flags_of
+
+CONFIG = RunConfig(device="cpu", model="bert-tiny", batch_size=8, seq_len=128, samples=400)
+RUN_S = 15.0
+"""About how long a run of the comparison with the headless one lasts."""
+STARTS, PRESSES, WATCH_S = 7, 50, 30.0
+PATIENCE_S = 300.0
+COLUMNS, ROWS = 120, 40
+
+
+def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
+    """First paint; samples/s with the app on; bytes, processor time and answers to keys, training and not."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        yield first_paint(home)
+        yield app_against_headless(home, rounds or (8 if full else 4))
+        yield from while_idle(home)
+        yield from while_training(home)
+
+
+def first_paint(home: Path) -> Figure:
+    """Seconds from the start of a new process to the bytes of the first pane's title."""
+    times = []
+    for _ in range(STARTS):
+        with _app(home, CONFIG) as terminal:
+            times.append(terminal.wait_for_bytes(b"Next run", PATIENCE_S) - terminal.started)
+            terminal.press("q")
+            terminal.wait_exit(PATIENCE_S)
+    note = f"median of {STARTS} starts"
+    return Figure(
+        name="first paint", value=statistics.median(times), unit="s", goal=0.5, at_most=True, rounds=times, note=note
+    )
+
+
+def app_against_headless(home: Path, rounds: int) -> Figure:
+    """Steady samples/s of runs in the app ÷ those of `traintop run --json`."""
+    pilot = _headless(home, CONFIG)
+    n_updates = max(40, round(RUN_S * pilot / CONFIG.batch_size))
+    config = CONFIG.with_values(samples=n_updates * CONFIG.batch_size)
+    app, headless = alternate(lambda: _in_app(home, config), lambda: _headless(home, config), rounds)
+    return ratio("app on ÷ headless, bert-tiny batch 8", app, headless, 0.98, f"{rounds} × {n_updates} updates")
+
+
+def while_idle(home: Path) -> Iterator[Figure]:
+    """Key to screen with a ready engine and no run."""
+    with _app(home, CONFIG) as terminal:
+        watch = Watch(terminal)
+        watch.until(lambda emulator: bool(emulator.line_with("press r to run")))
+        yield _latency(watch, "key to screen, p95, no run")
+
+
+def while_training(home: Path) -> Iterator[Figure]:
+    """Bytes/s, the screen's share of a core, and key to screen, in a run that is stopped in the end."""
+    with _app(home, CONFIG.with_values(samples=1_000_000)) as terminal:
+        watch = Watch(terminal)
+        terminal.press("r")
+        watch.until(lambda emulator: bool(re.search(r"update \d\d", emulator.line_with("traintop"))))
+        began, cpu, n_chunks = time.perf_counter(), _thread_seconds(terminal), len(terminal.chunks)
+        time.sleep(WATCH_S)
+        took = time.perf_counter() - began
+        n_bytes = sum(len(chunk.data) for chunk in terminal.chunks[n_chunks:])
+        note = f"over {took:.0f} s"
+        name = f"bytes to the terminal, {COLUMNS}×{ROWS}, training"
+        yield Figure(name=name, value=n_bytes / took / 1024, unit="KB/s", goal=4, at_most=True, note=note)
+        share = (_thread_seconds(terminal) - cpu) / took * 100
+        yield Figure(name="the screen's thread, training", value=share, unit="% of a core", note=note)
+        watch.catch_up()
+        yield _latency(watch, "key to screen, p95, training")
+
+
+@dataclass
+class Watch:
+    """What the screen shows, and since when."""
+
+    terminal: Terminal
+
+    def __post_init__(self) -> None:
+        self._emulator = Emulator(COLUMNS, ROWS)
+        self._n_drawn = 0
+
+    def until(self, shown: Callable[[Emulator], bool]) -> float:
+        """Draw until something is shown; when the chunk that shows it was read."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            for chunk in self._new():
+                self._emulator.feed(chunk.data)
+                self._n_drawn += 1
+                if shown(self._emulator):
+                    return chunk.at
+            self.terminal.wait_for_more(self._n_drawn, deadline)
+
+    def catch_up(self) -> None:
+        """Draw what has come."""
+        for chunk in self._new():
+            self._emulator.feed(chunk.data)
+            self._n_drawn += 1
+
+    def _new(self) -> list[Chunk]:
+        return self.terminal.chunks[self._n_drawn :]
+
+
+def _latency(watch: Watch, name: str) -> Figure:
+    """From the press of a knob's key to the bytes that show the new value."""
+    pauses = random.Random(0)
+    times = []
+    for index in range(PRESSES):
+        key, pending = ("b", True) if index % 2 == 0 else ("B", False)
+        time.sleep(pauses.uniform(0.1, 0.6))  # presses fall anywhere between two repaints
+        watch.catch_up()
+        pressed = watch.terminal.press(key)
+        times.append((watch.until(lambda emulator, pending=pending: _is_16(emulator) is pending) - pressed) * 1000)
+    value = statistics.quantiles(times, n=20, method="inclusive")[18]
+    note = f"median {statistics.median(times):.0f} ms of {len(times)} presses"
+    return Figure(name=name, value=value, unit="ms", goal=100, at_most=True, rounds=times, note=note)
+
+
+def _is_16(emulator: Emulator) -> bool:
+    return "16" in emulator.line_with("batch size")[:29]
+
+
+def _app(home: Path, config: RunConfig) -> Terminal:
+    command = [*COMMAND, *flags_of(config).split()]
+    return Terminal(command, columns=COLUMNS, rows=ROWS, env=environment(home), emulate=False)
+
+
+def _in_app(home: Path, config: RunConfig) -> float:
+    with History(home / "history.sqlite3") as history, _app(home, config) as terminal:
+        n_before = history.n_runs()
+        terminal.wait_for_bytes(b"Next run", PATIENCE_S)
+        terminal.press("r")
+        record = _finished(history, n_before)
+        terminal.press("q")
+        terminal.wait_exit(PATIENCE_S)
+    assert record.outcome is Outcome.COMPLETED, record.message
+    assert record.steady_samples_per_s is not None
+    return record.steady_samples_per_s
+
+
+def _finished(history: History, n_before: int) -> RunRecord:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if history.n_runs() > n_before:
+            newest = history.runs(limit=1, newest_first=True)[0]
+            if newest.outcome is not Outcome.RUNNING:
+                return newest
+        time.sleep(1)
+    raise AssertionError(f"no run ended within {PATIENCE_S:g} s")
+
+
+def _headless(home: Path, config: RunConfig) -> float:
+    done = traintop("run", "--json", *flags_of(config).split(), env=environment(home), timeout_s=PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    return float(json.loads(done.stdout.splitlines()[-1])["steady_samples_per_s"])
+
+
+def _thread_seconds(terminal: Terminal) -> float:
+    """Processor time of the process's main thread, which is the screen's. See proc(5), stat: fields 14 and 15."""
+    pid = terminal.process.pid
+    fields = Path(f"/proc/{pid}/task/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
