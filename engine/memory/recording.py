@@ -104,9 +104,8 @@ class Script:
 def _home(segment: Segment) -> str:
     if segment.phase in (Phase.DATA, Phase.FORWARD):
         return str(segment.phase.value)  # the same tensors in every micro-step
-    if segment.part == AGAIN:
-        return f"{FIRST} {segment.phase.value}"
-    return f"{segment.part} {segment.phase.value}"
+    part = {AGAIN: FIRST, STEP_AGAIN: STEP}.get(segment.part, segment.part)
+    return f"{part} {segment.phase.value}"
 
 
 class AffineSizes:

@@ -23,7 +23,7 @@ from engine.session import Session
 TARGET = Path(__file__).parents[2] / "engine" / FILE
 MOST_BYTES = 300_000
 
-CARD = RunConfig(model="bert-mini", seq_len=256, samples=48, device="virtual:tesla-p4", vram_limit=950)
+CARD = RunConfig(model="bert-mini", seq_len=128, samples=96, device="virtual:tesla-p4", vram_limit=815)
 REVIEWS = RunConfig(
     model="minilm",
     workload="reviews",

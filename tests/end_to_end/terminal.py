@@ -214,10 +214,12 @@ class Terminal:
     # what the person does ---------------------------------------------------------------------------------------
 
     def press(self, *keys: str) -> float:
-        """Type keys: characters, or names in `KEYS`. The time of the last one."""
+        """Type keys: characters, or names in `KEYS`. The time right before the last one."""
+        at = time.perf_counter()
         for key in keys:
+            at = time.perf_counter()
             os.write(self._master, KEYS.get(key, key).encode())
-        return time.perf_counter()
+        return at
 
     def resize(self, columns: int, rows: int) -> None:
         """Change the window's size; the command gets SIGWINCH."""
@@ -248,6 +250,12 @@ class Terminal:
     def restored(self) -> bool:
         """After `wait_exit`: the main screen, a cursor, no mouse reports, the line discipline as it was."""
         return not (self.in_alternate_screen or self.cursor_hidden or self.mouse_reported) and self.after == self.before
+
+    def hang_up(self) -> None:
+        """Go away, as a terminal does when its window is closed or its connection is lost."""
+        for descriptor in (self._slave, self._master):
+            os.close(descriptor)
+        self._slave = self._master = -1
 
     def kill(self) -> None:
         """End the command as the out-of-memory killer does."""

@@ -53,9 +53,8 @@ class Clock:
         return self.now
 
 
-@pytest.fixture(params=["wal", "delete"])
-def path(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TRAINTOP_JOURNAL", request.param)
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
     return tmp_path / "history.sqlite3"
 
 
@@ -76,7 +75,12 @@ def numbers(events: list[Event]) -> list[int]:
     return [event.update for event in events if isinstance(event, UpdateDone)]
 
 
-def test_a_run_is_followed_from_its_start_to_its_end(path: Path, driver: Driver) -> None:
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+def test_a_run_is_followed_from_its_start_to_its_end(
+    path: Path, journal: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("TRAINTOP_JOURNAL", journal)
+    driver: Driver = request.getfixturevalue("driver")
     with History(path) as history:
         watch = watching(history)
         assert watch.drain() == []
