@@ -108,7 +108,9 @@ class TraintopApp(ReadOnlyActions, RunActions, KnobActions, ViewActions):
             self.state.table.notes = self.history.notes()
         except HistoryError as error:
             self._say(str(error))
-        if not self.read_only:
+        if self.read_only:
+            self._leave_knobs_alone()
+        else:
             self._offer_plans()
         for notice in self._notices:
             self.state.write("engine", notice, "warning")

@@ -49,7 +49,8 @@ def open_app(config: RunConfig, *, in_ascii: bool = False, theme: str | None = N
             gone = noticed.hung_up or (bool(app.return_code) and signals.terminal_is_gone())
             if gone:
                 _go_on_without(session, noticed)
-            ended = session.close(0.0 if how == "kill" else _CLOSE_S)
+            # who asks the process to end does not wait for an import that takes seconds
+            ended = session.close({"kill": 0.0, "terminated": 1.0}.get(how or "", _CLOSE_S))
         finally:
             capture.stop()
     if gone:

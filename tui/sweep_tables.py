@@ -123,6 +123,8 @@ def _notes(plan: Plan, records: Sequence[RunRecord]) -> list[str]:
     if device is None:
         return notes
     notes[0] = f"{notes[0][:-1]}, on {clean(device.name)} ({device.kind})."
+    if plan.name == "bert-large":
+        notes.append("PyTorch of 2023 needed more in the optimizer's step: traintop forecast --stack lecture-2023.")
     if device.kind == "cpu":
         notes.append("On a CPU the memory is the process's RAM: only trends may be compared.")
     elif not all(same_memory(record.config, table) for record in records):

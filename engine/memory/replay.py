@@ -94,7 +94,7 @@ class Player:
                     self._result.by_category = dict(held)
             else:
                 instances = live[keys[~event]]
-                if not instances:  # a third micro-step finds the first one's loss gone: the second added it up
+                if not instances:  # a third micro-step finds the loss of the first gone: the second added it up
                     continue
                 address, taken = instances.pop(0)
                 allocator.free(address)

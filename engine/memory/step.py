@@ -131,9 +131,9 @@ def record_step(plan: StepPlan, batch_size: int, work: Work | None = None) -> Re
             stack.enter_context(kernels)
             stack.enter_context(tracer)
             _Player(plan, batch_size, recording, tracer, precision).play(work, kernels)
-    except (NotImplementedError, RuntimeError, ValueError, TypeError, IndexError) as error:
-        if isinstance(error, ForecastError):
-            raise
+    except ForecastError:
+        raise
+    except Exception as error:  # a model's own code may raise anything
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise ForecastError(
             f"The training step of {plan.config.model} cannot be traced without a GPU ({reason}): "
@@ -182,8 +182,10 @@ class _Player:
             self._tracer.observe = None
             self._micro_step(AGAIN)
             self._step(STEP_AGAIN, optimizer, schedule)
-            self._begin(END, Phase.DATA)
+            self._begin(END, Phase.DATA)  # what would die in a third update
             self._batch = {}
+            if getattr(optimizer, "grad_scale", None) is not None:
+                optimizer.grad_scale = None  # type: ignore[attr-defined]
             self._tracer.drain()
         finally:
             for hook in hooks:

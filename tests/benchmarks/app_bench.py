@@ -140,7 +140,7 @@ def _latency(watch: Watch, name: str) -> Figure:
 
 
 def _is_16(emulator: Emulator) -> bool:
-    return "→ 16 " in emulator.line_with("batch size")[:29]
+    return re.search(r"batch size .*\b16 ", emulator.line_with("batch size")[:29]) is not None
 
 
 def _is_8(emulator: Emulator) -> bool:

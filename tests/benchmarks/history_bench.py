@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +37,7 @@ from engine.events import (  # noqa: E402
     UpdateDone,
 )
 from engine.history import History  # noqa: E402
+from tests.benchmarks.figures import Figure  # noqa: E402
 
 MIB = 2**20
 DEVICE = DeviceInfo(name="Tesla P4", kind="cuda", index=0, memory_total=7611 * MIB)
@@ -175,6 +177,39 @@ def open_times(path: Path, n_times: int, *, cold: bool) -> dict[str, float]:
     return {f"{prefix}{name}": statistics.median(result[name] for result in results) for name in results[0]}
 
 
+def _costs(n_runs: int, n_updates: int, n_real: int, *, cold: bool) -> dict[str, float]:
+    """Make a history and open it in new processes."""
+    n_real = min(n_real, n_runs)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "history.sqlite3"
+        costs = write_runs(path, n_real, n_updates)
+        multiply(path, n_real, n_runs)
+        size = path.stat().st_size
+        figures = {
+            "runs": n_runs,
+            "updates_per_run": n_updates,
+            "file_mib": size / MIB,
+            "bytes_per_update": size / (n_runs * n_updates),
+            **costs,
+            **open_times(path, 5, cold=False),
+        }
+        if cold and hasattr(os, "posix_fadvise"):
+            figures |= open_times(path, 3, cold=True)
+    return figures
+
+
+def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
+    """Opening, and what keeping an update costs the process. `full` also opens it from the disk."""
+    costs = _costs(10_000, 1_000, 10, cold=full)
+    names = {"open_s": "the page cache", "cold_open_s": "the disk"}
+    for key, where in names.items():
+        if key in costs:
+            name, note = "history of 10,000 runs opens", f"from {where}; {costs['file_mib']:,.0f} MiB"
+            yield Figure(name=name, value=costs[key], unit="s", goal=0.3, at_most=True, note=note, details=costs)
+    kept = costs["append_us_per_update"] + costs["flush_us_per_update"]
+    yield Figure(name="history: keeping an update", value=kept, unit="µs", note="of the engine's processor time")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -182,22 +217,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=1_000)
     parser.add_argument("--real-runs", type=int, default=10, help="runs that are written through the interface")
     arguments = parser.parse_args()
-    n_real = min(arguments.real_runs, arguments.runs)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "history.sqlite3"
-        costs = write_runs(path, n_real, arguments.updates)
-        multiply(path, n_real, arguments.runs)
-        size = path.stat().st_size
-        figures = {
-            "runs": arguments.runs,
-            "updates_per_run": arguments.updates,
-            "file_mib": size / MIB,
-            "bytes_per_update": size / (arguments.runs * arguments.updates),
-            **costs,
-            **open_times(path, 5, cold=False),
-        }
-        if hasattr(os, "posix_fadvise"):
-            figures |= open_times(path, 3, cold=True)
+    figures = _costs(arguments.runs, arguments.updates, arguments.real_runs, cold=True)
     print(json.dumps({name: round(value, 6) for name, value in figures.items()}))
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from tests.benchmarks.figures import Figure
 from tui.bars import Part, stacked_bar
 from tui.plot import Columns, Layer, plot
 from tui.text import clean
@@ -15,14 +16,16 @@ POINTS = 100_000
 SIZES = ((58, 12), (180, 20))
 
 
-def report(what: str, work: Callable[[], object], repeats: int = 30) -> None:
-    """Print the median and the worst of `repeats` calls, in ms."""
+def report(what: str, work: Callable[[], object], repeats: int = 30) -> float:
+    """Print the median and the worst of `repeats` calls, in ms; the median."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
         work()
         times.append((time.perf_counter() - start) * 1000)
-    print(f"{what:44} {sorted(times)[repeats // 2]:8.2f} ms   worst {max(times):8.2f} ms", flush=True)
+    median = sorted(times)[repeats // 2]
+    print(f"{what:44} {median:8.2f} ms   worst {max(times):8.2f} ms", flush=True)
+    return median
 
 
 def noisy(seed: int) -> Columns:
@@ -31,8 +34,8 @@ def noisy(seed: int) -> Columns:
     return Columns((float(i), math.exp(-i / 30_000) + rng.random() * 0.4) for i in range(POINTS))
 
 
-def bench_size(live: Columns, baseline: Columns, width: int, height: int) -> None:
-    """Frames as a pane draws them: fixed axes, labels, a limit line."""
+def bench_size(live: Columns, baseline: Columns, width: int, height: int) -> float:
+    """Frames as a pane draws them: fixed axes, labels, a limit line. The slowest repaint's median, in ms."""
 
     def frame(*layers: Layer, x_max: float = 2.0 * POINTS) -> None:
         x_range, y_range, limit = (0.0, x_max), (0.0, 1.5), (1.4, 9)
@@ -48,9 +51,20 @@ def bench_size(live: Columns, baseline: Columns, width: int, height: int) -> Non
         f"{name} rebin {POINTS} points and paint", lambda: frame(Layer(live, 1), x_max=3.0 * POINTS + next(widths)), 5
     )
     frame(Layer(baseline, 2), Layer(live, 1))
-    report(f"{name} repaint, one series", lambda: frame(Layer(live, 1)))
-    report(f"{name} repaint, with a baseline", lambda: frame(Layer(baseline, 2), Layer(live, 1)))
-    report(f"{name} one point more, and repaint", appended)
+    return max(
+        report(f"{name} repaint, one series", lambda: frame(Layer(live, 1))),
+        report(f"{name} repaint, with a baseline", lambda: frame(Layer(baseline, 2), Layer(live, 1))),
+        report(f"{name} one point more, and repaint", appended),
+    )
+
+
+def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
+    """The slowest repaint at each size."""
+    live, baseline = noisy(1), noisy(2)
+    for width, height in SIZES:
+        slowest = bench_size(live, baseline, width, height)
+        name = f"repaint of {POINTS:,} points, {width}×{height}"
+        yield Figure(name=name, value=slowest, unit="ms", goal=10, at_most=True)
 
 
 def main() -> None:

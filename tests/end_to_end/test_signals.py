@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -73,7 +74,7 @@ def test_ctrl_z_and_back(env: dict[str, str], tmp_path: Path) -> None:
         terminal.process.send_signal(signal.SIGCONT)
         terminal.wait_for(lambda text: terminal.in_alternate_screen and "ready: press r" in text)
         terminal.press("b")
-        terminal.wait_for("batch size          16")
+        terminal.wait_for(lambda text: re.search("batch size +16", text))
         terminal.press("q")
         assert terminal.wait_exit() == 0
         assert terminal.restored

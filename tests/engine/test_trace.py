@@ -210,7 +210,7 @@ def test_the_quick_kernels_answer_as_torchs_do(
     assert quick.sizes == slow.sizes
 
 
-def test_the_stack_of_2023_holds_two_copies_in_the_step(tmp_path: Path) -> None:
+def test_the_stack_of_2023_holds_a_second_copy_in_the_step(tmp_path: Path) -> None:
     config = LECTURE_2023.adapt(SMALL.with_values(model=model_folder(tmp_path, "bert")))
     assert (config.attention, config.optimizer_implementation) == ("eager", "foreach")
     peaks = {}
@@ -218,8 +218,9 @@ def test_the_stack_of_2023_holds_two_copies_in_the_step(tmp_path: Path) -> None:
         model = _meta_model(config, stack)
         recording = record_step(StepPlan(config=config, model=model, capability=(6, 1), stack=stack), 2)
         peaks[stack.name] = _peak_of(recording, Phase.OPTIMIZER)
-    n_bytes = sum(4 * parameter.numel() for parameter in model.parameters())
-    assert peaks["lecture-2023"] - peaks["current"] == pytest.approx(n_bytes, rel=0.01)
+    # of the matrices; today's one copy is of the vectors too, which were stepped by themselves then
+    expected = sum(4 * p.numel() * (1 if p.dim() > 1 else -1) for p in model.parameters())
+    assert peaks["lecture-2023"] - peaks["current"] == expected
 
 
 def _peak_of(recording: Recording, phase: Phase) -> int:

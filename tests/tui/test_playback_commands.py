@@ -84,11 +84,11 @@ def test_a_run_without_a_series_and_a_run_under_way_are_not_played(
     assert "no series" in refused(capsys, "replay")
 
 
-def test_replay_as_json_is_everything_at_once(history: History, capsys: pytest.CaptureFixture[str]) -> None:
+def test_replay_as_json_is_everything_at_once(history: History, capfd: pytest.CaptureFixture[str]) -> None:
     for size in (2, 4):
         record_run(history, RunConfig(batch_size=size))
     assert cli.main(["replay", "1-2", "--json"]) == 0
-    captured = capsys.readouterr()
+    captured = capfd.readouterr()
     told = events(captured.out)
     names = [event["event"] for event in told]
     assert names[0] == "plan_started"
@@ -99,16 +99,16 @@ def test_replay_as_json_is_everything_at_once(history: History, capsys: pytest.C
     assert "recorded on 2023-11-1" in captured.err
 
 
-def test_replay_plays_the_newest_run_where_none_is_named(history: History, capsys: pytest.CaptureFixture[str]) -> None:
+def test_replay_plays_the_newest_run_where_none_is_named(history: History, capfd: pytest.CaptureFixture[str]) -> None:
     for size in (2, 4):
         record_run(history, RunConfig(batch_size=size))
     assert cli.main(["replay", "--json"]) == 0
-    assert [event["run_id"] for event in events(capsys.readouterr().out) if event["event"] == "run_started"] == [2]
+    assert [event["run_id"] for event in events(capfd.readouterr().out) if event["event"] == "run_started"] == [2]
 
 
-def test_the_demo_as_lines_leaves_the_history_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_as_lines_leaves_the_history_alone(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--demo"]) == 0
-    captured = capsys.readouterr()
+    captured = capfd.readouterr()
     assert captured.out.count("Samples/second") >= 8
     assert "recorded on" in captured.err
     assert not (Path(os.environ["TRAINTOP_HOME"]) / "history.sqlite3").exists()
@@ -152,7 +152,7 @@ def test_watch_without_a_run_goes_on_until_it_is_interrupted(history: History) -
 
 @pytest.mark.slow
 def test_a_real_run_is_watched_by_another_process(history: History) -> None:
-    words = "--model bert-tiny --samples 8 --batch-size 2 --seq-len 16 --device cpu --json".split()
+    words = ["--samples", "8", "--batch-size", "2", "--seq-len", "16", "--device", "cpu", "--json"]
     watcher = traintop("watch", "--json")
     run = traintop("run", *words)
     assert watcher.stdout is not None

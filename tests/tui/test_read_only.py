@@ -169,7 +169,10 @@ async def test_the_demo_plays_to_its_end_and_back(tmp_path: Path) -> None:
         await s.press("left")
         assert "of" in s.lines[-1]
         await pass_s(s, 0.0)
-        assert s.app.state.rows == []  # 10 seconds at this speed are more than all of it
+        assert s.app.state.finished == []
+        assert [row.run_id for row in s.app.state.rows] == [
+            runs[0].run_id
+        ]  # 10 seconds at this speed are more than all of it
         assert s.app.state.baseline is None
         await s.press("right")
         await pass_s(s, 0.0)
@@ -189,5 +192,6 @@ async def test_space_pauses_and_plus_and_minus_change_the_speed(tmp_path: Path) 
         await s.press("minus", "minus")
         assert "×0.5" in s.lines[0]
         assert "space pause" in s.lines[-1]
+        assert "←/→ 10 s" in s.lines[-1]
         await s.press("r")
         assert "read-only: recorded on" in s.lines[-1]

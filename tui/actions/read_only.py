@@ -65,6 +65,12 @@ class ReadOnlyActions(ActionsBase):
         name = f"action_{action}"
         return action in LOOKING or getattr(type(self), name, None) is getattr(App, name, None)  # Textual's own
 
+    def _leave_knobs_alone(self) -> None:
+        """Their keys would do nothing, and stand in the way of a recording's."""
+        if self.main is not None:
+            self.main.query_one("#knobs").can_focus = False
+            self.main.query_one("#results").focus()
+
     def on_key(self, event: events.Key) -> None:
         """Answer a key that does nothing here."""
         main = self.main
