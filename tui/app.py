@@ -20,11 +20,12 @@ from tui.actions.knobs import KnobActions
 from tui.actions.plans import RunActions
 from tui.actions.read_only import PLAYBACK_KEYS, ReadOnlyActions
 from tui.actions.view import ViewActions
+from tui.fold import fold
 from tui.keys import COMMANDS, KEYS, key_name
 from tui.knobs import KnobEditor
 from tui.palette import DARK, LIGHT, THEMES
 from tui.screens.main import MainScreen
-from tui.state import ROWS, State, fold
+from tui.state import ROWS, State
 
 if TYPE_CHECKING:
     from engine.history import History

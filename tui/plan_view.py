@@ -52,5 +52,6 @@ def fold_plan(
         return after, lines
     total = f" of {event.total}" if event.total is not None else ""
     end = "is done" if event.completed else "was stopped and can go on later"
-    lines = [f"plan {event.name} {end}: {event.done}{total} runs"]
+    title = (plan.title if plan is not None else "") or clean(event.name, TITLE_LIMIT)
+    lines = [f"plan {title} {end}: {event.done}{total} runs"]
     return None, [*lines, *([event.message] if event.message else [])]

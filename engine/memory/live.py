@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 
@@ -105,6 +106,7 @@ class LiveTracker:
         self._modes = ExitStack()
         self._tracing = False
         self._model: torch.nn.Module | None = None
+        self._hooks: list[Any] = []
         self._window: list[tuple[object, ...]] = []
         self._whole = True
         """Whether the update was traced from its first micro-step."""
@@ -125,12 +127,15 @@ class LiveTracker:
             yield
         finally:
             self._trace(False)
+            for hook in self._hooks:
+                hook.remove()
+            self._hooks, self._model = [], None
             self._tracer.forget()
 
     def adopt(self, model: torch.nn.Module) -> None:
         """The model's weights go onto the GPU."""
         self._model = model
-        self._tracer.account_model(model)
+        self._hooks = self._tracer.account_model(model)
 
     def enter(self, phase: Phase) -> None:
         """The run goes over to `phase`; after an optimizer step that is the border of an update."""

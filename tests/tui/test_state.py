@@ -14,6 +14,7 @@ from engine.events import (
     EvalDone,
     Event,
     EventsDropped,
+    Forecasted,
     Logged,
     Memory,
     MicroStepDone,
@@ -22,6 +23,7 @@ from engine.events import (
     PlanFinished,
     PlanProgress,
     PlanStarted,
+    Proposed,
     RunProgress,
     RunRefused,
     Shares,
@@ -40,8 +42,9 @@ from tests.tui.fake_session import (
     training,
     update,
 )
+from tui.fold import fold
 from tui.knobs import KnobEditor
-from tui.state import State, fold
+from tui.state import State
 
 
 @pytest.fixture
@@ -84,6 +87,8 @@ def test_every_kind_of_event_is_known(state: State) -> None:
         PlanStarted(plan_id=1, name="batch", title="Batch sizes", total=3),
         PlanProgress(plan_id=1, position=1, total=3, label="batch 1"),
         PlanFinished(plan_id=1, name="batch", completed=True, done=3, total=3),
+        Forecasted(config=RunConfig(), forecast=None, message="no"),
+        Proposed(run_id=1, proposals=()),
     ]
     assert {type(event) for event in samples} == set(get_args(Event))
     for event in samples:
