@@ -12,6 +12,10 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tui.state import State
 
 FOLDER = Path(__file__).resolve().parent
 SIZES = ((80, 24), (120, 40), (200, 60))
@@ -35,7 +39,7 @@ async def capture(size: tuple[int, int], home: Path) -> None:
 
     with History(home / "history.sqlite3") as history:
         session = Session(history)
-        app = TraintopApp(session, history, RunConfig(samples=256, device="cpu"))
+        app = TraintopApp(session, history, RunConfig(samples=256, device="virtual:tesla-p4"))
 
         def save(scene: str) -> None:
             app.save_screenshot(f"{scene}-{size[0]}x{size[1]}.svg", str(FOLDER))
@@ -43,23 +47,47 @@ async def capture(size: tuple[int, int], home: Path) -> None:
 
         async with app.run_test(size=size) as pilot:
             state = app.state
-            await until(pilot, lambda: state.loading is None)
+            await until(pilot, lambda: state.loading is None and state.forecast is not None)
             await pilot.press("r")
             await until(pilot, lambda: len(state.finished) == 1)
-            await pilot.press("space", "c")
+            await pilot.press("c")
+            await until(pilot, lambda: is_forecast(state))
             save("idle")
             await pilot.press("r")
             await until(pilot, lambda: state.running and state.run is not None and state.run.update >= 18)
-            save("training")
-            await pilot.press("b", "f", "f", "f")
             await pilot.pause(0.6)
+            save("training")
+            await pilot.press("b")
+            await until(pilot, lambda: is_forecast(state))
             save("pending")
             await until(pilot, lambda: len(state.finished) == 2)
-            await pilot.press("question_mark")
+            state.editor.replace(RunConfig(samples=256, device="virtual:tesla-p4", vram_limit=640))
+            await until(pilot, lambda: is_forecast(state))
+            await pilot.press("r", "r")  # the forecast asks first
+            await until(pilot, lambda: len(state.finished) == 3)
+            await pilot.pause(0.6)
+            save("out-of-memory")
+            await pilot.press("h")
+            await until(pilot, lambda: len(app.screen_stack) == 2)
             await pilot.pause(0.3)
-            save("help")
-            await pilot.press("escape")
+            save("what-fits")
+            await pilot.press("escape", "e")
+            await until(pilot, lambda: len(app.screen_stack) == 2)
+            await pilot.pause(0.3)
+            save("explain")
+            await pilot.press("escape", "p")
+            await until(pilot, lambda: len(app.screen_stack) == 2)
+            await pilot.pause(0.3)
+            save("plans")
+            await pilot.press("escape", "V")
+            await pilot.pause(0.6)
+            save("presenter")
         session.close()
+
+
+def is_forecast(state: State) -> bool:
+    """Whether the forecast on the screen is that of the next run."""
+    return state.forecast is not None and state.forecast.config == state.editor.config
 
 
 def main() -> int:

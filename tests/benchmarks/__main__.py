@@ -19,6 +19,7 @@ from tests.benchmarks.figures import Figure, line, save, table
 BENCHMARKS = {
     "trainer": "our loop against transformers.Trainer",
     "app": "the app's cost while training, first paint, key press to screen, bytes to the terminal",
+    "forecast": "the forecast against the lecture's table, its seconds, and the cost of a virtual GPU",
     "history": "opening 10,000 runs of 1,000 updates",
     "plot": "painting 100,000 points",
 }

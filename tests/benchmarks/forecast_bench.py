@@ -1,0 +1,81 @@
+"""The forecast against the lecture's table, its speed, and what a virtual GPU costs a training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from statistics import mean, median
+
+import torch
+
+from engine.config import RunConfig
+from engine.devices import open_device
+from engine.events import Event, Outcome, RunRecord, UpdateDone
+from engine.hub import Hub
+from engine.memory.catalogue import find
+from engine.memory.forecast import Assumptions, Forecaster
+from engine.run import Run
+from engine.units import MIB
+from tests.benchmarks.figures import Figure, alternate, ratio
+from tests.engine.test_forecast_lecture import TABLE
+
+_LECTURE = RunConfig(model="bert-base-uncased", samples=512, seq_len=512)
+_VIRTUAL = RunConfig(model="bert-mini", batch_size=8, seq_len=128, samples=800)
+"""100 updates."""
+
+
+def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
+    """Errors, seconds, and a ratio of samples/s."""
+    forecaster, p4, then = Forecaster(), find("tesla-p4"), Assumptions(stack="lecture-2023")
+    first = _seconds(lambda: forecaster.forecast(_LECTURE, p4, then))
+    yield Figure(name="first forecast of bert-base", value=first, unit="s", goal=2.0, at_most=True)
+    more = [
+        _seconds(lambda b=b: forecaster.forecast(_LECTURE.with_values(batch_size=b), p4, then))
+        for b in (3, 4, 5, 6, 7, 9, 12, 16)
+    ]
+    yield Figure(
+        name="forecast of one more batch size", value=median(more), unit="s", goal=0.1, at_most=True, rounds=more
+    )
+    errors = []
+    for changes, used in TABLE:
+        made = forecaster.forecast(_LECTURE.with_values(**changes), p4, then)
+        errors.append(abs(made.peak_used / MIB / used - 1) * 100)
+    yield Figure(
+        name="forecast ÷ lecture's memory, mean |error|",
+        value=mean(errors),
+        unit="%",
+        goal=2.5,
+        at_most=True,
+        rounds=errors,
+    )
+    yield Figure(name="forecast ÷ lecture's memory, worst |error|", value=max(errors), unit="%", goal=5.0, at_most=True)
+    hub = Hub()
+    hub.probe()
+    virtual, plain = alternate(
+        lambda: _samples_per_s(_VIRTUAL.with_values(device="virtual:tesla-p4"), hub),
+        lambda: _samples_per_s(_VIRTUAL.with_values(device="cpu"), hub),
+        rounds or (9 if full else 5),
+    )
+    yield ratio("virtual GPU ÷ plain CPU, bert-mini 8 × 128, 100 updates", virtual, plain, 0.95)
+
+
+def _seconds(do: object) -> float:
+    began = time.perf_counter()
+    do()  # type: ignore[operator]
+    return time.perf_counter() - began
+
+
+def _samples_per_s(config: RunConfig, hub: Hub) -> float:
+    """Of the updates from the second on: the first pays for the caches, on both."""
+    updates: list[UpdateDone] = []
+
+    def keep(event: Event) -> None:
+        if isinstance(event, UpdateDone):
+            updates.append(event)
+
+    torch.manual_seed(config.seed)
+    record = RunRecord(run_id=1, config=config, outcome=Outcome.RUNNING)
+    done = Run(record=record, device=open_device(config), hub=hub, emit=keep, should_stop=lambda: False).execute()
+    assert done.outcome is Outcome.COMPLETED, done.message
+    counted = updates[1:]
+    return sum(u.n_samples for u in counted) / sum(u.update_s for u in counted)
