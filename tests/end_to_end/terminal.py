@@ -253,9 +253,11 @@ class Terminal:
 
     def hang_up(self) -> None:
         """Go away, as a terminal does when its window is closed or its connection is lost."""
-        for descriptor in (self._slave, self._master):
+        master, self._master = self._master, -1
+        os.write(master, b"b")  # the answer ends the reader's read, which would keep the terminal alive
+        for descriptor in (self._slave, master):
             os.close(descriptor)
-        self._slave = self._master = -1
+        self._slave = -1
 
     def kill(self) -> None:
         """End the command as the out-of-memory killer does."""
