@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.config import KNOBS, ConfigError, RunConfig, Value
 from engine.lecture import CONFIG, MEMORY_MIB, REVIEWS
@@ -74,7 +74,7 @@ def named_plan(
     values = {knob: getattr(plan.lecture, knob) for knob in KNOBS if knob not in _KEPT}
     values |= {"small": plan.small, "short": plan.short}.get(scale, {})
     if name == "bert-large":
-        values |= _as_on_the_card(scale, memory_total)
+        values |= _as_on_the_card(memory_total)
     kept = {knob: getattr(base, knob) for knob in given}
 
     def sized(**turned: Value) -> RunConfig:
@@ -84,11 +84,11 @@ def named_plan(
     return Plan(name=name, title=plan.title, runs=runs, sizes=_sizes(runs, scale))
 
 
-def _as_on_the_card(scale: str, memory_total: int | None) -> dict[str, Value]:
+def _as_on_the_card(memory_total: int | None) -> dict[str, Value]:
     """The lecture's card: a larger GPU is held to its memory, and without one it is a virtual one."""
-    if scale != "lecture":
+    if memory_total is None:
         return {"device": _LARGE_CARD}
-    return {"vram_limit": MEMORY_MIB} if memory_total is not None and memory_total > MEMORY_MIB * MIB else {}
+    return {"vram_limit": MEMORY_MIB} if memory_total > MEMORY_MIB * MIB else {}
 
 
 def _sizes(runs: tuple[PlannedRun, ...], scale: str) -> str:
@@ -165,7 +165,13 @@ def _bert_large(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
     turns = [{"batch_size": 1, **turned} for turned in rows.values()]
     if scale != "lecture":
         turns = [{**turned, "samples": _enough(turned)} for turned in turns]
-    return _rows(sized, *turns, labels=tuple(rows))
+    runs = _rows(sized, *turns, labels=tuple(rows))
+    on_cpu = runs[0].config.device.startswith("virtual")
+    slow = [run for run in runs if on_cpu and run.config.optimizer == "adamw-8bit"]
+    return tuple(replace(run, skip=run.skip or _SLOW) if run in slow else run for run in runs)
+
+
+_SLOW = "its step takes minutes on a CPU; traintop forecast --optimizer adamw-8bit says what it needs."
 
 
 def _enough(turned: dict[str, Value]) -> int:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tui.state import State
 
 FOLDER = Path(__file__).resolve().parent
-SIZES = ((80, 24), (120, 40), (200, 60))
+SIZES = ((120, 40), (80, 24), (200, 60))
 
 
 async def until(pilot: object, true: Callable[[], bool], timeout_s: float = 180.0) -> None:

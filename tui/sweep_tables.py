@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.compare import Figure, Row, fold
-from engine.config import Value
 from engine.events import RunRecord
 from engine.lecture import MEMORY_MIB, SOURCE, TABLES, LectureRow, Pair, beside, same_memory
 from engine.plans import Plan, label_of
@@ -53,7 +52,9 @@ def lecture_table(plan: Plan, records: Sequence[RunRecord]) -> tuple[Table, list
     pairs = beside(plan.name, records)
     if not pairs:
         return None
-    columns = [column for column in _COLUMNS if any(_printed(pair, column) is not None for pair in pairs)]
+    columns = [
+        column for column in _COLUMNS if column is _MEMORY or any(_printed(pair, column) is not None for pair in pairs)
+    ]
     # the unit above, whose figure below
     heads = (head for column in columns for head in (f"{column.head}\nhere", "\nlecture"))
     drawn = _table(f"{TABLES[plan.name].heading}\n", *heads, "status\nhere", "status\nlecture")
@@ -64,7 +65,7 @@ def lecture_table(plan: Plan, records: Sequence[RunRecord]) -> tuple[Table, list
             status(row.first) if row else UNKNOWN,
             OUTCOME_WORDS[pair.lecture.outcome] if pair.lecture else UNKNOWN,
         )
-        _add(drawn, _knobs(pair.knobs, pairs), *cells, *ends)
+        _add(drawn, _label(plan, pair, pairs), *cells, *ends)
     return drawn, _notes(plan, records)
 
 
@@ -86,10 +87,11 @@ def _mib(n_bytes: int | None) -> Figure | None:
     return None if n_bytes is None else Figure(n_bytes / MIB)
 
 
+_MEMORY = _Column("MiB", lambda row: row.memory_mib, lambda row: _mib(row.peak_used), _whole)
 _COLUMNS = (
     _Column("time s", lambda row: row.time_s, lambda row: row.train_runtime_s, duration),
     _Column("samples/s", lambda row: row.samples_per_s, lambda row: row.samples_per_s, rate),
-    _Column("MiB", lambda row: row.memory_mib, lambda row: _mib(row.peak_used), _whole),
+    _MEMORY,
     _Column("loss", lambda row: row.train_loss, lambda row: row.train_loss, loss),
     _Column("accuracy", lambda row: row.eval_accuracy, lambda row: row.eval_accuracy, lambda value: number(value, 3)),
 )
@@ -106,10 +108,14 @@ def _here(row: Row | None, column: _Column) -> str:
     return plus_minus(figure.value, figure.spread) if figure.n > 1 else column.show(figure.value)
 
 
-def _knobs(knobs: dict[str, Value], pairs: Sequence[Pair]) -> str:
-    """The knobs that differ within the table."""
-    names = [name for name in knobs if len({pair.knobs[name] for pair in pairs}) > 1]
-    return clean(label_of({name: knobs[name] for name in names}), LABEL)
+def _label(plan: Plan, pair: Pair, pairs: Sequence[Pair]) -> str:
+    """The row's name in the plan; where it was not run, the knobs that differ within the table."""
+    for record in pair.records:
+        for run in plan.runs:
+            if run.config.with_values(seed=record.config.seed) == record.config:
+                return clean(run.label, LABEL)
+    names = [name for name in pair.knobs if len({other.knobs[name] for other in pairs}) > 1]
+    return clean(label_of({name: pair.knobs[name] for name in names}), LABEL)
 
 
 def _notes(plan: Plan, records: Sequence[RunRecord]) -> list[str]:

@@ -188,6 +188,7 @@ def test_every_experiment_at_every_scale(name: str, scale: str) -> None:
     plan = named_plan(name, RunConfig(seed=7), scale, memory_total=80 * 2**30)
     runnable = [run for run in plan.runs if not run.skip]
     assert len(runnable) == len(plan.runs) > 1
+    assert all(run.config.device == "auto" for run in runnable)
     assert len({run.label for run in runnable}) == len(runnable)
     assert all(run.config.seed == 7 for run in runnable)
     lecture = all(run.config.model.startswith("bert-") and run.config.model.endswith("-uncased") for run in runnable)
@@ -216,18 +217,20 @@ def test_what_is_given_expressly_wins_over_the_sizes_but_not_over_the_rows() -> 
 
 
 def test_bert_large_is_held_to_the_lectures_card() -> None:
-    large, small = 80 * 2**30, 7611 * 2**20
-    assert {
-        run.config.vram_limit for run in named_plan("bert-large", RunConfig(), "lecture", memory_total=large).runs
-    } == {7611}
-    assert {
-        run.config.vram_limit for run in named_plan("bert-large", RunConfig(), "lecture", memory_total=small).runs
-    } == {None}
-    assert {run.config.device for run in named_plan("bert-large", RunConfig(device="cpu"), "small").runs} == {
-        "virtual:tesla-p4"
-    }
-    kept = named_plan("bert-large", RunConfig(device="virtual:tesla-t4"), "small", given={"device"})
-    assert {run.config.device for run in kept.runs} == {"virtual:tesla-t4"}
+    def devices(**of: object) -> set[tuple[str, int | None]]:
+        plan = named_plan("bert-large", RunConfig(device=str(of.pop("device", "auto"))), **of)  # type: ignore[arg-type]
+        return {(run.config.device, run.config.vram_limit) for run in plan.runs}
+
+    assert devices(scale="lecture", memory_total=80 * 2**30) == {("auto", 7611)}
+    assert devices(scale="lecture", memory_total=7611 * 2**20) == {("auto", None)}
+    assert devices(scale="short", memory_total=80 * 2**30) == {("auto", 7611)}
+    assert devices(scale="small", device="cpu") == {("virtual:tesla-p4", None)}
+    assert devices(scale="small", device="virtual:tesla-t4", given={"device"}) == {("virtual:tesla-t4", None)}
+
+
+def test_what_takes_minutes_on_a_cpu_is_passed_over_there() -> None:
+    skipped = [run.label for run in named_plan("bert-large", RunConfig(), "small").runs if run.skip]
+    assert skipped == ["8-bit AdamW + checkpointing"]
 
 
 def test_sizes_that_cannot_be_are_refused() -> None:
