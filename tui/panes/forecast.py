@@ -76,5 +76,5 @@ def _more(made: Forecast, stale: bool) -> list[Line]:
     if not made.fits:
         lines.append([(f" out of memory: {made.failing_phase}", "muted" if stale else "bad")])
     speed = rate(made.samples_per_s) if made.samples_per_s else "–"
-    lines.append([(" ~", "muted"), (speed, "muted" if stale else "speed"), (" samples/s on it, rough", "muted")])
+    lines.append([(" ~", "muted"), (speed, "muted" if stale else "speed"), (" samples/s, rough", "muted")])
     return lines
