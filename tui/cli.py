@@ -95,7 +95,7 @@ def _run_app(words: Sequence[str]) -> int:
 
     if words and not words[0].startswith("-"):
         raise UsageError(f"{words[0]!r} is not a command: use {', '.join(COMMANDS)}, or none to open the app.")
-    commands = "\n".join(f"  {name:<8}{about}" for name, (_, about) in COMMANDS.items())
+    commands = "\n".join(f"  {name:<10}{about}" for name, (_, about) in COMMANDS.items())
     parser = Parser(
         prog="traintop",
         description=f"{_ABOUT}\n\ncommands (traintop COMMAND --help tells more):\n{commands}\n\n"
