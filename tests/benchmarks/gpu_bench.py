@@ -119,14 +119,19 @@ def _figures(session: Session) -> Iterator[Figure]:
         print(row, file=sys.stderr, flush=True)
         rows.append(row)
     errors = [abs(row.error) for row in rows]
-    yield Figure(name="forecast ÷ this GPU's memory, mean |error|", value=mean(errors), unit="%", goal=2.5, at_most=True)
+    yield Figure(
+        name="forecast ÷ this GPU's memory, mean |error|", value=mean(errors), unit="%", goal=2.5, at_most=True
+    )
     yield Figure(name="forecast ÷ this GPU's memory, worst", value=max(errors), unit="%", goal=5.0, at_most=True)
     speeds = [row.speed for row in rows if row.speed is not None]
     yield Figure(name="forecast ÷ this GPU's samples/s, before any run", value=median(speeds), rounds=speeds)
     right = 0
     for batch_size in VERDICTS:
         row = _row(session, forecaster, gpu, given, {"batch_size": batch_size, "vram_limit": LIMIT})
-        print(f"{row}  {row.told.verdict}{' near' if row.told.near_limit else ''}: {row.measured.outcome.value}", file=sys.stderr)
+        print(
+            f"{row}  {row.told.verdict}{' near' if row.told.near_limit else ''}: {row.measured.outcome.value}",
+            file=sys.stderr,
+        )
         right += row.told.fits == (row.measured.outcome is Outcome.COMPLETED) or row.told.near_limit
     yield Figure(name=f"verdicts right within {LIMIT} MiB", value=right, goal=len(VERDICTS), note=f"of {len(VERDICTS)}")
 
