@@ -129,6 +129,10 @@ class RunRecord:
     """Median over updates after warm-up."""
     steady_spread: float | None = None
     """Half the distance between the 16th and the 84th percentile of the updates' samples/s."""
+    tokens_per_s: float | None = None
+    """Of the steady updates, padding included."""
+    mfu: float | None = None
+    """Model FLOPs utilization: the model's FLOP/s in steady updates ÷ the GPU's peak (0 to 1); None where unknown."""
     train_loss: float | None = None
     """Mean over updates, as the Trainer reports it."""
     last_loss: float | None = None
@@ -218,6 +222,21 @@ class TrainingStarted:
     n_eval: int
     planned_updates: int
     micro_steps_per_epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkCounted:
+    """What a run on a real GPU computes, counted on a trace, and the most that the GPU can: together they give MFU."""
+
+    run_id: int
+    flops_per_token: float
+    """Forward and backward of the model, without what checkpointing computes again."""
+    peak_flops_per_s: float
+    """Of the run's precision, dense."""
+
+    def mfu(self, tokens_per_s: float) -> float:
+        """Model FLOPs utilization at this speed, 0 to 1."""
+        return tokens_per_s * self.flops_per_token / self.peak_flops_per_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -385,6 +404,7 @@ Event = (
     | RunProgress
     | MemoryMoment
     | TrainingStarted
+    | WorkCounted
     | MicroStepDone
     | UpdateDone
     | EvalDone
@@ -430,6 +450,8 @@ def record_to_json(record: RunRecord) -> dict[str, Any]:
         "samples_per_s": record.samples_per_s,
         "steady_samples_per_s": record.steady_samples_per_s,
         "steady_spread": record.steady_spread,
+        "tokens_per_s": record.tokens_per_s,
+        "mfu": record.mfu,
         "updates": record.updates,
         "planned_updates": record.planned_updates,
         "train_loss": record.train_loss,

@@ -8,21 +8,33 @@ from dataclasses import replace
 
 from engine.config import ConfigError, RunConfig
 from engine.devices import DEFAULT_VIRTUAL_GPU
-from engine.events import Forecasted, Proposed, RunRecord
+from engine.devices.cuda import Outside
+from engine.events import Forecasted, Proposed, RunRecord, WorkCounted
 from engine.hub import Hub
 from engine.memory.catalogue import Gpu, UnknownGpuError, by_nvml_name, find
 from engine.memory.forecast import Assumptions, Forecaster
 from engine.memory.forecast_types import Forecast, ForecastError
 from engine.memory.learned import Learned, learn
 from engine.memory.proposals import propose
+from engine.units import MIB
 
 
 class Forecasts:
-    """Answers one question at a time, from any thread. `read_runs` reads the history."""
+    """Answers one question at a time, from any thread.
 
-    def __init__(self, hub: Hub, read_runs: Callable[[], Sequence[RunRecord]]) -> None:
+    `read_runs` reads the history; `read_outside` tells what is on the real GPU outside the allocator, where that was
+    measured.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        read_runs: Callable[[], Sequence[RunRecord]],
+        read_outside: Callable[[], Outside] | None = None,
+    ) -> None:
         self._forecaster = Forecaster(hub)
         self._read_runs = read_runs
+        self._read_outside = read_outside
         self._learned: dict[str, Learned] = {}
         self._lock = threading.Lock()  # the forecaster itself is for one thread at a time
 
@@ -43,14 +55,28 @@ class Forecasts:
         if not is_real:
             return self._forecaster.forecast(config, gpu)
         learned = self._learned_of(gpu)
-        outside = learned.outside_bytes
-        given = Assumptions() if outside is None else Assumptions(context_bytes=outside, library_bytes=0)
+        given, source = self._outside(learned)
         made = self._forecaster.forecast(config, gpu, given)
-        if not learned.n_runs:
-            return made
-        speed = made.samples_per_s and made.samples_per_s * (learned.speed or 1.0)
-        note = f"Learned from {learned.n_runs} runs on this {gpu.name}: memory outside the allocator, and speed."
-        return replace(made, samples_per_s=speed, notes=(*made.notes, note))
+        notes = made.notes if source is None else (*made.notes, source)
+        if learned.speed is None or made.samples_per_s is None:
+            return replace(made, notes=notes)
+        speed = f"Speed learned from {learned.n_runs} runs on this {gpu.name}."
+        return replace(made, samples_per_s=made.samples_per_s * learned.speed, notes=(*notes, speed))
+
+    def _outside(self, learned: Learned) -> tuple[Assumptions, str | None]:
+        """Memory outside the allocator, and a sentence on it: measured, else learned from runs, else assumed."""
+        if self._read_outside is not None:
+            outside = self._read_outside()
+            note = (
+                f"Measured on this GPU: a context of {outside.context // MIB} MiB, {outside.libraries // MIB} MiB of "
+                f"libraries, and {outside.others // MIB} MiB of other programs and the driver (with the context)."
+            )
+            context = outside.context + outside.others
+            return Assumptions(context_bytes=context, library_bytes=outside.libraries), note
+        if learned.outside_bytes is not None:
+            note = f"Learned from {learned.n_runs} runs: {learned.outside_bytes // MIB} MiB outside the allocator."
+            return Assumptions(context_bytes=learned.outside_bytes, library_bytes=0), note
+        return Assumptions(), None
 
     def proposals(self, record: RunRecord) -> Proposed:
         """What would fit instead of a run that was out of memory."""
@@ -67,6 +93,18 @@ class Forecasts:
         if made.fits or made.near_limit:
             return None
         return f"forecast: {made.peak_used / 2**20:,.0f} of {made.limit / 2**20:,.0f} MiB"
+
+    def count(self, run_id: int, config: RunConfig) -> WorkCounted | None:
+        """What a run on a real GPU computes per token; None on another device, and where it cannot be counted."""
+        try:
+            gpu, is_real = gpu_of(config)
+            peak = gpu.peak(config.precision) if is_real else None
+            flops = self.forecast(config).model_flops_per_sample if peak else 0
+        except (ConfigError, ForecastError):
+            return None
+        if not peak:
+            return None
+        return WorkCounted(run_id=run_id, flops_per_token=flops / config.seq_len, peak_flops_per_s=peak)
 
     def forget_learned(self) -> None:
         """A run ended: what is known of its card is read again when it is asked for."""
@@ -96,7 +134,7 @@ def gpu_of(config: RunConfig) -> tuple[Gpu, bool]:
     gpu = by_nvml_name(properties.name, int(properties.total_memory))
     if gpu is None:
         raise ForecastError(f"no forecast: {properties.name} is not in the catalogue of GPUs")
-    return replace(gpu, memory_total=int(properties.total_memory), usable_bytes=int(properties.total_memory)), True
+    return gpu, True
 
 
 def forecast_all(

@@ -31,9 +31,10 @@ from engine.events import (
     Sampled,
     TrainingStarted,
     UpdateDone,
+    WorkCounted,
 )
 
-STORED = (TrainingStarted, RunProgress, MemoryMoment, UpdateDone, EvalDone, Sampled, Logged)
+STORED = (TrainingStarted, WorkCounted, RunProgress, MemoryMoment, UpdateDone, EvalDone, Sampled, Logged)
 """The kinds that a run's series holds. Micro-steps are left out: they carry only their number."""
 
 _BY_NAME: dict[str, type] = {kind.__name__: kind for kind in STORED}

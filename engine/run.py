@@ -52,7 +52,7 @@ class Run:
     def __post_init__(self) -> None:
         self._losses: list[float] = []
         self._rates: list[float] = []
-        self._samples = 0
+        self._samples = self._tokens = 0
 
     def execute(self) -> RunRecord:
         """Run to the end. Never raises: what goes wrong is in the record's outcome and message.
@@ -173,6 +173,7 @@ class Run:
         if isinstance(event, UpdateDone):
             self._losses.append(event.loss)
             self._samples += event.n_samples
+            self._tokens += event.n_tokens
             if not event.warmup and event.update_s > 0:
                 self._rates.append(event.n_samples / event.update_s)
             self.record = replace(self.record, updates=event.update, last_loss=event.loss)
@@ -210,6 +211,7 @@ class Run:
             samples_per_s=self._samples / runtime if runtime and self._samples else None,
             steady_samples_per_s=rate.samples_per_s if rate else None,
             steady_spread=rate.spread if rate else None,
+            tokens_per_s=rate.samples_per_s * self._tokens / self._samples if rate else None,
             train_loss=sum(self._losses) / len(self._losses) if self._losses else None,
             peak_used=memory.peak_used,
             peak_reserved=memory.peak_reserved,

@@ -46,6 +46,7 @@ from engine.telemetry.sampler import Sampler
 
 if TYPE_CHECKING:
     from engine.devices.base import Device
+    from engine.devices.cuda import Outside
     from engine.forecasts import Forecasts
 
 log = logging.getLogger("traintop")
@@ -55,15 +56,22 @@ class Session:
     """Runs trainings in the background of a program.
 
     `history` keeps the runs; `capture`, already started, is where libraries' prints are read from; `hopeless`, asked
-    in the engine's thread, lets searches pass over tries that surely do not fit.
+    in the engine's thread, lets searches pass over tries that surely do not fit. With `measures` a CUDA GPU is asked at
+    the start what a context and the libraries take on it, for the forecasts: they are there from then on.
     """
 
     def __init__(
-        self, history: History, capture: OutputCapture | None = None, hopeless: Hopeless | None = None
+        self,
+        history: History,
+        capture: OutputCapture | None = None,
+        hopeless: Hopeless | None = None,
+        *,
+        measures: bool = False,
     ) -> None:
         self._history = history
         self._capture = capture
         self._hopeless = hopeless or self._forecast_is_hopeless
+        self._measures = measures
         self._mailbox = Mailbox()
         self._requests: queue.SimpleQueue[RunConfig | PlanRunner | None] = queue.SimpleQueue()
         self._plan: PlanRunner | None = None
@@ -77,7 +85,7 @@ class Session:
         self._ready = threading.Event()
         self._forecasts: Forecasts | None = None
         self._question: RunConfig | None = None
-        self._questions: queue.SimpleQueue[RunConfig | RunRecord | None] = queue.SimpleQueue()
+        self._questions: queue.SimpleQueue[RunConfig | RunRecord | RunStarted | None] = queue.SimpleQueue()
         self._device: Device | None = None
         self._run_id: int | None = None
         self._training_since: float | None = None
@@ -245,25 +253,37 @@ class Session:
 
             quiet_libraries()
             device = open_device(RunConfig())
+            self._use(device)
+            self._forecasts = Forecasts(self._hub, self._history.runs, self._read_outside(device))
         except Exception as error:
             log.exception("the engine could not start")
             fix = "Run `traintop doctor` to see what is missing; the log file has the details."
             self._ready.set()
             self._emit(EngineFailed(message=f"The engine could not start: {type(error).__name__}: {error}. {fix}"))
             return False
-        self._use(device)
-        self._forecasts = Forecasts(self._hub, self._history.runs)
         self._ready.set()
         import_s = time.perf_counter() - began
         self._emit(EngineReady(device=device.info, torch_version=torch.__version__, import_s=import_s))
         return True
+
+    def _read_outside(self, device: Device) -> Callable[[], Outside] | None:
+        """What tells the memory outside the allocator on a real GPU; None where it was not measured."""
+        from engine.devices.cuda import CudaDevice
+
+        if not self._measures or not isinstance(device, CudaDevice):
+            return None
+        measured = device.measure_outside()
+        if measured is None:
+            return None
+        return lambda: replace(measured, others=device.others_now(measured))
 
     def _use(self, device: Device) -> None:
         from engine.devices.cuda import CudaDevice
 
         if isinstance(device, CudaDevice):
             uuid = device.uuid
-            device.read_used = lambda: self._nvml.memory_used(uuid)
+            card = self._nvml.sample(uuid)
+            device.read_from(lambda: self._nvml.memory_used(uuid), card.memory_total if card else None)
             self._sampler.select(uuid)
         else:
             self._sampler.select(None)
@@ -283,7 +303,10 @@ class Session:
         run_id = self._history.begin_run(config, device.info, started_at)
         self._run_id = run_id
         began(run_id)
-        self._emit(RunStarted(run_id=run_id, config=config, device=device.info, started_at=started_at))
+        started = RunStarted(run_id=run_id, config=config, device=device.info, started_at=started_at)
+        self._emit(started)
+        if device.info.kind == "cuda":
+            self._questions.put(started)
         record = RunRecord(
             run_id=run_id, config=config, outcome=Outcome.RUNNING, device=device.info, started_at=started_at
         )
@@ -294,7 +317,13 @@ class Session:
             device.clean_up()
             self._history.drop_run(run_id)
             return self._refuse(RunRefused(run_id=run_id, config=config, knob=error.knob, message=error.message))
-        return self._finish(record)
+        return self._finish(self._with_mfu(record))
+
+    def _with_mfu(self, record: RunRecord) -> RunRecord:
+        if self._forecasts is None or record.tokens_per_s is None:
+            return record
+        counted = self._forecasts.count(record.run_id, record.config)
+        return record if counted is None else replace(record, mfu=counted.mfu(record.tokens_per_s))
 
     def _refuse(self, refused: RunRefused) -> RunRefused:
         self._emit(refused)
@@ -331,6 +360,10 @@ class Session:
             try:
                 if isinstance(question, RunConfig):
                     self._mailbox.put(self._forecasts.answer(question))
+                elif isinstance(question, RunStarted):
+                    counted = self._forecasts.count(question.run_id, question.config)
+                    if counted is not None and self._run_id == counted.run_id:
+                        self._emit(counted)
                 else:
                     self._mailbox.put(self._forecasts.proposals(question))
             except Exception as error:  # a defect of ours must not end the forecasts

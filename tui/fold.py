@@ -31,6 +31,7 @@ from engine.events import (
     Sampled,
     TrainingStarted,
     UpdateDone,
+    WorkCounted,
 )
 from tui.formatting import count, loss, mib, seconds, short_count
 from tui.knobs import describe
@@ -42,7 +43,9 @@ from tui.text import clean
 
 def fold(state: State, event: Event) -> bool:
     """Take one event into the state. True when the screen should show it at once, not at its next turn."""
-    if isinstance(event, (MicroStepDone, UpdateDone, EvalDone, TrainingStarted, RunProgress, MemoryMoment)):
+    if isinstance(
+        event, (MicroStepDone, UpdateDone, EvalDone, TrainingStarted, WorkCounted, RunProgress, MemoryMoment)
+    ):
         run = state.run
         if run is None or run.run_id != event.run_id or not run.under_way:
             return False  # of a run whose start or end this screen has already left behind
@@ -89,7 +92,7 @@ def fold(state: State, event: Event) -> bool:
 def _fold_run(
     state: State,
     run: RunView,
-    event: MicroStepDone | UpdateDone | EvalDone | TrainingStarted | RunProgress | MemoryMoment,
+    event: MicroStepDone | UpdateDone | EvalDone | TrainingStarted | WorkCounted | RunProgress | MemoryMoment,
 ) -> bool:
     if isinstance(event, MicroStepDone):
         run.micro_step(event)
@@ -110,6 +113,8 @@ def _fold_run(
             f"training {short_count(event.n_parameters)} parameters: {count(event.n_train)} samples, "
             f"{count(event.planned_updates)} updates",
         )
+    elif isinstance(event, WorkCounted):
+        run.work = event
     elif isinstance(event, RunProgress):
         if event.detail:
             run.detail = clean(event.detail, 80)

@@ -33,7 +33,7 @@ def open_app(config: RunConfig, *, in_ascii: bool = False, theme: str | None = N
     with Signals() as noticed, History() as history:
         history.mark_interrupted()
         capture = OutputCapture()
-        session = Session(history, capture)
+        session = Session(history, capture, measures=True)
         app = TraintopApp(
             session,
             history,

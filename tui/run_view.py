@@ -7,7 +7,17 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from engine.config import RunConfig
-from engine.events import DeviceInfo, EvalDone, Memory, MicroStepDone, Outcome, RunRecord, Shares, UpdateDone
+from engine.events import (
+    DeviceInfo,
+    EvalDone,
+    Memory,
+    MicroStepDone,
+    Outcome,
+    RunRecord,
+    Shares,
+    UpdateDone,
+    WorkCounted,
+)
 from engine.units import to_mib
 from tui.plot import Columns, Range
 
@@ -61,6 +71,8 @@ class RunView:
     detail: str = "starting"
     """What it does before training starts, in words."""
     n_parameters: int | None = None
+    work: WorkCounted | None = None
+    """None where it is not known what the run computes, or what its device can."""
     planned_updates: int | None = None
     """None until training starts."""
     update: int = 0
@@ -111,6 +123,15 @@ class RunView:
     def token_rate(self) -> float | None:
         """Tokens/s of the whole training so far."""
         return self.n_tokens / self.updates_t if self.updates_t > 0 else None
+
+    @property
+    def mfu(self) -> float | None:
+        """Model FLOPs utilization in steady updates, 0 to 1."""
+        if self.record is not None and self.record.mfu is not None:
+            return self.record.mfu
+        if self.work is None or self.rates.median is None or not self.n_samples:
+            return None
+        return self.work.mfu(self.rates.median * self.n_tokens / self.n_samples)
 
     @property
     def mean_loss(self) -> float | None:

@@ -5,13 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F  # noqa: N812 (as everywhere in the field)
 
 from engine.config import ConfigError, RunConfig
 from engine.devices.base import FRESH_S, Device
 from engine.events import DeviceInfo, Memory
 from engine.units import MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """Bytes on the card outside the caching allocator, measured."""
+
+    context: int
+    """This process's CUDA context."""
+    libraries: int
+    """Kernels and handles of cuBLAS and the like that a first training step loads."""
+    others: int
+    """Everything else: other programs, what the driver keeps, kernels that were loaded later."""
 
 
 class CudaDevice(Device):
@@ -30,9 +44,19 @@ class CudaDevice(Device):
         self._read_at = -FRESH_S
         self.read_used: Callable[[], int | None] = lambda: None
         self._card_total = int(self.properties.total_memory)
-        self._limit = None if vram_limit is None else min(vram_limit * MIB, self._card_total)
-        total = self._limit or self._card_total
-        self.info = DeviceInfo(name=self.properties.name, kind="cuda", index=index, memory_total=total)
+        self._limit = None if vram_limit is None else vram_limit * MIB
+        self._describe(self._card_total)
+
+    def _describe(self, total: int) -> None:
+        limit = total if self._limit is None else min(self._limit, total)
+        index = self.torch_device.index
+        self.info = DeviceInfo(name=self.properties.name, kind="cuda", index=index, memory_total=limit)
+
+    def read_from(self, read_used: Callable[[], int | None], total: int | None) -> None:
+        """Take used memory from NVML, and with it the card's total: CUDA's is less by what the driver keeps."""
+        self.read_used = read_used
+        if total is not None:
+            self._describe(total)
 
     def refuse(self, config: RunConfig) -> None:
         assert self.capability is not None
@@ -58,22 +82,57 @@ class CudaDevice(Device):
             torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
     def _cap_allocator(self, limit: int) -> None:
-        """Leave the allocator what a card of `limit` bytes would: the context and the libraries take their part too.
+        """Leave the allocator what a card of `limit` bytes would: all else that is in use takes its part too.
 
         (`set_per_process_memory_fraction` counts the caching allocator's segments alone.)
         """
         self.create_context()
-        square = torch.ones((64, 64), device=self.torch_device)
-        _ = square @ square  # loads the libraries
-        free, total = torch.cuda.mem_get_info(self.torch_device)
-        outside = max(0, total - free - torch.cuda.memory_reserved(self.torch_device))
+        self._load_libraries()
+        outside = max(0, self._device_used() - torch.cuda.memory_reserved(self.torch_device))
         if limit <= outside:
             raise ConfigError(
                 "vram_limit",
                 f"--vram-limit {limit // MIB} is less than the CUDA context, the libraries and other programs take "
                 f"({outside // MIB} MiB): use --vram-limit {outside // MIB + 100} or more.",
             )
-        torch.cuda.set_per_process_memory_fraction((limit - outside) / total, self.torch_device)
+        fraction = min(1.0, (limit - outside) / self._card_total)
+        torch.cuda.set_per_process_memory_fraction(fraction, self.torch_device)
+
+    def measure_outside(self) -> Outside | None:
+        """Put a context and the libraries on the card, and see what they take.
+
+        None where this process is on the card already: then there is no telling them apart.
+        """
+        if self.has_context():
+            return None
+        others = self.read_used()
+        if others is None:
+            return None
+        self.create_context()
+        with_context = self._device_used() - torch.cuda.memory_reserved(self.torch_device)
+        self._load_libraries()
+        loaded = self._device_used() - torch.cuda.memory_reserved(self.torch_device)
+        self.clean_up()
+        return Outside(context=with_context - others, libraries=loaded - with_context, others=others)
+
+    def has_context(self) -> bool:
+        """Whether this process has a CUDA context on the card: a few hundred MiB."""
+        return bool(torch._C._cuda_hasPrimaryContext(self.torch_device.index))  # type: ignore[attr-defined]
+
+    def others_now(self, measured: Outside) -> int:
+        """`Outside.others` as it is now, in bytes."""
+        own = measured.context + measured.libraries + torch.cuda.memory_reserved(self.torch_device)
+        return max(0, self._device_used() - own)
+
+    def _load_libraries(self) -> None:
+        """A small training step: CUDA loads kernels when they are first used."""
+        layer = torch.nn.Linear(64, 64, device=self.torch_device)
+        optimizer = torch.optim.AdamW(layer.parameters(), fused=True)
+        source = torch.ones((1, 1, 64, 64), device=self.torch_device)
+        mixed = F.scaled_dot_product_attention(layer(source), source, source)
+        F.cross_entropy(F.layer_norm(F.gelu(mixed), (64,))[0, 0, :1], source[0, 0, :1]).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        self.synchronize()
 
     def mark(self) -> torch.cuda.Event:
         event: torch.cuda.Event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -123,4 +182,7 @@ class CudaDevice(Device):
 
     def clean_up(self) -> None:
         super().clean_up()
+        clear = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)  # they live in the allocator: 16 to 65 MiB
+        if clear is not None:
+            clear()
         torch.cuda.empty_cache()

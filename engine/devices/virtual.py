@@ -33,10 +33,9 @@ class VirtualDevice(Device):
         limit = config.vram_limit * MIB if config.vram_limit is not None else self.gpu.memory_total
         self.torch_device = torch.device("cpu")
         self.capability = self.gpu.compute_capability
-        self.limit = min(self.gpu.limit, limit)
-        total = min(self.gpu.memory_total, limit)
-        self.info = DeviceInfo(name=self.gpu.name, kind="virtual", memory_total=total)
-        self._context = self.gpu.context_bytes or CURRENT.context
+        self.limit = min(self.gpu.memory_total, limit)
+        self.info = DeviceInfo(name=self.gpu.name, kind="virtual", memory_total=self.limit)
+        self._context = (self.gpu.context_bytes or CURRENT.context) + self.gpu.driver_bytes
         self._libraries = CURRENT.libraries
         self._precision = TracedPrecision(config.precision, "cpu")
         self._allocator = self._new_allocator()
@@ -100,8 +99,8 @@ class VirtualDevice(Device):
 
     def memory(self) -> Memory:
         if not self._has_context:
-            return Memory(used=0, reserved=0, allocated=0, peak_used=0, total=self.info.memory_total)
-        return memory_of(self._allocator, self._context, self._libraries, self.info.memory_total or 0)
+            return Memory(used=0, reserved=0, allocated=0, peak_used=0, total=self.limit)
+        return memory_of(self._allocator, self._context, self._libraries, self.limit)
 
     def reset_peaks(self) -> None:
         """Every run has a card of its own: nothing is carried over from the last one."""

@@ -58,9 +58,9 @@ class Gpu:
     note: str = ""
 
     @property
-    def limit(self) -> int:
-        """Bytes that an out-of-memory is judged by: `usable_bytes`, or `memory_total` where that is unknown."""
-        return self.memory_total if self.usable_bytes is None else self.usable_bytes
+    def driver_bytes(self) -> int:
+        """What the driver keeps of `memory_total`, and NVML counts as used; 0 where that is unknown."""
+        return 0 if self.usable_bytes is None else self.memory_total - self.usable_bytes
 
     @property
     def threads_per_multiprocessor(self) -> int:

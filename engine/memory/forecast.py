@@ -126,6 +126,7 @@ class Forecaster:
             timeline=played.timeline,
             samples_per_s=_samples_per_s(work, config, gpu),
             flops_per_sample=work.flops // config.batch_size,
+            model_flops_per_sample=work.model_flops // config.batch_size,
             n_parameters=traces.n_parameters,
             forecast_s=time.perf_counter() - began,
             notes=tuple(_notes(config, gpu, stack, given)),
@@ -220,13 +221,20 @@ def _options(stack: Stack) -> AllocatorOptions:
 
 
 def _outside(gpu: Gpu, stack: Stack, given: Assumptions) -> tuple[int, int]:
-    """Bytes of the context and of the libraries: given, measured on this card, or the stack's."""
-    context = given.context_bytes if given.context_bytes is not None else gpu.context_bytes or stack.context
-    return context, given.library_bytes if given.library_bytes is not None else stack.libraries
+    """Bytes of the context and of the libraries: given, measured on such a card, or the stack's.
+
+    What the driver keeps is counted with the context, as NVML counts it as used.
+    """
+    context = (gpu.context_bytes or stack.context) + gpu.driver_bytes
+    libraries = stack.libraries
+    return (
+        context if given.context_bytes is None else given.context_bytes,
+        libraries if given.library_bytes is None else given.library_bytes,
+    )
 
 
 def _limit(config: RunConfig, gpu: Gpu, given: Assumptions) -> int:
-    limits = [gpu.limit]
+    limits = [gpu.memory_total]
     if given.limit_bytes is not None:
         limits.append(given.limit_bytes)
     if config.vram_limit is not None:

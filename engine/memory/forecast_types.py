@@ -64,6 +64,8 @@ class Forecast:
     samples_per_s: float | None
     flops_per_sample: int
     """Forward and backward of one sample, recomputation included."""
+    model_flops_per_sample: int
+    """The same without recomputation: what MFU counts."""
     n_parameters: int
     forecast_s: float
     notes: tuple[str, ...]

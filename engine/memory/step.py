@@ -161,9 +161,10 @@ class _Player:
         self._part = LOAD
         self._batch: dict[str, torch.Tensor] = {}
         self._window_loss: torch.Tensor | None = None
+        self._work: Work | None = None
 
     def play(self, work: Work | None, kernels: CudaKernels) -> None:
-        plan = self._plan
+        plan, self._work = self._plan, work
         self._begin(LOAD, Phase.LOAD)
         hooks = self._tracer.account_model(plan.model)
         try:
@@ -197,6 +198,8 @@ class _Player:
         self._enter(phase)
 
     def _enter(self, phase: Phase) -> None:
+        if phase is Phase.BACKWARD and self._work is not None and not self._work.forward_flops:
+            self._work.forward_flops = self._work.flops
         self._tracer.enter(phase)
         self._recording.mark(self._part, phase)
 

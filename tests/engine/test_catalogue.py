@@ -42,7 +42,7 @@ MARKETED_GB = {
 
 def test_the_lecture_s_card() -> None:
     card = find("tesla-p4")
-    assert (card.memory_total, card.limit, card.context_bytes) == (7611 * MIB, 7611 * MIB, 415 * MIB)
+    assert (card.memory_total, card.driver_bytes, card.context_bytes) == (7611 * MIB, 0, 415 * MIB)
     assert (card.fp32, card.memory_bandwidth, card.tdp_watts) == (5.5e12, 192e9, 75)
     assert card.compute_capability == (6, 1)
 
@@ -62,7 +62,7 @@ def test_every_row_is_plausible(gpu: Gpu) -> None:
     size = re.search(r"-(\d+)gb$", gpu.key)
     marketed = int(size[1]) if size else MARKETED_GB[gpu.key]
     assert 0.88 <= gpu.memory_total / (marketed * 1024 * MIB) <= 1.0
-    assert gpu.limit <= gpu.memory_total <= 1.04 * gpu.limit
+    assert 0 <= gpu.driver_bytes <= 0.04 * gpu.memory_total
     assert 5e12 <= gpu.fp32 <= 120e12
     assert 150e9 <= gpu.memory_bandwidth <= 8e12
     assert 70 <= gpu.tdp_watts <= 1000
@@ -122,7 +122,7 @@ def test_every_name_finds_its_row(gpu: Gpu) -> None:
     for name in (gpu.key, gpu.name, *gpu.also):
         assert find(name) is gpu
     assert by_nvml_name(gpu.name, gpu.memory_total) is gpu
-    assert by_nvml_name(gpu.name, gpu.limit) is gpu
+    assert by_nvml_name(gpu.name, gpu.memory_total - gpu.driver_bytes) is gpu
 
 
 def test_an_unknown_name_gets_suggestions() -> None:

@@ -125,6 +125,15 @@ def test_the_parts_of_used_memory_sum_to_it(forecaster: Forecaster) -> None:
     assert forecast.breakdown["context"] == P4.context_bytes
 
 
+def test_mfu_leaves_recomputation_out(forecaster: Forecaster) -> None:
+    plain = forecaster.forecast(SMALL, P4)
+    again = forecaster.forecast(SMALL.with_values(gradient_checkpointing="on"), P4)
+    assert again.flops_per_sample > plain.flops_per_sample
+    assert (
+        again.model_flops_per_sample == plain.model_flops_per_sample == pytest.approx(plain.flops_per_sample, rel=0.01)
+    )
+
+
 def test_the_timeline_is_one_update(forecaster: Forecaster) -> None:
     forecast = forecaster.forecast(SMALL, P4)
     phases = [point.phase for point in forecast.timeline]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from engine.config import ConfigError, RunConfig
+from engine.devices.cuda import Outside
 from engine.events import DeviceInfo, Outcome, RunRecord
 from engine.forecasts import Forecasts, forecast_all, gpu_of
 from engine.hub import Hub
+from engine.memory.catalogue import find
 from engine.memory.forecast_types import ForecastError
 from engine.memory.learned import learn
 from engine.units import MIB
@@ -95,3 +99,19 @@ def test_learns_nothing_from_virtual_runs_other_cards_and_failures() -> None:
     ]
     learned = learn(others, "Tesla P4", lambda record: forecast())
     assert (learned.n_runs, learned.outside_bytes, learned.speed) == (0, None, None)
+
+
+def test_what_was_measured_on_the_card_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With other programs beside it a run has less room, and the forecast says so."""
+    real = SMALL.with_values(device="cuda")
+    monkeypatch.setattr("engine.forecasts.gpu_of", lambda config: (find("tesla-p4"), True))
+    outside = Outside(context=300 * MIB, libraries=90 * MIB, others=7200 * MIB)
+    hub = Hub()
+    hub.probe()
+    crowded = Forecasts(hub, list, lambda: outside).forecast(real)
+    alone = Forecasts(hub, list, lambda: replace(outside, others=0)).forecast(real)
+    assert crowded.peak_used - alone.peak_used == 7200 * MIB
+    assert alone.fits
+    assert not crowded.fits
+    assert alone.breakdown["context"] == 300 * MIB
+    assert alone.notes[-1].startswith("Measured on this GPU: a context of 300 MiB, 90 MiB of libraries, and 0 MiB")

@@ -27,6 +27,7 @@ from engine.events import (
     Shares,
     TrainingStarted,
     UpdateDone,
+    WorkCounted,
 )
 from engine.history_series import STORED, pack, unpack
 
@@ -83,6 +84,7 @@ def events() -> st.SearchStrategy[Event]:
         | st.builds(MemoryMoment, run_id=run_id, moment=text, memory=memory)
         | st.builds(EvalDone, run_id=run_id, epoch=number, accuracy=maybe_number, loss=number, eval_s=number, t=number)
         | st.builds(TrainingStarted, run_id=run_id, n_parameters=count)
+        | st.builds(WorkCounted, run_id=run_id, flops_per_token=number, peak_flops_per_s=number)
         | st.builds(Logged, source=text, text=text, level=text)
     )
     return update | sampled | rare
@@ -106,6 +108,7 @@ def test_every_stored_kind_is_tried_above() -> None:
         "MemoryMoment",
         "EvalDone",
         "TrainingStarted",
+        "WorkCounted",
         "Logged",
     }
 

@@ -32,6 +32,7 @@ def forecast(used: int = 7099, **values: Any) -> Forecast:
         "timeline": (),
         "samples_per_s": 7.9,
         "flops_per_sample": 10**12,
+        "model_flops_per_sample": 10**12,
         "n_parameters": 109_483_778,
         "forecast_s": 0.05,
         "notes": (),

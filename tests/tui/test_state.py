@@ -27,6 +27,7 @@ from engine.events import (
     RunProgress,
     RunRefused,
     Shares,
+    WorkCounted,
 )
 from tests.tui.fake_session import (
     CPU,
@@ -77,6 +78,7 @@ def test_every_kind_of_event_is_known(state: State) -> None:
         RunProgress(run_id=1, phase=Phase.LOAD, detail="loading"),
         moment("start"),
         training(),
+        WorkCounted(run_id=1, flops_per_token=1e9, peak_flops_per_s=5.5e12),
         micro(1, 64),
         update(),
         evaluated(),
@@ -365,3 +367,14 @@ def test_a_plan_is_followed_from_its_start_to_its_end(state: State) -> None:
     )
     assert state.plan is None
     assert state.log[-1].text == "Stopped by the user."
+
+
+def test_mfu_is_the_models_work_by_the_peak(state: State) -> None:
+    fold(state, started())
+    fold(state, training())
+    for number in range(1, 8):
+        fold(state, update(number))  # 8 samples of 512 tokens in a second
+    assert state.run is not None
+    assert state.run.mfu is None
+    fold(state, WorkCounted(run_id=1, flops_per_token=1e9, peak_flops_per_s=8.192e12))
+    assert state.run.mfu == pytest.approx(0.5)

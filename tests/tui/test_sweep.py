@@ -190,6 +190,7 @@ class FakePlans:
             timeline=(),
             samples_per_s=None,
             flops_per_sample=0,
+            model_flops_per_sample=0,
             n_parameters=0,
             forecast_s=0.0,
             notes=(),

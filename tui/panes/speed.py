@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tui.cells import Line, first_that_fits, join
 from tui.digits import large
-from tui.formatting import plus_minus, rate
+from tui.formatting import percent, plus_minus, rate
 from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot, compact
 from tui.run_view import RunView
@@ -55,7 +55,9 @@ def _numbers(run: RunView | None, width: int) -> Line:
         steady = [("warm-up", "muted")]
     mean: Line = [("mean ", "muted"), (rate(run.mean_rate), "value")]
     tokens: Line = [("tokens/s ", "muted"), (rate(run.token_rate), "value")]
-    return first_that_fits([join([steady, mean, tokens], "   "), join([steady, mean]), steady], width)
+    mfu: Line = [("MFU ", "muted"), (percent(run.mfu * 100 if run.mfu is not None else None), "value")]
+    parts = [steady, mean, tokens, *([mfu] if run.device.kind == "cuda" else [])]
+    return first_that_fits([join(parts[:n], "   ") for n in range(len(parts), 0, -1)], width)
 
 
 def _steady(run: RunView | None) -> tuple[float | None, float | None]:

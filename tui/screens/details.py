@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from engine.config import KNOBS
 from engine.events import Outcome, RunRecord
-from tui.formatting import count, duration, loss, mib, plus_minus, rate
+from tui.formatting import count, duration, loss, mib, percent, plus_minus, rate
 from tui.knobs import ORDER, shown
 from tui.state import OUTCOME_WORDS
 from tui.text import clean
@@ -51,6 +51,7 @@ def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
         "updates": f"{count(row.updates)} of {count(row.planned_updates)}",
         "time": f"{duration(row.train_runtime_s)} s",
         "samples/s": f"{steady} steady, {rate(row.samples_per_s)} mean",
+        "tokens/s": f"{rate(row.tokens_per_s)} steady, MFU {percent(None if row.mfu is None else row.mfu * 100)}",
         "loss": f"{loss(row.train_loss)} mean, {loss(row.last_loss)} last",
         "eval": f"accuracy {loss(row.eval_accuracy)}, loss {loss(row.eval_loss)}",
         "parameters": count(row.n_parameters),
