@@ -129,9 +129,8 @@ def test_mfu_leaves_recomputation_out(forecaster: Forecaster) -> None:
     plain = forecaster.forecast(SMALL, P4)
     again = forecaster.forecast(SMALL.with_values(gradient_checkpointing="on"), P4)
     assert again.flops_per_sample > plain.flops_per_sample
-    assert (
-        again.model_flops_per_sample == plain.model_flops_per_sample == pytest.approx(plain.flops_per_sample, rel=0.01)
-    )
+    assert again.model_flops_per_sample == pytest.approx(plain.model_flops_per_sample, rel=0.02)
+    assert plain.model_flops_per_sample == pytest.approx(plain.flops_per_sample, rel=0.02)
 
 
 def test_the_timeline_is_one_update(forecaster: Forecaster) -> None:
