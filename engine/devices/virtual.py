@@ -35,8 +35,7 @@ class VirtualDevice(Device):
         self.capability = self.gpu.compute_capability
         self.limit = min(self.gpu.memory_total, limit)
         self.info = DeviceInfo(name=self.gpu.name, kind="virtual", memory_total=self.limit)
-        self._context = (self.gpu.context_bytes or CURRENT.context) + self.gpu.driver_bytes
-        self._libraries = CURRENT.libraries
+        self._context, self._libraries = CURRENT.outside(self.gpu)
         self._precision = TracedPrecision(config.precision, "cpu")
         self._allocator = self._new_allocator()
         self._tracker = LiveTracker(self._allocator, self.gpu, self._precision.policy)

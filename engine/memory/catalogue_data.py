@@ -16,6 +16,7 @@ from engine.units import MIB
 
 SMI = "nvidia-smi outputs in public issues"
 OLDER = f"{SMI}; usable: the total of drivers before 510"
+MEASURED = "measured by this project with driver 580, CUDA 13 and PyTorch 2.11, context and libraries too"
 MESSAGE = f"{SMI}; usable: total capacity in PyTorch's messages"
 
 _NO_FP16 = "Native fp16 runs at 1/64 of fp32; PyTorch multiplies fp16 with fp32 arithmetic: it saves memory, not time."
@@ -54,6 +55,8 @@ class Gpu:
     tdp_watts: int
     context_bytes: int | None = None
     """Memory that a CUDA context takes, where measured; it depends on driver and CUDA version."""
+    library_bytes: int | None = None
+    """Memory of the library images that a training loads, where measured, likewise."""
     source: str
     note: str = ""
 
@@ -109,6 +112,7 @@ def _gpu(
     also: tuple[str, ...] = (),
     memory_source: str = OLDER,
     context: int | None = None,
+    libraries: int | None = None,
     note: str = "",
 ) -> Gpu:
     """`rates`: fp32, TF32, and fp16 (also that of bf16 where the card has it), in TFLOP/s."""
@@ -130,6 +134,7 @@ def _gpu(
         multiprocessors=sms,
         tdp_watts=watts,
         context_bytes=None if context is None else context * MIB,
+        library_bytes=None if libraries is None else libraries * MIB,
         source=source,
         note=note,
     )
@@ -138,7 +143,7 @@ def _gpu(
 # fmt: off
 ROWS: tuple[Gpu, ...] = (
     _gpu("tesla-p4", "Tesla P4", 7611, 7611, (5.5, None, None), 192, (6, 1), 20, 75, "Tesla P4 datasheet",
-         memory_source="driver 470 with ECC, as the lecture's card", context=415, note=_NO_FP16),
+         memory_source="driver 470 with ECC, as the lecture's card", context=415, libraries=114, note=_NO_FP16),
     _gpu("tesla-p40", "Tesla P40", 22919, 22919, (12.0, None, None), 346, (6, 1), 30, 250, "Tesla P40 datasheet",
          memory_source=SMI, note=_NO_FP16),
     _gpu("tesla-p100-16gb", "Tesla P100-PCIE-16GB", 16384, 16280, (9.3, None, None), 732, (6, 0), 56, 250,
@@ -203,8 +208,9 @@ ROWS: tuple[Gpu, ...] = (
          "NVIDIA H100 architecture whitepaper and datasheet (SXM5)", also=("h100", "h100 sxm"), memory_source=SMI),
     _gpu("h100-pcie-80gb", "NVIDIA H100 PCIe", 81559, None, (51.2, 378, 756), 2039, (9, 0), 114, 350,
          "NVIDIA H100 datasheet (PCIe; tensor rates there with sparsity)", memory_source=SMI),
-    _gpu("h200", "NVIDIA H200", 143771, 143421, (66.9, 494.7, 989.4), 4800, (9, 0), 132, 700,
-         "NVIDIA H200 datasheet (SXM; tensor rates there with sparsity)", memory_source=MESSAGE),
+    _gpu("h200", "NVIDIA H200", 143771, 143156, (66.9, 494.7, 989.4), 4800, (9, 0), 132, 700,
+         "NVIDIA H200 datasheet (SXM; tensor rates there with sparsity)", memory_source=MEASURED, context=527,
+         libraries=240),
     _gpu("b200", "NVIDIA B200", 183359, None, (75.0, 1125, 2250), 8000, (10, 0), 148, 1000,
          "NVIDIA Blackwell datasheet (HGX B200, per GPU; tensor rates there with sparsity)", memory_source=SMI),
 )

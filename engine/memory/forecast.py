@@ -221,12 +221,8 @@ def _options(stack: Stack) -> AllocatorOptions:
 
 
 def _outside(gpu: Gpu, stack: Stack, given: Assumptions) -> tuple[int, int]:
-    """Bytes of the context and of the libraries: given, measured on such a card, or the stack's.
-
-    What the driver keeps is counted with the context, as NVML counts it as used.
-    """
-    context = (gpu.context_bytes or stack.context) + gpu.driver_bytes
-    libraries = stack.libraries
+    """Bytes of the context and of the libraries: given, or what the stack knows of the card."""
+    context, libraries = stack.outside(gpu)
     return (
         context if given.context_bytes is None else given.context_bytes,
         libraries if given.library_bytes is None else given.library_bytes,
@@ -269,10 +265,12 @@ def _stamp(name: str) -> float:
 
 def _notes(config: RunConfig, gpu: Gpu, stack: Stack, given: Assumptions) -> Iterator[str]:
     context, libraries = _outside(gpu, stack, given)
-    if given.library_bytes is None or (given.context_bytes is None and gpu.context_bytes is None):
+    if given.library_bytes is None or given.context_bytes is None:
+        is_known = gpu.context_bytes is not None and gpu.library_bytes is not None
         yield (
-            f"Assumed, not measured: a CUDA context of {context // MIB} MiB and {libraries // MIB} MiB of libraries; "
-            "they depend on driver and CUDA version (--context-mib, --library-mib)."
+            f"{'As measured on another such card' if is_known else 'Assumed, not measured'}: a CUDA context of "
+            f"{context // MIB} MiB and {libraries // MIB} MiB of libraries; they depend on driver and CUDA version "
+            "(--context-mib, --library-mib)."
         )
     if config.workload != "dummy":
         yield f"Every text is taken to have the full {config.seq_len} tokens, some of them padding."

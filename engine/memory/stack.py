@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.config import RunConfig
+from engine.memory.catalogue import Gpu
 from engine.units import MIB
 
 
@@ -18,9 +19,9 @@ class Stack:
     """PyTorch 2.0 and transformers 4.33: no fused optimizer by default, eager attention only, and what
     `engine.memory.bert_2023` and `ForeachAdam20` describe."""
     context: int
-    """Bytes of a CUDA context where it was not measured."""
+    """Bytes of a CUDA context on a card where it was not measured."""
     libraries: int
-    """Bytes of library images (cuBLAS and its kernels) that the first matrix product loads."""
+    """Bytes of library images (cuBLAS, kernels) that a training loads, likewise."""
     grows_down: bool
     """Whether the driver puts each new segment below the one before."""
 
@@ -29,6 +30,14 @@ class Stack:
         if not self.is_of_2023:
             return config
         return config.with_values(attention="eager", optimizer_implementation="foreach")
+
+    def outside(self, gpu: Gpu) -> tuple[int, int]:
+        """Bytes of the context and of the libraries: measured on such a card, or this stack's.
+
+        What the driver keeps is counted with the context, as NVML counts it as used.
+        """
+        context = gpu.context_bytes or self.context
+        return context + gpu.driver_bytes, gpu.library_bytes or self.libraries
 
     def workspaces(self, capability: tuple[int, int]) -> tuple[int, int]:
         """Bytes of a cuBLAS workspace, of which the forward's thread and autograd's have one each, and of cuBLASLt's.
@@ -42,9 +51,10 @@ class Stack:
 CURRENT = Stack(
     name="current",
     description="PyTorch 2.6 and newer, transformers 5",
-    # not measured on a card by this project: forecasts say so, and --context-mib and --library-mib replace them
+    # assumed for cards on which they were not measured: forecasts say so, and --context-mib and --library-mib replace
+    # them. Libraries are those of an H200; a context differs between 100 and 530 MiB with the card and the driver.
     context=420 * MIB,
-    libraries=120 * MIB,
+    libraries=240 * MIB,
     # the allocations of a training on an H200 with driver 580, recorded and replayed, came out the same only so
     grows_down=True,
 )

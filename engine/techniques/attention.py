@@ -81,3 +81,4 @@ def check(model: torch.nn.Module, batch: dict[str, torch.Tensor], config: RunCon
             else f"has no kernel on this device for the attention of {config.model}: use"
         )
         raise ConfigError("attention", f"--attention flash {problem} --attention sdpa.") from None
+    device.clean_up()  # what it left in the allocator's cache would be in the run's way

@@ -145,6 +145,7 @@ def test_a_limit_below_the_context_is_refused(driver: Driver) -> None:
 
 MEASURE = """
 import torch
+from engine.devices.cuda import CudaDevice
 from engine.telemetry.nvml import Nvml
 from engine.units import MIB
 nvml, device = Nvml(), CudaDevice(0)

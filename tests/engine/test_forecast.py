@@ -185,8 +185,9 @@ def test_context_and_libraries_can_be_given(forecaster: Forecaster) -> None:
     given = forecaster.forecast(SMALL, P4, Assumptions(context_bytes=100 * MIB, library_bytes=50 * MIB))
     assert given.peak_reserved == plain.peak_reserved
     assert given.peak_used == plain.peak_reserved + 150 * MIB
-    assert any("not measured" in note for note in plain.notes)
-    assert not any("not measured" in note for note in given.notes)
+    assert any("measured on another such card" in note for note in plain.notes)
+    assert any("not measured" in note for note in forecaster.forecast(SMALL, find("tesla-t4")).notes)
+    assert not any("measured" in note for note in given.notes)
 
 
 def test_techniques_save_what_they_promise(forecaster: Forecaster) -> None:
