@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from typing import get_args
 
@@ -365,3 +366,17 @@ def test_a_plan_is_followed_from_its_start_to_its_end(state: State) -> None:
     )
     assert state.plan is None
     assert state.log[-1].text == "Stopped by the user."
+
+
+def test_a_loss_of_nan_leaves_the_rows_in_order_and_the_cursor_on_its_run() -> None:
+    state = State(editor=KnobEditor(RunConfig()))
+    state.add_history([record(1, train_loss=0.5), record(2, train_loss=math.nan), record(3, train_loss=0.1)])
+    fold(state, started(4))
+    fold(state, training(4))
+    fold(state, update(1, 4, loss=math.nan))
+    state.select(-1)
+    assert state.selected_run == 3
+    state.select(1)
+    assert state.selected_run is None  # at the newest again
+    state.table.sort = "loss"
+    assert [row.run_id for row in state.rows] == [3, 1, 2, 4]
