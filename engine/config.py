@@ -181,6 +181,12 @@ class RunConfig:
         maximum=1e9,
         steps=(0.0, 0.5, 1.0, 5.0),
     )
+    non_finite_loss: str = _knob(
+        "continue",
+        "non-finite loss",
+        "What a loss of nan or inf does: continue trains on, as the Trainer does; stop ends the run there, as failed.",
+        choices=("continue", "stop"),
+    )
     dropout: bool = _knob(True, "dropout", "Off makes runs comparable to the last digit; on regularises, as trained.")
     dataloader_num_workers: int = _knob(
         0,

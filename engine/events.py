@@ -68,6 +68,8 @@ class Memory:
     peak_reserved: int | None = None
     peak_allocated: int | None = None
     total: int | None = None
+    alloc_retries: int | None = None
+    """Times, so far, that the caching allocator gave memory back and asked the device again: a count, not bytes."""
     by_category: dict[str, int] | None = None
     """Allocated bytes by category (weights, gradients, optimizer, activations, ...), where it is tracked."""
 
@@ -422,7 +424,11 @@ Event = (
 FREQUENT = (MicroStepDone, UpdateDone, Sampled, Logged)
 """Kinds that a full mailbox may drop, oldest first; everything else is always delivered."""
 
-_BYTES = {f.name for f in fields(Memory)} - {"by_category"} | {"process_memory", "memory_used", "memory_total"}
+_BYTES = {f.name for f in fields(Memory)} - {"by_category", "alloc_retries"} | {
+    "process_memory",
+    "memory_used",
+    "memory_total",
+}
 
 
 def event_name(event: object) -> str:

@@ -138,6 +138,8 @@ def _beyond(config: RunConfig) -> list[str]:
     ]
     if not config.dropout:
         lines.append("dropout: off; set every dropout probability of the model's config to 0")
+    if config.non_finite_loss == "stop":
+        lines.append("non-finite loss: the Trainer goes on; a callback's on_log can set control.should_training_stop")
     if config.lora_rank:
         lines.append(f"LoRA: peft.get_peft_model(model, LoraConfig(r={config.lora_rank})) before the Trainer")
     if config.gradient_accumulation_steps > 1:

@@ -106,6 +106,11 @@ KNOB_TEXTS: dict[str, str] = {
         "Gradients together longer than this are scaled down, so one bad batch cannot throw the weights far off. The "
         "norm reads every gradient once per update: little time, hardly any memory. 0 switches it off."
     ),
+    "non_finite_loss": (
+        "A loss that is nan or inf rarely becomes a number again: what follows measures speed and memory, but learns "
+        "nothing. stop ends the run at that update, as failed, and keeps its row. The check costs nothing: the loss is "
+        "read once per update anyway."
+    ),
     "dropout": (
         "While training, a share of the activations is set to 0, against learning by heart. The masks are kept for "
         "backward: some memory, a little time. Off makes two runs comparable to the last digit."

@@ -32,7 +32,7 @@ from engine.techniques.optimizers import build_optimizer, build_schedule
 from engine.techniques.optimizers import note as optimizer_note
 from engine.techniques.preloading import build_loader
 from engine.throughput import steady
-from engine.trainer import Job, planned_updates, train
+from engine.trainer import Job, NonFiniteLoss, planned_updates, train
 from engine.workloads import PreparedData, prepare
 
 log = logging.getLogger("traintop")
@@ -184,7 +184,9 @@ class Run:
         self.emit(event)
 
     def _describe(self, error: Exception) -> tuple[Outcome, str]:
-        """Outcome and sentence of an error; the traceback goes to the log file."""
+        """Outcome and sentence of an error; the traceback of a defect goes to the log file."""
+        if isinstance(error, NonFiniteLoss):
+            return Outcome.FAILED, str(error)
         phase = self.job.clock.phase if self.job else Phase.LOAD
         self.record = replace(self.record, failed_phase=phase)
         if self.device.is_out_of_memory(error):

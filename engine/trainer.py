@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
 
+class NonFiniteLoss(Exception):  # noqa: N818 (an outcome that was asked for, not a defect)
+    """The loss is nan or inf, and the run is to end there. The message says what, where and what to do."""
+
+
 @dataclass(kw_only=True)
 class Job:
     """Everything one training needs, on its device."""
@@ -193,7 +197,7 @@ def report_update(
     n_samples: int,
     n_tokens: int,
 ) -> None:
-    """Wait for the device, read the update's figures, and tell."""
+    """Wait for the device, read the update's figures, and tell. Raises `NonFiniteLoss` where the run is to end."""
     shares, seconds = job.clock.take()  # here the host waits
     scale = job.precision.loss_scale()
     done = UpdateDone(
@@ -214,3 +218,8 @@ def report_update(
         memory=job.device.memory(),
     )
     job.emit(done)
+    if job.config.non_finite_loss == "stop" and not math.isfinite(done.loss):
+        raise NonFiniteLoss(
+            f"The loss is {done.loss} in update {job.update}: use a smaller --learning-rate, --max-grad-norm 1, or "
+            "--precision bf16 or fp32 in place of fp16. (--non-finite-loss continue would train on.)"
+        )

@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import events
 from textual.app import SystemCommand
 from textual.binding import BindingType
+from textual.driver import Driver
 from textual.screen import Screen
 
 from engine.config import RunConfig
 from engine.events import EngineFailed, Outcome, Proposed, RunFinished
 from engine.history import HistoryError
+from tui.actions.alerts import AlertActions
 from tui.actions.knobs import KnobActions
 from tui.actions.plans import RunActions
 from tui.actions.read_only import PLAYBACK_KEYS, ReadOnlyActions
 from tui.actions.view import ViewActions
+from tui.alerts import Alerts
 from tui.fold import fold
 from tui.keys import COMMANDS, KEYS, key_name
 from tui.knobs import KnobEditor
+from tui.link import Link
 from tui.palette import DARK, LIGHT, THEMES
 from tui.screens.main import MainScreen
 from tui.state import ROWS, State
@@ -34,18 +38,18 @@ if TYPE_CHECKING:
     from tui.signals import Signals
 
 DRAIN_S = 0.1
-PAINT_EVERY = 5
+PAINT_EVERY, SLOW_PAINT_EVERY = 5, 40
 """Drains between two repaints of running numbers and plots; keys and a run's start and end are shown at once."""
 STOP_WAIT_S = 8.0
 """How long a SIGTERM waits for the micro-step under way."""
 
 
-class TraintopApp(ReadOnlyActions, RunActions, KnobActions, ViewActions):
+class TraintopApp(ReadOnlyActions, RunActions, KnobActions, ViewActions, AlertActions):
     """The screen over a training session.
 
     `run()` returns "quit", "kill" when the person would not wait for the run under way, "terminated" after a SIGTERM,
     or "hangup" when the terminal is gone. The session is opened after the first paint; closing it is left to its
-    owner. With `read_only` what would change something is refused.
+    owner. With `read_only` what would change something is refused. `slow_link` repaints less often.
     """
 
     TITLE = "traintop"
@@ -63,7 +67,11 @@ class TraintopApp(ReadOnlyActions, RunActions, KnobActions, ViewActions):
         signals: Signals | None = None,
         theme: str | None = None,
         notices: Iterable[str] = (),
+        link: Link | None = None,
+        slow_link: bool = False,
+        rings: bool = True,
     ) -> None:
+        self.link = link or Link()
         # NO_COLOR: the terminal's own two colours, not shades of grey
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         if "TEXTUAL_DRIVER" not in os.environ:  # behind a web server they are the browser's size
@@ -81,10 +89,20 @@ class TraintopApp(ReadOnlyActions, RunActions, KnobActions, ViewActions):
         self._signals = signals
         self._notices = tuple(notices)
         self._shown_key: events.Key | None = None
-        self._unpainted = False
+        self.alerts, self.rings = Alerts(), rings
+        self._paint_every = SLOW_PAINT_EVERY if slow_link else PAINT_EVERY
         self._ticks = 0
         self._leaving: str | None = None
         """What `run()` returns once the run under way has stopped."""
+
+    def get_driver_class(self) -> type[Driver]:
+        """A driver that does not wait for a terminal that stops reading, where there is one."""
+        textuals = super().get_driver_class()
+        if textuals.__name__ != "LinuxDriver":
+            return textuals
+        from tui.driver import LinkDriver
+
+        return LinkDriver
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """The categories' colours."""
@@ -133,6 +151,7 @@ class TraintopApp(ReadOnlyActions, RunActions, KnobActions, ViewActions):
         for event in self.session.drain():
             at_once |= fold(self.state, event)
             self._unpainted = True
+            self._see(event)
             self._show_baseline(event)
             if isinstance(event, Proposed):
                 self._show_proposals(event)
@@ -142,9 +161,12 @@ class TraintopApp(ReadOnlyActions, RunActions, KnobActions, ViewActions):
                 self._show_error(f"Run {event.record.run_id} failed", event.record.message or "")
         self._read_ghost()
         self._ask_forecast()
+        self._keep_watch()
+        self._read_meter()
         self._ticks += 1
-        if self._unpainted and (at_once or self._ticks % PAINT_EVERY == 0):
+        if self._unpainted and (at_once or self._ticks % self._paint_every == 0):
             self._paint()
+        self._mind_link()
         if self._leaving is not None and not self.session.busy:
             self.exit(self._leaving)
 
@@ -161,7 +183,10 @@ class TraintopApp(ReadOnlyActions, RunActions, KnobActions, ViewActions):
 
     def _paint(self) -> None:
         # under a dialog every changed cell would make Textual repaint the dialog over it
-        if self.main is not None and self.screen is self.main:
+        if self.main is None or self.screen is not self.main:
+            return
+        self._owed = self.link.behind
+        if not self._owed:
             self._unpainted = False
             self.state.playback = self.playback_label
             self.main.show(self.state)

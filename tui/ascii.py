@@ -10,9 +10,10 @@ import os
 import sys
 import unicodedata
 from collections.abc import Mapping
+from typing import TextIO
 
+from tui.link import Link, TerminalStream
 from tui.plot import ASCII, BRAILLE
-from tui.signals import SafeStream
 
 _LIKE = {
     "─━╌╍═": "-",
@@ -73,13 +74,18 @@ def plain(text: str) -> str:
     return text if text.isascii() else text.translate(_TRANSLATION)
 
 
-class AsciiStream(SafeStream):
+class AsciiStream(TerminalStream):
     """A terminal's stream that shows everything in ASCII."""
 
     def write(self, text: str) -> int:
         """Translate and write."""
         super().write(plain(text))
         return len(text)
+
+
+def stream_to(terminal: TextIO, link: Link, *, in_ascii: bool = False) -> TerminalStream:
+    """The stream that the app draws on, in ASCII where that is asked for or needed."""
+    return (AsciiStream if in_ascii or is_needed() else TerminalStream)(terminal, link)
 
 
 def is_needed(environment: Mapping[str, str] = os.environ) -> bool:

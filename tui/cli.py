@@ -91,7 +91,7 @@ def _run_command(command: str, words: Sequence[str]) -> int:
 
 
 def _run_app(words: Sequence[str]) -> int:
-    from tui.flags import Parser, UsageError, add_knobs, config_of
+    from tui.flags import Parser, UsageError, add_knobs, add_slow_link, config_of
 
     if words and not words[0].startswith("-"):
         raise UsageError(f"{words[0]!r} is not a command: use {', '.join(COMMANDS)}, or none to open the app.")
@@ -105,6 +105,8 @@ def _run_app(words: Sequence[str]) -> int:
     parser.add_argument("--demo", action="store_true", help="play the recorded session that traintop brings along")
     parser.add_argument("--ascii", action="store_true", help="draw with plain ASCII characters alone")
     parser.add_argument("--theme", metavar="|".join(COLOURS), help="colours (default: dark; T changes them)")
+    add_slow_link(parser)
+    parser.add_argument("--no-bell", action="store_true", help="do not ring when a run or a plan ends, or stands still")
     add_knobs(parser)
     arguments = parser.read(words)
     if arguments.theme not in (None, *COLOURS):
@@ -115,12 +117,18 @@ def _run_app(words: Sequence[str]) -> int:
     if arguments.demo:
         from tui.replay import play_demo
 
-        return play_demo(in_ascii=arguments.ascii, theme=arguments.theme)
+        return play_demo(in_ascii=arguments.ascii, theme=arguments.theme, slow_link=arguments.slow_link)
     config = config_of(arguments)
     if has_terminal():
         from tui.launch import open_app
 
-        return open_app(config, in_ascii=arguments.ascii, theme=arguments.theme)
+        return open_app(
+            config,
+            in_ascii=arguments.ascii,
+            theme=arguments.theme,
+            slow_link=arguments.slow_link,
+            rings=not arguments.no_bell,
+        )
     sys.stderr.write(_NO_TERMINAL)
     from tui.headless import train
 

@@ -31,7 +31,15 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "optimizer_in_backward",
         "torch_compile",
     ),
-    "how it learns": ("learning_rate", "lr_scheduler", "max_grad_norm", "dropout", "lora_rank", "seed"),
+    "how it learns": (
+        "learning_rate",
+        "lr_scheduler",
+        "max_grad_norm",
+        "non_finite_loss",
+        "dropout",
+        "lora_rank",
+        "seed",
+    ),
     "data preloading": ("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor"),
     "where it runs": ("device", "vram_limit"),
 }
@@ -87,6 +95,13 @@ def add_knobs(parser: argparse.ArgumentParser) -> None:
     files = parser.add_argument_group("knobs in a file")
     files.add_argument("--config", metavar="FILE", type=Path, help="take knobs from a TOML file; flags override it")
     files.add_argument("--save-config", metavar="FILE", type=Path, help="write the knobs of this run to a TOML file")
+
+
+def add_slow_link(parser: argparse.ArgumentParser) -> None:
+    """Add `--slow-link`, which every command with a screen has."""
+    parser.add_argument(
+        "--slow-link", action="store_true", help="repaint every 4 seconds, without the mouse: at most 1 KB/s over SSH"
+    )
 
 
 def _options(knob: Knob) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from engine.events import RunFinished
 from engine.history import History
 from engine.session import Session
 from tui import exit_codes, signals
-from tui.ascii import AsciiStream, is_needed
-from tui.signals import SafeStream, Signals
+from tui.ascii import stream_to
+from tui.link import Link
+from tui.signals import Signals
 
 if TYPE_CHECKING:
     from tui.app import TraintopApp
@@ -23,7 +24,9 @@ _CLOSE_S = 5.0
 _WAIT_S = 0.5
 
 
-def open_app(config: RunConfig, *, in_ascii: bool = False, theme: str | None = None) -> int:
+def open_app(
+    config: RunConfig, *, in_ascii: bool = False, theme: str | None = None, slow_link: bool = False, rings: bool = True
+) -> int:
     """Open the app with the knobs of `config`, and return the exit code when it is left. Raises `HistoryError`."""
     from tui.app import TraintopApp
 
@@ -34,6 +37,7 @@ def open_app(config: RunConfig, *, in_ascii: bool = False, theme: str | None = N
         history.mark_interrupted()
         capture = OutputCapture()
         session = Session(history, capture, measures=True)
+        link = Link()
         app = TraintopApp(
             session,
             history,
@@ -41,11 +45,14 @@ def open_app(config: RunConfig, *, in_ascii: bool = False, theme: str | None = N
             signals=noticed,
             theme=f"traintop-{theme}" if theme else None,
             notices=signals.words_left(),
+            link=link,
+            slow_link=slow_link,
+            rings=rings,
         )
         capture.start()
-        sys.__stderr__ = (AsciiStream if in_ascii or is_needed() else SafeStream)(capture.stderr)  # type: ignore[misc, assignment]
+        sys.__stderr__ = stream_to(capture.stderr, link, in_ascii=in_ascii)  # type: ignore[misc, assignment]
         try:
-            how = app.run()
+            how = app.run(mouse=not slow_link)
             gone = noticed.hung_up or (bool(app.return_code) and signals.terminal_is_gone())
             if gone:
                 _go_on_without(session, noticed)
@@ -55,7 +62,7 @@ def open_app(config: RunConfig, *, in_ascii: bool = False, theme: str | None = N
             capture.stop()
     if gone:
         signals.leave_terminal()
-    return _leave(_code(app, how, gone=gone), ended)
+    return _leave(_code(app, how, gone=gone), ended and not link.abandoned)
 
 
 def _go_on_without(session: Session, noticed: Signals) -> None:
@@ -87,7 +94,7 @@ def _code(app: TraintopApp, how: str | None, *, gone: bool) -> int:
 
 
 def _leave(code: int, ended: bool) -> int:
-    if not ended:  # a thread inside an import or a kernel can crash the interpreter's shutdown
+    if not ended:  # a thread inside an import, a kernel or a write can crash the interpreter's shutdown
         sys.stderr.flush()
         os._exit(code)
     return code

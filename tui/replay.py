@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from engine.events import Outcome, RunRecord
 from engine.playback import MAX_SPEED, Replay
 from tui import exit_codes
-from tui.flags import UsageError
+from tui.flags import UsageError, add_slow_link
 from tui.headless import own_stdout
 from tui.report import Report
 from tui.watch import can_show, show
@@ -25,12 +25,13 @@ DEMO_SPEED = 2.0
 
 def add_flags(parser: ArgumentParser) -> None:
     """The flags of `traintop replay`."""
-    parser.usage = f"{parser.prog} [RUNS] [--speed X] [--demo] [--json]"
+    parser.usage = f"{parser.prog} [RUNS] [--speed X] [--demo] [--slow-link] [--json]"
     parser.add_argument("runs", metavar="RUNS", nargs="?", help="such as 3, 3,5-8 or last:4 (default: the newest run)")
     parser.add_argument(
         "--speed", metavar="X", help=f"how many times faster than it was, 0.125 to {MAX_SPEED:g} (default: 1)"
     )
     parser.add_argument("--demo", action="store_true", help="the recorded session that traintop brings along")
+    add_slow_link(parser)
     parser.add_argument(
         "--json", action="store_true", help="no screen: all events at once, one JSON object per line on stdout"
     )
@@ -44,7 +45,7 @@ def execute(arguments: Namespace) -> int:
     if arguments.demo:
         if arguments.runs is not None:
             raise UsageError("--demo plays its own runs: leave out --demo, or the runs.")
-        return play_demo(speed, as_json=arguments.json)
+        return play_demo(speed, as_json=arguments.json, slow_link=arguments.slow_link)
     with History() as history:
         if history.notice:
             sys.stderr.write(f"traintop replay: {history.notice}\n")
@@ -52,12 +53,17 @@ def execute(arguments: Namespace) -> int:
         records = _chosen(arguments.runs, history)
         replay = Replay(history, [record.run_id for record in records], speed or 1.0)
         if not arguments.json and can_show():
-            return show(replay, history)
+            return show(replay, history, slow_link=arguments.slow_link)
         return _print(replay, as_json=arguments.json)
 
 
 def play_demo(
-    speed: float | None = None, *, as_json: bool = False, in_ascii: bool = False, theme: str | None = None
+    speed: float | None = None,
+    *,
+    as_json: bool = False,
+    in_ascii: bool = False,
+    theme: str | None = None,
+    slow_link: bool = False,
 ) -> int:
     """Play the session that traintop brings along; the history of whoever looks is left alone."""
     from engine.demo import unpack_demo
@@ -66,7 +72,7 @@ def play_demo(
     with tempfile.TemporaryDirectory(prefix="traintop-demo-") as folder, History(unpack_demo(Path(folder))) as history:
         replay = Replay(history, [run.run_id for run in history.runs()], speed or DEMO_SPEED)
         if not as_json and can_show():
-            return show(replay, history, in_ascii=in_ascii, theme=theme)
+            return show(replay, history, in_ascii=in_ascii, theme=theme, slow_link=slow_link)
         return _print(replay, as_json=as_json)
 
 

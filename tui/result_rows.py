@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from engine.config import KNOBS
@@ -17,6 +17,11 @@ NOTE_LIMIT = 500
 def speed_of(row: RunRecord) -> float | None:
     """Samples/s as the table and its differences have it: the steady median where it is known, else the mean."""
     return row.steady_samples_per_s if row.steady_samples_per_s is not None else row.samples_per_s
+
+
+def place_of(row: RunRecord, rows: Sequence[RunRecord]) -> int:
+    """Where a run is among the rows, by its number: two readings of one run differ when its loss is nan."""
+    return next(index for index, other in enumerate(rows) if other.run_id == row.run_id)
 
 
 Key = Callable[[RunRecord], float | str | None]
@@ -68,9 +73,13 @@ class Rows:
         if self.as_run:
             return wanted
         key = SORT_KEYS[self.sort]
-        known = [row for row in wanted if key(row) is not None]
+        known = [row for row in wanted if _is_known(key(row))]
         known.sort(key=lambda row: (key(row), row.run_id), reverse=self.descending)
-        return known + [row for row in wanted if key(row) is None]
+        return known + [row for row in wanted if not _is_known(key(row))]
+
+
+def _is_known(value: float | str | None) -> bool:
+    return value is not None and value == value  # nan, which has no place in an order, is not itself
 
 
 def matches(query: str, row: RunRecord, note: str = "") -> bool:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 from engine import paths
 
@@ -50,27 +50,6 @@ class Signals:
             signal.sigwait({signal.SIGHUP})
             self._hung_up = True
         return self._hung_up
-
-
-class SafeStream:
-    """A terminal's stream that swallows what is written once the terminal is gone, where it would raise."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        """Write, or lose the text."""
-        with contextlib.suppress(OSError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush, or lose what was written."""
-        with contextlib.suppress(OSError):
-            self._stream.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
 
 
 def terminal_is_gone() -> bool:

@@ -18,7 +18,7 @@ from engine.events import (
 )
 from tui.knobs import KnobEditor
 from tui.plan_view import PlanView
-from tui.result_rows import Rows
+from tui.result_rows import Rows, place_of
 from tui.run_view import RunView
 from tui.text import clean
 from tui.view import View
@@ -79,6 +79,8 @@ class State:
     """Lines ever written to the log."""
     log_scroll: int = 0
     """Lines between the newest line and the last one shown."""
+    stalled_s: float | None = None
+    """How long the run under way has stood still; None while it goes on."""
     notice: str = ""
     """A sentence that answers the last key, such as why nothing happened."""
     playback: str = ""
@@ -125,7 +127,7 @@ class State:
         rows, current = self.rows, self.selected
         if current is None:
             return
-        index = max(0, min(len(rows) - 1, rows.index(current) + delta))
+        index = max(0, min(len(rows) - 1, place_of(current, rows) + delta))
         self.selected_run = None if self.table.as_run and index == len(rows) - 1 else rows[index].run_id
 
     def scroll_log(self, delta: int) -> None:

@@ -58,6 +58,8 @@ class View:
     """The last minute in the plots, not the whole run."""
     presenter: bool = False
     """Large figures and few panes, for a projector."""
+    meter: str = ""
+    """What the app itself costs; empty while nobody asks."""
     keys: list[str] = field(default_factory=list)
     """The last keys, shown while presenting."""
     ghost: Ghost | None = None

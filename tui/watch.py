@@ -12,10 +12,10 @@ from engine import paths
 from engine.events import Event, RunFinished, RunRefused
 from engine.playback import Playback
 from tui import exit_codes
-from tui.flags import UsageError
+from tui.flags import UsageError, add_slow_link
 from tui.headless import Interrupts, own_stdout
 from tui.report import Report
-from tui.signals import SafeStream, Signals, leave_terminal, terminal_is_gone
+from tui.signals import Signals, leave_terminal, terminal_is_gone
 
 if TYPE_CHECKING:
     from engine.history import History
@@ -25,10 +25,11 @@ _WAIT_S = 0.5
 
 def add_flags(parser: ArgumentParser) -> None:
     """The flags of `traintop watch`."""
-    parser.usage = f"{parser.prog} [RUN] [--json]"
+    parser.usage = f"{parser.prog} [RUN] [--slow-link] [--json]"
     parser.add_argument(
         "run", metavar="RUN", nargs="?", help="this run alone (default: the one under way, and those that begin later)"
     )
+    add_slow_link(parser)
     parser.add_argument(
         "--json",
         action="store_true",
@@ -46,7 +47,7 @@ def execute(arguments: Namespace) -> int:
             sys.stderr.write(f"traintop watch: {history.notice}\n")
         run_id = None if arguments.run is None else _number(arguments.run, history)
         if not arguments.json and can_show():
-            return show(Watch(history, run_id, show_last=True), history)
+            return show(Watch(history, run_id, show_last=True), history, slow_link=arguments.slow_link)
         return follow(Watch(history, run_id), as_json=arguments.json, to_the_end=run_id is not None)
 
 
@@ -79,15 +80,23 @@ class Visit(Signals):
         return bool(pipe.poll(0))
 
 
-def show(playback: Playback, history: History, *, in_ascii: bool = False, theme: str | None = None) -> int:
+def show(
+    playback: Playback,
+    history: History,
+    *,
+    in_ascii: bool = False,
+    theme: str | None = None,
+    slow_link: bool = False,
+) -> int:
     """Open the app on a recording or on another program's runs, until it is left; the exit code."""
     from engine.capture import log_to_file
     from engine.config import RunConfig
     from tui.app import TraintopApp
-    from tui.ascii import AsciiStream, is_needed
+    from tui.ascii import stream_to
+    from tui.link import Link
 
     problem = log_to_file(paths.log_file())
-    terminal, in_browser = sys.__stderr__, "TEXTUAL_DRIVER" in os.environ
+    terminal, in_browser, link = sys.__stderr__, "TEXTUAL_DRIVER" in os.environ, Link()
     with Visit() if in_browser else Signals() as noticed:
         app = TraintopApp(
             playback,
@@ -97,17 +106,20 @@ def show(playback: Playback, history: History, *, in_ascii: bool = False, theme:
             signals=noticed,
             theme=f"traintop-{theme}" if theme else None,
             notices=[problem] if problem else [],
+            link=link,
+            slow_link=slow_link,
         )
         if terminal is not None and not in_browser:
-            stream = (AsciiStream if in_ascii or is_needed() else SafeStream)(terminal)
-            sys.__stderr__ = stream  # type: ignore[misc, assignment]
+            sys.__stderr__ = stream_to(terminal, link, in_ascii=in_ascii)  # type: ignore[misc, assignment]
         try:
-            how = app.run()
+            how = app.run(mouse=not slow_link)
         finally:
             sys.__stderr__ = terminal  # type: ignore[misc]
         gone = noticed.hung_up or (bool(app.return_code) and terminal_is_gone())
     if gone:
         leave_terminal()
+    if link.abandoned:
+        link.leave(exit_codes.INTERRUPTED if how == "terminated" else exit_codes.DONE)
     if how == "terminated":
         return exit_codes.INTERRUPTED
     if gone or not app.return_code:

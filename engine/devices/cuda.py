@@ -151,14 +151,16 @@ class CudaDevice(Device):
             self._read_at = now
             self._used = self._device_used()
             self._peak_used = max(self._peak_used, self._used)
+        stats = torch.cuda.memory_stats(self.torch_device)  # empty before the first allocation
         return Memory(
             used=self._used,
-            reserved=torch.cuda.memory_reserved(self.torch_device),
-            allocated=torch.cuda.memory_allocated(self.torch_device),
+            reserved=stats.get("reserved_bytes.all.current", 0),
+            allocated=stats.get("allocated_bytes.all.current", 0),
             peak_used=self._peak_used,
-            peak_reserved=torch.cuda.max_memory_reserved(self.torch_device),
-            peak_allocated=torch.cuda.max_memory_allocated(self.torch_device),
+            peak_reserved=stats.get("reserved_bytes.all.peak", 0),
+            peak_allocated=stats.get("allocated_bytes.all.peak", 0),
             total=self.info.memory_total,
+            alloc_retries=stats.get("num_alloc_retries", 0),
         )
 
     def _device_used(self) -> int:

@@ -52,6 +52,7 @@ _NOT_IN_A_TRACE: dict[str, Value] = {
     "epochs": 1,
     "learning_rate": 5e-5,
     "lr_scheduler": "linear",
+    "non_finite_loss": "continue",
     "dataloader_num_workers": 0,
     "dataloader_pin_memory": True,
     "dataloader_prefetch_factor": 2,

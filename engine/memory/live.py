@@ -47,6 +47,7 @@ class LiveAllocator:
     reserved = property(lambda self: self._allocator.reserved)
     peak_reserved = property(lambda self: self._allocator.peak_reserved)
     peak_allocated = property(lambda self: self._allocator.peak_allocated)
+    retries = property(lambda self: self._allocator.alloc_retries)
 
     def allocate(self, size: int, category: str) -> int:
         """Raises `torch.OutOfMemoryError` in PyTorch's own words."""
@@ -100,8 +101,9 @@ class LiveTracker:
     """Traces a run until its updates repeat, and again when shapes come that have not been traced.
 
     An update whose log equals that of the last one with the same shapes would allocate the same for ever: tracing
-    costs a tenth or more of a small model's time, so it stops. `reserved` is flat by then. With `autocast` it goes on:
-    the tracer's modes are what casts as CUDA would.
+    costs a tenth or more of a small model's time, so it stops. `reserved` is flat by then. It goes on while the
+    allocator has to give memory back and ask again, and with `autocast`: the tracer's modes are what casts as CUDA
+    would.
     """
 
     def __init__(self, allocator: LiveAllocator, gpu: Gpu, autocast: Autocast | None) -> None:
@@ -117,6 +119,8 @@ class LiveTracker:
         self._whole = True
         """Whether the update was traced from its first micro-step."""
         self._logs: dict[Signature, list[int]] = {}
+        self._retries = 0
+        """Of the allocator, up to the last update."""
         self._stable: set[Signature] = set()
         self._prefixes: set[Signature] = set()
         self._phase = Phase.LOAD
@@ -176,7 +180,8 @@ class LiveTracker:
             return
         self._tracer.drain()
         log = self.allocator.end_update()
-        if self._may_stop and self._whole and self._logs.get(signature) == log:
+        before, self._retries = self._retries, self.allocator.retries
+        if self._may_stop and self._whole and self._logs.get(signature) == log and self._retries == before:
             self._seen(signature)
         self._logs[signature] = log
         self._whole = True
@@ -213,5 +218,6 @@ def memory_of(allocator: LiveAllocator, context: int, libraries: int, total: int
         peak_reserved=allocator.peak_reserved,
         peak_allocated=allocator.peak_allocated,
         total=total,
+        alloc_retries=allocator.retries,
         by_category={name: size for name, size in by_category.items() if size},
     )

@@ -98,6 +98,8 @@ class Terminal:
             start_new_session=True,
             preexec_fn=_take_terminal,  # one system call between fork and exec
         )
+        self._reading = threading.Event()
+        self._reading.set()
         self._reader = threading.Thread(target=self._read, name="terminal", daemon=True)
         self._reader.start()
 
@@ -210,6 +212,7 @@ class Terminal:
                 self._changed.notify_all()
             if not data:
                 return
+            self._reading.wait()
 
     # what the person does ---------------------------------------------------------------------------------------
 
@@ -220,6 +223,14 @@ class Terminal:
             at = time.perf_counter()
             os.write(self._master, KEYS.get(key, key).encode())
         return at
+
+    def stop_reading(self) -> None:
+        """Read no more than what is being read now, as a terminal does behind a connection that hangs."""
+        self._reading.clear()
+
+    def read_on(self) -> None:
+        """Take what has come meanwhile, and go on."""
+        self._reading.set()
 
     def resize(self, columns: int, rows: int) -> None:
         """Change the window's size; the command gets SIGWINCH."""
@@ -265,6 +276,7 @@ class Terminal:
 
     def stop(self) -> None:
         """End what still runs, and everything it started in this terminal."""
+        self._reading.set()
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait(10)

@@ -11,7 +11,7 @@ import torch
 from engine.config import ConfigError, RunConfig
 from engine.devices import open_device
 from engine.devices.virtual import VirtualDevice
-from engine.events import Outcome, Phase, RunRecord, UpdateDone
+from engine.events import Event, Outcome, Phase, RunRecord, UpdateDone
 from engine.hub import Hub
 from engine.run import Run, refuse_early
 from engine.trainer import train
@@ -105,6 +105,27 @@ def test_tracing_ends_when_updates_repeat_and_resumes_for_new_shapes() -> None:
         device.place({"input_ids": torch.zeros(4, 8, dtype=torch.long)})
         assert device.is_tracing
     assert not device.is_tracing
+
+
+def test_tracing_goes_on_while_the_allocator_asks_again() -> None:
+    """Its counter would stand still else, and a run that thrashes look like one that does not."""
+    device = VirtualDevice("tesla-p4", VIRTUAL)
+    model = tiny_model(dropout=0.1)
+    recorded = make_job(VIRTUAL.with_values(samples=40), model, device=device)
+    seen: list[tuple[bool, int | None]] = []
+
+    def emit(event: Event) -> None:
+        if len(seen) < 6:
+            device._allocator._allocator.alloc_retries += 1  # in every update
+        seen.append((device.is_tracing, device.memory().alloc_retries))
+
+    recorded.job.emit = emit
+    with device.tracking():
+        device.create_context()
+        device.adopt(model)
+        train(recorded.job)
+    assert seen[:6] == [(True, number) for number in range(1, 7)]
+    assert seen[-1] == (False, 6)
 
 
 def test_peaks_do_not_depend_on_when_tracing_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from tests.tui.screen_text import stage
 from tests.tui.test_app_view import TRAINING
 from tui.ascii import AsciiStream, is_needed, plain
+from tui.link import Link
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ async def test_a_screen_in_ascii_is_as_wide() -> None:
 
 def test_the_stream_translates_and_survives_its_terminal() -> None:
     inner = io.StringIO()
-    stream = AsciiStream(inner)
+    stream = AsciiStream(inner, Link())
     assert stream.write("×…") == 2
     assert inner.getvalue() == "x."
 
@@ -45,7 +46,7 @@ def test_the_stream_translates_and_survives_its_terminal() -> None:
         def write(self, text: str) -> int:
             raise OSError(5, "Input/output error")
 
-    assert AsciiStream(Gone()).write("x") == 1
+    assert AsciiStream(Gone(), Link()).write("x") == 1
 
 
 @pytest.mark.parametrize(

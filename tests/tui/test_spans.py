@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyte
+import pytest
 from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
@@ -46,3 +47,36 @@ def test_attributes_do_not_leak_into_the_next_style() -> None:
 
 def test_wide_characters_are_not_split() -> None:
     assert shown(rendered(Strip([Segment("漢字ab", RED)]), (2, 6))).rstrip() == "  字ab"
+
+
+STYLES = [
+    None,
+    RED,
+    BOLD,
+    Style(color="#00ff00", bgcolor="#000000"),
+    Style(color="red", bgcolor="bright_blue", italic=True),
+    Style(color="bright_green", bold=True, underline=True),
+    Style(color="color(99)", bgcolor="color(17)", reverse=True),
+    Style(bgcolor="white", strike=True),
+    Style(bold=True),
+]
+
+
+@pytest.mark.parametrize("system", ["standard", "256", "truecolor"])
+@pytest.mark.parametrize("second", STYLES, ids=str)
+@pytest.mark.parametrize("first", STYLES, ids=str)
+def test_any_style_after_any_other_looks_as_when_it_is_written_whole(
+    first: Style | None, second: Style | None, system: str
+) -> None:
+    strip = Strip([Segment("ab", first), Segment("  ", second), Segment("cd ", second), Segment("ef", first)])
+    console = Console(color_system=system, force_terminal=True, legacy_windows=False)  # type: ignore[arg-type]
+    update = SpanUpdate([{0: strip}], [(0, 0, 9)], [[9]])
+    ours, whole = pyte.Screen(9, 1), pyte.Screen(9, 1)
+    pyte.Stream(ours).feed(update.render_segments(console))
+    pyte.Stream(whole).feed(strip.render(console))
+    for x in range(9):
+        mine, other = ours.buffer[0][x], whole.buffer[0][x]
+        if mine.data == " ":  # of a blank only what can be seen
+            mine, other = (cell._replace(fg="", bold=False, italics=False) for cell in (mine, other))
+        assert mine == other, x
+    assert ours.cursor.attrs == pyte.Screen(1, 1).cursor.attrs  # nothing leaks into what follows

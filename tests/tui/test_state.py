@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from typing import get_args
 
@@ -378,3 +379,17 @@ def test_mfu_is_the_models_work_by_the_peak(state: State) -> None:
     assert state.run.mfu is None
     fold(state, WorkCounted(run_id=1, flops_per_token=1e9, peak_flops_per_s=8.192e12))
     assert state.run.mfu == pytest.approx(0.5)
+
+
+def test_a_loss_of_nan_leaves_the_rows_in_order_and_the_cursor_on_its_run() -> None:
+    state = State(editor=KnobEditor(RunConfig()))
+    state.add_history([record(1, train_loss=0.5), record(2, train_loss=math.nan), record(3, train_loss=0.1)])
+    fold(state, started(4))
+    fold(state, training(4))
+    fold(state, update(1, 4, loss=math.nan))
+    state.select(-1)
+    assert state.selected_run == 3
+    state.select(1)
+    assert state.selected_run is None  # at the newest again
+    state.table.sort = "loss"
+    assert [row.run_id for row in state.rows] == [3, 1, 2, 4]

@@ -25,7 +25,7 @@ PLAYBACK_KEYS: list[BindingType] = [
 LOOKING = frozenset(
     {
         *("move_knob", "select_knob", "move_row", "select_row", "scroll_log", "zoom", "unzoom", "next_pane"),
-        *("mark", "filter", "sort", "reverse_sort", "log_scale", "recent", "presenter", "cycle_theme", "log"),
+        *("mark", "filter", "sort", "reverse_sort", "log_scale", "recent", "presenter", "cycle_theme", "log", "meter"),
         *("run_details", "explain", "copy_command", "help", "quit"),
     }
 )

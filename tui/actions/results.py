@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.events import Outcome, RunRecord
 from engine.history import HistoryError
 from tui.actions.base import ActionsBase
-from tui.result_rows import matches, note_of
+from tui.result_rows import matches, note_of, place_of
 
 
 def _runs(rows: list[RunRecord]) -> str:
@@ -140,7 +140,7 @@ class ResultActions(ActionsBase):
         rows, current = self.state.rows, self.state.selected
         if current is None or current.run_id not in gone or self.state.selected_run is None:
             return
-        index = rows.index(current)
+        index = place_of(current, rows)
         others = [row for row in [*rows[index:], *reversed(rows[:index])] if row.run_id not in gone]
         self.state.selected_run = others[0].run_id if others else None
 

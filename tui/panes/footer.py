@@ -19,10 +19,12 @@ class FooterPane(Pane):
     """(key, what it does), in order; those in the middle give way, and are left to the help screen."""
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
-        """Keys from the left; a notice takes the right end."""
+        """Keys from the left; a notice, and what the app costs, take the right end."""
         said: Line = [(state.notice, "accent")] if state.notice else []
         keys: Line = [(f" {key} ", "cursor") for key in state.view.keys]
-        notice = cut_line([*join([said, keys]), (" ", "text")], width) if said or keys else []
+        meter: Line = [(state.view.meter, "muted")] if state.view.meter else []
+        right = join([said, keys, meter])
+        notice = cut_line([*right, (" ", "text")], width) if right else []
         room = width - width_of(notice)
         first, last = self.hints[:-KEEP], self.hints[-KEEP:]
         while first and width_of(_hints([*first, *last])) > room:

@@ -14,7 +14,7 @@ from tui.knobs import describe
 from tui.panes.base import Pane
 from tui.panes.columns import Column, columns_for
 from tui.panes.drawing import OUTCOME_ROLES
-from tui.result_rows import note_of
+from tui.result_rows import note_of, place_of
 from tui.state import OUTCOME_WORDS, State
 
 _NARROW = 70
@@ -84,7 +84,7 @@ class ResultsPane(Pane, can_focus=True):
         note = self._note(state, width - 2, 2 if room >= 8 else 1) if room >= 4 else []
         room -= len(note)
         current = state.selected
-        index = rows.index(current) if current is not None else len(rows) - 1
+        index = place_of(current, rows) if current is not None else len(rows) - 1
         self._top = max(0, min(max(self._top, index - room + 1), index, len(rows) - room))
         shown_rows = rows[self._top : self._top + room]
         self._shown = [row.run_id for row in shown_rows]

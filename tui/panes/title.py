@@ -80,6 +80,9 @@ def _under_way(state: State, run: RunView) -> list[Line]:
         return [[*name, ("  stopping after this micro-step…", "warn")], [*name, ("  stopping…", "warn")]]
     if run.planned_updates is None:
         return [[*name, (f"  {run.detail}…", "accent")], [*name, ("  loading…", "accent")]]
+    if state.stalled_s is not None:
+        stands = f"  stands still for {seconds(state.stalled_s)}"
+        return [[*name, (stands, "warn")], [*name, ("  stands still", "warn")]]
     planned = run.planned_s
     clock: Line = [(f"   {seconds(run.t)}", "value"), (f" / ~{seconds(planned)}" if planned else " / –", "muted")]
     batch: Line = [(f"  batch {run.config.batch_size}", "muted")]
