@@ -14,14 +14,15 @@ from textual.binding import BindingType
 from textual.screen import Screen
 
 from engine.config import RunConfig
-from engine.events import EngineFailed, Outcome, Proposed, RunFinished
+from engine.events import EngineFailed, Forecasted, Outcome, Proposed, RunFinished
 from engine.history import HistoryError
+from tui.actions.cursor import CursorActions
 from tui.actions.knobs import KnobActions
 from tui.actions.plans import RunActions
 from tui.actions.read_only import PLAYBACK_KEYS, ReadOnlyActions
 from tui.actions.view import ViewActions
 from tui.fold import fold
-from tui.keys import COMMANDS, KEYS, key_name
+from tui.keys import COMMANDS, CURSOR_KEYS, KEYS, key_name
 from tui.knobs import KnobEditor
 from tui.palette import DARK, LIGHT, THEMES
 from tui.screens.main import MainScreen
@@ -40,7 +41,7 @@ STOP_WAIT_S = 8.0
 """How long a SIGTERM waits for the micro-step under way."""
 
 
-class TraintopApp(ReadOnlyActions, RunActions, KnobActions, ViewActions):
+class TraintopApp(ReadOnlyActions, CursorActions, RunActions, KnobActions, ViewActions):
     """The screen over a training session.
 
     `run()` returns "quit", "kill" when the person would not wait for the run under way, "terminated" after a SIGTERM,
@@ -51,7 +52,7 @@ class TraintopApp(ReadOnlyActions, RunActions, KnobActions, ViewActions):
     TITLE = "traintop"
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
-    BINDINGS: ClassVar[list[BindingType]] = [*PLAYBACK_KEYS, *KEYS]
+    BINDINGS: ClassVar[list[BindingType]] = [*CURSOR_KEYS, *PLAYBACK_KEYS, *KEYS]
 
     def __init__(
         self,
@@ -134,7 +135,9 @@ class TraintopApp(ReadOnlyActions, RunActions, KnobActions, ViewActions):
             at_once |= fold(self.state, event)
             self._unpainted = True
             self._show_baseline(event)
-            if isinstance(event, Proposed):
+            if isinstance(event, Forecasted):
+                self._show_timeline(event)
+            elif isinstance(event, Proposed):
                 self._show_proposals(event)
             elif isinstance(event, EngineFailed):
                 self._show_error("The engine could not start", event.message)

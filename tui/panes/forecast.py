@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from engine.memory.forecast_types import BREAKDOWN, Forecast
 from tui.bars import Marker, Part, stacked_bar
+from tui.categories import FILLS, ROLES
 from tui.cells import Line, wrap
 from tui.formatting import mib, percent, rate
 from tui.panes.base import Pane
 from tui.state import State
 from tui.text import clean
-
-_ROLES = {
-    "context": "context",
-    "libraries": "context",
-    "weights": "weights",
-    "gradients": "gradients",
-    "optimizer": "optimizer",
-    "activations": "activations",
-    "temporaries": "other",
-    "cached": "cached",
-}
-_FILLS = {"context": "·", "libraries": "·", "cached": "░"}
 
 
 class ForecastPane(Pane):
@@ -53,7 +42,7 @@ def _verdict(made: Forecast, stale: bool) -> Line:
 
 def _bar(made: Forecast, width: int) -> Line:
     parts = [
-        Part(made.breakdown[name], _STYLES.index(name), _FILLS.get(name, "█"))
+        Part(made.breakdown[name], _STYLES.index(name), FILLS.get(name, "█"))
         for name in BREAKDOWN
         if made.breakdown.get(name)
     ]
@@ -62,13 +51,13 @@ def _bar(made: Forecast, width: int) -> Line:
     return [(text, _role_of(style)) for text, style in row]
 
 
-_STYLES = ("", *_ROLES)
+_STYLES = ("", *ROLES)
 
 
 def _role_of(style: int) -> str:
     if style == 0:
         return "text"
-    return "limit" if style == len(_STYLES) else _ROLES[_STYLES[style]]
+    return "limit" if style == len(_STYLES) else ROLES[_STYLES[style]]
 
 
 def _more(made: Forecast, stale: bool) -> list[Line]:
