@@ -25,7 +25,7 @@ from tui.fold import fold
 from tui.keys import COMMANDS, CURSOR_KEYS, KEYS, key_name
 from tui.knobs import KnobEditor
 from tui.palette import DARK, LIGHT, THEMES
-from tui.screens.main import MainScreen
+from tui.screens.main import SHORT, MainScreen
 from tui.state import ROWS, State
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class TraintopApp(ReadOnlyActions, CursorActions, RunActions, KnobActions, ViewA
         self.theme = theme or next(iter(THEMES))
         self.session = session
         self.history = history
+        self.VERTICAL_BREAKPOINTS = [(0, "-short"), (SHORT, "-tall")]
         self.state = State(editor=KnobEditor(config))
         self.read_only = read_only
         if read_only:

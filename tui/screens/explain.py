@@ -17,13 +17,12 @@ from engine.config import RunConfig
 from engine.events import Forecasted
 from tui.cells import Line, wrap
 from tui.explain import held_text
+from tui.screens.main import SHORT
 from tui.screens.painted import as_text
 from tui.text import clean
 from tui.timeline import timeline
 
 LIMIT = 2000
-_ROOMY = 30
-"""Rows from which the dialog has blank ones at its edges."""
 _SMALL_PICTURE = 7
 _AROUND = 5
 """Rows of a tight dialog that are neither text nor picture: edges, heading, the sentence on the picture."""
@@ -95,10 +94,9 @@ class ExplainScreen(ModalScreen[str]):
 
     def _fit(self, height: int) -> None:
         """Share the dialog's rows between picture and text, which scrolls in what is left to it."""
-        tight = height < _ROOMY
-        self.query_one(Vertical).set_class(tight, "-tight")
         if self._config is None:
             return
+        tight = height < SHORT
         picture = _SMALL_PICTURE if tight else min(18, height // 3)
         self.query_one(TimelineView).styles.height = picture
         around = _AROUND if tight else _AROUND + 3

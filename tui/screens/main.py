@@ -28,6 +28,8 @@ from tui.spans import SpanCompositor
 from tui.state import State
 
 SMALLEST = Size(80, 24)
+SHORT = 30
+"""Rows below which dialogs go without blank rows at their edges."""
 STOPS = ("knobs", "results", "log")
 """Where Tab goes; while a pane fills the screen it goes through all of them."""
 LAYOUTS = ("too-small", "small", "medium", "large")
