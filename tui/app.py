@@ -144,6 +144,8 @@ class TraintopApp(ReadOnlyActions, CursorActions, RunActions, KnobActions, ViewA
                 self._show_error("The engine could not start", event.message)
             elif isinstance(event, RunFinished) and event.record.outcome is Outcome.FAILED:
                 self._show_error(f"Run {event.record.run_id} failed", event.record.message or "")
+        if self._tell():
+            at_once = self._unpainted = True
         self._read_ghost()
         self._ask_forecast()
         self._ticks += 1

@@ -61,6 +61,8 @@ class View:
     """Large figures and few panes, for a projector."""
     keys: list[str] = field(default_factory=list)
     """The last keys, shown while presenting."""
+    caption: str = ""
+    """What changed last, told while presenting."""
     ghost: Ghost | None = None
     cursor: Cursor | None = None
     """Where the plots are read; None while they show what is newest."""

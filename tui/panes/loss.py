@@ -31,7 +31,7 @@ class LossPane(PlotPane):
         """The numbers, and the curve in the rows that are left."""
         lines: list[Line] = [[(" ", "text"), *_numbers(state, width - 2)]]
         if state.view.presenter:
-            lines = _figure(state)
+            lines = _figure(state, width)
         return lines + [[(" ", "text"), *line] for line in self._chart(state, width - 2, height - len(lines))]
 
     def title(self, state: State) -> str:
@@ -48,10 +48,10 @@ class LossPane(PlotPane):
         return self._plot.lines(run, layers, width, height, recent=view.recent, log_y=log_y, cursor=view.cursor)
 
 
-def _figure(state: State) -> list[Line]:
+def _figure(state: State, width: int) -> list[Line]:
     run, cursor = state.run, state.view.cursor
     if run is not None and cursor is not None:
-        return large(value_at(run.losses, cursor, loss), "loss", cursor.where)
+        return large(value_at(run.losses, cursor, loss), "loss", cursor.where, width)
     return large(loss(run.last.loss if run is not None and run.last is not None else None), "loss")
 
 

@@ -63,7 +63,7 @@ class MemoryPane(PlotPane):
         parts = _parts(memory)
         lines: list[Line] = [[(" ", "text"), *_bar(memory, parts, width - 2, state.expected)]]
         if state.view.presenter:
-            lines = [*large(mib(memory.peak_used), "memory", f"MiB peak of {mib(memory.total)}"), *lines]
+            lines = [*large(mib(memory.peak_used), "memory", f"MiB peak of {mib(memory.total)}", width), *lines]
         if height >= 6:
             lines += _legend(parts, width - 2)
         run = state.run

@@ -32,7 +32,7 @@ class SpeedPane(PlotPane):
         """The numbers, and the history in the rows that are left."""
         lines: list[Line] = [[(" ", "text"), *_numbers(state, width - 2)]]
         if state.view.presenter:
-            lines = _figure(state)
+            lines = _figure(state, width)
         return lines + [[(" ", "text"), *line] for line in self._chart(state, width - 2, height - len(lines))]
 
     def _chart(self, state: State, width: int, height: int) -> list[Line]:
@@ -47,11 +47,11 @@ class SpeedPane(PlotPane):
         return self._plot.lines(run, layers, width, height, recent=view.recent, scale_by=scale_by, cursor=view.cursor)
 
 
-def _figure(state: State) -> list[Line]:
+def _figure(state: State, width: int) -> list[Line]:
     run, cursor = state.run, state.view.cursor
     if run is not None and cursor is not None:
-        return large(_at(run, cursor), "speed", f"samples/s, {cursor.where}")
-    return large(rate(_steady(run)[0]), "speed", "samples/s")
+        return large(_at(run, cursor), "speed", cursor.where, width)
+    return large(rate(_steady(run)[0]), "speed", "samples/s", width)
 
 
 def _at(run: RunView, cursor: Cursor) -> str:

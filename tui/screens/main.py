@@ -13,6 +13,7 @@ from textual.screen import Screen
 
 from tui.cells import Line
 from tui.panes.base import Pane
+from tui.panes.caption import CaptionPane
 from tui.panes.footer import FooterPane
 from tui.panes.forecast import ForecastPane
 from tui.panes.knobs import KnobsPane
@@ -49,7 +50,20 @@ CATEGORIES = (
 ROLES = frozenset(
     (
         *("text", "muted", "title", "frame", "focus", "brand", "key", "value", "accent", "good", "warn", "bad"),
-        *("cursor", "chosen", "pending", "limit", "gpu", "speed", "loss", "ghost", "cached", "context"),
+        *(
+            "caption",
+            "caption-bad",
+            "cursor",
+            "chosen",
+            "pending",
+            "limit",
+            "gpu",
+            "speed",
+            "loss",
+            "ghost",
+            "cached",
+            "context",
+        ),
         *CATEGORIES,
         *(f"on-{name}" for name in CATEGORIES),
     )
@@ -97,6 +111,7 @@ class MainScreen(Screen[None]):
         self._lay_out(self.app.size)
         yield TooSmallPane("too-small")
         yield TitlePane("title")
+        yield CaptionPane("caption")
         with Container(id="main"):
             with Container(id="left"):
                 yield KnobsPane("knobs")
