@@ -14,8 +14,9 @@ from engine.config import ConfigError, RunConfig
 from engine.knob_files import load_knobs, save_knobs
 from engine.lecture import CONFIG
 
-NAME_LIMIT = 60
-_NAME = re.compile(rf"\w[\w .+()=-]{{0,{NAME_LIMIT - 1}}}")
+NAME_LIMIT = 50
+_NAME = re.compile(rf"\w[^/\\:*?\"<>|]{{0,{NAME_LIMIT - 1}}}")
+"""It becomes a file's: no character that a file system gives a meaning to, and no leading dot or dash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +125,8 @@ def _aside(name: str) -> Path:
 
 
 def _path(name: str) -> Path:
-    """The file of a name. Raises `ConfigError` on a name that is none: no path separators, no leading dot."""
-    if not _NAME.fullmatch(name) or name != name.strip():
-        raise ConfigError(
-            "", f"{name!r} cannot be a name: take up to {NAME_LIMIT} letters, digits, spaces and . - _ + = ( )."
-        )
+    """The file of a name. Raises `ConfigError` on what cannot be one."""
+    if not _NAME.fullmatch(name) or not name.isprintable() or name != name.strip():
+        what = f'take up to {NAME_LIMIT} characters without / \\ : * ? " < > |, the first a letter or a digit'
+        raise ConfigError("", f"{name!r} cannot be a name: {what}.")
     return folder() / f"{name}.toml"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.compare import changed_knobs, compare, explain, row_of
-from engine.config import KNOBS, RunConfig
+from engine.config import KNOBS, RunConfig, Value
 from engine.events import Outcome, RunRecord
 from engine.explain import KNOB_TEXTS, evidence, largest_that_fitted, out_of_memory, ways_to_fit
 from engine.hand_over import command_line
+from engine.lecture import TABLES
 from engine.memory.forecast_types import Forecast
-from tui.formatting import mib, percent, rate
+from tui.formatting import delta, delta_percent, loss, mib, percent, rate
 from tui.knobs import bounds, describe, shown
 from tui.state import OUTCOME_WORDS
 from tui.timeline import most_held
@@ -31,7 +32,33 @@ def knob_text(
         lines.append(f"No finished run differs from run {baseline.run_id} in this knob alone: turn it, and press r.")
     else:
         lines.append("No two finished runs differ in this knob alone: run, turn it, and run again.")
+    saw = lecture_saw(name)
+    lines += ["", saw] if saw else []
     return knob.label, [*lines, "", f"The next run's command: {command_line(following)}"]
+
+
+_LECTURE: dict[str, tuple[str, Value, Value]] = {
+    "batch_size": ("batch-size", 1, 8),
+    "gradient_accumulation_steps": ("accumulation", 1, 32),
+    "gradient_checkpointing": ("checkpointing", "off", "on"),
+}
+"""Table of the lecture and the two values whose rows tell most of a knob."""
+
+
+def lecture_saw(name: str) -> str:
+    """What the lecture measured when it turned this knob; empty where it did not."""
+    if name not in _LECTURE:
+        return ""
+    table, *values = _LECTURE[name]
+    before, after = (next(row for row in TABLES[table].rows if row.knobs[name] == value) for value in values)
+    shown_values = " → ".join(shown(KNOBS[name], value) for value in values)
+    if before.memory_mib is None or after.memory_mib is None:
+        return ""
+    saved = delta(after.memory_mib - before.memory_mib, "MiB")
+    text = f"The lecture saw, {shown_values} (bert-base, Tesla P4): {saved}, "
+    text += f"{delta_percent(after.time_s, before.time_s)} time"
+    learnt = [row.eval_accuracy for row in TABLES["accuracy"].rows if row.knobs.get(name) in values]
+    return f"{text}, accuracy {' → '.join(map(loss, learnt))}." if len(learnt) == 2 else f"{text}."
 
 
 def run_text(run: RunRecord, runs: Sequence[RunRecord], baseline: RunRecord | None) -> tuple[str, list[str]]:
@@ -39,7 +66,7 @@ def run_text(run: RunRecord, runs: Sequence[RunRecord], baseline: RunRecord | No
     heading = f"Run {run.run_id}: {OUTCOME_WORDS[run.outcome]}"
     lines = [describe(run.config), ""]
     if run.outcome is Outcome.OUT_OF_MEMORY:
-        return heading, [*lines, *_no_memory(run, runs)]
+        return f"{heading}   h: what fits instead", [*lines, *_no_memory(run, runs)]
     if run.message:
         lines += [run.message, ""]
     if baseline is None or baseline.run_id == run.run_id:
@@ -72,7 +99,6 @@ def _no_memory(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
     if fitted is not None:
         size, used = fitted.config.batch_size, mib(fitted.peak_used)
         lines += ["", f"What fitted: run {fitted.run_id}, equal but for batch size {size}, took {used} MiB."]
-    lines += ["", "h proposes configurations that fit."]
     ways = ways_to_fit(run)
     if ways:
         lines += ["", "What would save memory here:", *(_BULLET + way for way in ways)]

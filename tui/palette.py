@@ -67,7 +67,7 @@ _OKABE_ITO = {
     "t-optimizer": _YELLOW,
     "t-data": _GREEN,
     "t-gpu": _GREEN,
-    "t-speed": _YELLOW,
+    "t-speed": "#e8e8e8",
 }
 
 

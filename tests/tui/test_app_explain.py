@@ -10,6 +10,7 @@ from tests.tui.fake_session import record
 from tests.tui.screen_text import SIZES, stage
 from tests.tui.test_app_forecast import forecast
 from tests.tui.test_timeline import UPDATE
+from tui.explain import knob_text, lecture_saw
 
 NEXT = Forecasted(config=RunConfig(), forecast=forecast(timeline=UPDATE))
 
@@ -67,7 +68,7 @@ async def test_an_out_of_memory_names_phase_category_request_and_the_way_on() ->
         assert "Tried to allocate 384.00 MiB" in text
         assert "23.00 MiB is free" in text
         assert "most of its peak: activations, 400 of 800 MiB (50 %)" in text
-        assert "h proposes configurations that fit" in text
+        assert "h: what fits instead" in text
         await s.press("h")
         assert [run.run_id for run in s.session.proposed] == [1]
 
@@ -78,3 +79,24 @@ async def test_without_colour_the_bands_are_told_apart(monkeypatch: pytest.Monke
         await s.press("e")
         assert "▓▓▓" in s.text
         assert "░░░" in s.text
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gradient_checkpointing", "off → on (bert-base, Tesla P4): −3,450 MiB, +40 % time."),
+        ("batch_size", "1 → 8 (bert-base, Tesla P4): +3,788 MiB, −39 % time."),
+        (
+            "gradient_accumulation_steps",
+            "1 → 32 (bert-base, Tesla P4): +440 MiB, −5 % time, accuracy 0.621 → 0.347.",
+        ),
+    ],
+)
+def test_what_the_lecture_saw_stands_beside_the_users_own_numbers(name: str, said: str) -> None:
+    heading, lines = knob_text(name, [], None, RunConfig())
+    assert heading
+    assert f"The lecture saw, {said}" in lines
+
+
+def test_a_knob_that_the_lecture_did_not_turn_says_nothing_of_it() -> None:
+    assert lecture_saw("seed") == ""

@@ -23,7 +23,7 @@ class FooterPane(Pane):
         said: Line = [(state.notice, "accent")] if state.notice else []
         keys: Line = [(f" {key} ", "cursor") for key in state.view.keys]
         notice = cut_line([*join([said, keys]), (" ", "text")], width) if said or keys else []
-        room = width - width_of(notice)
+        room = width - width_of(notice) - bool(notice)
         first, last = self.hints[:-KEEP], self.hints[-KEEP:]
         while first and width_of(_hints([*first, *last])) > room:
             first = first[:-1]

@@ -81,7 +81,8 @@ class ResultsPane(Pane, can_focus=True):
         status = 13 if width >= _NARROW else 7
         columns = columns_for(width, id_width + status + 2, base is not None)
         room = max(1, height - 1)
-        note = self._note(state, width - 2, 2 if room >= 8 else 1) if room >= 4 else []
+        roomy = room >= 8 or room >= len(rows) + 2
+        note = self._note(state, width - 2, 2 if roomy else 1) if room >= 4 else []
         room -= len(note)
         current = state.selected
         index = rows.index(current) if current is not None else len(rows) - 1

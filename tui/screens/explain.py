@@ -99,5 +99,5 @@ class ExplainScreen(ModalScreen[str]):
         tight = height < SHORT
         picture = _SMALL_PICTURE if tight else min(18, height // 3)
         self.query_one(TimelineView).styles.height = picture
-        around = _AROUND if tight else _AROUND + 3
+        around = _AROUND if tight else _AROUND + 4
         self.query_one(VerticalScroll).styles.max_height = max(3, height * 96 // 100 - picture - around)

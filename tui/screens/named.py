@@ -16,14 +16,15 @@ from textual.widgets.option_list import Option
 from engine import named_knobs
 from engine.config import KNOBS, ConfigError, RunConfig
 from engine.hand_over import command_line
-from engine.named_knobs import BUILT_IN, NAME_LIMIT, NamedKnobs
+from engine.named_knobs import BUILT_IN, NamedKnobs
 from tui.knobs import changed_knobs, describe, shown
 from tui.screens.line import LineScreen
 from tui.text import clean
 
 _CHANGES = 5
 """Knobs that a line on what would change names."""
-_NAME_WIDTH = 22
+_NAME_WIDTH = 30
+"""Columns of the names, at most."""
 _KEYS = "Enter loads   s saves the next run   d deletes, u undeletes   y copies the command"
 
 
@@ -62,8 +63,9 @@ class NamedScreen(ModalScreen[NamedKnobs]):
         self._named = [*named_knobs.saved(), *BUILT_IN]
         options = self.query_one(OptionList)
         options.clear_options()
-        options.add_options(Option(_line(named)) for named in self._named)
         names = [named.name for named in self._named]
+        width = min(_NAME_WIDTH, max(map(len, names)))
+        options.add_options(Option(_line(named, width)) for named in self._named)
         options.highlighted = names.index(name) if name in names else 0
 
     @property
@@ -149,9 +151,9 @@ class NamedScreen(ModalScreen[NamedKnobs]):
         hint.update(clean(text, 300))
 
 
-def _line(named: NamedKnobs) -> Text:
+def _line(named: NamedKnobs, width: int) -> Text:
     what = "cannot be read" if named.config is None else describe(named.config)
-    return Text.assemble(f"{clean(named.name, NAME_LIMIT):<{_NAME_WIDTH}} ", (what, "dim"))
+    return Text.assemble(f"{clean(named.name, width):<{width}}  ", (what, "dim"))
 
 
 def _difference(before: RunConfig, after: RunConfig) -> str:
