@@ -24,7 +24,7 @@ from tui.actions.view import ViewActions
 from tui.fold import fold
 from tui.keys import COMMANDS, CURSOR_KEYS, KEYS, key_name
 from tui.knobs import KnobEditor
-from tui.palette import DARK, LIGHT, THEMES
+from tui.palette import DARK, LIGHT, SIXTEEN, THEMES
 from tui.screens.main import SHORT, MainScreen
 from tui.state import ROWS, State
 
@@ -70,7 +70,7 @@ class TraintopApp(ReadOnlyActions, CursorActions, RunActions, KnobActions, ViewA
         if "TEXTUAL_DRIVER" not in os.environ:  # behind a web server they are the browser's size
             for name in ("COLUMNS", "LINES"):  # an exported size would win over the terminal's own, for good
                 os.environ.pop(name, None)
-        for each in THEMES.values():
+        for each in (SIXTEEN if self.console.color_system == "standard" else THEMES).values():
             self.register_theme(each)
         self.theme = theme or next(iter(THEMES))
         self.session = session

@@ -28,6 +28,7 @@ from tui.formatting import mib
 
 STACKED = (LIBRARIES, WEIGHTS, OPTIMIZER, GRADIENTS, ACTIVATIONS, TEMPORARIES)
 """From the bottom: what stays through the update first, so that the bands above are what moves."""
+_STILL = STACKED[:3]
 LABELS = 5
 LEAST = (24, 5)
 """Columns and rows below which there is no picture."""
@@ -101,9 +102,9 @@ def _column(point: TimelinePoint, top: int, rows: int, shades: bool) -> list[Spa
     bands = [(name, size) for name, size in _bands(point).items() if size > 0]
     eighths = min(8 * rows, int(sum(size for _, size in bands) / top * rows * 8 + 0.5))
     cells: list[Span | None] = []
-    for (name, _), count in zip(
-        bands, _counts([size / top * rows for _, size in bands], -(-eighths // 8)), strict=True
-    ):
+    n_still = sum(name in _STILL for name, _ in bands)
+    counts = _counts([size / top * rows for _, size in bands], -(-eighths // 8), n_still)
+    for (name, _), count in zip(bands, counts, strict=True):
         cells += [(SHADES[name] if shades else "█", ROLES[name])] * count
     last = cells[-1] if cells else None
     if last is not None and eighths % 8 and not shades:
@@ -111,8 +112,11 @@ def _column(point: TimelinePoint, top: int, rows: int, shades: bool) -> list[Spa
     return cells + [None] * (rows - len(cells))
 
 
-def _counts(wanted: Sequence[float], cells: int) -> list[int]:
-    """Whole cells for the bands, which sum to `cells`: what lies below does not move with what lies above."""
+def _counts(wanted: Sequence[float], cells: int, n_still: int) -> list[int]:
+    """Whole cells for the bands, which sum to `cells`: what lies below does not move with what lies above.
+
+    A band of at least an eighth of a cell gets one where a band above the first `n_still` has one to give.
+    """
     counts, end, total = [], 0, 0.0
     for want in wanted:
         total += want
@@ -121,7 +125,7 @@ def _counts(wanted: Sequence[float], cells: int) -> list[int]:
     if counts:
         counts[-1] += cells - end
     for index, want in enumerate(wanted):
-        richest = max(range(len(counts)), key=lambda other: counts[other])
+        richest = max(range(n_still, len(counts)), key=lambda other: counts[other], default=index)
         if counts[index] == 0 and want >= 1 / 8 and counts[richest] > 1:
             counts[index], counts[richest] = 1, counts[richest] - 1
     return counts

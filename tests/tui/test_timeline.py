@@ -91,6 +91,16 @@ def test_more_than_there_is_room_for_is_said_and_the_room_is_drawn() -> None:
     assert not any(role == "limit" for line in roomy for _, role in line)
 
 
+def test_what_stays_has_the_same_height_from_the_first_moment_to_the_last() -> None:
+    still = {"weights": 50, "optimizer": 100}
+    points = [point("backward", **still, activations=10 * n, gradients=40 - 2 * n, temporaries=7) for n in range(20)]
+    lines = timeline(made(tuple(points)), 80, 12)
+    for role in ("weights", "optimizer"):
+        rows = [line for line in lines if any(part == role and set(text) == {"█"} for text, part in line)]
+        assert rows
+        assert all(len(line) == 2 for line in rows), role  # the label, and one band from edge to edge
+
+
 def test_most_is_held_by() -> None:
     assert most_held(made()) == ("activations", 400 * MIB, 800 * MIB)
     assert most_held(made(())) is None
