@@ -24,7 +24,7 @@ def knob_text(
 ) -> tuple[str, list[str]]:
     """Heading and lines: what a knob does and why, what it did in the user's own runs, and the next run's command."""
     knob = KNOBS[name]
-    lines = [KNOB_TEXTS[name], "", f"{knob.flag}: {bounds(knob)}", ""]
+    lines = [KNOB_TEXTS[name], "", f"{knob.flag}: {bounds(knob)}", f"Next run: {command_line(following)}", ""]
     found = evidence(name, runs, baseline) or evidence(name, runs)
     if found:
         lines += ["In your own runs:", *(_BULLET + sentence for sentence in found)]
@@ -33,8 +33,7 @@ def knob_text(
     else:
         lines.append("No two finished runs differ in this knob alone: run, turn it, and run again.")
     saw = lecture_saw(name)
-    lines += ["", saw] if saw else []
-    return knob.label, [*lines, "", f"The next run's command: {command_line(following)}"]
+    return knob.label, [*lines, saw] if saw else lines
 
 
 _LECTURE: dict[str, tuple[str, Value, Value]] = {

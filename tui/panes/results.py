@@ -39,7 +39,7 @@ class ResultsPane(Pane, can_focus=True):
         Binding("enter", "app.run_details", "details", key_display="Enter"),
         Binding("t", "app.mark", "mark"),
         Binding("slash", "app.filter", "filter", key_display="/"),
-        Binding("less_than_sign", "app.sort(-1)", "sort by the column to the left", show=False),
+        Binding("less_than_sign", "app.sort(-1)", "sort, the other way", show=False),
         Binding("greater_than_sign", "app.sort(1)", "sort", key_display="< >"),
         Binding("R", "app.reverse_sort", "reverse the order", show=False),
         Binding("N", "app.note", "note"),
