@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tui.app import TraintopApp
     from tui.state import State
 
 FOLDER = Path(__file__).resolve().parent
@@ -57,32 +58,63 @@ async def capture(size: tuple[int, int], home: Path) -> None:
             await until(pilot, lambda: state.running and state.run is not None and state.run.update >= 18)
             await pilot.pause(0.6)
             save("training")
-            await pilot.press("b")
+            await pilot.press("v", *["left"] * 5)
+            await pilot.pause(0.6)
+            save("cursor")
+            await pilot.press("escape", "b")
             await until(pilot, lambda: is_forecast(state))
             save("pending")
             await until(pilot, lambda: len(state.finished) == 2)
-            state.editor.replace(RunConfig(samples=256, device="virtual:tesla-p4", vram_limit=640))
+            await pilot.press("u", "tab", "home", "space", "down")
+            await pilot.pause(0.6)
+            save("compare")
+            await pilot.press("shift+tab")
+            state.editor.select("gradient_checkpointing")
+            await pilot.press("e")
+            await dialog(pilot, app)
+            save("explain")
+            await pilot.press("escape", "K", "down", "down")
+            await dialog(pilot, app)
+            save("configurations")
+            await pilot.press("escape")
+            state.editor.replace(RunConfig(samples=256, batch_size=16, device="virtual:tesla-p4", vram_limit=725))
             await until(pilot, lambda: is_forecast(state))
             await pilot.press("r", "r")  # the forecast asks first
             await until(pilot, lambda: len(state.finished) == 3)
             await pilot.pause(0.6)
             save("out-of-memory")
-            await pilot.press("h")
-            await until(pilot, lambda: len(app.screen_stack) == 2)
-            await pilot.pause(0.3)
+            await pilot.press("tab", "e")
+            await dialog(pilot, app)
+            save("explain-out-of-memory")
+            await pilot.press("escape", "shift+tab", "h")
+            await dialog(pilot, app)
             save("what-fits")
-            await pilot.press("escape", "e")
-            await until(pilot, lambda: len(app.screen_stack) == 2)
-            await pilot.pause(0.3)
-            save("explain")
-            await pilot.press("escape", "p")
-            await until(pilot, lambda: len(app.screen_stack) == 2)
-            await pilot.pause(0.3)
+            await pilot.press("escape", "u", "p")
+            await dialog(pilot, app)
             save("plans")
-            await pilot.press("escape", "V")
+            await pilot.press("enter")
+            await until(pilot, lambda: in_plan(state))
+            await pilot.pause(0.6)
+            save("plan")
+            await pilot.press("s", "p")
+            await until(pilot, lambda: not session.busy and state.plan is None)
+            await pilot.press("V", "b")
+            await until(pilot, lambda: is_forecast(state) and "forecast" in state.view.caption)
             await pilot.pause(0.6)
             save("presenter")
         session.close()
+
+
+async def dialog(pilot: object, app: TraintopApp) -> None:
+    """Wait for a dialog, and a moment for what it asks the engine."""
+    await until(pilot, lambda: len(app.screen_stack) == 2)
+    await pilot.pause(1.5)  # type: ignore[attr-defined]
+
+
+def in_plan(state: State) -> bool:
+    """Whether a later run of a plan is well under way."""
+    run = state.run
+    return state.plan is not None and state.plan.position > 1 and run is not None and run.under_way and run.update >= 10
 
 
 def is_forecast(state: State) -> bool:

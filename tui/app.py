@@ -15,20 +15,21 @@ from textual.driver import Driver
 from textual.screen import Screen
 
 from engine.config import RunConfig
-from engine.events import EngineFailed, Outcome, Proposed, RunFinished
+from engine.events import EngineFailed, Forecasted, Outcome, Proposed, RunFinished
 from engine.history import HistoryError
 from tui.actions.alerts import AlertActions
+from tui.actions.cursor import CursorActions
 from tui.actions.knobs import KnobActions
 from tui.actions.plans import RunActions
 from tui.actions.read_only import PLAYBACK_KEYS, ReadOnlyActions
 from tui.actions.view import ViewActions
 from tui.alerts import Alerts
 from tui.fold import fold
-from tui.keys import COMMANDS, KEYS, key_name
+from tui.keys import COMMANDS, CURSOR_KEYS, KEYS, key_name
 from tui.knobs import KnobEditor
 from tui.link import Link
-from tui.palette import DARK, LIGHT, THEMES
-from tui.screens.main import MainScreen
+from tui.palette import DARK, LIGHT, SIXTEEN, THEMES
+from tui.screens.main import SHORT, MainScreen
 from tui.state import ROWS, State
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ STOP_WAIT_S = 8.0
 """How long a SIGTERM waits for the micro-step under way."""
 
 
-class TraintopApp(ReadOnlyActions, RunActions, KnobActions, ViewActions, AlertActions):
+class TraintopApp(ReadOnlyActions, CursorActions, RunActions, KnobActions, ViewActions, AlertActions):
     """The screen over a training session.
 
     `run()` returns "quit", "kill" when the person would not wait for the run under way, "terminated" after a SIGTERM,
@@ -55,7 +56,7 @@ class TraintopApp(ReadOnlyActions, RunActions, KnobActions, ViewActions, AlertAc
     TITLE = "traintop"
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
-    BINDINGS: ClassVar[list[BindingType]] = [*PLAYBACK_KEYS, *KEYS]
+    BINDINGS: ClassVar[list[BindingType]] = [*CURSOR_KEYS, *PLAYBACK_KEYS, *KEYS]
 
     def __init__(
         self,
@@ -77,11 +78,12 @@ class TraintopApp(ReadOnlyActions, RunActions, KnobActions, ViewActions, AlertAc
         if "TEXTUAL_DRIVER" not in os.environ:  # behind a web server they are the browser's size
             for name in ("COLUMNS", "LINES"):  # an exported size would win over the terminal's own, for good
                 os.environ.pop(name, None)
-        for each in THEMES.values():
+        for each in (SIXTEEN if self.console.color_system == "standard" else THEMES).values():
             self.register_theme(each)
         self.theme = theme or next(iter(THEMES))
         self.session = session
         self.history = history
+        self.VERTICAL_BREAKPOINTS = [(0, "-short"), (SHORT, "-tall")]
         self.state = State(editor=KnobEditor(config))
         self.read_only = read_only
         if read_only:
@@ -153,12 +155,16 @@ class TraintopApp(ReadOnlyActions, RunActions, KnobActions, ViewActions, AlertAc
             self._unpainted = True
             self._see(event)
             self._show_baseline(event)
-            if isinstance(event, Proposed):
+            if isinstance(event, Forecasted):
+                self._show_timeline(event)
+            elif isinstance(event, Proposed):
                 self._show_proposals(event)
             elif isinstance(event, EngineFailed):
                 self._show_error("The engine could not start", event.message)
             elif isinstance(event, RunFinished) and event.record.outcome is Outcome.FAILED:
                 self._show_error(f"Run {event.record.run_id} failed", event.record.message or "")
+        if self._caption():
+            at_once = self._unpainted = True
         self._read_ghost()
         self._ask_forecast()
         self._keep_watch()

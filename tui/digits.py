@@ -5,6 +5,8 @@ from __future__ import annotations
 from tui.cells import Line
 
 HEIGHT = 3
+_WIDE = 3
+"""Columns of a figure; points and commas are narrower."""
 
 _GLYPHS = {
     "0": ("┏━┓", "┃ ┃", "┗━┛"),
@@ -25,12 +27,14 @@ _GLYPHS = {
 }
 
 
-def large(text: str, role: str, label: str = "") -> list[Line]:
-    """`text` in large digits, what has none as it is in the last row; `label` behind it in the last row."""
+def large(text: str, role: str, label: str = "", width: int | None = None) -> list[Line]:
+    """`text` in large digits, what has none as it is in the last row; `label` behind it where `width` has room."""
     rows: list[str] = [""] * HEIGHT
     for character in text:
         glyph = _GLYPHS.get(character, (" ", " ", character))
-        rows = [row + part for row, part in zip(rows, glyph, strict=True)]
+        gap = " " if len(glyph[0]) == _WIDE else ""  # in ASCII two figures side by side would be one
+        rows = [row + part + gap for row, part in zip(rows, glyph, strict=True)]
     lines: list[Line] = [[(" " + row, role)] for row in rows]
-    lines[-1].append((f" {label}", "muted"))
+    if label and (width is None or len(rows[-1]) + len(label) + 2 <= width):
+        lines[-1].append((f" {label}", "muted"))
     return lines

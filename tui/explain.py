@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.compare import changed_knobs, compare, explain, row_of
-from engine.config import KNOBS
+from engine.config import KNOBS, RunConfig, Value
 from engine.events import Outcome, RunRecord
 from engine.explain import KNOB_TEXTS, evidence, largest_that_fitted, out_of_memory, ways_to_fit
-from tui.formatting import mib, rate
+from engine.hand_over import command_line
+from engine.lecture import TABLES
+from engine.memory.forecast_types import Forecast
+from tui.formatting import delta, delta_percent, loss, mib, percent, rate
 from tui.knobs import bounds, describe, shown
 from tui.state import OUTCOME_WORDS
+from tui.timeline import most_held
 
 _BULLET = "· "
 
 
-def knob_text(name: str, runs: Sequence[RunRecord], baseline: RunRecord | None) -> tuple[str, list[str]]:
-    """Heading and lines: what a knob does and why, and what it did in the user's own runs."""
+def knob_text(
+    name: str, runs: Sequence[RunRecord], baseline: RunRecord | None, following: RunConfig
+) -> tuple[str, list[str]]:
+    """Heading and lines: what a knob does and why, what it did in the user's own runs, and the next run's command."""
     knob = KNOBS[name]
-    lines = [KNOB_TEXTS[name], "", f"{knob.flag}: {bounds(knob)}", ""]
+    lines = [KNOB_TEXTS[name], "", f"{knob.flag}: {bounds(knob)}", f"Next run: {command_line(following)}", ""]
     found = evidence(name, runs, baseline) or evidence(name, runs)
     if found:
         lines += ["In your own runs:", *(_BULLET + sentence for sentence in found)]
@@ -26,20 +32,40 @@ def knob_text(name: str, runs: Sequence[RunRecord], baseline: RunRecord | None) 
         lines.append(f"No finished run differs from run {baseline.run_id} in this knob alone: turn it, and press r.")
     else:
         lines.append("No two finished runs differ in this knob alone: run, turn it, and run again.")
-    return knob.label, lines
+    saw = lecture_saw(name)
+    return knob.label, [*lines, saw] if saw else lines
 
 
-def run_text(
-    run: RunRecord, runs: Sequence[RunRecord], baseline: RunRecord | None, proposals: Sequence[str] = ()
-) -> tuple[str, list[str]]:
-    """Heading and lines: what became of a run, and against what.
+_LECTURE: dict[str, tuple[str, Value, Value]] = {
+    "batch_size": ("batch-size", 1, 8),
+    "gradient_accumulation_steps": ("accumulation", 1, 32),
+    "gradient_checkpointing": ("checkpointing", "off", "on"),
+}
+"""Table of the lecture and the two values whose rows tell most of a knob."""
 
-    `proposals`: configurations that are forecast to fit, a sentence each; said after an out-of-memory.
-    """
+
+def lecture_saw(name: str) -> str:
+    """What the lecture measured when it turned this knob; empty where it did not."""
+    if name not in _LECTURE:
+        return ""
+    table, *values = _LECTURE[name]
+    before, after = (next(row for row in TABLES[table].rows if row.knobs[name] == value) for value in values)
+    shown_values = " → ".join(shown(KNOBS[name], value) for value in values)
+    if before.memory_mib is None or after.memory_mib is None:
+        return ""
+    saved = delta(after.memory_mib - before.memory_mib, "MiB")
+    text = f"The lecture saw, {shown_values} (bert-base, Tesla P4): {saved}, "
+    text += f"{delta_percent(after.time_s, before.time_s)} time"
+    learnt = [row.eval_accuracy for row in TABLES["accuracy"].rows if row.knobs.get(name) in values]
+    return f"{text}, accuracy {' → '.join(map(loss, learnt))}." if len(learnt) == 2 else f"{text}."
+
+
+def run_text(run: RunRecord, runs: Sequence[RunRecord], baseline: RunRecord | None) -> tuple[str, list[str]]:
+    """Heading and lines: what became of a run, and against what."""
     heading = f"Run {run.run_id}: {OUTCOME_WORDS[run.outcome]}"
     lines = [describe(run.config), ""]
     if run.outcome is Outcome.OUT_OF_MEMORY:
-        return heading, [*lines, *_no_memory(run, runs, proposals)]
+        return f"{heading}   h: what fits instead", [*lines, *_no_memory(run, runs)]
     if run.message:
         lines += [run.message, ""]
     if baseline is None or baseline.run_id == run.run_id:
@@ -48,7 +74,19 @@ def run_text(
     return heading, [*lines, *_against(run, baseline)]
 
 
-def _no_memory(run: RunRecord, runs: Sequence[RunRecord], proposals: Sequence[str]) -> list[str]:
+def held_text(made: Forecast) -> str:
+    """What the timeline shows, in a sentence."""
+    held = most_held(made)
+    if held is None:
+        return ""
+    name, size, whole = held
+    return (
+        f"One update as forecast, allocation by allocation; most of its peak: {name}, {mib(size)} of {mib(whole)} MiB "
+        f"({percent(100 * size / max(whole, 1))})"
+    )
+
+
+def _no_memory(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
     limit = run.config.vram_limit
     total = f"{limit} MiB, the limit that was set" if limit is not None else f"{mib(run.memory_total)} MiB"
     lines = [out_of_memory(run)]
@@ -60,8 +98,6 @@ def _no_memory(run: RunRecord, runs: Sequence[RunRecord], proposals: Sequence[st
     if fitted is not None:
         size, used = fitted.config.batch_size, mib(fitted.peak_used)
         lines += ["", f"What fitted: run {fitted.run_id}, equal but for batch size {size}, took {used} MiB."]
-    if proposals:
-        lines += ["", "Forecast to fit:", *(_BULLET + sentence for sentence in proposals)]
     ways = ways_to_fit(run)
     if ways:
         lines += ["", "What would save memory here:", *(_BULLET + way for way in ways)]

@@ -7,6 +7,19 @@ from textual.binding import Binding, BindingType
 from engine.config import KNOBS
 from tui.knobs import LETTERS
 
+CURSOR_KEYS: list[BindingType] = [
+    Binding("left", "move_cursor(-1)", "cursor: a column", key_display="←→", priority=True),
+    Binding("right", "move_cursor(1)", "a column to the right", show=False, priority=True),
+    Binding("shift+left", "move_cursor(-1, True)", "cursor: one update", key_display="⇧←→", priority=True),
+    Binding("shift+right", "move_cursor(1, True)", "an update to the right", show=False, priority=True),
+    Binding("pageup", "move_cursor(-10)", "10 columns to the left", show=False, priority=True),
+    Binding("pagedown", "move_cursor(10)", "10 columns to the right", show=False, priority=True),
+    Binding("home", "move_cursor(-1000000)", "first update", show=False, priority=True),
+    Binding("end", "move_cursor(1000000)", "newest update", show=False, priority=True),
+    Binding("escape", "leave_cursor", "leave the cursor", key_display="Esc", priority=True),
+]
+"""Keys of the plots' cursor, ahead of the panes' own: they are there while it is."""
+
 KEYS: list[BindingType] = [
     Binding("r", "run", "run"),
     Binding("s", "stop", "stop"),
@@ -31,7 +44,9 @@ KEYS: list[BindingType] = [
     Binding("escape", "unzoom", "zoom out", show=False),
     Binding("Y", "log_scale", "logarithmic loss", show=False),
     Binding("g", "recent", "last minute, whole run", show=False),
+    Binding("v", "cursor", "read values from plots", show=False),
     Binding("u", "undo", "undo", show=False),
+    Binding("K", "named", "named configurations", show=False),
     Binding("l", "log", "log", show=False),
     Binding("T", "cycle_theme", "colours", show=False),
     Binding("M", "meter", "what the app costs", show=False),
@@ -52,6 +67,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("Pause plan", "Wait after the current run, or go on (P)", "pause"),
     ("Skip run", "End the current run of the plan, and go on with the next (n)", "skip"),
     ("Undo", "Take the last change of a knob back (u)", "undo"),
+    ("Configurations", "Load or save the knobs under a name; presets; the command (K)", "named"),
     ("Pin", "Make the selected run the baseline, or let go of it (space)", "pin"),
     ("Explain", "What the knob or the run in focus does, and why (e)", "explain"),
     ("What fits", "Configurations that fit instead of a run that was out of memory (h)", "propose"),
@@ -68,6 +84,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("Zoom", "Let the focused pane fill the screen, or put it back (z)", "zoom"),
     ("Logarithmic loss", "Draw the loss on a logarithmic axis, or on a linear one (Y)", "log_scale"),
     ("Last minute", "Plot the last minute, or the whole run (g)", "recent"),
+    ("Cursor", "Read exact values from all plots at one update (v; ← → move it)", "cursor"),
     ("Presenter", "Large figures, fewer panes, and the keys that are pressed (V)", "presenter"),
     ("Meter", "Show the app's own share of a processor core and its bytes/s to the terminal, or hide it (M)", "meter"),
     ("Log", "Show or hide the log (l)", "log"),
@@ -93,6 +110,8 @@ _NAMES = {
     "tab": "Tab",
     "shift+tab": "⇧Tab",
     "left": "←",
+    "shift+left": "⇧←",
+    "shift+right": "⇧→",
     "right": "→",
     "up": "↑",
     "down": "↓",

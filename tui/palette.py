@@ -67,7 +67,7 @@ _OKABE_ITO = {
     "t-optimizer": _YELLOW,
     "t-data": _GREEN,
     "t-gpu": _GREEN,
-    "t-speed": _YELLOW,
+    "t-speed": "#e8e8e8",
 }
 
 
@@ -98,3 +98,47 @@ THEMES: dict[str, Theme] = {
     )
 }
 """By their names; the first one is the default."""
+
+# the sixteen colours as the terminal's library takes them: what is near another one would be white beside white
+_DARK_16 = {
+    "t-accent": "#55ffff",
+    "t-pending": "#ffff55",
+    "t-good": "#55ff55",
+    "t-warn": "#ffff55",
+    "t-bad": "#ff5555",
+    "t-memory": "#55ffff",
+    "t-activations": "#00aaaa",
+    "t-weights": "#5555ff",
+    "t-backward": "#aa5500",
+    "t-optimizer": "#ff55ff",
+    "t-data": "#00aa00",
+    "t-gpu": "#55ff55",
+    "t-speed": "#ffff55",
+}
+_LIGHT_16 = {
+    "t-accent": "#0000aa",
+    "t-pending": "#aa5500",
+    "t-good": "#00aa00",
+    "t-warn": "#aa5500",
+    "t-bad": "#aa0000",
+    "t-memory": "#0000aa",
+    "t-activations": "#00aaaa",
+    "t-weights": "#5555ff",
+    "t-backward": "#aa5500",
+    "t-optimizer": "#aa00aa",
+    "t-data": "#00aa00",
+    "t-gpu": "#00aa00",
+    "t-speed": "#0000aa",
+}
+_NO_GREEN_16 = {**_DARK_16, "t-good": "#55ffff", "t-data": "#aaaaaa", "t-gpu": "#55ffff", "t-speed": "#ffffff"}
+
+SIXTEEN: dict[str, Theme] = {
+    theme.name: theme
+    for theme in (
+        _theme("dark", _DARK_16, foreground="#ffffff", background="#000000"),
+        _theme("light", _LIGHT_16, foreground="#000000", background="#ffffff", dark=False),
+        _theme("high-contrast", _DARK_16, foreground="#ffffff", background="#000000"),
+        _theme("colour-blind", _NO_GREEN_16, foreground="#ffffff", background="#000000"),
+    )
+}
+"""The same themes for a terminal with sixteen colours."""

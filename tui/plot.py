@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple
@@ -130,6 +130,23 @@ class Columns:
             bins.add(self._x[start:], self._y[start:])
         return bins
 
+    def within(self, after: float, until: float) -> Range | None:
+        """(lowest, highest) value with `after` < x <= `until`, from the raw points; None without one."""
+        if self._ascending:
+            found = self._y[bisect_right(self._x, after) : bisect_right(self._x, until)]
+        else:
+            found = array("d", (y for x, y in zip(self._x, self._y, strict=True) if after < x <= until))
+        values = [y for y in found if y == y]
+        return (min(values), max(values)) if values else None
+
+    def last_until(self, x: float) -> Point | None:
+        """The last point with an x of at most `x`, its value None in a gap; None without one. For ascending x."""
+        index = bisect_right(self._x, x) - 1
+        if index < 0:
+            return None
+        value = self._y[index]
+        return self._x[index], value if value == value else None
+
     def extremes(self, x_from: float = -math.inf, *, positive: bool = False) -> Range | None:
         """(lowest, highest) finite value (above 0, if `positive`) with x >= `x_from`; None without one.
 
@@ -153,6 +170,15 @@ class Layer(NamedTuple):
 
     series: Columns
     style: int
+
+
+class Mark(NamedTuple):
+    """A vertical line at `x`: its own style where the column is blank, `over` where something is drawn."""
+
+    x: float
+    style: int
+    over: int
+    char: str = "┊"
 
 
 class _Grid:
@@ -185,6 +211,7 @@ def plot(
     y_range: Range | None = None,
     log_y: bool = False,
     limit: tuple[float, int] | None = None,
+    mark: Mark | None = None,
     label_width: int = 0,
     y_format: Callable[[float], str] | None = None,
     x_row: bool = False,
@@ -195,8 +222,9 @@ def plot(
 
     Each dot column is filled from its lowest to its highest value and joined to the column before it; gaps stay blank.
     Values outside `y_range` (None: a nice range around all data) and ±inf sit on the edge, marked ▲ or ▼.
-    `limit` is (y, style) of a dotted horizontal line, not drawn if it lies outside. `label_width` > 0 puts tick labels
-    of that many cells and a space on the left; `x_row` uses the last row for labels of the x axis.
+    `limit` is (y, style) of a dotted horizontal line, `mark` a vertical one; what lies outside is not drawn.
+    `label_width` > 0 puts tick labels of that many cells and a space on the left; `x_row` uses the last row for labels
+    of the x axis.
     Raises ValueError for a y range or x range that cannot be an axis.
     """
     if width < 1 or height < 1:
@@ -214,6 +242,8 @@ def plot(
             grid.put(area - 1 - row, column, charset.limit[dot], limit[1])
     for bins, style in binned:
         _draw(grid, bins, scale, style, charset)
+    if mark is not None and x_range[0] <= mark.x <= x_range[1]:
+        _draw_mark(grid, mark, column_of(mark.x, x_range, columns) // charset.dots_x)
     rows = grid.rows()
     if margin:
         labels = y_labels(scale, area, charset.dots_y, label_width, y_format)
@@ -221,6 +251,17 @@ def plot(
     if area < height:
         rows.append([(" " * margin + x_labels(x_range, width - margin, x_format), 0)])
     return rows
+
+
+def column_of(x: float, x_range: Range, n: int) -> int:
+    """Which of `n` columns over `x_range` a point at `x` falls in."""
+    return int((x - x_range[0]) / ((x_range[1] - x_range[0]) or 1.0) * (n - 1) + 0.5)
+
+
+def _draw_mark(grid: _Grid, mark: Mark, column: int) -> None:
+    for row, chars in enumerate(grid.chars):
+        blank = chars[column] == " "
+        grid.put(row, column, mark.char if blank else chars[column], mark.style if blank else mark.over)
 
 
 def _automatic(layers: Sequence[Layer], log: bool) -> Range:

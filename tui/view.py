@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from engine.events import Event, TrainingStarted, UpdateDone
+from tui.cursor import Cursor
 from tui.plot import Columns
 
 GHOST_POINTS = 1024
@@ -62,7 +63,11 @@ class View:
     """What the app itself costs; empty while nobody asks."""
     keys: list[str] = field(default_factory=list)
     """The last keys, shown while presenting."""
+    caption: str = ""
+    """What changed last, told while presenting."""
     ghost: Ghost | None = None
+    cursor: Cursor | None = None
+    """Where the plots are read; None while they show what is newest."""
 
     def pressed(self, key: str) -> None:
         """Remember a key for those who watch."""

@@ -45,6 +45,14 @@ class Stage:
     def text(self) -> str:
         return "\n".join(self.lines)
 
+    @property
+    def dialog(self) -> str:
+        """What the dialog says, its lines joined by single spaces."""
+        top = self.line("╭")
+        first, last = top.index("╭") + 1, top.index("╮")
+        inside = [line[first:last] for line in self.lines if line[first - 1] == "│" and line[last] == "│"]
+        return " ".join(" ".join(inside).split())
+
     def line(self, part: str) -> str:
         """The first line that holds `part`."""
         return next((line for line in self.lines if part in line), "")

@@ -320,3 +320,11 @@ async def test_events_behind_a_dialog_are_shown_when_it_closes() -> None:
         await s.feed(update(30), sampled())
         await s.press("escape")
         assert "update 30/64" in s.lines[0]
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_help_keeps_every_key_on_one_line(size: tuple[int, int]) -> None:
+    async with stage(size, [record(1)], started(8), training(8), update(1, 8)) as s:
+        await s.press("tab", "v", "question_mark")
+        for said in ("PgUp  10 columns to the left", "P  pause the plan, go on", "n  next run of the plan"):
+            assert said in s.text

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 
+import tui
 from tests.tui.screen_text import stage
 from tests.tui.test_app_view import TRAINING
 from tui.ascii import AsciiStream, is_needed, plain
@@ -27,6 +29,14 @@ from tui.link import Link
 )
 def test_likenesses(text: str, ascii_: str) -> None:
     assert plain(text) == ascii_
+
+
+@pytest.mark.parametrize("name", ["bars", "categories", "cells", "digits", "panes/memory", "panes/results", "timeline"])
+def test_whatever_is_drawn_has_a_likeness(name: str) -> None:
+    source = (Path(tui.__file__).parent / f"{name}.py").read_text(encoding="utf-8")
+    drawn = {character for character in source if not character.isascii()}
+    assert drawn
+    assert "?" not in plain("".join(drawn))
 
 
 async def test_a_screen_in_ascii_is_as_wide() -> None:

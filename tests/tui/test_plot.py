@@ -56,6 +56,13 @@ class TestByHand:
         points[150] = (1.5, 7.0)
         assert draw(points, 2, 2, (0, 3), (0, 7)) == [" ⡇", "⣀⣇"]
 
+    @pytest.mark.parametrize("at", [0, 1, 4_999, 50_000, 73_123, 99_999])
+    def test_a_spike_among_100_000_points_is_seen_in_its_column(self, at: int) -> None:
+        points: list[Point] = [(float(i), 1.0) for i in range(100_000)]
+        points[at] = (float(at), 9.0)
+        top = draw(points, 100, 8, (0, 99_999), (0, 9))[0]
+        assert [i for i, char in enumerate(top) if char != " "] == [round(at / 99_999 * 199) // 2]
+
     def test_a_long_way_between_two_points_is_a_line(self) -> None:
         assert draw([(0, 0.0), (7, 3.0)], 4, 1, (0, 7), (0, 3)) == ["⣀⠤⠒⠉"]
 

@@ -195,3 +195,17 @@ async def test_space_pauses_and_plus_and_minus_change_the_speed(tmp_path: Path) 
         assert "←/→ 10 s" in s.lines[-1]
         await s.press("r")
         assert "read-only: recorded on" in s.lines[-1]
+
+
+async def test_the_cursor_takes_the_arrows_of_a_recording_while_it_is_there(tmp_path: Path) -> None:
+    async with playing(tmp_path) as stage:
+        await pass_s(stage, 12.0)
+        run = stage.app.state.run
+        assert run is not None
+        position = stage.session.position
+        await stage.press("v", "left")
+        assert stage.app.state.view.cursor is not None
+        assert stage.session.position == position
+        await stage.press("escape", "right")
+        assert stage.app.state.view.cursor is None
+        assert stage.session.position > position

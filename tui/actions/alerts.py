@@ -17,16 +17,16 @@ class AlertActions(LinkActions):
 
     def _see(self, event: Event) -> None:
         """Take an event that was just folded."""
-        self._tell(self.alerts.see(event, monotonic()))
+        self._call_out(self.alerts.see(event, monotonic()))
 
     def _keep_watch(self) -> None:
         """Look at the clock; name the window."""
         if not self.state.playback:  # a recording that is paused does not stand still
-            self._tell(self.alerts.look(monotonic()))
+            self._call_out(self.alerts.look(monotonic()))
         self.state.stalled_s = self.alerts.stalled_s
         self.link.show_title(window_title(self.state))
 
-    def _tell(self, alert: Alert | None) -> None:
+    def _call_out(self, alert: Alert | None) -> None:
         if alert is None:
             return
         if alert.text:

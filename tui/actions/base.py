@@ -29,6 +29,11 @@ class ActionsBase(App[str]):
         main = self.screen_stack[0]
         return main if isinstance(main, MainScreen) else None
 
+    @property
+    def _on_results(self) -> bool:
+        """Whether keys mean the run under the cursor, not the next one."""
+        return self.focused is not None and self.focused.id == "results"
+
     def _paint(self) -> None:
         main: Screen[None] = self.screen_stack[0]
         # under a dialog every changed cell would make Textual repaint the dialog over it

@@ -16,11 +16,13 @@ class ForecastActions(ActionsBase):
     """What the session is asked about memory."""
 
     _asked: RunConfig | None = None
+    _explained: RunConfig | None = None
+    """What a dialog explains: asked about in the next run's place while it is there."""
     _proposing = False
 
     def _ask_forecast(self) -> None:
         """Ask anew where the next run is another one than was asked about."""
-        config = self.state.editor.config
+        config = self._explained or self.state.editor.config
         if config is not self._asked and not self.state.playback:
             self._asked = config
             self.session.forecast(config)

@@ -1,4 +1,4 @@
-"""Taking runs elsewhere: exports, command lines, pictures, and explanations."""
+"""Taking runs elsewhere: exports, command lines, pictures."""
 
 from __future__ import annotations
 
@@ -26,23 +26,6 @@ def free_path(stem: str, ending: str) -> Path:
 
 class HandOverActions(ResultActions):
     """What leaves the app, and what it tells of itself."""
-
-    @property
-    def _on_results(self) -> bool:
-        return self.focused is not None and self.focused.id == "results"
-
-    def action_explain(self) -> None:
-        """What the knob under the cursor does and why; of a run in the results table, what became of it."""
-        from tui.explain import knob_text, run_text
-        from tui.screens.details import DetailsScreen
-
-        state = self.state
-        row, base = state.selected, state.record_of(state.baseline)
-        if self._on_results and row is not None:
-            heading, lines = run_text(row, state.finished, base)
-        else:
-            heading, lines = knob_text(state.editor.selected, state.finished, base)
-        self.push_screen(DetailsScreen(heading, lines), self._back)
 
     def action_export(self) -> None:
         """Ask which rows go where in which format."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from engine.config import KNOBS
 from tui.actions.base import ActionsBase
 from tui.knobs import shown
+
+if TYPE_CHECKING:
+    from engine.named_knobs import NamedKnobs
 
 
 class KnobActions(ActionsBase):
@@ -34,6 +39,19 @@ class KnobActions(ActionsBase):
         from tui.screens.value import ValueScreen
 
         self.push_screen(ValueScreen(self.state.editor, name or self.state.editor.selected), self._back)
+
+    def action_named(self) -> None:
+        """Load a configuration that has a name, or give the next run's one."""
+        from tui.screens.named import NamedScreen
+
+        self.push_screen(NamedScreen(self.state.editor.config), self._load_named)
+
+    def _load_named(self, named: NamedKnobs | None) -> None:
+        if named is not None and named.config is not None:
+            self.state.editor.replace(named.config)
+            self.state.editor.problem = None
+            self.state.notice = f"the next run is {named.name}: r runs it, u takes it back"
+        self._back()
 
     def action_undo(self) -> None:
         """Take the last change of a knob back."""

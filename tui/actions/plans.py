@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.history import HistoryError
-from tui.actions.forecast import ForecastActions
+from tui.actions.explain import ExplainActions
 
 if TYPE_CHECKING:
     from tui.screens.plans import Chosen
 
 
-class RunActions(ForecastActions):
+class RunActions(ExplainActions):
     """What the session is asked to do."""
 
     def action_run(self) -> None:

@@ -26,7 +26,7 @@ LOOKING = frozenset(
     {
         *("move_knob", "select_knob", "move_row", "select_row", "scroll_log", "zoom", "unzoom", "next_pane"),
         *("mark", "filter", "sort", "reverse_sort", "log_scale", "recent", "presenter", "cycle_theme", "log", "meter"),
-        *("run_details", "explain", "copy_command", "help", "quit"),
+        *("cursor", "move_cursor", "leave_cursor", "run_details", "explain", "copy_command", "help", "quit"),
     }
 )
 """Actions that only change what is looked at. Every other one of the app's own is refused where it is read-only."""

@@ -8,6 +8,8 @@ from time import perf_counter
 from engine.events import Event
 from engine.history import HistoryError
 from tui.actions.hand_over import HandOverActions
+from tui.captions import Captions
+from tui.knobs import describe
 from tui.palette import THEMES
 from tui.view import Ghost
 
@@ -19,6 +21,7 @@ class ViewActions(HandOverActions):
     """Nothing here changes a run."""
 
     _ghost_events: Iterator[tuple[int, Event]] | None = None
+    _captions: Captions | None = None
 
     def _pinned(self, run_id: int | None) -> None:
         """Read the new baseline's series bit by bit, to draw it behind the live one."""
@@ -71,12 +74,21 @@ class ViewActions(HandOverActions):
         self._say("plots: the last minute" if self.state.view.recent else "plots: the whole run")
 
     def action_presenter(self) -> None:
-        """Large figures, fewer panes, and the keys that are pressed."""
+        """Large figures, fewer panes, the keys that are pressed, and captions of what changes."""
         self.state.view.presenter = not self.state.view.presenter
         self.state.view.keys = []
+        self._captions = Captions(self.state) if self.state.view.presenter else None
+        self.state.view.caption = f"the next run: {describe(self.state.editor.config)}"
         if self.main is not None:
             self.main.present(self.state.view.presenter)
         self.call_after_refresh(self._paint)
+
+    def _caption(self) -> bool:
+        """While presenting, say what changed; False where nothing did."""
+        caption = self._captions.look(self.state) if self._captions is not None else None
+        if caption is not None:
+            self.state.view.caption = caption
+        return caption is not None
 
     def action_cycle_theme(self) -> None:
         """Change colours: dark, light, high contrast, for colour-blind eyes."""

@@ -41,7 +41,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("loss", 5, 45, lambda row, base, deltas: loss(row.train_loss)),
     Column("eval", 5, 30, lambda row, base, deltas: loss(row.eval_accuracy)),
     Column("Δ", 6, 70, lambda row, base, deltas: deltas.speed(row, base)),
-    Column("Δ MiB", 6, 28, lambda row, base, deltas: deltas.memory(row, base)),
+    Column("Δ MiB", 6, 48, lambda row, base, deltas: deltas.memory(row, base)),
 )
 DIFFERENCES = ("Δ", "Δ MiB")
 """Columns that need a baseline; `Δ` is that of samples/s."""

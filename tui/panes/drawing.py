@@ -9,8 +9,9 @@ from rich.cells import cell_len
 from engine.events import Outcome
 from tui.axis import Axis
 from tui.bars import sparkline
-from tui.cells import Line, Span
-from tui.plot import Columns, Layer, Range, Row, plot
+from tui.cells import Line, Span, first_that_fits, join
+from tui.cursor import Cursor
+from tui.plot import Columns, Layer, Mark, Range, Row, column_of, plot
 from tui.run_view import RunView
 
 LABEL_WIDTH = 5
@@ -70,6 +71,7 @@ class RunPlot:
         y_range: Range | None = None,
         scale_by: Sequence[Columns] = (),
         limit: float | None = None,
+        cursor: Cursor | None = None,
     ) -> list[Line]:
         """`layers` (series, role) back to front. `scale_by` names the series that the y axis follows (default: all)."""
         if run is None or not run.planned_updates or width < 4 or height < 1:
@@ -81,7 +83,7 @@ class RunPlot:
             y_range = self._follow([series for series in scale_by if len(series)] or [series for series, _ in layers])
         roles = [role for _, role in layers]
         if height == 1:
-            return [_one_row(*layers[-1], width, x_range, y_range)]
+            return [_one_row(*layers[-1], width, x_range, y_range, cursor)]
         rows = plot(
             [Layer(series, index) for index, (series, _) in enumerate(layers, 1)],
             width,
@@ -90,20 +92,34 @@ class RunPlot:
             y_range=y_range,
             log_y=log_y,
             limit=(limit, len(layers) + 1) if limit is not None else None,
+            mark=Mark(cursor.update, len(layers) + 2, len(layers) + 3) if cursor is not None else None,
             label_width=LABEL_WIDTH if height >= 3 and width >= 30 else 0,
             x_row=height >= X_ROW_HEIGHT,
         )
-        return [painted(row, [*roles, "limit"]) for row in rows]
+        return [painted(row, [*roles, "limit", "accent", "cursor"]) for row in rows]
 
     def _follow(self, followed: Sequence[Columns]) -> Range:
         found = [ends for series in followed if (ends := series.extremes(positive=self._axis.log)) is not None]
         return self._axis.follow((min(low for low, _ in found), max(high for _, high in found)) if found else None)
 
 
-def _one_row(series: Columns, role: str, width: int, x_range: Range, y_range: Range) -> Line:
+def _one_row(
+    series: Columns, role: str, width: int, x_range: Range, y_range: Range, cursor: Cursor | None = None
+) -> Line:
     bins = series.bins(width, x_range)
     values = [None if low is None else high for low, high in zip(bins.low, bins.high, strict=True)]
-    return [(sparkline(values, width, low=y_range[0], high=y_range[1]), role)]
+    text = sparkline(values, width, low=y_range[0], high=y_range[1])
+    if cursor is None or not x_range[0] <= cursor.update <= x_range[1]:
+        return [(text, role)]
+    column = column_of(cursor.update, x_range, width)
+    return [(text[:column], role), (text[column], "cursor"), (text[column + 1 :], role)]
+
+
+def at_cursor(cursor: Cursor, value: Line, baseline: str, width: int) -> Line:
+    """The number line of a pane whose plot is read: where, what was there, and what the baseline had there."""
+    where: Line = [(cursor.where, "accent")]
+    behind: Line = [("baseline ", "muted"), (baseline, "value")] if baseline else []
+    return first_that_fits([join([where, value, behind]), join([where, value]), value], width)
 
 
 def compact(label: str, numbers: Sequence[Span], chart: Sequence[Line], width: int, chart_width: int) -> Line:

@@ -25,7 +25,7 @@ class FooterPane(Pane):
         meter: Line = [(state.view.meter, "muted")] if state.view.meter else []
         right = join([said, keys, meter])
         notice = cut_line([*right, (" ", "text")], width) if right else []
-        room = width - width_of(notice)
+        room = width - width_of(notice) - bool(notice)
         first, last = self.hints[:-KEEP], self.hints[-KEEP:]
         while first and width_of(_hints([*first, *last])) > room:
             first = first[:-1]

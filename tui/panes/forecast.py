@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from engine.memory.forecast_types import BREAKDOWN, Forecast
 from tui.bars import Marker, Part, stacked_bar
-from tui.cells import Line, wrap
+from tui.categories import FILLS, ROLES
+from tui.cells import Line, first_that_fits, wrap
 from tui.formatting import mib, percent, rate
 from tui.panes.base import Pane
 from tui.state import State
 from tui.text import clean
-
-_ROLES = {
-    "context": "context",
-    "libraries": "context",
-    "weights": "weights",
-    "gradients": "gradients",
-    "optimizer": "optimizer",
-    "activations": "activations",
-    "temporaries": "other",
-    "cached": "cached",
-}
-_FILLS = {"context": "·", "libraries": "·", "cached": "░"}
 
 
 class ForecastPane(Pane):
@@ -37,23 +26,25 @@ class ForecastPane(Pane):
         if answer.forecast is None:
             return [[(f" {line}", "muted")] for line in wrap(clean(answer.message or "–", 200), width - 1, height)]
         made = answer.forecast
-        lines = [_verdict(made, stale), [(" ", "text"), *_bar(made, width - 2)], *_more(made, stale)]
+        lines = [_verdict(made, stale, width), [(" ", "text"), *_bar(made, width - 2)], *_more(made, stale)]
         return lines[:height]
 
 
-def _verdict(made: Forecast, stale: bool) -> Line:
+def _verdict(made: Forecast, stale: bool, width: int) -> Line:
     word, role = ("near limit" if made.near_limit else "fits"), ("warn" if made.near_limit else "good")
     if not made.fits:
         word, role = "too much", "bad"
     share = percent(100 * made.peak_used / made.limit, 0)
     if stale:
         return [(f" {mib(made.peak_used)} MiB {word}", "muted")]
-    return [(f" {mib(made.peak_used)}", "value"), (f" MiB {share} ", "muted"), (word, role)]
+    need: Line = [(f" {mib(made.peak_used)}", "value")]
+    ways: list[Line] = [[*need, (f" MiB {share} ", "muted"), (word, role)], [*need, (" MiB ", "muted"), (word, role)]]
+    return first_that_fits(ways, width)
 
 
 def _bar(made: Forecast, width: int) -> Line:
     parts = [
-        Part(made.breakdown[name], _STYLES.index(name), _FILLS.get(name, "█"))
+        Part(made.breakdown[name], _STYLES.index(name), FILLS.get(name, "█"))
         for name in BREAKDOWN
         if made.breakdown.get(name)
     ]
@@ -62,13 +53,13 @@ def _bar(made: Forecast, width: int) -> Line:
     return [(text, _role_of(style)) for text, style in row]
 
 
-_STYLES = ("", *_ROLES)
+_STYLES = ("", *ROLES)
 
 
 def _role_of(style: int) -> str:
     if style == 0:
         return "text"
-    return "limit" if style == len(_STYLES) else _ROLES[_STYLES[style]]
+    return "limit" if style == len(_STYLES) else ROLES[_STYLES[style]]
 
 
 def _more(made: Forecast, stale: bool) -> list[Line]:

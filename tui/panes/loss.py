@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tui.cells import Line, first_that_fits, join
+from tui.cursor import value_at
 from tui.digits import large
 from tui.formatting import loss, rate
 from tui.panes.base import PlotPane
-from tui.panes.drawing import RunPlot, compact
-from tui.run_view import RunView
+from tui.panes.drawing import RunPlot, at_cursor, compact
 from tui.state import State
 
 
@@ -25,14 +25,13 @@ class LossPane(PlotPane):
         if height > 1:
             return super().lines(state, width, height)
         chart = width // 3
-        return [compact("loss", _numbers(state.run, width - chart - 13), self._chart(state, chart, 1), width, chart)]
+        return [compact("loss", _numbers(state, width - chart - 13), self._chart(state, chart, 1), width, chart)]
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """The numbers, and the curve in the rows that are left."""
-        lines: list[Line] = [[(" ", "text"), *_numbers(state.run, width - 2)]]
+        lines: list[Line] = [[(" ", "text"), *_numbers(state, width - 2)]]
         if state.view.presenter:
-            last = state.run.last if state.run is not None else None
-            lines = large(loss(last.loss if last is not None else None), "loss")
+            lines = _figure(state, width)
         return lines + [[(" ", "text"), *line] for line in self._chart(state, width - 2, height - len(lines))]
 
     def title(self, state: State) -> str:
@@ -45,12 +44,25 @@ class LossPane(PlotPane):
             return []
         ghost = view.ghost_of(run.run_id, run.planned_updates)
         layers = [*([(ghost[0], "ghost")] if ghost else []), (run.losses, "loss")]
-        return self._plot.lines(run, layers, width, height, recent=view.recent, log_y=view.log_y and height > 1)
+        log_y = view.log_y and height > 1
+        return self._plot.lines(run, layers, width, height, recent=view.recent, log_y=log_y, cursor=view.cursor)
 
 
-def _numbers(run: RunView | None, width: int) -> Line:
+def _figure(state: State, width: int) -> list[Line]:
+    run, cursor = state.run, state.view.cursor
+    if run is not None and cursor is not None:
+        return large(value_at(run.losses, cursor, loss), "loss", cursor.where, width)
+    return large(loss(run.last.loss if run is not None and run.last is not None else None), "loss")
+
+
+def _numbers(state: State, width: int) -> Line:
+    run, cursor = state.run, state.view.cursor
     if run is None or run.last is None:
         return [("–", "loss")]
+    if cursor is not None:
+        ghost = state.view.ghost_of(run.run_id, run.planned_updates)
+        value: Line = [(value_at(run.losses, cursor, loss), "loss")]
+        return at_cursor(cursor, value, value_at(ghost[0], cursor, loss, held=True) if ghost else "", width)
     last, evaluation = run.last, run.evaluation
     now: Line = [(loss(last.loss), "loss")]
     if last.skipped:

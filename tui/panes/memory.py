@@ -9,10 +9,12 @@ from engine.events import Memory, Outcome
 from engine.units import MIB, to_mib
 from tui.bars import Marker, Part, stacked_bar
 from tui.cells import Line, first_that_fits, join, width_of
+from tui.cursor import Cursor, value_at
 from tui.digits import large
 from tui.formatting import mib
 from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot, labelled
+from tui.run_view import RunView
 from tui.state import State
 
 CATEGORIES = ("weights", "gradients", "optimizer", "activations")
@@ -36,6 +38,8 @@ class MemoryPane(PlotPane):
 
     def headline(self, state: State, width: int) -> Line:
         """The three numbers and the peak, always labelled."""
+        if state.run is not None and state.view.cursor is not None:
+            return _at_cursor(state.run, state.view.cursor, width)
         memory = _memory(state)
         dead = state.run is not None and state.run.outcome is Outcome.OUT_OF_MEMORY
         peak: Line = [("peak ▲ ", "muted"), (mib(memory.peak_used), "bad" if dead else "value")]
@@ -59,7 +63,7 @@ class MemoryPane(PlotPane):
         parts = _parts(memory)
         lines: list[Line] = [[(" ", "text"), *_bar(memory, parts, width - 2, state.expected)]]
         if state.view.presenter:
-            lines = [*large(mib(memory.peak_used), "memory", f"MiB peak of {mib(memory.total)}"), *lines]
+            lines = [*large(mib(memory.peak_used), "memory", f"MiB peak of {mib(memory.total)}", width), *lines]
         if height >= 6:
             lines += _legend(parts, width - 2)
         run = state.run
@@ -71,7 +75,14 @@ class MemoryPane(PlotPane):
         y_range = None if on_cpu or not total else (0.0, total * 1.02)
         limit = None if on_cpu else total
         plotted = self._plot.lines(
-            run, layers, width - 2, height - len(lines), recent=state.view.recent, y_range=y_range, limit=limit
+            run,
+            layers,
+            width - 2,
+            height - len(lines),
+            recent=state.view.recent,
+            y_range=y_range,
+            limit=limit,
+            cursor=state.view.cursor,
         )
         return lines + [[(" ", "text"), *line] for line in plotted]
 
@@ -84,6 +95,20 @@ def _memory(state: State) -> Memory:
     now = run if state.run.under_way else state.memory
     peaks = {"peak_used": run.peak_used, "peak_reserved": run.peak_reserved, "peak_allocated": run.peak_allocated}
     return replace(now, **peaks, by_category=now.by_category if state.run.under_way else None)
+
+
+def _at_cursor(run: RunView, cursor: Cursor, width: int) -> Line:
+    """What was used and allocated where the plots are read."""
+    where: Line = [(cursor.where, "accent")]
+    used: Line = [("used ", "muted"), (value_at(run.used_mib, cursor, _written, held=True), "memory")]
+    on_cpu = run.device.kind == "cpu"
+    live: Line = [("allocated ", "muted"), (value_at(run.allocated_mib, cursor, _written, held=True), "allocated")]
+    ways = [[where, used, *([] if on_cpu else [live])], [where, used], [used]]
+    return first_that_fits([join(way, " · ") for way in ways], width)
+
+
+def _written(value_mib: float | None) -> str:
+    return mib(None if value_mib is None else value_mib * MIB)
 
 
 def _labelled(label: str, size: int | None, role: str) -> Line:

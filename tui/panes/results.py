@@ -39,7 +39,7 @@ class ResultsPane(Pane, can_focus=True):
         Binding("enter", "app.run_details", "details", key_display="Enter"),
         Binding("t", "app.mark", "mark"),
         Binding("slash", "app.filter", "filter", key_display="/"),
-        Binding("less_than_sign", "app.sort(-1)", "sort by the column to the left", show=False),
+        Binding("less_than_sign", "app.sort(-1)", "sort, the other way", show=False),
         Binding("greater_than_sign", "app.sort(1)", "sort", key_display="< >"),
         Binding("R", "app.reverse_sort", "reverse the order", show=False),
         Binding("N", "app.note", "note"),
@@ -81,7 +81,8 @@ class ResultsPane(Pane, can_focus=True):
         status = 13 if width >= _NARROW else 7
         columns = columns_for(width, id_width + status + 2, base is not None)
         room = max(1, height - 1)
-        note = self._note(state, width - 2, 2 if room >= 8 else 1) if room >= 4 else []
+        roomy = room >= 8 or room >= len(rows) + 2
+        note = self._note(state, width - 2, 2 if roomy else 1) if room >= 4 else []
         room -= len(note)
         current = state.selected
         index = place_of(current, rows) if current is not None else len(rows) - 1

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from tui.cells import Line, first_that_fits, join
+from tui.cursor import Cursor, value_at
 from tui.digits import large
 from tui.formatting import percent, plus_minus, rate
 from tui.panes.base import PlotPane
-from tui.panes.drawing import RunPlot, compact
+from tui.panes.drawing import RunPlot, at_cursor, compact
 from tui.run_view import RunView
 from tui.state import State
 
@@ -25,15 +26,13 @@ class SpeedPane(PlotPane):
         if height > 1:
             return super().lines(state, width, height)
         chart = width // 3
-        return [
-            compact("samples/s", _numbers(state.run, width - chart - 13), self._chart(state, chart, 1), width, chart)
-        ]
+        return [compact("samples/s", _numbers(state, width - chart - 13), self._chart(state, chart, 1), width, chart)]
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """The numbers, and the history in the rows that are left."""
-        lines: list[Line] = [[(" ", "text"), *_numbers(state.run, width - 2)]]
+        lines: list[Line] = [[(" ", "text"), *_numbers(state, width - 2)]]
         if state.view.presenter:
-            lines = large(rate(_steady(state.run)[0]), "speed", "samples/s")
+            lines = _figure(state, width)
         return lines + [[(" ", "text"), *line] for line in self._chart(state, width - 2, height - len(lines))]
 
     def _chart(self, state: State, width: int, height: int) -> list[Line]:
@@ -44,12 +43,31 @@ class SpeedPane(PlotPane):
         behind = [ghost[1]] if ghost else []
         layers = [*((series, "ghost") for series in behind), (run.warmup_speeds, "muted"), (run.speeds, "speed")]
         scale_by = [run.speeds, *behind]
-        return self._plot.lines(run, layers, width, height, recent=state.view.recent, scale_by=scale_by)
+        view = state.view
+        return self._plot.lines(run, layers, width, height, recent=view.recent, scale_by=scale_by, cursor=view.cursor)
 
 
-def _numbers(run: RunView | None, width: int) -> Line:
+def _figure(state: State, width: int) -> list[Line]:
+    run, cursor = state.run, state.view.cursor
+    if run is not None and cursor is not None:
+        return large(_at(run, cursor), "speed", cursor.where, width)
+    return large(rate(_steady(run)[0]), "speed", "samples/s", width)
+
+
+def _at(run: RunView, cursor: Cursor) -> str:
+    """Samples/s at the cursor, of the warm-up where it stands in it."""
+    series = run.warmup_speeds if run.speeds.within(*cursor.ends) is None else run.speeds
+    return value_at(series, cursor, rate)
+
+
+def _numbers(state: State, width: int) -> Line:
+    run, cursor = state.run, state.view.cursor
     if run is None:
         return [("–", "speed")]
+    if cursor is not None:
+        ghost = state.view.ghost_of(run.run_id, run.planned_updates)
+        behind = value_at(ghost[1], cursor, rate, held=True) if ghost else ""
+        return at_cursor(cursor, [(_at(run, cursor), "speed")], behind, width)
     steady: Line = [(plus_minus(*_steady(run)), "speed")]
     if run.under_way and run.warmup and run.update:
         steady = [("warm-up", "muted")]

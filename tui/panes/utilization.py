@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from tui.cells import Line, first_that_fits, join
+from tui.cursor import value_at
 from tui.formatting import mib, number, percent
 from tui.panes.base import PlotPane
-from tui.panes.drawing import RunPlot, compact
+from tui.panes.drawing import RunPlot, at_cursor, compact
 from tui.state import State
 
 
@@ -35,12 +36,17 @@ class UtilizationPane(PlotPane):
         run = state.run
         if run is None:
             return []
-        layers = [(run.utilization, "gpu")]
-        return self._plot.lines(run, layers, width, height, recent=state.view.recent, y_range=(0.0, 100.0))
+        layers, view = [(run.utilization, "gpu")], state.view
+        return self._plot.lines(
+            run, layers, width, height, recent=view.recent, y_range=(0.0, 100.0), cursor=view.cursor
+        )
 
 
 def _numbers(state: State, width: int, short: bool) -> Line:
     gpu, host = state.gpu, state.host
+    if state.run is not None and state.view.cursor is not None:
+        value = value_at(state.run.utilization, state.view.cursor, number, held=True)
+        return at_cursor(state.view.cursor, [(value, "gpu")], "", width)
     if gpu is None:
         busy: Line = [(number(host.cpu), "gpu")] if short else [("cpu ", "muted"), (number(host.cpu), "gpu")]
         process: Line = [("this process ", "muted"), (percent(host.process_cpu), "value"), (" of a core", "muted")]

@@ -12,9 +12,12 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from tui.cells import cut
 from tui.keys import key_name
 from tui.knobs import KnobEditor, bounds
 
+_COLUMN, _KEY = 41, 7
+"""Columns of a key with what it does, at most, and of the key alone."""
 _UNSAID = {"ctrl+q", "ctrl+c", "super+c"}
 
 
@@ -40,16 +43,17 @@ class HelpScreen(ModalScreen[None]):
             yield Static(f"{knob.label}   {knob.flag}", classes="heading", markup=False)
             yield Static(f"{knob.why}\n{bounds(knob)}", classes="why", markup=False)
             yield Static("Keys here", classes="heading", markup=False)
-            yield Static(_two_columns(self._keys), classes="last", markup=False)
+            yield Static(_two_columns(self._keys, min(_COLUMN, (self.app.size.width - 10) // 2)), classes="last")
 
 
-def _two_columns(keys: list[tuple[str, str]]) -> Text:
+def _two_columns(keys: list[tuple[str, str]], width: int) -> Text:
+    """The keys in two columns of `width`, the first half on the left."""
     half = (len(keys) + 1) // 2
     text = Text()
     for index in range(half):
         for key, what in keys[index::half]:
-            text.append(f"{key:>9}  ", "bold")
-            text.append(f"{what:<30}")
+            text.append(f"{key:>{_KEY}}  ", "bold")
+            text.append(f"{cut(what, width - _KEY - 3):<{width - _KEY - 2}}")
         text.append("\n")
     text.rstrip()
     return text

@@ -13,6 +13,7 @@ from textual.screen import Screen
 
 from tui.cells import Line
 from tui.panes.base import Pane
+from tui.panes.caption import CaptionPane
 from tui.panes.footer import FooterPane
 from tui.panes.forecast import ForecastPane
 from tui.panes.knobs import KnobsPane
@@ -28,6 +29,8 @@ from tui.spans import SpanCompositor
 from tui.state import State
 
 SMALLEST = Size(80, 24)
+SHORT = 30
+"""Rows below which dialogs go without blank rows at their edges."""
 STOPS = ("knobs", "results", "log")
 """Where Tab goes; while a pane fills the screen it goes through all of them."""
 LAYOUTS = ("too-small", "small", "medium", "large")
@@ -47,7 +50,20 @@ CATEGORIES = (
 ROLES = frozenset(
     (
         *("text", "muted", "title", "frame", "focus", "brand", "key", "value", "accent", "good", "warn", "bad"),
-        *("cursor", "chosen", "pending", "limit", "gpu", "speed", "loss", "ghost", "cached", "context"),
+        *(
+            "caption",
+            "caption-bad",
+            "cursor",
+            "chosen",
+            "pending",
+            "limit",
+            "gpu",
+            "speed",
+            "loss",
+            "ghost",
+            "cached",
+            "context",
+        ),
         *CATEGORIES,
         *(f"on-{name}" for name in CATEGORIES),
     )
@@ -95,6 +111,7 @@ class MainScreen(Screen[None]):
         self._lay_out(self.app.size)
         yield TooSmallPane("too-small")
         yield TitlePane("title")
+        yield CaptionPane("caption")
         with Container(id="main"):
             with Container(id="left"):
                 yield KnobsPane("knobs")
