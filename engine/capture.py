@@ -43,11 +43,11 @@ class OutputCapture:
         with os.fdopen(self._read, "rb", buffering=0) as pipe:
             while chunk := pipe.read(65_536):
                 *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
-                for line in [*lines, *([rest] if len(rest) > LINE_LIMIT else [])]:
+                for line in lines:
                     text = line[:LINE_LIMIT].decode("utf-8", "replace").rstrip()
                     if text:
                         on_line(text)
-                rest = b"" if len(rest) > LINE_LIMIT else rest
+                rest = rest[:LINE_LIMIT]  # of a line without end the beginning is kept
 
     def stop(self) -> None:
         """Give the descriptors back; `pump` ends when the last writer has closed the pipe."""

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tui.signals import Signals
 
 DRAIN_S = 0.1
-PAINT_EVERY, SLOW_PAINT_EVERY = 5, 40
+PAINT_EVERY, SLOW_PAINT_EVERY = 5, 25
 """Drains between two repaints of running numbers and plots; keys and a run's start and end are shown at once."""
 STOP_WAIT_S = 8.0
 """How long a SIGTERM waits for the micro-step under way."""

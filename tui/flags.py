@@ -100,7 +100,9 @@ def add_knobs(parser: argparse.ArgumentParser) -> None:
 def add_slow_link(parser: argparse.ArgumentParser) -> None:
     """Add `--slow-link`, which every command with a screen has."""
     parser.add_argument(
-        "--slow-link", action="store_true", help="repaint every 4 seconds, without the mouse: at most 1 KB/s over SSH"
+        "--slow-link",
+        action="store_true",
+        help="repaint every 2.5 seconds and leave the mouse alone: at most 1 KB/s over SSH",
     )
 
 

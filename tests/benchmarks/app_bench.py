@@ -41,6 +41,7 @@ def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
         yield app_against_headless(home, rounds or (8 if full else 4))
         yield from while_idle(home)
         yield from while_training(home)
+        yield over_a_slow_link(home)
 
 
 def first_paint(home: Path) -> Figure:
@@ -74,19 +75,36 @@ def while_idle(home: Path) -> Iterator[Figure]:
         yield _latency(watch, "key to screen, p95, no run")
 
 
+def over_a_slow_link(home: Path) -> Figure:
+    """Bytes/s with `--slow-link`, in a run that is stopped in the end."""
+    with _app(home, CONFIG.with_values(samples=1_000_000), "--slow-link") as terminal:
+        watch = Watch(terminal)
+        terminal.press("r")
+        watch.until(lambda emulator: bool(re.search(r"update \d", emulator.line_with("traintop"))))
+        rate, took = _bytes_per_s(terminal)
+    name = f"the same with --slow-link, {COLUMNS}×{ROWS}"
+    return Figure(name=name, value=rate / 1024, unit="KB/s", goal=1, at_most=True, note=f"over {took:.0f} s")
+
+
+def _bytes_per_s(terminal: Terminal) -> tuple[float, float]:
+    """The rate over `WATCH_S`, and how long that was."""
+    began, n_chunks = time.perf_counter(), len(terminal.chunks)
+    time.sleep(WATCH_S)
+    took = time.perf_counter() - began
+    return sum(len(chunk.data) for chunk in terminal.chunks[n_chunks:]) / took, took
+
+
 def while_training(home: Path) -> Iterator[Figure]:
     """Bytes/s, the screen's share of a core, and key to screen, in a run that is stopped in the end."""
     with _app(home, CONFIG.with_values(samples=1_000_000)) as terminal:
         watch = Watch(terminal)
         terminal.press("r")
         watch.until(lambda emulator: bool(re.search(r"update \d\d", emulator.line_with("traintop"))))
-        began, cpu, n_chunks = time.perf_counter(), _thread_seconds(terminal), len(terminal.chunks)
-        time.sleep(WATCH_S)
-        took = time.perf_counter() - began
-        n_bytes = sum(len(chunk.data) for chunk in terminal.chunks[n_chunks:])
+        cpu = _thread_seconds(terminal)
+        rate, took = _bytes_per_s(terminal)
         note = f"over {took:.0f} s"
         name = f"bytes to the terminal, {COLUMNS}×{ROWS}, training"
-        yield Figure(name=name, value=n_bytes / took / 1024, unit="KB/s", goal=4, at_most=True, note=note)
+        yield Figure(name=name, value=rate / 1024, unit="KB/s", goal=4, at_most=True, note=note)
         share = (_thread_seconds(terminal) - cpu) / took * 100
         yield Figure(name="the screen's thread, training", value=share, unit="% of a core", note=note)
         watch.catch_up()
@@ -147,8 +165,8 @@ def _is_8(emulator: Emulator) -> bool:
     return re.search(r"batch size +8 ", emulator.line_with("batch size")[:29]) is not None
 
 
-def _app(home: Path, config: RunConfig) -> Terminal:
-    command = [*COMMAND, *flags_of(config).split()]
+def _app(home: Path, config: RunConfig, *words: str) -> Terminal:
+    command = [*COMMAND, *words, *flags_of(config).split()]
     return Terminal(command, columns=COLUMNS, rows=ROWS, env=environment(home), emulate=False)
 
 
