@@ -14,7 +14,7 @@ from textual.binding import BindingType
 from textual.screen import Screen
 
 from engine.config import RunConfig
-from engine.events import EngineFailed, Outcome, Proposed, RunFinished
+from engine.events import EngineFailed, Outcome, PlanFinished, Proposed, RunFinished
 from engine.history import HistoryError
 from tui.actions.knobs import KnobActions
 from tui.actions.plans import RunActions
@@ -134,7 +134,9 @@ class TraintopApp(ReadOnlyActions, RunActions, KnobActions, ViewActions):
             at_once |= fold(self.state, event)
             self._unpainted = True
             self._show_baseline(event)
-            if isinstance(event, Proposed):
+            if isinstance(event, PlanFinished) and not self.read_only and self._leaving is None:
+                self._plan_finished(event)
+            elif isinstance(event, Proposed):
                 self._show_proposals(event)
             elif isinstance(event, EngineFailed):
                 self._show_error("The engine could not start", event.message)

@@ -29,10 +29,11 @@ _TITLE = 34
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The plan to start; with a number, the one in the history to go on with."""
+    """The plan to start; with a number, the one in the history to go on with, or whose table is to be shown."""
 
     plan: Plan
     plan_id: int | None = None
+    shows_table: bool = False
 
 
 class PlansScreen(ModalScreen[Chosen]):
@@ -40,14 +41,16 @@ class PlansScreen(ModalScreen[Chosen]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,p", "dismiss", "cancel"),
+        Binding("t", "table", "what came of it"),
         Binding("right,plus", "scale(1)", "larger", priority=True),
         Binding("left,minus", "scale(-1)", "smaller", priority=True),
     ]
 
-    def __init__(self, config: RunConfig, device: DeviceInfo, interrupted: Sequence[StoredPlan]) -> None:
+    def __init__(self, config: RunConfig, device: DeviceInfo, plans: Sequence[StoredPlan]) -> None:
         super().__init__()
         self._config, self._device = config, device
-        self._interrupted = interrupted[:_OFFERED]
+        self._interrupted = [stored for stored in plans if stored.can_go_on][:_OFFERED]
+        self._newest = {stored.plan.name: stored for stored in reversed(plans) if stored.run_ids}
         kind = config.device.partition(":")[0]
         self._scale = scale_for(device.kind if kind == "auto" else kind)
         self._plans: dict[str, Plan | str] = {}
@@ -72,6 +75,7 @@ class PlansScreen(ModalScreen[Chosen]):
         for name, named in NAMED.items():
             plan = self._plans[name]
             about = f"{sum(not run.skip for run in plan.runs)} runs" if isinstance(plan, Plan) else "not possible here"
+            about += " · t: its table" if name in self._newest else ""
             options.append(Option(_line(named.title, about), id=name))
         return options
 
@@ -114,6 +118,14 @@ class PlansScreen(ModalScreen[Chosen]):
         options.clear_options()
         options.add_options(self._options())
         options.highlighted = at
+
+    def action_table(self) -> None:
+        """Show what came of the plan under the cursor, or of its newest start."""
+        options = self.query_one(OptionList)
+        name = options.get_option_at_index(options.highlighted or 0).id or ""
+        stored = self._stored(name) or self._newest.get(name)
+        if stored is not None and stored.plan.name in NAMED:
+            self.dismiss(Chosen(stored.plan, stored.plan_id, shows_table=True))
 
     def _stored(self, name: str) -> StoredPlan | None:
         return next((stored for stored in self._interrupted if _id(stored) == name), None)
