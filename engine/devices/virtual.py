@@ -40,9 +40,7 @@ class VirtualDevice(Device):
         self._libraries = CURRENT.libraries
         self._precision = TracedPrecision(config.precision, "cpu")
         self._allocator = self._new_allocator()
-        self._tracker = LiveTracker(
-            self._allocator, self.capability, CURRENT.workspace(self.capability), self._precision.policy
-        )
+        self._tracker = LiveTracker(self._allocator, self.gpu, self._precision.policy)
         self._has_context = False
 
     def _new_allocator(self) -> LiveAllocator:

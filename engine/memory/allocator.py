@@ -34,7 +34,7 @@ class CachingAllocator:
 
     `capacity`: bytes that segments may take together (the card's memory without the CUDA context and the libraries),
     None for no limit. `total`: the card's whole memory in bytes, for `per_process_memory_fraction` and for the message
-    of an out-of-memory error; None takes `capacity`.
+    of an out-of-memory error; None takes `capacity`. `grows_down`: where the driver puts segments (see `Device`).
 
     Neither thread-safe nor reentrant: a finalizer, which may run in the middle of `alloc`, must queue its frees.
     """
@@ -59,12 +59,17 @@ class CachingAllocator:
     )
 
     def __init__(
-        self, capacity: int | None = None, options: AllocatorOptions | None = None, *, total: int | None = None
+        self,
+        capacity: int | None = None,
+        options: AllocatorOptions | None = None,
+        *,
+        total: int | None = None,
+        grows_down: bool = False,
     ) -> None:
         self.options = options or AllocatorOptions()
         self.total = capacity if total is None else total
         self.allocated = self.peak_allocated = self.alloc_retries = self.ooms = 0
-        self._device = Device(capacity)
+        self._device = Device(capacity, grows_down=grows_down)
         growing = self.options.expandable_segments
         self._small = Pool(True, SMALL_SEGMENT, MIN_BLOCK)
         self._large = Pool(False, self.options.large_segment_size, MIN_BLOCK if growing else SMALL_SIZE + 1)

@@ -9,6 +9,9 @@ from engine.memory.allocator_options import ROUND_LARGE
 ADDRESS_BITS = 48
 """A free block sorts by `size << ADDRESS_BITS | address`: one integer compares faster than a tuple."""
 
+TOP = 1 << ADDRESS_BITS - 1
+"""The end of the addresses of user space."""
+
 FREE, ALLOCATED, UNMAPPED = 0, 1, 2
 
 
@@ -31,15 +34,20 @@ class Block:
 
 
 class Device:
-    """The card's memory: how much of it is taken, and which addresses are in use."""
+    """The card's memory: how much of it is taken, and which addresses are in use.
 
-    __slots__ = ("_holes", "_next_address", "allocs", "capacity", "frees", "peak_reserved", "reserved")
+    Of blocks of one size the one at the lowest address is taken, so it matters where the driver puts a segment: with
+    `grows_down` each below the one before (seen with drivers of CUDA 13), else above it.
+    """
 
-    def __init__(self, capacity: int | None) -> None:
+    __slots__ = ("_grows_down", "_holes", "_next_address", "allocs", "capacity", "frees", "peak_reserved", "reserved")
+
+    def __init__(self, capacity: int | None, *, grows_down: bool = False) -> None:
         self.capacity = capacity
         self.reserved = self.peak_reserved = 0
         self.allocs = self.frees = 0
-        self._next_address = ROUND_LARGE  # so that nothing lies at address 0
+        self._grows_down = grows_down
+        self._next_address = TOP if grows_down else ROUND_LARGE  # so that nothing lies at address 0
         self._holes: dict[tuple[int, int], list[int]] = {}
 
     def take(self, n_bytes: int) -> bool:
@@ -62,6 +70,9 @@ class Device:
         holes = self._holes.get((n_bytes, alignment))
         if holes:
             return holes.pop()
+        if self._grows_down:
+            self._next_address = (self._next_address - n_bytes) // alignment * alignment
+            return self._next_address
         address = -(-self._next_address // alignment) * alignment
         self._next_address = address + n_bytes
         return address
@@ -72,7 +83,7 @@ class Device:
 
     def copy(self) -> Device:
         """An independent copy."""
-        twin = Device(self.capacity)
+        twin = Device(self.capacity, grows_down=self._grows_down)
         twin.reserved, twin.peak_reserved = self.reserved, self.peak_reserved
         twin.allocs, twin.frees = self.allocs, self.frees
         twin._next_address = self._next_address

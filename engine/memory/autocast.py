@@ -69,7 +69,9 @@ class Autocast:
             to = _widest((*args, *kwargs.values()), self.dtype)
         else:
             return args, kwargs
-        return tuple(self._to(a, to) for a in args), {name: self._to(a, to) for name, a in kwargs.items()}
+        # the last argument is cast first: so GCC evaluates the arguments of a C++ call
+        named = {name: self._to(kwargs[name], to) for name in reversed(kwargs)}
+        return tuple(reversed([self._to(value, to) for value in reversed(args)])), named
 
     def _to(self, value: Any, dtype: torch.dtype) -> Any:
         if isinstance(value, (tuple, list)):

@@ -62,6 +62,13 @@ class Gpu:
         """Bytes that an out-of-memory is judged by: `usable_bytes`, or `memory_total` where that is unknown."""
         return self.memory_total if self.usable_bytes is None else self.usable_bytes
 
+    @property
+    def threads_per_multiprocessor(self) -> int:
+        """Resident threads at most (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability")."""
+        if self.compute_capability == (7, 5):
+            return 1024
+        return 1536 if self.compute_capability in ((8, 6), (8, 7), (8, 9), (12, 0)) else 2048
+
     def supports(self, precision: str) -> bool:
         """Whether training can use `fp32`, `tf32`, `fp16` or `bf16`.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from engine import models
 from engine.config import ConfigError, RunConfig, Value
 from engine.hub import Hub
+from engine.memory.allocator import CachingAllocator
 from engine.memory.allocator_options import AllocatorOptionError, AllocatorOptions
 from engine.memory.catalogue import Gpu
 from engine.memory.forecast_types import (
@@ -105,7 +106,7 @@ class Forecaster:
         traces = self._traces_of(stack.adapt(config), gpu, stack, given)
         context, libraries = _outside(gpu, stack, given)
         limit = _limit(config, gpu, given)
-        played = _play(traces, config, limit - context - libraries, _options(stack))
+        played = _play(traces, config, limit - context - libraries, stack)
         free, failed = played.free, played.limited
         used = context + libraries + free.peak_reserved
         work = traces.work(config.batch_size)
@@ -134,13 +135,13 @@ class Forecaster:
         n_labels = given.n_labels or (_REVIEW_STARS if config.workload == "reviews" else 2)
         shared = config.with_values(**_NOT_IN_A_TRACE)
         stamp = _stamp(config.model)
-        key = (shared, gpu.compute_capability, stack.name, n_labels, given.vocab_size, stamp)
+        key = (shared, gpu.compute_capability, gpu.multiprocessors, stack.name, n_labels, given.vocab_size, stamp)
         traces = self._traces.get(key)
         if traces is None:
             source = self._source(config.model, stamp)
             models.check_length(source, config)
             model = build_on_meta(source, shared, stack, n_labels=n_labels, vocab_size=given.vocab_size)
-            plan = StepPlan(config=shared, model=model, capability=gpu.compute_capability, stack=stack)
+            plan = StepPlan(config=shared, model=model, gpu=gpu, stack=stack)
             traces = self._traces[key] = Traces(plan)
         return traces
 
@@ -174,18 +175,20 @@ class _Played:
     timeline: tuple[TimelinePoint, ...]
 
 
-def _play(traces: Traces, config: RunConfig, capacity: int, options: AllocatorOptions) -> _Played:
+def _play(traces: Traces, config: RunConfig, capacity: int, stack: Stack) -> _Played:
     micro_steps = -(-config.samples // config.batch_size)
     updates = planned_updates(config, micro_steps)
     accumulates = min(config.gradient_accumulation_steps, micro_steps) > 1
     script = traces.script(config.batch_size, accumulates=accumulates)
     first, later = schedule(micro_steps, config.gradient_accumulation_steps, updates)
-    player = Player(script, None, options)
+    options = _options(stack)
+    player = Player(script, CachingAllocator(None, options, grows_down=stack.grows_down))
     free = player.run(first, later, updates)
     timeline = player.record_update(later or first[1:])
     limited = None
     if free.peak_reserved > capacity:  # giving back what is cached may save it
-        limited = Player(script, max(0, capacity), options).run(first, later, updates)
+        card = CachingAllocator(max(0, capacity), options, grows_down=stack.grows_down)
+        limited = Player(script, card).run(first, later, updates)
     return _Played(free, limited, timeline)
 
 

@@ -5,7 +5,6 @@ The results of a real run stay what they are: only what is accounted for differs
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,26 +14,27 @@ import torch.nn.functional as F  # noqa: N812 (as everywhere in the field)
 from torch.overrides import TorchFunctionMode
 
 from engine.memory.autocast import Autocast
+from engine.memory.catalogue import Gpu
 from engine.memory.forecast_types import ACTIVATIONS, TEMPORARIES
+from engine.memory.scratch import HALF, efficient_gradient, flash_gradient, scratch_of
 from engine.memory.trace import Tracer
 
 _DROPOUTS = {F.dropout, torch.dropout}
 _BACKWARDS = {torch.Tensor.backward, torch.autograd.backward}
 _GROUPED = {getattr(home, name) for home, name in ((F, "grouped_mm"), (torch, "_grouped_mm")) if hasattr(home, name)}
-_HALF = (torch.float16, torch.bfloat16)
 
 
 class CudaKernels(TorchFunctionMode):
     """Active around a traced run, beside the `Tracer`: says which kernel CUDA would choose and what it holds.
 
-    `capability` is the GPU's compute capability; `autocast` the run's, None in fp32.
+    `autocast` is the run's, None in fp32.
     """
 
-    def __init__(self, tracer: Tracer, capability: tuple[int, int], autocast: Autocast | None = None) -> None:
+    def __init__(self, tracer: Tracer, gpu: Gpu, autocast: Autocast | None = None) -> None:
         super().__init__()
-        tracer.scratch = SCRATCH
+        tracer.scratch = scratch_of(gpu)
         self._tracer = tracer
-        self._capability = capability
+        self._capability = gpu.compute_capability
         self._autocast = autocast
         self.on_attention: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, bool], None] | None = None
         """Told of every fused attention (query, key, value, whether in backward), which is no traced operator."""
@@ -119,11 +119,11 @@ def choose_attention(
     if query.dim() != 4 or query.stride(-1) != 1 or query.dtype != key.dtype:
         return "math"
     head_dim, same_dims = query.size(-1), query.size(-1) == value.size(-1)
-    if query.dtype in _HALF and capability >= (8, 0) and mask is None and same_dims and head_dim <= 256:
+    if query.dtype in HALF and capability >= (8, 0) and mask is None and same_dims and head_dim <= 256:
         return "flash"
     grouped = enable_gqa and query.size(1) != key.size(1)
     known = query.dtype in (torch.float32, torch.float16) or (query.dtype is torch.bfloat16 and capability >= (8, 0))
-    alignment = 8 if query.dtype in _HALF else 4
+    alignment = 8 if query.dtype in HALF else 4
     if capability >= (5, 0) and known and not grouped and head_dim % alignment == 0 and value.size(-1) % alignment == 0:
         return "efficient"
     return "math"
@@ -178,12 +178,11 @@ class FusedAttention(torch.autograd.Function):
             logsumexp = torch.empty(batch, heads, rows, dtype=torch.float32, device="meta")
         tracer.account(out, ACTIVATIONS)
         tracer.account(logsumexp, ACTIVATIONS)
-        if call.kernel == "efficient" and query.dtype in _HALF and value.size(-1) > 128:
-            with tracer.transient(out.numel() * 4):  # kNeedsOutputAccumulator
-                pass
+        if call.kernel == "efficient" and query.dtype in HALF and value.size(-1) > 128:
+            tracer.use_scratch(out.numel() * 4)  # kNeedsOutputAccumulator
         if observe is not None:
             observe(query, key, value, False)
-        ctx.save_for_backward(query, key, value, mask if bias is None else None, bias, out, logsumexp)
+        ctx.save_for_backward(query, key, value, mask if bias is None else None, bias, logsumexp, out)
         ctx.real_mask = mask if bias is not None and not query.is_meta else None
         return out
 
@@ -202,8 +201,7 @@ class FusedAttention(torch.autograd.Function):
                 results = _real_backward(call, query, key, value, mask, wants_bias, grads[0], ctx.random)
         for result in results:
             tracer.account(result, TEMPORARIES)
-        with tracer.transient(*_scratch(call, query, key)):
-            pass
+        tracer.use_scratch(*(flash_gradient(query, key) if call.kernel == "flash" else efficient_gradient(query)))
         if ctx.observe is not None:
             ctx.observe(query, key, value, True)
         return (*results, *[None] * (7 - len(results)))
@@ -253,46 +251,3 @@ def _real_backward(
     if random is not None:
         torch.set_rng_state(now)
     return [_like_transposed(result).copy_(result) for result in results]
-
-
-def _scratch(call: AttentionCall, query: torch.Tensor, key: torch.Tensor) -> tuple[int, ...]:
-    """Bytes of what the backward kernels allocate besides the gradients.
-
-    Flash: softmax_d and dq_accum in fp32, rows rounded to 128, head dimension to 32, and expanded dk and dv where keys
-    are shared (flash_api.cpp: mha_bwd). Efficient: delta, which fp32 computes through a product of the output's size,
-    and for half precision the fp32 accumulator of dq (attention_backward.cu, kernel_backward.h: kNeedsAccumGradQ).
-    """
-    batch, heads, length, width = query.shape
-    if call.kernel == "flash":
-        rows, columns = -(-length // 128) * 128, -(-width // 32) * 32
-        shared = heads != key.size(1)
-        expanded = batch * key.size(2) * heads * width * query.element_size() if shared else 0
-        return batch * heads * rows * 4, batch * rows * heads * columns * 4, expanded, expanded
-    delta = batch * heads * length * 4
-    if query.dtype in _HALF:
-        return delta, batch * heads * math.ceil(length / 64) * 64 * math.ceil(width / 64) * 64 * 4
-    return batch * heads * length * width * 4, delta
-
-
-def embedding_scratch(grad: torch.Tensor, indices: torch.Tensor, num_weights: int, *_: object) -> tuple[int, ...]:
-    """`embedding_dense_backward_cuda` sorts more than 3072 indices and sums the gradient by segments of them.
-
-    (aten/native/cuda/Embedding.cu and EmbeddingBackwardKernel.cu: NROWS_PER_THREAD is 10.)
-    """
-    n = indices.numel()
-    if n <= 3072:
-        return ()
-    partial = n // 10 + min(n, num_weights)
-    return 8 * n, 8 * n, 8 * n, 8 * partial, 4 * partial * grad.size(-1)
-
-
-def softmax_scratch(grad: torch.Tensor, *_: object) -> tuple[int, ...]:
-    """`softmax_backward_cuda_out` multiplies gradient and output first (aten/native/cuda/SoftMax.cu)."""
-    return (grad.numel() * grad.element_size(),)
-
-
-SCRATCH: dict[Any, Callable[..., tuple[int, ...]]] = {
-    torch.ops.aten.embedding_dense_backward.default: embedding_scratch,
-    torch.ops.aten._softmax_backward_data.default: softmax_scratch,
-}
-"""From an operator's arguments to the bytes of what its CUDA kernel allocates and frees again."""

@@ -13,8 +13,11 @@ from engine.memory.allocator import CachingAllocator
 from engine.memory.allocator_options import AllocatorOptions
 from engine.memory.allocator_report import AllocatorOutOfMemory
 from engine.memory.autocast import Autocast
+from engine.memory.catalogue import Gpu
 from engine.memory.forecast_types import GRADIENTS, INPUTS, LIBRARIES
 from engine.memory.kernels import CudaKernels
+from engine.memory.scratch import Rule
+from engine.memory.stack import CURRENT
 from engine.memory.trace import Tracer
 
 Signature = tuple[tuple[object, ...], ...]
@@ -28,7 +31,7 @@ class LiveAllocator:
     """
 
     def __init__(self, capacity: int, total: int, options: AllocatorOptions) -> None:
-        self._allocator = CachingAllocator(capacity, options, total=total)
+        self._allocator = CachingAllocator(capacity, options, total=total, grows_down=CURRENT.grows_down)
         self._categories: dict[int, tuple[str, int]] = {}
         self._held: dict[str, int] = {}
         self._highest = 0
@@ -59,6 +62,11 @@ class LiveAllocator:
             self._highest = self._allocator.allocated
             self._at_highest = self._held.copy()
         return address
+
+    def allocate_by(self, rule: Rule, category: str) -> int | None:
+        """As `allocate`, by a rule; None where it says 0."""
+        size = rule.n_bytes
+        return self.allocate(size, category) if size else None
 
     def free(self, handle: int) -> None:
         """Give a block back."""
@@ -96,12 +104,10 @@ class LiveTracker:
     the tracer's modes are what casts as CUDA would.
     """
 
-    def __init__(
-        self, allocator: LiveAllocator, capability: tuple[int, int], workspace: int, autocast: Autocast | None
-    ) -> None:
+    def __init__(self, allocator: LiveAllocator, gpu: Gpu, autocast: Autocast | None) -> None:
         self.allocator = allocator
-        self._tracer = Tracer(allocator, "cpu", workspace=workspace)
-        self._kernels = CudaKernels(self._tracer, capability, autocast)
+        self._tracer = Tracer(allocator, "cpu", workspaces=CURRENT.workspaces(gpu.compute_capability))
+        self._kernels = CudaKernels(self._tracer, gpu, autocast)
         self._may_stop = autocast is None
         self._modes = ExitStack()
         self._tracing = False

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from engine.events import Phase
+from engine.memory.scratch import Rule, at_batch
 
 LOAD, FIRST, NEXT, STEP, AGAIN, STEP_AGAIN, END = "load", "first", "next", "step", "again", "step again", "end"
 """Parts: loading; a window's first micro-step and its later ones; the first optimizer step; both in later updates."""
@@ -40,12 +41,19 @@ class Recording:
     sizes: list[int] = field(default_factory=list)
     categories: list[str] = field(default_factory=list)
     marks: list[tuple[str, Phase, int]] = field(default_factory=list)
+    rules: dict[int, Rule] = field(default_factory=dict)
+    """By slot, where a size is not in proportion to the batch; such a size may be 0."""
 
     def allocate(self, size: int, category: str) -> int:
         slot = len(self.sizes)
         self.sizes.append(size)
         self.categories.append(category)
         self.events.append(slot)
+        return slot
+
+    def allocate_by(self, rule: Rule, category: str) -> int:
+        slot = self.allocate(rule.n_bytes, category)
+        self.rules[slot] = rule
         return slot
 
     def free(self, handle: int) -> None:
@@ -115,17 +123,22 @@ class AffineSizes:
     """
 
     def __init__(self, at: int, first: Recording, second: Recording) -> None:
-        if first.events != second.events or first.marks != second.marks:
+        if first.events != second.events or first.marks != second.marks or first.rules.keys() != second.rules.keys():
             raise NotAffineError
-        self._recording = first
+        self._at, self._recording = at, first
+        self._rules = [(slot, rule, second.rules[slot]) for slot, rule in first.rules.items()]
         self._slopes = [b - a for a, b in zip(first.sizes, second.sizes, strict=True)]
         self._fixed = [a - at * slope for a, slope in zip(first.sizes, self._slopes, strict=True)]
+        for slot in first.rules:
+            self._slopes[slot] = self._fixed[slot] = 0
         if any(slope < 0 for slope in self._slopes) or any(fixed < 0 for fixed in self._fixed):
             raise NotAffineError
 
     def at(self, batch_size: int) -> Recording:
         """The recording at another batch size (2 or more)."""
         sizes = [a + batch_size * b for a, b in zip(self._fixed, self._slopes, strict=True)]
+        for slot, rule, other in self._rules:
+            sizes[slot] = at_batch(batch_size, self._at, rule, other).n_bytes
         first = self._recording
         return Recording(first.events, sizes, first.categories, first.marks)
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from engine.events import Phase
 from engine.memory.allocator import CachingAllocator
-from engine.memory.allocator_options import AllocatorOptions
 from engine.memory.allocator_report import AllocatorOutOfMemory
 from engine.memory.forecast_types import TimelinePoint
 from engine.memory.recording import LOAD, Script, Segment
@@ -32,10 +31,10 @@ class Replay:
 
 
 class Player:
-    """Plays the parts of a `Script` on one allocator. `capacity` in bytes: None has no limit."""
+    """Plays the parts of a `Script` on an allocator."""
 
-    def __init__(self, script: Script, capacity: int | None, options: AllocatorOptions | None = None) -> None:
-        self._allocator = CachingAllocator(capacity, options)
+    def __init__(self, script: Script, allocator: CachingAllocator) -> None:
+        self._allocator = allocator
         self._script = script
         self._live: list[list[tuple[int, int]]] = [[] for _ in range(script.n_keys)]
         self._held = dict.fromkeys(script.categories, 0)

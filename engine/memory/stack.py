@@ -21,6 +21,8 @@ class Stack:
     """Bytes of a CUDA context where it was not measured."""
     libraries: int
     """Bytes of library images (cuBLAS and its kernels) that the first matrix product loads."""
+    grows_down: bool
+    """Whether the driver puts each new segment below the one before."""
 
     def adapt(self, config: RunConfig) -> RunConfig:
         """The run as this stack carries it out."""
@@ -28,12 +30,13 @@ class Stack:
             return config
         return config.with_values(attention="eager", optimizer_implementation="foreach")
 
-    def workspace(self, capability: tuple[int, int]) -> int:
-        """Bytes of a cuBLAS workspace, of which the forward's thread and autograd's have one each.
+    def workspaces(self, capability: tuple[int, int]) -> tuple[int, int]:
+        """Bytes of a cuBLAS workspace, of which the forward's thread and autograd's have one each, and of cuBLASLt's.
 
-        `:4096:2:16:8` KiB before Hopper, 32 MiB on it (aten/src/ATen/cuda/CublasHandlePool.cpp).
+        `:4096:2:16:8` KiB before Hopper, 32 MiB on it; cuBLASLt has 1 MiB, which PyTorch 2.0 gave back after each use
+        (aten/src/ATen/cuda/CublasHandlePool.cpp).
         """
-        return 32 * MIB if capability[0] == 9 else 8320 * 1024
+        return 32 * MIB if capability[0] == 9 else 8320 * 1024, 0 if self.is_of_2023 else MIB
 
 
 CURRENT = Stack(
@@ -42,6 +45,8 @@ CURRENT = Stack(
     # not measured on a card by this project: forecasts say so, and --context-mib and --library-mib replace them
     context=420 * MIB,
     libraries=120 * MIB,
+    # the allocations of a training on an H200 with driver 580, recorded and replayed, came out the same only so
+    grows_down=True,
 )
 
 LECTURE_2023 = Stack(
@@ -52,6 +57,7 @@ LECTURE_2023 = Stack(
     context=415 * MIB,
     # its out-of-memory message: 7611 MiB - 16.81 free - 6.90 GiB reserved (7060.5 to 7070.7) - 415: 109 to 119 MiB
     libraries=114 * MIB,
+    grows_down=False,
 )
 
 STACKS = {stack.name: stack for stack in (CURRENT, LECTURE_2023)}

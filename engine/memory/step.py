@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from engine.config import RunConfig
 from engine.events import Phase
 from engine.memory.autocast import Autocast
+from engine.memory.catalogue import Gpu
 from engine.memory.forecast_types import ForecastError
 from engine.memory.kernels import CudaKernels
 from engine.memory.meta_kernels import KERNELS
@@ -109,7 +110,7 @@ class StepPlan:
 
     config: RunConfig
     model: torch.nn.Module
-    capability: tuple[int, int]
+    gpu: Gpu
     stack: Stack
     accumulates: bool = False
     """Whether windows have more than one micro-step."""
@@ -121,10 +122,10 @@ def record_step(plan: StepPlan, batch_size: int, work: Work | None = None) -> Re
     `work` counts the first micro-step and step. Raises `ForecastError` when the step cannot be traced.
     """
     recording = Recording()
-    tracer = MetaTracer(recording, "meta", workspace=plan.stack.workspace(plan.capability))
+    tracer = MetaTracer(recording, "meta", workspaces=plan.stack.workspaces(plan.gpu.compute_capability))
     tracer.packed = plan.config.padding == "packed"
     precision = TracedPrecision(plan.config.precision)
-    kernels = CudaKernels(tracer, plan.capability, precision.policy)
+    kernels = CudaKernels(tracer, plan.gpu, precision.policy)
     try:
         with ExitStack() as stack:
             for parameter in plan.model.parameters():

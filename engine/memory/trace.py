@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.events import Phase
 from engine.memory.forecast_types import ACTIVATIONS, GRADIENTS, INPUTS, LIBRARIES, OPTIMIZER, TEMPORARIES, WEIGHTS
+from engine.memory.scratch import Rule, Scratch, Step
 
 aten = torch.ops.aten
 
@@ -33,6 +34,9 @@ class Sink(Protocol):
 
     def allocate(self, size: int, category: str) -> int:
         """A storage of `size` bytes was born. May raise `torch.OutOfMemoryError`."""
+
+    def allocate_by(self, rule: Rule, category: str) -> int | None:
+        """As `allocate`, by a rule; None where it says 0."""
 
     def free(self, handle: int) -> None:
         """The storage died."""
@@ -55,21 +59,21 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Accounts for the tensors on `device_type` that operators make while it is active.
 
     Deaths are queued and told to the sink before the next birth: the garbage collector may run anywhere, also
-    inside the sink. `workspace` is the size in bytes of a cuBLAS workspace (0: none). Not thread-safe: one run, one
-    thread.
+    inside the sink. `workspaces` are the sizes in bytes of those of cuBLAS and cuBLASLt (0: none). Not thread-safe: one
+    run, one thread.
     """
 
-    def __init__(self, sink: Sink, device_type: str, *, workspace: int = 0) -> None:
+    def __init__(self, sink: Sink, device_type: str, *, workspaces: tuple[int, int] = (0, 0)) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.phase = Phase.LOAD
-        self.scratch: Mapping[Any, Callable[..., tuple[int, ...]]] = {}
-        """By operator: from its arguments to the bytes of what its CUDA kernel allocates and frees again."""
+        self.scratch: Mapping[Any, Scratch] = {}
+        """By operator: what its CUDA kernel allocates and frees again."""
         self.observe: Callable[[Any, tuple[Any, ...], Any], None] | None = None
         """Told of every operator with its arguments and result: the forecast counts its work."""
         self._sink = sink
         self._device_type = device_type
-        self._workspace = workspace
-        self._workspaces: set[bool] = set()  # False: the forward's thread has its own, True: autograd's
+        self._workspace, self._lt_workspace = workspaces
+        self._has_workspace: set[bool] = set()  # False: the forward's thread has its own, True: autograd's
         self._live: dict[int, _Storage] = {}
         self._dead: deque[_Storage] = deque()
         self._born: list[_Storage] = []  # in this optimizer phase
@@ -117,16 +121,24 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         finally:
             self._suspended -= 1
 
-    @contextmanager
-    def transient(self, *sizes: int) -> Iterator[None]:
-        """Scratch memory, in bytes, that a kernel holds while it runs."""
+    def use_scratch(self, *steps: Step) -> None:
+        """Scratch memory that a kernel holds while it runs; what is not freed by a step is freed in the end."""
         self.drain()
-        handles = [self._sink.allocate(size, TEMPORARIES) for size in sizes if size]
-        try:
-            yield
-        finally:
-            for handle in reversed(handles):
-                self._sink.free(handle)
+        handles: list[int | None] = []
+        for step in steps:
+            if not isinstance(step, int):
+                handles.append(self._sink.allocate_by(step, TEMPORARIES))
+            elif step >= 0:
+                handles.append(self._sink.allocate(step, TEMPORARIES) if step else None)
+            else:
+                self._release(handles, -step - 1)
+        for index in reversed(range(len(handles))):
+            self._release(handles, index)
+
+    def _release(self, handles: list[int | None], index: int) -> None:
+        handle, handles[index] = handles[index], None
+        if handle is not None:
+            self._sink.free(handle)
 
     def drain(self) -> None:
         """Tell the sink of the deaths so far."""
@@ -171,11 +183,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     if isinstance(inner, torch.Tensor):
                         self._see(inner)
         if func in MATMULS and self._workspace:
-            self._first_matmul()
+            self._first_matmul(func)
         scratch = self.scratch.get(func)
         if scratch is not None:
-            with self.transient(*scratch(*args)):
-                pass
+            self.use_scratch(*scratch(*args))
         return result
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -213,29 +224,33 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Autograd adds gradients in place when it holds the last reference; but under a dispatch mode it never does.
 
         (`can_accumulate_inplace` in torch/csrc/autograd/input_buffer.cpp, and accumulate_grad.h before torch 2.9.)
-        Then the sum takes over the memory of the addend that is not shared.
+        Then the sum takes over the memory of the gradient that came first. A view, such as the transposed gradient
+        of a linear layer's tied weight, shares its memory with its base: there the sum is new.
         """
         if kwargs or torch._C._current_graph_task_id() < 0 or torch.is_grad_enabled():
             return False
         for tensor in args[:2]:
             if not isinstance(tensor, torch.Tensor) or tensor.device.type != self._device_type:
                 return False
-        for tensor in args[:2]:
-            storage = tensor.untyped_storage()
-            known = self._live.get(storage._cdata)
-            if known is None or known.handle is None or known.size != result.untyped_storage().nbytes():
-                continue
-            if torch._C._storage_Use_Count(storage._cdata) <= _UNIQUE_STORAGE_COUNT or _is_parameter_grad():
-                self._remember(result.untyped_storage(), known.handle, known.size)
-                known.handle = None
-                return True
-        return False
+        storage = args[0].untyped_storage()
+        known = self._live.get(storage._cdata)
+        if known is None or known.handle is None or known.size != result.untyped_storage().nbytes():
+            return False
+        is_last = torch._C._storage_Use_Count(storage._cdata) <= _UNIQUE_STORAGE_COUNT
+        if not is_last and not _is_parameter_grad():
+            return False
+        self._remember(result.untyped_storage(), known.handle, known.size)
+        known.handle = None
+        return True
 
-    def _first_matmul(self) -> None:
+    def _first_matmul(self, func: Any) -> None:
         in_autograd = torch._C._current_graph_task_id() >= 0
-        if in_autograd not in self._workspaces:
-            self._workspaces.add(in_autograd)
+        if in_autograd not in self._has_workspace:
+            self._has_workspace.add(in_autograd)
             self._sink.allocate(self._workspace, LIBRARIES)
+        if func is aten.addmm.default and self._lt_workspace:  # a linear layer with a bias
+            self._sink.allocate(self._lt_workspace, LIBRARIES)
+            self._lt_workspace = 0
 
     def _gradient_arrived(self, parameter: torch.Tensor) -> None:
         if parameter.grad is None:

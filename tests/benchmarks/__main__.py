@@ -20,6 +20,7 @@ BENCHMARKS = {
     "trainer": "our loop against transformers.Trainer",
     "app": "the app's cost while training, first paint, key press to screen, bytes to the terminal",
     "forecast": "the forecast against the lecture's table, its seconds, and the cost of a virtual GPU",
+    "gpu": "the forecast against this machine's GPU; nothing where there is none",
     "history": "opening 10,000 runs of 1,000 updates",
     "plot": "painting 100,000 points",
 }

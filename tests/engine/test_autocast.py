@@ -8,6 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from engine.events import Phase
 from engine.memory.autocast import Autocast
+from engine.memory.catalogue import find
 from engine.memory.kernels import CudaKernels
 from engine.memory.recording import Recording
 from engine.memory.trace import Tracer
@@ -17,7 +18,7 @@ def _modes(autocast: Autocast) -> tuple[CudaKernels, Tracer, Recording]:
     recording = Recording()
     tracer = Tracer(recording, "cpu")
     tracer.enter(Phase.FORWARD)
-    return CudaKernels(tracer, (8, 0), autocast), tracer, recording
+    return CudaKernels(tracer, find("a100-40gb"), autocast), tracer, recording
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -51,11 +51,12 @@ def test_every_kind_of_print_is_caught() -> None:
 @pytest.fixture
 def _fresh_logger() -> Iterator[None]:
     logger = logging.getLogger("traintop")
-    kept, logger.handlers = logger.handlers, []
+    kept, logger.handlers = (logger.handlers, logger.propagate), []
+    logger.propagate = True  # to a logger that does not propagate pytest adds a handler of its own
     yield
     for handler in logger.handlers:
         handler.close()
-    logger.handlers = kept
+    logger.handlers, logger.propagate = kept
 
 
 @pytest.mark.usefixtures("_fresh_logger")

@@ -57,7 +57,7 @@ def test_weights_gradients_and_optimizer_are_the_parameter_arithmetic(
         model = _meta_model(config)
         parameters = [p.numel() * 4 for p in model.parameters()]  # a tied weight is one parameter
         buffers = [b.nbytes for b in model.buffers()]
-        recording = record_step(StepPlan(config=config, model=model, capability=(6, 1), stack=CURRENT), 2)
+        recording = record_step(StepPlan(config=config, model=model, gpu=find("tesla-p4"), stack=CURRENT), 2)
         held = dict.fromkeys(recording.categories, 0)
         for size, category in zip(recording.sizes, recording.categories, strict=True):
             held[category] += size
@@ -81,7 +81,7 @@ def test_activations_grow_affinely_with_the_batch(tmp_path: Path, forecaster: Fo
 @pytest.mark.parametrize("batch_size", [2, 5, 8])
 def test_two_batch_sizes_foretell_the_others(tmp_path: Path, family: str, batch_size: int) -> None:
     config = _of_family(tmp_path, family, "classification")
-    plan = StepPlan(config=config, model=_meta_model(config), capability=(8, 0), stack=CURRENT, accumulates=True)
+    plan = StepPlan(config=config, model=_meta_model(config), gpu=find("a100-40gb"), stack=CURRENT, accumulates=True)
     affine = AffineSizes(2, record_step(plan, 2), record_step(plan, 3))
     told, traced = affine.at(batch_size), record_step(plan, batch_size)
     assert told.events == traced.events
@@ -100,7 +100,7 @@ def test_recordings_that_differ_in_more_than_sizes_are_not_mixed() -> None:
 
 def test_parts_can_be_played_again() -> None:
     """The batch of a micro-step dies in the next one: named by its place, not by its number."""
-    plan = StepPlan(config=SMALL, model=_meta_model(SMALL), capability=(6, 1), stack=CURRENT, accumulates=True)
+    plan = StepPlan(config=SMALL, model=_meta_model(SMALL), gpu=find("tesla-p4"), stack=CURRENT, accumulates=True)
     script = Script(record_step(plan, 2))
     assert set(script.parts) == {"load", "first", "next", "step", "again", "step again", "end"}
     births = {

@@ -62,5 +62,6 @@ def assert_measured_as_forecast(
     assert measured.peak_used == pytest.approx(told.peak_used, rel=0.01)
     assert measured.peak_reserved == pytest.approx(told.peak_reserved, rel=reserved, abs=0)
     assert measured.peak_allocated is not None
-    workspaces = 2 * CURRENT.workspace(find(gpu).compute_capability)
+    workspace, lt_workspace = CURRENT.workspaces(find(gpu).compute_capability)
+    workspaces = 2 * workspace + lt_workspace
     assert measured.peak_allocated - workspaces == pytest.approx(told.peak_allocated - workspaces, rel=0.002)

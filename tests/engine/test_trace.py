@@ -15,6 +15,7 @@ from engine.config import RunConfig
 from engine.events import Phase
 from engine.hub import Hub
 from engine.memory import step
+from engine.memory.catalogue import find
 from engine.memory.kernels import CudaKernels, choose_attention
 from engine.memory.prepare import build_on_meta
 from engine.memory.recording import Recording
@@ -36,9 +37,9 @@ def _tracing(
     device: str = "cpu", phase: Phase = Phase.FORWARD, workspace: int = 0
 ) -> Iterator[tuple[Tracer, Recording]]:
     recording = Recording()
-    tracer = Tracer(recording, device, workspace=workspace)
+    tracer = Tracer(recording, device, workspaces=(workspace, 0))
     tracer.enter(phase)
-    with CudaKernels(tracer, (6, 1)), tracer:
+    with CudaKernels(tracer, find("tesla-p4")), tracer:
         yield tracer, recording
         tracer.drain()
 
@@ -202,7 +203,7 @@ def test_the_quick_kernels_answer_as_torchs_do(
 ) -> None:
     torch.set_num_threads(1)
     config = SMALL.with_values(model=model_folder(tmp_path, family), **changes)
-    plan = StepPlan(config=config, model=_meta_model(config, CURRENT), capability=(8, 0), stack=CURRENT)
+    plan = StepPlan(config=config, model=_meta_model(config, CURRENT), gpu=find("a100-40gb"), stack=CURRENT)
     quick = record_step(plan, 2)
     monkeypatch.setattr(step, "KERNELS", {})
     slow = record_step(plan, 2)
@@ -216,7 +217,7 @@ def test_the_stack_of_2023_holds_a_second_copy_in_the_step(tmp_path: Path) -> No
     peaks = {}
     for stack in (LECTURE_2023, CURRENT):
         model = _meta_model(config, stack)
-        recording = record_step(StepPlan(config=config, model=model, capability=(6, 1), stack=stack), 2)
+        recording = record_step(StepPlan(config=config, model=model, gpu=find("tesla-p4"), stack=stack), 2)
         peaks[stack.name] = _peak_of(recording, Phase.OPTIMIZER)
     # of the matrices; today's one copy is of the vectors too, which were stepped by themselves then
     expected = sum(4 * p.numel() * (1 if p.dim() > 1 else -1) for p in model.parameters())

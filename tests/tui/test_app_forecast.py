@@ -42,6 +42,7 @@ def forecast(used: int = 7099, **values: Any) -> Forecast:
 async def test_every_turn_of_a_knob_is_asked_about() -> None:
     async with stage() as s:
         await s.press("b", "c")
+        s.app.tick()
         assert s.session.asked[-1] == RunConfig(batch_size=16, gradient_checkpointing="on")
 
 
