@@ -40,6 +40,10 @@ async def test_every_named_plan_is_listed_with_its_runs(size: tuple[int, int]) -
         assert "5 runs" in s.line("Batch size  ")
         assert "A fuller GPU does more samples/s" in s.text
         assert "[lecture]" in s.text
+        assert "batch size 1 · 2 · 4 · 8 · 9" in s.text
+        for _ in NAMED:  # whichever is under the cursor, the keys are seen
+            assert "Enter starts it" in s.text
+            await s.press("down")
         await s.press("escape")
         assert isinstance(s.app.screen, MainScreen)
         assert s.session.plans == []

@@ -98,13 +98,13 @@ class PlansScreen(ModalScreen[Chosen]):
         stored = self._stored(name)
         plan = stored.plan if stored is not None else self._plans.get(name, "")
         about = NAMED[plan.name].description if isinstance(plan, Plan) and plan.name in NAMED else ""
-        labels = "" if isinstance(plan, str) else " · ".join(clean(run.label, 40) for run in plan.runs if not run.skip)
+        labels = "" if isinstance(plan, str) else _together([run.label for run in plan.runs if not run.skip])
         left_out = [] if isinstance(plan, str) else [clean(run.skip, 200) for run in plan.runs if run.skip]
         text = "\n".join([about, clean(labels, 400), *(f"left out: {why}" for why in left_out[:2])]).strip()
         self.query_one("#about", Static).update(plan if isinstance(plan, str) else text)
         sizes = "" if isinstance(plan, str) else clean(plan.sizes, 300)
         scales = "  ".join(f"[{scale}]" if scale == self._scale else scale for scale in SCALES)
-        self.query_one("#sizes", Static).update(f"{sizes}\n← → sizes: {scales}   Enter starts it".strip())
+        self.query_one("#sizes", Static).update(f"← → sizes: {scales}   Enter starts it\n{sizes}".strip())
 
     def action_scale(self, direction: int) -> None:
         """Take the next larger or smaller sizes."""
@@ -140,6 +140,14 @@ class PlansScreen(ModalScreen[Chosen]):
         plan = self._plans[name]
         if isinstance(plan, Plan):
             self.dismiss(Chosen(plan))
+
+
+def _together(labels: Sequence[str]) -> str:
+    """`accumulation 1 · 4 · 8`: the words before the value once, where they are the same."""
+    heads = {label.rpartition(" ")[0] for label in labels}
+    if len(heads) == 1 and not any("," in label for label in labels):
+        labels = [labels[0], *(label.rpartition(" ")[2] for label in labels[1:])]
+    return " · ".join(clean(label, 40) for label in labels)
 
 
 def _id(stored: StoredPlan) -> str:
