@@ -168,6 +168,7 @@ async def test_an_experiment_that_is_done_is_set_beside_the_lecture(size: tuple[
         assert "7069" in row
         assert ("66.70" in row) is (size[0] > 100)
         assert "The lecture: bert-base-uncased" in s.text
+        assert "plan 2/5" not in s.lines[0]  # behind it nothing is under way any more
         await s.press("escape")
         assert isinstance(s.app.screen, MainScreen)
 

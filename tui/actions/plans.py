@@ -88,6 +88,7 @@ class RunActions(ForecastActions):
         """Set an experiment that came to its end beside the lecture, unless a dialog is open."""
         if event.name not in NAMED or not event.completed or self.screen is not self.main:
             return
+        self._paint()  # what is seen behind the table is the plan's end
         try:
             stored = next((plan for plan in self.history.plans() if plan.plan_id == event.plan_id), None)
         except HistoryError as error:
