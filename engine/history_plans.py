@@ -34,6 +34,11 @@ class StoredPlan:
     run_ids: tuple[int, ...]
     """Its runs so far, in the order they began."""
 
+    @property
+    def can_go_on(self) -> bool:
+        """Whether it was stopped, or its process is gone."""
+        return self.ended != COMPLETED and not self.under_way
+
 
 class HistoryPlans(HistoryWriter):
     """What `engine.history.History` knows of plans. Every method raises `HistoryError` as `History`'s do."""
@@ -114,7 +119,7 @@ class HistoryPlans(HistoryWriter):
 
     def interrupted_plans(self) -> list[StoredPlan]:
         """Plans that were stopped or whose process is gone, newest first: those that can go on."""
-        return [stored for stored in self.plans() if stored.ended != COMPLETED and not stored.under_way]
+        return [stored for stored in self.plans() if stored.can_go_on]
 
     def plan_of_runs(self, run_ids: Iterable[int]) -> dict[int, int]:
         """The plan of each run that belongs to one."""

@@ -156,9 +156,10 @@ TABLES: dict[str, LectureTable] = {
 
 
 def beside(name: str, records: Iterable[RunRecord]) -> list[Pair]:
-    """The lecture's table of the plan `name`, with this machine's runs at its rows, and its other runs after them.
+    """The lecture's table of the plan `name`, with this machine's runs at its rows, and its other runs.
 
-    Runs of equal knobs but for the seed (repeats) share a row. Empty where the lecture has no table.
+    In the order of the knob where it is one number, else the other runs come last. Runs of equal knobs but for the
+    seed (repeats) share a row. Empty where the lecture has no table.
     """
     table = TABLES.get(name)
     if table is None:
@@ -172,6 +173,8 @@ def beside(name: str, records: Iterable[RunRecord]) -> list[Pair]:
             pair = Pair(knobs, None)
             pairs.append(pair)
         pair.records.append(record)
+    if len(names) == 1:
+        pairs.sort(key=lambda pair: pair.knobs[names[0]])  # type: ignore[arg-type, return-value]
     return pairs
 
 

@@ -263,7 +263,16 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
     except (OSError, RuntimeError, SafetensorError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        raise ConfigError("model", f"--model {config.model!r} could not be read: {_first_line(error)}") from None
+        reason = _first_line(error).rstrip(".")
+        raise ConfigError("model", f"--model {config.model!r} could not be read: {reason}. {_again(config)}.") from None
+
+
+def _again(config: RunConfig) -> str:
+    """What to do about weights that are damaged."""
+    preset = PRESETS.get(config.model)
+    if preset is not None and preset.fetched:
+        return f"Run `traintop fetch {preset.fetched}`, which puts damaged files right"
+    return "Get its files again, or use another model"
 
 
 def _first_line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from textual.driver import Driver
 from textual.screen import Screen
 
 from engine.config import RunConfig
-from engine.events import EngineFailed, Forecasted, Outcome, Proposed, RunFinished
+from engine.events import EngineFailed, Forecasted, Outcome, PlanFinished, Proposed, RunFinished
 from engine.history import HistoryError
 from tui.actions.alerts import AlertActions
 from tui.actions.cursor import CursorActions
@@ -157,6 +157,8 @@ class TraintopApp(ReadOnlyActions, CursorActions, RunActions, KnobActions, ViewA
             self._show_baseline(event)
             if isinstance(event, Forecasted):
                 self._show_timeline(event)
+            elif isinstance(event, PlanFinished) and not self.read_only and self._leaving is None:
+                self._plan_finished(event)
             elif isinstance(event, Proposed):
                 self._show_proposals(event)
             elif isinstance(event, EngineFailed):

@@ -23,7 +23,7 @@ from tui import exit_codes
 from tui.progress import ProgressBar
 from tui.report import Report, dump
 from tui.sweep_rows import Counts, Rows
-from tui.sweep_tables import lecture_table, repeats_table, table_json
+from tui.sweep_tables import plan_table, repeats_table, table_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -113,7 +113,7 @@ class SweepReport(Report):
         repeats = repeats_table(records)
         if repeats is not None:
             self._write_lines(["", *self._drawn(repeats)])
-        beside = lecture_table(plan, records)
+        beside = plan_table(plan, records)
         if beside is not None:
             table, notes = beside
             self._write_lines(["", *self._drawn(table), *notes])

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.compare import Figure, Row, fold
-from engine.events import RunRecord
+from engine.events import Outcome, RunRecord
 from engine.lecture import MEMORY_MIB, SOURCE, TABLES, LectureRow, Pair, beside, same_memory
-from engine.plans import Plan, label_of
+from engine.plans import NAMED, Plan, PlannedRun, label_of
 from engine.units import MIB
 from tui.formatting import UNKNOWN, duration, loss, mib, number, plus_minus, rate
 from tui.state import OUTCOME_WORDS
@@ -44,29 +44,49 @@ def _measured(row: Row) -> tuple[str, ...]:
     )
 
 
-def lecture_table(plan: Plan, records: Sequence[RunRecord]) -> tuple[Table, list[str]] | None:
-    """This machine's rows beside the lecture's, and sentences on what may be held against what.
+def plan_table(plan: Plan, records: Sequence[RunRecord], *, narrow: bool = False) -> tuple[Table, list[str]] | None:
+    """This machine's rows, beside the lecture's where it has a table of this plan, and sentences on how to read them.
 
-    None where the lecture has no table of this plan.
+    `narrow` keeps what the experiment is about within 72 cells. None for a plan that is not one of the lecture's.
     """
-    pairs = beside(plan.name, records)
-    if not pairs:
+    if plan.name not in NAMED:
         return None
-    columns = [
-        column for column in _COLUMNS if column is _MEMORY or any(_printed(pair, column) is not None for pair in pairs)
-    ]
-    # the unit above, whose figure below
-    heads = (head for column in columns for head in (f"{column.head}\nhere", "\nlecture"))
-    drawn = _table(f"{TABLES[plan.name].heading}\n", *heads, "status\nhere", "status\nlecture")
-    for pair in pairs:
+    rows = _table_rows(plan, records)
+    printed = plan.name in TABLES
+    ends = not narrow and any(pair.lecture and pair.lecture.outcome is not Outcome.COMPLETED for _, pair in rows)
+    columns = _columns([pair for _, pair in rows], narrow)
+    if printed:  # the unit above, whose figure below
+        heads = [head for column in columns for head in (f"{column.head}\nhere", "\nlecture")]
+        heads += ["status\nhere", *(["status\nlecture"] if ends else [])]
+        drawn = _table(f"{TABLES[plan.name].heading}\n", *heads)
+    else:
+        drawn = _table(plan.title, *(column.head for column in columns), "status")
+    for label, pair in rows:
         row = fold(pair.records)[0] if pair.records else None
-        cells = [cell for column in columns for cell in (_here(row, column), column.show(_printed(pair, column)))]
-        ends = (
-            status(row.first) if row else UNKNOWN,
-            OUTCOME_WORDS[pair.lecture.outcome] if pair.lecture else UNKNOWN,
-        )
-        _add(drawn, _label(plan, pair, pairs), *cells, *ends)
+        cells = []
+        for column in columns:
+            cells += [_here(row, column), *([_there(pair, column, narrow)] if printed else [])]
+        ended = UNKNOWN if row is None else OUTCOME_WORDS[row.first.outcome] if narrow else status(row.first)
+        there = [OUTCOME_WORDS[pair.lecture.outcome] if pair.lecture else UNKNOWN] if ends else []
+        _add(drawn, label, *cells, ended, *there)
     return drawn, _notes(plan, records)
+
+
+def _table_rows(plan: Plan, records: Sequence[RunRecord]) -> list[tuple[str, Pair]]:
+    """Every row by its name: the lecture's and this machine's, or the plan's where the lecture has no table."""
+    if plan.name in TABLES:
+        pairs = beside(plan.name, records)
+        return [(_label(plan, pair, pairs), pair) for pair in pairs]
+    return [
+        (clean(run.label, LABEL), Pair({}, None, [record for record in records if _is_of(record, run)]))
+        for run in plan.runs
+        if run.repeat == 1
+    ]
+
+
+def _is_of(record: RunRecord, run: PlannedRun) -> bool:
+    """Whether a run is this one of the plan, or a repeat of it."""
+    return run.skip is None and run.config.with_values(seed=record.config.seed) == record.config
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +107,38 @@ def _mib(n_bytes: int | None) -> Figure | None:
     return None if n_bytes is None else Figure(n_bytes / MIB)
 
 
+_TIME = _Column("time s", lambda row: row.time_s, lambda row: row.train_runtime_s, duration)
+_SPEED = _Column("samples/s", lambda row: row.samples_per_s, lambda row: row.samples_per_s, rate)
 _MEMORY = _Column("MiB", lambda row: row.memory_mib, lambda row: _mib(row.peak_used), _whole)
-_COLUMNS = (
-    _Column("time s", lambda row: row.time_s, lambda row: row.train_runtime_s, duration),
-    _Column("samples/s", lambda row: row.samples_per_s, lambda row: row.samples_per_s, rate),
-    _MEMORY,
+_LEARNT = (
     _Column("loss", lambda row: row.train_loss, lambda row: row.train_loss, loss),
     _Column("accuracy", lambda row: row.eval_accuracy, lambda row: row.eval_accuracy, lambda value: number(value, 3)),
 )
+_COLUMNS = (_TIME, _SPEED, _MEMORY, *_LEARNT)
+
+
+def _columns(pairs: Sequence[Pair], narrow: bool) -> list[_Column]:
+    """The figures that the lecture printed, and memory; all where it printed nothing."""
+    shown = [
+        column for column in _COLUMNS if column is _MEMORY or any(_printed(pair, column) is not None for pair in pairs)
+    ]
+    if all(pair.lecture is None for pair in pairs):
+        shown = list(_COLUMNS[:-1])
+    if narrow:
+        learnt = any(column in _LEARNT for column in shown) and any(pair.lecture for pair in pairs)
+        shown = [column for column in shown if column is not _TIME and not (learnt and column is _SPEED)]
+    return shown
 
 
 def _printed(pair: Pair, column: _Column) -> float | None:
     return None if pair.lecture is None else column.printed(pair.lecture)
+
+
+def _there(pair: Pair, column: _Column, narrow: bool) -> str:
+    """The lecture's figure; where no column says how its run ended, memory tells that it did not fit."""
+    if narrow and column is _MEMORY and pair.lecture and pair.lecture.outcome is Outcome.OUT_OF_MEMORY:
+        return f"> {MEMORY_MIB}"
+    return column.show(_printed(pair, column))
 
 
 def _here(row: Row | None, column: _Column) -> str:
@@ -110,25 +150,24 @@ def _here(row: Row | None, column: _Column) -> str:
 
 def _label(plan: Plan, pair: Pair, pairs: Sequence[Pair]) -> str:
     """The row's name in the plan; where it was not run, the knobs that differ within the table."""
-    for record in pair.records:
-        for run in plan.runs:
-            if run.config.with_values(seed=record.config.seed) == record.config:
-                return clean(run.label, LABEL)
+    for run in plan.runs:
+        if any(_is_of(record, run) for record in pair.records):
+            return clean(run.label, LABEL)
     names = [name for name in pair.knobs if len({other.knobs[name] for other in pairs}) > 1]
     return clean(label_of({name: pair.knobs[name] for name in names}), LABEL)
 
 
 def _notes(plan: Plan, records: Sequence[RunRecord]) -> list[str]:
-    table = TABLES[plan.name]
-    c = table.config
-    notes = [
-        f"Here: {clean(plan.sizes)}.",
-        f"The lecture: {c.model}, {c.samples:,} samples × {c.seq_len} tokens, {MEMORY_MIB} MiB. {SOURCE}.",
-    ]
     device = next((record.device for record in records if record.device), None)
+    on = f", on {clean(device.name)} ({device.kind})" if device is not None else ""
+    notes = [f"Here: {clean(plan.sizes)}{on}."]
+    table = TABLES.get(plan.name)
+    if table is None:
+        return [*notes, "The lecture names this technique and has no figures of it."]
+    c = table.config
+    notes.append(f"The lecture: {c.model}, {c.samples:,} samples × {c.seq_len} tokens, {MEMORY_MIB} MiB. {SOURCE}.")
     if device is None:
         return notes
-    notes[0] = f"{notes[0][:-1]}, on {clean(device.name)} ({device.kind})."
     if plan.name == "bert-large":
         notes.append("PyTorch of 2023 needed more in the optimizer's step: traintop forecast --stack lecture-2023.")
     if device.kind == "cpu":

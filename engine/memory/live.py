@@ -15,10 +15,10 @@ from engine.memory.allocator_report import AllocatorOutOfMemory
 from engine.memory.autocast import Autocast
 from engine.memory.catalogue import Gpu
 from engine.memory.forecast_types import GRADIENTS, INPUTS, LIBRARIES
+from engine.memory.half import CpuTracer
 from engine.memory.kernels import CudaKernels
 from engine.memory.scratch import Rule
 from engine.memory.stack import CURRENT
-from engine.memory.trace import Tracer
 
 Signature = tuple[tuple[object, ...], ...]
 """Of an update: the shapes of its micro-steps' batches."""
@@ -108,7 +108,7 @@ class LiveTracker:
 
     def __init__(self, allocator: LiveAllocator, gpu: Gpu, autocast: Autocast | None) -> None:
         self.allocator = allocator
-        self._tracer = Tracer(allocator, "cpu", workspaces=CURRENT.workspaces(gpu.compute_capability))
+        self._tracer = CpuTracer(allocator, "cpu", workspaces=CURRENT.workspaces(gpu.compute_capability))
         self._kernels = CudaKernels(self._tracer, gpu, autocast)
         self._may_stop = autocast is None
         self._modes = ExitStack()

@@ -28,6 +28,7 @@ from engine.memory.recording import AGAIN, END, FIRST, LOAD, NEXT, STEP, STEP_AG
 from engine.memory.speed import Work
 from engine.memory.stack import Stack
 from engine.memory.trace import Tracer
+from engine.techniques import lora
 from engine.techniques.optimizers import build_schedule
 from engine.techniques.precision import Precision
 from engine.trainer import micro_step, take_step
@@ -136,6 +137,8 @@ def record_step(plan: StepPlan, batch_size: int, work: Work | None = None) -> Re
         raise
     except Exception as error:  # a model's own code may raise anything
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        if lora.wraps_experts(plan.model):
+            reason = "LoRA computes the weights of its experts anew in every forward"
         raise ForecastError(
             f"The training step of {plan.config.model} cannot be traced without a GPU ({reason}): "
             "run it to measure its memory."

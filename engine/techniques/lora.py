@@ -62,6 +62,11 @@ def _heads(model: PreTrainedModel) -> list[str]:
     ]
 
 
+def wraps_experts(model: torch.nn.Module) -> bool:
+    """Whether matrices were added to stacked weights, such as experts, which peft computes anew in every forward."""
+    return any(type(module).__name__ == "ParamWrapper" for module in model.modules())
+
+
 def note(model: torch.nn.Module, config: RunConfig) -> str:
     """One sentence for the transcript: how many parameters are trained."""
     total = sum(parameter.numel() for parameter in model.parameters())

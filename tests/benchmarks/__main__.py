@@ -18,6 +18,7 @@ from tests.benchmarks.figures import Figure, line, save, table
 
 BENCHMARKS = {
     "trainer": "our loop against transformers.Trainer",
+    "text": "real text: our bucketed run against the lecture's script and the Trainer at its best; bf16 against fp32",
     "app": "the app's cost while training, first paint, key press to screen, bytes to the terminal",
     "forecast": "the forecast against the lecture's table, its seconds, and the cost of a virtual GPU",
     "gpu": "the forecast against this machine's GPU; nothing where there is none",

@@ -36,7 +36,7 @@ class Figure:
         return self.value <= self.goal if self.at_most else self.value >= self.goal
 
 
-def ratio(name: str, ours: Sequence[float], theirs: Sequence[float], goal: float, note: str = "") -> Figure:
+def ratio(name: str, ours: Sequence[float], theirs: Sequence[float], goal: float | None, note: str = "") -> Figure:
     """The median of ours ÷ theirs over the rounds of an interleaved A B A B measurement."""
     rounds = [a / b for a, b in zip(ours, theirs, strict=True)]
     details = {"ours": statistics.median(ours), "theirs": statistics.median(theirs)}

@@ -37,10 +37,22 @@ RUNS: list[tuple[str, str, dict[str, str | int | float | bool]]] = [
 def test_the_measured_peak_is_the_forecast_one(
     tmp_path: Path, family: str, gpu: str, changes: dict[str, str | int | float | bool]
 ) -> None:
+    assert_measured_as_forecast(model_folder(tmp_path, family), gpu, changes)
+
+
+@pytest.mark.parametrize("changes", [{"task": "causal-lm"}, {"task": "classification", "gradient_checkpointing": "on"}])
+def test_the_mixture_of_experts_is_known_too(changes: dict[str, str | int | float | bool]) -> None:
+    """Its router decides by values which expert gets which token, and hardly a size depends on that."""
+    assert_measured_as_forecast("moe-tiny", "tesla-p4", changes, reserved=0.02)
+
+
+def assert_measured_as_forecast(
+    model: str, gpu: str, changes: dict[str, str | int | float | bool], *, reserved: float = 0.0
+) -> None:
     torch.set_num_threads(1)
-    config = RunConfig(
-        model=model_folder(tmp_path, family), device=f"virtual:{gpu}", batch_size=4, seq_len=64, samples=24
-    ).with_values(**changes)
+    config = RunConfig(model=model, device=f"virtual:{gpu}", batch_size=4, seq_len=64, samples=24).with_values(
+        **changes
+    )
     device = open_device(config)
     record = RunRecord(run_id=1, config=config, outcome=Outcome.RUNNING)
     run = Run(record=record, device=device, hub=Hub(), emit=lambda event: None, should_stop=lambda: False)
@@ -48,7 +60,7 @@ def test_the_measured_peak_is_the_forecast_one(
     told = Forecaster().forecast(config, find(gpu))
     assert measured.outcome is Outcome.COMPLETED
     assert measured.peak_used == pytest.approx(told.peak_used, rel=0.01)
-    assert measured.peak_reserved == told.peak_reserved
+    assert measured.peak_reserved == pytest.approx(told.peak_reserved, rel=reserved, abs=0)
     assert measured.peak_allocated is not None
     workspace, lt_workspace = CURRENT.workspaces(find(gpu).compute_capability)
     workspaces = 2 * workspace + lt_workspace

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config
 
-from engine import models
+from engine import fetch, models
 from engine.config import ConfigError, RunConfig
 from engine.hub import Hub
 from engine.presets import PRESETS
@@ -106,8 +107,34 @@ def test_damaged_weights_are_refused(tmp_path: Path, hub: Hub) -> None:
     ).save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ConfigError, match="could not be read"):
+    with pytest.raises(ConfigError, match=r"could not be read: .+\. Get its files again, or use another model\."):
         _build(RunConfig(model=str(tmp_path)), hub)
+
+
+def test_damaged_weights_that_were_fetched_say_how_to_put_them_right(tmp_path: Path, hub: Hub) -> None:
+    folder = fetch.folder_of("minilm")
+    BertForSequenceClassification(
+        BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
+    ).save_pretrained(folder)
+    (folder / "model.safetensors").write_bytes(b"half of it")
+    with pytest.raises(ConfigError, match=r"Run `traintop fetch minilm`, which puts damaged files right\."):
+        _build(RunConfig(model="minilm"), hub)
+
+
+def test_damaged_weights_in_the_hubs_cache_are_refused(
+    tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--google--bert_uncased_L-2_H-128_A-2"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    BertForSequenceClassification(
+        BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
+    ).save_pretrained(snapshot)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    (snapshot / "model.safetensors").write_bytes(b"half of it")
+    with pytest.raises(ConfigError, match=r"could not be read: .+\. Get its files again"):
+        _build(RunConfig(model="bert-tiny"), hub)
 
 
 def test_remote_code_is_never_run(tmp_path: Path, hub: Hub) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from engine import fetch
 from engine.config import KNOBS, ConfigError, RunConfig
 from engine.events import DeviceInfo, Outcome, RunRecord
 from engine.lecture import CONFIG, TABLES, beside, same_memory
@@ -211,7 +212,7 @@ def test_what_is_given_expressly_wins_over_the_sizes_but_not_over_the_rows() -> 
     base = RunConfig(model="bert-mini", batch_size=3, samples=10)
     plan = named_plan("batch-size", base, "small", given={"model", "batch_size"})
     assert {run.config.model for run in plan.runs} == {"bert-mini"}
-    assert [run.config.batch_size for run in plan.runs] == [1, 2, 4, 8, 16]
+    assert [run.config.batch_size for run in plan.runs] == [1, 2, 4, 8, 16, 32]
     assert {run.config.samples for run in plan.runs} != {10}
     assert not same_memory(plan.runs[0].config, TABLES["batch-size"])
 
@@ -231,6 +232,38 @@ def test_bert_large_is_held_to_the_lectures_card() -> None:
 def test_what_takes_minutes_on_a_cpu_is_passed_over_there() -> None:
     skipped = [run.label for run in named_plan("bert-large", RunConfig(), "small").runs if run.skip]
     assert skipped == ["8-bit AdamW + checkpointing"]
+
+
+def test_without_a_gpu_the_virtual_one_is_sized_to_what_a_plan_shows() -> None:
+    def on(name: str, device: str = "auto", **of: object) -> set[tuple[str, int | None]]:
+        plan = named_plan(name, RunConfig(device=device), "small", **of)  # type: ignore[arg-type]
+        return {(run.config.device, run.config.vram_limit) for run in plan.runs}
+
+    assert on("batch-size") == {("auto", 1100)}
+    assert "a card of 1,100 MiB" in named_plan("batch-size", RunConfig(), "small").sizes
+    assert on("precision") == {("virtual:a100-40gb", None)}
+    for name in ("batch-size", "precision"):
+        assert on(name, memory_total=80 * 2**30) == {("auto", None)}
+        assert on(name, "cpu") == {("cpu", None)}
+        assert on(name, "virtual:tesla-t4") == {("virtual:tesla-t4", None)}
+
+
+def test_accuracy_is_shown_on_real_text_once_it_was_fetched() -> None:
+    def read() -> Plan:
+        return named_plan("accuracy", RunConfig(), "small")
+
+    assert {run.config.data for run in read().runs} == {None}
+    assert "made-up reviews" in read().sizes
+    fetch.folder_of("snippets").mkdir(parents=True)
+    assert {run.config.data for run in read().runs} == {None}
+    fetch.folder_of("minilm").mkdir(parents=True)
+    assert {(run.config.model, run.config.data) for run in read().runs} == {("minilm", "snippets")}
+    assert "real sentences" in read().sizes
+    own = named_plan("accuracy", RunConfig(data="own.csv"), "small")
+    assert {(run.config.model, run.config.data) for run in own.runs} == {("bert-tiny", "own.csv")}
+    assert "sentences" not in own.sizes
+    assert "made-up" not in own.sizes
+    assert {run.config.data for run in named_plan("accuracy", RunConfig(), "lecture").runs} == {None}
 
 
 def test_sizes_that_cannot_be_are_refused() -> None:

@@ -16,6 +16,7 @@ from engine.events import Phase
 from engine.hub import Hub
 from engine.memory import step
 from engine.memory.catalogue import find
+from engine.memory.half import CpuTracer
 from engine.memory.kernels import CudaKernels, choose_attention
 from engine.memory.prepare import build_on_meta
 from engine.memory.recording import Recording
@@ -59,6 +60,34 @@ def test_a_storage_is_born_once_and_dies_once() -> None:
         torch.empty(1)
     assert recording.sizes == [400, 80, 4]
     assert sorted(event for event in recording.events if event < 0) == [-3, -2, -1]
+
+
+def test_halves_are_multiplied_through_fp32_and_accounted_as_halves() -> None:
+    """On a CPU, where fp16 arithmetic takes eighty times as long; a GPU adds the products up in fp32, too."""
+    torch.manual_seed(1)
+    a, b, c = torch.randn(8, 24).half(), torch.randn(24, 40).half(), torch.randn(40).half()
+    recording = Recording()
+    with CpuTracer(recording, "cpu"):
+        product, sum_ = a @ b, torch.addmm(c, a, b)
+    assert recording.sizes == [2 * 8 * 40] * 2
+    assert torch.equal(product, (a.float() @ b.float()).half())
+    assert torch.equal(sum_, torch.addmm(c.float(), a.float(), b.float()).half())
+
+
+def test_attention_of_halves_goes_through_fp32_forward_and_backward() -> None:
+    torch.manual_seed(1)
+    inputs = [torch.randn(2, 2, 16, 8).half() for _ in range(3)]
+    results = []
+    for make in (torch.Tensor.half, torch.Tensor.float):
+        leaves = [make(tensor.detach()).clone().requires_grad_() for tensor in inputs]
+        with CpuTracer(Recording(), "cpu"):
+            out = F.scaled_dot_product_attention(*leaves)
+            out.sum().backward()  # type: ignore[no-untyped-call]
+        results.append([out.detach(), *[leaf.grad for leaf in leaves]])
+    halves, floats = results
+    assert all(half.dtype is torch.float16 for half in halves)
+    torch.testing.assert_close([half.float() for half in halves], floats, rtol=1e-2, atol=5e-3)
+    assert torch.equal(halves[0], floats[0].half())
 
 
 def test_numbers_in_host_memory_are_not_on_the_gpu() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pytest
+from datasets.arrow_writer import ArrowWriter
 
 from engine.config import ConfigError
 from engine.workloads.columns import encode_labels, find_columns
@@ -109,6 +112,26 @@ def test_without_a_cache_the_rows_are_kept_in_memory(tmp_path: Path, monkeypatch
         assert "cannot be written" in warnings[0]
         assert "set TRAINTOP_HOME" in warnings[0]
         assert_one_sentence(warnings[0])
+
+
+def test_a_disk_that_fills_up_while_rows_are_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first writer, that of the cache, cannot flush its rows; memory still takes them."""
+    finalize, full = ArrowWriter.finalize, [True]
+
+    def fills_up(writer: ArrowWriter, *arguments: Any, **more: Any) -> Any:
+        if full and full.pop():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return finalize(writer, *arguments, **more)
+
+    monkeypatch.setattr(ArrowWriter, "finalize", fills_up)
+    warnings: list[str] = []
+    table = open_table(write(tmp_path, "a.csv", "text,label\na,1\n"), warnings.append)
+    assert table[:] == {"text": ["a"], "label": ["1"]}
+    assert full == []
+    assert len(warnings) == 1
+    assert "(No space left on device): the rows are kept in memory; free space" in warnings[0]
+    # nothing half-written is taken for the rows later
+    assert open_table(str(tmp_path / "a.csv"))[:] == {"text": ["a"], "label": ["1"]}
 
 
 def test_a_cache_that_cannot_be_written_is_named_where_nothing_helps(

@@ -27,7 +27,7 @@ from engine.events import (
     UpdateDone,
 )
 from engine.history_plans import StoredPlan
-from engine.plans import Plan
+from engine.plans import Plan, Verdict
 
 MIB = 2**20
 GPU = DeviceInfo(name="Tesla P4", kind="cuda", index=0, memory_total=7611 * MIB)
@@ -128,8 +128,14 @@ class FakeHistory:
     def series(self, run_id: int, after: int = 0) -> Iterator[tuple[int, Event]]:
         yield from enumerate(self.events.get(run_id, [])[after:], after + 1)
 
-    def interrupted_plans(self) -> list[StoredPlan]:
+    def plans(self) -> list[StoredPlan]:
         return self._plans
+
+    def interrupted_plans(self) -> list[StoredPlan]:
+        return [stored for stored in self._plans if stored.can_go_on]
+
+    def plan_steps(self, plan_id: int) -> dict[tuple[int, int], Verdict]:
+        return {(run.run_id, 0): Verdict(record=run) for run in self._runs}
 
 
 def ready(device: DeviceInfo = GPU) -> EngineReady:

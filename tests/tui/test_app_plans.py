@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.config import RunConfig
 from engine.events import PlanFinished, PlanProgress, PlanStarted
 from engine.history_plans import StoredPlan
-from engine.plans import NAMED, sweep
-from tests.tui.fake_session import CPU, finished, ready, started, training, update
+from engine.plans import NAMED, named_plan, sweep
+from tests.tui.fake_session import CPU, GPU, MIB, finished, ready, started, training, update
 from tests.tui.screen_text import SIZES, FakeHistory, Stage, stage
 from tui.screens.main import MainScreen
+from tui.screens.plan_table import PlanTableScreen
 
 STARTED = PlanStarted(plan_id=1, name="batch-size", title="Batch size", total=5)
 STEP = PlanProgress(plan_id=1, position=2, total=5, label="batch size 2")
@@ -37,6 +40,10 @@ async def test_every_named_plan_is_listed_with_its_runs(size: tuple[int, int]) -
         assert "5 runs" in s.line("Batch size  ")
         assert "A fuller GPU does more samples/s" in s.text
         assert "[lecture]" in s.text
+        assert "batch size 1 · 2 · 4 · 8 · 9" in s.text
+        for _ in NAMED:  # whichever is under the cursor, the keys are seen
+            assert "Enter starts it" in s.text
+            await s.press("down")
         await s.press("escape")
         assert isinstance(s.app.screen, MainScreen)
         assert s.session.plans == []
@@ -133,3 +140,58 @@ async def test_a_plan_that_was_stopped_is_listed_but_not_pressed() -> None:
         assert "goes on with it" not in s.lines[-1]
         await s.press("p")
         assert "stopped, 1 of 3 runs begun" in s.text
+
+
+def experiment(name: str) -> tuple[FakeHistory, StoredPlan]:
+    """An experiment of the lecture that came to its end on the lecture's card, but for its last run."""
+    plan = named_plan(name, RunConfig(device="cuda"), "lecture", memory_total=GPU.memory_total)
+    records = [
+        replace(finished(number, config=run.config).record, samples_per_s=7.5 + number, peak_used=7000 * MIB)
+        for number, run in enumerate(plan.runs[:-1], 1)
+    ]
+    run_ids = tuple(record.run_id for record in records)
+    stored = StoredPlan(plan_id=1, plan=plan, started_at=0.0, ended="completed", under_way=False, run_ids=run_ids)
+    return FakeHistory(records, plans=[stored]), stored
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_an_experiment_that_is_done_is_set_beside_the_lecture(size: tuple[int, int]) -> None:
+    history, _ = experiment("batch-size")
+    async with stage(size, history=history) as s:
+        await in_a_plan(s)
+        await s.feed(finished(8), DONE)
+        assert isinstance(s.app.screen, PlanTableScreen)
+        row = s.line("batch size 8")
+        assert "11.5" in row
+        assert "7.68" in row
+        assert "7000" in row
+        assert "7069" in row
+        assert ("66.70" in row) is (size[0] > 100)
+        assert "The lecture: bert-base-uncased" in s.text
+        assert "plan 2/5" not in s.lines[0]  # behind it nothing is under way any more
+        await s.press("escape")
+        assert isinstance(s.app.screen, MainScreen)
+
+
+@pytest.mark.parametrize("name", list(NAMED))
+async def test_every_experiments_table_fits_a_small_terminal(name: str) -> None:
+    history, _ = experiment(name)
+    async with stage((80, 24), history=history) as s:
+        await s.press("p", *["down"] * list(NAMED).index(name), "t")
+        assert isinstance(s.app.screen, PlanTableScreen)
+        head = s.line("status")
+        assert "MiB" in head
+        assert "completed" in s.text
+
+
+async def test_a_plan_that_was_stopped_or_is_no_experiment_shows_no_table() -> None:
+    history, stored = experiment("batch-size")
+    async with stage(history=history) as s:
+        await in_a_plan(s)
+        await s.feed(finished(8), replace(DONE, completed=False))
+        assert isinstance(s.app.screen, MainScreen)
+        await s.feed(replace(DONE, name="sweep"))
+        assert isinstance(s.app.screen, MainScreen)
+        await s.press("p", "down", "t")  # accumulation was never run here
+        assert not isinstance(s.app.screen, PlanTableScreen)
+        assert stored.plan.title in s.text

@@ -369,6 +369,28 @@ def test_other_sizes_are_said_to_be_other_sizes(history: History) -> None:
         assert "small: bert-mini" in out
 
 
+def test_what_the_lecture_has_no_figures_of_gets_this_machines_table(history: History) -> None:
+    plan = asked(history, "--plan", "precision", device=CPU)
+    end = finished(1, config=plan.runs[0].config, device=CPU)
+    _, out, _ = followed(history, plan, *steps(plan, end))
+    lines = out.splitlines()
+    head = next(line for line in lines if line.startswith("Precision  "))
+    assert head.split() == ["Precision", "time", "s", "samples/s", "MiB", "loss", "status"]
+    assert "completed" in next(line for line in lines if line.startswith("precision fp32 "))
+    assert next(line for line in lines if line.startswith("precision tf32 ")).split()[2:] == ["–"] * 5
+    assert "The lecture names this technique and has no figures of it." in out
+
+
+def test_rows_stand_in_the_order_of_the_knob(history: History) -> None:
+    plan = sweep(RunConfig(), {"gradient_accumulation_steps": ["1", "4", "64"]})
+    plan = replace(plan, name="accuracy")
+    ends = [finished(n, config=run.config, device=CPU) for n, run in enumerate(plan.runs, 1)]
+    _, out, _ = followed(history, plan, *steps(plan, *ends))
+    table = out[out.index("Validation accuracy") :]
+    rows = [line.split()[1] for line in table.splitlines() if line.startswith("accumulation ")]
+    assert rows == ["1", "4", "8", "32", "64", "1024"]
+
+
 def test_json_is_rare_events_the_table_and_the_end(history: History) -> None:
     plan = asked(history, "--plan", "batch-size", device=GPU)
     ends = [finished(n, config=run.config) for n, run in enumerate(plan.runs, 1)]

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.history import HistoryError
+from engine.plans import NAMED
 from tui.actions.explain import ExplainActions
 
 if TYPE_CHECKING:
+    from engine.events import PlanFinished
+    from engine.plans import Plan
     from tui.screens.plans import Chosen
 
 
@@ -66,17 +69,44 @@ class RunActions(ExplainActions):
         if not self._may_start() or state.ready is None:
             return
         try:
-            interrupted = self.history.interrupted_plans()
+            plans = self.history.plans()
         except HistoryError as error:
             self._say(str(error))
             return
-        self.push_screen(PlansScreen(state.editor.config, state.ready, interrupted), self._start_plan)
+        self.push_screen(PlansScreen(state.editor.config, state.ready, plans), self._start_plan)
 
     def _start_plan(self, chosen: Chosen | None) -> None:
+        if chosen is not None and chosen.shows_table and chosen.plan_id is not None:
+            self._show_plan_table(chosen.plan, chosen.plan_id)
+            return
         if chosen is not None and self._may_start():
             self.state.queued += 1
             self.session.start_plan(chosen.plan, chosen.plan_id)
         self._back()
+
+    def _plan_finished(self, event: PlanFinished) -> None:
+        """Set an experiment that came to its end beside the lecture, unless a dialog is open."""
+        if event.name not in NAMED or not event.completed or self.screen is not self.main:
+            return
+        self._paint()  # what is seen behind the table is the plan's end
+        try:
+            stored = next((plan for plan in self.history.plans() if plan.plan_id == event.plan_id), None)
+        except HistoryError as error:
+            self._say(str(error))
+            return
+        if stored is not None:
+            self._show_plan_table(stored.plan, stored.plan_id)
+
+    def _show_plan_table(self, plan: Plan, plan_id: int) -> None:
+        from tui.screens.plan_table import PlanTableScreen
+
+        try:
+            steps = self.history.plan_steps(plan_id)
+        except HistoryError as error:
+            self._say(str(error))
+            return
+        records = [step.record for step in steps.values() if step.record is not None]
+        self.push_screen(PlanTableScreen(plan, sorted(records, key=lambda record: record.run_id)), self._back)
 
     def _offer_plans(self) -> None:
         """Say that a plan was cut off and can go on."""

@@ -29,10 +29,11 @@ _TITLE = 34
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The plan to start; with a number, the one in the history to go on with."""
+    """The plan to start; with a number, the one in the history to go on with, or whose table is to be shown."""
 
     plan: Plan
     plan_id: int | None = None
+    shows_table: bool = False
 
 
 class PlansScreen(ModalScreen[Chosen]):
@@ -40,14 +41,16 @@ class PlansScreen(ModalScreen[Chosen]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,p", "dismiss", "cancel"),
+        Binding("t", "table", "what came of it"),
         Binding("right,plus", "scale(1)", "larger", priority=True),
         Binding("left,minus", "scale(-1)", "smaller", priority=True),
     ]
 
-    def __init__(self, config: RunConfig, device: DeviceInfo, interrupted: Sequence[StoredPlan]) -> None:
+    def __init__(self, config: RunConfig, device: DeviceInfo, plans: Sequence[StoredPlan]) -> None:
         super().__init__()
         self._config, self._device = config, device
-        self._interrupted = interrupted[:_OFFERED]
+        self._interrupted = [stored for stored in plans if stored.can_go_on][:_OFFERED]
+        self._newest = {stored.plan.name: stored for stored in reversed(plans) if stored.run_ids}
         kind = config.device.partition(":")[0]
         self._scale = scale_for(device.kind if kind == "auto" else kind)
         self._plans: dict[str, Plan | str] = {}
@@ -72,6 +75,7 @@ class PlansScreen(ModalScreen[Chosen]):
         for name, named in NAMED.items():
             plan = self._plans[name]
             about = f"{sum(not run.skip for run in plan.runs)} runs" if isinstance(plan, Plan) else "not possible here"
+            about += " · t: its table" if name in self._newest else ""
             options.append(Option(_line(named.title, about), id=name))
         return options
 
@@ -94,13 +98,13 @@ class PlansScreen(ModalScreen[Chosen]):
         stored = self._stored(name)
         plan = stored.plan if stored is not None else self._plans.get(name, "")
         about = NAMED[plan.name].description if isinstance(plan, Plan) and plan.name in NAMED else ""
-        labels = "" if isinstance(plan, str) else " · ".join(clean(run.label, 40) for run in plan.runs if not run.skip)
+        labels = "" if isinstance(plan, str) else _together([run.label for run in plan.runs if not run.skip])
         left_out = [] if isinstance(plan, str) else [clean(run.skip, 200) for run in plan.runs if run.skip]
         text = "\n".join([about, clean(labels, 400), *(f"left out: {why}" for why in left_out[:2])]).strip()
         self.query_one("#about", Static).update(plan if isinstance(plan, str) else text)
         sizes = "" if isinstance(plan, str) else clean(plan.sizes, 300)
         scales = "  ".join(f"[{scale}]" if scale == self._scale else scale for scale in SCALES)
-        self.query_one("#sizes", Static).update(f"{sizes}\n← → sizes: {scales}   Enter starts it".strip())
+        self.query_one("#sizes", Static).update(f"← → sizes: {scales}   Enter starts it\n{sizes}".strip())
 
     def action_scale(self, direction: int) -> None:
         """Take the next larger or smaller sizes."""
@@ -115,6 +119,14 @@ class PlansScreen(ModalScreen[Chosen]):
         options.add_options(self._options())
         options.highlighted = at
 
+    def action_table(self) -> None:
+        """Show what came of the plan under the cursor, or of its newest start."""
+        options = self.query_one(OptionList)
+        name = options.get_option_at_index(options.highlighted or 0).id or ""
+        stored = self._stored(name) or self._newest.get(name)
+        if stored is not None and stored.plan.name in NAMED:
+            self.dismiss(Chosen(stored.plan, stored.plan_id, shows_table=True))
+
     def _stored(self, name: str) -> StoredPlan | None:
         return next((stored for stored in self._interrupted if _id(stored) == name), None)
 
@@ -128,6 +140,14 @@ class PlansScreen(ModalScreen[Chosen]):
         plan = self._plans[name]
         if isinstance(plan, Plan):
             self.dismiss(Chosen(plan))
+
+
+def _together(labels: Sequence[str]) -> str:
+    """`accumulation 1 · 4 · 8`: the words before the value once, where they are the same."""
+    heads = {label.rpartition(" ")[0] for label in labels}
+    if len(heads) == 1 and not any("," in label for label in labels):
+        labels = [labels[0], *(label.rpartition(" ")[2] for label in labels[1:])]
+    return " · ".join(clean(label, 40) for label in labels)
 
 
 def _id(stored: StoredPlan) -> str:
