@@ -55,7 +55,7 @@ def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
         yield _compare("Trainer, dynamic padding", config, history, best, many, BEST_GOAL)
         grouped = partial(_trainers, dynamic, Path(folder), strategy="group_by_length")
         yield _compare("Trainer, group_by_length", config, history, grouped, many, None)
-        yield _bf16(history, rounds or (7 if full else ROUNDS))
+        yield _bf16(Path(folder), rounds or (7 if full else ROUNDS))
 
 
 @dataclass(frozen=True)
@@ -147,15 +147,13 @@ def _trainers(config: RunConfig, folder: Path, *, strategy: str = "random") -> T
     )
 
 
-def _bf16(history: History, rounds: int) -> Figure:
+def _bf16(folder: Path, rounds: int) -> Figure:
     """Updates/s with bf16 ÷ with fp32; no goal where the CPU has no bf16 arithmetic."""
     fp32 = RunConfig(
         model="bert-small", batch_size=8, seq_len=128, samples=8 * (trainer_bench.WARMUP + 15), device="cpu"
     )
     bf16 = fp32.with_values(precision="bf16")
-    mine, theirs = alternate(
-        lambda: trainer_bench.ours(bf16, history), lambda: trainer_bench.ours(fp32, history), rounds
-    )
+    mine, theirs = alternate(lambda: trainer_bench.ours(bf16, folder), lambda: trainer_bench.ours(fp32, folder), rounds)
     has_it = torch.cpu._is_avx512_bf16_supported()
     note = f"{rounds} rounds" if has_it else "this CPU has no bf16 arithmetic: no goal"
     name = f"bf16 ÷ fp32, {fp32.model} batch {fp32.batch_size} × {fp32.seq_len}"

@@ -2,7 +2,9 @@
 
 Ours is what `traintop run` trains with: a `Session` with its threads, its mailbox and its history on the disk. The
 Trainer has its default settings, without checkpoints, progress bar and reports. Both train a fresh model on the same
-samples in one process, turn by turn. The time of an update is the wall time from the end of the last warm-up update to
+samples, turn by turn, each in a process of its own, as a person would run it: OpenMP lets threads spin between
+operators only while a process has no more of them than cores, so in one process each would be slowed by the threads
+that the other left behind. The time of an update is the wall time from the end of the last warm-up update to
 the end of the last update, divided by the updates between them; the processor time of the process over the same updates
 is kept as a note, because other work on the machine disturbs it less.
 """
@@ -13,8 +15,11 @@ import gc
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,20 +40,30 @@ SECONDS = 3.0
 
 def measure(*, full: bool, rounds: int | None = None, models: tuple[str, ...] = MODELS) -> Iterator[Figure]:
     """Ratios of samples/s, ours ÷ the Trainer's."""
-    logging.getLogger("traintop").addHandler(logging.NullHandler())
-    with tempfile.TemporaryDirectory() as folder, History(Path(folder) / "history.sqlite3") as history:
+    spawn = get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(1, spawn) as our_process,
+        ProcessPoolExecutor(1, spawn) as their_process,
+    ):
         for model in models:
             for batch_size in ALL_BATCHES if full else BATCHES:
-                yield _compare(model, batch_size, rounds or (9 if full else 5), history, Path(folder))
+                mine = partial(_result, our_process, ours, Path(folder))
+                theirs = partial(_result, their_process, trainers, Path(folder))
+                yield _compare(model, batch_size, rounds or (9 if full else 5), mine, theirs)
 
 
-def _compare(model: str, batch_size: int, rounds: int, history: History, folder: Path) -> Figure:
+def _result(process: ProcessPoolExecutor, train: Training, folder: Path, config: RunConfig) -> Cost:
+    return process.submit(train, config, folder).result()
+
+
+def _compare(model: str, batch_size: int, rounds: int, ours_of: Measured, theirs_of: Measured) -> Figure:
     config = RunConfig(model=model, batch_size=batch_size, seq_len=128, device="cpu", samples=batch_size)
     pilot = config.with_values(samples=batch_size * (WARMUP + 20))
-    ours(pilot, history)
-    update_s = trainers(pilot, folder).wall_s
+    ours_of(pilot)
+    update_s = theirs_of(pilot).wall_s
     config = config.with_values(samples=batch_size * (WARMUP + max(20, min(1000, round(SECONDS / update_s)))))
-    mine, theirs = alternate(lambda: ours(config, history), lambda: trainers(config, folder), rounds)
+    mine, theirs = alternate(lambda: ours_of(config), lambda: theirs_of(config), rounds)
     goal = GOAL_AT_BATCH_1 if batch_size == 1 else GOAL
     name = f"engine ÷ Trainer, {model} batch {batch_size} × 128"
     cpu = median(b.cpu_s / a.cpu_s for a, b in zip(mine, theirs, strict=True))
@@ -62,6 +77,10 @@ class Cost:
 
     wall_s: float
     cpu_s: float
+
+
+Training = Callable[[RunConfig, Path], Cost]
+Measured = Callable[[RunConfig], Cost]
 
 
 class Laps:
@@ -82,10 +101,15 @@ class Laps:
         return Cost((self._walls[-1] - self._walls[WARMUP - 1]) / n, (self._cpus[-1] - self._cpus[WARMUP - 1]) / n)
 
 
-def ours(config: RunConfig, history: History) -> Cost:
+def ours(config: RunConfig, folder: Path) -> Cost:
     """A run of ours."""
     gc.collect()
-    session = Session(history)
+    logging.getLogger("traintop").addHandler(logging.NullHandler())
+    with History(folder / "history.sqlite3") as history:
+        return _follow(Session(history), config)
+
+
+def _follow(session: Session, config: RunConfig) -> Cost:
     session.open()
     session.start(config)
     laps = Laps()

@@ -22,7 +22,7 @@ DRAINS = 3
 class Session(FakeSession):
     """Says what it was asked in a file, for the test to read."""
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, *_: Any, **__: Any) -> None:
         super().__init__()
         self._waited = 0
         if "idle" in sys.argv:
