@@ -35,6 +35,7 @@ from engine.events import (
     Sampled,
     TrainingStarted,
 )
+from engine.heap import share_main_heap
 from engine.history import History, HistoryError
 from engine.hub import Hub
 from engine.mailbox import Mailbox
@@ -95,6 +96,7 @@ class Session:
 
     def open(self) -> None:
         """Start the threads; returns at once. `EngineReady` follows in the mailbox."""
+        share_main_heap()
         work: dict[str, Callable[[], None]] = {
             "engine": self._work,
             "sampler": lambda: self._sampler.run(self._closing),

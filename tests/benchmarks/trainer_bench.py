@@ -2,9 +2,8 @@
 
 Ours is what `traintop run` trains with: a `Session` with its threads, its mailbox and its history on the disk. The
 Trainer has its default settings, without checkpoints, progress bar and reports. Both train a fresh model on the same
-samples, turn by turn, each in a process of its own, as a person would run it: OpenMP lets threads spin between
-operators only while a process has no more of them than cores, so in one process each would be slowed by the threads
-that the other left behind. The time of an update is the wall time from the end of the last warm-up update to
+samples, turn by turn, each in a process of its own, as a person would run it: neither inherits the other's threads and
+heap. The time of an update is the wall time from the end of the last warm-up update to
 the end of the last update, divided by the updates between them; the processor time of the process over the same updates
 is kept as a note, because other work on the machine disturbs it less.
 """
