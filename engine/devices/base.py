@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from engine.config import RunConfig
-from engine.events import DeviceInfo, Memory, Phase
-from engine.techniques.precision import Precision
+from engine.contract.config import RunConfig
+from engine.contract.records import DeviceInfo, Memory, Phase
+from engine.devices.precision import Precision
 
 FRESH_S = 0.05
 """A reading of used memory costs about 0.1 ms, too much for every update of a tiny model: it is kept this long."""

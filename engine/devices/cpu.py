@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import torch
 
-from engine.config import ConfigError, RunConfig
+from engine.contract.config import ConfigError, RunConfig
+from engine.contract.records import DeviceInfo, Memory
 from engine.devices.base import FRESH_S, Device
-from engine.events import DeviceInfo, Memory
 
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F  # noqa: N812 (as everywhere in the field)
 
-from engine.config import ConfigError, RunConfig
+from engine.contract.config import ConfigError, RunConfig
+from engine.contract.records import DeviceInfo, Memory
 from engine.devices.base import FRESH_S, Device
-from engine.events import DeviceInfo, Memory
-from engine.units import MIB
+from engine.gpus.units import MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,16 +13,15 @@ from contextlib import contextmanager
 
 import torch
 
-from engine.config import ConfigError, RunConfig
+from engine.allocator.options import AllocatorOptionError, AllocatorOptions
+from engine.contract.config import ConfigError, RunConfig
+from engine.contract.records import DeviceInfo, Memory, Phase
 from engine.devices.base import Device
-from engine.events import DeviceInfo, Memory, Phase
-from engine.memory.allocator_options import AllocatorOptionError, AllocatorOptions
-from engine.memory.catalogue import find
-from engine.memory.live import LiveAllocator, LiveTracker, memory_of
-from engine.memory.stack import CURRENT
-from engine.memory.step import TracedPrecision
-from engine.techniques.precision import Precision
-from engine.units import MIB
+from engine.devices.precision import Precision, TracedPrecision
+from engine.gpus.catalogue import find
+from engine.gpus.units import MIB
+from engine.tracing.live import LiveAllocator, LiveTracker, memory_of
+from engine.tracing.stack import CURRENT
 
 
 class VirtualDevice(Device):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from engine.config import ConfigError, RunConfig
+from engine.contract.config import ConfigError, RunConfig
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +63,7 @@ def check(model: torch.nn.Module, batch: dict[str, torch.Tensor], config: RunCon
         return
     import torch
 
-    from engine.techniques.precision import Precision
+    from engine.devices.precision import Precision
 
     gpu = device.torch_device.type == "cuda"
     try:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from engine.config import RunConfig
+from engine.contract.config import RunConfig
 from engine.techniques.preloading import EpochOrder
 from engine.workloads.collate import Samples
 

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.config import ConfigError, RunConfig
+from engine.contract.config import ConfigError, RunConfig
 
 if TYPE_CHECKING:
     import torch

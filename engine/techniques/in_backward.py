@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch.optim import Optimizer
 
-from engine.events import Phase
+from engine.contract.records import Phase
 
 Enter = Callable[[Phase], None]
 

@@ -9,7 +9,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from engine.config import RunConfig
+from engine.contract.config import RunConfig
 from engine.techniques.compiling import TRITON_CAPABILITY
 from engine.techniques.in_backward import Enter, OptimizerInBackward
 

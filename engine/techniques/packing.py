@@ -6,7 +6,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
-from engine.config import ConfigError, RunConfig
+from engine.contract.config import ConfigError, RunConfig
 
 TOLERANCE = 1e-4
 """Logits that should be equal differ by rounding, by far less; those of a model that looks differ by far more."""

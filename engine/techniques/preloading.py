@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from engine.config import RunConfig
+from engine.contract.config import RunConfig
 
 Batch = dict[str, torch.Tensor]
 

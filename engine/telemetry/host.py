@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 import psutil
 
-from engine.events import HostSample
+from engine.contract.records import HostSample
 
 _T = TypeVar("_T")
 

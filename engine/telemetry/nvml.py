@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from engine.events import GpuSample
+from engine.contract.records import GpuSample
 
 _T = TypeVar("_T")
 

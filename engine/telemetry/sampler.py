@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from engine.events import GpuSample, HostSample
+from engine.contract.records import GpuSample, HostSample
 from engine.telemetry.nvml import GpuKey
 
 _LOG = logging.getLogger(__name__)

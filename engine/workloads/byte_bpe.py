@@ -9,7 +9,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from engine.config import ConfigError
+from engine.contract.config import ConfigError
 from engine.workloads.vocabulary import MAX_VOCABULARY, first_texts
 
 END_OF_TEXT = "<|endoftext|>"

@@ -12,7 +12,7 @@ import datasets
 import numpy as np
 import numpy.typing as npt
 
-from engine.config import ConfigError
+from engine.contract.config import ConfigError
 from engine.workloads.files import printable, quoted
 
 TEXT_NAMES = (

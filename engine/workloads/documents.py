@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from engine import fetch
-from engine.config import ConfigError, RunConfig
+from engine.contract.config import ConfigError, RunConfig
 from engine.workloads.columns import find_text_column, is_missing
-from engine.workloads.files import TEXT_SUFFIXES, check_file, check_utf8, quoted
+from engine.workloads.files import TEXT_SUFFIXES, check_file, check_utf8, quoted, sha256_of
 from engine.workloads.hub_data import HubLike
 from engine.workloads.sources import Source, find_source
 
@@ -60,7 +59,7 @@ def _file(path: Path, data: str) -> TextSource:
             "give a part of it.",
         )
     name = quoted(path.name)
-    return TextSource(name=name, fingerprint=f"text {fetch.sha256_of(path)}", open=lambda: _paragraphs(path, name))
+    return TextSource(name=name, fingerprint=f"text {sha256_of(path)}", open=lambda: _paragraphs(path, name))
 
 
 def _paragraphs(path: Path, name: str) -> Documents:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import psutil
 
-from engine.config import ConfigError, RunConfig
-from engine.workloads import PreparedData
+from engine.contract.config import ConfigError, RunConfig
 from engine.workloads.collate import Samples, stack
+from engine.workloads.prepared import PreparedData
 
 TOKEN_RANGE = (100, 30_000)
 """From the first to before the last token id, as in Hugging Face's guide "Efficient training on a single GPU"."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import glob
+import hashlib
 import json
 import os
 import re
@@ -16,8 +17,8 @@ from typing import Literal
 
 import datasets
 
-from engine.config import ConfigError
-from engine.paths import cache_dir
+from engine.contract.config import ConfigError
+from engine.contract.paths import cache_dir
 
 _LOADERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
 TEXT_SUFFIXES = frozenset({".txt", ".text"})
@@ -267,3 +268,12 @@ def _bad_json_line(path: Path) -> ConfigError | None:
                 what = f"is not one JSON object in line {number:,}, {quoted(line.strip())}"
                 return _refusal(path, what, 'write one object a line, such as {"text": "…", "label": 1}')
     return None
+
+
+def sha256_of(file: Path) -> str:
+    """The SHA-256 of a file of any size, hexadecimal. Raises `OSError`."""
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while chunk := opened.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -11,7 +11,7 @@ from typing import Protocol
 import datasets
 import huggingface_hub.constants
 
-from engine.config import ConfigError
+from engine.contract.config import ConfigError
 from engine.workloads.files import printable, quiet, quoted
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[\w.-]+)?", re.ASCII)
@@ -21,7 +21,7 @@ _OTHER_NAMES = {"yelp_review_full": "Yelp/yelp_review_full", "Yelp/yelp_review_f
 
 
 class HubLike(Protocol):
-    """What is needed of `engine.hub.Hub`."""
+    """What is needed of `engine.training.hub.Hub`."""
 
     @property
     def problem(self) -> str:
@@ -85,7 +85,7 @@ def _nowhere(name: str, hub: HubLike | None) -> str:
     problem = hub.problem if hub is not None else "the hub was not asked"
     return (
         f"--data {quoted(name)} is no file here and no data set in the hub's cache, and {problem}: give a file, "
-        "or take --data generated, or --data snippets after `traintop fetch snippets`."
+        "or take --data generated."
     )
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from transformers import PreTrainedTokenizerBase
 
-from engine.config import RunConfig
-from engine.workloads import PreparedData
+from engine.contract.config import RunConfig
 from engine.workloads.collate import PaddingCollate, Samples
 from engine.workloads.hub_data import HubLike
+from engine.workloads.prepared import PreparedData
 from engine.workloads.rows import choose_rows
 from engine.workloads.sources import Source, find_source
 from engine.workloads.token_cache import Tokenised, remembered, tokenizer_fingerprint

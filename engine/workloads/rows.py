@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 import numpy.typing as npt
 
-from engine.config import ConfigError, RunConfig
+from engine.contract.config import ConfigError, RunConfig
 from engine.workloads.columns import encode_labels, find_columns, is_missing
 from engine.workloads.files import quoted
 from engine.workloads.sources import Source, Tables

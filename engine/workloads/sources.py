@@ -8,14 +8,12 @@ from pathlib import Path
 
 import datasets
 
-from engine import fetch
-from engine.config import ConfigError, RunConfig
+from engine.contract.config import RunConfig
 from engine.workloads import generated
-from engine.workloads.files import KNOWN_SUFFIXES, open_table, quoted
+from engine.workloads.files import KNOWN_SUFFIXES, open_table, quoted, sha256_of
 from engine.workloads.hub_data import HubLike, is_hub_name, open_hub, pick_splits
 
 GENERATED = "generated"
-_SNIPPETS = {"snippets": "snippets.csv", "snippets-5": "snippets-5.csv"}
 _VOCABULARY_REVIEWS = 4_000
 """So many reviews are made at least, so that turning `samples` does not change a vocabulary trained on them."""
 
@@ -45,38 +43,26 @@ class Source:
 
 
 def find_source(config: RunConfig, hub: HubLike | None) -> Source:
-    """What `config.data` stands for: generated text, fetched snippets, a local file or a data set of the hub.
+    """What `config.data` stands for: generated text, a local file or a data set of the hub.
 
     Raises `ConfigError` when it stands for nothing that is here or can be asked for.
     """
     data = config.data
     if data is None or data == GENERATED:
         return _generated(config, asked_for=data is not None)
-    if data in _SNIPPETS:
-        return _snippets(data)
     path = Path(data).expanduser()
     if path.exists() or path.suffix.lower() in KNOWN_SUFFIXES or not is_hub_name(data):
         return _file(data, path)
     return _from_hub(data, config, hub)
 
 
-def _file(data: str, path: Path, notes: tuple[str, ...] = ()) -> Source:
+def _file(data: str, path: Path) -> Source:
     name = quoted(path.name)
     try:
-        digest = fetch.sha256_of(path)
+        digest = sha256_of(path)
     except OSError:
         digest = ""  # opening it says what is wrong
-    return Source(
-        name=name, fingerprint=f"file {digest}", open=lambda warn: Tables(train=open_table(data, warn)), notes=notes
-    )
-
-
-def _snippets(data: str) -> Source:
-    folder = fetch.fetched("snippets")
-    if folder is None:
-        raise ConfigError("data", f"--data {data} is not here yet: {fetch.how_to_fetch('snippets')}.")
-    path = folder / _SNIPPETS[data]
-    return _file(str(path), path, fetch.FETCHABLE["snippets"].notes)
+    return Source(name=name, fingerprint=f"file {digest}", open=lambda warn: Tables(train=open_table(data, warn)))
 
 
 def _from_hub(data: str, config: RunConfig, hub: HubLike | None) -> Source:
@@ -99,7 +85,7 @@ def _generated(config: RunConfig, *, asked_for: bool) -> Source:
         return Tables(train=_table(config.seed, "train", n_train), evaluation=_table(config.seed, "test", n_test))
 
     n_test = config.eval_samples
-    other = "" if asked_for else " For real text give --data FILE, a hub name, or snippets."
+    other = "" if asked_for else " For real text give --data FILE or a hub name."
     return Source(
         name="generated reviews",
         fingerprint=f"generated {generated.fingerprint(config.seed)} {n_train} {n_test}",

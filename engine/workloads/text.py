@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
-from engine.config import ConfigError, RunConfig
-from engine.workloads import PreparedData
+from engine.contract.config import ConfigError, RunConfig
 from engine.workloads.byte_bpe import tokenise_documents, train_byte_bpe
 from engine.workloads.collate import Samples, stack
 from engine.workloads.documents import TextSource, find_documents
 from engine.workloads.hub_data import HubLike
 from engine.workloads.packing import assign, pack
+from engine.workloads.prepared import PreparedData
 from engine.workloads.token_cache import Tokenised, remembered, tokenizer_fingerprint
 from engine.workloads.vocabulary import check_ids, pad_token_id_of
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from engine.paths import cache_dir
+from engine.contract.paths import cache_dir
 from engine.workloads.collate import Samples
 
 FORMAT = 1

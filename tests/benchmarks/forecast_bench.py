@@ -8,16 +8,17 @@ from statistics import mean, median
 
 import torch
 
-from engine.config import RunConfig
-from engine.devices import open_device
-from engine.events import Event, Outcome, RunRecord, UpdateDone
-from engine.hub import Hub
-from engine.memory.catalogue import find
-from engine.memory.forecast import Assumptions, Forecaster
-from engine.run import Run
-from engine.units import MIB
+from engine.contract.config import RunConfig
+from engine.contract.events import Event, UpdateDone
+from engine.contract.records import Outcome, RunRecord
+from engine.devices.open import open_device
+from engine.forecast.forecast import Assumptions, Forecaster
+from engine.gpus.catalogue import find
+from engine.gpus.units import MIB
+from engine.training.hub import Hub
+from engine.training.run import Run
 from tests.benchmarks.figures import Figure, alternate, ratio
-from tests.engine.test_forecast_lecture import TABLE
+from tests.engine.forecast.test_lecture import TABLE
 
 _LECTURE = RunConfig(model="bert-base-uncased", samples=512, seq_len=512)
 _VIRTUAL = RunConfig(model="bert-mini", batch_size=8, seq_len=128, samples=800)

@@ -17,15 +17,16 @@ from typing import Any
 
 import torch
 
-from engine.config import RunConfig
-from engine.events import Outcome, RunFinished, RunRecord, RunRefused
-from engine.forecasts import gpu_of
-from engine.history import History
-from engine.memory.catalogue import Gpu
-from engine.memory.forecast import Assumptions, Forecaster
-from engine.memory.forecast_types import Forecast
-from engine.session import Session
-from engine.units import MIB
+from engine.contract.config import RunConfig
+from engine.contract.events import RunFinished, RunRefused
+from engine.contract.forecast_types import Forecast
+from engine.contract.records import Outcome, RunRecord
+from engine.forecast.forecast import Assumptions, Forecaster
+from engine.gpus.catalogue import Gpu
+from engine.gpus.units import MIB
+from engine.history.history import History
+from engine.session.forecasts import gpu_of
+from engine.session.session import Session
 from tests.benchmarks.figures import Figure
 
 BASE = RunConfig(device="cuda", model="bert-base-uncased")

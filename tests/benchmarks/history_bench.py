@@ -23,20 +23,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from engine.config import RunConfig  # noqa: E402
-from engine.events import (  # noqa: E402
-    DeviceInfo,
-    Event,
-    GpuSample,
-    HostSample,
-    Memory,
-    Outcome,
-    RunRecord,
-    Sampled,
-    Shares,
-    UpdateDone,
-)
-from engine.history import History  # noqa: E402
+from engine.contract.config import RunConfig  # noqa: E402
+from engine.contract.events import Event, Sampled, UpdateDone  # noqa: E402
+from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Outcome, RunRecord, Shares  # noqa: E402
+from engine.history.history import History  # noqa: E402
 from tests.benchmarks.figures import Figure  # noqa: E402
 
 MIB = 2**20
@@ -46,7 +36,7 @@ UPDATES_PER_FLUSH = 4
 OPEN = """
 import json, sys, time
 t0 = time.perf_counter()
-from engine.history import History
+from engine.history.history import History  # noqa: E402
 t1 = time.perf_counter()
 history = History(__import__("pathlib").Path(sys.argv[1]))
 t2 = time.perf_counter()

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 
 from tests.benchmarks.figures import Figure
-from tui.bars import Part, stacked_bar
-from tui.plot import Columns, Layer, plot
-from tui.text import clean
+from tui.drawing.bars import Part, stacked_bar
+from tui.drawing.plot import Columns, Layer, plot
+from tui.drawing.text import clean
 
 POINTS = 100_000
 SIZES = ((58, 12), (180, 20))

@@ -1,7 +1,7 @@
 """Record the session of `traintop --demo` from real runs: python tests/benchmarks/record_demo.py
 
-Needs what `traintop fetch minilm` and `traintop fetch snippets` bring, and some minutes on an idle machine. What the
-runs cost is measured here; the card is a virtual Tesla P4 whose VRAM is limited, so that a small model fills it.
+Needs some minutes on an idle machine. What the runs cost is measured here; the card is a virtual Tesla P4 whose VRAM is
+limited, so that a small model fills it.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import sys
 import tempfile
 from pathlib import Path
 
-from engine.config import RunConfig
-from engine.demo import FILE
-from engine.events import Event, Logged, Outcome, RunFinished, RunRefused
-from engine.history import History
-from engine.history_series import pack
-from engine.session import Session
+from engine.contract.config import RunConfig
+from engine.contract.events import Event, Logged, RunFinished, RunRefused
+from engine.contract.records import Outcome
+from engine.history.history import History
+from engine.history.series import pack
+from engine.session.demo import FILE
+from engine.session.session import Session
 
-TARGET = Path(__file__).parents[2] / "engine" / FILE
+TARGET = Path(__file__).parents[2] / "engine" / "session" / FILE
 MOST_BYTES = 300_000
 
 CARD = RunConfig(model="bert-mini", seq_len=128, samples=96, device="virtual:tesla-p4", vram_limit=815)
 REVIEWS = RunConfig(
-    model="minilm",
+    model="bert-tiny",
     workload="reviews",
-    data="snippets",
     seq_len=32,
     samples=192,
     eval_samples=100,

@@ -1,6 +1,6 @@
 """Real text: our bucketed run against the lecture's script and the Trainer's best, and bf16 against fp32.
 
-The fetched snippets, or else generated reviews, with the vocabulary and the tokens made beforehand for all alike. The
+Generated reviews, with the vocabulary and the tokens made beforehand for all alike. The
 lecture's script pads every text to 512 tokens; the Trainer at its best pads to the longest of a batch, with
 `train_sampling_strategy="group_by_length"` too. All train a fresh model for the same epochs and score the held-out
 texts after each; the time is that of the training with its scoring, and the accuracies stand in the note.
@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 
-from engine.config import RunConfig
-from engine.events import Outcome, RunFinished, RunRecord, RunRefused
-from engine.fetch import fetched
-from engine.history import History
-from engine.session import Session
+from engine.contract.config import RunConfig
+from engine.contract.events import RunFinished, RunRefused
+from engine.contract.records import Outcome, RunRecord
+from engine.history.history import History
+from engine.session.session import Session
 from tests.benchmarks import trainer_bench
 from tests.benchmarks.figures import Figure, alternate, ratio
 
@@ -37,7 +37,6 @@ def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
         config = RunConfig(
             model="bert-mini" if full else "bert-tiny",
             workload="reviews",
-            data="snippets" if fetched("snippets") else None,
             padding="bucketed",
             samples=3000 if full else 1500,
             eval_samples=500,
@@ -69,8 +68,7 @@ class Trained:
 def _compare(theirs: str, config: RunConfig, history: History, other: Any, rounds: int, goal: float | None) -> Figure:
     mine, others = alternate(lambda: _ours(config, history), other, rounds)
     accuracies = " and ".join(f"{median(one.accuracy for one in results):.3f}" for results in (mine, others))
-    data = "snippets" if config.data else "generated reviews"
-    note = f"accuracy {accuracies}; {config.samples:,} {data} × {config.epochs} epochs, {rounds} rounds"
+    note = f"accuracy {accuracies}; {config.samples:,} generated reviews × {config.epochs} epochs, {rounds} rounds"
     name = f"engine ÷ {theirs}, {config.model} batch {config.batch_size}"
     return ratio(name, [1 / one.seconds for one in mine], [1 / one.seconds for one in others], goal, note)
 
@@ -103,9 +101,9 @@ def _run(config: RunConfig, history: History) -> RunRecord:
 def _trainers(config: RunConfig, folder: Path, *, strategy: str = "random") -> Trained:
     from transformers import EvalPrediction, Trainer, TrainingArguments
 
-    from engine import models
-    from engine.hub import Hub
-    from engine.workloads import prepare
+    from engine.training import models
+    from engine.training.hub import Hub
+    from engine.workloads.prepare import prepare
 
     def accuracy(scored: EvalPrediction) -> dict[str, float]:
         return {"accuracy": float((scored.predictions.argmax(-1) == scored.label_ids).mean())}

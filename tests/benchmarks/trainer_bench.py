@@ -23,10 +23,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from engine.config import RunConfig
-from engine.events import Outcome, RunFinished, RunRefused, UpdateDone
-from engine.history import History
-from engine.session import Session
+from engine.contract.config import RunConfig
+from engine.contract.events import RunFinished, RunRefused, UpdateDone
+from engine.contract.records import Outcome
+from engine.history.history import History
+from engine.session.session import Session
 from tests.benchmarks.figures import Figure, alternate, ratio
 
 MODELS = ("bert-tiny", "bert-mini")
@@ -132,9 +133,9 @@ def trainers(config: RunConfig, folder: Path) -> Cost:
     import torch
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    from engine import models
-    from engine.hub import Hub
-    from engine.workloads import prepare
+    from engine.training import models
+    from engine.training.hub import Hub
+    from engine.workloads.prepare import prepare
 
     class Ends(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, *_: Any, **__: Any) -> None:

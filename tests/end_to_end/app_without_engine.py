@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from engine.config import RunConfig
-from engine.events import Event, Outcome
+from engine.contract.config import RunConfig
+from engine.contract.events import Event
+from engine.contract.records import Outcome
 from tests.tui.fake_session import FakeSession, finished, ready, started, training, update
-from tui import launch
+from tui.app import launch
 
 DRAINS = 3
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.events import Outcome
-from engine.history import History
+from engine.contract.records import Outcome
+from engine.history.history import History
 from tests.end_to_end.programs import COMMAND, LONG, SMALL, environment, traintop
 from tests.end_to_end.terminal import Terminal
 

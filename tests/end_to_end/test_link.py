@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.events import Outcome, UpdateDone
-from engine.history import History
+from engine.contract.events import UpdateDone
+from engine.contract.records import Outcome
+from engine.history.history import History
 from tests.end_to_end.programs import COMMAND, LONG, environment
 from tests.end_to_end.terminal import Terminal
 

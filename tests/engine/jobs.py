@@ -8,16 +8,18 @@ from typing import Any
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from engine.config import RunConfig
+from engine.contract.config import RunConfig
+from engine.contract.events import Event, UpdateDone
+from engine.contract.records import Phase
 from engine.devices.base import Device
 from engine.devices.cpu import CpuDevice
-from engine.events import Event, Phase, UpdateDone
+from engine.devices.precision import Precision
 from engine.techniques import checkpointing, compiling, lora
 from engine.techniques.optimizers import build_optimizer, build_schedule
-from engine.techniques.precision import Precision
 from engine.techniques.preloading import EpochOrder, build_loader
-from engine.trainer import Job, planned_updates
-from engine.workloads import PreparedData, prepare
+from engine.training.trainer import Job, planned_updates
+from engine.workloads.prepare import prepare
+from engine.workloads.prepared import PreparedData
 
 VOCABULARY = 512
 

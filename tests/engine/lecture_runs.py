@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from engine.config import RunConfig
-from engine.events import DeviceInfo, Outcome, RunRecord
-from engine.units import MIB
+from engine.contract.config import RunConfig
+from engine.contract.records import DeviceInfo, Outcome, RunRecord
+from engine.gpus.units import MIB
 
 P4 = DeviceInfo(name="Tesla P4", kind="cuda", index=0, memory_total=7611 * MIB)
 V100 = DeviceInfo(name="Tesla V100", kind="cuda", index=0, memory_total=16160 * MIB)

@@ -7,27 +7,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from engine.config import RunConfig
-from engine.events import (
-    DeviceInfo,
+from engine.contract.config import RunConfig
+from engine.contract.events import (
     EngineReady,
     Event,
-    GpuSample,
-    HostSample,
-    Memory,
     MemoryMoment,
-    Outcome,
     PlanFinished,
     RunFinished,
-    RunRecord,
     RunStarted,
     Sampled,
-    Shares,
     TrainingStarted,
     UpdateDone,
 )
-from engine.history_plans import StoredPlan
-from engine.plans import Plan, Verdict
+from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Outcome, RunRecord, Shares
+from engine.history.plans import StoredPlan
+from engine.plans.course import Plan, Verdict
 
 MIB = 2**20
 GPU = DeviceInfo(name="Tesla P4", kind="cuda", index=0, memory_total=7611 * MIB)
@@ -35,7 +29,7 @@ CPU = DeviceInfo(name="Intel Xeon", kind="cpu", memory_total=16_000 * MIB, memor
 
 
 class FakeSession:
-    """What `TraintopApp` uses of `engine.session.Session`."""
+    """What `TraintopApp` uses of `engine.session.session.Session`."""
 
     def __init__(self) -> None:
         self.events: deque[Event] = deque()
@@ -90,7 +84,7 @@ class FakeSession:
 
 
 class FakeHistory:
-    """What `TraintopApp` uses of `engine.history.History`."""
+    """What `TraintopApp` uses of `engine.history.history.History`."""
 
     def __init__(
         self, runs: Iterable[RunRecord] = (), baseline: int | None = None, plans: Iterable[StoredPlan] = ()

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from textual.pilot import Pilot
 
-from engine.config import RunConfig
-from engine.events import Event, RunRecord
+from engine.contract.config import RunConfig
+from engine.contract.events import Event
+from engine.contract.records import RunRecord
 from tests.tui.fake_session import FakeHistory, FakeSession, ready
-from tui.app import TraintopApp
+from tui.app.app import TraintopApp
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from time import monotonic
 
-from engine.events import Event
+from engine.contract.events import Event
 from tui.actions.link import LinkActions
-from tui.alerts import Alert, Alerts, window_title
+from tui.state.alerts import Alert, Alerts, window_title
 
 
 class AlertActions(LinkActions):
-    """Asks `tui.alerts`, and tells. Whoever only looks at the runs of others is not rung for."""
+    """Asks `tui.state.alerts`, and tells. Whoever only looks at the runs of others is not rung for."""
 
     alerts: Alerts
     rings: bool = True

@@ -8,16 +8,16 @@ from textual.app import App
 from textual.screen import Screen
 
 from tui.screens.main import MainScreen
-from tui.state import State
+from tui.state.state import State
 
 if TYPE_CHECKING:
-    from engine.history import History
-    from engine.playback import Playback
-    from engine.session import Session
+    from engine.history.history import History
+    from engine.session.playback import Playback
+    from engine.session.session import Session
 
 
 class ActionsBase(App[str]):
-    """The app as its actions see it. Each group of actions is a class; `tui.app.TraintopApp` is all of them."""
+    """The app as its actions see it. Each group of actions is a class; `tui.app.app.TraintopApp` is all of them."""
 
     session: Session | Playback
     history: History

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tui.actions.base import ActionsBase
-from tui.cursor import Cursor, updates_per_column
 from tui.panes.base import PlotPane
 from tui.panes.drawing import LABEL_WIDTH
+from tui.state.cursor import Cursor, updates_per_column
 
 _MOVING = frozenset(("move_cursor", "leave_cursor"))
 _EDGES = 2 * 2 + LABEL_WIDTH + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.events import Forecasted
+from engine.contract.events import Forecasted
 from tui.actions.forecast import ForecastActions
 
 
@@ -11,8 +11,8 @@ class ExplainActions(ForecastActions):
 
     def action_explain(self) -> None:
         """What the knob under the cursor does and why; of a run in the results table, what became of it."""
-        from tui.explain import knob_text, run_text
         from tui.screens.explain import ExplainScreen
+        from tui.state.explain import knob_text, run_text
 
         state = self.state
         row, base = state.selected, state.record_of(state.baseline)

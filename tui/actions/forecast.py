@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.config import RunConfig
-from engine.events import Outcome, Phase, Proposed, RunRecord
+from engine.contract.config import RunConfig
+from engine.contract.events import Proposed
+from engine.contract.records import Outcome, Phase, RunRecord
 from tui.actions.base import ActionsBase
 
 if TYPE_CHECKING:
-    from engine.memory.forecast_types import Forecast
+    from engine.contract.forecast_types import Forecast
 
 
 class ForecastActions(ActionsBase):

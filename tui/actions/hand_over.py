@@ -5,23 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.config import RunConfig
+from engine.contract.config import RunConfig
 from tui.actions.results import ResultActions
-from tui.formatting import count
+from tui.drawing.formatting import count
+from tui.state.paths import free_path
 
 if TYPE_CHECKING:
     from tui.screens.export import Wanted
 
 CLIPBOARD_LIMIT = 74_994
 """Bytes that every terminal with OSC 52 takes: 100,000 characters of base64, xterm's own limit."""
-
-
-def free_path(stem: str, ending: str) -> Path:
-    """`stem.ending` in the current folder, or with the first number that makes it a new file."""
-    path, number = Path(f"{stem}{ending}"), 2
-    while path.exists():
-        path, number = Path(f"{stem}-{number}{ending}"), number + 1
-    return path
 
 
 class HandOverActions(ResultActions):
@@ -63,7 +56,7 @@ class HandOverActions(ResultActions):
 
     def action_copy_command(self) -> None:
         """Copy the command line of the run in the results table, or of the next run."""
-        from engine.hand_over import command_line
+        from engine.export.hand_over import command_line
 
         row = self.state.selected if self._on_results else None
         config: RunConfig = row.config if row is not None else self.state.editor.config

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.config import KNOBS
+from engine.contract.config import KNOBS
 from tui.actions.base import ActionsBase
-from tui.knobs import shown
+from tui.state.knobs import shown
 
 if TYPE_CHECKING:
-    from engine.named_knobs import NamedKnobs
+    from engine.knobs.named import NamedKnobs
 
 
 class KnobActions(ActionsBase):

@@ -8,8 +8,8 @@ from time import monotonic, thread_time
 from textual import events
 
 from tui.actions.base import ActionsBase
-from tui.link import Link
-from tui.meter import Meter
+from tui.state.meter import Meter
+from tui.terminal.link import Link
 
 HOLD_S = 0.3
 """After so long without anything taken nothing at all is drawn, dialogs and new sizes neither."""

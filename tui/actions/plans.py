@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.history import HistoryError
-from engine.plans import NAMED
+from engine.history.history import HistoryError
+from engine.plans.course import NAMED
 from tui.actions.explain import ExplainActions
 
 if TYPE_CHECKING:
-    from engine.events import PlanFinished
-    from engine.plans import Plan
+    from engine.contract.events import PlanFinished
+    from engine.plans.course import Plan
     from tui.screens.plans import Chosen
 
 

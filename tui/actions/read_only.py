@@ -6,10 +6,10 @@ from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
 
-from engine.events import Event, RunFinished
-from engine.playback import Playback, Replay
+from engine.contract.events import Event, RunFinished
+from engine.session.playback import Playback, Replay
 from tui.actions.base import ActionsBase
-from tui.formatting import seconds
+from tui.drawing.formatting import seconds
 
 SEEK_S = 10
 

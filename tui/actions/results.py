@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from engine.events import Outcome, RunRecord
-from engine.history import HistoryError
+from engine.contract.records import Outcome, RunRecord
+from engine.history.history import HistoryError
 from tui.actions.base import ActionsBase
-from tui.result_rows import matches, note_of, place_of
+from tui.state.result_rows import matches, note_of, place_of
 
 
 def _runs(rows: list[RunRecord]) -> str:

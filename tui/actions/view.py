@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from time import perf_counter
 
-from engine.events import Event
-from engine.history import HistoryError
+from engine.contract.events import Event
+from engine.history.history import HistoryError
 from tui.actions.hand_over import HandOverActions
-from tui.captions import Captions
-from tui.knobs import describe
-from tui.palette import THEMES
-from tui.view import Ghost
+from tui.state.captions import Captions
+from tui.state.knobs import describe
+from tui.state.view import Ghost
+from tui.terminal.palette import THEMES
 
 GHOST_SLICE_S = 0.004
 """Of each drain: reading a long run's series must not keep a key waiting."""

@@ -11,8 +11,8 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.cells import Cells, Line, changed_runs, frame, segments, to_cells
-from tui.state import State
+from tui.drawing.cells import Cells, Line, changed_runs, frame, segments, to_cells
+from tui.state.state import State
 
 
 class Pane(Widget):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.cells import cell_len
 
-from tui.cells import Line, pad, wrap
+from tui.drawing.cells import Line, pad, wrap
 from tui.panes.base import Pane
-from tui.state import State
+from tui.state.state import State
 
 _BAD = "out of memory"
 

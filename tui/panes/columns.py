@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.config import KNOBS
-from engine.events import RunRecord
-from tui.deltas import Deltas
-from tui.formatting import duration, loss, mib, number, rate
-from tui.knobs import short_name, shown
-from tui.result_rows import speed_of
-from tui.text import clean
+from engine.contract.config import KNOBS
+from engine.contract.records import RunRecord
+from tui.drawing.formatting import duration, loss, mib, number, rate
+from tui.drawing.text import clean
+from tui.state.deltas import Deltas
+from tui.state.knobs import short_name, shown
+from tui.state.result_rows import speed_of
 
 Cell = Callable[[RunRecord, RunRecord | None, Deltas], str]
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 
-from engine.events import Outcome
-from tui.axis import Axis
-from tui.bars import sparkline
-from tui.cells import Line, Span, first_that_fits, join
-from tui.cursor import Cursor
-from tui.plot import Columns, Layer, Mark, Range, Row, column_of, plot
-from tui.run_view import RunView
+from engine.contract.records import Outcome
+from tui.drawing.axis import Axis
+from tui.drawing.bars import sparkline
+from tui.drawing.cells import Line, Span, first_that_fits, join
+from tui.drawing.plot import Columns, Layer, Mark, Range, Row, column_of, plot
+from tui.state.cursor import Cursor
+from tui.state.run_view import RunView
 
 LABEL_WIDTH = 5
 """Columns of the y axis's labels, where a plot has room for them."""

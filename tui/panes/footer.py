@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tui.cells import Line, cut_line, ends, join, width_of
+from tui.drawing.cells import Line, cut_line, ends, join, width_of
 from tui.panes.base import Pane
-from tui.state import State
+from tui.state.state import State
 
 KEEP = 3
 """The last hints (help, palette, quit) are kept on the narrowest line."""

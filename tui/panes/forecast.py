@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from engine.memory.forecast_types import BREAKDOWN, Forecast
-from tui.bars import Marker, Part, stacked_bar
-from tui.categories import FILLS, ROLES
-from tui.cells import Line, first_that_fits, wrap
-from tui.formatting import mib, percent, rate
+from engine.contract.forecast_types import BREAKDOWN, Forecast
+from tui.drawing.bars import Marker, Part, stacked_bar
+from tui.drawing.categories import FILLS, ROLES
+from tui.drawing.cells import Line, first_that_fits, wrap
+from tui.drawing.formatting import mib, percent, rate
+from tui.drawing.text import clean
 from tui.panes.base import Pane
-from tui.state import State
-from tui.text import clean
+from tui.state.state import State
 
 
 class ForecastPane(Pane):

@@ -8,11 +8,11 @@ from rich.cells import cell_len
 from textual import events
 from textual.binding import Binding, BindingType
 
-from engine.config import KNOBS
-from tui.cells import Line, cut, ends, wrap
-from tui.knobs import LETTERS, ORDER, changed_knobs, shown
+from engine.contract.config import KNOBS
+from tui.drawing.cells import Line, cut, ends, wrap
 from tui.panes.base import Pane
-from tui.state import State
+from tui.state.knobs import LETTERS, ORDER, changed_knobs, shown
+from tui.state.state import State
 
 _ARROW = " → "
 

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from tui.cells import Line, wrap
+from tui.drawing.cells import Line, wrap
 from tui.panes.base import Pane
-from tui.state import LogLine, State
+from tui.state.state import LogLine, State
 
 _ROLES = {"info": "text", "warning": "warn", "error": "bad"}
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tui.cells import Line, first_that_fits, join
-from tui.cursor import value_at
-from tui.digits import large
-from tui.formatting import loss, rate
+from tui.drawing.cells import Line, first_that_fits, join
+from tui.drawing.digits import large
+from tui.drawing.formatting import loss, rate
 from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot, at_cursor, compact
-from tui.state import State
+from tui.state.cursor import value_at
+from tui.state.state import State
 
 
 class LossPane(PlotPane):

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from engine.events import Memory, Outcome
-from engine.units import MIB, to_mib
-from tui.bars import Marker, Part, stacked_bar
-from tui.cells import Line, first_that_fits, join, width_of
-from tui.cursor import Cursor, value_at
-from tui.digits import large
-from tui.formatting import mib
+from engine.contract.records import Memory, Outcome
+from engine.gpus.units import MIB, to_mib
+from tui.drawing.bars import Marker, Part, stacked_bar
+from tui.drawing.cells import Line, first_that_fits, join, width_of
+from tui.drawing.digits import large
+from tui.drawing.formatting import mib
 from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot, labelled
-from tui.run_view import RunView
-from tui.state import State
+from tui.state.cursor import Cursor, value_at
+from tui.state.run_view import RunView
+from tui.state.state import State
 
 CATEGORIES = ("weights", "gradients", "optimizer", "activations")
 """Categories of allocated memory that have a colour of their own."""

@@ -7,15 +7,15 @@ from typing import ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 
-from engine.events import Outcome, RunRecord
-from tui.cells import Line, cut, join, pad, wrap
-from tui.deltas import Deltas
-from tui.knobs import describe
+from engine.contract.records import Outcome, RunRecord
+from tui.drawing.cells import Line, cut, join, pad, wrap
 from tui.panes.base import Pane
 from tui.panes.columns import Column, columns_for
 from tui.panes.drawing import OUTCOME_ROLES
-from tui.result_rows import note_of, place_of
-from tui.state import OUTCOME_WORDS, State
+from tui.state.deltas import Deltas
+from tui.state.knobs import describe
+from tui.state.result_rows import note_of, place_of
+from tui.state.state import OUTCOME_WORDS, State
 
 _NARROW = 70
 """Columns below which outcomes are written short."""

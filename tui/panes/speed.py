@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from tui.cells import Line, first_that_fits, join
-from tui.cursor import Cursor, value_at
-from tui.digits import large
-from tui.formatting import percent, plus_minus, rate
+from tui.drawing.cells import Line, first_that_fits, join
+from tui.drawing.digits import large
+from tui.drawing.formatting import percent, plus_minus, rate
 from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot, at_cursor, compact
-from tui.run_view import RunView
-from tui.state import State
+from tui.state.cursor import Cursor, value_at
+from tui.state.run_view import RunView
+from tui.state.state import State
 
 
 class SpeedPane(PlotPane):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tui.bars import Part, stacked_bar
-from tui.cells import Line
-from tui.formatting import percent, rate
+from tui.drawing.bars import Part, stacked_bar
+from tui.drawing.cells import Line
+from tui.drawing.formatting import percent, rate
 from tui.panes.base import PlotPane
 from tui.panes.drawing import labelled, painted
-from tui.run_view import RunView
-from tui.state import State
+from tui.state.run_view import RunView
+from tui.state.state import State
 
 PHASES = ("data", "forward", "backward", "optimizer")
 

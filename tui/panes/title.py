@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from engine.events import DeviceInfo
-from tui.cells import Line, ends, join, width_of
-from tui.formatting import count, mib, seconds
-from tui.knobs import short_name
+from engine.contract.records import DeviceInfo
+from tui.drawing.cells import Line, ends, join, width_of
+from tui.drawing.formatting import count, mib, seconds
+from tui.drawing.text import clean
 from tui.panes.base import Pane
 from tui.panes.drawing import OUTCOME_ROLES
-from tui.run_view import RunView
-from tui.state import OUTCOME_WORDS, State
-from tui.text import clean
+from tui.state.knobs import short_name
+from tui.state.run_view import RunView
+from tui.state.state import OUTCOME_WORDS, State
 
 
 class TitlePane(Pane):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tui.cells import Line, first_that_fits, join
-from tui.cursor import value_at
-from tui.formatting import mib, number, percent
+from tui.drawing.cells import Line, first_that_fits, join
+from tui.drawing.formatting import mib, number, percent
 from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot, at_cursor, compact
-from tui.state import State
+from tui.state.cursor import value_at
+from tui.state.state import State
 
 
 class UtilizationPane(PlotPane):

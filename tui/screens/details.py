@@ -11,12 +11,12 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from engine.config import KNOBS
-from engine.events import Outcome, RunRecord
-from tui.formatting import count, duration, loss, mib, percent, plus_minus, rate
-from tui.knobs import ORDER, shown
-from tui.state import OUTCOME_WORDS
-from tui.text import clean
+from engine.contract.config import KNOBS
+from engine.contract.records import Outcome, RunRecord
+from tui.drawing.formatting import count, duration, loss, mib, percent, plus_minus, rate
+from tui.drawing.text import clean
+from tui.state.knobs import ORDER, shown
+from tui.state.state import OUTCOME_WORDS
 
 LIMIT = 2000
 
@@ -42,7 +42,7 @@ class DetailsScreen(ModalScreen[None]):
 
 def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
     """A run's figures, its knobs, and how to do it elsewhere."""
-    from engine.hand_over import command_line, training_arguments
+    from engine.export.hand_over import command_line, training_arguments
 
     steady = plus_minus(row.steady_samples_per_s, row.steady_spread)
     figures = {

@@ -13,14 +13,14 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Static
 
-from engine.config import RunConfig
-from engine.events import Forecasted
-from tui.cells import Line, wrap
-from tui.explain import held_text
+from engine.contract.config import RunConfig
+from engine.contract.events import Forecasted
+from tui.drawing.cells import Line, wrap
+from tui.drawing.text import clean
+from tui.drawing.timeline import timeline
 from tui.screens.main import SHORT
 from tui.screens.painted import as_text
-from tui.text import clean
-from tui.timeline import timeline
+from tui.state.explain import held_text
 
 LIMIT = 2000
 _SMALL_PICTURE = 7

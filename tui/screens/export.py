@@ -14,10 +14,10 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from engine import export
-from engine.events import RunRecord
-from tui.actions.hand_over import free_path
-from tui.text import clean
+from engine.contract.records import RunRecord
+from engine.export import export
+from tui.drawing.text import clean
+from tui.state.paths import free_path
 
 _FORMATS = {
     "Markdown": (".md", "a table for a page; also aligned as plain text"),

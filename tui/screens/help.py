@@ -12,9 +12,9 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from tui.cells import cut
-from tui.keys import key_name
-from tui.knobs import KnobEditor, bounds
+from tui.drawing.cells import cut
+from tui.drawing.key_names import key_name
+from tui.state.knobs import KnobEditor, bounds
 
 _COLUMN, _KEY = 41, 7
 """Columns of a key with what it does, at most, and of the key alone."""

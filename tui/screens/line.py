@@ -11,7 +11,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
-from tui.text import clean
+from tui.drawing.text import clean
 
 
 class LineScreen(ModalScreen[str]):

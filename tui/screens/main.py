@@ -11,7 +11,7 @@ from textual.containers import Container
 from textual.geometry import Size
 from textual.screen import Screen
 
-from tui.cells import Line
+from tui.drawing.cells import Line
 from tui.panes.base import Pane
 from tui.panes.caption import CaptionPane
 from tui.panes.footer import FooterPane
@@ -25,8 +25,8 @@ from tui.panes.speed import SpeedPane
 from tui.panes.time import TimePane
 from tui.panes.title import TitlePane
 from tui.panes.utilization import UtilizationPane
-from tui.spans import SpanCompositor
-from tui.state import State
+from tui.state.state import State
+from tui.terminal.spans import SpanCompositor
 
 SMALLEST = Size(80, 24)
 SHORT = 30

@@ -13,13 +13,13 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from engine import named_knobs
-from engine.config import KNOBS, ConfigError, RunConfig
-from engine.hand_over import command_line
-from engine.named_knobs import BUILT_IN, NamedKnobs
-from tui.knobs import changed_knobs, describe, shown
+from engine.contract.config import KNOBS, ConfigError, RunConfig
+from engine.export.hand_over import command_line
+from engine.knobs import named as named_knobs
+from engine.knobs.named import BUILT_IN, NamedKnobs
+from tui.drawing.text import clean
 from tui.screens.line import LineScreen
-from tui.text import clean
+from tui.state.knobs import changed_knobs, describe, shown
 
 _CHANGES = 5
 """Knobs that a line on what would change names."""

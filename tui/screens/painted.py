@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 from textual.app import App
 
-from tui.cells import Line
+from tui.drawing.cells import Line
 
 
 def as_text(lines: Sequence[Line], app: App[str]) -> Text:

@@ -14,9 +14,9 @@ from textual.containers import HorizontalScroll, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from engine.events import RunRecord
-from engine.plans import Plan
-from tui.sweep_tables import plan_table
+from engine.contract.records import RunRecord
+from engine.plans.course import Plan
+from tui.console.sweep_tables import plan_table
 
 _WIDE = 110
 """Columns of a terminal that has room for every figure."""

@@ -14,13 +14,13 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from engine.config import ConfigError, RunConfig
-from engine.events import DeviceInfo
-from engine.plans import NAMED, SCALES, Plan, named_plan, scale_for
-from tui.text import clean
+from engine.contract.config import ConfigError, RunConfig
+from engine.contract.records import DeviceInfo
+from engine.plans.course import NAMED, SCALES, Plan, named_plan, scale_for
+from tui.drawing.text import clean
 
 if TYPE_CHECKING:
-    from engine.history_plans import StoredPlan
+    from engine.history.plans import StoredPlan
 
 _OFFERED = 3
 """Plans that can go on, of which the newest are listed."""

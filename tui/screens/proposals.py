@@ -11,10 +11,10 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from engine.config import RunConfig
-from engine.events import Proposed
-from engine.memory.forecast_types import Proposal
-from tui.formatting import mib, percent, rate
+from engine.contract.config import RunConfig
+from engine.contract.events import Proposed
+from engine.contract.forecast_types import Proposal
+from tui.drawing.formatting import mib, percent, rate
 
 
 class ProposalsScreen(ModalScreen[RunConfig]):

@@ -11,10 +11,10 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from engine.memory.forecast_types import Forecast
-from tui.formatting import mib
-from tui.knobs import describe
-from tui.state import State
+from engine.contract.forecast_types import Forecast
+from tui.drawing.formatting import mib
+from tui.state.knobs import describe
+from tui.state.state import State
 
 _QUIT = (
     ("stop", "s  stop and quit: ends after this micro-step, the row is kept"),

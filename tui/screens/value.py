@@ -10,9 +10,9 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
-from engine.config import KNOBS
-from tui.knobs import KnobEditor, bounds
-from tui.text import clean
+from engine.contract.config import KNOBS
+from tui.drawing.text import clean
+from tui.state.knobs import KnobEditor, bounds
 
 
 class ValueScreen(ModalScreen[None]):

@@ -1,0 +1,1 @@
+"""PyTorch's caching allocator for CUDA, as a model. No torch."""

@@ -1,0 +1,1 @@
+"""A run beside the baseline: differences, noise, explanations."""

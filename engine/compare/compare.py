@@ -1,0 +1,264 @@
+"""A run against a baseline: what changed, by how much, and whether that is more than noise. Standard library only."""
+
+from __future__ import annotations
+
+import math
+
+from engine.compare.noise import accuracy_noise, memory_noise, repeat_noise, speed_noise, time_noise
+from engine.compare.rows import Comparison, Delta, Figure, Quantity, Row, Verdict, fold, row_of
+from engine.contract.config import KNOBS, RunConfig, Value
+from engine.contract.numbers import one_line, signed
+from engine.contract.records import Outcome
+from engine.contract.throughput import ENOUGH_UPDATES
+from engine.gpus.units import MIB
+
+__all__ = [
+    "Comparison",
+    "Delta",
+    "Figure",
+    "Quantity",
+    "Row",
+    "Verdict",
+    "changed_knobs",
+    "compare",
+    "explain",
+    "fold",
+    "row_of",
+]
+
+
+_MORE_IS_BETTER = (Quantity.SPEED, Quantity.ACCURACY)
+
+
+def changed_knobs(config: RunConfig, baseline: RunConfig) -> dict[str, tuple[Value, Value]]:
+    """Knobs that differ, in the order of the fields: name -> (the baseline's value, this one's)."""
+    pairs = {name: (getattr(baseline, name), getattr(config, name)) for name in KNOBS}
+    return {name: (old, new) for name, (old, new) in pairs.items() if old != new}
+
+
+def compare(row: Row, baseline: Row, *, per_sample: bool | None = None) -> Comparison:
+    """Every quantity of `row` against `baseline`. `per_sample` True compares time per sample in any case."""
+    changed = changed_knobs(row.first.config, baseline.first.config)
+    if per_sample is None:
+        per_sample = _device_key(row) != _device_key(baseline) or not _WORK.isdisjoint(changed)
+    deltas = (
+        _memory(row, baseline),
+        _speed(row, baseline),
+        _time(row, baseline, per_sample),
+        _loss(row, baseline, changed),
+        _accuracy(row, baseline, changed),
+    )
+    return Comparison(
+        row=row,
+        baseline=baseline,
+        changed=changed,
+        per_sample=per_sample,
+        deltas={delta.quantity: delta for delta in deltas},
+    )
+
+
+_DATA = {"workload", "data", "text_column", "label_column", "task"}
+_WORK = _DATA | {"samples", "eval_samples", "epochs", "seq_len"}
+
+
+def _device_key(row: Row) -> tuple[str, str] | None:
+    device = row.first.device
+    return None if device is None else (device.name, device.kind)
+
+
+def _other_kind(row: Row, baseline: Row) -> str:
+    """Why cost cannot be compared between the two devices; empty where it can."""
+    device, other = row.first.device, baseline.first.device
+    if device is None or other is None:
+        return "the device of a run is unknown"
+    return "" if device.kind == other.kind else f"measured on {device.kind} and on {other.kind}"
+
+
+_ENDED = {
+    Outcome.RUNNING: "is still running",
+    Outcome.OUT_OF_MEMORY: "ran out of memory",
+    Outcome.STOPPED: "was stopped",
+    Outcome.FAILED: "failed",
+    Outcome.INTERRUPTED: "was interrupted",
+}
+
+
+def _early_end(*rows: Row, but: Outcome = Outcome.COMPLETED) -> str:
+    """Why a figure of a run that did not complete says little; empty where all did, or ended as `but`."""
+    early = [row.first for row in rows if row.first.outcome not in (Outcome.COMPLETED, but)]
+    return f"run {early[0].run_id} {_ENDED[early[0].outcome]}" if early else ""
+
+
+def _judge(
+    quantity: Quantity,
+    values: tuple[float | None, float | None],
+    noise: float | None,
+    *,
+    apart: str = "",
+    early: str = "",
+    unknown: str = "",
+) -> Delta:
+    """The verdict on (value, baseline). None where `apart` or `early` says why, or where the noise is `unknown`."""
+    value, baseline = values
+    verdict, why = Verdict.NOT_ENOUGH_DATA, ""
+    if apart:
+        verdict, why = Verdict.NOT_COMPARABLE, apart
+    elif early or value is None or baseline is None:
+        why = early or "not measured"
+    elif not (math.isfinite(value) and math.isfinite(baseline)):
+        verdict, why = _judge_diverged(value, baseline), "not a finite number"
+    elif noise is None:
+        why = unknown
+    elif abs(value - baseline) <= noise:
+        verdict = Verdict.SAME
+    else:
+        verdict = Verdict.BETTER if (value > baseline) == (quantity in _MORE_IS_BETTER) else Verdict.WORSE
+    return Delta(quantity=quantity, value=value, baseline=baseline, verdict=verdict, why=why, noise=noise)
+
+
+def _judge_diverged(value: float, baseline: float) -> Verdict:
+    """A training that ended in nan or infinity lost to one that did not, whatever the noise."""
+    if math.isfinite(value):
+        return Verdict.BETTER
+    return Verdict.WORSE if math.isfinite(baseline) else Verdict.SAME
+
+
+def _value(figure: Figure | None) -> float | None:
+    return None if figure is None else figure.value
+
+
+def _memory(row: Row, baseline: Row) -> Delta:
+    return _judge(
+        Quantity.MEMORY,
+        (row.peak_used, baseline.peak_used),
+        memory_noise(row, baseline),
+        apart=_other_kind(row, baseline),
+        early=_early_end(row, baseline),
+    )
+
+
+_TOO_FEW = f"fewer than {ENOUGH_UPDATES} updates after warm-up"
+
+
+def _speed(row: Row, baseline: Row) -> Delta:
+    steady = row.steady is not None and baseline.steady is not None
+    one, other = (row.steady, baseline.steady) if steady else (row.samples_per_s, baseline.samples_per_s)
+    return _judge(
+        Quantity.SPEED,
+        (_value(one), _value(other)),
+        speed_noise(row, baseline) if steady else None,
+        apart=_other_kind(row, baseline),
+        early=_early_end(row, baseline, but=Outcome.STOPPED),
+        unknown=_TOO_FEW,
+    )
+
+
+def _time(row: Row, baseline: Row, per_sample: bool) -> Delta:
+    one, other = (side.seconds_per_sample if per_sample else side.train_runtime_s for side in (row, baseline))
+    return _judge(
+        Quantity.TIME,
+        (_value(one), _value(other)),
+        time_noise(one, other, row, baseline),
+        apart=_other_kind(row, baseline),
+        early=_early_end(row, baseline),
+        unknown=_TOO_FEW,
+    )
+
+
+def _other_data(changed: dict[str, tuple[Value, Value]]) -> str:
+    """Why what was learned cannot be compared; empty where it can."""
+    names = [KNOBS[name].label for name in changed if name in _DATA]
+    return f"other {' and '.join(names)}" if names else ""
+
+
+def _loss(row: Row, baseline: Row, changed: dict[str, tuple[Value, Value]]) -> Delta:
+    return _judge(
+        Quantity.LOSS,
+        (_value(row.train_loss), _value(baseline.train_loss)),
+        repeat_noise(row.train_loss, baseline.train_loss),
+        apart=_other_data(changed),
+        early=_early_end(row, baseline),
+        unknown="its noise shows only in repeats with other seeds",
+    )
+
+
+def _accuracy(row: Row, baseline: Row, changed: dict[str, tuple[Value, Value]]) -> Delta:
+    return _judge(
+        Quantity.ACCURACY,
+        (_value(row.eval_accuracy), _value(baseline.eval_accuracy)),
+        accuracy_noise(row, baseline),
+        apart=_other_data(changed),
+        early=_early_end(row, baseline),
+        unknown="how many samples were scored is unknown",
+    )
+
+
+_SENTENCE_KNOBS = 3
+"""More changed knobs than this are counted, not named."""
+
+
+def explain(comparison: Comparison) -> str:
+    """One line: "checkpointing on: −3,450 MiB (−49 %), +40 % time per sample, loss within noise".
+
+    Quantities that neither side has are left out. "(no verdict)" marks a difference whose noise is unknown.
+    """
+    deltas = comparison.deltas
+    cost = [deltas[Quantity.MEMORY], deltas[Quantity.SPEED]]
+    parts = [part for part in (_memory_part(cost[0]), _speed_part(cost[1])) if part]
+    if all(delta.verdict is Verdict.NOT_COMPARABLE for delta in cost):
+        parts = [f"memory and speed not comparable ({cost[0].why})"]
+    elif not parts:
+        parts = [cost[1].why]
+    parts += [part for part in (_loss_part(deltas[Quantity.LOSS]), _accuracy_part(deltas[Quantity.ACCURACY])) if part]
+    return f"{_changes(comparison.changed)}: {', '.join(parts)}"
+
+
+def _changes(changed: dict[str, tuple[Value, Value]]) -> str:
+    named = {name: new for name, (_, new) in changed.items() if name not in ("seed", "device")}
+    if len(named) > _SENTENCE_KNOBS:
+        return f"{len(named)} knobs changed"
+    words = [f"{KNOBS[name].label} {one_line(_shown(value))}" for name, value in named.items()]
+    return ", ".join(words) or "same knobs"
+
+
+def _shown(value: Value) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _memory_part(delta: Delta) -> str:
+    if delta.difference is None or delta.verdict is Verdict.NOT_ENOUGH_DATA:
+        return ""
+    if delta.verdict is Verdict.SAME:
+        return "memory the same"
+    return f"{signed(delta.difference / MIB)} MiB ({signed(delta.percent)} %)"
+
+
+def _speed_part(delta: Delta) -> str:
+    """Speed as the time of a sample, which is what a trade for memory costs."""
+    if delta.verdict is Verdict.SAME:
+        return "speed within noise"
+    if delta.difference is None or not delta.value or not delta.baseline:
+        return ""
+    return f"{signed(100 * (delta.baseline / delta.value - 1))} % time per sample{_doubt(delta)}"
+
+
+def _doubt(delta: Delta) -> str:
+    return " (no verdict)" if delta.verdict is Verdict.NOT_ENOUGH_DATA else ""
+
+
+def _loss_part(delta: Delta) -> str:
+    if delta.difference is None:
+        return ""
+    within = delta.verdict is Verdict.SAME
+    return "loss within noise" if within else f"loss {signed(delta.difference, 3)}{_doubt(delta)}"
+
+
+def _accuracy_part(delta: Delta) -> str:
+    if delta.difference is None:
+        return ""
+    points = f"accuracy {signed(100 * delta.difference, 1)} points{_doubt(delta)}"
+    return "accuracy within noise" if delta.verdict is Verdict.SAME else points

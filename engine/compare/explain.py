@@ -1,0 +1,161 @@
+"""Why a knob costs what it costs, with the user's own runs as evidence, and what an out-of-memory means.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine.compare.compare import changed_knobs, compare, explain, row_of
+from engine.contract.config import KNOBS, ConfigError, RunConfig
+from engine.contract.records import Outcome, Phase, RunRecord
+from engine.knobs.texts import KNOB_TEXTS
+
+__all__ = ["KNOB_TEXTS", "evidence", "largest_that_fitted", "out_of_memory", "ways_to_fit"]
+
+_IGNORED = frozenset(("seed", "device"))
+"""Knobs that may differ beside the one in question; the device itself must be the same."""
+
+
+def evidence(knob: str, runs: Sequence[RunRecord], baseline: RunRecord | None = None, *, limit: int = 4) -> list[str]:
+    """What turning `knob` did in the user's own runs, a sentence for each other value, the newest run of each.
+
+    Against the baseline where there is one; else among the newest runs that differ in this knob alone, against the
+    oldest of them.
+    """
+    groups: dict[object, list[RunRecord]] = {}
+    for run in runs:
+        if run.outcome is Outcome.COMPLETED:
+            groups.setdefault(_all_but(knob, run), []).append(run)
+    if baseline is not None:
+        group, base = groups.get(_all_but(knob, baseline), []), baseline
+    else:
+        varied = [group for group in groups.values() if len({getattr(run.config, knob) for run in group}) > 1]
+        group = max(varied, key=lambda group: group[-1].run_id, default=[])
+        if not group:
+            return []
+        base = group[0]
+    newest = {
+        getattr(run.config, knob): run for run in group if getattr(run.config, knob) != getattr(base.config, knob)
+    }
+    return [_told(run, base) for run in list(newest.values())[-limit:]]
+
+
+def _all_but(knob: str, run: RunRecord) -> object:
+    """What runs have in common that differ in this knob alone."""
+    return run.device, *(getattr(run.config, name) for name in KNOBS if name != knob and name not in _IGNORED)
+
+
+def _told(run: RunRecord, base: RunRecord) -> str:
+    return f"run {run.run_id} against run {base.run_id}, {explain(compare(row_of([run]), row_of([base])))}"
+
+
+_DIED: dict[Phase, str] = {
+    Phase.DATA: "The batch itself did not fit beside what was there: weights, gradients and optimizer state.",
+    Phase.LOAD: (
+        "The weights alone did not fit: no batch size helps. It takes a smaller model, or a card with more memory."
+    ),
+    Phase.FORWARD: (
+        "In forward every layer keeps what backward will need: these activations grow with the batch and the sequence "
+        "length, and they were too many."
+    ),
+    Phase.BACKWARD: (
+        "Forward still fitted. Backward frees the activations layer by layer, but needs the gradients and the "
+        "temporaries of one layer at once; in the first update the gradients are new."
+    ),
+    Phase.CLIP: "Forward and backward fitted; the norm over all gradients needed a last bit more.",
+    Phase.OPTIMIZER: (
+        "Forward and backward fitted. The optimizer makes its states at its first step (AdamW: 8 bytes per parameter) "
+        "and some implementations also copy the gradients: a smaller batch alone may not help."
+    ),
+    Phase.EVALUATE: "Training fitted; scoring the held-out samples, in batches of the same size, did not.",
+}
+
+
+def out_of_memory(run: RunRecord) -> str:
+    """In which phase a run ran out of memory and what that means."""
+    if run.failed_phase is None:
+        return "It is not known in which phase the memory ran out."
+    return f"It ran out of memory in {run.failed_phase.value}. {_DIED[run.failed_phase]}"
+
+
+def largest_that_fitted(run: RunRecord, runs: Sequence[RunRecord]) -> RunRecord | None:
+    """Of completed runs that differ in the batch size alone, on the same device, the one with the largest."""
+    fitted = [
+        other
+        for other in runs
+        if other.outcome is Outcome.COMPLETED
+        and other.device == run.device
+        and other.config.vram_limit == run.config.vram_limit
+        and set(changed_knobs(other.config, run.config)) - {"seed", "samples", "eval_samples", "epochs"}
+        == {"batch_size"}
+    ]
+    return max(fitted, key=lambda other: other.config.batch_size, default=None)
+
+
+_WAYS: tuple[tuple[str, dict[str, object], str], ...] = (
+    ("checkpointing on", {"gradient_checkpointing": "on"}, "most of the activations for about a third more time"),
+    ("precision bf16", {"precision": "bf16"}, "half of the activations"),
+    ("attention sdpa", {"attention": "sdpa"}, "the matrix of scores of every layer"),
+    ("implementation fused", {"optimizer_implementation": "fused"}, "the optimizer's temporary copies"),
+    ("optimizer adamw-8bit", {"optimizer": "adamw-8bit"}, "6 of the 8 bytes of state per parameter"),
+    ("LoRA rank 8", {"lora_rank": 8}, "nearly all gradients and optimizer state, but it trains another model"),
+)
+_FIRST = {
+    Phase.FORWARD: ("attention", "gradient_checkpointing", "precision"),
+    Phase.BACKWARD: ("attention", "gradient_checkpointing", "precision"),
+    Phase.OPTIMIZER: ("optimizer_implementation", "optimizer", "lora_rank"),
+    Phase.CLIP: ("optimizer_implementation", "optimizer", "lora_rank"),
+}
+
+
+def ways_to_fit(run: RunRecord) -> list[str]:
+    """Knobs that save memory where this run lacked it, what each saves, the most fitting first."""
+    config = run.config
+    if run.failed_phase is Phase.LOAD:
+        return []
+    first = _FIRST.get(run.failed_phase, ()) if run.failed_phase is not None else ()
+    ways = []
+    for label, changes, saving in _WAYS:
+        name = next(iter(changes))
+        if _helps(config, name) and _possible(config, changes):
+            rank = first.index(name) if name in first else len(first)
+            ways.append((rank, f"{label}: saves {saving}."))
+    ways.sort(key=lambda way: way[0])
+    return [*_smaller_batch(run), *(text for _, text in ways)]
+
+
+def _smaller_batch(run: RunRecord) -> list[str]:
+    config = run.config
+    if config.batch_size < 2 or run.failed_phase in (Phase.OPTIMIZER, Phase.CLIP):
+        return []
+    half, steps = config.batch_size // 2, config.gradient_accumulation_steps * 2
+    return [
+        f"batch size {half} with accumulation {steps}: about half of the activations, and the same updates."
+        if half * 2 == config.batch_size
+        else f"batch size {half}: about half of the activations."
+    ]
+
+
+def _helps(config: RunConfig, name: str) -> bool:
+    """Whether a knob does not already stand where it saves most."""
+    if name == "optimizer":
+        return config.optimizer in ("adamw", "adam")
+    if name == "optimizer_implementation":
+        return config.optimizer in ("adamw", "adam") and config.optimizer_implementation == "foreach"
+    if name == "precision":
+        return config.precision in ("fp32", "tf32")
+    if name == "attention":
+        return config.attention == "eager"
+    if name == "gradient_checkpointing":
+        return config.gradient_checkpointing != "on"
+    return not config.lora_rank
+
+
+def _possible(config: RunConfig, changes: dict[str, object]) -> bool:
+    try:
+        config.with_values(**changes)  # type: ignore[arg-type]
+    except ConfigError:
+        return False
+    return True

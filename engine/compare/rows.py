@@ -1,0 +1,191 @@
+"""What is compared: rows (a run, or completed repeats of one configuration, with their spread), and differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from statistics import median, stdev
+
+from engine.contract.config import KNOBS, Value
+from engine.contract.records import Outcome, RunRecord
+from engine.contract.throughput import ENOUGH_UPDATES, warmup_updates
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A measured value of a row, and what is known of its noise, in the same unit."""
+
+    value: float
+    spread: float | None = None
+    """Over repeats their standard deviation; of one run's steady samples/s half of the updates' 16–84 percentile."""
+    n: int = 1
+    """Repeats behind it: runs, or different seeds where the figure depends on nothing else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One run, or completed repeats of one configuration on one device."""
+
+    records: tuple[RunRecord, ...]
+    steady: Figure | None
+    """Median samples/s after warm-up; None with fewer than `ENOUGH_UPDATES` updates."""
+    samples_per_s: Figure | None
+    """Of the whole training: median over repeats."""
+    train_runtime_s: Figure | None
+    peak_used: int | None
+    """Bytes: the highest of the repeats."""
+    peak_range: int
+    """Bytes between the highest and the lowest of the repeats."""
+    train_loss: Figure | None
+    """Mean ± standard deviation over seeds."""
+    eval_accuracy: Figure | None
+
+    @property
+    def first(self) -> RunRecord:
+        """The run that stands for all: their knobs, device and outcome are equal (the seed may differ)."""
+        return self.records[0]
+
+    @property
+    def run_ids(self) -> tuple[int, ...]:
+        """The numbers of its runs."""
+        return tuple(record.run_id for record in self.records)
+
+    @property
+    def n_eval(self) -> int | None:
+        """Held-out samples that were scored; None where no run says."""
+        return next((record.n_eval for record in self.records if record.n_eval), None)
+
+    @property
+    def seconds_per_sample(self) -> Figure | None:
+        """Of the whole training."""
+        rate = self.samples_per_s
+        if rate is None or not rate.value:
+            return None
+        return Figure(1 / rate.value, None if rate.spread is None else rate.spread / rate.value / rate.value, rate.n)
+
+
+class Verdict(str, Enum):
+    """What a difference means. `BETTER` and `WORSE` only where it is more than noise."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    SAME = "same within noise"
+    NOT_ENOUGH_DATA = "not enough data"
+    NOT_COMPARABLE = "not comparable"
+
+
+class Quantity(str, Enum):
+    """What is compared, and in which unit."""
+
+    MEMORY = "peak used memory"  # bytes
+    SPEED = "samples/s"  # steady where both sides have it, else of the whole training
+    TIME = "time"  # seconds of the training, or seconds per sample
+    LOSS = "train loss"
+    ACCURACY = "eval accuracy"  # 0 to 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """One quantity of a row against the baseline's."""
+
+    quantity: Quantity
+    value: float | None
+    baseline: float | None
+    verdict: Verdict
+    why: str = ""
+    """What is missing, where there is no verdict."""
+    noise: float | None = None
+    """The least difference that is not noise."""
+
+    @property
+    def difference(self) -> float | None:
+        """Value minus baseline; None where one is unknown or they cannot be compared."""
+        if self.value is None or self.baseline is None or self.verdict is Verdict.NOT_COMPARABLE:
+            return None
+        return self.value - self.baseline
+
+    @property
+    def percent(self) -> float | None:
+        """The difference in percent of the baseline; None also where that is 0."""
+        difference = self.difference
+        return None if difference is None or not self.baseline else 100 * difference / self.baseline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A row against a baseline."""
+
+    row: Row
+    baseline: Row
+    changed: dict[str, tuple[Value, Value]]
+    per_sample: bool
+    """True where the two did different work, so that `TIME` is in seconds per sample."""
+    deltas: dict[Quantity, Delta]
+
+
+def row_of(records: Sequence[RunRecord]) -> Row:
+    """One row of one run, or of repeats. Raises `ValueError` without any run."""
+    if not records:
+        raise ValueError("a row needs a run")
+    peaks = _known(record.peak_used for record in records)
+    spread = records[0].steady_spread if len(records) == 1 else None
+    return Row(
+        records=tuple(records),
+        steady=_median(_known(_steady(record) for record in records), spread),
+        samples_per_s=_median(_known(record.samples_per_s for record in records)),
+        train_runtime_s=_median(_known(record.train_runtime_s for record in records)),
+        peak_used=int(max(peaks)) if peaks else None,
+        peak_range=int(max(peaks) - min(peaks)) if peaks else 0,
+        train_loss=_over_seeds(records, lambda record: record.train_loss),
+        eval_accuracy=_over_seeds(records, lambda record: record.eval_accuracy),
+    )
+
+
+def fold(records: Iterable[RunRecord]) -> list[Row]:
+    """Rows in the order of their first run; completed runs of equal knobs (but for the seed) on one device share one.
+
+    The knob `device` does not count: `auto` and `cuda` may be the same GPU.
+    """
+    groups: dict[object, list[RunRecord]] = {}
+    for record in records:
+        groups.setdefault(_repeat_key(record), []).append(record)
+    return [row_of(group) for group in groups.values()]
+
+
+def _repeat_key(record: RunRecord) -> object:
+    if record.outcome is not Outcome.COMPLETED or record.device is None:
+        return record.run_id
+    return tuple(getattr(record.config, name) for name in KNOBS if name not in ("seed", "device")), record.device
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _steady(record: RunRecord) -> float | None:
+    updates = record.updates - warmup_updates(record.planned_updates or record.updates)
+    return record.steady_samples_per_s if updates >= ENOUGH_UPDATES else None
+
+
+def _median(values: list[float], spread: float | None = None) -> Figure | None:
+    if not values:
+        return None
+    return Figure(median(values), _deviation(values) if len(values) > 1 else spread, len(values))
+
+
+def _deviation(values: list[float]) -> float | None:
+    """Their standard deviation; None for fewer than two, or where one is not finite."""
+    return stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else None
+
+
+def _over_seeds(records: Sequence[RunRecord], read: Callable[[RunRecord], float | None]) -> Figure | None:
+    """Mean and standard deviation, each seed counted once: equal seeds would make the noise look smaller."""
+    by_seed: dict[int, list[float]] = {}
+    for record in records:
+        value = read(record)
+        if value is not None:
+            by_seed.setdefault(record.config.seed, []).append(value)
+    means = [sum(values) / len(values) for values in by_seed.values()]
+    return Figure(sum(means) / len(means), _deviation(means), len(means)) if means else None

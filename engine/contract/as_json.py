@@ -1,0 +1,80 @@
+"""Events and records as the JSON that other programs rely on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any
+
+from engine.contract.config import RunConfig
+from engine.contract.events import Event, RunFinished
+from engine.contract.records import Memory, RunRecord
+from engine.gpus.units import to_mib
+
+_BYTES = {f.name for f in fields(Memory)} - {"by_category", "alloc_retries"} | {
+    "process_memory",
+    "memory_used",
+    "memory_total",
+}
+
+
+def event_name(event: object) -> str:
+    """`run_finished` for `RunFinished`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """An event as the JSON object that `run --json` prints: sizes in MiB under names ending in `_mib`."""
+    if isinstance(event, RunFinished):
+        return {"event": "run_finished", **record_to_json(event.record)}
+    return {"event": event_name(event), **_plain(event)}
+
+
+def record_to_json(record: RunRecord) -> dict[str, Any]:
+    """The fields of a finished run that other programs rely on, null where unknown."""
+    return {
+        "run_id": record.run_id,
+        "outcome": record.outcome.value,
+        "config": record.config.to_dict(),
+        "device": record.device.name if record.device else None,
+        "device_kind": record.device.kind if record.device else None,
+        "started_at": record.started_at,
+        "train_runtime_s": record.train_runtime_s,
+        "samples_per_s": record.samples_per_s,
+        "steady_samples_per_s": record.steady_samples_per_s,
+        "steady_spread": record.steady_spread,
+        "tokens_per_s": record.tokens_per_s,
+        "mfu": record.mfu,
+        "updates": record.updates,
+        "planned_updates": record.planned_updates,
+        "train_loss": record.train_loss,
+        "last_loss": record.last_loss,
+        "eval_accuracy": record.eval_accuracy,
+        "eval_loss": record.eval_loss,
+        "n_eval": record.n_eval,
+        "n_parameters": record.n_parameters,
+        "peak_used_mib": to_mib(record.peak_used),
+        "peak_reserved_mib": to_mib(record.peak_reserved),
+        "peak_allocated_mib": to_mib(record.peak_allocated),
+        "vram_total_mib": to_mib(record.memory_total),
+        "failed_phase": record.failed_phase.value if record.failed_phase else None,
+        "message": record.message,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, RunConfig):
+        return value.to_dict()
+    if not is_dataclass(value):
+        return value.value if isinstance(value, Enum) else value
+    plain: dict[str, Any] = {}
+    for f in fields(value):
+        inner = getattr(value, f.name)
+        if f.name in _BYTES and not is_dataclass(inner):
+            plain[f"{f.name}_mib"] = to_mib(inner)
+        elif f.name == "by_category":
+            plain["by_category_mib"] = inner and {name: to_mib(size) for name, size in inner.items()}
+        else:
+            plain[f.name] = _plain(inner)
+    return plain

@@ -1,0 +1,319 @@
+"""RunConfig: every knob of a run, its bounds, its reason in one line, and refusals that name the fix.
+
+Standard library only: the screen builds its knob list and the command line its flags from `KNOBS`,
+before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, get_args, get_origin, get_type_hints
+
+from engine.contract.knob import ConfigError, Knob, Value, check, coerce
+from engine.gpus.catalogue import UnknownGpuError, find
+
+__all__ = ["KNOBS", "ConfigError", "Knob", "RunConfig", "Value", "coerce"]
+
+
+def _knob(default: Value, label: str, why: str, **more: Any) -> Any:
+    return field(default=default, metadata={"knob": Knob(label=label, why=why, **more)})
+
+
+_POWERS = tuple(2**i for i in range(13))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """One run's settings. Frozen: a key builds a new one, which applies to the next run.
+
+    Names and meanings follow `transformers.TrainingArguments` where it has the same setting.
+    Raises `ConfigError` on a value out of bounds or a combination that makes no sense.
+    """
+
+    model: str = _knob(
+        "bert-tiny",
+        "model",
+        "More parameters: weights, gradients and optimizer state grow together (16 bytes each in fp32 AdamW).",
+        hint="preset, hub name or local folder",
+    )
+    workload: str = _knob(
+        "dummy",
+        "workload",
+        "dummy measures cost on random tokens, as the lecture does; reviews learns classes, text the next token.",
+        choices=("dummy", "reviews", "text"),
+    )
+    data: str | None = _knob(
+        None,
+        "data",
+        "CSV, TSV, JSON lines, Parquet or plain text file, data set of the hub, or generated.",
+        optional=True,
+        hint="file, hub name or generated; generated where not set",
+    )
+    text_column: str | None = _knob(
+        None, "text column", "Which column holds the text.", optional=True, hint="found by name and content"
+    )
+    label_column: str | None = _knob(
+        None, "label column", "Which column holds the class.", optional=True, hint="found by name and content"
+    )
+    task: str = _knob(
+        "classification",
+        "task",
+        "The head on the model; a language model's head adds a batch × length × vocabulary tensor of logits.",
+        choices=("classification", "causal-lm", "seq2seq-lm"),
+    )
+    batch_size: int = _knob(
+        8,
+        "batch size",
+        "Samples per micro-step: activations grow with it; a fuller GPU does more samples/s.",
+        minimum=1,
+        maximum=65_536,
+        steps=_POWERS,
+    )
+    gradient_accumulation_steps: int = _knob(
+        1,
+        "accumulation",
+        "Micro-steps per update: a larger effective batch at the memory of a small one, but fewer updates.",
+        minimum=1,
+        maximum=65_536,
+        steps=_POWERS,
+    )
+    gradient_checkpointing: str = _knob(
+        "off",
+        "checkpointing",
+        "Keep only each layer's input and compute the rest again in backward: far less memory, about 1/3 more time.",
+        choices=("off", "on", "every-second"),
+    )
+    precision: str = _knob(
+        "fp32",
+        "precision",
+        "fp16 and bf16 halve the activations and use tensor cores; tf32 rounds only inside matrix products.",
+        choices=("fp32", "tf32", "fp16", "bf16"),
+    )
+    optimizer: str = _knob(
+        "adamw",
+        "optimizer",
+        "AdamW keeps two states per parameter (8 bytes; 2 in its 8-bit form), SGD none, Adafactor a row and a column.",
+        choices=("adamw", "adam", "sgd", "adafactor", "adamw-8bit"),
+    )
+    optimizer_implementation: str = _knob(
+        "fused",
+        "implementation",
+        "fused: one kernel, no temporaries; foreach: fast, but copies; loop: slow. Adafactor and 8-bit have their own.",
+        choices=("fused", "foreach", "loop"),
+    )
+    optimizer_in_backward: bool = _knob(
+        False,
+        "in backward",
+        "Step each parameter as soon as its gradient is there, and free it: no gradients are kept, no accumulation.",
+    )
+    lora_rank: int = _knob(
+        0,
+        "LoRA rank",
+        "Train two thin matrices beside each frozen one: gradients and optimizer state all but vanish; 0 is off.",
+        minimum=0,
+        maximum=1024,
+        steps=(0, 4, 8, 16, 32, 64),
+    )
+    torch_compile: bool = _knob(
+        False, "torch.compile", "Fuses operators into fewer kernels: slow first updates, then faster ones."
+    )
+    attention: str = _knob(
+        "sdpa",
+        "attention",
+        "eager keeps a length × length matrix per head and layer; sdpa never stores it, flash is its fastest kernel.",
+        choices=("sdpa", "eager", "flash"),
+    )
+    padding: str = _knob(
+        "longest",
+        "padding",
+        "max_length computes on padding too; longest on less; bucketed (similar lengths) and packed on hardly any.",
+        choices=("max_length", "longest", "bucketed", "packed"),
+    )
+    seq_len: int = _knob(
+        512,
+        "sequence length",
+        "Tokens per sample: activations grow with it, eager attention with its square.",
+        unit="tokens",
+        minimum=2,
+        maximum=1_048_576,
+        steps=_POWERS[3:],
+    )
+    samples: int = _knob(
+        512,
+        "samples",
+        "Training samples in an epoch.",
+        minimum=1,
+        maximum=10_000_000,
+        steps=(64, 128, 256, 512, 1000, 2000, 5000, 10_000, 100_000),
+    )
+    eval_samples: int = _knob(
+        1000,
+        "eval samples",
+        "Held-out samples scored after every epoch (never more than the data has).",
+        minimum=1,
+        maximum=10_000_000,
+        steps=(100, 200, 500, 1000, 2000, 5000),
+    )
+    epochs: int = _knob(
+        1, "epochs", "Passes over the training samples.", minimum=1, maximum=10_000, steps=(1, 2, 3, 4, 5, 10, 20)
+    )
+    learning_rate: float = _knob(
+        5e-5,
+        "learning rate",
+        "Size of an update; a larger effective batch usually bears a larger one.",
+        minimum=0.0,
+        maximum=10.0,
+        steps=(1e-6, 3e-6, 1e-5, 2e-5, 3e-5, 5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 3e-3, 1e-2),
+    )
+    lr_scheduler: str = _knob(
+        "linear",
+        "schedule",
+        "linear decays the learning rate to 0 over the run; constant keeps it.",
+        choices=("linear", "constant"),
+    )
+    max_grad_norm: float = _knob(
+        1.0,
+        "max grad norm",
+        "Gradients longer than this are scaled down to it; 0 switches clipping off.",
+        minimum=0.0,
+        maximum=1e9,
+        steps=(0.0, 0.5, 1.0, 5.0),
+    )
+    non_finite_loss: str = _knob(
+        "continue",
+        "non-finite loss",
+        "What a loss of nan or inf does: continue trains on, as the Trainer does; stop ends the run there, as failed.",
+        choices=("continue", "stop"),
+    )
+    dropout: bool = _knob(True, "dropout", "Off makes runs comparable to the last digit; on regularises, as trained.")
+    dataloader_num_workers: int = _knob(
+        0,
+        "workers",
+        "Processes that prepare batches ahead; they help where the data share of the time is large.",
+        minimum=0,
+        maximum=64,
+        steps=(0, 1, 2, 4, 8),
+    )
+    dataloader_pin_memory: bool = _knob(
+        True, "pinned memory", "Page-locked host memory lets copies to the GPU overlap with compute."
+    )
+    dataloader_prefetch_factor: int = _knob(
+        2,
+        "prefetch",
+        "Batches each worker prepares ahead.",
+        unit="batches",
+        minimum=1,
+        maximum=256,
+        steps=(1, 2, 4, 8),
+    )
+    seed: int = _knob(
+        42, "seed", "Same seed, same run: initialisation, order and dropout.", minimum=0, maximum=2**31 - 1
+    )
+    device: str = _knob(
+        "auto",
+        "device",
+        "auto takes the first CUDA GPU, else a virtual Tesla P4: real training on the CPU, accounted as on that GPU.",
+        hint="auto, cpu, cuda, cuda:N, virtual:GPU",
+    )
+    vram_limit: int | None = _knob(
+        None,
+        "VRAM limit",
+        "Run as on a smaller card: over this limit it is out of memory.",
+        unit="MiB",
+        minimum=64,
+        maximum=1_048_576,
+        optional=True,
+        hint="the card's own",
+    )
+
+    def __post_init__(self) -> None:
+        for knob in KNOBS.values() if "KNOBS" in globals() else ():
+            check(knob, getattr(self, knob.name))
+        if self.workload == "reviews" and self.task != "classification":
+            raise ConfigError("task", f"--task {self.task} cannot train on reviews: use --task classification.")
+        if self.workload == "text" and self.task != "causal-lm":
+            raise ConfigError("task", f"--task {self.task} cannot train on plain text: use --task causal-lm.")
+        if self.padding == "packed" and self.workload != "text":
+            raise ConfigError("padding", _NO_PACKING[self.workload])
+        _check_device(self.device, self.vram_limit)
+        if self.optimizer_in_backward:
+            _check_optimizer_in_backward(self)
+
+    @property
+    def effective_batch_size(self) -> int:
+        """Samples per optimizer update when every window is full."""
+        return self.batch_size * self.gradient_accumulation_steps
+
+    def with_values(self, **changes: Value) -> RunConfig:
+        """A copy with some knobs changed. Raises `ConfigError` when the result cannot run."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, Value]:
+        """Plain values by field name, for JSON, TOML and the history."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], *, lenient: bool = False) -> RunConfig:
+        """The inverse of `to_dict`.
+
+        `lenient` ignores names that this version does not know, for histories written by another one.
+        Raises `ConfigError` on an unknown name (unless lenient) or a wrong type.
+        """
+        unknown = [name for name in values if name not in KNOBS]
+        if unknown and not lenient:
+            raise ConfigError(unknown[0], f"{unknown[0]!r} is not a knob; the knobs are {', '.join(KNOBS)}.")
+        known = {name: coerce(KNOBS[name], value) for name, value in values.items() if name in KNOBS}
+        return cls(**known)  # type: ignore[arg-type]
+
+
+_NO_PACKING = {
+    "reviews": "--padding packed puts several texts in a row, and a classifier reads one token per row: "
+    "use --padding bucketed.",
+    "dummy": "--padding packed has nothing to do, as the dummy workload's samples are full: use --padding longest.",
+}
+
+
+def _check_device(device: str, vram_limit: int | None) -> None:
+    kind, _, rest = device.partition(":")
+    if kind == "virtual":
+        try:
+            find(rest)
+        except UnknownGpuError as error:
+            raise ConfigError("device", f"--device {device!r} is not known: {error}") from None
+    elif kind not in ("auto", "cpu", "cuda") or (rest and not (kind == "cuda" and rest.isdecimal())):
+        raise ConfigError("device", f"--device {device!r} is not known: use auto, cpu, cuda, cuda:N or virtual:GPU.")
+    if kind == "cpu" and vram_limit is not None:
+        raise ConfigError(
+            "vram_limit", "--vram-limit needs a GPU: use --device virtual:tesla-p4 (or another GPU) instead of cpu."
+        )
+
+
+def _check_optimizer_in_backward(config: RunConfig) -> None:
+    obstacles = (
+        (config.gradient_accumulation_steps > 1, "the gradients of a window", "--gradient-accumulation-steps 1"),
+        (config.max_grad_norm > 0, "all gradients at once for their norm", "--max-grad-norm 0"),
+        (config.precision == "fp16", "all gradients at once to unscale them", "--precision bf16 or fp32"),
+    )
+    for applies, needs, fix in obstacles:
+        if applies:
+            raise ConfigError(
+                "optimizer_in_backward",
+                f"--optimizer-in-backward frees each gradient at once, but this run needs {needs}: use {fix}.",
+            )
+
+
+def _collect_knobs() -> dict[str, Knob]:
+    hints = get_type_hints(RunConfig)
+    knobs = {}
+    for f in fields(RunConfig):
+        hint = hints[f.name]
+        optional = get_origin(hint) in (typing.Union, types.UnionType) and type(None) in get_args(hint)
+        kind = next(a for a in get_args(hint) if a is not type(None)) if optional else hint
+        knobs[f.name] = replace(f.metadata["knob"], name=f.name, kind=kind, optional=optional)
+    return knobs
+
+
+KNOBS: dict[str, Knob] = _collect_knobs()
+"""Every knob by field name, in the order of the fields."""

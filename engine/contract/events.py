@@ -1,0 +1,285 @@
+"""What the engine tells: the `Event` union, read from the mailbox. No tensor and no exception crosses.
+
+Standard library only. Memory is in bytes, time in seconds, utilization in percent; None means unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.contract.config import RunConfig
+from engine.contract.forecast_types import Forecast, Proposal
+from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Phase, RunRecord, Shares
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLoading:
+    """The engine thread is importing or opening something; `what` is shown with an ellipsis."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineReady:
+    """The engine can run. `device` is what `auto` resolves to."""
+
+    device: DeviceInfo
+    torch_version: str
+    import_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFailed:
+    """The engine cannot run at all: one sentence with the fix."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRefused:
+    """A configuration that this device, model or data cannot run. It keeps no row; `knob` is at fault."""
+
+    run_id: int | None
+    """The row that it had while it loaded, and that is gone; None when it was refused before that."""
+    config: RunConfig
+    knob: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted:
+    """The run has its row in the history; loading begins."""
+
+    run_id: int
+    config: RunConfig
+    device: DeviceInfo
+    started_at: float  # Unix time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunProgress:
+    """The run entered a phase that takes time, in words: `loading bert-tiny`, `training a vocabulary`."""
+
+    run_id: int
+    phase: Phase
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryMoment:
+    """The lecture's transcript: memory at `start`, `context`, `model` and `trained`."""
+
+    run_id: int
+    moment: str
+    memory: Memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingStarted:
+    """Model and data are on the device."""
+
+    run_id: int
+    n_parameters: int
+    n_train: int
+    n_eval: int
+    planned_updates: int
+    micro_steps_per_epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkCounted:
+    """What a run on a real GPU computes, counted on a trace, and the most that the GPU can: together they give MFU."""
+
+    run_id: int
+    flops_per_token: float
+    """Forward and backward of the model, without what checkpointing computes again."""
+    peak_flops_per_s: float
+    """Of the run's precision, dense."""
+
+    def mfu(self, tokens_per_s: float) -> float:
+        """Model FLOPs utilization at this speed, 0 to 1."""
+        return tokens_per_s * self.flops_per_token / self.peak_flops_per_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroStepDone:
+    """One forward and backward. Carries no loss: reading it would make the host wait for the device."""
+
+    run_id: int
+    micro_step: int
+    """Counted from 1 over the whole run."""
+    micro_steps: int
+    t: float  # seconds since training started
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateDone:
+    """One optimizer step."""
+
+    run_id: int
+    update: int
+    """Counted from 1."""
+    epoch: float
+    loss: float
+    """Mean over the update's window."""
+    learning_rate: float
+    grad_norm: float | None
+    """Before clipping; None when clipping is off."""
+    loss_scale: float | None
+    skipped: bool
+    """fp16 only: gradients overflowed and the step was not taken."""
+    n_samples: int
+    n_tokens: int
+    update_s: float
+    warmup: bool
+    """True for the first updates, which pay for allocation and compilation and are left out of steady figures."""
+    t: float  # seconds since training started
+    shares: Shares
+    memory: Memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalDone:
+    """The held-out part was scored at the end of an epoch."""
+
+    run_id: int
+    epoch: float
+    update: int
+    accuracy: float | None
+    loss: float
+    n_samples: int
+    eval_s: float
+    t: float  # seconds since training started
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """The sampler's reading, twice a second, also when nothing trains."""
+
+    run_id: int | None
+    t: float | None
+    """Seconds since the run's training started; None outside training."""
+    gpu: GpuSample | None
+    host: HostSample
+    memory: Memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logged:
+    """A line of the log pane: what the engine says, or what its libraries printed or warned."""
+
+    source: str
+    """`engine`, `stdout`, `stderr`, `warning` or a logger's name."""
+    text: str
+    level: str = "info"
+    """`info`, `warning` or `error`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFinished:
+    """The run's row is complete and saved."""
+
+    record: RunRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanStarted:
+    """A plan has its row in the history; its runs follow."""
+
+    plan_id: int
+    name: str
+    title: str
+    total: int | None
+    """How many runs it has; None where a search decides."""
+    done: int = 0
+    """How many of them an earlier process did, where the plan goes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanProgress:
+    """A plan came to its next run, passed one over, or was paused or continued."""
+
+    plan_id: int
+    position: int
+    """Of the run that begins, is passed over, or was the last one; counted from 1."""
+    total: int | None
+    label: str
+    repeat: int = 1
+    skipped: str | None = None
+    """Why the run at this position is not run."""
+    finding: str | None = None
+    """What a search that is over found."""
+    paused: bool = False
+    """True while the plan waits: no run begins until it is continued."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanFinished:
+    """A plan is over, or was stopped and can go on later."""
+
+    plan_id: int
+    name: str
+    completed: bool
+    """False when it was stopped before its end."""
+    done: int
+    """Runs that are over, those of an earlier process included."""
+    total: int | None
+    findings: tuple[str, ...] = ()
+    """What its searches found, a sentence each."""
+    failed: bool = False
+    """True when it could not go on; False when it was stopped or came to its end."""
+    message: str | None = None
+    """One sentence on why it ended early, where there is something to say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecasted:
+    """What was asked with `Session.forecast`."""
+
+    config: RunConfig
+    forecast: Forecast | None
+    """None where there is none to make; `message` says why."""
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposed:
+    """What was asked with `Session.propose`: what would fit instead of a run that was out of memory."""
+
+    run_id: int
+    proposals: tuple[Proposal, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventsDropped:
+    """The mailbox was full: this many frequent readings were dropped. The history still has them."""
+
+    count: int
+
+
+Event = (
+    EngineLoading
+    | EngineReady
+    | EngineFailed
+    | RunRefused
+    | RunStarted
+    | RunProgress
+    | MemoryMoment
+    | TrainingStarted
+    | WorkCounted
+    | MicroStepDone
+    | UpdateDone
+    | EvalDone
+    | Sampled
+    | Logged
+    | RunFinished
+    | PlanStarted
+    | PlanProgress
+    | PlanFinished
+    | Forecasted
+    | Proposed
+    | EventsDropped
+)
+
+FREQUENT = (MicroStepDone, UpdateDone, Sampled, Logged)
+"""Kinds that a full mailbox may drop, oldest first; everything else is always delivered."""

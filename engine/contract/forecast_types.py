@@ -1,0 +1,103 @@
+"""What a forecast says. Standard library only: the screen imports these types before torch is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from engine.contract.config import RunConfig
+from engine.gpus.units import to_mib
+
+CONTEXT, LIBRARIES, WEIGHTS, GRADIENTS, OPTIMIZER = "context", "libraries", "weights", "gradients", "optimizer"
+ACTIVATIONS, TEMPORARIES, INPUTS, CACHED = "activations", "temporaries", "inputs", "cached"
+
+TRACED = (LIBRARIES, WEIGHTS, GRADIENTS, OPTIMIZER, ACTIVATIONS, TEMPORARIES, INPUTS)
+"""What a tensor in the allocator can be; `libraries` are cuBLAS's workspaces there."""
+BREAKDOWN = (CONTEXT, LIBRARIES, WEIGHTS, GRADIENTS, OPTIMIZER, ACTIVATIONS, TEMPORARIES, CACHED)
+"""The parts of used memory, in the order of display; inputs count among the activations."""
+
+FITS, OUT_OF_MEMORY = "fits", "out_of_memory"
+NEAR_LIMIT = 0.05
+"""Share of the limit within which a verdict is not sure: best-fit fragmentation moves some peaks by 4 %."""
+
+
+class ForecastError(Exception):
+    """A forecast that cannot be made; one sentence with the reason and what to do instead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimelinePoint:
+    """One moment of an update; sizes in bytes."""
+
+    phase: str
+    allocated: int
+    reserved: int
+    by_category: dict[str, int]
+    """Allocated bytes by category of `TRACED`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """VRAM and speed of one configuration on one GPU. Sizes in bytes; peaks are what it would need with no limit."""
+
+    gpu: str
+    """The GPU's name as NVML says it."""
+    total: int
+    limit: int
+    """What the verdict is judged by: the GPU's usable memory or a smaller limit."""
+    verdict: str
+    """`fits` or `out_of_memory`."""
+    near_limit: bool
+    """The peak is within 5 % of the limit: the verdict is not sure."""
+    peak_used: int
+    peak_reserved: int
+    peak_allocated: int
+    loaded_used: int
+    """Used memory once the model is on the GPU."""
+    breakdown: dict[str, int]
+    """By `BREAKDOWN`, when most is allocated; `cached` is the rest, so that the parts sum to `peak_used`."""
+    failing_phase: str | None
+    failing_request: int | None
+    """Bytes that could not be had, in that phase."""
+    timeline: tuple[TimelinePoint, ...]
+    """One update in the steady state."""
+    samples_per_s: float | None
+    flops_per_sample: int
+    """Forward and backward of one sample, recomputation included."""
+    model_flops_per_sample: int
+    """The same without recomputation: what MFU counts."""
+    n_parameters: int
+    forecast_s: float
+    notes: tuple[str, ...]
+    """Assumptions, one sentence each."""
+
+    @property
+    def fits(self) -> bool:
+        return self.verdict == FITS
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields that other programs rely on; sizes in MiB."""
+        return {
+            "gpu": self.gpu,
+            "vram_total_mib": to_mib(self.total),
+            "verdict": self.verdict,
+            "near_limit": self.near_limit,
+            "peak_used_mib": to_mib(self.peak_used),
+            "peak_reserved_mib": to_mib(self.peak_reserved),
+            "peak_allocated_mib": to_mib(self.peak_allocated),
+            "breakdown_mib": {name: to_mib(size) for name, size in self.breakdown.items()},
+            "failing_phase": self.failing_phase,
+            "samples_per_s": self.samples_per_s,
+            "flops_per_sample": self.flops_per_sample,
+            "forecast_s": self.forecast_s,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A configuration near one that ran out of memory, and the forecast that says it fits."""
+
+    label: str
+    """What changes, in a few words."""
+    config: RunConfig
+    forecast: Forecast

@@ -1,0 +1,45 @@
+"""Precision: autocast and, for fp16, loss scaling. Weights and gradients stay in fp32."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from engine.tracing.autocast import Autocast
+
+AUTOCAST_DTYPE = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Precision:
+    """The precision of one run. tf32 is a switch of the device, not of the model: see `engine.devices`.
+
+    `device_type` is where the tensors are (`cuda` or `cpu`; `meta` traces what CUDA would do).
+    """
+
+    def __init__(self, name: str, device_type: str) -> None:
+        self._dtype = AUTOCAST_DTYPE.get(name)
+        self._device_type = device_type
+        # the scaler of the Hugging Face Trainer: initial scale 2^16, doubled every 2,000 good steps
+        self.scaler = torch.amp.GradScaler("cuda" if device_type == "cuda" else "cpu", enabled=name == "fp16")
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context of a forward; autograd replays it for a checkpointed one."""
+        if self._dtype is None:
+            return nullcontext()
+        return torch.autocast(self._device_type, dtype=self._dtype)
+
+    def loss_scale(self) -> float | None:
+        """The current loss scale; None unless fp16. Makes the host wait for the device."""
+        return float(self.scaler.get_scale()) if self.scaler.is_enabled() else None
+
+
+class TracedPrecision(Precision):
+    """The run's precision with CUDA's autocast policy on tensors of another device."""
+
+    def __init__(self, name: str, device_type: str = "meta") -> None:
+        super().__init__(name, device_type)
+        self.policy = Autocast(AUTOCAST_DTYPE[name]) if name in AUTOCAST_DTYPE else None
+
+    def autocast(self) -> AbstractContextManager[object]:
+        return self.policy.forward() if self.policy else super().autocast()

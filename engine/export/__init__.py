@@ -1,0 +1,1 @@
+"""Runs for elsewhere: Markdown, LaTeX, CSV, command lines, TrainingArguments."""

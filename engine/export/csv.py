@@ -1,0 +1,138 @@
+"""Runs as CSV that reads back to the same values: a line per run, a column per knob and figure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from typing import get_args, get_type_hints
+
+from engine.compare.compare import Delta, Quantity, compare, row_of
+from engine.contract.as_json import record_to_json
+from engine.contract.config import KNOBS, RunConfig, Value
+from engine.contract.numbers import harmless
+from engine.contract.records import Outcome, RunRecord
+from engine.gpus.units import to_mib
+
+_FORMULA = re.compile("'*[=+\\-@\t\n＝＋－＠]")
+"""How a text begins that a spreadsheet would compute, quoted by any number of apostrophes or none."""
+
+_DELTAS = {
+    Quantity.MEMORY: "peak_used",
+    Quantity.SPEED: "samples_per_s",
+    Quantity.TIME: "time",
+    Quantity.LOSS: "train_loss",
+    Quantity.ACCURACY: "eval_accuracy",
+}
+
+
+def to_csv(records: Sequence[RunRecord], baseline: RunRecord | None = None) -> str:
+    """A header and a line per run: the names of `run_finished`, its `device` as `device_name`, and every knob.
+
+    Unknown is empty. With a baseline: differences (`delta_…`, in percent `delta_…_percent`) and verdicts. A text that a
+    spreadsheet would take for a formula gets an apostrophe in front, which `read_csv` takes off; control characters
+    but tab and newline become U+FFFD.
+    """
+    rows = [_values(record, baseline) for record in records]
+    names = list(rows[0] if rows else _values(_NOTHING, baseline))
+    out = io.StringIO()
+    writer = csv.writer(out, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_cell(row[name]) for name in names] for row in rows)
+    return out.getvalue()
+
+
+_NOTHING = RunRecord(run_id=0, config=RunConfig(), outcome=Outcome.RUNNING)
+"""Has every column."""
+
+
+def _values(record: RunRecord, baseline: RunRecord | None) -> dict[str, Value]:
+    values: dict[str, Value] = {}
+    for name, value in record_to_json(record).items():
+        if name == "config":
+            values |= record.config.to_dict()
+        else:
+            values["device_name" if name == "device" else name] = value
+    return values if baseline is None else values | _deltas(record, baseline)
+
+
+def _deltas(record: RunRecord, baseline: RunRecord) -> dict[str, Value]:
+    comparison = compare(row_of([record]), row_of([baseline]))
+    values: dict[str, Value] = {"baseline_run_id": baseline.run_id, "delta_time_is_per_sample": comparison.per_sample}
+    for quantity, name in _DELTAS.items():
+        delta = comparison.deltas[quantity]
+        values |= {_name(delta, name): _difference(delta), f"delta_{name}_percent": delta.percent}
+        values[f"verdict_{name}"] = delta.verdict.value
+    return values
+
+
+def _name(delta: Delta, name: str) -> str:
+    unit = {Quantity.MEMORY: "_mib", Quantity.TIME: "_s"}.get(delta.quantity, "")
+    return f"delta_{name}{unit}"
+
+
+def _difference(delta: Delta) -> float | None:
+    return to_mib(delta.difference) if delta.quantity is Quantity.MEMORY else delta.difference
+
+
+def _cell(value: Value) -> Value:
+    if not isinstance(value, str):
+        return value
+    text = harmless(value)
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def read_csv(text: str) -> list[dict[str, Value]]:
+    """What `to_csv` wrote: a dictionary per run, values in their types, None where a cell is empty.
+
+    Columns that it does not know stay text. Raises `ValueError` naming line and column where a value cannot be read.
+    """
+    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
+    try:
+        header = next(reader, None)
+        if header is None:
+            raise ValueError("The CSV is empty: it needs a line of column names.")
+        return [_read_row(header, cells, reader.line_num) for cells in reader if cells]
+    except csv.Error as error:
+        raise ValueError(f"Line {reader.line_num} is not CSV: {error}.") from None
+
+
+def _read_row(header: list[str], cells: list[str], line: int) -> dict[str, Value]:
+    if len(cells) != len(header):
+        raise ValueError(f"Line {line} has {len(cells)} cells, but there are {len(header)} columns.")
+    return {name: _read_cell(name, cell, line) for name, cell in zip(header, cells, strict=True)}
+
+
+def _read_cell(name: str, cell: str, line: int) -> Value:
+    if not cell:
+        return None
+    kind = _kind(name)
+    if kind is str:
+        return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+    try:
+        if kind is bool:
+            return {"True": True, "False": False}[cell]
+        return int(cell) if kind is int else float(cell)
+    except (KeyError, ValueError):
+        raise ValueError(f"Line {line}, column {name}: {cell!r} is not {_ARTICLES[kind]}.") from None
+
+
+_ARTICLES: dict[type, str] = {int: "a whole number", float: "a number", bool: "True or False"}
+
+
+def _kind(name: str) -> type:
+    """The type of a column's values, from the fields that they come from."""
+    if name in KNOBS:
+        return KNOBS[name].kind
+    if name == "delta_time_is_per_sample":
+        return bool
+    if name == "baseline_run_id":
+        return int
+    if name.startswith("delta_") or name.endswith("_mib"):
+        return float
+    kinds = get_args(_FIELDS.get(name, str)) or (_FIELDS.get(name, str),)
+    return float if float in kinds else int if int in kinds else str
+
+
+_FIELDS = get_type_hints(RunRecord)

@@ -1,0 +1,1 @@
+"""What a configuration would need, before it runs."""

@@ -1,0 +1,35 @@
+"""The model of a configuration on the meta device, as a run would build it: what a forecast traces."""
+
+from __future__ import annotations
+
+import torch
+
+from engine.contract.config import RunConfig
+from engine.contract.forecast_types import ForecastError
+from engine.forecast import bert_2023
+from engine.techniques import checkpointing, lora
+from engine.tracing.stack import Stack
+from engine.training import models
+
+
+def build_on_meta(
+    source: models.ModelSource, config: RunConfig, stack: Stack, *, n_labels: int, vocab_size: int | None
+) -> torch.nn.Module:
+    """The model with its techniques, without memory for its weights.
+
+    Raises `ConfigError` as a run would, and `ForecastError` where a model cannot be built without weights.
+    """
+    shaped = models.shape(source, config, n_labels=n_labels, vocab_size=vocab_size)
+    try:
+        with torch.device("meta"):
+            built = models.build(source, shaped, config)
+            model: torch.nn.Module = lora.apply(built, config)
+        checkpointing.apply(model, config, preserve_rng_state=False)  # peft passes calls on to the model
+        if stack.is_of_2023:
+            bert_2023.as_in_2023(model, checkpointing=config.gradient_checkpointing != "off")
+    except NotImplementedError as error:
+        reason = (str(error).strip().splitlines() or [""])[0][:200]
+        raise ForecastError(
+            f"{config.model} cannot be built without its weights ({reason}): run it to measure."
+        ) from None
+    return model

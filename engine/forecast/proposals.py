@@ -1,0 +1,104 @@
+"""After an out-of-memory: the nearest configurations that fit, chosen by where it died."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from engine.contract.config import ConfigError, RunConfig
+from engine.contract.forecast_types import Forecast, ForecastError, Proposal
+from engine.contract.presets import PRESETS
+from engine.contract.records import Phase
+
+MAX_PROPOSALS = 3
+
+
+def propose(config: RunConfig, phase: Phase | None, forecast: Callable[[RunConfig], Forecast]) -> list[Proposal]:
+    """At most three configurations that `forecast` says fit, the smallest change first.
+
+    `phase` is where `config` ran out of memory; None is taken for the forward.
+    """
+    found: list[Proposal] = []
+    for label, candidate in _candidates(config, phase or Phase.FORWARD):
+        try:
+            expected = forecast(candidate)
+        except (ConfigError, ForecastError):
+            continue
+        if expected.fits and all(proposal.config != candidate for proposal in found):
+            found.append(Proposal(label=label, config=candidate, forecast=expected))
+        if len(found) == MAX_PROPOSALS:
+            break
+    return found
+
+
+def _candidates(config: RunConfig, phase: Phase) -> Iterator[tuple[str, RunConfig]]:
+    """The first that would help where it died comes first; combinations come after the single changes."""
+    if phase in (Phase.OPTIMIZER, Phase.CLIP):
+        lighter = [*_lighter_step(config)]
+        singles = [*lighter]
+        for label, changed in lighter:
+            singles += [(f"{label}, {more}", both) for more, both in (*_recompute(changed), *_smaller_batch(changed))]
+        singles += [*_smaller_batch(config), *_recompute(config)]
+    elif phase is Phase.LOAD:
+        singles = []
+    else:
+        singles = [*_smaller_batch(config, halvings=1), *_recompute(config), *_smaller_batch(config)]
+        singles += [*_half_precision(config), *_lighter_step(config)]
+    yield from singles
+    for label, changed in _lighter_step(config):
+        for more, both in (*_recompute(changed), *_smaller_batch(changed)):
+            yield f"{label}, {more}", both
+    for label, changed in _recompute(config):
+        for more, both in _smaller_batch(changed):
+            yield f"{label}, {more}", both
+    yield from _smaller_model(config)
+
+
+def _with(config: RunConfig, **changes: str | int | float | bool) -> Iterator[RunConfig]:
+    try:
+        changed = config.with_values(**changes)
+    except ConfigError:
+        return
+    if changed != config:
+        yield changed
+
+
+def _smaller_batch(config: RunConfig, halvings: int = 12) -> Iterator[tuple[str, RunConfig]]:
+    """The same effective batch in smaller micro-steps."""
+    batch, accumulation = config.batch_size, config.gradient_accumulation_steps
+    for _ in range(halvings):
+        if batch == 1 or config.optimizer_in_backward:  # which cannot accumulate
+            return
+        accumulation, batch = accumulation * 2, -(-batch // 2)
+        for changed in _with(config, batch_size=batch, gradient_accumulation_steps=accumulation):
+            yield f"batch {batch} × accumulation {accumulation}", changed
+
+
+def _recompute(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
+    if config.gradient_checkpointing != "on":
+        for changed in _with(config, gradient_checkpointing="on"):
+            yield "checkpointing", changed
+
+
+def _half_precision(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
+    if config.precision in ("fp32", "tf32"):
+        for name in ("bf16", "fp16"):
+            for changed in _with(config, precision=name):
+                yield name, changed
+
+
+def _lighter_step(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
+    """Fused AdamW before anything else: it changes no figure but the memory."""
+    if config.optimizer in ("adamw", "adam") and config.optimizer_implementation != "fused":
+        for changed in _with(config, optimizer_implementation="fused"):
+            yield f"fused {'AdamW' if config.optimizer == 'adamw' else 'Adam'}", changed
+    if config.gradient_accumulation_steps == 1 and config.precision != "fp16":
+        for changed in _with(config, optimizer_in_backward=True, max_grad_norm=0.0):
+            yield "optimizer in backward (no clipping)", changed
+
+
+def _smaller_model(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
+    names = list(PRESETS)
+    if config.model in names:
+        for name in reversed(names[: names.index(config.model)]):
+            for changed in _with(config, model=name):
+                yield name, changed

@@ -1,0 +1,1 @@
+"""GPUs: the catalogue of cards, and units."""

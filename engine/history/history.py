@@ -1,0 +1,181 @@
+"""The store of all runs: one SQLite file that a run writes while it goes and that anyone may read at the same time.
+
+A run has its row from its first second. What happens is appended in memory and written twice a second in one
+transaction, with the row's heartbeat and what the run has shown so far, so a killed process loses at most what
+came after the last flush, and the next start marks its run `interrupted`. See `engine.history.file` for how the
+file is opened and shared, `engine.history.series` for how events are packed.
+
+Threads: any may call anything. One connection writes and one reads, each under its own lock, so that a reader
+(the screen) never waits for a writer that waits for another program; `append` takes neither.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from engine.contract import paths
+from engine.contract.events import Event
+from engine.contract.records import Outcome, RunRecord
+from engine.history.file import HistoryError, file_system_of
+from engine.history.plans import HistoryPlans
+from engine.history.records import RECORD_COLUMNS, Owner, read_record, to_figures
+from engine.history.series import unpack
+from engine.history.writer import Statement
+
+__all__ = ["History", "HistoryError", "file_system_of"]
+
+UNDO_S = 30 * 24 * 3600.0
+"""How long a deleted run can be restored; later its rows make room at the next deletion."""
+
+_READ_BATCHES = 32
+_AMONG = "run_id IN (SELECT value FROM json_each(?))"
+
+
+class History(HistoryPlans):
+    """The runs, their series, notes, the baseline, and plans. Closes as a context manager.
+
+    Every method but `append`, `flush` and `close` raises `HistoryError` when the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Open or create the file (default `paths.history_file()`), as `engine.history.file.open_file` does."""
+        super().__init__((path or paths.history_file()).expanduser())
+
+    def __enter__(self) -> History:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def mark_interrupted(self) -> list[RunRecord]:
+        """Mark runs whose process is gone as `interrupted`, keeping what they had shown, and return them.
+
+        A process of this machine is looked up by its number and start time; one of another machine counts as
+        gone when its row was not touched for a minute. Should that be wrong (a suspended host), its
+        next flush makes the row `running` again.
+        """
+        marked: list[RunRecord] = []
+        statements: list[Statement] = []
+        for heartbeat, record in self._lost():
+            update = (
+                "UPDATE runs SET outcome = ?, figures = ? WHERE run_id = ? AND outcome = 'running' AND heartbeat IS ?"
+            )
+            statements.append((update, (record.outcome.value, to_figures(record), record.run_id, heartbeat)))
+            marked.append(record)
+        if statements:
+            self._change(statements)
+        return marked
+
+    def lost_runs(self) -> list[RunRecord]:
+        """The runs that `mark_interrupted` would mark, as it would; only reads."""
+        return [record for _, record in self._lost()]
+
+    def _lost(self) -> Iterator[tuple[float, RunRecord]]:
+        columns = f"host, machine, pid, process_started, heartbeat, {RECORD_COLUMNS}"
+        for row in self._rows(f"SELECT {columns} FROM runs WHERE outcome = 'running'"):
+            owner, heartbeat, record = Owner(*row[:4]), row[4], read_record(row[5:])
+            if record.run_id in self._live or not owner.is_dead(heartbeat):
+                continue
+            message = (
+                f"The process (number {owner.pid} on {owner.host}) ended without a word: killed, or the host went down."
+            )
+            yield heartbeat, replace(record, outcome=Outcome.INTERRUPTED, message=message)
+
+    def runs(
+        self,
+        *,
+        limit: int | None = None,
+        newest_first: bool = False,
+        before_id: int | None = None,
+        after_id: int | None = None,
+        since: float | None = None,
+    ) -> list[RunRecord]:
+        """The runs in the order they began, deleted ones left out.
+
+        A page: `limit` runs with a number below `before_id` or above `after_id`. `since` is a Unix time.
+        """
+        order = "DESC" if newest_first else "ASC"
+        query = (
+            f"SELECT {RECORD_COLUMNS} FROM runs WHERE deleted_at IS NULL AND run_id < ? AND run_id > ? "
+            f"AND ifnull(started_at, 0) >= ? ORDER BY run_id {order} LIMIT ?"
+        )
+        bounds = (2**63 - 1 if before_id is None else before_id, -1 if after_id is None else after_id, since or 0.0)
+        return [read_record(row) for row in self._rows(query, (*bounds, -1 if limit is None else limit))]
+
+    def run(self, run_id: int) -> RunRecord | None:
+        """One run, also a deleted one; None when there is none of this number."""
+        rows = self._rows(f"SELECT {RECORD_COLUMNS} FROM runs WHERE run_id = ?", (run_id,))
+        return read_record(rows[0]) if rows else None
+
+    def n_runs(self) -> int:
+        """How many runs `runs` would list."""
+        return int(self._rows("SELECT count(*) FROM runs WHERE deleted_at IS NULL")[0][0])
+
+    def delete(self, run_ids: Iterable[int]) -> None:
+        """Take runs off the list; `restore` undoes it for 30 days."""
+        now = time.time()
+        old = "SELECT run_id FROM runs WHERE deleted_at < ? AND outcome <> 'running'"
+        self._change(
+            [
+                (f"DELETE FROM batches WHERE run_id IN ({old})", (now - UNDO_S,)),
+                (f"DELETE FROM runs WHERE run_id IN ({old})", (now - UNDO_S,)),
+                (
+                    f"UPDATE runs SET deleted_at = ? WHERE deleted_at IS NULL AND {_AMONG}",
+                    (now, json.dumps(list(run_ids))),
+                ),
+            ]
+        )
+
+    def restore(self, run_ids: Iterable[int]) -> None:
+        """Put deleted runs back on the list."""
+        self._change([(f"UPDATE runs SET deleted_at = NULL WHERE {_AMONG}", (json.dumps(list(run_ids)),))])
+
+    def note(self, run_id: int, text: str) -> None:
+        """Write a person's note on a run; an empty text takes it off."""
+        clean = text.encode("utf-8", "replace").decode("utf-8")  # SQLite cannot hold half a surrogate pair
+        self._change([("UPDATE runs SET note = ? WHERE run_id = ?", (clean or None, run_id))])
+
+    def notes(self) -> dict[int, str]:
+        """All notes by the number of their run."""
+        return dict(self._rows("SELECT run_id, note FROM runs WHERE note IS NOT NULL"))
+
+    def set_baseline(self, run_id: int | None) -> None:
+        """Pin the run that others are compared with, or none."""
+        self._change([("INSERT OR REPLACE INTO settings VALUES ('baseline', ?)", (run_id,))])
+
+    def baseline(self) -> int | None:
+        """The pinned run's number; None when none is, or when it is deleted."""
+        query = (
+            "SELECT run_id FROM runs WHERE deleted_at IS NULL AND run_id = "
+            "(SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'baseline')"
+        )
+        rows = self._rows(query)
+        return int(rows[0][0]) if rows else None
+
+    def series(self, run_id: int, after: int = 0) -> Iterator[tuple[int, Event]]:
+        """A run's stored events in order, with their sequence numbers (from 1), those beyond `after` only.
+
+        Reads bit by bit, so another thread or program may write meanwhile; ends with the last event written.
+        """
+        query = "SELECT last_seq, payload FROM batches WHERE run_id = ? AND last_seq > ? ORDER BY last_seq LIMIT ?"
+        while rows := self._rows(query, (run_id, after, _READ_BATCHES)):
+            for last_seq, payload in rows:
+                try:
+                    events = unpack(run_id, payload)
+                except ValueError as error:
+                    message = (
+                        f"The history {self.path} is damaged: the series of run {run_id} ends after event {after}."
+                    )
+                    raise HistoryError(message) from error
+                for seq, event in enumerate(events, last_seq - len(events) + 1):
+                    if event is not None and seq > after:
+                        yield seq, event
+                after = last_seq
+
+    def change_token(self) -> int:
+        """A number that is another one when any program, this one included, has written; costs microseconds."""
+        return int(self._rows("PRAGMA data_version")[0][0])

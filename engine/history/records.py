@@ -1,0 +1,207 @@
+"""Rows of the history's table of runs: to and from `RunRecord`, what a run has shown so far, and whose it is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig, coerce
+from engine.contract.events import EvalDone, Event, MemoryMoment, Sampled, TrainingStarted, UpdateDone
+from engine.contract.records import DeviceInfo, Memory, Outcome, Phase, RunRecord
+
+HEARTBEAT_S = 60.0
+"""A run of another host counts as dead when its row was not touched for this long."""
+
+RECORD_COLUMNS = "run_id, outcome, started_at, config, device, figures"
+
+_OWN_COLUMNS = ("run_id", "config", "outcome", "device", "started_at")
+
+
+def to_figures(record: RunRecord) -> str:
+    """All of a record that has no column of its own, as JSON (which, unlike a column, keeps NaN)."""
+    return json.dumps({f.name: getattr(record, f.name) for f in fields(record) if f.name not in _OWN_COLUMNS})
+
+
+def to_device(device: DeviceInfo | None) -> str | None:
+    """A device as JSON."""
+    return None if device is None else json.dumps({f.name: getattr(device, f.name) for f in fields(device)})
+
+
+def to_config(config: RunConfig) -> str:
+    """A configuration as JSON."""
+    return json.dumps(config.to_dict())
+
+
+def read_record(row: tuple[Any, ...]) -> RunRecord:
+    """A record from `RECORD_COLUMNS`. What this version cannot read becomes unknown; nothing raises."""
+    run_id, outcome_text, started_at, config, device, figures = row
+    types = _figure_types()
+    known = {name: value for name, value in _object(figures).items() if type(value) in types.get(name, ())}
+    if "failed_phase" in known:
+        known["failed_phase"] = next((phase for phase in Phase if phase.value == known["failed_phase"]), None)
+    outcome = next((outcome for outcome in Outcome if outcome.value == outcome_text), None)
+    if outcome is None:
+        known["message"] = f"Ended as {outcome_text!r}, which this version of traintop does not know."
+    return RunRecord(
+        run_id=run_id,
+        config=read_config(config),
+        outcome=outcome or Outcome.FAILED,
+        device=_device(device),
+        started_at=started_at if isinstance(started_at, float) else None,
+        **known,
+    )
+
+
+@lru_cache(maxsize=4096)
+def read_config(text: str) -> RunConfig:
+    """A configuration that any version wrote. Frozen and shared between equal rows.
+
+    Unknown knobs are ignored, missing ones have this version's defaults. A value that this version refuses is
+    kept when its type is right, so that the table shows what ran; it is checked again before it can run.
+    """
+    values = _object(text)
+    config = object.__new__(RunConfig)  # not from_dict: checking every value of every row again takes most of the time
+    for name, knob in KNOBS.items():
+        default = getattr(_DEFAULT_CONFIG, name)
+        value = values.get(name, default)
+        if not _fits(knob, value):
+            with contextlib.suppress(ConfigError, ArithmeticError):
+                value = coerce(knob, value)  # another version's spelling
+        object.__setattr__(config, name, value if _fits(knob, value) else default)
+    return config
+
+
+_DEFAULT_CONFIG = RunConfig()
+
+
+def _fits(knob: Knob, value: object) -> bool:
+    return type(value) is knob.kind if value is not None else knob.optional
+
+
+@lru_cache(maxsize=256)
+def _device(text: str | None) -> DeviceInfo | None:
+    values = {name: value for name, value in _object(text).items() if name in {f.name for f in fields(DeviceInfo)}}
+    if not all(isinstance(values.get(name, ""), str) for name in ("name", "kind", "memory_label")):
+        return None
+    if not all(isinstance(values.get(name, 0), (int, type(None))) for name in ("index", "memory_total")):
+        return None
+    return DeviceInfo(**values) if {"name", "kind"} <= values.keys() else None
+
+
+def _object(text: object) -> dict[str, Any]:
+    try:
+        value = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+@cache
+def _figure_types() -> dict[str, tuple[type, ...]]:
+    accepted = {}
+    for name, hint in get_type_hints(RunRecord).items():
+        if name not in _OWN_COLUMNS:
+            kinds = set(get_args(hint) or (hint,)) - {type(None)}
+            accepted[name] = (int, float) if float in kinds else (str,) if Phase in kinds else tuple(kinds)
+    return accepted
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the events of a run under way add up to: what its row says until, or instead of, a proper end."""
+
+    record: RunRecord
+    n_samples: int = 0
+    n_losses: int = 0
+    loss_sum: float = 0.0
+
+    def after(self, events: Iterable[Event]) -> Progress:
+        """The progress when these events have happened too."""
+        figures = {name: getattr(self.record, name) for name in (*_PEAKS, "memory_total")}
+        n_samples, n_losses, loss_sum = self.n_samples, self.n_losses, self.loss_sum
+        for event in events:
+            if isinstance(event, UpdateDone):
+                n_samples, n_losses, loss_sum = n_samples + event.n_samples, n_losses + 1, loss_sum + event.loss
+                figures |= {"updates": event.update, "train_runtime_s": event.t, "last_loss": event.loss}
+            elif isinstance(event, EvalDone):
+                figures |= {
+                    "eval_accuracy": event.accuracy,
+                    "eval_loss": event.loss,
+                    "n_eval": event.n_samples,
+                    "train_runtime_s": event.t,
+                }
+            elif isinstance(event, TrainingStarted):
+                figures |= {"n_parameters": event.n_parameters, "planned_updates": event.planned_updates}
+            if isinstance(event, (UpdateDone, Sampled, MemoryMoment)):
+                _raise_peaks(figures, event.memory)
+        runtime = figures.get("train_runtime_s", self.record.train_runtime_s)
+        if n_losses:
+            figures |= {"train_loss": loss_sum / n_losses, "samples_per_s": n_samples / runtime if runtime else None}
+        return Progress(replace(self.record, **figures), n_samples, n_losses, loss_sum)
+
+
+_PEAKS = {"peak_used": "used", "peak_reserved": "reserved", "peak_allocated": "allocated"}
+
+
+def _raise_peaks(figures: dict[str, Any], memory: Memory) -> None:
+    """Where the device keeps no peak, the largest reading stands for it."""
+    for peak, now in _PEAKS.items():
+        seen: int | None = getattr(memory, peak)
+        reading: int | None = seen if seen is not None else getattr(memory, now)
+        if reading is not None and (figures[peak] is None or reading > figures[peak]):
+            figures[peak] = reading
+    if figures["memory_total"] is None:
+        figures["memory_total"] = memory.total
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The process that writes a run's row."""
+
+    host: str
+    machine: str
+    """Same text: same process numbers. The boot and the process-number namespace (containers), else the host."""
+    pid: int
+    process_started: float
+    """Unix time; tells a process from a later one with the same number."""
+
+    def is_dead(self, heartbeat: float) -> bool:
+        """Whether the process is gone. On another machine only the row's last sign of life can tell."""
+        if self.machine != this_machine():
+            return time.time() - heartbeat > HEARTBEAT_S
+        import psutil  # 20 ms that listing runs need not pay
+
+        try:
+            process = psutil.Process(self.pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return True
+            return abs(process.create_time() - self.process_started) > 2.0  # the clock's steps shift it a little
+        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+            return True
+        except psutil.AccessDenied:
+            return False
+
+
+@cache
+def this_machine() -> str:
+    """See `Owner.machine`."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except (OSError, UnicodeDecodeError):
+        return platform.node()
+
+
+def this_process() -> Owner:
+    """The process that asks."""
+    import psutil
+
+    return Owner(platform.node(), this_machine(), os.getpid(), psutil.Process().create_time())

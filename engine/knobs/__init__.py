@@ -1,0 +1,1 @@
+"""Knobs as texts, files and named configurations."""

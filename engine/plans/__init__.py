@@ -1,0 +1,1 @@
+"""Plans: sweeps, searches, the lecture's experiments."""

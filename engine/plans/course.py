@@ -1,0 +1,216 @@
+"""Plans: sweeps over knobs, the search for the largest batch size, the lecture's experiments. Standard library only.
+
+Definitions are data (`Plan`); `Course` walks through one, told how every run ended. Nothing here runs anything:
+`engine.session.plan_runner` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from math import prod
+
+from engine.contract.config import KNOBS, ConfigError, RunConfig, Value, coerce
+from engine.contract.knob import check
+from engine.contract.records import Outcome, RunRecord
+from engine.plans.named import NAMED, SCALES, NamedPlan, named_plan, scale_for
+from engine.plans.search import TRY_UPDATES, BatchSearch, Fit, config_of_try
+from engine.plans.types import MAX_RUNS, Plan, PlannedRun, from_json, label_of, repeated, to_json
+
+__all__ = [
+    "NAMED",
+    "SCALES",
+    "BatchSearch",
+    "Course",
+    "Fit",
+    "Hopeless",
+    "NamedPlan",
+    "Plan",
+    "PlannedRun",
+    "Step",
+    "Verdict",
+    "from_json",
+    "grid",
+    "label_of",
+    "named_plan",
+    "repeat_plan",
+    "scale_for",
+    "sweep",
+    "to_json",
+    "until_oom",
+]
+
+Hopeless = Callable[[RunConfig], str | None]
+"""Why a configuration surely does not fit, in a few words; None where it may fit or nothing is known."""
+
+
+def grid(base: RunConfig, values: Mapping[str, Sequence[object]]) -> tuple[PlannedRun, ...]:
+    """`base` with every combination of the knobs' values, the last knob changing fastest.
+
+    Values are read as `coerce` reads them; one that is given twice counts once. A combination that makes no sense is
+    there with the reason why it is skipped. Raises `ConfigError` on an unknown knob, on a value that its knob can never
+    have, and beyond `MAX_RUNS`.
+    """
+    lists = {name: _values(name, texts) for name, texts in values.items()}
+    if (n := prod(map(len, lists.values()))) > MAX_RUNS:
+        raise ConfigError("", f"These values make {n:,} runs, more than {MAX_RUNS:,}: give fewer of them.")
+    runs = []
+    for combination in product(*lists.values()):
+        chosen = dict(zip(lists, combination, strict=True))
+        label = label_of(chosen)
+        try:
+            runs.append(PlannedRun(config=base.with_values(**chosen), label=label))
+        except ConfigError as error:
+            runs.append(PlannedRun(config=base, label=label, skip=error.message))
+    return tuple(runs)
+
+
+def _values(name: str, texts: Sequence[object]) -> list[Value]:
+    if name not in KNOBS:
+        raise ConfigError(name, f"{name!r} is not a knob; the knobs are {', '.join(KNOBS)}.")
+    knob = KNOBS[name]
+    values = list(dict.fromkeys(coerce(knob, text) for text in texts))
+    for value in values:
+        check(knob, value)
+    return values
+
+
+def sweep(base: RunConfig, values: Mapping[str, Sequence[object]], *, repeat: int = 1) -> Plan:
+    """A plan of `grid`, `repeat` times over. Raises `ConfigError` as `grid` does, and when nothing can be run."""
+    runs = grid(base, values)
+    if all(run.skip for run in runs):
+        raise ConfigError("", f"None of these combinations can be run: {runs[0].skip}")
+    names = " × ".join(KNOBS[name].label for name, texts in values.items() if len(texts) > 1)
+    return Plan(name="sweep", title=f"Sweep over {names}" if names else "Repeats", runs=repeated(runs, repeat))
+
+
+def repeat_plan(plan: Plan, times: int) -> Plan:
+    """The plan, `times` times over, each time with the next seed. Raises `ConfigError` beyond `MAX_RUNS`."""
+    return replace(plan, runs=repeated(plan.runs, times))
+
+
+def until_oom(base: RunConfig, values: Mapping[str, Sequence[object]] | None = None) -> Plan:
+    """The search for the largest batch size that fits, from `base.batch_size` on, for every combination of `values`.
+
+    Raises `ConfigError` as `sweep` does, and on a CPU, which has no VRAM to run out of.
+    """
+    if base.device == "cpu" or "cpu" in (values or {}).get("device", ()):
+        raise ConfigError("device", f"{_NO_LIMIT}: use --device virtual:tesla-p4, or a GPU that is there.")
+    if values and "batch_size" in values and len(values["batch_size"]) > 1:
+        raise ConfigError("batch_size", "--until-oom chooses the batch size: give one to begin with, or none.")
+    runs = grid(base, values or {})
+    if all(run.skip for run in runs):
+        raise ConfigError("", f"None of these combinations can be run: {runs[0].skip}")
+    searches = tuple(replace(run, search=True) for run in runs)
+    return Plan(name="until-oom", title="The largest batch size that fits", runs=searches)
+
+
+_NO_LIMIT = "a CPU has no VRAM to run out of"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What a plan does next: one run, or (`skip`) one that is not run, and why."""
+
+    item: int
+    """Its place in the plan's runs."""
+    config: RunConfig
+    label: str
+    repeat: int = 1
+    skip: str | None = None
+    tries: int | None = None
+    """The batch size that a search tries here."""
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What tells it from the plan's other steps, in this process and in the next one."""
+        return self.item, self.tries or 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """How a step ended: with a record, or without one and why (`skipped`, refused)."""
+
+    record: RunRecord | None = None
+    why: str = ""
+    skipped: bool = False
+    """It was not run because it surely does not fit, or cannot be."""
+
+
+class Course:
+    """The way through one plan. Ask `next`, do it, `tell` how it ended. Pure: equal answers make equal ways."""
+
+    def __init__(self, plan: Plan, hopeless: Hopeless = lambda config: None) -> None:
+        self._plan = plan
+        self._hopeless = hopeless
+        self._item = 0
+        self._search: BatchSearch | None = None
+        self._step: Step | None = None
+        self.findings: list[str] = []
+        """What the searches found, a sentence each."""
+
+    @property
+    def total(self) -> int | None:
+        """How many steps there are; None where a search decides."""
+        return self._plan.total
+
+    def next(self) -> Step | None:
+        """The next step; None when the plan is through. The same until it is told."""
+        self._step = self._step or self._find()
+        return self._step
+
+    def _find(self) -> Step | None:
+        while self._item < len(self._plan.runs):
+            planned = self._plan.runs[self._item]
+            if not planned.search or planned.skip:
+                return Step(
+                    item=self._item,
+                    config=planned.config,
+                    label=planned.label,
+                    repeat=planned.repeat,
+                    skip=planned.skip,
+                )
+            if self._search is None:
+                self._search = BatchSearch(first=planned.config.batch_size)
+            tries = self._search.next()
+            if tries is not None:
+                return self._try(planned, tries)
+            finding = self._search.finding()
+            self.findings.append(f"{planned.label}: {finding}" if planned.label else finding)
+            self._item, self._search = self._item + 1, None
+        return None
+
+    def _try(self, planned: PlannedRun, batch_size: int) -> Step:
+        label = ", ".join(filter(None, (planned.label, f"batch size {batch_size}")))
+        config = config_of_try(planned.config, batch_size)
+        # a forecast takes every text for a full one, which these need not be
+        known = config.workload == "dummy" or config.padding == "max_length"
+        skip = self._hopeless(config) if known else None
+        return Step(item=self._item, config=config, label=label, skip=skip, tries=batch_size)
+
+    def tell(self, step: Step, verdict: Verdict) -> None:
+        """How `step` ended. A run that failed does not end a plan, only the search it was a try of."""
+        self._step = None
+        if self._search is not None and step.tries is not None:
+            self._search.tell(step.tries, *_fit(verdict))
+        else:
+            self._item += 1
+
+
+def _fit(verdict: Verdict) -> tuple[Fit, str]:
+    record = verdict.record
+    if record is None:
+        return (Fit.TOO_LARGE, "") if verdict.skipped else (Fit.BROKEN, verdict.why)
+    if record.device is not None and record.device.kind == "cpu":
+        return Fit.BROKEN, f"{_NO_LIMIT}: use --device virtual:tesla-p4."
+    if record.outcome is Outcome.OUT_OF_MEMORY:
+        return Fit.TOO_LARGE, ""
+    if record.outcome is not Outcome.COMPLETED:
+        return Fit.BROKEN, record.message or record.outcome.value
+    return (Fit.FITS, "") if record.updates >= TRY_UPDATES else (Fit.NO_DATA, "")
+
+
+def is_over(record: RunRecord) -> bool:
+    """Whether a run ended by itself, so that a plan that goes on need not do it again."""
+    return record.outcome in (Outcome.COMPLETED, Outcome.OUT_OF_MEMORY, Outcome.FAILED)

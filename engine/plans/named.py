@@ -1,0 +1,272 @@
+"""The lecture's experiments as plans, sized to the machine. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+
+from engine.contract.config import KNOBS, ConfigError, RunConfig, Value
+from engine.gpus.units import MIB
+from engine.plans.lecture import CONFIG, MEMORY_MIB, REVIEWS
+from engine.plans.types import Plan, PlannedRun, label_of
+
+SCALES = {
+    "small": "a small model and few samples, for minutes on a CPU: trends, not the lecture's numbers",
+    "short": "the lecture's model and sequences for a few updates: its memory, not its time",
+    "lecture": "the lecture's own sizes, for a GPU",
+}
+"""How large the runs of a named plan are."""
+
+_LOADING = ("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor")
+_KEPT = frozenset(("data", "text_column", "label_column", *_LOADING, "seed", "device", "vram_limit"))
+"""Knobs that an experiment leaves as they are set; it sets all others that are not given expressly."""
+
+_LARGE_CARD = "virtual:tesla-p4"
+
+Sized = Callable[..., RunConfig]
+"""The plan's configuration with some knobs turned, which those that are given expressly override."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedPlan:
+    """An experiment of the lecture: what it is called and what it shows."""
+
+    name: str
+    title: str
+    description: str
+    """One sentence."""
+    build: Callable[[Sized, str], tuple[PlannedRun, ...]]
+    small: dict[str, Value]
+    """Sizes on a machine without a GPU; the other knobs are the lecture's."""
+    short: dict[str, Value]
+    """What a few updates at the lecture's sizes change of them."""
+    lecture: RunConfig = CONFIG
+    small_is_short: bool = False
+    """True where a small model would show nothing: without a GPU, the lecture's sizes for a few updates."""
+    virtual: dict[str, Value] = field(default_factory=dict)
+    """What the small sizes need of the virtual GPU that `auto` stands for on a machine without one."""
+
+
+def scale_for(device_kind: str) -> str:
+    """The scale that suits a device (`cuda`, `cpu` or `virtual`)."""
+    return "lecture" if device_kind == "cuda" else "small"
+
+
+def named_plan(
+    name: str,
+    base: RunConfig,
+    scale: str,
+    *,
+    given: Collection[str] = (),
+    memory_total: int | None = None,
+) -> Plan:
+    """The plan of a name in `NAMED` at a scale of `SCALES`.
+
+    `given` names the knobs whose values in `base` win over the plan's sizes (but not over what a row is about).
+    `memory_total`, in bytes, is that of the device that is there, where it is a CUDA GPU. Combinations that make no
+    sense are there as skipped runs. Raises `ConfigError` on another name or scale, or on sizes that cannot be.
+    """
+    if name not in NAMED:
+        known = ", ".join(NAMED)
+        raise ConfigError("", f"{name!r} is not a plan: use {known}.")
+    if scale not in SCALES:
+        raise ConfigError("", f"{scale!r} is not a scale: use {', '.join(SCALES)}.")
+    plan = NAMED[name]
+    scale = "short" if scale == "small" and plan.small_is_short else scale
+    values = {knob: getattr(plan.lecture, knob) for knob in KNOBS if knob not in _KEPT}
+    values |= {"small": plan.small, "short": plan.short}.get(scale, {})
+    if name == "bert-large":
+        values |= _as_on_the_card(memory_total)
+    if scale == "small" and base.device == "auto" and memory_total is None:
+        values |= plan.virtual
+    kept = {knob: getattr(base, knob) for knob in given}
+
+    def sized(**turned: Value) -> RunConfig:
+        return base.with_values(**{**values, **turned, **{k: v for k, v in kept.items() if k not in turned}})
+
+    runs = plan.build(sized, scale)
+    text = _GENERATED if plan.lecture.workload == "reviews" and base.data is None else ""
+    return Plan(name=name, title=plan.title, runs=runs, sizes=_sizes(runs, scale) + text)
+
+
+_GENERATED = "; made-up reviews, learnt from scratch; --data FILE or a hub name for real ones"
+
+
+def _as_on_the_card(memory_total: int | None) -> dict[str, Value]:
+    """The lecture's card: a larger GPU is held to its memory, and without one it is a virtual one."""
+    if memory_total is None:
+        return {"device": _LARGE_CARD}
+    return {"vram_limit": MEMORY_MIB} if memory_total > MEMORY_MIB * MIB else {}
+
+
+def _sizes(runs: tuple[PlannedRun, ...], scale: str) -> str:
+    config = next((run.config for run in runs if not run.skip), runs[0].config)
+    card = f", a card of {config.vram_limit:,} MiB" if config.vram_limit is not None else ""
+    samples = sorted({run.config.samples for run in runs if not run.skip})
+    many = f"{samples[0]:,} to {samples[-1]:,}" if len(samples) > 1 else f"{config.samples:,}"
+    epochs = f", {config.epochs} epochs" if config.epochs > 1 else ""
+    return f"{scale}: {config.model}, {many} samples × {config.seq_len} tokens{epochs}{card} ({SCALES[scale]})"
+
+
+def _rows(sized: Sized, *turns: dict[str, Value], labels: tuple[str, ...] = ()) -> tuple[PlannedRun, ...]:
+    rows = []
+    for index, turned in enumerate(turns):
+        label = labels[index] if labels else label_of(turned)
+        try:
+            rows.append(PlannedRun(config=sized(**turned), label=label))
+        except ConfigError as error:
+            rows.append(PlannedRun(config=RunConfig(), label=label, skip=error.message))
+    if all(row.skip for row in rows):
+        raise ConfigError("", f"None of this plan's runs is possible: {rows[0].skip}")
+    return tuple(rows)
+
+
+def _each(sized: Sized, knob: str, values: tuple[Value, ...]) -> tuple[PlannedRun, ...]:
+    turns: list[dict[str, Value]] = [{knob: value} for value in values]
+    return _rows(sized, *turns)
+
+
+def _batch_size(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
+    return _each(sized, "batch_size", (1, 2, 4, 8, 16, 32) if scale == "small" else (1, 2, 4, 8, 9))
+
+
+def _accumulation(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
+    steps = {"small": (1, 2, 4, 8, 16, 32, 128), "short": (1, 2, 4)}
+    return _each(sized, "gradient_accumulation_steps", steps.get(scale, (1, 2, 4, 8, 16, 32, 128, 1024, 4096)))
+
+
+def _accuracy(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
+    steps = {"small": (1, 4, 8, 16, 32, 1024)}
+    return _each(sized, "gradient_accumulation_steps", steps.get(scale, (1, 8, 32, 1024)))
+
+
+def _checkpointing(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
+    rows = ((8, "off"), (8, "every-second"), (8, "on"), (16, "on"))
+    turns: list[dict[str, Value]] = [{"batch_size": size, "gradient_checkpointing": switch} for size, switch in rows]
+    return _rows(sized, *turns)
+
+
+def _precision(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
+    return _each(sized, "precision", ("fp32", "tf32", "bf16", "fp16"))
+
+
+def _preloading(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
+    if scale != "lecture":  # there is nothing to copy to, so pinned memory changes nothing
+        return _each(sized, "dataloader_num_workers", (0, 1, 2))
+    rows = ((0, False), (0, True), (1, True), (2, True), (4, True))
+    turns: list[dict[str, Value]] = [{"dataloader_num_workers": n, "dataloader_pin_memory": pin} for n, pin in rows]
+    return _rows(sized, *turns)
+
+
+def _bert_large(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
+    on: dict[str, Value] = {"gradient_checkpointing": "on"}
+    fused: dict[str, Value] = {"optimizer_implementation": "fused"}
+    rows: dict[str, dict[str, Value]] = {
+        "foreach AdamW, as the lecture": {},
+        "foreach AdamW + checkpointing": on,
+        "foreach AdamW, batch 4": {"batch_size": 4},
+        "fused AdamW": fused,
+        "fused + checkpointing": fused | on,
+        "fused + checkpointing, batch 4": fused | on | {"batch_size": 4},
+        "fused + checkpointing, in backward": fused | on | {"optimizer_in_backward": True, "max_grad_norm": 0.0},
+        "8-bit AdamW + checkpointing": on | {"optimizer": "adamw-8bit"},
+        "LoRA rank 8": fused | {"lora_rank": 8},
+    }
+    turns = [{"batch_size": 1, **turned} for turned in rows.values()]
+    if scale != "lecture":
+        turns = [{**turned, "samples": _enough(turned)} for turned in turns]
+    runs = _rows(sized, *turns, labels=tuple(rows))
+    on_cpu = runs[0].config.device.startswith("virtual")
+    slow = [run for run in runs if on_cpu and run.config.optimizer == "adamw-8bit"]
+    return tuple(replace(run, skip=run.skip or _SLOW) if run in slow else run for run in runs)
+
+
+_SLOW = "its step takes minutes on a CPU; traintop forecast --optimizer adamw-8bit says what it needs."
+
+
+def _enough(turned: dict[str, Value]) -> int:
+    """Samples until the peak was seen: with foreach's temporaries it is the first update's step, else the second
+    update's backward, which has the optimizer's state and the activations at once."""
+    foreach = "optimizer_implementation" not in turned and "optimizer" not in turned
+    return int(turned["batch_size"] or 1) * (1 if foreach else 2)
+
+
+_SMALL: dict[str, Value] = {"model": "bert-tiny", "samples": 128}
+_MINI: dict[str, Value] = {"model": "bert-mini", "samples": 64}
+_SHORT: dict[str, Value] = {"samples": 18}
+
+NAMED: dict[str, NamedPlan] = {
+    plan.name: plan
+    for plan in (
+        NamedPlan(
+            name="batch-size",
+            title="Batch size",
+            description="A fuller GPU does more samples/s until its memory is full: batch 1 to out of memory.",
+            build=_batch_size,
+            small=_SMALL,
+            short=_SHORT,
+            virtual={"vram_limit": 1100},  # batch 16 fills it, as batch 8 of the lecture's model does its card
+        ),
+        NamedPlan(
+            name="accumulation",
+            title="Gradient accumulation",
+            description="A larger effective batch at the memory of a small one; fewer updates, so it learns less.",
+            build=_accumulation,
+            small=_SMALL,
+            short={"samples": 32},
+        ),
+        NamedPlan(
+            name="accuracy",
+            title="Validation accuracy",
+            description="With the epochs fixed, more accumulation means fewer updates, and accuracy falls.",
+            build=_accuracy,
+            small={
+                "model": "bert-tiny",
+                "padding": "bucketed",
+                "seq_len": 64,
+                "samples": 2000,
+                "learning_rate": 3e-4,  # small enough that 16 times fewer updates are too few, for every seed
+                "lr_scheduler": "constant",
+                "dropout": False,
+            },
+            short={"samples": 16, "eval_samples": 16, "epochs": 1},
+            lecture=REVIEWS,
+        ),
+        NamedPlan(
+            name="checkpointing",
+            title="Gradient checkpointing",
+            description="Compute activations again instead of keeping them: half the memory for a third more time.",
+            build=_checkpointing,
+            small=_MINI,
+            short={"samples": 16},
+        ),
+        NamedPlan(
+            name="precision",
+            title="Precision",
+            description="fp32, tf32, bf16 and fp16: the memory of activations and the speed of matrix units.",
+            build=_precision,
+            small=_MINI,
+            short={"samples": 16},
+            virtual={"device": "virtual:a100-40gb"},  # the lecture's card has neither tf32 nor bf16
+        ),
+        NamedPlan(
+            name="preloading",
+            title="Data preloading",
+            description="Worker processes and pinned memory: they pay where the data share of the time is large.",
+            build=_preloading,
+            small={**_SMALL, "samples": 256},
+            short={"samples": 32},
+        ),
+        NamedPlan(
+            name="bert-large",
+            title="BERT-large on the lecture's card",
+            description="The lecture's unsolved case, out of memory even at batch 1: what makes it fit its card.",
+            build=_bert_large,
+            small={},
+            short={},
+            lecture=CONFIG.with_values(model="bert-large-uncased", batch_size=1),
+            small_is_short=True,
+        ),
+    )
+}
+"""The lecture's experiments, in its order."""

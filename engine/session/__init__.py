@@ -1,0 +1,1 @@
+"""The engine's threads, and who stands in for them."""

@@ -1,0 +1,193 @@
+"""Runs a plan, one run after the other, in the engine's thread: pause, skip, stop, and going on after a crash.
+
+What a run needs (a device, a row, the events) is the session's business; it comes in as a function.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from engine.contract.config import RunConfig
+from engine.contract.events import Event, Logged, PlanFinished, PlanProgress, PlanStarted, RunRefused
+from engine.contract.records import Outcome, RunRecord
+from engine.history.history import History, HistoryError
+from engine.history.plans import COMPLETED, STOPPED
+from engine.plans.course import Course, Hopeless, Plan, Step, Verdict
+
+RunOne = Callable[[RunConfig, Callable[[int], None]], RunRecord | RunRefused]
+"""Does one run to its end; tells the number of its row as soon as it has one. Never raises."""
+
+log = logging.getLogger("traintop")
+
+_SKIPPED = "Skipped by the user."
+
+
+class PlanControl:
+    """What the screen asks of a plan under way. Any thread may call anything."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._paused = self._stopped = self._skip = False
+
+    @property
+    def stopped(self) -> bool:
+        """True once the plan was asked to stop."""
+        return self._stopped
+
+    @property
+    def paused(self) -> bool:
+        """True while no further run may begin."""
+        return self._paused and not self._stopped
+
+    def stop(self) -> None:
+        """End the plan before its next run."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def pause(self, paused: bool = True) -> None:
+        """Let no further run begin, or (False) let them."""
+        with self._changed:
+            self._paused = paused
+            self._changed.notify_all()
+
+    def skip(self) -> None:
+        """Remember that the run under way ends because it is not wanted."""
+        with self._changed:
+            self._skip = True
+
+    def take_skip(self) -> bool:
+        """Whether the run that just ended was skipped; forgets it."""
+        with self._changed:
+            skip, self._skip = self._skip, False
+            return skip
+
+    def wait(self) -> None:
+        """Return when the next run may begin, or the plan is stopped."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or not self._paused)
+
+
+@dataclass(kw_only=True)
+class PlanRunner:
+    """One plan under way. `plan_id` of an earlier process's plan goes on where that one came to."""
+
+    plan: Plan
+    history: History
+    run_one: RunOne
+    emit: Callable[[Event], None]
+    control: PlanControl = field(default_factory=PlanControl)
+    hopeless: Hopeless = lambda config: None
+    plan_id: int | None = None
+    _done: int = field(default=0, init=False)
+    """Steps that are over, those of an earlier process included."""
+
+    def execute(self) -> None:
+        """Run to the end of the plan, or until it is stopped. Never raises: what goes wrong is in `PlanFinished`."""
+        course = Course(self.plan, self.hopeless)
+        completed, problem = False, ""
+        try:
+            over = self._begin()
+            completed = self._follow(course, over)
+            self._keep(lambda: self.history.finish_plan(self._id, COMPLETED if completed else STOPPED))
+        except HistoryError as error:
+            problem = str(error)
+        except Exception as error:  # a defect of ours must not leave the screen waiting for the plan's end
+            log.exception("the engine could not finish a plan")
+            problem = f"The engine could not finish the plan: {error}"
+        self.emit(
+            PlanFinished(
+                plan_id=self.plan_id or 0,
+                name=self.plan.name,
+                completed=completed,
+                done=self._done,
+                total=self.plan.total,
+                findings=tuple(course.findings),
+                failed=bool(problem),
+                message=problem or (None if completed else "Stopped before its end; it can go on later."),
+            )
+        )
+
+    def _begin(self) -> dict[tuple[int, int], Verdict]:
+        """Give the plan its row. What an earlier process did of it."""
+        over = self.history.plan_steps(self.plan_id) if self.plan_id is not None else {}
+        self.plan_id = self.history.begin_plan(self.plan, self.plan_id)
+        name, title, total = self.plan.name, self.plan.title, self.plan.total
+        self.emit(PlanStarted(plan_id=self.plan_id, name=name, title=title, total=total, done=len(over)))
+        return over
+
+    def _follow(self, course: Course, over: dict[tuple[int, int], Verdict]) -> bool:
+        """True when the plan came to its end."""
+        n_findings = 0
+        while True:
+            step = course.next()
+            for finding in course.findings[n_findings:]:
+                self._say(finding=finding)
+            n_findings = len(course.findings)
+            if step is None:
+                return True
+            verdict = over.get(step.key) or self._do(step)
+            if verdict is None:
+                return False
+            course.tell(step, verdict)
+            self._done += 1
+
+    def _do(self, step: Step) -> Verdict | None:
+        """Do one step; None when the plan was stopped before or in it."""
+        if self.control.paused:
+            self._say(paused=True)
+            self.control.wait()
+        if self.control.stopped:
+            return None
+        self._say(step, skipped=step.skip)
+        if step.skip is not None:
+            return self._record(step, Verdict(why=step.skip, skipped=True))
+        ended = self.run_one(step.config, lambda run_id: self._link(step, run_id))
+        skip = self.control.take_skip()
+        if isinstance(ended, RunRefused):
+            return self._record(step, Verdict(why=ended.message))
+        if ended.outcome is not Outcome.STOPPED:
+            return Verdict(record=ended)
+        return self._record(step, Verdict(record=ended, why=_SKIPPED)) if skip else None
+
+    def _record(self, step: Step, verdict: Verdict) -> Verdict:
+        run_id = verdict.record.run_id if verdict.record is not None else None
+        self._keep(
+            lambda: self.history.record_step(
+                self._id, step.key, run_id=run_id, skipped=verdict.skipped, why=verdict.why
+            )
+        )
+        return verdict
+
+    def _link(self, step: Step, run_id: int) -> None:
+        self._keep(lambda: self.history.record_step(self._id, step.key, run_id=run_id))
+
+    def _keep(self, write: Callable[[], None]) -> None:
+        """Write to the history. A step that cannot be written is done again should the plan have to go on later."""
+        try:
+            write()
+        except HistoryError as error:
+            self.emit(Logged(source="history", text=str(error), level="error"))
+
+    @property
+    def _id(self) -> int:
+        assert self.plan_id is not None
+        return self.plan_id
+
+    def _say(
+        self, step: Step | None = None, *, skipped: str | None = None, finding: str | None = None, paused: bool = False
+    ) -> None:
+        event = PlanProgress(
+            plan_id=self._id,
+            position=self._done + (step is not None),
+            total=self.plan.total,
+            label=step.label if step is not None else "",
+            repeat=step.repeat if step is not None else 1,
+            skipped=skipped,
+            finding=finding,
+            paused=paused,
+        )
+        self.emit(event)

@@ -1,0 +1,405 @@
+"""Session: the engine's threads, the run under way, stop, and the mailbox. The only maker of threads.
+
+One daemon thread imports torch and runs one `RunConfig` after the other; another samples the GPU and the host
+twice a second and flushes the history; a short-lived one asks whether the hub answers; one reads what libraries
+print. They report through one bounded mailbox; no caller of this class ever waits for them.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from engine.contract.config import ConfigError, RunConfig
+from engine.contract.events import (
+    EngineFailed,
+    EngineLoading,
+    EngineReady,
+    Event,
+    Forecasted,
+    Logged,
+    RunFinished,
+    RunRefused,
+    RunStarted,
+    Sampled,
+    TrainingStarted,
+)
+from engine.contract.records import GpuSample, HostSample, Memory, Outcome, RunRecord
+from engine.history.history import History, HistoryError
+from engine.plans.course import Hopeless, Plan
+from engine.session.capture import OutputCapture
+from engine.session.heap import share_main_heap
+from engine.session.mailbox import Mailbox
+from engine.session.plan_runner import PlanRunner
+from engine.telemetry.host import HostSampler
+from engine.telemetry.nvml import Nvml
+from engine.telemetry.sampler import Sampler
+from engine.training.hub import Hub
+
+if TYPE_CHECKING:
+    from engine.devices.base import Device
+    from engine.devices.cuda import Outside
+    from engine.session.forecasts import Forecasts
+
+log = logging.getLogger("traintop")
+
+
+class Session:
+    """Runs trainings in the background of a program.
+
+    `history` keeps the runs; `capture`, already started, is where libraries' prints are read from; `hopeless`, asked
+    in the engine's thread, lets searches pass over tries that surely do not fit. With `measures` a CUDA GPU is asked at
+    the start what a context and the libraries take on it, for the forecasts: they are there from then on.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        capture: OutputCapture | None = None,
+        hopeless: Hopeless | None = None,
+        *,
+        measures: bool = False,
+    ) -> None:
+        self._history = history
+        self._capture = capture
+        self._hopeless = hopeless or self._forecast_is_hopeless
+        self._measures = measures
+        self._mailbox = Mailbox()
+        self._requests: queue.SimpleQueue[RunConfig | PlanRunner | None] = queue.SimpleQueue()
+        self._plan: PlanRunner | None = None
+        self._pending = 0
+        self._lock = threading.Lock()
+        self._stop_run = threading.Event()
+        self._closing = threading.Event()
+        self._hub = Hub()
+        self._nvml = Nvml()
+        self._sampler = Sampler(self._nvml, HostSampler(), on_sample=self._on_sample)
+        self._ready = threading.Event()
+        self._forecasts: Forecasts | None = None
+        self._question: RunConfig | None = None
+        self._questions: queue.SimpleQueue[RunConfig | RunRecord | RunStarted | None] = queue.SimpleQueue()
+        self._device: Device | None = None
+        self._run_id: int | None = None
+        self._training_since: float | None = None
+        self._threads: list[threading.Thread] = []
+
+    # for the screen's thread ------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Start the threads; returns at once. `EngineReady` follows in the mailbox."""
+        share_main_heap()
+        work: dict[str, Callable[[], None]] = {
+            "engine": self._work,
+            "sampler": lambda: self._sampler.run(self._closing),
+            "hub": self._hub.probe,
+            "forecaster": self._answer,
+        }
+        if self._capture:
+            capture = self._capture
+            work["output"] = lambda: capture.pump(self._on_output)
+        self._threads = [threading.Thread(target=do, name=name, daemon=True) for name, do in work.items()]
+        for thread in self._threads:
+            thread.start()
+
+    def start(self, config: RunConfig) -> None:
+        """Queue a run; it begins when the runs before it have ended."""
+        self._queue(config)
+
+    def forecast(self, config: RunConfig) -> None:
+        """Ask what `config` would need; `Forecasted` follows, unless another question comes before the answer."""
+        self._question = config
+        self._questions.put(config)
+
+    def propose(self, record: RunRecord) -> None:
+        """Ask what would fit instead of a run that was out of memory; `Proposed` follows."""
+        self._questions.put(record)
+
+    def start_plan(self, plan: Plan, plan_id: int | None = None) -> None:
+        """Queue a plan; `PlanStarted` follows. `plan_id` goes on with a plan of `History.interrupted_plans`."""
+        runner = PlanRunner(
+            plan=plan,
+            history=self._history,
+            run_one=self._attempt_next,
+            emit=self._emit,
+            hopeless=self._hopeless,
+            plan_id=plan_id,
+        )
+        self._queue(runner)
+
+    def _queue(self, request: RunConfig | PlanRunner) -> None:
+        with self._lock:
+            self._pending += 1
+        self._requests.put(request)
+
+    def pause_plan(self, paused: bool = True) -> None:
+        """Let the plan under way wait after its current run, or (False) go on."""
+        with self._lock:
+            if self._plan is not None:
+                self._plan.control.pause(paused)
+
+    def skip_run(self) -> None:
+        """Stop the current run of the plan under way, and go on with the next."""
+        with self._lock:
+            if self._plan is not None and self._run_id is not None:
+                self._plan.control.skip()
+                self._stop_run.set()
+
+    def stop(self) -> None:
+        """Stop the run under way after its current micro-step, and its plan, and forget what is queued.
+
+        The row is kept, and the plan can go on later.
+        """
+        with self._lock:
+            if self._plan is not None:
+                self._plan.control.stop()
+            while not self._requests.empty():
+                if self._requests.get_nowait() is not None:
+                    self._pending -= 1
+            if self._pending:
+                self._stop_run.set()
+
+    @property
+    def busy(self) -> bool:
+        """True from `start` until the run's `RunFinished` or `RunRefused` is in the mailbox; for a plan, its end."""
+        return self._pending > 0
+
+    def drain(self) -> list[Event]:
+        """What happened since the last call; never waits."""
+        return self._mailbox.drain()
+
+    def wait(self, timeout_s: float | None = None) -> list[Event]:
+        """What happened since the last call; waits up to `timeout_s` for the first event."""
+        return self._mailbox.wait(timeout_s)
+
+    def close(self, timeout_s: float = 5.0) -> bool:
+        """Stop the run, end the threads and flush the history. False when a thread is still busy after `timeout_s`."""
+        self.stop()
+        self._closing.set()
+        self._requests.put(None)
+        self._questions.put(None)
+        deadline = time.monotonic() + timeout_s
+        ended = {t.name: self._joined(t, deadline) for t in self._threads if t.name in ("engine", "sampler")}
+        if ended.get("sampler", True):  # a driver that hangs holds NVML's lock
+            self._nvml.shutdown()
+        self._flush()
+        return all(ended.values())
+
+    @staticmethod
+    def _joined(thread: threading.Thread, deadline: float) -> bool:
+        if thread.ident is not None:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not thread.is_alive()
+
+    # the engine's thread ----------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        if not self._load():
+            return
+        while (request := self._requests.get()) is not None:
+            try:
+                if isinstance(request, RunConfig):
+                    self._attempt(request)
+                else:
+                    self._follow(request)
+            finally:
+                with self._lock:
+                    self._plan = None
+                    self._pending -= 1
+                    self._stop_run.clear()
+
+    def _follow(self, plan: PlanRunner) -> None:
+        with self._lock:
+            self._plan = plan
+            if self._stop_run.is_set():  # between the queue and here
+                plan.control.stop()
+        plan.execute()
+
+    def _attempt_next(self, config: RunConfig, began: Callable[[int], None]) -> RunRecord | RunRefused:
+        """Do one run of the plan under way."""
+        with self._lock:
+            if self._plan is not None and not self._plan.control.stopped:
+                self._stop_run.clear()  # it was meant for the run before
+        return self._attempt(config, began)
+
+    def _attempt(self, config: RunConfig, began: Callable[[int], None] = lambda run_id: None) -> RunRecord | RunRefused:
+        """Do one run, whatever happens. `began` is told the number of its row."""
+        try:
+            return self._run(config, began)
+        except Exception as error:  # a defect of ours must not end the thread: the screen would wait forever
+            log.exception("the engine could not finish a run")
+            self._emit(Logged(source="engine", text=f"The engine could not finish the run: {error}", level="error"))
+            return self._abandon(config, str(error))
+        finally:
+            self._run_id = self._training_since = None
+
+    def _load(self) -> bool:
+        """Import what is heavy and open the default device."""
+        began = time.perf_counter()
+        self._emit(EngineLoading(what="PyTorch"))
+        try:
+            import torch
+
+            self._emit(EngineLoading(what="transformers"))
+            from engine.devices.open import open_device
+            from engine.session.forecasts import Forecasts
+            from engine.training.run import quiet_libraries
+
+            quiet_libraries()
+            device = open_device(RunConfig())
+            self._use(device)
+            self._forecasts = Forecasts(self._hub, self._history.runs, self._read_outside(device))
+        except Exception as error:
+            log.exception("the engine could not start")
+            fix = "Run `traintop doctor` to see what is missing; the log file has the details."
+            self._ready.set()
+            self._emit(EngineFailed(message=f"The engine could not start: {type(error).__name__}: {error}. {fix}"))
+            return False
+        self._ready.set()
+        import_s = time.perf_counter() - began
+        self._emit(EngineReady(device=device.info, torch_version=torch.__version__, import_s=import_s))
+        return True
+
+    def _read_outside(self, device: Device) -> Callable[[], Outside] | None:
+        """What tells the memory outside the allocator on a real GPU; None where it was not measured."""
+        from engine.devices.cuda import CudaDevice
+
+        if not self._measures or not isinstance(device, CudaDevice):
+            return None
+        measured = device.measure_outside()
+        if measured is None:
+            return None
+        return lambda: replace(measured, others=device.others_now(measured))
+
+    def _use(self, device: Device) -> None:
+        from engine.devices.cuda import CudaDevice
+
+        if isinstance(device, CudaDevice):
+            uuid = device.uuid
+            card = self._nvml.sample(uuid)
+            device.read_from(lambda: self._nvml.memory_used(uuid), card.memory_total if card else None)
+            self._sampler.select(uuid)
+        else:
+            self._sampler.select(None)
+        self._device = device
+
+    def _run(self, config: RunConfig, began: Callable[[int], None]) -> RunRecord | RunRefused:
+        from engine.devices.open import open_device
+        from engine.training.run import Run, refuse_early
+
+        try:
+            device = open_device(config)
+            refuse_early(config, device)
+        except ConfigError as error:
+            return self._refuse(RunRefused(run_id=None, config=config, knob=error.knob, message=error.message))
+        self._use(device)
+        started_at = time.time()
+        run_id = self._history.begin_run(config, device.info, started_at)
+        self._run_id = run_id
+        began(run_id)
+        started = RunStarted(run_id=run_id, config=config, device=device.info, started_at=started_at)
+        self._emit(started)
+        if device.info.kind == "cuda":
+            self._questions.put(started)
+        record = RunRecord(
+            run_id=run_id, config=config, outcome=Outcome.RUNNING, device=device.info, started_at=started_at
+        )
+        try:
+            run = Run(record=record, device=device, hub=self._hub, emit=self._emit, should_stop=self._stop_run.is_set)
+            record = run.execute()
+        except ConfigError as error:
+            device.clean_up()
+            self._history.drop_run(run_id)
+            return self._refuse(RunRefused(run_id=run_id, config=config, knob=error.knob, message=error.message))
+        return self._finish(self._with_mfu(record))
+
+    def _with_mfu(self, record: RunRecord) -> RunRecord:
+        if self._forecasts is None or record.tokens_per_s is None:
+            return record
+        counted = self._forecasts.count(record.run_id, record.config)
+        return record if counted is None else replace(record, mfu=counted.mfu(record.tokens_per_s))
+
+    def _refuse(self, refused: RunRefused) -> RunRefused:
+        self._emit(refused)
+        return refused
+
+    def _finish(self, record: RunRecord) -> RunRecord:
+        try:
+            self._history.finish_run(record)
+        except HistoryError as error:
+            self._report_history(str(error))
+        if self._forecasts:
+            self._forecasts.forget_learned()
+        self._emit(RunFinished(record=record))
+        return record
+
+    def _abandon(self, config: RunConfig, why: str) -> RunRecord | RunRefused:
+        """End a run that broke outside its own handling, so that nobody waits for it."""
+        if self._run_id is None:
+            message = f"The run could not begin: {why}"
+            return self._refuse(RunRefused(run_id=None, config=config, knob="", message=message))
+        record = RunRecord(run_id=self._run_id, config=config, outcome=Outcome.FAILED, message=why[:300])
+        return self._finish(replace(record, device=self._device.info if self._device else None))
+
+    # the forecaster's thread ------------------------------------------------------------------------------------
+
+    def _answer(self) -> None:
+        """Answer the newest question; the ones before it are out of date."""
+        while (question := self._questions.get()) is not None:
+            self._ready.wait()  # the engine's thread imports what is heavy
+            if self._forecasts is None or self._closing.is_set():
+                return
+            if question is not self._question and isinstance(question, RunConfig):
+                continue
+            try:
+                if isinstance(question, RunConfig):
+                    self._mailbox.put(self._forecasts.answer(question))
+                elif isinstance(question, RunStarted):
+                    counted = self._forecasts.count(question.run_id, question.config)
+                    if counted is not None and self._run_id == counted.run_id:
+                        self._emit(counted)
+                else:
+                    self._mailbox.put(self._forecasts.proposals(question))
+            except Exception as error:  # a defect of ours must not end the forecasts
+                log.exception("a forecast failed")
+                self._emit(Logged(source="forecast", text=f"No forecast: {error}", level="error"))
+                if isinstance(question, RunConfig):
+                    message = "no forecast for this configuration (details in the log file)"
+                    self._mailbox.put(Forecasted(config=question, forecast=None, message=message))
+
+    def _forecast_is_hopeless(self, config: RunConfig) -> str | None:
+        return self._forecasts.hopeless(config) if self._forecasts else None
+
+    # the other threads ------------------------------------------------------------------------------------------
+
+    def _on_sample(self, gpu: GpuSample | None, host: HostSample) -> None:
+        device = self._device
+        memory = device.memory() if device else Memory()
+        since = self._training_since
+        t = time.perf_counter() - since if since is not None else None
+        self._emit(Sampled(run_id=self._run_id, t=t, gpu=gpu, host=host, memory=memory))
+        self._flush()
+
+    def _on_output(self, line: str) -> None:
+        log.info("%s", line)
+        self._emit(Logged(source="output", text=line))
+
+    # any thread -------------------------------------------------------------------------------------------------
+
+    def _emit(self, event: Event) -> None:
+        if isinstance(event, TrainingStarted):
+            self._training_since = time.perf_counter()
+        self._mailbox.put(event)
+        self._history.append(event)
+
+    def _flush(self) -> None:
+        if problem := self._history.flush():
+            self._report_history(problem)
+
+    def _report_history(self, problem: str) -> None:
+        log.error("history: %s", problem)
+        self._mailbox.put(Logged(source="history", text=problem, level="error"))

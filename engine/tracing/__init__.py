@@ -1,0 +1,1 @@
+"""A training step seen operator by operator, on meta tensors or live."""

@@ -1,0 +1,35 @@
+"""fp16 products on a CPU, through fp32: no CPU's libraries multiply fp16 fast, and most take eighty times as long.
+
+A GPU adds fp16 products up in fp32 as well, so the results are nearer to its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from engine.tracing.tracer import MATMULS, Tracer
+
+aten = torch.ops.aten
+
+_ATTENTION = aten._scaled_dot_product_flash_attention_for_cpu.default
+_ATTENTION_BACKWARD = aten._scaled_dot_product_flash_attention_for_cpu_backward.default
+_SLOW = MATMULS | {_ATTENTION, _ATTENTION_BACKWARD}
+
+
+class CpuTracer(Tracer):  # type: ignore[no-untyped-call]
+    """The tracer for tensors on a CPU: what it accounts for stays fp16, only the arithmetic inside is fp32."""
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if func not in _SLOW or not any(map(_is_half, args)):
+            return func(*args, **kwargs)
+        result = func(*(arg.float() if _is_half(arg) else arg for arg in args), **kwargs)
+        if func is _ATTENTION:
+            out, logsumexp = result
+            return out.half(), logsumexp
+        return tuple(part.half() for part in result) if isinstance(result, tuple) else result.half()
+
+
+def _is_half(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype is torch.float16 and value.device.type == "cpu"

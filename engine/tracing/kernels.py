@@ -1,0 +1,253 @@
+"""Where CUDA's kernels hold other memory than those of meta and CPU tensors: dropout and attention.
+
+The results of a real run stay what they are: only what is accounted for differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (as everywhere in the field)
+from torch.overrides import TorchFunctionMode
+
+from engine.contract.forecast_types import ACTIVATIONS, TEMPORARIES
+from engine.gpus.catalogue import Gpu
+from engine.tracing.autocast import Autocast
+from engine.tracing.scratch import HALF, efficient_gradient, flash_gradient, scratch_of
+from engine.tracing.tracer import Tracer
+
+_DROPOUTS = {F.dropout, torch.dropout}
+_BACKWARDS = {torch.Tensor.backward, torch.autograd.backward}
+_GROUPED = {getattr(home, name) for home, name in ((F, "grouped_mm"), (torch, "_grouped_mm")) if hasattr(home, name)}
+
+
+class CudaKernels(TorchFunctionMode):
+    """Active around a traced run, beside the `Tracer`: says which kernel CUDA would choose and what it holds.
+
+    `autocast` is the run's, None in fp32.
+    """
+
+    def __init__(self, tracer: Tracer, gpu: Gpu, autocast: Autocast | None = None) -> None:
+        super().__init__()
+        tracer.scratch = scratch_of(gpu)
+        self._tracer = tracer
+        self._capability = gpu.compute_capability
+        self._autocast = autocast
+        self.on_attention: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, bool], None] | None = None
+        """Told of every fused attention (query, key, value, whether in backward), which is no traced operator."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self._autocast is not None and self._autocast.is_active:
+            args, kwargs = self._autocast.cast(func, args, kwargs)
+        if func in _DROPOUTS:
+            # fused_dropout of aten/native/cuda/Dropout.cu keeps a mask of one byte per element
+            self._tracer.in_dropout = True
+            try:
+                return func(*args, **kwargs)
+            finally:
+                self._tracer.in_dropout = False
+        if func in _BACKWARDS:
+            with self:  # a mode is off inside its own handler, and checkpoints are replayed in there
+                return _backward(*args, **kwargs)
+        if func is F.scaled_dot_product_attention:
+            return self._attend(*args, **kwargs)
+        if func in _GROUPED and args[0].is_meta:  # its meta kernel knows bf16 only
+            return torch.ops.transformers.grouped_mm_fallback(args[0], args[1], kwargs["offs"])
+        return func(*args, **kwargs)
+
+    def _attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> torch.Tensor:
+        call = AttentionCall(
+            kernel=choose_attention(query, key, value, attn_mask, enable_gqa, self._capability),
+            dropout_p=dropout_p,
+            is_causal=is_causal,
+            scale=scale,
+            enable_gqa=enable_gqa,
+        )
+        if call.kernel == "math":
+            with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+                return call.compute(query, key, value, attn_mask)
+        inputs = query, key, value, attn_mask
+        result: torch.Tensor = FusedAttention.apply(*inputs, call, self._tracer, self.on_attention)  # type: ignore[no-untyped-call]
+        return result
+
+
+def _backward(
+    tensors: torch.Tensor | Sequence[torch.Tensor],
+    grad_tensors: torch.Tensor | Sequence[torch.Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Sequence[torch.Tensor] = (),
+    **_: Any,
+) -> None:
+    """`torch.autograd.backward` past its hooks for function modes."""
+    roots = (tensors,) if isinstance(tensors, torch.Tensor) else tuple(tensors)
+    given = (grad_tensors,) if grad_tensors is None or isinstance(grad_tensors, torch.Tensor) else tuple(grad_tensors)
+    grads = tuple(torch.ones_like(root) if grad is None else grad for root, grad in zip(roots, given, strict=True))
+    keep = create_graph if retain_graph is None else retain_graph
+    engine = torch.autograd.Variable._execution_engine
+    engine.run_backward(roots, grads, keep, create_graph, tuple(inputs or ()), True, accumulate_grad=True)
+
+
+def choose_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    enable_gqa: bool,
+    capability: tuple[int, int],
+) -> str:
+    """`flash`, `efficient` or `math`: the order and conditions of aten/native/transformers/cuda/sdp_utils.cpp.
+
+    Shapes are (batch, heads, length, head dimension).
+    """
+    if query.dim() != 4 or query.stride(-1) != 1 or query.dtype != key.dtype:
+        return "math"
+    head_dim, same_dims = query.size(-1), query.size(-1) == value.size(-1)
+    if query.dtype in HALF and capability >= (8, 0) and mask is None and same_dims and head_dim <= 256:
+        return "flash"
+    grouped = enable_gqa and query.size(1) != key.size(1)
+    known = query.dtype in (torch.float32, torch.float16) or (query.dtype is torch.bfloat16 and capability >= (8, 0))
+    alignment = 8 if query.dtype in HALF else 4
+    if capability >= (5, 0) and known and not grouped and head_dim % alignment == 0 and value.size(-1) % alignment == 0:
+        return "efficient"
+    return "math"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionCall:
+    """The settings of one `scaled_dot_product_attention`."""
+
+    kernel: str
+    dropout_p: float
+    is_causal: bool
+    scale: float | None
+    enable_gqa: bool
+
+    def compute(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The attention itself, by torch."""
+        return F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            dropout_p=self.dropout_p,
+            is_causal=self.is_causal,
+            scale=self.scale,
+            enable_gqa=self.enable_gqa,
+        )
+
+
+class FusedAttention(torch.autograd.Function):
+    """Attention that holds what CUDA's fused kernels hold: q, k, v, the output and the log-sum-exp.
+
+    On meta tensors nothing is computed. On real ones torch's attention of the CPU runs unaccounted, and backward runs
+    it again with the same random numbers, so that results do not depend on being traced.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> torch.Tensor:
+        query, key, value, mask, call, tracer, observe = args
+        ctx.call, ctx.tracer, ctx.observe = call, tracer, observe
+        batch, heads, length, _ = query.shape
+        bias = _as_bias(mask, query, tracer)
+        ctx.random = torch.get_rng_state() if call.dropout_p and not query.is_meta else None
+        with tracer.suspended():
+            shape = (batch, length, heads, value.size(-1))
+            out: torch.Tensor = query.new_empty(shape).transpose(1, 2)
+            if not query.is_meta:
+                out.copy_(call.compute(query, key, value, mask))
+            rows = length if call.kernel == "flash" else -(-length // 32) * 32  # kAlignLSE
+            logsumexp = torch.empty(batch, heads, rows, dtype=torch.float32, device="meta")
+        tracer.account(out, ACTIVATIONS)
+        tracer.account(logsumexp, ACTIVATIONS)
+        if call.kernel == "efficient" and query.dtype in HALF and value.size(-1) > 128:
+            tracer.use_scratch(out.numel() * 4)  # kNeedsOutputAccumulator
+        if observe is not None:
+            observe(query, key, value, False)
+        ctx.save_for_backward(query, key, value, mask if bias is None else None, bias, logsumexp, out)
+        ctx.real_mask = mask if bias is not None and not query.is_meta else None
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        query, key, value, mask, bias, *_ = ctx.saved_tensors
+        call, tracer = ctx.call, ctx.tracer
+        if bias is not None:
+            mask = ctx.real_mask
+        wants_bias = ctx.needs_input_grad[3]
+        inputs = [query, key, value, *([mask] if wants_bias else [])]
+        with tracer.suspended():
+            if query.is_meta:
+                results = [_like_transposed(tensor) for tensor in inputs]
+            else:
+                results = _real_backward(call, query, key, value, mask, wants_bias, grads[0], ctx.random)
+        for result in results:
+            tracer.account(result, TEMPORARIES)
+        tracer.use_scratch(*(flash_gradient(query, key) if call.kernel == "flash" else efficient_gradient(query)))
+        if ctx.observe is not None:
+            ctx.observe(query, key, value, True)
+        return (*results, *[None] * (7 - len(results)))
+
+
+def _as_bias(mask: torch.Tensor | None, query: torch.Tensor, tracer: Tracer) -> torch.Tensor | None:
+    """A boolean mask becomes a float one, and rows of odd lengths are padded to 16 (`convert_boolean_attn_mask`,
+
+    `pad_bias` in aten/native/transformers/attention.cpp); the result is kept for backward.
+    """
+    if mask is None:
+        return None
+    padded = (*mask.shape[:-1], -(-mask.size(-1) // 16) * 16)
+    if mask.dtype is not torch.bool and padded == tuple(mask.shape):
+        return None
+    with tracer.suspended():
+        bias = torch.empty(padded, dtype=query.dtype, device="meta")
+    tracer.account(bias, ACTIVATIONS)
+    return bias
+
+
+def _like_transposed(tensor: torch.Tensor) -> torch.Tensor:
+    """An empty gradient in the kernels' layout (batch, length, heads, head dimension)."""
+    batch, heads, length, width = tensor.shape
+    return tensor.new_empty(batch, length, heads, width).transpose(1, 2)
+
+
+def _real_backward(
+    call: AttentionCall,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    wants_bias: bool,
+    grad: torch.Tensor,
+    random: torch.Tensor | None,
+) -> list[torch.Tensor]:
+    now = torch.get_rng_state()
+    if random is not None:
+        torch.set_rng_state(random)
+    with torch._C.DisableTorchFunction(), torch.enable_grad():  # this attention must not be caught again
+        q, k, v = (tensor.detach().requires_grad_() for tensor in (query, key, value))
+        bias = mask.detach().requires_grad_() if wants_bias and mask is not None else mask
+        out = call.compute(q, k, v, bias)
+        wanted = [q, k, v, bias] if wants_bias and bias is not None else [q, k, v]
+        results = torch.autograd.grad(out, wanted, grad)
+    if random is not None:
+        torch.set_rng_state(now)
+    return [_like_transposed(result).copy_(result) for result in results]

@@ -1,0 +1,223 @@
+"""A virtual GPU's memory: a live caching allocator behind real CPU tensors, and the end of tracing once it repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+
+from engine.allocator.allocator import CachingAllocator
+from engine.allocator.options import AllocatorOptions
+from engine.allocator.report import AllocatorOutOfMemory
+from engine.contract.forecast_types import GRADIENTS, INPUTS, LIBRARIES
+from engine.contract.records import Memory, Phase
+from engine.gpus.catalogue import Gpu
+from engine.tracing.autocast import Autocast
+from engine.tracing.half import CpuTracer
+from engine.tracing.kernels import CudaKernels
+from engine.tracing.scratch import Rule
+from engine.tracing.stack import CURRENT
+
+Signature = tuple[tuple[object, ...], ...]
+"""Of an update: the shapes of its micro-steps' batches."""
+
+
+class LiveAllocator:
+    """A sink of the tracer: what is alive, by category, on a card with `capacity` bytes for segments.
+
+    Categories and peaks are plain numbers that any thread may read.
+    """
+
+    def __init__(self, capacity: int, total: int, options: AllocatorOptions) -> None:
+        self._allocator = CachingAllocator(capacity, options, total=total, grows_down=CURRENT.grows_down)
+        self._categories: dict[int, tuple[str, int]] = {}
+        self._held: dict[str, int] = {}
+        self._highest = 0
+        self._at_highest: dict[str, int] = {}
+        self.last_highest = 0
+        """Allocated bytes at the highest moment of the last update."""
+        self.last_categories: dict[str, int] = {}
+        """The same by category."""
+        self.log: list[int] = []
+        """Sizes born and (negative) died since the update began: two equal updates have equal logs."""
+        self.has_libraries = False
+
+    reserved = property(lambda self: self._allocator.reserved)
+    peak_reserved = property(lambda self: self._allocator.peak_reserved)
+    peak_allocated = property(lambda self: self._allocator.peak_allocated)
+    retries = property(lambda self: self._allocator.alloc_retries)
+
+    def allocate(self, size: int, category: str) -> int:
+        """Raises `torch.OutOfMemoryError` in PyTorch's own words."""
+        try:
+            address = self._allocator.alloc(size)
+        except AllocatorOutOfMemory as error:
+            raise torch.OutOfMemoryError(str(error)) from None
+        self.has_libraries |= category == LIBRARIES
+        self._categories[address] = (category, size)
+        self._held[category] = self._held.get(category, 0) + size
+        self.log.append(size)
+        if self._allocator.allocated > self._highest:
+            self._highest = self._allocator.allocated
+            self._at_highest = self._held.copy()
+        return address
+
+    def allocate_by(self, rule: Rule, category: str) -> int | None:
+        """As `allocate`, by a rule; None where it says 0."""
+        size = rule.n_bytes
+        return self.allocate(size, category) if size else None
+
+    def free(self, handle: int) -> None:
+        """Give a block back."""
+        category, size = self._categories.pop(handle)
+        self._held[category] -= size
+        self.log.append(-size)
+        self._allocator.free(handle)
+
+    def recategorize(self, handle: int, category: str) -> None:
+        """Count a block under another category."""
+        old, size = self._categories[handle]
+        self._categories[handle] = (category, size)
+        self._held[old] -= size
+        self._held[category] = self._held.get(category, 0) + size
+
+    def end_update(self) -> list[int]:
+        """The update's log; the next one's begins. Its highest moment becomes what is shown."""
+        log, self.log = self.log, []
+        self.last_highest, self.last_categories = self._highest, self._at_highest
+        self._highest, self._at_highest = self._allocator.allocated, self._held.copy()
+        return log
+
+    def now(self) -> tuple[int, dict[str, int]]:
+        """Allocated bytes, and by category: at the highest moment of the last update, or so far in the first one."""
+        if self.last_highest >= self._highest:
+            return self.last_highest, self.last_categories
+        return self._highest, self._at_highest
+
+
+class LiveTracker:
+    """Traces a run until its updates repeat, and again when shapes come that have not been traced.
+
+    An update whose log equals that of the last one with the same shapes would allocate the same for ever: tracing
+    costs a tenth or more of a small model's time, so it stops. `reserved` is flat by then. It goes on while the
+    allocator has to give memory back and ask again, and with `autocast`: the tracer's modes are what casts as CUDA
+    would.
+    """
+
+    def __init__(self, allocator: LiveAllocator, gpu: Gpu, autocast: Autocast | None) -> None:
+        self.allocator = allocator
+        self._tracer = CpuTracer(allocator, "cpu", workspaces=CURRENT.workspaces(gpu.compute_capability))
+        self._kernels = CudaKernels(self._tracer, gpu, autocast)
+        self._may_stop = autocast is None
+        self._modes = ExitStack()
+        self._tracing = False
+        self._model: torch.nn.Module | None = None
+        self._hooks: list[Any] = []
+        self._window: list[tuple[object, ...]] = []
+        self._whole = True
+        """Whether the update was traced from its first micro-step."""
+        self._logs: dict[Signature, list[int]] = {}
+        self._retries = 0
+        """Of the allocator, up to the last update."""
+        self._stable: set[Signature] = set()
+        self._prefixes: set[Signature] = set()
+        self._phase = Phase.LOAD
+
+    @property
+    def is_tracing(self) -> bool:
+        """False once updates repeat, until shapes come that have not been traced."""
+        return self._tracing
+
+    @contextmanager
+    def tracking(self) -> Iterator[None]:
+        """Around all tensor work of a run."""
+        try:
+            yield
+        finally:
+            self._trace(False)
+            for hook in self._hooks:
+                hook.remove()
+            self._hooks, self._model = [], None
+            self._tracer.forget()
+
+    def adopt(self, model: torch.nn.Module) -> None:
+        """The model's weights go onto the GPU."""
+        self._model = model
+        self._hooks = self._tracer.account_model(model)
+
+    def enter(self, phase: Phase) -> None:
+        """The run goes over to `phase`; after an optimizer step that is the border of an update."""
+        ended = self._phase is Phase.OPTIMIZER and phase is Phase.DATA
+        self._phase = phase
+        if self._tracing:
+            self._tracer.enter(phase)
+        if ended:
+            self._end_update()
+
+    def place(self, batch: dict[str, torch.Tensor]) -> None:
+        """A batch goes onto the GPU: the moment to decide whether its micro-step is traced."""
+        shapes = (self._phase is Phase.EVALUATE, *((name, tuple(t.shape)) for name, t in batch.items()))
+        self._window.append(shapes)
+        known = tuple(self._window) in self._prefixes
+        if known and self._tracing and len(self._window) == 1:
+            self._trace(False)
+        elif not known and not self._tracing:
+            self._whole = len(self._window) == 1
+            self._trace(True)
+        if self._tracing:
+            for tensor in batch.values():
+                self._tracer.account(tensor, INPUTS)
+        if self._phase is Phase.EVALUATE:
+            if self._may_stop:
+                self._seen((shapes,))
+            self._window = []
+
+    def _end_update(self) -> None:
+        signature, self._window = tuple(self._window), []
+        if not self._tracing:
+            return
+        self._tracer.drain()
+        log = self.allocator.end_update()
+        before, self._retries = self._retries, self.allocator.retries
+        if self._may_stop and self._whole and self._logs.get(signature) == log and self._retries == before:
+            self._seen(signature)
+        self._logs[signature] = log
+        self._whole = True
+
+    def _seen(self, signature: Signature) -> None:
+        self._stable.add(signature)
+        self._prefixes.update(signature[:n] for n in range(1, len(signature) + 1))
+
+    def _trace(self, on: bool) -> None:
+        if on == self._tracing:
+            return
+        self._tracing = on
+        if not on:
+            self._modes.close()
+            return
+        self._modes.enter_context(self._kernels)
+        self._modes.enter_context(self._tracer)
+        self._tracer.enter(self._phase)
+        if self._model is not None:  # what an untraced part of the window left
+            for parameter in self._model.parameters():
+                if parameter.grad is not None:
+                    self._tracer.account(parameter.grad, GRADIENTS)
+
+
+def memory_of(allocator: LiveAllocator, context: int, libraries: int, total: int) -> Memory:
+    """The memory numbers of a virtual GPU as a real one would report them, in bytes."""
+    outside = context + (libraries if allocator.has_libraries else 0)
+    allocated, by_category = allocator.now()
+    return Memory(
+        used=outside + allocator.reserved,
+        reserved=allocator.reserved,
+        allocated=allocated,
+        peak_used=outside + allocator.peak_reserved,
+        peak_reserved=allocator.peak_reserved,
+        peak_allocated=allocator.peak_allocated,
+        total=total,
+        alloc_retries=allocator.retries,
+        by_category={name: size for name, size in by_category.items() if size},
+    )

@@ -1,0 +1,61 @@
+"""Where an update's time goes: marks at the borders of its phases, read once the device has passed them."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from itertools import pairwise
+from typing import Any
+
+from engine.contract.records import Phase, Shares
+from engine.devices.base import Device
+
+
+class Clock:
+    """Phases follow one another; `enter` ends the one before. Times on CUDA are the GPU's own, from events."""
+
+    def __init__(self, device: Device) -> None:
+        self.phase = Phase.LOAD
+        """The phase under way; an out-of-memory names it."""
+        self._device = device
+        self._began = time.perf_counter()
+        self._marks: list[tuple[Phase, Any]] = []
+
+    def start(self) -> None:
+        """An update's time begins here."""
+        self._marks = []
+        self.enter(Phase.DATA)
+
+    def start_training(self) -> None:
+        """The whole training's time begins here."""
+        self._began = time.perf_counter()
+        self.start()
+
+    def enter(self, phase: Phase) -> None:
+        """The run goes over to `phase`."""
+        self.phase = phase
+        self._marks.append((phase, self._device.mark()))
+        self._device.enter(phase)
+
+    def now(self) -> float:
+        """Host seconds since `start_training`."""
+        return time.perf_counter() - self._began
+
+    def take(self) -> tuple[Shares, float]:
+        """Wait for the device; the shares and the seconds of the update that ended, and start the next."""
+        end = self._device.mark()
+        self._device.synchronize()
+        seconds: dict[Phase, float] = defaultdict(float)
+        borders = [*self._marks, (self.phase, end)]
+        for (phase, start), (_, stop) in pairwise(borders):
+            seconds[phase] += self._device.seconds(start, stop)
+        self._marks = [(Phase.DATA, end)]
+        self.phase = Phase.DATA
+        self._device.enter(Phase.DATA)
+        shares = Shares(
+            data=seconds[Phase.DATA],
+            forward=seconds[Phase.FORWARD],
+            backward=seconds[Phase.BACKWARD],
+            optimizer=seconds[Phase.CLIP] + seconds[Phase.OPTIMIZER],
+        )
+        return shares, self._device.seconds(borders[0][1], end)

@@ -1,0 +1,268 @@
+"""From a model's name (preset, hub name or local folder) to a model on the host, and its tokenizer.
+
+Safetensors only, and no code from a repository is ever run.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.contract.config import ConfigError, RunConfig
+from engine.contract.presets import PRESETS
+from engine.techniques import attention
+from engine.training.hub import Hub
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """What a name stands for: an architecture, and where weights and a tokenizer can be read from."""
+
+    name: str
+    config: PretrainedConfig
+    location: str | None
+    """A local folder or hub name that holds safetensors weights; None means a fresh initialisation."""
+    tokenizer: PreTrainedTokenizerBase | None
+    local_only: bool
+    note: str
+    """One sentence for the transcript: whose weights these are."""
+
+
+def resolve(name: str, hub: Hub) -> ModelSource:
+    """Find a model's configuration, weights and tokenizer without building it.
+
+    Raises `ConfigError` when the name stands for nothing that can be loaded.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _from_folder(name, folder)
+    if name in PRESETS:
+        return _from_preset(name, hub)
+    if name.startswith((".", "/", "~")):
+        raise ConfigError("model", f"--model {name!r} is not a folder: give a folder with a config.json, or a preset.")
+    return _from_hub(name, name, hub)
+
+
+def _from_folder(name: str, folder: Path) -> ModelSource:
+    from transformers import AutoConfig
+
+    if not (folder / "config.json").is_file():
+        raise ConfigError("model", f"--model {name!r} has no config.json: give a folder that transformers saved.")
+    try:
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError("model", f"--model {name!r}: its config.json cannot be used: {_first_line(error)}") from None
+    weights = next((f for f in ("model.safetensors", "model.safetensors.index.json") if (folder / f).is_file()), None)
+    if weights:
+        note = f"Weights of {name} from {weights}."
+    elif next(folder.glob("pytorch_model*.bin"), None):
+        note = f"{name} has weights only as pickle (.bin), which is not read: fresh initialisation. Save safetensors."
+    else:
+        note = f"{name} has no weights: fresh initialisation."
+    return ModelSource(
+        name=name,
+        config=config,
+        location=str(folder) if weights else None,
+        tokenizer=_tokenizer(str(folder), local_only=True) if _has_tokenizer(folder) else None,
+        local_only=True,
+        note=note,
+    )
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    names = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
+    return any((folder / name).is_file() for name in names)
+
+
+def _from_preset(name: str, hub: Hub) -> ModelSource:
+    preset = PRESETS[name]
+    why = "nobody has published weights of it"
+    if preset.hub_name is not None:
+        try:
+            return _from_hub(name, preset.hub_name, hub)
+        except ConfigError:
+            why = "its weights could not be read" if hub.reachable() else hub.problem
+            why += f", and {preset.hub_name} is not in its cache"
+    from transformers import AutoConfig
+
+    return ModelSource(
+        name=name,
+        config=AutoConfig.for_model(preset.model_type, **preset.settings),
+        location=None,
+        tokenizer=None,
+        local_only=True,
+        note=f"{name}: fresh initialisation ({why}).",
+    )
+
+
+def _from_hub(name: str, repository: str, hub: Hub) -> ModelSource:
+    from huggingface_hub.errors import HFValidationError
+    from transformers import AutoConfig
+
+    config: PretrainedConfig | None = None
+    problem = ""
+    # the cache first: it costs no round trip, and a stale hub must not stop a model that is here
+    for local_only in (True, False):
+        if not local_only and not hub.reachable():
+            break
+        try:
+            config = AutoConfig.from_pretrained(repository, local_files_only=local_only, trust_remote_code=False)
+            location = _cached_weights(repository) if local_only else repository
+            if location:
+                tokenizer = _tokenizer(repository, local_only=local_only)
+                return ModelSource(
+                    name=name,
+                    config=config,
+                    location=location,
+                    tokenizer=tokenizer,
+                    local_only=local_only,
+                    note=f"Weights of {repository} from the hub{' cache' if local_only else ''}.",
+                )
+        except (OSError, ValueError, KeyError, HFValidationError) as error:
+            problem = _first_line(error)
+    if config is not None:
+        return ModelSource(
+            name=name,
+            config=config,
+            location=None,
+            tokenizer=_tokenizer(repository, local_only=True),
+            local_only=True,
+            note=f"{repository} is in the hub cache without safetensors weights: fresh initialisation.",
+        )
+    reason = problem if hub.reachable() else f"{hub.problem}, and it is not in the hub cache"
+    raise ConfigError(
+        "model",
+        f"--model {name!r} could not be loaded: {reason.rstrip('.')}. Use a preset ({', '.join(PRESETS)}), "
+        "a hub name that exists, or a local folder with a config.json.",
+    )
+
+
+def _cached_weights(repository: str) -> str | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in ("model.safetensors", "model.safetensors.index.json"):
+        if isinstance(try_to_load_from_cache(repository, name), str):
+            return repository
+    return None
+
+
+def _tokenizer(location: str, *, local_only: bool) -> PreTrainedTokenizerBase | None:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(location, local_files_only=local_only, trust_remote_code=False)
+    except Exception:  # a broken or missing tokenizer is replaced by a vocabulary trained on the data
+        return None
+
+
+def max_positions(config: PretrainedConfig) -> int | None:
+    """The longest sequence that the model has positions for; None where positions are relative or unknown."""
+    config = config.get_text_config()
+    if getattr(config, "model_type", None) in {"t5", "mt5", "umt5"}:
+        return None
+    limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    if not isinstance(limit, int) or limit <= 0:
+        return None
+    if config.model_type in {"roberta", "xlm-roberta", "camembert", "longformer"}:
+        return limit - (config.pad_token_id or 0) - 1  # positions are counted from pad_token_id + 1
+    return limit
+
+
+def check_length(source: ModelSource, config: RunConfig) -> None:
+    """Raise `ConfigError` when the sequences are longer than the model's positions."""
+    limit = max_positions(source.config)
+    if limit is not None and config.seq_len > limit:
+        raise ConfigError(
+            "seq_len",
+            f"--seq-len {config.seq_len} is longer than the {limit} positions of {config.model}: "
+            f"use --seq-len {limit} or less.",
+        )
+
+
+def shape(source: ModelSource, config: RunConfig, *, n_labels: int, vocab_size: int | None) -> PretrainedConfig:
+    """The configuration to build: the source's, with the run's labels, vocabulary, attention and dropout.
+
+    `vocab_size` is that of a vocabulary trained for this run; weights that exist keep their own size.
+    """
+    settings: dict[str, Any] = json.loads(source.config.to_json_string(use_diff=False))
+    shaped = type(source.config).from_dict(settings)
+    if config.task == "classification":
+        shaped.num_labels = n_labels
+        shaped.problem_type = "single_label_classification"
+    text = shaped.get_text_config()
+    if vocab_size is not None and source.location is None:
+        text.vocab_size = vocab_size
+        text.bos_token_id = text.eos_token_id = None  # of the vocabulary that was replaced
+    if config.task == "causal-lm" and hasattr(text, "is_decoder"):
+        text.is_decoder = True  # BERT's language model head would see the tokens that it predicts
+    if text.pad_token_id is None:
+        text.pad_token_id = shaped.pad_token_id = 0  # decoders' classifiers look for the last real token
+    if not config.dropout:
+        for part in {id(shaped): shaped, id(text): text}.values():
+            for key, value in vars(part).items():
+                if ("dropout" in key or "pdrop" in key) and isinstance(value, (int, float)):
+                    setattr(part, key, 0.0)
+    shaped.use_cache = text.use_cache = False
+    return shaped
+
+
+def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> PreTrainedModel:
+    """Build the model on the host, in fp32, with weights where there are any.
+
+    A fresh initialisation follows torch's global generator: seed it first. Also used on the meta device,
+    under `torch.device("meta")`, where weights are never read.
+    Raises `ConfigError` when transformers has no such head or attention for this architecture.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
+
+    heads = {
+        "classification": AutoModelForSequenceClassification,
+        "causal-lm": AutoModelForCausalLM,
+        "seq2seq-lm": AutoModelForSeq2SeqLM,
+    }
+    head = heads[config.task]
+    if type(shaped) not in head._model_mapping:
+        raise ConfigError(
+            "task",
+            f"--task {config.task} does not exist for {config.model} (architecture {shaped.model_type}): "
+            "use another task or model.",
+        )
+    on_meta = torch.get_default_device().type == "meta"
+    options: dict[str, Any] = {"attn_implementation": attention.implementation(config), "dtype": torch.float32}
+    try:
+        if source.location is None or on_meta:
+            return head.from_config(shaped, **options)
+        return head.from_pretrained(
+            source.location,
+            config=shaped,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=source.local_only,
+            ignore_mismatched_sizes=True,  # a classifier saved for other classes gets a new head
+            **options,
+        )
+    except (ValueError, ImportError) as error:
+        if "attention" in str(error).lower() or config.attention in str(error):
+            raise ConfigError(
+                "attention", f"--attention {config.attention} does not exist for {config.model}: use --attention eager."
+            ) from None
+        raise ConfigError("model", f"--model {config.model!r} could not be built: {_first_line(error)}") from None
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = _first_line(error).rstrip(".")
+        raise ConfigError(
+            "model", f"--model {config.model!r} could not be read: {reason}. Get its files again, or use another model."
+        ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200].rstrip()

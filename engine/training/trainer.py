@@ -1,0 +1,226 @@
+"""The training loop, with the meaning of the Hugging Face Trainer's, readable on one page.
+
+Only here does the host wait for the device: once per update, when its loss is read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from engine.contract.config import RunConfig
+from engine.contract.events import EvalDone, Event, MicroStepDone, UpdateDone
+from engine.contract.records import Phase
+from engine.contract.throughput import warmup_updates
+from engine.devices.base import Device
+from engine.devices.precision import Precision
+from engine.techniques import gradients
+from engine.techniques.preloading import Batch, EpochOrder
+from engine.training.clock import Clock
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+    from torch.utils.data import DataLoader
+
+
+class NonFiniteLoss(Exception):  # noqa: N818 (an outcome that was asked for, not a defect)
+    """The loss is nan or inf, and the run is to end there. The message says what, where and what to do."""
+
+
+@dataclass(kw_only=True)
+class Job:
+    """Everything one training needs, on its device."""
+
+    run_id: int
+    config: RunConfig
+    device: Device
+    model: torch.nn.Module
+    optimizer: Optimizer
+    schedule: LRScheduler
+    precision: Precision
+    loader: DataLoader[Any]
+    order: EpochOrder
+    eval_loader: DataLoader[Any] | None
+    emit: Callable[[Event], None]
+    should_stop: Callable[[], bool]
+    clock: Clock = field(init=False)
+    micro_step: int = 0
+    """The micro-step under way, counted from 1 over the whole run."""
+    update: int = 0
+    """Updates done."""
+
+    def __post_init__(self) -> None:
+        self.clock = Clock(self.device)
+
+    @property
+    def micro_steps_per_epoch(self) -> int:
+        return len(self.loader)
+
+    @property
+    def planned_updates(self) -> int:
+        return planned_updates(self.config, self.micro_steps_per_epoch)
+
+
+def planned_updates(config: RunConfig, micro_steps_per_epoch: int) -> int:
+    """Updates of a whole run: a last incomplete window of an epoch still makes one."""
+    return config.epochs * -(-micro_steps_per_epoch // config.gradient_accumulation_steps)
+
+
+def train(job: Job) -> bool:
+    """Train for the configured epochs. True when it ran to its end, False when it was asked to stop."""
+    job.clock.start_training()
+    for epoch in range(job.config.epochs):
+        job.order.epoch = epoch
+        if not train_epoch(job, epoch):
+            return False
+        if job.eval_loader is not None and not evaluate(job, job.eval_loader, epoch + 1):
+            return False
+    return True
+
+
+def train_epoch(job: Job, epoch: int) -> bool:
+    """One pass over the data. The gradient of an update is the mean over its window's micro-steps."""
+    steps, accumulation = job.micro_steps_per_epoch, job.config.gradient_accumulation_steps
+    window_loss, n_samples, n_tokens = None, 0, 0
+    job.model.train()
+    for step, host_batch in enumerate(job.loader):
+        job.micro_step += 1
+        batch = job.device.place(host_batch)
+        window = min(accumulation, steps - step // accumulation * accumulation)
+        loss = micro_step(job.model, batch, job.precision, window, job.clock.enter)
+        window_loss = loss if window_loss is None else window_loss + loss
+        n_samples += len(host_batch["labels"])
+        n_tokens += host_batch["input_ids"].numel()
+        if (step + 1) % accumulation == 0 or step + 1 == steps:
+            norm, rate = take_step(job.optimizer, job.schedule, job.precision, job.config, job.clock.enter)
+            job.update += 1
+            report_update(job, epoch + (step + 1) / steps, window_loss, norm, rate, n_samples, n_tokens)
+            window_loss, n_samples, n_tokens = None, 0, 0
+        else:
+            job.clock.enter(Phase.DATA)
+            report_micro_step(job)
+        if job.should_stop():
+            return False
+    return True
+
+
+def micro_step(
+    model: torch.nn.Module, batch: Batch, precision: Precision, window: int, enter: Callable[[Phase], None]
+) -> torch.Tensor:
+    """One forward and backward; gradients are added to what the window has so far. The loss, a scalar, / window."""
+    enter(Phase.FORWARD)
+    with precision.autocast():
+        loss: torch.Tensor = model(**batch).loss / window
+    enter(Phase.BACKWARD)
+    precision.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    return loss.detach()
+
+
+def take_step(
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    precision: Precision,
+    config: RunConfig,
+    enter: Callable[[Phase], None],
+) -> tuple[torch.Tensor | None, float]:
+    """Clip, step, decay, forget the gradients. The gradients' norm before clipping, and the rate that was used."""
+    norm, scaler = None, precision.scaler
+    enter(Phase.CLIP)
+    if config.max_grad_norm > 0:
+        scaler.unscale_(optimizer)
+        norm = gradients.clip(optimizer, config.max_grad_norm, in_step=not scaler.is_enabled())
+    enter(Phase.OPTIMIZER)
+    rate = float(schedule.get_last_lr()[0])
+    scale = precision.loss_scale()
+    scaler.step(optimizer)
+    scaler.update()
+    if scale is None or scaler.get_scale() >= scale:  # a lower scale says that the step was skipped
+        schedule.step()
+    gradients.forget(optimizer)
+    return norm, rate
+
+
+@torch.no_grad()
+def evaluate(job: Job, loader: Iterable[Batch], epoch: float) -> bool:
+    """Score the held-out samples: mean loss, and for classes accuracy by argmax. False when it was asked to stop."""
+    job.clock.enter(Phase.EVALUATE)
+    started = job.clock.now()
+    job.model.eval()
+    loss, right, n = torch.zeros((), device=job.device.torch_device), 0, 0
+    n_scored: torch.Tensor | int = 0
+    for host_batch in loader:
+        batch = job.device.place(host_batch)
+        with job.precision.autocast():
+            output = job.model(**batch)
+        labels = batch["labels"]
+        # a language model's loss is the mean over the tokens that have one before them to be predicted from
+        scored = len(labels) if labels.dim() == 1 else (labels[:, 1:] != -100).sum()
+        loss += output.loss * scored
+        n_scored = n_scored + scored
+        if labels.dim() == 1:
+            right = right + (output.logits.argmax(-1) == labels).sum()
+        n += len(labels)
+        if job.should_stop():
+            return False
+    mean_loss, accuracy = (loss / n_scored).item(), int(right) / n if job.config.task == "classification" else None
+    job.clock.start()  # the next update's time begins after the evaluation
+    done = EvalDone(
+        run_id=job.run_id,
+        epoch=epoch,
+        update=job.update,
+        accuracy=accuracy,
+        loss=mean_loss,
+        n_samples=n,
+        eval_s=job.clock.now() - started,
+        t=job.clock.now(),
+    )
+    job.emit(done)
+    return True
+
+
+def report_micro_step(job: Job) -> None:
+    """Say that a micro-step was given to the device, without waiting for it."""
+    total = job.config.epochs * job.micro_steps_per_epoch
+    job.emit(MicroStepDone(run_id=job.run_id, micro_step=job.micro_step, micro_steps=total, t=job.clock.now()))
+
+
+def report_update(
+    job: Job,
+    epoch: float,
+    loss: torch.Tensor | None,
+    norm: torch.Tensor | None,
+    rate: float,
+    n_samples: int,
+    n_tokens: int,
+) -> None:
+    """Wait for the device, read the update's figures, and tell. Raises `NonFiniteLoss` where the run is to end."""
+    shares, seconds = job.clock.take()  # here the host waits
+    scale = job.precision.loss_scale()
+    done = UpdateDone(
+        run_id=job.run_id,
+        update=job.update,
+        epoch=epoch,
+        loss=loss.item() if loss is not None else math.nan,
+        learning_rate=rate,
+        grad_norm=norm.item() if norm is not None else None,
+        loss_scale=scale,
+        skipped=norm is not None and scale is not None and not bool(torch.isfinite(norm)),
+        n_samples=n_samples,
+        n_tokens=n_tokens,
+        update_s=seconds,
+        warmup=job.update <= warmup_updates(job.planned_updates),
+        t=job.clock.now(),
+        shares=shares,
+        memory=job.device.memory(),
+    )
+    job.emit(done)
+    if job.config.non_finite_loss == "stop" and not math.isfinite(done.loss):
+        raise NonFiniteLoss(
+            f"The loss is {done.loss} in update {job.update}: use a smaller --learning-rate, --max-grad-norm 1, or "
+            "--precision bf16 or fp32 in place of fp16. (--non-finite-loss continue would train on.)"
+        )

@@ -1,0 +1,33 @@
+"""What a workload hands to the training. Data-loader workers may import this: nothing heavier than torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine.workloads.collate import Collate, Samples
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedData:
+    """What the trainer needs to know about the data of a run."""
+
+    train: Samples
+    """The training samples, in the order in which the file was shuffled; the trainer orders each epoch."""
+    evaluation: Samples | None
+    """The held-out samples; None where nothing is held out."""
+    collate: Collate
+    """Samples to a batch of int64 tensors. Can be pickled, as data-loader workers need."""
+    n_labels: int
+    """Classes of a classification task; 2 where the task has none."""
+    label_names: tuple[str, ...]
+    """The classes' names by index, printable; empty for language models."""
+    tokenizer: PreTrainedTokenizerBase | None
+    vocab_size: int | None
+    """Rows that the embedding must have, where a vocabulary was trained here; None leaves the model's alone."""
+    pad_token_id: int
+    notes: tuple[str, ...]
+    """Sentences for the transcript: where the data came from, split sizes, majority class, vocabulary, truncation."""

@@ -1,0 +1,95 @@
+"""Evidence from the user's own runs, and what an out-of-memory means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from engine.compare.explain import KNOB_TEXTS, evidence, largest_that_fitted, out_of_memory, ways_to_fit
+from engine.contract.config import KNOBS, RunConfig
+from engine.contract.records import DeviceInfo, Outcome, Phase, RunRecord
+from engine.gpus.units import MIB
+
+CARD = DeviceInfo(name="Tesla P4", kind="cuda", index=0, memory_total=7611 * MIB)
+
+
+def run(run_id: int, outcome: Outcome = Outcome.COMPLETED, *, memory: int = 7000, **knobs: Any) -> RunRecord:
+    return RunRecord(
+        run_id=run_id,
+        config=RunConfig(**knobs),
+        outcome=outcome,
+        device=CARD,
+        updates=64,
+        planned_updates=64,
+        samples_per_s=8.0,
+        steady_samples_per_s=8.0,
+        steady_spread=0.01,
+        peak_used=memory * MIB,
+    )
+
+
+def test_every_knob_has_its_text() -> None:
+    assert list(KNOB_TEXTS) == list(KNOBS)
+
+
+def test_runs_that_differ_in_the_knob_alone_are_evidence() -> None:
+    runs = [
+        run(1),
+        run(2, gradient_checkpointing="on", memory=3000),
+        run(3, gradient_checkpointing="on", batch_size=16, memory=5000),
+        run(4, Outcome.OUT_OF_MEMORY, gradient_checkpointing="every-second"),
+    ]
+    [sentence] = evidence("gradient_checkpointing", runs)
+    assert sentence.startswith("run 2 against run 1, checkpointing on: −4,000 MiB")
+    assert evidence("precision", runs) == []
+
+
+def test_the_baseline_is_what_is_compared_with_and_the_newest_run_of_a_value_counts() -> None:
+    runs = [run(1), run(2, batch_size=4), run(3, batch_size=4, memory=4000), run(4, batch_size=2), run(5, seed=7)]
+    sentences = evidence("batch_size", runs, runs[3])
+    assert [sentence.partition(",")[0] for sentence in sentences] == ["run 5 against run 4", "run 3 against run 4"]
+    assert len(evidence("batch_size", runs, runs[3], limit=1)) == 1
+    assert evidence("batch_size", runs, run(9, epochs=2)) == []
+
+
+def test_another_device_is_no_evidence() -> None:
+    other = replace(run(2, batch_size=4), device=replace(CARD, name="A100"))
+    assert evidence("batch_size", [run(1), other]) == []
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_every_phase_has_a_meaning(phase: Phase) -> None:
+    dead = replace(run(1, Outcome.OUT_OF_MEMORY), failed_phase=phase)
+    assert out_of_memory(dead).startswith(f"It ran out of memory in {phase.value}. ")
+    assert (ways_to_fit(dead) == []) is (phase is Phase.LOAD)
+
+
+def test_an_unknown_phase_is_said() -> None:
+    assert "not known" in out_of_memory(run(1, Outcome.OUT_OF_MEMORY))
+
+
+def test_ways_to_fit_begin_with_what_was_lacking_and_leave_out_what_is_done() -> None:
+    forward = replace(run(1, Outcome.OUT_OF_MEMORY, batch_size=16), failed_phase=Phase.FORWARD)
+    assert [way.partition(":")[0] for way in ways_to_fit(forward)][:3] == [
+        "batch size 8 with accumulation 2",
+        "checkpointing on",
+        "precision bf16",
+    ]
+    optimizer = replace(run(1, optimizer_implementation="foreach"), failed_phase=Phase.OPTIMIZER)
+    assert ways_to_fit(optimizer)[0].startswith("implementation fused")
+    done = replace(
+        run(1, batch_size=1, gradient_checkpointing="on", precision="bf16", optimizer="sgd", lora_rank=8),
+        failed_phase=Phase.FORWARD,
+    )
+    assert ways_to_fit(done) == []
+
+
+def test_the_largest_batch_that_fitted() -> None:
+    dead = run(9, Outcome.OUT_OF_MEMORY, batch_size=32)
+    runs = [run(1, batch_size=4), run(2, batch_size=8), run(3, batch_size=16, precision="bf16"), dead]
+    found = largest_that_fitted(dead, runs)
+    assert found is not None
+    assert found.run_id == 2
+    assert largest_that_fitted(dead, [dead]) is None

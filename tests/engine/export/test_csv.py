@@ -1,0 +1,110 @@
+"""Runs as CSV and JSON, read back to the same values."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.contract.as_json import record_to_json
+from engine.contract.config import RunConfig
+from engine.contract.records import Phase, RunRecord
+from engine.export.export import read_csv, to_csv, to_json
+from engine.gpus.units import MIB
+from tests.engine.lecture_runs import BASE, HOSTILE, lecture, run
+
+
+def expected(record: RunRecord) -> dict[str, Any]:
+    values = record_to_json(record)
+    config = values.pop("config")
+    values["device_name"] = values.pop("device")
+    return {**config, **values}
+
+
+def test_csv_reads_back_to_the_same_values() -> None:
+    records = [
+        *lecture(),
+        run(4, message="Out of memory, in backward.\nSecond line", failed_phase=Phase.BACKWARD, n_parameters=10**11),
+        run(5, BASE.with_values(learning_rate=1 / 3, dropout=False, data="a;b,c\"d'e\tf"), device=None),
+    ]
+    assert read_csv(to_csv(records)) == [expected(record) for record in records]
+
+
+def test_csv_types_are_kept() -> None:
+    (row,) = read_csv(to_csv([run(peak_used=7069 * MIB + 1)]))
+    assert {name: type(value) for name, value in row.items() if value is not None} == {
+        name: type(value) for name, value in expected(run(peak_used=7069 * MIB + 1)).items() if value is not None
+    }
+    assert row["peak_used_mib"] == 7069 + 1 / MIB
+    (row,) = read_csv(to_csv([run(train_loss=math.nan, last_loss=-math.inf)]))
+    assert math.isnan(float(str(row["train_loss"])))
+    assert row["last_loss"] == -math.inf
+
+
+def test_csv_with_a_baseline() -> None:
+    rows = read_csv(to_csv(lecture(), run()))
+    assert rows[1]["baseline_run_id"] == 1
+    assert rows[1]["delta_peak_used_mib"] == -3450
+    assert rows[1]["delta_time_s"] == pytest.approx(93.07 - 512 / 7.68)
+    assert rows[1]["delta_samples_per_s_percent"] == pytest.approx(-28.4, abs=0.05)
+    assert rows[1]["delta_time_is_per_sample"] is False
+    assert [row["verdict_peak_used"] for row in rows] == ["same within noise", "better", "not enough data"]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+x", "-x", "@x", "\t=x", "'=x", "''+x", "'plain", "＝x", "-1"])
+def test_csv_disarms_formulas(text: str) -> None:
+    written = to_csv([run(config=RunConfig(model=text))])
+    row = next(csv.DictReader(io.StringIO(written)))
+    assert not row["model"].startswith(("=", "+", "-", "@", "\t", "＝"))
+    assert read_csv(written)[0]["model"] == text
+    assert row["run_id"] == "1"
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp", "Cn"]), min_size=1))
+def test_any_visible_text_comes_back(text: str) -> None:
+    assert read_csv(to_csv([run(message=text)]))[0]["message"] == text
+
+
+def test_hostile_text_in_csv_and_json() -> None:
+    record = run(config=RunConfig(model=HOSTILE), message="\x9b2J")
+    written = to_csv([record])
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\ud800]", written)
+    written.encode()
+    assert str(read_csv(written)[0]["model"]).startswith("[bold]|\\|`x`*_%$#&{}~^<b>\ufffd[31m\ufffd\ufffd\n@team")
+    assert to_json([record]).isascii()
+    assert json.loads(to_json([record]))[0]["config"]["model"] == HOSTILE
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "The CSV is empty"),
+        ("run_id,updates\n1\n", "Line 2 has 1 cells, but there are 2 columns"),
+        ("run_id\nx\n", "Line 2, column run_id: 'x' is not a whole number"),
+        ("run_id,dropout\n1,maybe\n", "Line 2, column dropout: 'maybe' is not True or False"),
+        ("run_id,train_loss\n1,much\n", "column train_loss: 'much' is not a number"),
+        ('run_id\n"1', "is not CSV"),
+    ],
+)
+def test_csv_that_cannot_be_read(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        read_csv(text)
+
+
+def test_csv_from_a_spreadsheet() -> None:
+    """With a byte order mark, other line ends, an empty line and a column of one's own."""
+    assert read_csv("\ufeffrun_id,mine\r\n7,yes\r\n\r\n") == [{"run_id": 7, "mine": "yes"}]
+
+
+def test_json_is_what_runs_prints() -> None:
+    runs = json.loads(to_json([run(), run(2, train_loss=math.nan)]))
+    assert runs[0] == {"event": "run_finished", **record_to_json(run())}
+    assert runs[1]["train_loss"] is None

@@ -1,0 +1,216 @@
+"""Tables of runs in four formats, read back, compiled, and fed with hostile text."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from engine.contract.config import RunConfig
+from engine.contract.numbers import columns_of, fixed, mib, plus_minus, signed
+from engine.export.export import read_csv, to_csv, to_json, to_latex, to_markdown
+from engine.gpus.units import MIB
+from tests.engine.lecture_runs import BASE, HOSTILE, V100, lecture, run
+
+
+def cells(markdown: str) -> list[dict[str, str]]:
+    """A Markdown table as dictionaries; a cell ends at a pipe that is not escaped."""
+    rows = [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in markdown.splitlines()
+        if line.startswith("|")
+    ]
+    assert {len(row) for row in rows} == {len(rows[0])}
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
+
+
+def test_markdown_of_the_lecture() -> None:
+    first, second, third = cells(to_markdown(lecture(), lecture()[0]))
+    assert first == {
+        "#": "1",
+        "model": "bert-base-uncased",
+        "batch": "8",
+        "acc": "1",
+        "ckpt": "off",
+        "prec": "fp32",
+        "time s": "66.67",
+        "samples/s": "7.68 ±0.03",
+        "memory MiB": "7069",
+        "% of total": "92.9",
+        "loss": "0.029",
+        "accuracy": "–",
+        "outcome": "completed",
+        "Δ memory %": "",
+        "Δ samples/s %": "",
+        "Δ time %": "",
+        "Δ loss": "",
+    }
+    assert second["ckpt"] == "on"
+    assert (second["Δ memory %"], second["Δ time %"], second["Δ loss"]) == ("−48.8", "+39.6", "±0.000 ?")
+    assert (third["time s"], third["memory MiB"], third["Δ memory %"]) == ("–", "–", "–")
+    assert third["outcome"] == "out of memory"
+
+
+def test_markdown_is_aligned() -> None:
+    lines = [line for line in to_markdown([run(), run(200, BASE.with_values(model="模型"))]).splitlines() if line]
+    assert len({columns_of(line) for line in lines if line.startswith("|")}) == 1
+    assert re.match(r"\|\s+# \| model\s+\|", lines[0])
+    assert re.match(r"\| -+: \| -+ \|", lines[1])
+
+
+def test_knobs_that_differ_have_a_column() -> None:
+    plain, other = cells(to_markdown([run(), run(2, BASE.with_values(seq_len=128, dropout=False))]))
+    assert (plain["sequence length tokens"], other["sequence length tokens"]) == ("512", "128")
+    assert (plain["dropout"], other["dropout"]) == ("on", "off")
+    assert "seed" not in plain
+    assert [row["device"] for row in cells(to_markdown([run(), run(2, device=V100)]))] == ["Tesla P4", "Tesla V100"]
+
+
+def test_small_numbers_keep_their_digits() -> None:
+    (row,) = cells(to_markdown([run(train_loss=0.00029, eval_accuracy=0.0)]))
+    assert (row["loss"], row["accuracy"]) == ("0.000290", "0.000")
+    (row,) = cells(to_markdown([run(train_loss=math.nan, peak_used=0)]))
+    assert (row["loss"], row["memory MiB"]) == ("nan", "0")
+
+
+def test_noise_is_marked_and_explained() -> None:
+    text = to_markdown([run(), run(2, rate=7.69)], run())
+    assert cells(text)[1]["Δ samples/s %"] == "+0.1 ≈"
+    assert "Δ: difference to run 1; ≈ within noise, ? not enough data for a verdict." in text
+    assert "Δ" not in to_markdown([run()])
+
+
+def test_a_baseline_outside_the_selection() -> None:
+    (row,) = cells(to_markdown([lecture()[1]], run(7)))
+    assert row["Δ memory %"] == "−48.8"
+
+
+def test_time_is_per_sample_for_all_rows_or_none() -> None:
+    rows = cells(
+        to_markdown([run(), run(2, BASE.with_values(samples=1024), train_runtime_s=2 * 512 / 7.68), run(3)], run())
+    )
+    assert [row["Δ time per sample %"] for row in rows] == ["", "±0.0 ≈", "±0.0 ≈"]
+
+
+def test_repeats_as_one_row() -> None:
+    records = [run(i, BASE.with_values(seed=i), train_loss=0.1 * i) for i in (1, 2, 3)]
+    (row,) = cells(to_markdown([*records, run(7, BASE.with_values(seed=9), train_loss=0.2)], repeats_as_one=True))
+    assert row["#"] == "1–3, 7"
+    assert row["loss"] == "0.200 ±0.082"
+    assert "seed" not in row
+    assert len(cells(to_markdown(records))) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("google-bert/bert-base-uncased", "google-bert/bert-base-uncased"),
+        ("/home/someone/models/mine", "mine"),
+        ("./mine/", "mine"),
+        ("C:\\models\\mine", "mine"),
+        ("/", "/"),
+    ],
+)
+def test_folders_are_not_told(name: str, wanted: str) -> None:
+    assert cells(to_markdown([run(config=RunConfig(model=name))]))[0]["model"] == wanted
+
+
+def test_no_runs_make_an_empty_table() -> None:
+    assert cells(to_markdown([])) == []
+    assert json.loads(to_json([])) == []
+    assert read_csv(to_csv([])) == []
+    assert r"\end{tabular}" in to_latex([])
+
+
+def test_hostile_text_in_markdown() -> None:
+    text = to_markdown([run(config=RunConfig(model=HOSTILE))])
+    (row,) = cells(text)
+    assert row["model"].startswith(r"\[bold\]\|\\\|\`x\`\*\_%\$#&amp;{}\~^&lt;b&gt;")
+    assert "&#64;team https&#58;//x.y" in row["model"]
+    assert all(line.isprintable() for line in text.splitlines())
+    text.encode()
+
+
+def test_latex_is_a_booktabs_table() -> None:
+    lines = to_latex(lecture(), run(), caption="Cost & gain: 50 %", label="tab:cost_1}").splitlines()
+    assert lines[1:5] == [
+        r"\begin{table}",
+        r"\centering",
+        r"\caption{Cost \& gain: 50 \%}",
+        r"\label{tab:cost_1}",
+    ]
+    assert lines[-1] == r"\end{table}"
+    body = lines[lines.index(r"\midrule") + 1 : lines.index(r"\bottomrule")]
+    n_columns = len(re.search(r"\\begin\{tabular\}\{([lr]+)\}", "\n".join(lines)).group(1))  # type: ignore[union-attr]
+    assert len(body) == 3
+    assert all(line.endswith(r" \\") and line.count(" & ") == n_columns - 1 for line in body)
+    assert body[1].startswith("2 & bert-base-uncased & 8 & 1 & on & fp32 & 93.07 & 5.50 $\\pm$0.03 & 3619 & 47.5")
+    assert "$-$48.8" in body[1]
+    assert r"\begin{table}" not in to_latex(lecture())
+
+
+def test_latex_escapes_what_tex_obeys() -> None:
+    hostile = RunConfig(model="x\\input{x}&%$#_^~ --flag [x] 中 é \x1b\n")
+    text = to_latex([run(config=hostile)])
+    wanted = (
+        r"x\textbackslash{}input\{x\}\&\%\$\#\_\textasciicircum{}\textasciitilde{} "
+        r"-{}-flag {[}x{]} {[}U+4E2D{]} \'{e} ?"
+    )
+    assert f" & {wanted} & " in text
+    assert text.isascii()
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex and booktabs")
+def test_latex_compiles(tmp_path: Path) -> None:
+    printable = "".join(map(chr, range(32, 127)))
+    letters = "".join(chr(code) for code in range(0xA1, 0x180)) + "–—…±−×≈Δµμ²³°?`!`<<>>,,''\"\"[*]"
+    records = [
+        *lecture(),
+        run(4, RunConfig(model=printable)),
+        run(5, RunConfig(model=letters)),
+        run(6, RunConfig(model=HOSTILE)),
+    ]
+    tables = [
+        to_latex(records, run(), caption=printable, label=f"tab:{printable}"),
+        to_latex(records, run(), caption=HOSTILE + letters),
+        to_latex([]),
+        to_latex(records, repeats_as_one=True),
+    ]
+    document = "\n".join(
+        [r"\documentclass{article}", r"\usepackage{booktabs}", r"\begin{document}", *tables, r"\end{document}"]
+    )
+    (tmp_path / "report.tex").write_text(document, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "LaTeX Warning: Command" not in done.stdout
+    assert "Missing character" not in (tmp_path / "report.log").read_text(errors="replace")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (fixed(None), "–"),
+        (fixed(-0.001, 2), "0.00"),
+        (fixed(-1234.5, 1, separators=True), "−1,234.5"),
+        (fixed(-math.inf), "−inf"),
+        (signed(3450), "+3,450"),
+        (signed(-0.0), "±0"),
+        (signed(None), "–"),
+        (signed(math.nan), "nan"),
+        (mib(None), "–"),
+        (mib(7069 * MIB), "7069"),
+        (plus_minus(7.684, 0.034), "7.68 ±0.03"),
+        (plus_minus(1234.5, 12.6), "1234 ±13"),
+        (plus_minus(0.00029, None), "0.000290"),
+        (plus_minus(math.nan, 1.0), "nan"),
+        (plus_minus(None, 1.0), "–"),
+    ],
+)
+def test_numbers(text: str, wanted: str) -> None:
+    assert text == wanted

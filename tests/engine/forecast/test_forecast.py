@@ -1,0 +1,252 @@
+"""The forecast: exact where arithmetic is exact, affine in the batch, a clear sentence where it cannot be made."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.contract.config import ConfigError, RunConfig
+from engine.contract.forecast_types import BREAKDOWN, Forecast, ForecastError
+from engine.forecast.forecast import Assumptions, Forecaster
+from engine.forecast.prepare import build_on_meta
+from engine.forecast.recording import AffineSizes, NotAffineError, Recording, Script
+from engine.forecast.step import StepPlan, record_step
+from engine.gpus.catalogue import find
+from engine.gpus.units import MIB
+from engine.tracing.stack import CURRENT
+from engine.training.hub import Hub
+from engine.training.models import resolve
+from tests.engine.model_folders import FAMILIES, model_folder
+
+P4 = find("tesla-p4")
+TASKS = {"bert": ("classification",), "t5": ("seq2seq-lm",)}
+SMALL = RunConfig(model="bert-tiny", batch_size=4, seq_len=64, samples=32)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def forecaster() -> Forecaster:
+    return Forecaster()
+
+
+def _of_family(tmp_path: Path, family: str, task: str) -> RunConfig:
+    attention = "eager" if family == "gpt-neo" else "sdpa"
+    return SMALL.with_values(model=model_folder(tmp_path, family), task=task, attention=attention)
+
+
+def _meta_model(config: RunConfig) -> torch.nn.Module:
+    return build_on_meta(resolve(config.model, Hub()), config, CURRENT, n_labels=2, vocab_size=None)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_gradients_and_optimizer_are_the_parameter_arithmetic(
+    tmp_path: Path, forecaster: Forecaster, family: str
+) -> None:
+    for task in TASKS.get(family, ("classification", "causal-lm")):
+        config = _of_family(tmp_path, family, task).with_values(optimizer_implementation="loop")
+        model = _meta_model(config)
+        parameters = [p.numel() * 4 for p in model.parameters()]  # a tied weight is one parameter
+        buffers = [b.nbytes for b in model.buffers()]
+        recording = record_step(StepPlan(config=config, model=model, gpu=find("tesla-p4"), stack=CURRENT), 2)
+        held = dict.fromkeys(recording.categories, 0)
+        for size, category in zip(recording.sizes, recording.categories, strict=True):
+            held[category] += size
+        assert held["weights"] == sum(parameters) + sum(buffers)
+        assert held["optimizer"] == 2 * sum(parameters)
+        assert held["gradients"] == 2 * sum(parameters)  # of two updates
+        assert forecaster.forecast(config, P4).n_parameters == sum(parameters) // 4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_activations_grow_affinely_with_the_batch(tmp_path: Path, forecaster: Forecaster, family: str) -> None:
+    config = _of_family(tmp_path, family, TASKS.get(family, ("causal-lm",))[0])
+    sizes = [2, 4, 6, 8, 10]
+    held = [forecaster.forecast(config.with_values(batch_size=b, samples=64), P4).peak_allocated for b in sizes]
+    growth = [after - before for before, after in pairwise(held)]
+    assert min(growth) > 0
+    assert max(growth) - min(growth) <= 512 * 4000  # rounding of some thousand tensors to 512 bytes
+
+
+@pytest.mark.parametrize("family", ["bert", "llama", "moe"])
+@pytest.mark.parametrize("batch_size", [2, 5, 8])
+def test_two_batch_sizes_foretell_the_others(tmp_path: Path, family: str, batch_size: int) -> None:
+    config = _of_family(tmp_path, family, "classification")
+    plan = StepPlan(config=config, model=_meta_model(config), gpu=find("a100-40gb"), stack=CURRENT, accumulates=True)
+    affine = AffineSizes(2, record_step(plan, 2), record_step(plan, 3))
+    told, traced = affine.at(batch_size), record_step(plan, batch_size)
+    assert told.events == traced.events
+    assert told.sizes == traced.sizes
+    assert told.categories == traced.categories
+
+
+def test_recordings_that_differ_in_more_than_sizes_are_not_mixed() -> None:
+    one, two = Recording(), Recording()
+    one.allocate(10, "weights")
+    two.allocate(10, "weights")
+    two.free(0)
+    with pytest.raises(NotAffineError):
+        AffineSizes(2, one, two)
+
+
+def test_parts_can_be_played_again() -> None:
+    """The batch of a micro-step dies in the next one: named by its place, not by its number."""
+    plan = StepPlan(config=SMALL, model=_meta_model(SMALL), gpu=find("tesla-p4"), stack=CURRENT, accumulates=True)
+    script = Script(record_step(plan, 2))
+    assert set(script.parts) == {"load", "first", "next", "step", "again", "step again", "end"}
+    births = {
+        part: [
+            script.keys[e]
+            for s in script.parts[part]
+            if s.phase.value == "data"
+            for e in script.events[s.start : s.end]
+            if e >= 0
+        ]
+        for part in ("first", "next", "again")
+    }
+    assert births["first"] == births["next"] == births["again"]
+
+
+def test_the_parts_of_used_memory_sum_to_it(forecaster: Forecaster) -> None:
+    forecast = forecaster.forecast(SMALL, P4)
+    assert tuple(forecast.breakdown) == BREAKDOWN
+    assert sum(forecast.breakdown.values()) == forecast.peak_used
+    assert min(forecast.breakdown.values()) >= 0
+    assert forecast.peak_allocated <= forecast.peak_reserved < forecast.peak_used
+    assert forecast.breakdown["context"] == P4.context_bytes
+
+
+def test_mfu_leaves_recomputation_out(forecaster: Forecaster) -> None:
+    plain = forecaster.forecast(SMALL, P4)
+    again = forecaster.forecast(SMALL.with_values(gradient_checkpointing="on"), P4)
+    assert again.flops_per_sample > plain.flops_per_sample
+    assert again.model_flops_per_sample == pytest.approx(plain.model_flops_per_sample, rel=0.02)
+    assert plain.model_flops_per_sample == pytest.approx(plain.flops_per_sample, rel=0.02)
+
+
+def test_the_timeline_is_one_update(forecaster: Forecaster) -> None:
+    forecast = forecaster.forecast(SMALL, P4)
+    phases = [point.phase for point in forecast.timeline]
+    assert list(dict.fromkeys(phases)) == ["data", "forward", "backward", "clip", "optimizer"]
+    assert 20 <= len(phases) <= 201
+    assert max(point.allocated for point in forecast.timeline) == forecast.peak_allocated
+    assert all(sum(point.by_category.values()) == point.allocated for point in forecast.timeline)
+
+
+def test_the_json_fields_are_stable(forecaster: Forecaster) -> None:
+    told = json.loads(json.dumps(forecaster.forecast(SMALL, P4).to_json()))
+    assert list(told) == [
+        "gpu",
+        "vram_total_mib",
+        "verdict",
+        "near_limit",
+        "peak_used_mib",
+        "peak_reserved_mib",
+        "peak_allocated_mib",
+        "breakdown_mib",
+        "failing_phase",
+        "samples_per_s",
+        "flops_per_sample",
+        "forecast_s",
+    ]
+    assert told["vram_total_mib"] == 7611
+    assert list(told["breakdown_mib"]) == list(BREAKDOWN)
+
+
+def _limited(forecaster: Forecaster, mib: float) -> Forecast:
+    return forecaster.forecast(SMALL, P4, Assumptions(limit_bytes=int(mib * MIB)))
+
+
+def test_the_verdict_follows_the_limit(forecaster: Forecaster) -> None:
+    needed = forecaster.forecast(SMALL, P4).peak_used / MIB
+    assert _limited(forecaster, needed).fits
+    assert _limited(forecaster, needed).near_limit
+    assert not _limited(forecaster, needed * 1.1).near_limit
+    short = _limited(forecaster, needed - 30)
+    assert not short.fits
+    assert short.failing_phase in ("forward", "backward", "optimizer")
+    assert short.peak_used == needed * MIB  # what it would need with no limit
+    assert _limited(forecaster, 540).failing_phase == "load"
+    assert _limited(forecaster, 10).failing_phase == "load"
+    assert not forecaster.forecast(SMALL.with_values(vram_limit=540), P4).fits
+
+
+def test_context_and_libraries_can_be_given(forecaster: Forecaster) -> None:
+    plain = forecaster.forecast(SMALL, P4)
+    given = forecaster.forecast(SMALL, P4, Assumptions(context_bytes=100 * MIB, library_bytes=50 * MIB))
+    assert given.peak_reserved == plain.peak_reserved
+    assert given.peak_used == plain.peak_reserved + 150 * MIB
+    assert any("measured on another such card" in note for note in plain.notes)
+    assert any("not measured" in note for note in forecaster.forecast(SMALL, find("tesla-t4")).notes)
+    assert not any("measured" in note for note in given.notes)
+
+
+def test_techniques_save_what_they_promise(forecaster: Forecaster) -> None:
+    config = SMALL.with_values(model="bert-mini", batch_size=16, seq_len=256, samples=64)
+
+    def allocated(**changes: str | int | float | bool) -> int:
+        return forecaster.forecast(config.with_values(**changes), find("tesla-t4")).peak_allocated
+
+    plain = allocated()
+    assert allocated(gradient_checkpointing="on") < allocated(gradient_checkpointing="every-second") < plain
+    assert allocated(precision="fp16") < plain < allocated(attention="eager")
+    assert allocated(batch_size=8, gradient_accumulation_steps=2) < plain
+    assert allocated(lora_rank=4) < plain
+    assert allocated(optimizer="sgd") < plain
+
+
+def test_a_window_longer_than_the_epoch_is_one_update(forecaster: Forecaster) -> None:
+    """Then no micro-step ever runs beside the optimizer's state."""
+    one = forecaster.forecast(SMALL.with_values(batch_size=16, gradient_accumulation_steps=64, samples=64), P4)
+    two = forecaster.forecast(
+        SMALL.with_values(batch_size=16, gradient_accumulation_steps=64, samples=64, epochs=2), P4
+    )
+    assert one.peak_allocated < two.peak_allocated
+
+
+def test_padded_texts_keep_a_mask(forecaster: Forecaster) -> None:
+    padded = forecaster.forecast(SMALL.with_values(workload="reviews"), P4)
+    assert padded.peak_allocated > forecaster.forecast(SMALL, P4).peak_allocated
+    assert any("full 64 tokens" in note for note in padded.notes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "knob"),
+    [({"precision": "bf16"}, "precision"), ({"seq_len": 1024}, "seq_len"), ({"task": "seq2seq-lm"}, "task")],
+)
+def test_what_a_run_would_refuse_is_refused(forecaster: Forecaster, changes: dict[str, str | int], knob: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        forecaster.forecast(SMALL.with_values(**changes), P4)
+    assert refused.value.knob == knob
+
+
+def test_what_depends_on_values_is_a_sentence_and_never_a_number(tmp_path: Path, forecaster: Forecaster) -> None:
+    config = SMALL.with_values(model=model_folder(tmp_path, "t5"))  # its classifier looks for the end of every text
+    with pytest.raises(ForecastError, match=r"cannot be traced without a GPU .* run it to measure"):
+        forecaster.forecast(config, P4)
+
+
+def test_lora_on_experts_is_said_to_be_what_cannot_be_traced(forecaster: Forecaster) -> None:
+    config = SMALL.with_values(model="moe-tiny", task="causal-lm", lora_rank=4)
+    with pytest.raises(ForecastError, match=r"moe-tiny cannot be traced without a GPU \(LoRA computes the weights of"):
+        forecaster.forecast(config, P4)
+
+
+def test_an_unknown_stack_is_refused(forecaster: Forecaster) -> None:
+    with pytest.raises(ForecastError, match="use current or lecture-2023"):
+        forecaster.forecast(SMALL, P4, Assumptions(stack="lecture-2024"))
+
+
+def test_a_changed_config_json_is_read_again(tmp_path: Path, forecaster: Forecaster) -> None:
+    folder = model_folder(tmp_path, "bert")
+    small = forecaster.forecast(SMALL.with_values(model=folder), P4).n_parameters
+    settings = json.loads((Path(folder) / "config.json").read_text())
+    (Path(folder) / "config.json").write_text(json.dumps({**settings, "num_hidden_layers": 4}))
+    assert forecaster.forecast(SMALL.with_values(model=folder), P4).n_parameters > small

@@ -1,0 +1,61 @@
+"""What would fit: chosen by where it died, the smallest change first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engine.contract.config import ConfigError, RunConfig
+from engine.contract.forecast_types import Forecast
+from engine.contract.records import Phase
+from engine.forecast.proposals import propose
+from tests.tui.app.test_forecast import forecast
+
+LARGE = RunConfig(model="bert-large-uncased", batch_size=8)
+
+
+def _fits(when: Callable[[RunConfig], bool]) -> Callable[[RunConfig], Forecast]:
+    return lambda config: forecast(4000 if when(config) else 9000)
+
+
+def test_activations_halve_the_batch_and_double_the_accumulation_first() -> None:
+    labels = [p.label for p in propose(LARGE, Phase.BACKWARD, _fits(lambda config: True))]
+    assert labels == ["batch 4 × accumulation 2", "checkpointing", "batch 2 × accumulation 4"]
+
+
+def test_the_effective_batch_is_kept() -> None:
+    for proposal in propose(LARGE, Phase.FORWARD, _fits(lambda config: config.batch_size <= 2)):
+        assert proposal.config.effective_batch_size == LARGE.effective_batch_size
+
+
+def test_the_optimizer_step_asks_for_fused_before_anything_else() -> None:
+    config = LARGE.with_values(optimizer_implementation="foreach", batch_size=1)
+    first, *_ = propose(config, Phase.OPTIMIZER, _fits(lambda config: True))
+    assert first.label == "fused AdamW"
+    assert first.config == config.with_values(optimizer_implementation="fused")
+
+
+def test_fused_is_combined_before_the_batch_is_touched_alone() -> None:
+    config = LARGE.with_values(optimizer_implementation="foreach")
+    needs_both = _fits(lambda c: c.optimizer_implementation == "fused" and c.gradient_checkpointing == "on")
+    first, *_ = propose(config, Phase.OPTIMIZER, needs_both)
+    assert first.label == "fused AdamW, checkpointing"
+
+
+def test_weights_ask_for_a_smaller_model() -> None:
+    found = propose(LARGE, Phase.LOAD, _fits(lambda config: config.model != LARGE.model))
+    assert found
+    assert all(proposal.config.model != LARGE.model for proposal in found)
+
+
+def test_nothing_that_does_not_fit_is_proposed() -> None:
+    assert propose(LARGE, Phase.BACKWARD, _fits(lambda config: False)) == []
+
+
+def test_what_the_card_cannot_do_is_passed_over() -> None:
+    def no_half(config: RunConfig) -> Forecast:
+        if config.precision == "bf16":
+            raise ConfigError("precision", "no")
+        return forecast(4000 if config.precision == "fp16" else 9000)
+
+    found = propose(LARGE, Phase.BACKWARD, no_half)
+    assert [proposal.config.precision for proposal in found] == ["fp16"]

@@ -1,0 +1,106 @@
+"""Run as a script by the history's tests: a process of its own that writes a history until it is done or killed."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from engine.contract.config import RunConfig
+from engine.contract.events import UpdateDone
+from engine.contract.records import DeviceInfo, Memory, Outcome, RunRecord, Shares
+from engine.history.history import History
+
+DEVICE = DeviceInfo(name="Tesla P4", kind="cuda", index=0, memory_total=7611 * 2**20)
+
+
+def update(run_id: int, number: int) -> UpdateDone:
+    """The `number`-th update of a run, every figure derived from its number."""
+    return UpdateDone(
+        run_id=run_id,
+        update=number,
+        epoch=number / 100,
+        loss=1 / number,
+        learning_rate=5e-5 / number,
+        grad_norm=number / 3,
+        loss_scale=None,
+        skipped=False,
+        n_samples=8,
+        n_tokens=4096,
+        update_s=0.25,
+        warmup=number <= 3,
+        t=number * 0.25,
+        shares=Shares(data=0.01, forward=0.08, backward=0.15, optimizer=0.01),
+        memory=Memory(used=number * 2**20, reserved=2**20, allocated=2**19, peak_used=number * 2**20, total=2**33),
+    )
+
+
+def say(*words: object) -> None:
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())  # one write: whole lines, even when killed
+
+
+def until_killed(path: Path) -> None:
+    """Say the run's number, then that of each update that a flush has acknowledged."""
+    history = History(path)
+    run_id = history.begin_run(RunConfig(), DEVICE, started_at=1000.0, planned_updates=10_000_000)
+    say(run_id)
+    for number in range(1, 10_000_000):
+        history.append(update(run_id, number))
+        if number % 3 == 0:
+            history.flush()
+            if history.failure is None and not history._pending:
+                say(number)
+
+
+def runs(path: Path, n_runs: int, n_updates: int) -> None:
+    """Write whole runs, as fast as it goes, once a line comes in; say their numbers."""
+    sys.stdin.readline()
+    with History(path) as history:
+        for _ in range(n_runs):
+            run_id = history.begin_run(RunConfig(seed=os.getpid() % 1000), DEVICE, started_at=1000.0)
+            for number in range(1, n_updates + 1):
+                history.append(update(run_id, number))
+                if number % 5 == 0:
+                    history.flush()
+            history.finish_run(
+                RunRecord(run_id=run_id, config=RunConfig(), outcome=Outcome.COMPLETED, updates=n_updates)
+            )
+            say(run_id)
+
+
+def full(path: Path) -> None:
+    """Meet a limit on the file's size in the middle of a run, say what the history says, and go on without it."""
+    history = History(path)
+    run_id = history.begin_run(RunConfig(), DEVICE, started_at=1000.0)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    told = []
+    number = 0
+    while history.failure is None:
+        number += 1
+        history.append(update(run_id, number))
+        told.append(history.flush())
+    for _ in range(20):
+        number += 1
+        history.append(update(run_id, number))
+        told.append(history.flush())
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    while history.failure is not None:
+        told.append(history.flush())
+    say(number)
+    for sentence in filter(None, told):
+        say(sentence)
+    history.close()
+
+
+if __name__ == "__main__":
+    command, file = sys.argv[1], Path(sys.argv[2])
+    if command == "runs":
+        runs(file, n_runs=int(sys.argv[3]), n_updates=int(sys.argv[4]))
+    elif command == "full":
+        full(file)
+    else:
+        until_killed(file)

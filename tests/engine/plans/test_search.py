@@ -1,0 +1,92 @@
+"""The search for the largest batch size, against made-up memories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.contract.config import RunConfig
+from engine.plans.search import LARGEST, TRY_UPDATES, BatchSearch, Fit, config_of_try
+
+
+def search(fits: Callable[[int], bool], **settings: int) -> BatchSearch:
+    """Ask and answer until the search is over."""
+    looking = BatchSearch(**settings)
+    while (size := looking.next()) is not None:
+        assert size not in looking.tried
+        assert 1 <= size <= looking.largest
+        looking.tell(size, Fit.FITS if fits(size) else Fit.TOO_LARGE)
+    return looking
+
+
+@given(st.integers(0, 70_000))
+def test_the_exact_boundary_in_twice_the_logarithm(boundary: int) -> None:
+    found = search(lambda size: size <= boundary)
+    assert found.fits == min(boundary, LARGEST)
+    assert len(found.tried) <= 2 * max(1, min(boundary, LARGEST).bit_length())
+
+
+@given(st.integers(0, 5_000), st.integers(1, 70_000))
+def test_it_may_begin_anywhere(boundary: int, first: int) -> None:
+    assert search(lambda size: size <= boundary, first=first).fits == boundary
+
+
+@given(st.lists(st.booleans(), min_size=64, max_size=64), st.integers(1, 64))
+def test_a_memory_that_is_not_monotone_still_ends_at_a_size_that_fitted(answers: list[bool], first: int) -> None:
+    found = search(lambda size: answers[size - 1], first=first, largest=64)
+    assert found.fits == 0 or answers[found.fits - 1]
+    if found.fails is not None:
+        assert found.fails == found.fits + 1
+        assert not answers[found.fails - 1]
+    else:
+        assert found.fits == 64
+    assert len(found.tried) <= 64
+
+
+def test_what_it_says_when_it_found_the_boundary() -> None:
+    found = search(lambda size: size <= 8)
+    assert list(found.tried) == [1, 2, 4, 8, 16, 12, 10, 9]
+    assert found.finding() == "largest batch size that fits: 8 (9 does not; 8 tries)."
+
+
+def test_nothing_fits() -> None:
+    assert search(lambda size: False).finding() == "no batch size fits (1 does not; 1 try)."
+
+
+def test_everything_fits() -> None:
+    assert search(lambda size: True, largest=4).finding() == (
+        "largest batch size that fits: 4, which is the largest there is (3 tries)."
+    )
+
+
+def test_a_run_that_breaks_ends_the_search_with_its_reason() -> None:
+    looking = BatchSearch()
+    for size, fit in ((1, Fit.FITS), (2, Fit.FITS), (4, Fit.BROKEN)):
+        assert looking.next() == size
+        looking.tell(size, fit, "Failed in forward: no such kernel.")
+    assert looking.next() is None
+    assert looking.finding() == (
+        "largest batch size known to fit: 2; the search ended (3 tries): Failed in forward: no such kernel."
+    )
+
+
+def test_too_little_data_is_not_called_too_little_memory() -> None:
+    looking = BatchSearch()
+    while (size := looking.next()) is not None:
+        looking.tell(size, Fit.FITS if size <= 5 else Fit.NO_DATA)
+    assert looking.finding() == ("largest batch size that fits: 5; the data has too few samples for 6 (6 tries).")
+
+
+def test_a_try_is_a_few_whole_updates_of_the_same_run() -> None:
+    base = RunConfig(batch_size=3, gradient_accumulation_steps=4, epochs=5, samples=10_000, seq_len=64)
+    tried = config_of_try(base, 16)
+    assert tried.samples == TRY_UPDATES * 16 * 4
+    assert (tried.epochs, tried.batch_size, tried.seq_len) == (1, 16, 64)
+
+
+@pytest.mark.parametrize("size", [1, LARGEST])
+def test_the_largest_batch_size_can_be_tried(size: int) -> None:
+    assert config_of_try(RunConfig(gradient_accumulation_steps=65_536), size).samples <= 10_000_000

@@ -1,0 +1,117 @@
+"""Forecasts of a session: which GPU, what runs have taught, and that a training beside them is not disturbed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from engine.contract.config import ConfigError, RunConfig
+from engine.contract.forecast_types import ForecastError
+from engine.contract.records import DeviceInfo, Outcome, RunRecord
+from engine.devices.cuda import Outside
+from engine.forecast.learned import learn
+from engine.gpus.catalogue import find
+from engine.gpus.units import MIB
+from engine.session.forecasts import Forecasts, forecast_all, gpu_of
+from engine.training.hub import Hub
+from tests.tui.app.test_forecast import forecast
+
+SMALL = RunConfig(seq_len=32, batch_size=2, device="virtual:tesla-p4")
+
+
+@pytest.fixture
+def forecasts() -> Forecasts:
+    hub = Hub()
+    hub.probe()
+    return Forecasts(hub, list)
+
+
+def test_the_gpu_is_that_of_the_device() -> None:
+    assert gpu_of(RunConfig(device="virtual:a100-40gb"))[0].key == "a100-40gb"
+    with pytest.raises(ForecastError, match="no forecast for the CPU"):
+        gpu_of(RunConfig(device="cpu"))
+
+
+def test_a_limit_decides(forecasts: Forecasts) -> None:
+    assert forecasts.forecast(SMALL).fits
+    small = forecasts.forecast(SMALL.with_values(vram_limit=540))
+    assert not small.fits
+    assert small.failing_phase == "load"
+
+
+def test_what_is_hopeless_is_said_with_figures(forecasts: Forecasts) -> None:
+    assert forecasts.hopeless(SMALL) is None
+    why = forecasts.hopeless(SMALL.with_values(batch_size=2048, seq_len=512))
+    assert why is not None
+    assert why.startswith("forecast: ")
+    assert why.endswith(" of 7,611 MiB")
+
+
+def test_an_answer_is_never_an_exception(forecasts: Forecasts) -> None:
+    answer = forecasts.answer(SMALL.with_values(seq_len=1024))
+    assert answer.forecast is None
+    assert "--seq-len 512" in (answer.message or "")
+    assert forecasts.answer(SMALL.with_values(model="no-such/model")).message
+
+
+@pytest.mark.parametrize("checkpointing", ["off", "on"])
+def test_forecasting_leaves_the_random_generator_alone(forecasts: Forecasts, checkpointing: str) -> None:
+    """A training in another thread draws its dropout from the same generator."""
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    forecasts.forecast(SMALL.with_values(gradient_checkpointing=checkpointing, lora_rank=0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_unknown_gpu_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(ConfigError, match="did you mean tesla-p4"):
+        forecast_all([SMALL], "tesla-p5", "current", None, None)
+
+
+def _finished(run_id: int, kind: str = "cuda", **values: object) -> RunRecord:
+    record = {
+        "run_id": run_id,
+        "config": RunConfig(),
+        "outcome": Outcome.COMPLETED,
+        "device": DeviceInfo(name="Tesla P4", kind=kind, memory_total=7611 * MIB),
+        "steady_samples_per_s": 6.32,
+        "peak_used": 7100 * MIB,
+        "peak_reserved": 6600 * MIB,
+        **values,
+    }
+    return RunRecord(**record)  # type: ignore[arg-type]
+
+
+def test_learns_memory_and_speed_from_runs_on_the_same_card() -> None:
+    learned = learn([_finished(1), _finished(2)], "Tesla P4", lambda record: forecast(samples_per_s=7.9))
+    assert learned.n_runs == 2
+    assert learned.outside_bytes == 500 * MIB
+    assert learned.speed == pytest.approx(0.8)
+
+
+def test_learns_nothing_from_virtual_runs_other_cards_and_failures() -> None:
+    others = [
+        _finished(1, kind="virtual"),
+        _finished(2, outcome=Outcome.OUT_OF_MEMORY),
+        _finished(3, device=DeviceInfo(name="Tesla T4", kind="cuda")),
+    ]
+    learned = learn(others, "Tesla P4", lambda record: forecast())
+    assert (learned.n_runs, learned.outside_bytes, learned.speed) == (0, None, None)
+
+
+def test_what_was_measured_on_the_card_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With other programs beside it a run has less room, and the forecast says so."""
+    real = SMALL.with_values(device="cuda")
+    monkeypatch.setattr("engine.session.forecasts.gpu_of", lambda config: (find("tesla-p4"), True))
+    outside = Outside(context=300 * MIB, libraries=90 * MIB, others=7200 * MIB)
+    hub = Hub()
+    hub.probe()
+    crowded = Forecasts(hub, list, lambda: outside).forecast(real)
+    alone = Forecasts(hub, list, lambda: replace(outside, others=0)).forecast(real)
+    assert crowded.peak_used - alone.peak_used == 7200 * MIB
+    assert alone.fits
+    assert not crowded.fits
+    assert alone.breakdown["context"] == 300 * MIB
+    assert alone.notes[-1].startswith("Measured on this GPU: a context of 300 MiB, 90 MiB of libraries, and 0 MiB")

@@ -1,0 +1,247 @@
+"""Session: real runs in the real thread, and every way that one can end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.contract.config import RunConfig
+from engine.contract.events import (
+    EngineReady,
+    Event,
+    Logged,
+    MemoryMoment,
+    RunFinished,
+    RunRefused,
+    RunStarted,
+    TrainingStarted,
+    UpdateDone,
+)
+from engine.contract.records import Outcome, Phase
+from engine.devices.cpu import CpuDevice
+from engine.history.history import History
+from engine.session.session import Session
+
+SMALL = RunConfig(device="cpu", samples=24, batch_size=4, seq_len=16)
+
+
+class Driver:
+    """A session with its history, and a patient reader of its mailbox."""
+
+    def __init__(self, folder: Path) -> None:
+        self.history = History(folder / "history.sqlite3")
+        self.session = Session(self.history)
+        self.events: list[Event] = []
+
+    def until(self, kind: type[Event], after: int = 0) -> Event:
+        """Wait for an event of `kind` beyond the first `after` ones; fails after two minutes without any event."""
+        while True:
+            found = [event for event in self.events if isinstance(event, kind)]
+            if len(found) > after:
+                return found[after]
+            more = self.session.wait(120)
+            assert more, f"no event came while waiting for {kind.__name__}"
+            self.events += more
+
+    def run(self, config: RunConfig) -> RunFinished:
+        before = sum(isinstance(event, RunFinished) for event in self.events)
+        self.session.start(config)
+        finished = self.until(RunFinished, before)
+        assert isinstance(finished, RunFinished)
+        return finished
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[Driver]:
+    torch.set_num_threads(1)
+    driver = Driver(tmp_path)
+    driver.session.open()
+    yield driver
+    driver.session.close()
+    driver.history.close()
+
+
+def test_a_run_from_start_to_row(driver: Driver) -> None:
+    record = driver.run(SMALL).record
+    assert record.outcome is Outcome.COMPLETED
+    assert record.updates == record.planned_updates == 6
+    assert record.n_parameters == 4_386_178
+    assert record.samples_per_s == pytest.approx(24 / (record.train_runtime_s or 0))
+    assert record.peak_used
+    assert record.peak_used > 50 * 2**20
+    assert record.train_loss == pytest.approx(
+        sum(e.loss for e in driver.events if isinstance(e, UpdateDone)) / record.updates
+    )
+    kinds = [type(event) for event in driver.events if not isinstance(event, Logged)]
+    assert kinds.index(EngineReady) < kinds.index(RunStarted) < kinds.index(TrainingStarted) < kinds.index(UpdateDone)
+    moments = [event.moment for event in driver.events if isinstance(event, MemoryMoment)]
+    assert moments == ["start", "context", "model", "trained"]
+    assert driver.history.runs() == [record]
+
+
+def test_update_times_are_whole(driver: Driver) -> None:
+    driver.run(SMALL)
+    for update in (event for event in driver.events if isinstance(event, UpdateDone)):
+        shares = update.shares
+        parts = shares.data + shares.forward + shares.backward + shares.optimizer
+        assert parts == pytest.approx(update.update_s)
+        assert min(shares.data, shares.forward, shares.backward, shares.optimizer) > 0
+
+
+def test_stop_keeps_the_row(driver: Driver) -> None:
+    driver.session.start(SMALL.with_values(samples=100_000))
+    driver.until(UpdateDone)
+    assert driver.session.busy
+    driver.session.stop()
+    finished = driver.until(RunFinished)
+    assert isinstance(finished, RunFinished)
+    assert finished.record.outcome is Outcome.STOPPED
+    assert finished.record.updates >= 1
+    assert driver.history.runs()[0].outcome is Outcome.STOPPED
+    assert driver.run(SMALL).record.outcome is Outcome.COMPLETED
+
+
+def _raise_in(phase: Phase, monkeypatch: pytest.MonkeyPatch, error: Exception, micro_step: int = 3) -> None:
+    """Inject an error where the device would raise it: inside the phase's work, in the `micro_step`-th one."""
+    seen = {"n": 0, "armed": True}
+
+    def enter(self: CpuDevice, entered: Phase) -> None:
+        if entered is phase:
+            seen["n"] += 1
+            if seen["armed"] and seen["n"] == micro_step:
+                seen["armed"] = False
+                raise error
+
+    monkeypatch.setattr(CpuDevice, "enter", enter)
+
+
+@pytest.mark.parametrize("phase", [Phase.FORWARD, Phase.BACKWARD, Phase.CLIP, Phase.OPTIMIZER])
+def test_out_of_memory_is_an_outcome_and_the_next_run_works(
+    phase: Phase, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 7.43 GiB\nof which …"
+    _raise_in(phase, monkeypatch, torch.OutOfMemoryError(text))
+    record = driver.run(SMALL).record
+    assert record.outcome is Outcome.OUT_OF_MEMORY
+    assert record.failed_phase is phase
+    assert record.updates == 2
+    assert f"Out of memory in {phase.value} of micro-step 3 (update 3): CUDA out of memory." in (record.message or "")
+    assert "Tried to allocate 20.00 MiB" in (record.message or "")
+    assert driver.history.runs()[0] == record
+    again = driver.run(SMALL).record
+    assert again.outcome is Outcome.COMPLETED
+
+
+def test_out_of_memory_gives_the_memory_back(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gc
+    import weakref
+
+    alive: list[weakref.ref[torch.nn.Module]] = []
+    original = CpuDevice.create_context
+
+    def enter(self: CpuDevice, phase: Phase) -> None:
+        if phase is Phase.BACKWARD:
+            models = [o for o in gc.get_objects() if type(o).__name__ == "BertForSequenceClassification"]
+            alive.extend(weakref.ref(model) for model in models)
+            big = torch.zeros(1000)
+            raise torch.OutOfMemoryError(f"CUDA out of memory. {big.numel()}")
+
+    monkeypatch.setattr(CpuDevice, "enter", enter)
+    driver.run(SMALL)
+    assert alive
+    assert all(ref() is None for ref in alive)
+    assert CpuDevice.create_context is original
+
+
+def test_other_errors_fail_the_run_in_one_sentence(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    _raise_in(Phase.BACKWARD, monkeypatch, RuntimeError("mat1 and mat2\nshapes cannot be multiplied"))
+    record = driver.run(SMALL).record
+    assert record.outcome is Outcome.FAILED
+    assert record.message == "Failed in backward: RuntimeError: mat1 and mat2. Details are in the log file."
+    assert driver.run(SMALL).record.outcome is Outcome.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("config", "knob", "words"),
+    [
+        (SMALL.with_values(precision="fp16"), "precision", "use --precision bf16"),
+        (SMALL.with_values(precision="tf32"), "precision", "use --precision fp32"),
+        (SMALL.with_values(seq_len=1000), "seq_len", "use --seq-len 512 or less"),
+        (SMALL.with_values(model="no-such/model"), "model", "Use a preset"),
+        (SMALL.with_values(device="cuda:7"), "device", "--device cpu"),
+        (SMALL.with_values(workload="reviews", data="nowhere.csv"), "data", "nowhere.csv"),
+    ],
+)
+def test_refusals_name_the_fix_and_leave_no_row(driver: Driver, config: RunConfig, knob: str, words: str) -> None:
+    driver.session.start(config)
+    refused = driver.until(RunRefused)
+    assert isinstance(refused, RunRefused)
+    assert refused.knob == knob
+    assert words in refused.message
+    assert driver.history.runs() == []
+    assert driver.run(SMALL).record.outcome is Outcome.COMPLETED
+
+
+def test_runs_queue_and_stop_forgets_the_queued(driver: Driver) -> None:
+    long = SMALL.with_values(samples=100_000)
+    for _ in range(3):
+        driver.session.start(long)
+    driver.until(UpdateDone)
+    driver.session.stop()
+    driver.until(RunFinished)
+    driver.session.start(SMALL)
+    driver.until(RunFinished, 1)
+    assert [run.outcome for run in driver.history.runs()] == [Outcome.STOPPED, Outcome.COMPLETED]
+    assert not driver.session.busy
+
+
+def test_close_during_a_run_keeps_the_row(tmp_path: Path) -> None:
+    driver = Driver(tmp_path)
+    driver.session.open()
+    driver.session.start(SMALL.with_values(samples=100_000))
+    driver.until(UpdateDone)
+    assert driver.session.close(60)
+    assert driver.history.runs()[0].outcome is Outcome.STOPPED
+    driver.history.close()
+
+
+def test_reviews_learn_and_repeat(driver: Driver, tmp_path: Path) -> None:
+    from tests.engine.make_reviews import write_reviews
+
+    file = write_reviews(tmp_path / "reviews.csv", 400)
+    config = SMALL.with_values(
+        workload="reviews", data=str(file), samples=320, batch_size=16, seq_len=32, learning_rate=1e-3, epochs=2
+    )
+    first, second = driver.run(config).record, driver.run(config).record
+    assert first.eval_accuracy is not None
+    assert first.eval_accuracy == second.eval_accuracy
+    assert first.train_loss == second.train_loss
+
+
+def test_workers_start_and_end(driver: Driver) -> None:
+    before = {thread.name for thread in threading.enumerate()}
+    alone = driver.run(SMALL).record
+    helped = driver.run(SMALL.with_values(dataloader_num_workers=2)).record
+    assert helped.outcome is Outcome.COMPLETED
+    assert helped.train_loss == alone.train_loss
+    for thread in threading.enumerate():
+        if thread.name not in before | {"engine", "sampler"}:
+            thread.join(60)  # the feeder of the workers' queue may take a moment to end
+            assert not thread.is_alive(), thread.name
+
+
+def test_switches_of_torch_are_put_back(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: Callable[[], tuple[object, ...]] = lambda: (  # noqa: E731
+        torch.get_num_threads(),
+        torch.get_default_dtype(),
+        torch.backends.cuda.matmul.allow_tf32,
+        torch.is_grad_enabled(),
+    )
+    before = read()
+    _raise_in(Phase.FORWARD, monkeypatch, torch.OutOfMemoryError("CUDA out of memory."))
+    driver.run(SMALL)
+    assert read() == before

@@ -1,0 +1,316 @@
+"""Files, columns and labels: what is read, and the one sentence that refuses the rest."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+from datasets.arrow_writer import ArrowWriter
+
+from engine.contract.config import ConfigError
+from engine.workloads.columns import encode_labels, find_columns
+from engine.workloads.files import open_table, quoted
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINTOP_HOME", str(tmp_path / "home"))
+
+
+def write(folder: Path, name: str, content: str | bytes) -> str:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+def columns(rows: dict[str, list[object]], text: str | None = None, label: str | None = None) -> tuple[str, str]:
+    return find_columns(datasets.Dataset.from_dict(rows), "x.csv", text, label)
+
+
+def assert_one_sentence(message: str) -> None:
+    assert message.isprintable()
+    assert "\n" not in message
+    assert message.endswith(".")
+    assert len(message) < 400
+    assert "Traceback" not in message
+
+
+REFUSED = {
+    "folder": ("", None, "is a folder: name one file"),
+    "missing": ("missing.csv", None, "does not exist"),
+    "empty": ("a.csv", "", "is empty"),
+    "blank": ("a.csv", "\n\n", "is blank"),
+    "uneven TSV": ("a.tsv", "text\tlabel\na\t1\nb\t2\t3\n", "3 fields in row 3 and 2 in its header"),
+    "header only": ("a.csv", "text,label\n", "has a header and no rows"),
+    "plain text": ("a.txt", "x", "is plain text without labels: train a language model on it with --workload text"),
+    "extension": ("a.xlsx", "x", "unknown extension '.xlsx': save it as CSV"),
+    "no extension": ("reviews", "x", "unknown extension ''"),
+    "too many fields": ("a.csv", "text,label\na,1\nb,2,3\n", "3 fields in row 3 and 2 in its header"),
+    "too many fields in the first row": (
+        "a.csv",
+        "text,label\na,1,2\nb,2,3\n",
+        "3 fields in row 2 and 2 in its header",
+    ),
+    "open quote": ("a.csv", 'text,label\na,1\n"b,2\nc,3\n', "opens a quote in row 3 that never closes"),
+    "blank JSON": ("a.jsonl", "\n\n", "has no rows"),
+    "broken JSON": ("a.jsonl", '{"text":"a","label":1}\n{"text":"b"', "is not one JSON object in line 2"),
+    "JSON list": ("a.jsonl", '{"text":"a","label":1}\n[1]\n', "is not one JSON object in line 2, '[1]'"),
+    "lone surrogate": ("a.jsonl", '{"text":"\\ud800","label":1}', "is not one JSON object in line 1"),
+    "broken array": ("a.json", '[{"text":"a","label":1},', "cannot be read as JSON lines"),
+    "not Parquet": ("a.parquet", "PAR1 but no more", "cannot be read as Parquet"),
+    "latin1": ("a.csv", "text,label\ncaf\xe9,1\n".encode("latin1"), "byte 14 (line 2) is 0xe9"),
+    "cut in a character": ("a.csv", b"text,label\nx,\xc3", "byte 13 (line 2) is 0xc3"),
+    "UTF-16": ("a.csv", "text,label\na,1\n".encode("utf-16"), "is UTF-16, not UTF-8: convert it with iconv"),
+    "address": ("a::b.csv", "text,label\na,1\n", "rename it"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "expected"), REFUSED.values(), ids=REFUSED)
+def test_a_file_that_is_no_table_is_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, content: str | bytes | None, expected: str
+) -> None:
+    data = str(tmp_path / name) if content is None else write(tmp_path, name, content)
+    with pytest.raises(ConfigError, match=re.escape(expected)) as refused:
+        open_table(data)
+    assert refused.value.knob == "data"
+    assert_one_sentence(refused.value.message)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write(tmp_path, "a.csv", "text,label\na,1\n")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ConfigError, match="may not be read by you"):
+        open_table(data)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this platform")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(ConfigError, match="not a regular file"):
+        open_table(str(tmp_path / "a.csv"))
+
+
+def occupy_the_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "occupied").write_text("a file where a folder belongs")
+    monkeypatch.setenv("TRAINTOP_HOME", str(folder / "occupied"))
+
+
+def test_without_a_cache_the_rows_are_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    occupy_the_cache(tmp_path, monkeypatch)
+    for name, content in (("a.csv", "text,label\na,1\n"), ("a.jsonl", '{"text": "a", "label": "1"}')):
+        warnings: list[str] = []
+        table = open_table(write(tmp_path, name, content), warnings.append)
+        assert table[:] == {"text": ["a"], "label": ["1"]}
+        assert len(warnings) == 1
+        assert "cannot be written" in warnings[0]
+        assert "set TRAINTOP_HOME" in warnings[0]
+        assert_one_sentence(warnings[0])
+
+
+def test_a_disk_that_fills_up_while_rows_are_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first writer, that of the cache, cannot flush its rows; memory still takes them."""
+    finalize, full = ArrowWriter.finalize, [True]
+
+    def fills_up(writer: ArrowWriter, *arguments: Any, **more: Any) -> Any:
+        if full and full.pop():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return finalize(writer, *arguments, **more)
+
+    monkeypatch.setattr(ArrowWriter, "finalize", fills_up)
+    warnings: list[str] = []
+    table = open_table(write(tmp_path, "a.csv", "text,label\na,1\n"), warnings.append)
+    assert table[:] == {"text": ["a"], "label": ["1"]}
+    assert full == []
+    assert len(warnings) == 1
+    assert "(No space left on device): the rows are kept in memory; free space" in warnings[0]
+    # nothing half-written is taken for the rows later
+    assert open_table(str(tmp_path / "a.csv"))[:] == {"text": ["a"], "label": ["1"]}
+
+
+def test_a_cache_that_cannot_be_written_is_named_where_nothing_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    occupy_the_cache(tmp_path, monkeypatch)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match=r"through the cache in .* set TRAINTOP_HOME"):
+        open_table(write(tmp_path, "a.csv", "text,label\na,1\n"))
+
+
+def test_a_wrong_byte_far_into_a_file_is_found(tmp_path: Path) -> None:
+    lines = b"text,label\n" + "é,1\n".encode() * 600_000  # 3 MB: chunks end inside characters
+    with pytest.raises(ConfigError, match=r"byte 3,000,012 \(line 600,002\) is 0xff"):
+        open_table(write(tmp_path, "a.csv", lines + b"x\xff,1\n"))
+
+
+def test_words_of_absence_and_leading_zeros_stay_text(tmp_path: Path) -> None:
+    table = open_table(write(tmp_path, "a.csv", "text,label\nNone,NA\nnan,01\n,null\n"))
+    assert table[:] == {"text": ["None", "nan", ""], "label": ["NA", "01", "null"]}
+
+
+def test_byte_order_mark_quotes_and_line_ends(tmp_path: Path) -> None:
+    content = b'\xef\xbb\xbf"text",label\r\n"a, ""b""\nc",1\r\n\r\nd,2\r\n'
+    assert open_table(write(tmp_path, "a.csv", content))[:] == {"text": ['a, "b"\nc', "d"], "label": ["1", "2"]}
+
+
+def test_names_with_pattern_characters_and_capital_extensions_open(tmp_path: Path) -> None:
+    table = open_table(write(tmp_path, "a[1]*?.CSV", "text,label\na,1\n"))
+    assert table["text"][:] == ["a"]
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_csv_may_be_separated_by_semicolons_or_tabs(tmp_path: Path, separator: str) -> None:
+    content = f"text{separator}label\na, b{separator}1\nc{separator}2\n"
+    assert open_table(write(tmp_path, "a.csv", content))[:] == {"text": ["a, b", "c"], "label": ["1", "2"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        ('text\tlabel\n"a\nb"\t1\n"c ""d"""\t2\n', ["a\nb", 'c "d"']),
+        ('text\tlabel\n"a\t1\nb"\t2\n', ['"a', 'b"']),
+        ('text\tlabel\nx\t1\n"a\t2\n', ["x", '"a']),
+    ],
+    ids=["spreadsheet", "opened and closed", "never closed"],
+)
+def test_quotes_of_tsv_files_are_a_spreadsheets_or_plain_characters(
+    tmp_path: Path, content: str, texts: list[str]
+) -> None:
+    table = open_table(write(tmp_path, "a.tsv", content))
+    assert table["text"][:] == texts
+    assert table["label"][:] == ["1", "2"]
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    data = write(tmp_path, "a.csv", "text,label\na,1\n")
+    assert len(open_table(data)) == 1
+    write(tmp_path, "a.csv", "text,label\na,1\nb,2\n")
+    os.utime(data, (1, 1))
+    assert len(open_table(data)) == 2
+
+
+def test_unnamed_and_repeated_columns_get_names_of_their_own(tmp_path: Path) -> None:
+    assert open_table(write(tmp_path, "a.csv", "text,,text\na,b,c\n")).column_names == ["text", "column 2", "text'"]
+
+
+def test_quoted_text_is_short_and_printable() -> None:
+    assert quoted("\x1b[31mred\x07\n\u202e") == "'·[31mred···'"
+    assert len(quoted("x" * 10_000_000)) == 63
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ({"Text": ["a", "b"], "LABEL": [0, 1]}, ("Text", "LABEL")),
+        ({"stars": [1, 2], "review": ["a", "b"]}, ("review", "stars")),
+        ({"text": ["a", "b"], "content": ["a", "b"], "label": [0, 1], "stars": [1, 2]}, ("text", "label")),
+        ({"id": [1, 2, 3, 4], "said": ["long words"] * 4, "mood": ["a", "b", "a", "b"]}, ("said", "mood")),
+        ({"label": ["a long name of a class"] * 4, "quote": ["short"] * 4}, ("quote", "label")),
+    ],
+)
+def test_columns_are_found_by_name_then_by_content(rows: dict[str, list[object]], expected: tuple[str, str]) -> None:
+    assert columns(rows) == expected
+
+
+def test_columns_given_are_taken() -> None:
+    rows: dict[str, list[object]] = {"text": ["a", "b"], "label": [0, 1], "title": ["c", "d"], "stars": [1, 2]}
+    assert columns(rows, "title", "stars") == ("title", "stars")
+
+
+FOUR_TEXTS: list[object] = ["some words"] * 4
+TWICE: list[object] = ["a", "b", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "given", "knob", "expected"),
+    [
+        (
+            {"a": FOUR_TEXTS, "b": FOUR_TEXTS, "label": TWICE},
+            (None, None),
+            "text_column",
+            "could be the text ('a', 'b'): name one",
+        ),
+        ({"review": FOUR_TEXTS, "content": FOUR_TEXTS}, (None, None), "text_column", "Several columns"),
+        ({"text": FOUR_TEXTS, "u": TWICE, "v": TWICE}, (None, None), "label_column", "with --label-column"),
+        ({"text": FOUR_TEXTS, "stars": TWICE, "score": TWICE}, (None, None), "label_column", "('stars', 'score')"),
+        ({"text": FOUR_TEXTS, "id": [1, 2, 3, 4]}, (None, None), "label_column", "no column of classes"),
+        (
+            {"n": [1, 2], "label": [1, 2]},
+            (None, None),
+            "text_column",
+            "no column of text among 'n' (int64), 'label' (int64)",
+        ),
+        ({"text": FOUR_TEXTS, "label": TWICE}, ("x", None), "text_column", "no column 'x': it has 'text', 'label'"),
+        ({"text": FOUR_TEXTS, "label": TWICE}, (None, "x"), "label_column", "no column 'x': it has"),
+        ({"text": FOUR_TEXTS, "label": TWICE}, ("text", "text"), "label_column", "name two columns"),
+        ({"text": FOUR_TEXTS, "label": TWICE}, (None, "text"), "text_column", "name one with"),
+        ({"n": [1, 2], "label": [1, 2]}, ("n", None), "text_column", "holds int64, not text"),
+        ({"text": FOUR_TEXTS, "tags": [["a"]] * 4}, (None, "tags"), "label_column", "holds lists"),
+    ],
+)
+def test_columns_that_cannot_be_found_are_refused(
+    rows: dict[str, list[object]], given: tuple[str | None, str | None], knob: str, expected: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(expected)) as refused:
+        columns(rows, *given)
+    assert refused.value.knob == knob
+    assert_one_sentence(refused.value.message)
+
+
+def test_a_file_without_a_header_is_recognised(tmp_path: Path) -> None:
+    table = open_table(write(tmp_path, "a.csv", "5,it was a great evening\n1,never again\n" * 3))
+    with pytest.raises(ConfigError, match="has no header: its first line, with '5', is a row"):
+        find_columns(table, "a.csv", None, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "ids"),
+    [
+        (["10", "9", "10", "9"], ("9", "10"), [1, 0, 1, 0]),
+        ([2.0, 1.0, 2.0, 1.0], ("1", "2"), [1, 0, 1, 0]),
+        (["1", "1.0", "-3", "-3"], ("-3", "1"), [1, 1, 0, 0]),
+        ([True, False, True, False], ("false", "true"), [1, 0, 1, 0]),
+        (["True", "false", "true", "FALSE"], ("false", "true"), [1, 0, 1, 0]),
+        (["pos", " neg", "pos ", "neg"], ("neg", "pos"), [1, 0, 1, 0]),
+        ([1, "x", 1, "x"], ("1", "x"), [0, 1, 0, 1]),
+    ],
+)
+def test_labels_become_classes_in_natural_order(values: list[object], names: tuple[str, ...], ids: list[int]) -> None:
+    classes = encode_labels(values, "a.csv", "label")
+    assert classes.names == names
+    assert classes.ids.tolist() == ids
+
+
+def test_class_names_of_a_data_set_are_kept() -> None:
+    classes = encode_labels([1, 0, 1, 0], "a.parquet", "label", datasets.ClassLabel(names=["bad", "good"]))
+    assert classes.names == ("bad", "good")
+
+
+def test_class_names_are_printable() -> None:
+    assert encode_labels(["\x1b[2J"] * 2 + ["b" * 500] * 2, "a.csv", "label").names == ("·[2J", "b" * 60)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["a"] * 9, "has only one class, 'a'"),
+        (["a"] * 9 + ["b"], "only one row of class 'b'"),
+        ([f"it was {i}" for i in range(9)], "has 9 different values in 9 rows"),
+        ([str(i // 2) for i in range(4_000)], "has 2,000 different values in 4,000 rows"),
+        ([0.5, 1.5] * 4, "numbers with a fraction, such as '0.5'"),
+        ([float("inf"), 1.0] * 4, "numbers with a fraction, such as 'inf'"),
+        (["\x1b[31m" + "x" * 10_000_000] * 9, "has only one class, '·[31mxxx"),
+    ],
+    ids=["one class", "one row", "text", "many", "fractions", "infinite", "hostile"],
+)
+def test_labels_that_are_no_classes_are_refused(values: list[object], expected: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(expected)) as refused:
+        encode_labels(values, "a.csv", "label")
+    assert refused.value.knob == "label_column"
+    assert_one_sentence(refused.value.message)

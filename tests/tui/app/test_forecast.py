@@ -1,0 +1,117 @@
+"""The forecast on the screen: it follows the keys, warns before a run, and helps after an out-of-memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.contract.config import RunConfig
+from engine.contract.events import Forecasted, Proposed
+from engine.contract.forecast_types import Forecast, Proposal
+from engine.contract.records import Outcome, Phase
+from tests.tui.fake_session import MIB, finished, started, training, update
+from tests.tui.screen_text import stage
+
+
+def forecast(used: int = 7099, **values: Any) -> Forecast:
+    """Of bert-base at batch 8 on a P4, or with another peak in MiB."""
+    fits = used <= 7611
+    parts = {"context": 415, "libraries": 130, "weights": 418, "gradients": 418, "optimizer": 836, "temporaries": 0}
+    breakdown = {**parts, "activations": used - sum(parts.values()) - 100, "cached": 100}
+    known: dict[str, Any] = {
+        "gpu": "Tesla P4",
+        "total": 7611 * MIB,
+        "limit": 7611 * MIB,
+        "verdict": "fits" if fits else "out_of_memory",
+        "near_limit": abs(used - 7611) < 380,
+        "peak_used": used * MIB,
+        "peak_reserved": (used - 529) * MIB,
+        "peak_allocated": (used - 629) * MIB,
+        "loaded_used": 887 * MIB,
+        "breakdown": {name: size * MIB for name, size in breakdown.items()},
+        "failing_phase": None if fits else "backward",
+        "failing_request": None if fits else 20 * MIB,
+        "timeline": (),
+        "samples_per_s": 7.9,
+        "flops_per_sample": 10**12,
+        "model_flops_per_sample": 10**12,
+        "n_parameters": 109_483_778,
+        "forecast_s": 0.05,
+        "notes": (),
+    }
+    return Forecast(**{**known, **values})
+
+
+async def test_every_turn_of_a_knob_is_asked_about() -> None:
+    async with stage() as s:
+        await s.press("b", "c")
+        s.app.tick()
+        assert s.session.asked[-1] == RunConfig(batch_size=16, gradient_checkpointing="on")
+
+
+async def test_the_answer_stands_beside_the_knobs_and_goes_stale() -> None:
+    async with stage() as s:
+        await s.feed(Forecasted(config=RunConfig(), forecast=forecast()))
+        text = "\n".join(s.lines)
+        assert "7099 MiB 93 % fits" in text
+        assert "~7.90 samples/s" in text
+        await s.press("b")
+        assert s.app.state.forecast is not None
+        assert s.app.state.forecast.config != s.app.state.editor.config
+
+
+async def test_no_forecast_says_why() -> None:
+    async with stage() as s:
+        await s.feed(Forecasted(config=RunConfig(), forecast=None, message="no forecast for the CPU"))
+        assert "no forecast for the CPU" in "\n".join(s.lines)
+
+
+async def test_a_run_that_will_not_fit_asks_once() -> None:
+    async with stage() as s:
+        await s.feed(Forecasted(config=RunConfig(), forecast=forecast(7837)))
+        assert "out of memory" in "\n".join(s.lines)
+        await s.press("r")
+        assert s.session.started == []
+        await s.press("w")
+        assert s.session.started == []
+        await s.press("r", "r")
+        assert s.session.started == [RunConfig()]
+
+
+async def test_a_run_that_fits_is_not_asked_about() -> None:
+    async with stage() as s:
+        await s.feed(Forecasted(config=RunConfig(), forecast=forecast()))
+        await s.press("r")
+        assert s.session.started == [RunConfig()]
+
+
+async def test_what_would_fit_instead_of_the_next_run() -> None:
+    async with stage() as s:
+        await s.feed(Forecasted(config=RunConfig(), forecast=forecast(7837)))
+        await s.press("r", "h")
+        (asked,) = s.session.proposed
+        assert asked.config == RunConfig()
+        assert asked.failed_phase is Phase.BACKWARD
+        assert s.session.started == []
+
+
+async def test_a_proposal_after_an_out_of_memory_sets_the_knobs() -> None:
+    smaller = RunConfig(batch_size=4, gradient_accumulation_steps=2)
+    async with stage() as s:
+        await s.press("h")
+        assert "no run was out of memory" in s.lines[-1]
+        dead = finished(outcome=Outcome.OUT_OF_MEMORY, failed_phase=Phase.BACKWARD)
+        await s.feed(started(), training(), dead)
+        await s.press("h")
+        assert [record.run_id for record in s.session.proposed] == [1]
+        proposal = Proposal(label="batch 4 × accumulation 2", config=smaller, forecast=forecast(4613))
+        await s.feed(Proposed(run_id=1, proposals=(proposal,)))
+        await s.press("enter")
+        assert s.app.state.editor.config == smaller
+
+
+async def test_the_forecast_is_a_ghost_mark_on_the_memory_bar() -> None:
+    async with stage() as s:
+        await s.feed(Forecasted(config=RunConfig(), forecast=forecast(4000)))
+        await s.feed(started(), training(), update(1))
+        assert s.app.state.expected == 4000 * MIB
+        assert "◇" in "\n".join(s.lines)

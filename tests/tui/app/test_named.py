@@ -1,0 +1,90 @@
+"""Named configurations on the screen: load, undo, save, delete and bring back, and the command of each."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.contract.config import RunConfig
+from engine.knobs import named as named_knobs
+from engine.knobs.named import BUILT_IN
+from tests.tui.screen_text import SIZES, stage
+from tui.screens.main import MainScreen
+
+MINE = RunConfig(batch_size=16, gradient_checkpointing="on")
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_all_are_listed_with_what_they_change_and_their_command(size: tuple[int, int]) -> None:
+    named_knobs.save("mine", MINE)
+    async with stage(size) as s:
+        await s.press("K")
+        assert "bert-tiny, batch 16, 512 tokens, fp32" in s.line("mine ")
+        for named in BUILT_IN:
+            assert named.name in s.text
+        assert "Turns batch size 8 → 16, checkpointing off → on." in s.dialog
+        assert "traintop run --batch-size 16 --gradient-checkpointing on" in s.dialog
+        await s.press("down")
+        assert "These are the next run's knobs." in s.dialog
+
+
+async def test_enter_loads_and_undo_takes_it_back() -> None:
+    named_knobs.save("mine", MINE)
+    async with stage() as s:
+        await s.press("K", "enter")
+        assert s.app.state.editor.config == MINE
+        assert "the next run is mine" in s.lines[-1]
+        await s.press("u")
+        assert s.app.state.editor.config == RunConfig()
+
+
+async def test_the_next_runs_knobs_are_saved_under_a_name() -> None:
+    async with stage() as s:
+        await s.press("b", "c", "K", "s")
+        assert "--batch-size 16" in s.dialog
+        await s.press(*"my run", "enter")
+        assert [(named.name, named.config) for named in named_knobs.saved()] == [("my run", MINE)]
+        assert "saved as my run" in s.dialog
+        await s.press("s")
+        assert "Enter replaces it" in s.dialog
+        await s.press("escape", "escape")
+        assert isinstance(s.app.screen, MainScreen)
+
+
+async def test_a_name_that_is_none_is_said() -> None:
+    async with stage() as s:
+        await s.press("K", "s", *"a/b", "enter")
+        assert "cannot be a name" in s.dialog
+        assert named_knobs.saved() == []
+
+
+async def test_deleting_and_bringing_back() -> None:
+    named_knobs.save("mine", MINE)
+    async with stage() as s:
+        await s.press("K", "d")
+        assert "mine deleted: u brings it back" in s.dialog
+        assert named_knobs.saved() == []
+        await s.press("d")
+        assert "what is built in stays" in s.dialog
+        await s.press("u")
+        assert [named.config for named in named_knobs.saved()] == [MINE]
+        await s.press("u")
+        assert "nothing to bring back" in s.dialog
+
+
+async def test_a_file_that_cannot_be_read_is_not_loaded() -> None:
+    named_knobs.folder().mkdir(parents=True)
+    (named_knobs.folder() / "[b]odd.toml").write_text("batch_size = 'many'\n")
+    async with stage() as s:
+        await s.press("K")
+        assert "[b]odd" in s.text
+        assert "cannot be read" in s.text
+        await s.press("enter")
+        assert "d deletes it" in s.dialog
+        assert s.app.state.editor.config == RunConfig()
+
+
+async def test_the_command_is_copied() -> None:
+    named_knobs.save("mine", MINE)
+    async with stage() as s:
+        await s.press("K", "y")
+        assert s.app.clipboard == "traintop run --batch-size 16 --gradient-checkpointing on"

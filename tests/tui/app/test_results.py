@@ -1,0 +1,119 @@
+"""The results table under its keys: marks, order, filter, notes, deleting and undoing, differences."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.contract.config import RunConfig
+from engine.contract.records import Outcome
+from tests.tui.fake_session import MIB, record, started, training
+from tests.tui.screen_text import SIZES, FakeHistory, Stage, stage
+
+BASE = RunConfig(model="bert-base-uncased")
+RUNS = [
+    record(1),
+    record(2, config=BASE.with_values(precision="fp16"), steady_samples_per_s=19.2, peak_used=4000 * MIB),
+    record(3, config=BASE.with_values(batch_size=16), outcome=Outcome.OUT_OF_MEMORY, peak_used=None),
+    record(4, config=BASE.with_values(seed=7), steady_samples_per_s=7.69),
+]
+
+
+def numbers(s: Stage) -> list[int]:
+    """The runs of the table, from the top."""
+    return [row.run_id for row in s.app.state.rows]
+
+
+async def test_marks_go_down_the_table_and_are_counted() -> None:
+    async with stage((120, 40), RUNS) as s:
+        await s.press("tab", "home", "t", "t")
+        assert s.app.state.table.marked == {1, 2}
+        assert "2 marked" in s.line("Results")
+        assert s.text.count("•") == 2
+        await s.press("home", "t")
+        assert s.app.state.table.marked == {2}
+
+
+async def test_sorting_by_the_next_column_and_the_other_way_round() -> None:
+    async with stage((120, 40), RUNS) as s:
+        await s.press("tab", "R")
+        assert numbers(s) == [4, 3, 2, 1]
+        await s.press("greater_than_sign", "greater_than_sign")
+        assert "↓ batch" in s.line("Results")
+        assert numbers(s)[0] == 3
+        await s.press("R", "less_than_sign", "less_than_sign")
+        assert numbers(s) == [1, 2, 3, 4]
+
+
+async def test_rows_that_do_not_know_the_figure_come_last() -> None:
+    async with stage((120, 40), [record(5, samples_per_s=None, steady_samples_per_s=None), *RUNS[:2]]) as s:
+        s.app.state.table.sort = "samples/s"
+        assert numbers(s) == [1, 2, 5]
+        s.app.state.table.descending = True
+        assert numbers(s) == [2, 1, 5]
+
+
+@pytest.mark.parametrize(("words", "found"), [("fp16", [2]), ("out memory", [3]), ("batch=8 p4", [1, 2, 4]), ("x", [])])
+async def test_the_filter(words: str, found: list[int]) -> None:
+    async with stage((120, 40), RUNS) as s:
+        await s.press("tab", "slash", *[{" ": "space", "=": "equals_sign"}.get(letter, letter) for letter in words])
+        assert f"{len(found)} of 4 runs" in s.text
+        await s.press("enter")
+        assert numbers(s) == found
+        assert words in s.line("Results")
+        await s.press("slash", "delete", "enter")
+        assert numbers(s) == [1, 2, 3, 4]
+
+
+async def test_a_note_is_kept_shown_and_found() -> None:
+    async with stage((120, 40), RUNS) as s:
+        await s.press("tab", "home", "N", *"cold", "enter")
+        assert s.history.notes() == {1: "cold"}
+        assert "run 1: “cold”" in s.text
+        assert "1+" in s.text
+        s.app.state.table.query = "cold"
+        assert numbers(s) == [1]
+        await s.press("N", "delete", "enter")
+        assert s.history.notes() == {}
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_deleting_asks_nothing_because_it_can_be_undone(size: tuple[int, int]) -> None:
+    async with stage(size, RUNS) as s:
+        await s.press("tab", "home", "space", "d")
+        assert s.history.deleted == {1}
+        assert s.app.state.baseline is None
+        assert "run 1 deleted: U brings it back" in s.lines[-1]
+        assert numbers(s) == [2, 3, 4]
+        assert s.app.state.selected is not None
+        assert s.app.state.selected.run_id == 2
+        await s.press("U")
+        assert numbers(s) == [1, 2, 3, 4]
+        assert s.app.state.baseline == 1
+        assert s.history.deleted == set()
+        await s.press("U")
+        assert "nothing was deleted" in s.lines[-1]
+
+
+async def test_marked_runs_are_deleted_together() -> None:
+    async with stage((120, 40), RUNS) as s:
+        await s.press("tab", "home", "t", "t", "d")
+        assert numbers(s) == [3, 4]
+        await s.press("U")
+        assert numbers(s) == [1, 2, 3, 4]
+
+
+async def test_a_run_under_way_is_not_deleted() -> None:
+    async with stage((120, 40), [], started(), training()) as s:
+        await s.press("tab", "d")
+        assert s.history.deleted == set()
+        assert "a run under way stays" in s.lines[-1]
+
+
+async def test_differences_say_when_they_are_noise_and_when_nobody_knows() -> None:
+    few = record(6, updates=3, planned_updates=64, outcome=Outcome.STOPPED, samples_per_s=9.0)
+    async with stage((120, 40), history=FakeHistory([*RUNS, few], baseline=1)) as s:
+        rows = {line.split()[0]: line for line in (line.partition("││")[2] for line in s.lines) if line.strip()}
+        assert "+149%" in rows["2"]
+        assert "≈" in rows["4"]
+        assert "?" in rows["6"]
+        assert "Δ to run 1*" in s.line("Results")

@@ -1,0 +1,174 @@
+"""Whole screens at three sizes, as text: what a person sees in each scene, down to the character."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from engine.contract.config import RunConfig
+from engine.contract.events import Forecasted, PlanProgress, PlanStarted
+from engine.contract.forecast_types import TimelinePoint
+from engine.contract.records import Outcome, Phase
+from engine.knobs import named as named_knobs
+from tests.tui.app.test_forecast import forecast
+from tests.tui.fake_session import (
+    MIB,
+    FakeHistory,
+    finished,
+    memory,
+    moment,
+    record,
+    sampled,
+    started,
+    training,
+    update,
+)
+from tests.tui.screen_text import SIZES, Stage, stage
+from tests.tui.snapshots import check
+
+BASE = RunConfig(model="bert-base-uncased")
+TURNED = BASE.with_values(batch_size=16)
+CHECKPOINTED = BASE.with_values(gradient_checkpointing="on")
+OOM = (
+    "Out of memory in backward of micro-step 31 (update 31): Tried to allocate 384.00 MiB. GPU 0 has a total capacity "
+    "of 7.43 GiB of which 23.00 MiB is free."
+)
+RUN = (
+    started(8, BASE),
+    moment("start", 8),
+    training(8),
+    *(
+        update(n, 8, loss=0.69 * 0.97**n + 0.02 * (n % 3), update_s=1.0 + 0.02 * (n % 4), memory=memory(7040 + n))
+        for n in range(1, 31)
+    ),
+    sampled(8, t=30.0),
+)
+ROWS = (
+    record(5),
+    record(6, config=CHECKPOINTED, samples_per_s=5.49, steady_samples_per_s=5.5, peak_used=3619 * MIB),
+    record(7, Outcome.OUT_OF_MEMORY, config=TURNED, failed_phase=Phase.BACKWARD, message=OOM),
+)
+
+
+def update_of_a_model(layers: int = 12) -> tuple[TimelinePoint, ...]:
+    """One update as a forecast has it: activations grow, are traded for gradients, and the optimizer has its spike."""
+    points: list[TimelinePoint] = []
+
+    def add(phase: str, **held: int) -> None:
+        by = {"weights": 418, "optimizer": 836, **held}
+        by_category = {name: size * MIB for name, size in by.items()}
+        points.append(
+            TimelinePoint(phase=phase, allocated=sum(by_category.values()), reserved=0, by_category=by_category)
+        )
+
+    for layer in range(layers):
+        for step in range(6):
+            add("forward", activations=60 + 390 * layer + 65 * step, temporaries=90 * (step % 2))
+    for layer in range(layers):
+        left = layers - 1 - layer
+        for step in range(7):
+            add("backward", activations=60 + 390 * left, gradients=35 * layer + 5 * step, temporaries=140 * (step % 2))
+    for step in range(8):
+        add("clip", gradients=418, temporaries=4 * step)
+    for step in range(16):
+        add("optimizer", gradients=418, temporaries=418 if step == 9 else 60)
+    return tuple(points)
+
+
+def answer(config: RunConfig = BASE, used: int = 7099) -> Forecasted:
+    return Forecasted(config=config, forecast=forecast(used, timeline=update_of_a_model()))
+
+
+async def settled(s: Stage) -> None:
+    """The baseline's curve is read in slices of time: read all of it."""
+    while s.app._ghost_events is not None:
+        s.app.tick()
+    await s.feed()
+
+
+async def idle(s: Stage) -> None:
+    await s.feed(answer())
+
+
+async def in_training(s: Stage) -> None:
+    await s.feed(answer(), *RUN)
+
+
+async def pending(s: Stage) -> None:
+    await in_training(s)
+    await s.press("b")
+    await s.feed(answer(TURNED, 12_900))
+
+
+async def out_of_memory(s: Stage) -> None:
+    await in_training(s)
+    end = finished(8, Outcome.OUT_OF_MEMORY, failed_phase=Phase.BACKWARD, message=OOM, peak_used=7588 * MIB)
+    await s.feed(end)
+
+
+async def plan(s: Stage) -> None:
+    s.session.busy = s.session.has_plan = True
+    step = PlanProgress(plan_id=1, position=3, total=5, label="batch size 4")
+    await s.feed(answer(), PlanStarted(plan_id=1, name="batch-size", title="Batch size", total=5), step, *RUN)
+
+
+async def compare(s: Stage) -> None:
+    s.history.events[5] = [training(5), *(update(n, 5, loss=0.7 * 0.95**n) for n in range(1, 65))]
+    await in_training(s)
+    await s.press("tab", "home", "space", "down")
+    await settled(s)
+
+
+async def explain(s: Stage) -> None:
+    await idle(s)
+    await s.press("c", "u", "e")
+
+
+async def explain_out_of_memory(s: Stage) -> None:
+    await s.press("tab", "e")
+    await s.feed(answer(TURNED, 12_900))
+
+
+async def presenter(s: Stage) -> None:
+    await in_training(s)
+    await s.press("V")
+    await pending_turn(s)
+
+
+async def pending_turn(s: Stage) -> None:
+    await s.press("b")
+    await s.feed(answer(TURNED, 12_900))
+
+
+async def cursor(s: Stage) -> None:
+    await in_training(s)
+    await s.press("v", *["shift+left"] * 9)
+
+
+async def configurations(s: Stage) -> None:
+    named_knobs.save("big batch, checkpointed", CHECKPOINTED.with_values(batch_size=16))
+    await s.press("K")
+
+
+SCENES: dict[str, Callable[[Stage], Awaitable[None]]] = {
+    "idle": idle,
+    "training": in_training,
+    "pending": pending,
+    "out-of-memory": out_of_memory,
+    "plan": plan,
+    "compare": compare,
+    "explain": explain,
+    "explain-out-of-memory": explain_out_of_memory,
+    "presenter": presenter,
+    "cursor": cursor,
+    "configurations": configurations,
+}
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("name", SCENES)
+async def test_the_screen_is_as_stored(name: str, size: tuple[int, int]) -> None:
+    async with stage(size, history=FakeHistory(ROWS), config=BASE) as s:
+        await SCENES[name](s)
+        check(f"{name}-{size[0]}x{size[1]}", s.lines)

@@ -1,0 +1,241 @@
+"""The doctor: what it says about a machine, and that every problem comes with its fix."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.contract import paths
+from engine.history.history import History
+from tui.commands import doctor, doctor_files, doctor_terminal
+from tui.commands.finding import Finding
+
+GPU = {"index": 0, "name": "Tesla P4", "memory_total": 7611 * 2**20, "memory_used": 3 * 2**20}
+DRIVER = {"section": "driver", "problem": None, "version": "470.199.02", "cuda": "11.4", "gpus": [GPU]}
+NO_DRIVER = {"section": "driver", "problem": "No NVIDIA driver: install it.", "gpus": []}
+TORCH = {"section": "library", "name": "torch", "version": "2.13.0", "import_s": 1.5}
+NO_CUDA: dict[str, Any] = {"section": "cuda", "built_for": None, "available": False, "gpus": []}
+HUB = {"section": "hub", "endpoint": "https://hub", "problem": None, "path": "cache", "presets": ["bert-tiny"]}
+
+
+def _judged(*parts: dict[str, Any]) -> list[Finding]:
+    return list(doctor.judged(list(parts)))
+
+
+def _process(code: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_a_machine_with_everything_has_no_problem() -> None:
+    able = {"index": 0, "error": None, "name": "Tesla P4", "capability": "6.1"}
+    able |= {"memory_free": 7000 * 2**20, "memory_total": 7611 * 2**20}
+    cuda = {"section": "cuda", "built_for": "11.8", "available": True, "gpus": [able]}
+    findings = _judged(DRIVER, TORCH, cuda, HUB)
+    assert {finding.status for finding in findings} == {"ok"}
+    texts = [finding.found for finding in findings]
+    assert "NVIDIA 470.199.02, runs CUDA up to 11.4" in texts
+    assert "Tesla P4, 7611 MiB, 3 in use" in texts
+    assert "Tesla P4, compute capability 6.1, 7000 of 7611 MiB free" in texts
+
+
+def test_no_gpu_is_worth_a_note_but_no_problem() -> None:
+    driver, _, cuda = _judged(NO_DRIVER, TORCH, NO_CUDA)
+    assert (driver.status, driver.fix) == ("note", "No NVIDIA driver: install it.")
+    assert (cuda.status, cuda.fix) == ("note", None)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "says"),
+    [
+        (NO_CUDA, "install a build for your driver"),
+        ({"section": "cuda", "built_for": "13.0", "available": False, "gpus": []}, "CUDA_VISIBLE_DEVICES"),
+        (
+            {
+                "section": "cuda",
+                "built_for": "13.0",
+                "available": True,
+                "gpus": [{"index": 0, "name": "Tesla P4", "capability": "6.1", "error": "no kernel image"}],
+            },
+            "no kernel image",
+        ),
+    ],
+)
+def test_a_gpu_that_pytorch_cannot_use_is_a_problem_with_a_fix(cuda: dict[str, Any], says: str) -> None:
+    problems = [finding for finding in _judged(DRIVER, TORCH, cuda) if finding.status == "problem"]
+    assert len(problems) == 1
+    assert says in (problems[0].fix or "")
+
+
+def test_a_library_that_cannot_be_imported_is_fatal() -> None:
+    broken = {"section": "library", "name": "datasets", "error": "ImportError: libarrow.so: no such file"}
+    (finding,) = _judged(broken)
+    assert finding.status == "fatal"
+    assert "libarrow.so" in finding.found
+    assert "pip install --force-reinstall datasets" in (finding.fix or "")
+
+
+def test_a_hub_that_does_not_answer_costs_only_the_weights_that_are_not_cached() -> None:
+    silent = {**HUB, "problem": "the hub at https://hub does not answer"}
+    (cached,) = _judged(silent)
+    (bare,) = _judged({**silent, "presets": []})
+    assert (cached.status, cached.fix) == ("note", None)
+    assert "--model FOLDER" in (bare.fix or "")
+
+
+def test_what_libraries_print_does_not_disturb_the_probe() -> None:
+    code = f"print('hello'); print('{{}}'); print('\\n' + {json.dumps(json.dumps(TORCH))}); print('[1]')"
+    assert doctor.read_probe(_process(code)) == [TORCH]
+
+
+def test_a_library_that_kills_the_process_is_told_with_what_was_found_before() -> None:
+    code = f"import os; print({json.dumps(json.dumps(NO_DRIVER))}, flush=True); os.abort()"
+    found, died = doctor.read_probe(_process(code))
+    assert found == NO_DRIVER
+    (finding,) = _judged(died)
+    assert finding.status == "fatal"
+    assert "exit code -6" in finding.found
+
+
+def test_a_probe_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "PROBE_S", 0.0)
+    process = _process("import sys; sys.stdin.read()")
+    (died,) = doctor.read_probe(process)
+    process.kill()
+    process.communicate()
+    assert "did not end" in died["error"]
+
+
+# the history ------------------------------------------------------------------------------------------------------
+
+
+def test_the_history_is_opened_as_a_run_would() -> None:
+    findings = {finding.check: finding for finding in doctor_files.files()}
+    assert set(findings) == {"history", "file system", "disk", "log"}
+    assert {finding.status for finding in findings.values()} <= {"ok", "problem"}
+    assert str(paths.history_file()) in findings["history"].found
+    assert "0 runs" in findings["history"].found
+    with History() as history:
+        assert f"journal mode {history.journal_mode}" in findings["file system"].found
+
+
+def test_a_history_that_cannot_be_opened_is_fatal_and_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("TRAINTOP_HOME", str(blocked))
+    (finding,) = doctor_files.files()
+    assert finding.status == "fatal"
+    assert "TRAINTOP_HOME" in (finding.fix or "")
+
+
+def test_a_damaged_history_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINTOP_HOME", str(tmp_path))
+    paths.history_file().write_bytes(b"no database" * 1000)
+    problems = [finding for finding in doctor_files.files() if finding.status == "problem"]
+    assert any("damaged" in finding.found for finding in problems)
+
+
+def test_a_disk_that_is_nearly_full_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_files, "LOW_DISK", 2**70)
+    (disk,) = [finding for finding in doctor_files.files() if finding.check == "disk"]
+    assert disk.status == "problem"
+
+
+# the terminal -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("columns", "lines", "status"),
+    [(120, 40, "ok"), (80, 24, "ok"), (79, 24, "problem"), (80, 23, "problem"), (0, 0, "ok")],
+)
+def test_small_terminals_are_a_problem_and_unknown_ones_are_not(columns: int, lines: int, status: str) -> None:
+    assert doctor_terminal.kind("xterm", os.terminal_size((columns, lines))).status == status
+
+
+def test_a_dumb_terminal_is_a_problem_of_any_size() -> None:
+    assert doctor_terminal.kind("dumb", os.terminal_size((200, 60))).status == "problem"
+
+
+@pytest.mark.parametrize(
+    ("environment", "found", "status"),
+    [
+        ({"TERM": "xterm-256color"}, "256", "ok"),
+        ({"TERM": "xterm-256color", "COLORTERM": "truecolor"}, "16 million", "ok"),
+        ({"TERM": "xterm"}, "16", "problem"),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, "switched off by NO_COLOR", "note"),
+    ],
+)
+def test_colours(environment: dict[str, str], found: str, status: str) -> None:
+    finding = doctor_terminal.colours(environment)
+    assert (finding.found, finding.status) == (found, status)
+
+
+def test_plots_need_utf_8() -> None:
+    for encoding in ("utf-8", "UTF-8", "utf8"):
+        finding = doctor_terminal.characters(encoding)
+        assert finding.status == "ok"
+        assert doctor_terminal.BRAILLE in finding.found
+    for unable in ("ascii", "iso8859-1", None):
+        finding = doctor_terminal.characters(unable)
+        assert finding.status == "problem"
+        assert "UTF-8" in (finding.fix or "")
+
+
+def test_ssh_without_a_multiplexer_gets_the_hint() -> None:
+    (finding,) = doctor_terminal.between({"SSH_CONNECTION": "1.2.3.4 5 6.7.8.9 22"})
+    assert finding.status == "problem"
+    assert "tmux" in (finding.fix or "")
+    for variable in ("TMUX", "STY", "ZELLIJ"):
+        (kept,) = doctor_terminal.between({"SSH_CONNECTION": "1.2.3.4 5 6.7.8.9 22", variable: "x"})
+        assert kept.status == "ok"
+    assert list(doctor_terminal.between({})) == []
+
+
+# the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick_probe(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Replaces the probe's slow process by one that only says `parts`."""
+
+    def replace(*parts: dict[str, Any]) -> None:
+        text = "\n".join(json.dumps(part) for part in parts)
+        monkeypatch.setattr(doctor, "start_probe", lambda: _process(f"print({text!r})"))
+
+    return replace
+
+
+def test_as_json_every_finding_is_an_object_and_a_healthy_machine_exits_0(
+    quick_probe: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick_probe(NO_DRIVER, TORCH, NO_CUDA, HUB)
+    assert doctor.execute(Namespace(json=True)) == 0
+    findings = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {"python", "machine", "history", "driver", "torch", "cuda", "hub"} <= {f["check"] for f in findings}
+    assert all(set(finding) == {"check", "found", "status", "fix"} for finding in findings)
+
+
+def test_people_get_lines_and_a_machine_that_cannot_train_exits_4(
+    quick_probe: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick_probe({"section": "library", "name": "torch", "error": "ImportError: no module"})
+    assert doctor.execute(Namespace(json=False)) == 4
+    out = capsys.readouterr().out
+    assert "fatal    torch         cannot be imported" in out
+    assert "pip install" in out
+
+
+@pytest.mark.slow
+def test_the_real_probe_finds_the_libraries_of_this_environment() -> None:
+    process = doctor.start_probe()
+    parts = doctor.read_probe(process)
+    assert [part["section"] for part in parts] == ["driver", "library", "library", "library", "cuda", "hub"]
+    assert not [part for part in parts if "error" in part]

@@ -1,0 +1,339 @@
+"""The transcript in the lecture's shape, the JSON stream, and how far a run is."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from engine.contract.config import RunConfig
+from engine.contract.events import (
+    EngineFailed,
+    EngineLoading,
+    EngineReady,
+    EvalDone,
+    Event,
+    EventsDropped,
+    Logged,
+    MemoryMoment,
+    MicroStepDone,
+    RunFinished,
+    RunProgress,
+    RunRefused,
+    RunStarted,
+    TrainingStarted,
+    UpdateDone,
+)
+from engine.contract.records import DeviceInfo, Memory, Outcome, Phase, RunRecord, Shares
+from tui.console.progress import Pace, ProgressLines
+from tui.console.report import Report, dump, json_line
+from tui.console.transcript import Transcript
+
+MIB = 2**20
+P4 = DeviceInfo(name="Tesla P4", kind="cuda", index=0, memory_total=7611 * MIB)
+CONFIG = RunConfig(model="bert-base-uncased", batch_size=1)
+LECTURE = RunRecord(
+    run_id=7,
+    config=CONFIG,
+    outcome=Outcome.COMPLETED,
+    device=P4,
+    updates=512,
+    planned_updates=512,
+    train_runtime_s=109.62,
+    samples_per_s=512 / 109.62,
+    train_loss=0.029,
+    peak_used=3281 * MIB,
+    peak_reserved=2864 * MIB,
+    peak_allocated=2700 * MIB,
+    memory_total=7611 * MIB,
+)
+
+
+def _moment(moment: str, mib: int | None) -> MemoryMoment:
+    return MemoryMoment(run_id=7, moment=moment, memory=Memory(used=None if mib is None else mib * MIB))
+
+
+def _update(number: int, **values: Any) -> UpdateDone:
+    done = UpdateDone(
+        run_id=7,
+        update=number,
+        epoch=number / 512,
+        loss=0.5,
+        learning_rate=5e-5,
+        grad_norm=None,
+        loss_scale=None,
+        skipped=False,
+        n_samples=1,
+        n_tokens=512,
+        update_s=0.2,
+        warmup=False,
+        t=number * 0.2,
+        shares=Shares(),
+        memory=Memory(),
+    )
+    return replace(done, **values)
+
+
+STARTED = RunStarted(run_id=7, config=CONFIG, device=P4, started_at=0.0)
+TRAINING = TrainingStarted(
+    run_id=7, n_parameters=109_483_778, n_train=512, n_eval=0, planned_updates=512, micro_steps_per_epoch=512
+)
+RUN: list[Event] = [
+    STARTED,
+    _moment("start", 0),
+    _moment("context", 417),
+    RunProgress(run_id=7, phase=Phase.LOAD, detail="Weights of google-bert/bert-base-uncased from the hub cache."),
+    _moment("model", 887),
+    TRAINING,
+    *(_update(number) for number in range(1, 513)),
+    _moment("trained", 3281),
+    RunFinished(record=LECTURE),
+]
+
+
+def _lines(events: Sequence[Event]) -> list[str]:
+    transcript = Transcript()
+    return [line for event in events for line in transcript.lines(event)]
+
+
+def test_a_run_reads_as_in_the_lecture() -> None:
+    assert _lines(RUN) == [
+        "Run 7 on Tesla P4 (cuda, 7611 MiB VRAM)",
+        "Knobs: --model bert-base-uncased --batch-size 1",
+        "VRAM at start: 0 MiB",
+        "VRAM after the context: 417 MiB",
+        "Weights of google-bert/bert-base-uncased from the hub cache.",
+        "VRAM after the model: 887 MiB",
+        "Training 109,483,778 parameters on 512 samples: 512 updates",
+        "VRAM after training: 3281 MiB",
+        "Time: 109.62",
+        "Samples/second: 4.67",
+        "{'train_runtime': 109.62, 'train_samples_per_second': 4.6707, 'train_steps_per_second': 4.6707, "
+        "'train_loss': 0.029, 'epoch': 1.0}",
+        "Peak VRAM in MiB: used 3281, reserved 2864, allocated 2700 of 7611 (43.1 %)",
+    ]
+
+
+def test_the_summary_is_a_dictionary_that_programs_can_read_as_the_trainers() -> None:
+    evaluated = EvalDone(run_id=7, epoch=1.0, update=512, accuracy=0.621, loss=0.9, n_samples=1000, eval_s=3.0, t=110.0)
+    assert ast.literal_eval(_lines([STARTED, evaluated])[-1]) == {
+        "eval_loss": 0.9,
+        "eval_accuracy": 0.621,
+        "epoch": 1.0,
+    }
+
+
+def test_an_out_of_memory_says_so_and_claims_no_speed() -> None:
+    message = "Out of memory in forward of micro-step 1 (update 1): tried to allocate 20.00 MiB; 16.81 MiB free"
+    oom = RunRecord(
+        run_id=8,
+        config=CONFIG,
+        outcome=Outcome.OUT_OF_MEMORY,
+        device=P4,
+        peak_used=7594 * MIB,
+        memory_total=7611 * MIB,
+        train_runtime_s=0.4,
+        message=message,
+    )
+    lines = _lines([STARTED, TRAINING, _moment("trained", 7594), RunFinished(record=oom)])
+    assert lines[-4:] == [
+        "VRAM at the end: 7594 MiB",
+        "Peak VRAM in MiB: used 7594 of 7611 (99.8 %)",
+        "Run 8: out of memory",
+        message,
+    ]
+    assert not [line for line in lines if line.startswith(("Time", "Samples", "{"))]
+
+
+def test_what_is_unknown_is_a_dash_and_what_does_not_exist_is_left_out() -> None:
+    cpu = DeviceInfo(name="Intel Xeon", kind="cpu", memory_label="RAM")
+    record = replace(LECTURE, peak_used=None, peak_reserved=None, peak_allocated=None, train_loss=None)
+    lines = _lines(
+        [replace(STARTED, device=cpu, config=RunConfig()), _moment("start", None), RunFinished(record=record)]
+    )
+    assert lines[:3] == ["Run 7 on Intel Xeon (cpu)", "Knobs: all at their defaults", "RAM at start: – MiB"]
+    assert not [line for line in lines if "Peak" in line or "train_loss" in line]
+
+
+def test_text_from_files_and_models_cannot_steer_the_terminal() -> None:
+    hostile = "\x1b]0;owned\x07 evil\x1b[2J\nname\u202e"
+    record = replace(LECTURE, outcome=Outcome.FAILED, message=hostile)
+    events: list[Event] = [
+        replace(STARTED, config=RunConfig(model=hostile)),
+        RunProgress(run_id=7, phase=Phase.DATA, detail=hostile),
+        RunFinished(record=record),
+    ]
+    for line in _lines(events):
+        assert line.isprintable(), line
+
+
+def test_frequent_events_add_no_lines() -> None:
+    quiet: list[Event] = [
+        _update(1),
+        MicroStepDone(run_id=7, micro_step=1, micro_steps=512, t=0.1),
+        Logged(source="engine", text="hello"),
+        EventsDropped(count=3),
+        EngineLoading(what="PyTorch"),
+    ]
+    assert _lines(quiet) == []
+
+
+# JSON -------------------------------------------------------------------------------------------------------------
+
+
+def test_every_event_is_one_line_of_json_with_its_name() -> None:
+    ready = EngineReady(device=P4, torch_version="2.13.0", import_s=2.5)
+    for event in [ready, *RUN]:
+        line = json_line(event)
+        assert "\n" not in line
+        assert line.isascii()
+        assert json.loads(line)["event"]
+    assert json.loads(json_line(RUN[0]))["event"] == "run_started"
+
+
+def test_the_last_object_has_the_fields_that_programs_rely_on() -> None:
+    finished = json.loads(json_line(RUN[-1]))
+    named = (
+        "event run_id outcome config train_runtime_s samples_per_s steady_samples_per_s updates train_loss "
+        "eval_accuracy peak_used_mib peak_reserved_mib peak_allocated_mib vram_total_mib message"
+    )
+    assert set(named.split()) <= set(finished)
+    assert finished["event"] == "run_finished"
+    assert finished["outcome"] == "completed"
+    assert (finished["peak_used_mib"], finished["vram_total_mib"]) == (3281, 7611)
+    assert finished["eval_accuracy"] is None
+    assert finished["config"]["batch_size"] == 1
+
+
+def test_numbers_that_json_does_not_have_become_null() -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    event = _update(1, loss=math.nan, grad_norm=math.inf, loss_scale=-math.inf)
+    read = json.loads(json_line(event), parse_constant=refuse)
+    assert (read["loss"], read["grad_norm"], read["loss_scale"], read["epoch"]) == (None, None, None, 1 / 512)
+    assert (
+        dump({"a": [1.0, math.nan, {"b": (math.inf,)}], "c": "NaN"}) == '{"a": [1.0, null, {"b": [null]}], "c": "NaN"}'
+    )
+
+
+# what goes where --------------------------------------------------------------------------------------------------
+
+
+class _Closed(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+class _Full(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def _reported(events: Sequence[Event], *, as_json: bool) -> tuple[list[str], list[str]]:
+    out, err = io.StringIO(), io.StringIO()
+    report = Report(out, err, as_json=as_json)
+    for event in events:
+        report.show(event)
+    return out.getvalue().splitlines(), err.getvalue().splitlines()
+
+
+def test_stdout_has_the_transcript_and_stderr_a_line_for_every_tenth() -> None:
+    out, err = _reported(RUN, as_json=False)
+    assert out == _lines(RUN)
+    assert len(err) == 10
+    assert err[0].startswith(" 10 %  update 52/512  loss 0.500  5.00 samples/s")
+    assert err[-1].startswith("100 %  update 512/512")
+
+
+def test_as_json_stdout_has_one_object_per_event_and_stderr_only_messages() -> None:
+    warned = Logged(source="history", text="the disk is full", level="warning")
+    out, err = _reported([EngineLoading(what="PyTorch"), *RUN[:-1], warned, RUN[-1]], as_json=True)
+    assert len(out) == len(RUN) + 2
+    assert json.loads(out[-1])["event"] == "run_finished"
+    assert err == ["loading PyTorch …", "warning: the disk is full"]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize(
+    "event",
+    [
+        RunRefused(run_id=None, config=CONFIG, knob="precision", message="--precision fp16 needs a CUDA GPU."),
+        EngineFailed(message="--precision fp16 needs a CUDA GPU."),
+    ],
+)
+def test_a_refusal_is_told_to_people(event: Event, as_json: bool) -> None:
+    out, err = _reported([event], as_json=as_json)
+    assert err == ["--precision fp16 needs a CUDA GPU."]
+    assert len(out) == (1 if as_json else 0)
+
+
+def test_as_json_people_learn_why_a_run_ended_badly() -> None:
+    record = replace(LECTURE, outcome=Outcome.OUT_OF_MEMORY, message="Out of memory in forward.")
+    assert _reported([RunFinished(record=record)], as_json=True)[1] == ["Out of memory in forward."]
+
+
+@pytest.mark.parametrize(("stream", "told"), [(_Closed(), ""), (_Full(), "No space left on device")])
+def test_a_reader_that_went_away_is_noticed_and_left_alone(stream: io.StringIO, told: str) -> None:
+    err = io.StringIO()
+    report = Report(stream, err, as_json=True)
+    report.show(RUN[0])
+    assert report.lost
+    report.show(RUN[1])
+    report.say("hello")
+    assert told in err.getvalue()
+    assert "hello" not in err.getvalue()
+
+
+def test_on_a_terminal_a_bar_is_drawn_and_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr("tui.console.progress.REFRESH_S", 0.0)
+    out, err = io.StringIO(), Terminal()
+    report = Report(out, err, as_json=False)
+    for event in RUN:
+        report.show(event)
+    assert out.getvalue().splitlines() == _lines(RUN)
+    drawn = err.getvalue()
+    assert "update 256/512" in drawn
+    assert drawn.rstrip("\n").endswith(("\x1b[2K", "\x1b[?25h"))  # the line is erased, the cursor is back
+
+
+# pace -------------------------------------------------------------------------------------------------------------
+
+
+def test_micro_steps_move_a_run_whose_updates_are_far_apart() -> None:
+    pace = Pace()
+    assert pace.remaining_s is None
+    pace.fold(STARTED)
+    pace.fold(TRAINING)
+    assert pace.fold(MicroStepDone(run_id=7, micro_step=128, micro_steps=512, t=10.0))
+    assert pace.fraction == 0.25
+    assert pace.clock() == "00:10 < ~00:30"
+    assert "update 0/512" in pace.text()
+    assert not pace.fold(_moment("trained", 1))
+
+
+def test_epochs_count_as_parts_of_the_whole() -> None:
+    pace = Pace()
+    pace.fold(replace(STARTED, config=RunConfig(epochs=4)))
+    pace.fold(_update(512, epoch=1.0, t=5.0))
+    assert (pace.fraction, pace.remaining_s) == (0.25, 15.0)
+
+
+def test_a_long_step_over_several_tenths_makes_one_line() -> None:
+    err = io.StringIO()
+    lines = ProgressLines(err)
+    lines.show(STARTED)
+    lines.show(_update(300))
+    lines.show(_update(301))
+    assert len(err.getvalue().splitlines()) == 1

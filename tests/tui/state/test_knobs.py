@@ -1,0 +1,152 @@
+"""Turning, typing, refusing and undoing knobs."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.contract.config import KNOBS, RunConfig
+from engine.contract.presets import PRESETS
+from tui.state.knobs import LETTERS, ORDER, KnobEditor, bounds, changed_knobs, shown, stepped
+
+
+@pytest.fixture
+def editor() -> KnobEditor:
+    return KnobEditor(RunConfig())
+
+
+def test_every_knob_is_in_the_list_once() -> None:
+    assert sorted(ORDER) == sorted(KNOBS)
+    assert ORDER[: len(LETTERS)] == tuple(LETTERS)
+
+
+def test_the_cursor_stops_at_the_ends(editor: KnobEditor) -> None:
+    editor.move(-1)
+    assert editor.selected == ORDER[0]
+    editor.move(1000)
+    assert editor.selected == ORDER[-1]
+
+
+def test_numbers_follow_their_steps_and_stop(editor: KnobEditor) -> None:
+    assert editor.step("batch_size", 1)
+    assert editor.config.batch_size == 16
+    editor.set_value("batch_size", 12)
+    editor.step("batch_size", 1)
+    assert editor.config.batch_size == 16
+    editor.set_value("batch_size", 12)
+    editor.step("batch_size", -1)
+    assert editor.config.batch_size == 8
+    editor.set_value("batch_size", 1)
+    assert not editor.step("batch_size", -1)
+    assert editor.problem is not None
+    assert "Enter" in editor.problem.message
+
+
+def test_choices_go_round_both_ways(editor: KnobEditor) -> None:
+    seen = []
+    for _ in range(4):
+        editor.step("precision", 1)
+        seen.append(editor.config.precision)
+    assert seen == ["tf32", "fp16", "bf16", "fp32"]
+    editor.step("precision", -1)
+    assert editor.config.precision == "bf16"
+
+
+def test_models_go_round_the_presets_also_from_a_name_of_ones_own(editor: KnobEditor) -> None:
+    editor.set_value("model", "someone/their-model")
+    editor.step("model", 1)
+    assert editor.config.model == next(iter(PRESETS))
+
+
+def test_workers_go_round_with_their_one_key(editor: KnobEditor) -> None:
+    editor.set_value("dataloader_num_workers", 8)
+    assert editor.step("dataloader_num_workers", 1, wrap=True)
+    assert editor.config.dataloader_num_workers == 0
+
+
+def test_switches_turn(editor: KnobEditor) -> None:
+    editor.step("dropout", 1)
+    assert editor.config.dropout is False
+
+
+@pytest.mark.parametrize("name", ORDER)
+@pytest.mark.parametrize("direction", [1, -1])
+def test_every_knob_turns_or_says_why_not(name: str, direction: int) -> None:
+    editor = KnobEditor(RunConfig())
+    before = editor.config
+    if editor.step(name, direction):
+        assert editor.config != before or len(KNOBS[name].choices) == 1
+    else:
+        assert editor.problem is not None
+        assert editor.problem.message.endswith(".")
+        assert editor.config == before
+
+
+def test_what_is_typed_is_taken_or_refused(editor: KnobEditor) -> None:
+    assert editor.type("batch_size", " 24 ")
+    assert editor.config.batch_size == 24
+    assert not editor.type("batch_size", "lots")
+    assert editor.problem is not None
+    assert editor.problem.knob == "batch_size"
+    assert not editor.type("batch_size", "0")
+    assert "out of bounds" in editor.problem.message
+    assert editor.config.batch_size == 24
+
+
+def test_an_optional_knob_is_unset_by_an_empty_line(editor: KnobEditor) -> None:
+    editor.type("data", "/tmp/reviews.csv")
+    assert editor.config.data == "/tmp/reviews.csv"
+    assert editor.type("data", "")
+    assert editor.config.data is None
+
+
+def test_a_combination_that_makes_no_sense_names_its_knob(editor: KnobEditor) -> None:
+    editor.set_value("task", "causal-lm")
+    assert not editor.set_value("workload", "reviews")
+    assert editor.problem is not None
+    assert editor.config.workload == "dummy"
+
+
+def test_undo_goes_back_one_by_one(editor: KnobEditor) -> None:
+    editor.step("batch_size", 1)
+    editor.step("precision", 1)
+    assert editor.undo() == "precision"
+    assert editor.config.precision == "fp32"
+    assert editor.undo() == "batch_size"
+    assert editor.config == RunConfig()
+    assert editor.undo() is None
+
+
+def test_setting_the_same_value_is_not_a_change(editor: KnobEditor) -> None:
+    editor.set_value("batch_size", 8)
+    assert editor.undo() is None
+
+
+def test_a_good_turn_takes_the_refusal_away(editor: KnobEditor) -> None:
+    editor.refuse("precision", "fp16 needs a GPU.")
+    assert editor.selected == "precision"
+    editor.step("precision", -1)
+    assert editor.problem is None
+
+
+def test_changed_knobs() -> None:
+    assert changed_knobs(None, RunConfig()) == []
+    assert changed_knobs(RunConfig(), RunConfig(batch_size=16, seed=1)) == ["batch_size", "seed"]
+
+
+def test_seeds_count_and_stay_in_bounds() -> None:
+    assert stepped(KNOBS["seed"], 42, 1) == 43
+    assert stepped(KNOBS["seed"], 0, -1) is None
+
+
+def test_values_as_the_screen_writes_them() -> None:
+    assert shown(KNOBS["data"], None) == "–"
+    assert shown(KNOBS["dropout"], False) == "off"
+    assert shown(KNOBS["learning_rate"], 5e-5) == "5e-05"
+    assert shown(KNOBS["samples"], 100_000) == "100,000"
+    assert shown(KNOBS["model"], "google-bert/bert-base-uncased") == "bert-base"
+    assert "\x1b" not in shown(KNOBS["model"], "evil\x1b[2J")
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_every_knob_says_what_may_be_typed(name: str) -> None:
+    assert bounds(KNOBS[name]) or KNOBS[name].kind is str

@@ -1,0 +1,392 @@
+"""Folding events into the state, event by event."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from typing import get_args
+
+import pytest
+
+from engine.contract.config import RunConfig
+from engine.contract.events import (
+    EngineFailed,
+    EngineLoading,
+    EvalDone,
+    Event,
+    EventsDropped,
+    Forecasted,
+    Logged,
+    MicroStepDone,
+    PlanFinished,
+    PlanProgress,
+    PlanStarted,
+    Proposed,
+    RunProgress,
+    RunRefused,
+    WorkCounted,
+)
+from engine.contract.records import Memory, Outcome, Phase, Shares
+from tests.tui.fake_session import (
+    CPU,
+    GPU,
+    MIB,
+    finished,
+    memory,
+    moment,
+    ready,
+    record,
+    sampled,
+    started,
+    training,
+    update,
+)
+from tui.state.fold import fold
+from tui.state.knobs import KnobEditor
+from tui.state.state import State
+
+
+@pytest.fixture
+def state() -> State:
+    return State(editor=KnobEditor(RunConfig()))
+
+
+def feed(state: State, *events: Event) -> bool:
+    at_once = False
+    for event in events:
+        at_once |= fold(state, event)
+    return at_once
+
+
+def micro(number: int, of: int, run_id: int = 1, t: float = 1.0) -> MicroStepDone:
+    return MicroStepDone(run_id=run_id, micro_step=number, micro_steps=of, t=t)
+
+
+def evaluated(accuracy: float | None = 0.75) -> EvalDone:
+    return EvalDone(run_id=1, epoch=1.0, update=64, accuracy=accuracy, loss=0.5, n_samples=100, eval_s=1.0, t=70.0)
+
+
+def test_every_kind_of_event_is_known(state: State) -> None:
+    samples: list[Event] = [
+        EngineLoading(what="PyTorch"),
+        ready(),
+        EngineFailed(message="broken"),
+        RunRefused(run_id=None, config=RunConfig(), knob="precision", message="no"),
+        started(),
+        RunProgress(run_id=1, phase=Phase.LOAD, detail="loading"),
+        moment("start"),
+        training(),
+        WorkCounted(run_id=1, flops_per_token=1e9, peak_flops_per_s=5.5e12),
+        micro(1, 64),
+        update(),
+        evaluated(),
+        sampled(),
+        Logged(source="stdout", text="hello"),
+        finished(),
+        EventsDropped(count=3),
+        PlanStarted(plan_id=1, name="batch", title="Batch sizes", total=3),
+        PlanProgress(plan_id=1, position=1, total=3, label="batch 1"),
+        PlanFinished(plan_id=1, name="batch", completed=True, done=3, total=3),
+        Forecasted(config=RunConfig(), forecast=None, message="no"),
+        Proposed(run_id=1, proposals=()),
+    ]
+    assert {type(event) for event in samples} == set(get_args(Event))
+    for event in samples:
+        fold(state, event)
+
+
+def test_loading_then_ready(state: State) -> None:
+    assert feed(state, EngineLoading(what="transformers"))
+    assert state.loading == "transformers"
+    assert feed(state, ready(CPU))
+    assert state.loading is None
+    assert state.device == CPU
+
+
+def test_a_failed_engine_forgets_queued_runs(state: State) -> None:
+    state.queued = 1
+    feed(state, EngineFailed(message="torch is missing: pip install torch"))
+    assert state.failed == "torch is missing: pip install torch"
+    assert state.queued == 0
+    assert state.loading is None
+
+
+def test_a_run_starts_and_takes_its_place_in_the_table(state: State) -> None:
+    state.queued, state.selected_run = 1, 3
+    assert feed(state, ready(), started(run_id=4, config=RunConfig(batch_size=16)))
+    assert state.running
+    assert state.queued == 0
+    assert state.selected_run is None
+    assert state.rows[-1].run_id == 4
+    assert state.rows[-1].outcome is Outcome.RUNNING
+    assert state.reference == RunConfig(batch_size=16)
+
+
+def test_unknown_figures_stay_unknown(state: State) -> None:
+    feed(state, ready(), started())
+    row = state.rows[-1]
+    assert row.samples_per_s is None
+    assert row.train_loss is None
+    assert row.peak_used is None
+
+
+def test_updates_give_speed_loss_and_progress(state: State) -> None:
+    feed(state, ready(), started(), training(), *(update(number) for number in range(1, 11)))
+    run = state.run
+    assert run is not None
+    assert run.progress == 10
+    assert run.mean_rate == pytest.approx(8.0)
+    assert run.token_rate == pytest.approx(4096.0)
+    assert run.mean_loss == pytest.approx(0.7 - 0.005 * 5.5)
+    assert run.rates.median == pytest.approx(8.0)
+    assert run.planned_s == pytest.approx(64.0)
+    assert (len(run.losses), len(run.speeds), len(run.warmup_speeds)) == (10, 7, 3)
+    assert state.rows[-1].updates == 10
+
+
+def test_warm_up_is_left_out_of_the_time_shares(state: State) -> None:
+    slow = Shares(data=5.0, forward=5.0, backward=5.0, optimizer=5.0)
+    feed(state, ready(), started(), training(), update(1, shares=slow))
+    run = state.run
+    assert run is not None
+    assert run.warmup
+    assert run.shares == slow
+    feed(state, update(4), update(5))
+    assert not run.warmup
+    assert run.timed_updates == 2
+    assert run.shares.backward == pytest.approx(1.22)
+
+
+def test_the_median_shrugs_off_an_outlier_and_the_spread_waits_for_three(state: State) -> None:
+    feed(state, ready(), started(), training(), update(4), update(5))
+    run = state.run
+    assert run is not None
+    assert run.rates.spread is None
+    feed(state, update(6, update_s=100.0), update(7), update(8))
+    assert run.rates.median == pytest.approx(8.0)
+    assert run.rates.spread is not None
+
+
+def test_micro_steps_move_within_an_update(state: State) -> None:
+    feed(state, ready(), started(), training(planned=10), micro(1, 40, t=0.5))
+    run = state.run
+    assert run is not None
+    assert run.progress == pytest.approx(0.25)
+    assert run.t == 0.5
+
+
+def test_events_of_another_run_are_ignored(state: State) -> None:
+    feed(state, ready(), started(run_id=2), training(run_id=2))
+    assert not feed(state, update(5, run_id=1), micro(5, 64, run_id=1), evaluated())
+    assert state.run is not None
+    assert state.run.update == 0
+
+
+def test_an_update_after_the_end_changes_nothing(state: State) -> None:
+    feed(state, ready(), started(), training(), finished())
+    feed(state, update(60))
+    assert state.run is not None
+    assert state.run.update == 0
+
+
+def test_evaluation_gives_accuracy(state: State) -> None:
+    feed(state, ready(), started(), training(), evaluated(0.75))
+    assert state.rows[-1].eval_accuracy == 0.75
+    assert "0.750" in state.log[-1].text
+
+
+def test_samples_fill_the_device_and_the_run(state: State) -> None:
+    feed(state, ready(), sampled(run_id=None, t=None))
+    assert state.gpu is not None
+    assert state.gpu.utilization == 97
+    feed(state, started(), training(), sampled(t=5.0), sampled(t=None))
+    run = state.run
+    assert run is not None
+    assert run.t == 5.0
+    assert len(run.utilization) == 1
+    assert len(run.used_mib) == 2
+    assert run.memory.used == 7099 * MIB
+
+
+def test_the_clock_never_runs_backwards(state: State) -> None:
+    feed(state, ready(), started(), training(), sampled(t=5.0), sampled(t=4.0))
+    assert state.run is not None
+    assert state.run.t == 5.0
+
+
+def test_peaks_are_the_largest_seen(state: State) -> None:
+    feed(state, ready(), started(), training())
+    feed(state, update(1, memory=memory(used=7000)), update(2, memory=memory(used=6000)))
+    assert state.run is not None
+    assert state.run.memory.peak_used == 7000 * MIB
+    assert state.run.memory.used == 6000 * MIB
+
+
+def test_a_reading_without_breakdown_keeps_the_last_one(state: State) -> None:
+    feed(state, ready(), started(), training(), update(1), update(2, memory=Memory(used=100 * MIB)))
+    assert state.run is not None
+    assert state.run.memory.by_category is not None
+    assert state.run.memory.total == 7611 * MIB
+
+
+@pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome is not Outcome.RUNNING])
+def test_the_end_of_a_run(state: State, outcome: Outcome) -> None:
+    feed(state, ready(), started(), training(), update(1))
+    assert feed(state, finished(outcome=outcome, message="Why it ended."))
+    assert not state.running
+    assert state.run is not None
+    assert state.run.outcome is outcome
+    assert [row.run_id for row in state.rows] == [1]
+    assert "Why it ended." in state.log[-1].text
+
+
+def test_a_refusal_puts_the_cursor_on_the_knob_at_fault(state: State) -> None:
+    state.queued = 1
+    config = RunConfig(precision="fp16")
+    feed(state, ready(), RunRefused(run_id=None, config=config, knob="precision", message="fp16 needs a GPU."))
+    assert state.queued == 0
+    assert state.editor.selected == "precision"
+    assert state.editor.problem is not None
+    assert state.editor.problem.message == "fp16 needs a GPU."
+
+
+def test_a_refusal_while_loading_takes_the_row_away(state: State) -> None:
+    feed(state, ready(), started(run_id=9))
+    feed(state, RunRefused(run_id=9, config=RunConfig(), knob="model", message="No such model."))
+    assert not state.running
+    assert state.rows == []
+
+
+def test_a_refusal_without_a_knob_leaves_the_cursor(state: State) -> None:
+    before = state.editor.selected
+    feed(state, RunRefused(run_id=None, config=RunConfig(), knob="", message="The run could not begin."))
+    assert state.editor.selected == before
+    assert state.editor.problem is not None
+
+
+def test_hostile_text_is_made_harmless(state: State) -> None:
+    feed(state, ready(), started(), RunProgress(run_id=1, phase=Phase.LOAD, detail="\x1b[2Jloading\x07 [bold]x"))
+    feed(state, Logged(source="\x1b]0;evil\x07out", text="a\x1b[31mb\rc"))
+    feed(state, finished(outcome=Outcome.FAILED, message="\x1b[2J\x1b[Hgone"))
+    assert state.run is not None
+    texts = [
+        state.run.detail,
+        state.log[-1].text,
+        state.log[-2].text,
+        state.log[-2].source,
+        state.rows[0].message or "",
+    ]
+    assert all("\x1b" not in text and "\x07" not in text and "\r" not in text for text in texts)
+    assert "[bold]x" in state.run.detail
+
+
+def test_dropped_events_are_told(state: State) -> None:
+    feed(state, EventsDropped(count=1234))
+    assert "1,234" in state.log[-1].text
+
+
+def test_history_fills_the_table_once(state: State) -> None:
+    feed(state, ready(), started(run_id=3), finished(run_id=3, outcome=Outcome.STOPPED))
+    state.add_history([record(3), record(2), record(1)])
+    assert [row.run_id for row in state.rows] == [1, 2, 3]
+    assert state.rows[-1].outcome is Outcome.STOPPED
+
+
+def test_the_row_of_the_run_under_way_is_not_doubled_by_the_history(state: State) -> None:
+    feed(state, ready(), started(run_id=3))
+    state.add_history([record(3, Outcome.RUNNING), record(1)])
+    assert [row.run_id for row in state.rows] == [1, 3]
+
+
+def test_the_row_cursor_follows_the_newest_until_moved(state: State) -> None:
+    state.add_history([record(1), record(2), record(3)])
+    assert state.selected is not None
+    assert state.selected.run_id == 3
+    state.select(-1)
+    assert state.selected_run == 2
+    state.select(-10)
+    assert state.selected_run == 1
+    state.select(10)
+    assert state.selected_run is None
+
+
+def test_the_log_is_bounded_and_keeps_its_place_when_scrolled(state: State) -> None:
+    for number in range(5):
+        state.write("engine", f"line {number}")
+    state.scroll_log(2)
+    state.write("engine", "new")
+    assert state.log_scroll == 3
+    state.scroll_log(-100)
+    assert state.log_scroll == 0
+    for number in range(5000):
+        state.write("engine", str(number))
+    assert len(state.log) == 2000
+
+
+def test_stopping_ends_with_the_run(state: State) -> None:
+    feed(state, ready(), started(), training())
+    state.stopping = True
+    feed(state, finished(outcome=Outcome.STOPPED))
+    assert not state.stopping
+
+
+def test_a_long_run_keeps_the_rates_bounded(state: State) -> None:
+    feed(state, ready(), started(), training(planned=20_000))
+    for number in range(4, 10_000):
+        fold(state, update(number))
+    assert state.run is not None
+    assert len(state.run.rates._sorted) < 4096
+    assert state.run.rates.median == pytest.approx(8.0)
+
+
+def test_nothing_of_the_state_is_shared_between_two(state: State) -> None:
+    other = State(editor=KnobEditor(RunConfig()))
+    mutable = [f.name for f in fields(State) if f.name in ("finished", "log")]
+    assert all(getattr(state, name) is not getattr(other, name) for name in mutable)
+
+
+def test_the_device_of_the_run_is_the_one_shown(state: State) -> None:
+    feed(state, ready(CPU), started(device=GPU))
+    assert state.device == GPU
+
+
+def test_a_plan_is_followed_from_its_start_to_its_end(state: State) -> None:
+    feed(state, PlanStarted(plan_id=1, name="batch", title="Batch \x1b[2Jsizes", total=12, done=2))
+    assert state.plan is not None
+    assert state.plan.where == "plan 2/12"
+    assert "\x1b" not in state.plan.title
+    feed(state, PlanProgress(plan_id=1, position=3, total=12, label="batch 4", paused=True))
+    assert state.plan.where == "plan 3/12 paused"
+    feed(state, PlanProgress(plan_id=1, position=4, total=None, label="batch 8", skipped="batch 4 did not fit"))
+    assert state.plan.where == "plan 4"
+    assert "batch 8 is passed over: batch 4 did not fit" in state.log[-2].text
+    feed(
+        state, PlanFinished(plan_id=1, name="batch", completed=False, done=4, total=12, message="Stopped by the user.")
+    )
+    assert state.plan is None
+    assert state.log[-1].text == "Stopped by the user."
+
+
+def test_mfu_is_the_models_work_by_the_peak(state: State) -> None:
+    fold(state, started())
+    fold(state, training())
+    for number in range(1, 8):
+        fold(state, update(number))  # 8 samples of 512 tokens in a second
+    assert state.run is not None
+    assert state.run.mfu is None
+    fold(state, WorkCounted(run_id=1, flops_per_token=1e9, peak_flops_per_s=8.192e12))
+    assert state.run.mfu == pytest.approx(0.5)
+
+
+def test_a_loss_of_nan_leaves_the_rows_in_order_and_the_cursor_on_its_run() -> None:
+    state = State(editor=KnobEditor(RunConfig()))
+    state.add_history([record(1, train_loss=0.5), record(2, train_loss=math.nan), record(3, train_loss=0.1)])
+    fold(state, started(4))
+    fold(state, training(4))
+    fold(state, update(1, 4, loss=math.nan))
+    state.select(-1)
+    assert state.selected_run == 3
+    state.select(1)
+    assert state.selected_run is None  # at the newest again
+    state.table.sort = "loss"
+    assert [row.run_id for row in state.rows] == [3, 1, 2, 4]

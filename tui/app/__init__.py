@@ -1,0 +1,1 @@
+"""The app: what it is made of, and its start and end."""

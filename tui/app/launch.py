@@ -1,0 +1,101 @@
+"""The app from its start to its end: the terminal it draws on, the signals it obeys, what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from engine.contract import paths
+from engine.contract.config import RunConfig
+from engine.contract.events import RunFinished
+from engine.history.history import History
+from engine.session.capture import OutputCapture, log_to_file
+from engine.session.session import Session
+from tui.command_line import exit_codes
+from tui.terminal import signals
+from tui.terminal.ascii import stream_to
+from tui.terminal.link import Link
+from tui.terminal.signals import Signals
+
+if TYPE_CHECKING:
+    from tui.app.app import TraintopApp
+
+_CLOSE_S = 5.0
+_WAIT_S = 0.5
+
+
+def open_app(
+    config: RunConfig, *, in_ascii: bool = False, theme: str | None = None, slow_link: bool = False, rings: bool = True
+) -> int:
+    """Open the app with the knobs of `config`, and return the exit code when it is left. Raises `HistoryError`."""
+    from tui.app.app import TraintopApp
+
+    problem = log_to_file(paths.log_file())
+    if problem:
+        sys.stderr.write(f"traintop: {problem}\n")
+    with Signals() as noticed, History() as history:
+        history.mark_interrupted()
+        capture = OutputCapture()
+        session = Session(history, capture, measures=True)
+        link = Link()
+        app = TraintopApp(
+            session,
+            history,
+            config,
+            signals=noticed,
+            theme=f"traintop-{theme}" if theme else None,
+            notices=signals.words_left(),
+            link=link,
+            slow_link=slow_link,
+            rings=rings,
+        )
+        capture.start()
+        sys.__stderr__ = stream_to(capture.stderr, link, in_ascii=in_ascii)  # type: ignore[misc, assignment]
+        try:
+            how = app.run(mouse=not slow_link)
+            gone = noticed.hung_up or (bool(app.return_code) and signals.terminal_is_gone())
+            if gone:
+                _go_on_without(session, noticed)
+            # who asks the process to end does not wait for an import that takes seconds
+            ended = session.close({"kill": 0.0, "terminated": 1.0}.get(how or "", _CLOSE_S))
+        finally:
+            capture.stop()
+    if gone:
+        signals.leave_terminal()
+    return _leave(_code(app, how, gone=gone), ended and not link.abandoned)
+
+
+def _go_on_without(session: Session, noticed: Signals) -> None:
+    """The terminal is gone: see to the end what is under way, unless a SIGTERM comes, and leave word of it."""
+    signals.leave_terminal()
+    what = "nothing was running."
+    if session.busy:
+        signals.leave_word("what was under way went on without the screen.")
+    while True:
+        idle = not session.busy  # asked before the mailbox is read: what ended the run is in it by then
+        for event in session.wait(_WAIT_S):
+            if isinstance(event, RunFinished):
+                outcome = event.record.outcome.value.replace("_", " ")
+                what = f"run {event.record.run_id} went on without the screen: {outcome}."
+        if idle:
+            break
+        if noticed.terminations:
+            session.stop()
+    signals.leave_word(what)
+
+
+def _code(app: TraintopApp, how: str | None, *, gone: bool) -> int:
+    if how == "terminated":
+        return exit_codes.INTERRUPTED
+    if not app.return_code or gone:
+        return exit_codes.DONE
+    sys.stderr.write(f"traintop: the app ended by a fault; {paths.log_file()} has the details.\n")
+    return exit_codes.FAILED
+
+
+def _leave(code: int, ended: bool) -> int:
+    if not ended:  # a thread inside an import, a kernel or a write can crash the interpreter's shutdown
+        sys.stderr.flush()
+        os._exit(code)
+    return code

@@ -1,0 +1,168 @@
+"""Command-line flags: one per knob, generated from `KNOBS`, and usage errors that fit on a line.
+
+argparse sees every value as text: `RunConfig` alone knows what is allowed, so a flag, a file and the screen
+refuse a value in the same words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig, Value
+from tui.state.knobs import bounds
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "what is trained": ("model", "workload", "data", "text_column", "label_column", "task", "seq_len", "padding"),
+    "how much": ("samples", "eval_samples", "epochs"),
+    "memory against time": (
+        "batch_size",
+        "gradient_accumulation_steps",
+        "gradient_checkpointing",
+        "precision",
+        "attention",
+        "optimizer",
+        "optimizer_implementation",
+        "optimizer_in_backward",
+        "torch_compile",
+    ),
+    "how it learns": (
+        "learning_rate",
+        "lr_scheduler",
+        "max_grad_norm",
+        "non_finite_loss",
+        "dropout",
+        "lora_rank",
+        "seed",
+    ),
+    "data preloading": ("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor"),
+    "where it runs": ("device", "vram_limit"),
+}
+"""Groups of the help text. A knob in none of them is listed last."""
+
+_DEFAULTS = RunConfig()
+
+
+class UsageError(Exception):
+    """A command line that cannot be obeyed: which flag, which value, what is allowed."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse without abbreviations, without the usage dump before an error, and with a hint at the right flag."""
+
+    def __init__(self, *, prog: str, description: str) -> None:
+        super().__init__(
+            prog=prog,
+            usage=f"{prog} [--FLAG [VALUE]] ...",
+            description=description,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def read(self, words: Sequence[str]) -> argparse.Namespace:
+        """The values of the flags that were given. Raises `UsageError`."""
+        arguments, unknown = self.parse_known_args(words)
+        if unknown:
+            raise UsageError(self._unknown(unknown[0]))
+        return arguments
+
+    def error(self, message: str) -> NoReturn:
+        """What argparse has to complain about, in our words where it is about a knob's missing value."""
+        found = re.fullmatch(r"argument (--[\w-]+): expected one argument", message)
+        knob = KNOBS.get(found.group(1)[2:].replace("-", "_")) if found else None
+        raise UsageError(f"{knob.flag} needs a value: {bounds(knob)}." if knob else f"{message}.")
+
+    def _unknown(self, word: str) -> str:
+        flag = word.partition("=")[0]
+        near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"see {self.prog} --help."
+        return f"{flag!r} is not known: {hint}"
+
+
+def add_knobs(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for every knob, and `--config` and `--save-config`."""
+    grouped = {name for names in GROUPS.values() for name in names}
+    rest = tuple(name for name in KNOBS if name not in grouped)
+    for title, names in {**GROUPS, "more": rest}.items():
+        group = parser.add_argument_group(title)
+        for knob in (KNOBS[name] for name in names):
+            group.add_argument(knob.flag, **_options(knob))
+    files = parser.add_argument_group("knobs in a file")
+    files.add_argument("--config", metavar="FILE", type=Path, help="take knobs from a TOML file; flags override it")
+    files.add_argument("--save-config", metavar="FILE", type=Path, help="write the knobs of this run to a TOML file")
+
+
+def add_slow_link(parser: argparse.ArgumentParser) -> None:
+    """Add `--slow-link`, which every command with a screen has."""
+    parser.add_argument(
+        "--slow-link",
+        action="store_true",
+        help="repaint every 2.5 seconds and leave the mouse alone: at most 1 KB/s over SSH",
+    )
+
+
+def _options(knob: Knob) -> dict[str, Any]:
+    default = getattr(_DEFAULTS, knob.name)
+    allowed = knob.hint if default is None else f"{bounds(knob)}; default {_written(default)}"
+    text = f"{knob.why} ({allowed})".replace("%", "%%")
+    options: dict[str, Any] = {"dest": knob.name, "metavar": _metavar(knob), "help": text, "default": argparse.SUPPRESS}
+    if knob.kind is bool or "on" in knob.choices:
+        options |= {"nargs": "?", "const": "on"}
+    return options
+
+
+def _metavar(knob: Knob) -> str:
+    if knob.kind is bool:
+        return "on|off"
+    if knob.choices:
+        return "|".join(knob.choices)
+    if knob.name == "data":
+        return "FILE"
+    return {int: "N", float: "X"}.get(knob.kind, "NAME")
+
+
+def config_of(arguments: argparse.Namespace) -> RunConfig:
+    """The configuration that the flags and the file of `--config` describe, saved where `--save-config` says.
+
+    Raises `ConfigError`.
+    """
+    from engine.knobs.files import load_knobs, save_knobs
+
+    given = {name: value for name, value in vars(arguments).items() if name in KNOBS}
+    from_file = load_knobs(arguments.config) if arguments.config else {}
+    try:
+        config = RunConfig.from_dict({**_with_workload(from_file), **_with_workload(given)})
+    except ConfigError as error:
+        if error.knob in from_file and error.knob not in given:
+            raise ConfigError(error.knob, f"{arguments.config}: {error.message}") from None
+        raise
+    if arguments.save_config:
+        save_knobs(config, arguments.save_config)
+    return config
+
+
+def _with_workload(values: dict[str, Any]) -> dict[str, Any]:
+    """A file of data is there to be trained on: no need to say `--workload reviews` too."""
+    return {"workload": "reviews", **values} if values.get("data") else values
+
+
+def flags_of(config: RunConfig) -> str:
+    """The flags that make `config` out of the defaults, as a person would type them; empty for the defaults."""
+    words: list[str] = []
+    for name, knob in KNOBS.items():
+        value = getattr(config, name)
+        if value != getattr(_DEFAULTS, name):
+            words += [knob.flag, _written(value)]
+    return shlex.join(words)
+
+
+def _written(value: Value) -> str:
+    """A value as a person would type it after its flag."""
+    if value is None:
+        return "none"
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)

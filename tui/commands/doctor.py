@@ -1,0 +1,180 @@
+"""`traintop doctor`: what this machine has for training and for the screen, and how to fix what is missing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import engine
+from tui.command_line import exit_codes
+from tui.commands.finding import Finding, Status, as_text
+from tui.console.report import dump
+from tui.drawing.formatting import mib
+
+PROBE_S = 180.0
+"""Importing PyTorch from a cold network disk takes minutes; longer than this, something hangs."""
+
+_PROBE = """
+import json
+from engine.training.probe import probe
+for part in probe():
+    print("\\n" + json.dumps(part), flush=True)
+"""
+_ON_CPU = "training runs on the CPU"
+
+
+Part = dict[str, Any]
+"""A section of what `engine.training.probe` found."""
+
+
+def add_flags(parser: ArgumentParser) -> None:
+    """The flags of `traintop doctor`."""
+    parser.add_argument("--json", action="store_true", help="one JSON object per finding and line on stdout")
+
+
+def execute(arguments: Namespace) -> int:
+    """`traintop doctor`: 4 when nothing can be trained here, else 0."""
+    from tui.commands.doctor_files import files
+    from tui.commands.doctor_terminal import terminal
+
+    probing = start_probe()
+    fatal = False
+    try:
+        for finding in (*python(), *terminal(), *files(), *judged(read_probe(probing))):
+            fatal |= finding.status == "fatal"
+            sys.stdout.write(dump(asdict(finding)) + "\n" if arguments.json else as_text(finding))
+            sys.stdout.flush()
+    finally:
+        probing.kill()
+        probing.wait()
+    return exit_codes.FAILED if fatal else exit_codes.DONE
+
+
+def python() -> Iterator[Finding]:
+    """The interpreter and the machine."""
+    import platform
+
+    import psutil
+
+    version = f"{platform.python_implementation()} {platform.python_version()} at {sys.executable}"
+    yield Finding(check="python", found=version)
+    ram = f"{mib(psutil.virtual_memory().total)} MiB RAM"
+    cores = f"{psutil.cpu_count(logical=False) or psutil.cpu_count() or '?'} cores"
+    yield Finding(check="machine", found=f"{platform.platform()}, {cores}, {ram}")
+
+
+def start_probe() -> subprocess.Popen[bytes]:
+    """Start to ask the driver and to import the libraries, in a process that may crash without harm."""
+    return subprocess.Popen(
+        [sys.executable, "-c", _PROBE],
+        cwd=Path(engine.__file__).parents[1],  # `-c` looks there first: not at a folder `engine` of the user's
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def read_probe(probing: subprocess.Popen[bytes]) -> list[Part]:
+    """The parts that the probe found; a last part `died` when its process did not survive."""
+    try:
+        out, err = probing.communicate(timeout=PROBE_S)
+    except subprocess.TimeoutExpired:
+        return [{"section": "died", "error": f"importing the training libraries did not end within {PROBE_S:.0f} s"}]
+    parts = [part for line in out.splitlines() if (part := _part(line))]
+    if probing.returncode:
+        last = (err.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"])[-1]
+        why = f"looking at the training libraries ended the process (exit code {probing.returncode}): {last[:300]}"
+        parts.append({"section": "died", "error": why})
+    return parts
+
+
+def _part(line: bytes) -> Part | None:
+    """What a line of the probe's output holds; None for what a library printed."""
+    try:
+        part = json.loads(line)
+    except ValueError:
+        return None
+    return part if isinstance(part, dict) and "section" in part else None
+
+
+def judged(parts: list[Part]) -> Iterator[Finding]:
+    """The driver's GPUs, the libraries, whether PyTorch can use those GPUs, and the hub."""
+    n_gpus = 0
+    for part in parts:
+        match part["section"]:
+            case "driver":
+                n_gpus = len(part["gpus"])
+                yield from driver(part)
+            case "library":
+                yield library(part)
+            case "cuda":
+                yield from cuda(part, n_gpus)
+            case "hub":
+                yield hub(part)
+            case "died":
+                fix = "install traintop in a fresh environment (python3 -m venv)."
+                yield Finding(check="libraries", found=part["error"], status="fatal", fix=fix)
+
+
+def driver(part: Part) -> Iterator[Finding]:
+    """The NVIDIA driver and its GPUs."""
+    if part["problem"]:
+        found = f"no NVIDIA GPU can be asked; {_ON_CPU}"
+        yield Finding(check="driver", found=found, status="note", fix=part["problem"])
+        return
+    yield Finding(check="driver", found=f"NVIDIA {part['version'] or '?'}, runs CUDA up to {part['cuda'] or '?'}")
+    for gpu in part["gpus"]:
+        used = f", {mib(gpu['memory_used'])} in use" if gpu["memory_used"] is not None else ""
+        yield Finding(check=f"gpu {gpu['index']}", found=f"{gpu['name']}, {mib(gpu['memory_total'])} MiB{used}")
+
+
+def library(part: Part) -> Finding:
+    """One library: its version, or that it cannot be imported."""
+    name = part["name"]
+    if "error" in part:
+        fix = f"install it again: {sys.executable} -m pip install --force-reinstall {name}"
+        return Finding(check=name, found=f"cannot be imported: {part['error']}", status="fatal", fix=fix)
+    return Finding(check=name, found=f"{part['version']}, imported in {part['import_s']:.1f} s")
+
+
+def cuda(part: Part, n_gpus: int) -> Iterator[Finding]:
+    """Whether PyTorch can use the `n_gpus` GPUs that the driver shows."""
+    built_for = part["built_for"]
+    missed: Status = "problem" if n_gpus else "note"
+    if not built_for:
+        fix = "install a build for your driver's CUDA: https://pytorch.org/get-started/locally/" if n_gpus else None
+        found = f"this PyTorch is built without CUDA; {_ON_CPU}"
+        yield Finding(check="cuda", found=found, status=missed, fix=fix)
+    elif not part["available"]:
+        fix = "look at CUDA_VISIBLE_DEVICES, and whether the driver runs this CUDA version." if n_gpus else None
+        found = f"PyTorch is built for CUDA {built_for} and finds no GPU; {_ON_CPU}"
+        yield Finding(check="cuda", found=found, status=missed, fix=fix)
+    else:
+        yield Finding(check="cuda", found=f"PyTorch is built for CUDA {built_for}")
+    for gpu in part["gpus"]:
+        check = f"cuda:{gpu['index']}"
+        name = f"{gpu.get('name', 'GPU')}, compute capability {gpu.get('capability', '?')}"
+        if gpu["error"]:
+            fix = f"choose another one with --device, or install a PyTorch built for it: {gpu['error']}"
+            found = f"{name}: a first small computation failed"
+            yield Finding(check=check, found=found, status="problem", fix=fix)
+        else:
+            memory = f"{mib(gpu['memory_free'])} of {mib(gpu['memory_total'])} MiB free"
+            yield Finding(check=check, found=f"{name}, {memory}")
+
+
+def hub(part: Part) -> Finding:
+    """The hub, and what is in its cache for when it does not answer."""
+    presets = part["presets"]
+    cached = f"weights of {', '.join(presets)} are" if presets else "no preset's weights are"
+    text = f"{cached} in its cache {part['path']}"
+    if part["problem"] is None:
+        return Finding(check="hub", found=f"{part['endpoint']} answers; {text}")
+    fix = None if presets else "presets start from random weights; for real ones give --model FOLDER."
+    return Finding(check="hub", found=f"{part['problem']}; {text}", status="note", fix=fix)

@@ -1,0 +1,59 @@
+"""What the doctor says about the history, the log and the disk they are on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine.contract import paths
+from engine.history.history import History, HistoryError, file_system_of
+from tui.commands.finding import Finding
+from tui.drawing.formatting import mib
+
+LOW_DISK = 500 * 2**20
+"""Bytes. A run of 1,000 updates takes about 100 KB; below this, other programs make the disk full first."""
+
+
+def files() -> Iterator[Finding]:
+    """The history, as the next run would open it, and its disk."""
+    path = paths.history_file()
+    moved = " (TRAINTOP_HOME)" if os.environ.get("TRAINTOP_HOME") else ""
+    try:
+        with History() as history:
+            n_runs, journal = history.n_runs(), history.journal_mode
+            notice = history.notice
+    except HistoryError as error:
+        yield Finding(check="history", found=f"{path}{moved} cannot be used", status="fatal", fix=str(error))
+        return
+    size = sum(part.stat().st_size for part in path.parent.glob(f"{path.name}*") if part.is_file())
+    yield Finding(check="history", found=f"{path}{moved}: {n_runs:,} runs, {mib(size)} MiB, writable")
+    if notice:
+        yield Finding(check="history", found=notice, status="problem")
+    kind, is_network = file_system_of(path)
+    where = "on a network" if is_network else "local"
+    yield Finding(check="file system", found=f"{kind or 'unknown'}, {where}; journal mode {journal}")
+    yield _disk(path.parent)
+    yield _log()
+
+
+def _disk(folder: Path) -> Finding:
+    free = shutil.disk_usage(folder).free
+    text = f"{mib(free)} MiB free at {folder}"
+    if free < LOW_DISK:
+        fix = "free some space, or set TRAINTOP_HOME to another disk."
+        return Finding(check="disk", found=text, status="problem", fix=fix)
+    return Finding(check="disk", found=text)
+
+
+def _log() -> Finding:
+    path = paths.log_file()
+    if os.access(path if path.exists() else path.parent, os.W_OK):
+        return Finding(check="log", found=str(path))
+    return Finding(
+        check="log",
+        found=f"{path} cannot be written",
+        status="problem",
+        fix="set TRAINTOP_HOME to a folder of your own.",
+    )

@@ -1,0 +1,143 @@
+"""`traintop forecast`: whether configurations fit on a GPU and how fast they would be, without running them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Any
+
+from engine.contract.config import KNOBS, RunConfig
+from engine.contract.forecast_types import BREAKDOWN, Forecast, ForecastError
+from engine.gpus.units import MIB
+from engine.plans.course import grid
+from tui.command_line import exit_codes
+from tui.command_line.flags import UsageError, add_knobs, config_of
+from tui.drawing.formatting import UNKNOWN, mib, percent, rate
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_WHOLE = frozenset(("data", "text_column", "label_column", "model"))
+"""Knobs whose value may hold a comma."""
+_NONE = RunConfig()
+
+
+def add_flags(parser: ArgumentParser) -> None:
+    """The flags of `traintop forecast`."""
+    group = parser.add_argument_group("the forecast", "Any knob below takes several values: --batch-size 1,2,4,8")
+    group.add_argument("--gpu", metavar="NAME", help="a GPU of the catalogue, such as tesla-p4, a100-40gb or rtx-4090")
+    group.add_argument(
+        "--stack", metavar="current|lecture-2023", default="current", help="the software whose memory is forecast"
+    )
+    group.add_argument("--context-mib", metavar="MIB", help="memory of a CUDA context, measured on your machine")
+    group.add_argument("--library-mib", metavar="MIB", help="memory of the CUDA libraries, measured on your machine")
+    group.add_argument(
+        "--json", action="store_true", help="one JSON object on stdout; with several configurations a list of them"
+    )
+    add_knobs(parser)
+
+
+def execute(arguments: Namespace) -> int:
+    """`traintop forecast`. Raises `ConfigError` and `UsageError`."""
+    configs, several = _configs(arguments)
+    outside = (_mib(arguments, "context_mib"), _mib(arguments, "library_mib"))
+    # tracing a model prints nothing of its own, but the libraries that it imports may: stdout is for the answer
+    from tui.commands.run import own_stdout
+
+    with own_stdout() as out:
+        from engine.session.forecasts import forecast_all
+
+        try:
+            forecasts = forecast_all(configs, arguments.gpu, arguments.stack, *outside)
+        except ForecastError as error:
+            sys.stderr.write(f"traintop forecast: {error}\n")
+            return exit_codes.FAILED
+        if arguments.json:
+            objects = [_to_json(config, made) for config, made in zip(configs, forecasts, strict=True)]
+            out.write(json.dumps(objects if several else objects[0]) + "\n")
+        else:
+            out.write(_text(configs, forecasts))
+        out.flush()
+    return exit_codes.DONE
+
+
+def _configs(arguments: Namespace) -> tuple[list[RunConfig], bool]:
+    """Every combination of the knobs' values. Raises `UsageError` and `ConfigError`."""
+    given = {name: value for name, value in vars(arguments).items() if name in KNOBS}
+    lists = {name: value.split(",") for name, value in given.items() if name not in _WHOLE and "," in value}
+    single = Namespace(**{name: value for name, value in vars(arguments).items() if name not in lists})
+    base = config_of(single)
+    if arguments.gpu and "device" in given:
+        raise UsageError("--gpu and --device both name the GPU: give one of them.")
+    runs = grid(base, lists) if lists else ()
+    impossible = next((run.skip for run in runs if run.skip), None)
+    if impossible:
+        raise UsageError(impossible)
+    return ([run.config for run in runs], True) if runs else ([base], False)
+
+
+def _mib(arguments: Namespace, name: str) -> int | None:
+    text = getattr(arguments, name)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1_000_000:
+        raise UsageError(f"--{name.replace('_', '-')} {text!r} is not a size: use 0 to 1,000,000 (MiB).")
+    return int(value * MIB)
+
+
+def _to_json(config: RunConfig, made: Forecast) -> dict[str, Any]:
+    return {**made.to_json(), "config": config.to_dict()}
+
+
+def _text(configs: list[RunConfig], forecasts: list[Forecast]) -> str:
+    from rich.console import Console
+
+    console = Console(width=110, no_color=True, highlight=False)
+    with console.capture() as captured:
+        console.print(table(configs, forecasts))
+        first = forecasts[0]
+        if len(forecasts) == 1:
+            parts = " · ".join(f"{name} {mib(first.breakdown[name])}" for name in BREAKDOWN if first.breakdown[name])
+            console.print(f"At the peak, MiB: {parts}", soft_wrap=True)
+            if first.failing_phase:
+                asked = mib(first.failing_request)
+                console.print(f"It dies in {first.failing_phase}, where {asked} MiB more cannot be had.")
+        for note in first.notes:
+            console.print(note, soft_wrap=True)
+    return captured.get()
+
+
+def table(configs: list[RunConfig], forecasts: list[Forecast]) -> Table:
+    """One row for every configuration, with the knobs that are not at their default."""
+    from rich import box
+    from rich.table import Table
+
+    first = forecasts[0]
+    drawn = Table(box=box.SIMPLE_HEAD, title=f"{configs[0].model} on {first.gpu}, {mib(first.limit)} MiB")
+    turned = [name for name in KNOBS if name == "batch_size" or any(_differs(config, name) for config in configs)]
+    for name in turned:
+        drawn.add_column(KNOBS[name].label)
+    for heading in ("used MiB", "%", "reserved", "allocated", "verdict", "samples/s (rough)"):
+        drawn.add_column(heading, justify="left" if heading == "verdict" else "right")
+    for config, made in zip(configs, forecasts, strict=True):
+        verdict = ("fits" if made.fits else f"out of memory ({made.failing_phase})") + (
+            ", near the limit" if made.near_limit else ""
+        )
+        share = percent(100 * made.peak_used / made.limit, 1)
+        figures = (mib(made.peak_used), share, mib(made.peak_reserved), mib(made.peak_allocated), verdict)
+        speed = rate(made.samples_per_s) if made.samples_per_s else UNKNOWN
+        drawn.add_row(*(_shown(getattr(config, name)) for name in turned), *figures, speed)
+    return drawn
+
+
+def _differs(config: RunConfig, name: str) -> bool:
+    return name not in ("model", "device") and getattr(config, name) != getattr(_NONE, name)
+
+
+def _shown(value: object) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)

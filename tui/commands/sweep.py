@@ -1,0 +1,263 @@
+"""`traintop sweep`: a plan without the screen: a sweep, the search for the largest batch, or one of the lecture's."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any, Protocol
+
+from engine.contract import paths
+from engine.contract.config import KNOBS, ConfigError, RunConfig
+from engine.contract.events import EngineFailed, EngineReady, Event, Forecasted, PlanFinished
+from engine.contract.records import DeviceInfo, RunRecord
+from engine.plans.course import NAMED, SCALES, Plan, named_plan, repeat_plan, scale_for, sweep, until_oom
+from tui.command_line import exit_codes
+from tui.command_line.flags import UsageError, add_knobs, config_of
+from tui.commands.run import Interrupts, own_stdout
+from tui.console.sweep_report import SweepReport
+
+if TYPE_CHECKING:
+    from engine.history.history import History
+    from engine.history.plans import StoredPlan
+
+_WHOLE = frozenset(("data", "text_column", "label_column"))
+"""Knobs whose value may hold a comma: a list of them cannot be given."""
+_WAIT_S, _CLOSE_S = 0.2, 10.0
+
+PlanOn = Callable[[DeviceInfo], Plan]
+"""The plan on the device that `auto` stands for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asks for: a plan (that waits to know its device), or one to go on with."""
+
+    plan_on: PlanOn
+    stored: StoredPlan | None = None
+
+
+def add_flags(parser: ArgumentParser) -> None:
+    """The flags of `traintop sweep`."""
+    group = parser.add_argument_group(
+        "the plan", "Any knob below takes several values: --batch-size 1,2,4,8 --gradient-checkpointing off,on"
+    )
+    group.add_argument(
+        "--until-oom", action="store_true", help="look for the largest batch size that fits: double, then bisect"
+    )
+    named = "; ".join(f"{plan.name}: {plan.description}" for plan in NAMED.values())
+    group.add_argument("--plan", metavar="NAME", help=f"an experiment of the lecture ({named})".replace("%", "%%"))
+    scales = "; ".join(f"{name}: {text}" for name, text in SCALES.items())
+    group.add_argument("--scale", metavar="|".join(SCALES), help=f"sizes of --plan ({scales}; default: as the device)")
+    group.add_argument("--repeat", metavar="N", help="run everything N times, each time with the next seed")
+    group.add_argument(
+        "--resume",
+        metavar="PLAN",
+        nargs="?",
+        const="newest",
+        help="go on with a plan that was stopped or cut off (its number; default: the newest)",
+    )
+    group.add_argument(
+        "--json",
+        action="store_true",
+        help="one JSON object per event and line on stdout, as `traintop run` does, but for the frequent ones; the "
+        "last one is plan_finished",
+    )
+    add_knobs(parser)
+
+
+def execute(arguments: Namespace) -> int:
+    """`traintop sweep`. Raises `ConfigError`, `UsageError` and `HistoryError`."""
+    from engine.history.history import History
+    from engine.session.capture import log_to_file
+    from engine.session.session import Session
+
+    with History() as history, own_stdout() as out, Interrupts() as interrupts:
+        history.mark_interrupted()
+        request = request_of(arguments, history)
+        report = SweepReport(out, sys.stderr, as_json=arguments.json)
+        for problem in (history.notice, log_to_file(paths.log_file())):
+            if problem:
+                report.say(problem)
+        session = Session(history)
+        session.open()
+        code = follow(session, request, report, interrupts, history)
+        # who interrupts does not wait for an import that takes seconds
+        ended = session.close(1.0 if code == exit_codes.INTERRUPTED else _CLOSE_S)
+    if not ended:  # a daemon thread inside an import or a kernel can crash the interpreter's shutdown
+        os._exit(code)
+    return code
+
+
+# what is asked for -----------------------------------------------------------------------------------------------
+
+
+def request_of(arguments: Namespace, history: History) -> Request:
+    """The plan that the flags describe. Raises `ConfigError`, `UsageError` and `HistoryError`."""
+    if arguments.save_config:
+        raise UsageError("--save-config keeps the knobs of one run: use it with traintop run.")
+    given = {name: value for name, value in vars(arguments).items() if name in KNOBS}
+    if arguments.resume is not None:
+        if given or arguments.plan or arguments.until_oom or arguments.repeat or arguments.config or arguments.scale:
+            raise UsageError("--resume goes on with a plan as it was: leave the other flags out.")
+        stored = _stored(arguments.resume, history)
+        return Request(lambda device: stored.plan, stored)
+    if arguments.plan and arguments.until_oom:
+        raise UsageError("--plan and --until-oom are two plans: give one of them.")
+    if arguments.scale and not arguments.plan:
+        raise UsageError("--scale sizes the runs of --plan: give that too, or leave it out.")
+    repeat = _repeat(arguments.repeat)
+    base, lists = _base_and_lists(arguments, given)
+    if arguments.plan:
+        if lists:
+            flag = KNOBS[next(iter(lists))].flag
+            raise UsageError(f"--plan {arguments.plan} has its own list of runs: give {flag} one value, or none.")
+        return Request(_named(arguments, base, given, repeat))
+    if arguments.until_oom:
+        if repeat > 1:
+            raise UsageError("--until-oom looks once: leave --repeat out.")
+        batch_size = {} if "batch_size" in given or arguments.config else {"batch_size": 1}
+        plan = until_oom(base.with_values(**batch_size), lists)
+    elif lists or repeat > 1:
+        plan = sweep(base, lists, repeat=repeat)
+    else:
+        raise UsageError("nothing to sweep: give a knob several values (--batch-size 1,2,4,8), --until-oom or --plan.")
+    return Request(lambda device: plan)
+
+
+def _base_and_lists(arguments: Namespace, given: dict[str, Any]) -> tuple[RunConfig, dict[str, list[str]]]:
+    """The knobs with one value as a configuration, and those with several as texts."""
+    lists = {
+        name: [part.strip() for part in value.split(",") if part.strip()]
+        for name, value in given.items()
+        if name not in _WHOLE and "," in value
+    }
+    for name, values in lists.items():
+        if not values:
+            raise UsageError(f"{KNOBS[name].flag} {given[name]!r} has no value in it.")
+    single = {name: value for name, value in vars(arguments).items() if name not in lists}
+    try:
+        return config_of(Namespace(**single)), lists
+    except ConfigError:
+        # the values may need each other, as --optimizer-in-backward needs --max-grad-norm 0
+        for combination in product(*lists.values()):
+            chosen = dict(zip(lists, combination, strict=True))
+            try:
+                return config_of(Namespace(**{**single, **chosen})), lists
+            except ConfigError:
+                continue
+        raise
+
+
+def _named(arguments: Namespace, base: RunConfig, given: Collection[str], repeat: int) -> PlanOn:
+    from engine.knobs.files import load_knobs
+
+    names = {*given, *(load_knobs(arguments.config) if arguments.config else ())}
+    if "data" in names:
+        names.add("workload")
+
+    def plan_on(device: DeviceInfo) -> Plan:
+        there = base.device == "auto" or base.device.startswith("cuda")
+        kind = device.kind if there else base.device.partition(":")[0]
+        memory_total = device.memory_total if kind == "cuda" else None
+        scale = arguments.scale or scale_for(kind)
+        return repeat_plan(named_plan(arguments.plan, base, scale, given=names, memory_total=memory_total), repeat)
+
+    plan_on(DeviceInfo(name="", kind="virtual"))  # a wrong name or size is told before the engine is loaded
+    return plan_on
+
+
+def _repeat(text: str | None) -> int:
+    if text is None:
+        return 1
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:6]) <= 1000:
+        raise UsageError(f"--repeat {text!r} is not a number of repeats: use 1 to 1,000.")
+    return int(text)
+
+
+def _stored(which: str, history: History) -> StoredPlan:
+    waiting = history.interrupted_plans()
+    if not waiting:
+        raise UsageError("no plan was stopped or cut off: there is nothing to go on with.")
+    if which == "newest":
+        return waiting[0]
+    for stored in waiting:
+        if str(stored.plan_id) == which:
+            return stored
+    known = ", ".join(f"{stored.plan_id} ({stored.plan.name})" for stored in waiting[:8])
+    raise UsageError(f"--resume {which!r} is not a plan that can go on: use {known}.")
+
+
+# following it ----------------------------------------------------------------------------------------------------
+
+
+class Engine(Protocol):
+    """What is needed of `engine.session.session.Session`."""
+
+    def forecast(self, config: RunConfig, /) -> None:
+        """Ask what a run would need; `Forecasted` follows."""
+
+    @property
+    def busy(self) -> bool:
+        """True until the plan's end is in the mailbox."""
+
+    def start_plan(self, plan: Plan, plan_id: int | None, /) -> None:
+        """Queue a plan."""
+
+    def stop(self) -> None:
+        """Stop the plan after the current micro-step."""
+
+    def wait(self, timeout_s: float, /) -> list[Event]:
+        """What happened; waits for the first event."""
+
+
+def follow(session: Engine, request: Request, report: SweepReport, interrupts: Interrupts, history: History) -> int:
+    """Start the plan when the engine is ready, and report its events until it is over; the exit code.
+
+    The runs of a named plan are forecast before the first one begins, so that forecasting takes no run's time.
+    """
+    stopping = False
+    plan: Plan | None = None
+    questions: deque[RunConfig] = deque()
+    while True:
+        idle = not session.busy  # asked before the mailbox is read: what ended the plan is in it by then
+        for event in session.wait(_WAIT_S):
+            report.show(event)
+            if isinstance(event, EngineFailed):
+                return exit_codes.FAILED
+            if isinstance(event, PlanFinished):
+                return report.code(event)
+            if isinstance(event, EngineReady):
+                plan = request.plan_on(event.device)
+                report.begin(plan, _done_before(request, history))
+                questions.extend(_questions(plan))
+            if isinstance(event, (EngineReady, Forecasted)) and plan is not None and not stopping:
+                if questions:
+                    session.forecast(questions.popleft())
+                else:
+                    session.start_plan(plan, request.stored.plan_id if request.stored else None)
+        if stopping and idle:  # it was queued only: no event tells of it
+            report.say("Stopped before the plan began.")
+            return exit_codes.INTERRUPTED
+        if not stopping and (interrupts.count or report.lost):
+            stopping = True
+            session.stop()
+            report.say("Stopping after this micro-step; the run is kept. Once more quits at once.")
+
+
+def _questions(plan: Plan) -> list[RunConfig]:
+    """Configurations to forecast: those of the lecture's experiments, which are few."""
+    if plan.name not in NAMED:
+        return []
+    return [run.config for run in plan.runs if not run.skip and run.repeat == 1 and run.config.device != "cpu"]
+
+
+def _done_before(request: Request, history: History) -> list[RunRecord]:
+    if request.stored is None:
+        return []
+    steps = history.plan_steps(request.stored.plan_id).values()
+    return sorted((step.record for step in steps if step.record is not None), key=lambda record: record.run_id)

@@ -1,0 +1,152 @@
+"""How far a run is, for people who watch without the screen: a bar on a terminal, a line per tenth elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from engine.contract.events import (
+    Event,
+    MemoryMoment,
+    MicroStepDone,
+    RunFinished,
+    RunStarted,
+    TrainingStarted,
+    UpdateDone,
+)
+from tui.drawing.formatting import UNKNOWN, loss, rate, seconds
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+REFRESH_S = 0.2
+"""Seconds between two drawings of the bar."""
+
+
+class Pace:
+    """Folds one run's events into how much of it is done. Pure."""
+
+    def __init__(self) -> None:
+        self.fraction = 0.0
+        """Of the whole training, 0 to 1."""
+        self.elapsed_s = 0.0
+        self._epochs = 1
+        self._planned: int | None = None
+        self._update = 0
+        self._samples = 0
+        self._loss: float | None = None
+
+    def fold(self, event: Event) -> bool:
+        """Take an event in; True when it moved the run forward."""
+        match event:
+            case RunStarted():
+                self._epochs = event.config.epochs
+            case TrainingStarted():
+                self._planned = event.planned_updates
+            case MicroStepDone():
+                self._forward(event.micro_step / event.micro_steps, event.t)
+                return True
+            case UpdateDone():
+                self._update, self._loss = event.update, event.loss
+                self._samples += event.n_samples
+                self._forward(event.epoch / self._epochs, event.t)
+                return True
+        return False
+
+    def _forward(self, fraction: float, elapsed_s: float) -> None:
+        self.fraction = max(self.fraction, min(1.0, fraction))
+        self.elapsed_s = elapsed_s
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Time to go at the pace so far; None before the first step."""
+        return self.elapsed_s / self.fraction - self.elapsed_s if self.fraction else None
+
+    def text(self) -> str:
+        """Updates, loss and speed."""
+        speed = rate(self._samples / self.elapsed_s) if self.elapsed_s and self._samples else UNKNOWN
+        return f"update {self._update}/{self._planned or UNKNOWN}  loss {loss(self._loss)}  {speed} samples/s"
+
+    def clock(self) -> str:
+        """Time passed and to go."""
+        return f"{seconds(self.elapsed_s)} < ~{seconds(self.remaining_s)}"
+
+
+class ProgressLines:
+    """A line at every tenth of one run."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._pace = Pace()
+        self._tenth = 0
+
+    def show(self, event: Event) -> None:
+        """Write a line when the event completes another tenth."""
+        if self._pace.fold(event) and (tenth := int(self._pace.fraction * 10 + 1e-9)) > self._tenth:
+            self._tenth = tenth
+            self._stream.write(f"{tenth * 10:3} %  {self._pace.text()}  {self._pace.clock()}\n")
+            self._stream.flush()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is in the way of other lines."""
+        yield
+
+
+class ProgressBar:
+    """A bar on the last line of a terminal while one run trains. It makes no thread."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._pace = Pace()
+        self._bar: Progress | None = None
+        self._drawn_at = 0.0
+
+    def show(self, event: Event) -> None:
+        """Draw the bar between the start of training and its end."""
+        moved = self._pace.fold(event)
+        if isinstance(event, TrainingStarted):
+            self._bar = self._new_bar()
+            self._bar.start()
+        elif isinstance(event, RunFinished) or (isinstance(event, MemoryMoment) and event.moment == "trained"):
+            if self._bar:
+                self._bar.stop()
+                self._bar = None
+        elif moved and self._bar and time.monotonic() - self._drawn_at >= REFRESH_S:
+            self._drawn_at = time.monotonic()
+            text, clock = self._pace.text(), self._pace.clock()
+            self._bar.update(self._bar.task_ids[0], completed=self._pace.fraction, text=text, clock=clock)
+            self._bar.refresh()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Take the bar away while other lines are written."""
+        bar = self._bar
+        if bar:
+            bar.stop()
+        try:
+            yield
+        finally:
+            if bar:
+                bar.start()
+
+    def _new_bar(self) -> Progress:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+        columns = (BarColumn(30), TaskProgressColumn(), TextColumn("{task.fields[text]}  {task.fields[clock]}"))
+        console = Console(file=self._stream)
+        # stdout and stderr stay as they are: stdout is another stream, and may be a file
+        bar = Progress(
+            *columns,
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        bar.add_task("", total=1.0, text=self._pace.text(), clock=self._pace.clock())
+        return bar

@@ -1,0 +1,101 @@
+"""A run's events as lines: the transcript or JSON on stdout, everything that is for people on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from typing import Any, TextIO
+
+from engine.contract.as_json import to_json
+from engine.contract.events import EngineFailed, EngineLoading, Event, Logged, RunFinished, RunRefused
+from engine.contract.records import Outcome
+from tui.console.progress import ProgressBar, ProgressLines
+from tui.console.transcript import Transcript
+from tui.drawing.text import clean
+
+
+class Report:
+    """Writes the transcript or JSON to `out`, messages and progress to `err`.
+
+    When a reader goes away (`| head`) or the disk is full, `lost` is set and nothing more is written.
+    """
+
+    def __init__(self, out: TextIO, err: TextIO, *, as_json: bool) -> None:
+        self.lost = False
+        self._out, self._err = out, err
+        self._as_json = as_json
+        self._transcript = Transcript()
+        on_terminal = err.isatty() and os.environ.get("TERM") != "dumb"
+        self._progress: ProgressBar | ProgressLines | None = None
+        if on_terminal or not as_json:
+            self._progress = ProgressBar(err) if on_terminal else ProgressLines(err)
+
+    def show(self, event: Event) -> None:
+        """Report an event."""
+        lines = [json_line(event)] if self._as_json else self._transcript.lines(event)
+        if lines:
+            # out and err may be one terminal: then the bar is in the way of the transcript
+            self._write(self._out, "".join(f"{line}\n" for line in lines), aside=not self._as_json)
+        message = self._message(event)
+        if message:
+            self.say(message)
+        if self._progress and not self.lost:
+            try:
+                self._progress.show(event)
+            except OSError as error:
+                self._lose(error)
+
+    def say(self, text: str) -> None:
+        """A message for people."""
+        self._write(self._err, f"{clean(text)}\n", aside=True)
+
+    def _write(self, stream: TextIO, text: str, *, aside: bool) -> None:
+        if self.lost:
+            return
+        try:
+            with self._progress.paused() if aside and self._progress else contextlib.nullcontext():
+                stream.write(text)
+                stream.flush()
+        except OSError as error:
+            self._lose(error)
+
+    def _lose(self, error: OSError) -> None:
+        self.lost = True
+        if not isinstance(error, BrokenPipeError):
+            with contextlib.suppress(OSError):
+                self._err.write(f"The output cannot be written: {error.strerror or error}.\n")
+
+    def _message(self, event: Event) -> str | None:
+        match event:
+            case RunRefused() | EngineFailed():
+                return event.message
+            case EngineLoading():
+                return f"loading {event.what} …"
+            case Logged():
+                return event.text if event.level == "info" else f"{event.level}: {event.text}"
+            case RunFinished() if self._as_json and event.record.outcome is not Outcome.COMPLETED:
+                return event.record.message
+        return None
+
+
+def json_line(event: Event) -> str:
+    """An event as one line of JSON, in ASCII."""
+    return dump(to_json(event))
+
+
+def dump(value: Any) -> str:
+    """One line of JSON. A number that JSON does not have (NaN, infinite: RFC 8259, section 6) becomes null."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, (list, tuple)) else value

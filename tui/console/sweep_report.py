@@ -1,0 +1,126 @@
+"""What `traintop sweep` writes: rows as they come, tables at the end, or JSON; the exit code of a plan."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
+
+from engine.contract.as_json import to_json
+from engine.contract.events import FREQUENT, Event, PlanFinished, PlanProgress, RunFinished, RunRefused, RunStarted
+from engine.contract.records import RunRecord
+from engine.plans.course import Plan
+from tui.command_line import exit_codes
+from tui.console.progress import ProgressBar
+from tui.console.report import Report, dump
+from tui.console.sweep_rows import Counts, Rows
+from tui.console.sweep_tables import plan_table, repeats_table, table_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_MIN_WIDTH = 120
+"""Columns of the closing tables where nobody says how wide the output is; a narrow terminal wraps them."""
+
+
+class SweepReport(Report):
+    """Writes a plan's rows or JSON to `out`, messages and each run's progress bar to `err`."""
+
+    def __init__(self, out: TextIO, err: TextIO, *, as_json: bool) -> None:
+        super().__init__(out, err, as_json=as_json)
+        self._progress = None
+        self._draws = err.isatty() and os.environ.get("TERM") != "dumb"
+        self._plan: Plan | None = None
+        self._rows: Rows | None = None
+        self._step: PlanProgress | None = None
+
+    def begin(self, plan: Plan, before: Sequence[RunRecord]) -> None:
+        """The plan that events will tell of, and its runs of an earlier process."""
+        self._plan, self._rows = plan, Rows(plan, before)
+
+    def show(self, event: Event) -> None:
+        """Report an event."""
+        if isinstance(event, PlanProgress):
+            self._step = event
+        if isinstance(event, RunStarted) and self._draws:
+            self._progress = ProgressBar(self._err)  # it knows one run only
+        if isinstance(event, PlanFinished):
+            self._close(event)
+        elif self._as_json:
+            self._write_json(event)
+        elif self._rows:
+            self._write_lines(self._rows.lines(event))
+        message = self._message(event)
+        if message:
+            self.say(message)
+        if self._progress and not self.lost:
+            try:
+                self._progress.show(event)
+            except OSError as error:
+                self._lose(error)
+
+    def code(self, event: PlanFinished) -> int:
+        """The exit code of a plan that is over: 0 also when some runs did not fit or failed."""
+        counts = self._rows.counts if self._rows else Counts()
+        if not event.completed:
+            return exit_codes.FAILED if event.failed else exit_codes.INTERRUPTED
+        if counts.completed or counts.out_of_memory or not counts.failed + counts.refused:
+            return exit_codes.DONE
+        return exit_codes.FAILED if counts.failed else exit_codes.WRONG_USAGE
+
+    def _write_json(self, event: Event) -> None:
+        if self._rows:
+            self._rows.lines(event)  # counts, and keeps the records
+        if isinstance(event, FREQUENT):
+            return
+        values = to_json(event)
+        if isinstance(event, RunFinished) and self._step is not None:
+            values |= {"plan_id": self._step.plan_id, "label": self._step.label, "repeat": self._step.repeat}
+        self._write(self._out, f"{dump(values)}\n", aside=False)
+
+    def _write_lines(self, lines: Sequence[str]) -> None:
+        if lines:
+            self._write(self._out, "".join(f"{line}\n" for line in lines), aside=True)
+
+    def _close(self, event: PlanFinished) -> None:
+        """The tables, and how the plan ended."""
+        plan, rows = self._plan, self._rows
+        if plan is None or rows is None:
+            return
+        if self._as_json:
+            table = table_json(plan, rows.records)
+            for values in (table, to_json(event)):
+                if values is not None:
+                    self._write(self._out, f"{dump(values)}\n", aside=False)
+        else:
+            self._write_tables(plan, rows.records)
+            self._write_lines([rows.closing(event)])
+        if event.failed and event.message:
+            self.say(event.message)
+        if not event.completed and event.plan_id:
+            self.say(f"Go on with: traintop sweep --resume {event.plan_id}")
+
+    def _write_tables(self, plan: Plan, records: Sequence[RunRecord]) -> None:
+        repeats = repeats_table(records)
+        if repeats is not None:
+            self._write_lines(["", *self._drawn(repeats)])
+        beside = plan_table(plan, records)
+        if beside is not None:
+            table, notes = beside
+            self._write_lines(["", *self._drawn(table), *notes])
+
+    def _drawn(self, table: Table) -> list[str]:
+        from rich.console import Console
+
+        on_terminal = self._out.isatty()
+        width = max(_MIN_WIDTH, shutil.get_terminal_size().columns if on_terminal else 0)
+        console = Console(width=width, file=self._out, force_terminal=on_terminal)
+        with console.capture() as capture:
+            console.print(table)
+        return [line.rstrip() for line in capture.get().splitlines()]
+
+    def _message(self, event: Event) -> str | None:
+        if isinstance(event, RunRefused) and not self._as_json:
+            return None  # its row says it
+        return super()._message(event)

@@ -1,0 +1,137 @@
+"""A run as the lecture's transcript: events in, lines out. Pure.
+
+Memory is in MiB at four moments, then come the time, the speed and the Trainer's summary.
+"""
+
+from __future__ import annotations
+
+import math
+
+from engine.contract.events import (
+    EngineReady,
+    EvalDone,
+    Event,
+    MemoryMoment,
+    RunFinished,
+    RunProgress,
+    RunStarted,
+    TrainingStarted,
+    UpdateDone,
+)
+from engine.contract.records import DeviceInfo, Outcome, RunRecord
+from tui.command_line.flags import flags_of
+from tui.drawing.formatting import count, mib, percent
+from tui.drawing.text import clean
+from tui.state.state import OUTCOME_WORDS
+
+_MAX_EXPONENT = 700.0  # beyond it, a float overflows
+_MOMENTS = {"start": "at start", "context": "after the context", "model": "after the model"}
+
+
+class Transcript:
+    """The lines of one run after the other."""
+
+    def __init__(self) -> None:
+        self._device: DeviceInfo | None = None
+        self._at_end: MemoryMoment | None = None
+        self._epoch: float | None = None
+
+    def lines(self, event: Event) -> list[str]:
+        """What an event adds to the transcript; most add nothing."""
+        match event:
+            case EngineReady():
+                return [f"PyTorch {event.torch_version} on {_named(event.device)}, ready in {event.import_s:.1f} s"]
+            case RunStarted():
+                self._device, self._at_end, self._epoch = event.device, None, None
+                return _opening(event)
+            case RunProgress():
+                return [clean(event.detail)] if event.detail else []
+            case MemoryMoment(moment="trained"):
+                self._at_end = event  # what it is called depends on how the run ends
+                return []
+            case MemoryMoment():
+                return [self._memory(event, _MOMENTS.get(event.moment, event.moment))]
+            case TrainingStarted():
+                return [_training(event)]
+            case UpdateDone():
+                self._epoch = event.epoch
+                return []
+            case EvalDone():
+                return [_evaluation(event)]
+            case RunFinished():
+                return self._closing(event.record)
+            case _:
+                return []
+
+    def _memory(self, event: MemoryMoment, when: str) -> str:
+        return f"{self._label} {when}: {mib(event.memory.used)} MiB"
+
+    @property
+    def _label(self) -> str:
+        return self._device.memory_label if self._device else "VRAM"
+
+    def _closing(self, record: RunRecord) -> list[str]:
+        completed = record.outcome is Outcome.COMPLETED
+        lines = []
+        if self._at_end:
+            lines.append(self._memory(self._at_end, "after training" if completed else "at the end"))
+        if record.train_runtime_s is not None and record.samples_per_s is not None:
+            runtime = record.train_runtime_s
+            lines += [f"Time: {runtime:.2f}", f"Samples/second: {record.samples_per_s:.2f}"]
+            summary = _summary(
+                train_runtime=runtime,
+                train_samples_per_second=record.samples_per_s,
+                train_steps_per_second=record.updates / runtime if runtime else None,
+                train_loss=record.train_loss,
+                epoch=self._epoch,
+            )
+            lines.append(summary)
+        lines += self._peaks(record)
+        if not completed:
+            lines.append(f"Run {record.run_id}: {OUTCOME_WORDS[record.outcome]}")
+        if record.message:
+            lines.append(clean(record.message))
+        return lines
+
+    def _peaks(self, record: RunRecord) -> list[str]:
+        """The three memories by name, those that are known on this device, and the share of the whole."""
+        known = {"used": record.peak_used, "reserved": record.peak_reserved, "allocated": record.peak_allocated}
+        parts = [f"{name} {mib(size)}" for name, size in known.items() if size is not None]
+        if not parts:
+            return []
+        line = f"Peak {self._label} in MiB: {', '.join(parts)}"
+        if record.memory_total and record.peak_used is not None:
+            line += f" of {mib(record.memory_total)} ({percent(100 * record.peak_used / record.memory_total, 1)})"
+        return [line]
+
+
+def _opening(event: RunStarted) -> list[str]:
+    flags = flags_of(event.config)
+    return [
+        f"Run {event.run_id} on {_named(event.device)}",
+        clean(f"Knobs: {flags}" if flags else "Knobs: all at their defaults"),
+    ]
+
+
+def _named(device: DeviceInfo) -> str:
+    memory = f", {mib(device.memory_total)} MiB {device.memory_label}" if device.memory_total is not None else ""
+    return f"{clean(device.name)} ({device.kind}{memory})"
+
+
+def _training(event: TrainingStarted) -> str:
+    held_out = f", {count(event.n_eval)} held out" if event.n_eval else ""
+    return (
+        f"Training {count(event.n_parameters)} parameters on {count(event.n_train)} samples{held_out}: "
+        f"{count(event.planned_updates)} updates"
+    )
+
+
+def _evaluation(event: EvalDone) -> str:
+    # without classes it was a language model, and those are compared by perplexity
+    perplexity = math.exp(min(event.loss, _MAX_EXPONENT)) if event.accuracy is None else None
+    return _summary(eval_loss=event.loss, eval_accuracy=event.accuracy, eval_perplexity=perplexity, epoch=event.epoch)
+
+
+def _summary(**figures: float | None) -> str:
+    """Figures as `transformers.Trainer` prints them: a dictionary, unknown ones left out."""
+    return str({name: round(value, 4) for name, value in figures.items() if value is not None})

@@ -1,0 +1,130 @@
+"""The only place where numbers become text on the screen.
+
+Unknown (None) is "–", not a number is "nan", infinite is "inf"; negative numbers carry a true minus sign. A number
+keeps its digits while it moves within a power of ten, so that a column of them does not jump.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from engine.gpus.units import to_mib
+
+UNKNOWN = "–"
+MINUS = "−"
+
+
+def _shown(value: float | None, digits: Callable[[float], str]) -> str:
+    """`digits` of the magnitude with a sign in front; the values that have no digits are said in words."""
+    if value is None:
+        return UNKNOWN
+    if math.isnan(value):
+        return "nan"
+    text = "inf" if math.isinf(value) else digits(abs(value))
+    # What rounds to zero has no sign.
+    return MINUS + text if value < 0 and text.strip("0.:,") else text
+
+
+def _with_unit(text: str, unit: str) -> str:
+    return f"{text} {unit}" if unit and text != UNKNOWN else text
+
+
+def number(value: float | None, digits: int = 0, unit: str = "") -> str:
+    """Fixed decimals and thousands separators: 1234.4 W -> "1,234 W"; no unit where the value is unknown."""
+    return _with_unit(_shown(value, lambda v: f"{v:,.{digits}f}"), unit)
+
+
+def count(value: int | None) -> str:
+    """1234 -> "1,234"."""
+    return number(value)
+
+
+def short_count(value: float | None) -> str:
+    """Three significant digits with k, M, B, T: 109_482_240 -> "109M"."""
+    return _shown(value, _short)
+
+
+def mib(n_bytes: float | None) -> str:
+    """Bytes as whole MiB, no separators: 7_412_383_744 -> "7069"."""
+    return _shown(to_mib(n_bytes), lambda v: f"{v:.0f}")
+
+
+def seconds(value: float | None) -> str:
+    """A clock: 41.9 -> "00:41", 3723 -> "1:02:03". Whole seconds that have passed, not rounded up."""
+    return _shown(value, _clock)
+
+
+def duration(value: float | None) -> str:
+    """Seconds for a table: 66.7 -> "66.70"."""
+    return _shown(value, lambda v: f"{v:.2f}")
+
+
+def rate(value: float | None) -> str:
+    """Three significant digits: "7.68", "12.3", "123", "1,234"; "0.768" below 1, scientific below 0.001."""
+    return _shown(value, lambda v: f"{v:,.{rate_digits(v)}f}" if v == 0 or v >= 0.0009995 else _scientific(v, 2))
+
+
+def rate_digits(value: float) -> int:
+    """The decimals that give `value` three significant digits; 2 for zero."""
+    value = abs(value)
+    if value == 0 or not math.isfinite(value):
+        return 2
+    # 9.996 reads 10.0: the power of ten is that of the rounded number.
+    power = int(f"{value:.2e}".partition("e")[2])
+    return min(max(0, 2 - power), 5)
+
+
+def plus_minus(value: float | None, spread: float | None) -> str:
+    """A value and half its spread with the same decimals: "7.68 ±0.03"; the spread alone is left off if unknown."""
+    text = rate(value)
+    if value is None or not math.isfinite(value) or spread is None:
+        return text
+    return f"{text} ±{_shown(abs(spread), lambda v: f'{v:,.{rate_digits(value)}f}')}"
+
+
+def percent(value: float | None, digits: int = 0) -> str:
+    """A share already in percent: 92.9 -> "93 %"."""
+    return number(value, digits, "%")
+
+
+def loss(value: float | None, digits: int = 3) -> str:
+    """Fixed decimals, scientific when that would show no digit or nine: "0.029", "2.9e−04", "1.2e+06"."""
+    return _shown(value, lambda v: f"{v:.{digits}f}" if v == 0 or 10**-digits <= v < 1e4 else _scientific(v, 1))
+
+
+def delta(value: float | None, unit: str = "", digits: int = 0) -> str:
+    """A signed difference: "−3,450 MiB", "+40 %", "±0 %"."""
+    text = number(value, digits)
+    if value is not None and not math.isnan(value) and not text.startswith(MINUS):
+        text = ("+" if text.strip("0.,") else "±") + text
+    return _with_unit(text, unit)
+
+
+def delta_mib(n_bytes: float | None) -> str:
+    """A signed difference of bytes in whole MiB: "−3,450 MiB"."""
+    return delta(to_mib(n_bytes), "MiB")
+
+
+def delta_percent(value: float | None, baseline: float | None) -> str:
+    """How much `value` is above `baseline`: 7 against 5 -> "+40 %"; "–" where one is unknown or the baseline is 0."""
+    if value is None or baseline is None or baseline == 0:
+        return UNKNOWN
+    return delta((value / baseline - 1) * 100, "%")
+
+
+def _scientific(value: float, digits: int) -> str:
+    return f"{value:.{digits}e}".replace("-", MINUS)
+
+
+def _clock(value: float) -> str:
+    minutes, whole = divmod(int(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{whole:02}" if hours else f"{minutes:02}:{whole:02}"
+
+
+def _short(value: float) -> str:
+    for power, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= power * 0.9995:
+            return f"{value / power:.{rate_digits(value / power)}f}{letter}"
+    return f"{value:.0f}"

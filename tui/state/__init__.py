@@ -1,0 +1,1 @@
+"""What is shown, as pure values: events folded in."""

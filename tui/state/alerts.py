@@ -1,0 +1,184 @@
+"""When to call somebody who is not looking: a loss that is no number, a run that stands still, an end. Pure: no clock.
+
+The times given are the caller's clock in seconds; the events carry the run's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from statistics import median
+
+from engine.contract.events import (
+    EvalDone,
+    Event,
+    MicroStepDone,
+    PlanFinished,
+    PlanStarted,
+    RunFinished,
+    RunRefused,
+    RunStarted,
+    TrainingStarted,
+    UpdateDone,
+)
+from engine.contract.records import Outcome
+from tui.drawing.formatting import rate
+from tui.state.state import OUTCOME_WORDS, State
+
+STALL_S, STALL_FACTOR = 30.0, 10.0
+"""A run stands still when nothing came for this long, and for this many times what a step usually takes."""
+STEPS_KEPT, STEPS_NEEDED = 64, 3
+ASLEEP_S = 5.0
+"""Between two looks at the clock: the process was stopped, or the laptop suspended, and the run with it."""
+THRASH_WINDOW, THRASH_UPDATES = 10, 5
+"""Of the last updates, so many in which the allocator had to ask again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Something to tell. `text` is empty where the screen says it anyway; `rings` calls who is not looking."""
+
+    text: str = ""
+    level: str = "warning"
+    rings: bool = True
+
+
+class Alerts:
+    """Watches over the run under way. Everything is told once, until it is over."""
+
+    def __init__(self) -> None:
+        self._in_plan = False
+        self._looked_at: float | None = None
+        self._follow(None)
+
+    def _follow(self, run_id: int | None) -> None:
+        self._run_id = run_id
+        self._steps = _Steps()
+        self.stalled_s: float | None = None
+        """How long the run has stood still; None while it goes on."""
+        self._told_loss = self._told_thrash = False
+        self._retries: int | None = None
+        self._asked_again: deque[bool] = deque(maxlen=THRASH_WINDOW)
+
+    def see(self, event: Event, now: float) -> Alert | None:
+        """Take an event; what there is to tell about it."""
+        if isinstance(event, RunStarted):
+            self._follow(event.run_id)
+        elif isinstance(event, PlanStarted):
+            self._in_plan = True
+        elif isinstance(event, PlanFinished):
+            self._in_plan = False
+            return Alert(level="info") if event.completed or event.failed else None
+        elif isinstance(event, RunRefused):
+            self._follow(None)
+        elif isinstance(event, RunFinished):
+            self._follow(None)
+            stopped = event.record.outcome is Outcome.STOPPED  # by the person, who knows
+            return None if self._in_plan or stopped else Alert(level="info")
+        elif isinstance(event, (TrainingStarted, MicroStepDone, UpdateDone, EvalDone)) and event.run_id == self._run_id:
+            return self._progress(event, now)
+        return None
+
+    def look(self, now: float) -> Alert | None:
+        """Look at the clock, several times a second; the alert when the run has just come to stand still."""
+        since, self._looked_at = self._looked_at, now
+        if since is not None and now - since > ASLEEP_S:
+            self._steps.at = min(now, self._steps.at + now - since)
+        usual, limit = self._steps.usual, self._steps.limit
+        waited = now - self._steps.at
+        if limit is None or usual is None or waited < limit:
+            return None
+        told, self.stalled_s = self.stalled_s is not None, waited
+        if told:
+            return None
+        what = "evaluation" if self._steps.evaluating else "micro-step"
+        return Alert(
+            f"Run {self._run_id} stands still: no {what} is done for {waited:.0f} s (a micro-step usually takes "
+            f"{rate(usual)} s). See the log (l), or stop it (s)."
+        )
+
+    def _progress(self, event: TrainingStarted | MicroStepDone | UpdateDone | EvalDone, now: float) -> Alert | None:
+        stood, self.stalled_s = self.stalled_s, None
+        self._steps.take(event, now, stood=stood is not None)
+        alert = self._judge(event) if isinstance(event, UpdateDone) else None
+        if alert is None and stood is not None:
+            return Alert(f"Run {self._run_id} goes on after {stood:.0f} s.", "info", rings=False)
+        return alert
+
+    def _judge(self, event: UpdateDone) -> Alert | None:
+        if not math.isfinite(event.loss) and not self._told_loss:
+            self._told_loss = True
+            return Alert(
+                f"Run {event.run_id}: the loss is {event.loss} from update {event.update} on. A smaller learning rate, "
+                "max grad norm 1, or bf16 in place of fp16 may help; non-finite loss: stop ends such a run."
+            )
+        retries = event.memory.alloc_retries
+        if retries is not None and self._retries is not None and not event.warmup:
+            self._asked_again.append(retries > self._retries)
+        self._retries = retries
+        if sum(self._asked_again) >= THRASH_UPDATES and not self._told_thrash:
+            self._told_thrash = True
+            return Alert(
+                f"Run {event.run_id}: the allocator gives memory back and asks again in most updates, which is slow: "
+                "take a smaller batch."
+            )
+        return None
+
+
+class _Steps:
+    """When the last micro-step was done, and how long they usually take."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+        """By the caller's clock."""
+        self.evaluating = False
+        """True from an epoch's last micro-step until its evaluation is done."""
+        self._t = 0.0  # the run's own
+        self._took: deque[float] = deque(maxlen=STEPS_KEPT)
+        self._training: TrainingStarted | None = None
+
+    def take(self, event: TrainingStarted | MicroStepDone | UpdateDone | EvalDone, now: float, *, stood: bool) -> None:
+        """A step is done, or an evaluation. `stood` says that it took far too long to count as usual."""
+        self.at = now
+        if isinstance(event, TrainingStarted):
+            self._training = event
+            return
+        if isinstance(event, (MicroStepDone, UpdateDone)) and not self.evaluating and not stood:
+            self._took.append(event.t - self._t)
+        self._t = event.t
+        self.evaluating = isinstance(event, UpdateDone) and self._has_evaluation and event.epoch % 1 == 0
+
+    @property
+    def _has_evaluation(self) -> bool:
+        return self._training is not None and self._training.n_eval > 0
+
+    @property
+    def usual(self) -> float | None:
+        """The median, in seconds; None while too few are known."""
+        return median(self._took) if len(self._took) >= STEPS_NEEDED else None
+
+    @property
+    def limit(self) -> float | None:
+        """Seconds after which the run stands still. An evaluation may take as long as training on its samples."""
+        usual, training = self.usual, self._training
+        if usual is None:
+            return None
+        # a GPU takes micro-steps ahead of doing them: the wait at the end of the window is usual too
+        longest = max(usual, max(self._took) / 2)
+        if self.evaluating and training is not None:
+            longest *= max(1.0, training.n_eval * training.micro_steps_per_epoch / max(1, training.n_train))
+        return max(STALL_S, STALL_FACTOR * longest)
+
+
+def window_title(state: State) -> str:
+    """What the terminal's window is called: `traintop: run 7 batch 8 43 %`."""
+    run = state.run
+    if run is None:
+        return "traintop"
+    name = f"traintop: run {run.run_id}"
+    if not run.under_way:
+        return f"{name} {OUTCOME_WORDS[run.outcome]}"
+    share = int(run.progress / run.planned_updates * 100) if run.planned_updates else 0
+    stands = " stands still" if state.stalled_s is not None else ""
+    return f"{name} batch {run.config.batch_size}{stands} {share} %"

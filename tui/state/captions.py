@@ -1,0 +1,112 @@
+"""Captions for those who watch a presenter: what just changed, in one plain sentence. Pure: no Textual, no clock."""
+
+from __future__ import annotations
+
+from engine.contract.config import KNOBS, RunConfig
+from engine.contract.forecast_types import Forecast
+from engine.contract.records import Outcome, RunRecord
+from engine.gpus.units import to_mib
+from tui.drawing.formatting import delta_mib, delta_percent, number, rate, seconds
+from tui.drawing.text import clean
+from tui.state.knobs import changed_knobs, describe, shown
+from tui.state.result_rows import speed_of
+from tui.state.run_view import RunView
+from tui.state.state import OUTCOME_WORDS, State
+
+_TURNS = 3
+"""Knobs that a caption names when several changed at once."""
+
+
+class Captions:
+    """Follows the state, and says the newest of its changes that matters."""
+
+    def __init__(self, state: State) -> None:
+        self._config = state.editor.config
+        self._run = _seen(state.run)
+        self._known = state.forecast
+        """The last forecast of a next run: what a turn of a knob is compared with."""
+        self._turned_from = self._known.config if self._known is not None else self._config
+
+    def look(self, state: State) -> str | None:
+        """The caption of what changed since the last look; None where nothing did. A run's end wins over a knob."""
+        knob = self._knob(state)
+        return self._run_changed(state) or knob
+
+    def _knob(self, state: State) -> str | None:
+        config, answer = state.editor.config, state.forecast
+        current = answer if answer is not None and answer.config == config else None
+        turned = config != self._config
+        before = self._known
+        if not turned and (current is None or current is before):
+            return None
+        if turned and before is None:
+            self._turned_from = self._config
+        self._config = config
+        turns = _turns(self._turned_from, config)
+        if current is None:
+            return turns
+        self._known, self._turned_from = current, config
+        now, old = current.forecast, before.forecast if before is not None else None
+        if now is None:
+            return turns
+        told = _forecast(old, now)
+        return f"{turns}: {told}" if turns and told else turns or (told if _flipped(old, now) else None)
+
+    def _run_changed(self, state: State) -> str | None:
+        before, self._run = self._run, _seen(state.run)
+        run = state.run
+        if run is None or before == self._run:
+            return None
+        if run.under_way:
+            return f"run {run.run_id} starts: {describe(run.config)}"
+        return _end(run.as_record(), state.record_of(state.baseline))
+
+
+def _seen(run: RunView | None) -> tuple[int, Outcome] | None:
+    return None if run is None else (run.run_id, run.outcome)
+
+
+def _turns(before: RunConfig, after: RunConfig) -> str | None:
+    """`batch size 8 → 16`; None where nothing was turned."""
+    names = changed_knobs(before, after)
+    turns = [
+        f"{KNOBS[name].label} {shown(KNOBS[name], getattr(before, name))} → {shown(KNOBS[name], getattr(after, name))}"
+        for name in names[:_TURNS]
+    ]
+    more = [f"{len(names) - _TURNS} more"] if len(names) > _TURNS else []
+    return ", ".join([*turns, *more]) or None
+
+
+def _forecast(before: Forecast | None, now: Forecast) -> str:
+    """`forecast 7,099 → 12,900 MiB, out of memory`."""
+    need = number(to_mib(now.peak_used))
+    if before is not None and number(to_mib(before.peak_used)) != need:
+        need = f"{number(to_mib(before.peak_used))} → {need}"
+    verdict = "fits" if now.fits else f"out of memory in {now.failing_phase}"
+    if _flipped(before, now):
+        verdict = "now it fits" if now.fits else verdict
+    return f"forecast {need} MiB, {verdict}{', near the limit' if now.near_limit else ''}"
+
+
+def _flipped(before: Forecast | None, now: Forecast) -> bool:
+    return before is not None and before.fits != now.fits
+
+
+def _end(run: RunRecord, baseline: RunRecord | None) -> str:
+    """`run 8 completed in 01:06: 7.68 samples/s, peak 7,069 MiB; −3,450 MiB, −29 % samples/s against run 7`."""
+    word = OUTCOME_WORDS[run.outcome]
+    if run.outcome is Outcome.OUT_OF_MEMORY:
+        where = f" in {run.failed_phase.value}" if run.failed_phase is not None else ""
+        total = f" of {number(to_mib(run.memory_total))} MiB" if run.memory_total is not None else ""
+        return f"run {run.run_id} is out of memory{where}{total}; the next run works (h: what fits)"
+    if run.outcome is not Outcome.COMPLETED:
+        return f"run {run.run_id} {word}{f': {clean(run.message, 120)}' if run.message else ''}"
+    text = f"run {run.run_id} completed in {seconds(run.train_runtime_s)}: {rate(speed_of(run))} samples/s, "
+    text += f"peak {number(to_mib(run.peak_used), 0, 'MiB')}"
+    if baseline is None or baseline.run_id == run.run_id or baseline.outcome is not Outcome.COMPLETED:
+        return text
+    speed = delta_percent(speed_of(run), speed_of(baseline))
+    if run.peak_used is None or baseline.peak_used is None:
+        return f"{text}; {speed} samples/s against run {baseline.run_id}"
+    saved = delta_mib(run.peak_used - baseline.peak_used)
+    return f"{text}; {saved}, {speed} samples/s against run {baseline.run_id}"

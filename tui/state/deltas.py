@@ -1,0 +1,65 @@
+"""The differences between a row of the results table and the baseline, with their verdicts. Pure: no Textual."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.contract.records import Outcome, RunRecord
+from tui.drawing.formatting import UNKNOWN, delta, delta_mib
+from tui.drawing.text import clean
+
+if TYPE_CHECKING:
+    from engine.compare.compare import Comparison
+
+WITHIN_NOISE, NO_VERDICT = "≈", "?"
+"""A difference that chance explains; one of which nobody can say yet. The exports use the same marks."""
+
+
+class Deltas:
+    """Comparisons of finished runs are kept: their figures do not change any more."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, int], Comparison] = {}
+
+    def _compared(self, row: RunRecord, base: RunRecord) -> Comparison:
+        from engine.compare.compare import compare, row_of  # not needed for the first paint
+
+        key = row.run_id, base.run_id
+        if key in self._kept and self._kept[key].row.first is row and self._kept[key].baseline.first is base:
+            return self._kept[key]
+        comparison = compare(row_of([row]), row_of([base]))
+        if row.outcome is not Outcome.RUNNING:
+            self._kept[key] = comparison
+        return comparison
+
+    def speed(self, row: RunRecord, base: RunRecord | None) -> str:
+        """Samples/s in percent of the baseline's: `+25%`, `≈+1%` within noise, `?+3%` without enough data."""
+        if base is None or base.run_id == row.run_id:
+            return "" if base is not None else UNKNOWN
+        from engine.compare.compare import Quantity, Verdict
+
+        found = self._compared(row, base).deltas[Quantity.SPEED]
+        if found.percent is None:
+            return UNKNOWN
+        mark = {Verdict.SAME: WITHIN_NOISE, Verdict.NOT_ENOUGH_DATA: NO_VERDICT}.get(found.verdict, "")
+        return f"{mark}{delta(found.percent, '%').replace(' ', '').replace('±', '')}"
+
+    def memory(self, row: RunRecord, base: RunRecord | None) -> str:
+        """Peak memory against the baseline's in MiB: `−3450`, `≈+1`; `?` where a run did not reach its end."""
+        if base is None or base.run_id == row.run_id:
+            return "" if base is not None else UNKNOWN
+        from engine.compare.compare import Quantity, Verdict
+
+        found = self._compared(row, base).deltas[Quantity.MEMORY]
+        if found.difference is None:
+            return UNKNOWN
+        mark = {Verdict.SAME: WITHIN_NOISE, Verdict.NOT_ENOUGH_DATA: NO_VERDICT}.get(found.verdict, "")
+        return f"{mark}{delta_mib(found.difference).removesuffix(' MiB').replace(',', '')}"
+
+    def sentence(self, row: RunRecord, base: RunRecord | None) -> str:
+        """What the row's knobs cost or gained against the baseline; empty where there is nothing to say."""
+        if base is None or base.run_id == row.run_id or row.outcome is not Outcome.COMPLETED:
+            return ""
+        from engine.compare.compare import explain
+
+        return clean(explain(self._compared(row, base)), 300)

@@ -1,0 +1,120 @@
+"""What `e` tells of a knob or of a run. Pure: no Textual."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine.compare.compare import changed_knobs, compare, explain, row_of
+from engine.compare.explain import KNOB_TEXTS, evidence, largest_that_fitted, out_of_memory, ways_to_fit
+from engine.contract.config import KNOBS, RunConfig, Value
+from engine.contract.forecast_types import Forecast
+from engine.contract.records import Outcome, RunRecord
+from engine.export.hand_over import command_line
+from engine.plans.lecture import TABLES
+from tui.drawing.formatting import delta, delta_percent, loss, mib, percent, rate
+from tui.drawing.timeline import most_held
+from tui.state.knobs import bounds, describe, shown
+from tui.state.state import OUTCOME_WORDS
+
+_BULLET = "· "
+
+
+def knob_text(
+    name: str, runs: Sequence[RunRecord], baseline: RunRecord | None, following: RunConfig
+) -> tuple[str, list[str]]:
+    """Heading and lines: what a knob does and why, what it did in the user's own runs, and the next run's command."""
+    knob = KNOBS[name]
+    lines = [KNOB_TEXTS[name], "", f"{knob.flag}: {bounds(knob)}", f"Next run: {command_line(following)}", ""]
+    found = evidence(name, runs, baseline) or evidence(name, runs)
+    if found:
+        lines += ["In your own runs:", *(_BULLET + sentence for sentence in found)]
+    elif baseline is not None:
+        lines.append(f"No finished run differs from run {baseline.run_id} in this knob alone: turn it, and press r.")
+    else:
+        lines.append("No two finished runs differ in this knob alone: run, turn it, and run again.")
+    saw = lecture_saw(name)
+    return knob.label, [*lines, saw] if saw else lines
+
+
+_LECTURE: dict[str, tuple[str, Value, Value]] = {
+    "batch_size": ("batch-size", 1, 8),
+    "gradient_accumulation_steps": ("accumulation", 1, 32),
+    "gradient_checkpointing": ("checkpointing", "off", "on"),
+}
+"""Table of the lecture and the two values whose rows tell most of a knob."""
+
+
+def lecture_saw(name: str) -> str:
+    """What the lecture measured when it turned this knob; empty where it did not."""
+    if name not in _LECTURE:
+        return ""
+    table, *values = _LECTURE[name]
+    before, after = (next(row for row in TABLES[table].rows if row.knobs[name] == value) for value in values)
+    shown_values = " → ".join(shown(KNOBS[name], value) for value in values)
+    if before.memory_mib is None or after.memory_mib is None:
+        return ""
+    saved = delta(after.memory_mib - before.memory_mib, "MiB")
+    text = f"The lecture saw, {shown_values} (bert-base, Tesla P4): {saved}, "
+    text += f"{delta_percent(after.time_s, before.time_s)} time"
+    learnt = [row.eval_accuracy for row in TABLES["accuracy"].rows if row.knobs.get(name) in values]
+    return f"{text}, accuracy {' → '.join(map(loss, learnt))}." if len(learnt) == 2 else f"{text}."
+
+
+def run_text(run: RunRecord, runs: Sequence[RunRecord], baseline: RunRecord | None) -> tuple[str, list[str]]:
+    """Heading and lines: what became of a run, and against what."""
+    heading = f"Run {run.run_id}: {OUTCOME_WORDS[run.outcome]}"
+    lines = [describe(run.config), ""]
+    if run.outcome is Outcome.OUT_OF_MEMORY:
+        return f"{heading}   h: what fits instead", [*lines, *_no_memory(run, runs)]
+    if run.message:
+        lines += [run.message, ""]
+    if baseline is None or baseline.run_id == run.run_id:
+        lines.append("Press space on another run to pin it as the baseline; this one is then compared with it.")
+        return heading, lines
+    return heading, [*lines, *_against(run, baseline)]
+
+
+def held_text(made: Forecast) -> str:
+    """What the timeline shows, in a sentence."""
+    held = most_held(made)
+    if held is None:
+        return ""
+    name, size, whole = held
+    return (
+        f"One update as forecast, allocation by allocation; most of its peak: {name}, {mib(size)} of {mib(whole)} MiB "
+        f"({percent(100 * size / max(whole, 1))})"
+    )
+
+
+def _no_memory(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
+    limit = run.config.vram_limit
+    total = f"{limit} MiB, the limit that was set" if limit is not None else f"{mib(run.memory_total)} MiB"
+    lines = [out_of_memory(run)]
+    if run.message:
+        lines += ["", run.message]
+    used = f"; at most {mib(run.peak_used)} MiB of them were used" if run.peak_used is not None else ""
+    lines += ["", f"The card has {total}{used}."]
+    fitted = largest_that_fitted(run, runs)
+    if fitted is not None:
+        size, used = fitted.config.batch_size, mib(fitted.peak_used)
+        lines += ["", f"What fitted: run {fitted.run_id}, equal but for batch size {size}, took {used} MiB."]
+    ways = ways_to_fit(run)
+    if ways:
+        lines += ["", "What would save memory here:", *(_BULLET + way for way in ways)]
+    return lines
+
+
+def _against(run: RunRecord, baseline: RunRecord) -> list[str]:
+    if run.outcome is not Outcome.COMPLETED:
+        return [f"It did not complete, so nothing is compared with run {baseline.run_id}."]
+    lines = [f"Against run {baseline.run_id}: {explain(compare(row_of([run]), row_of([baseline])))}."]
+    speeds = (run.steady_samples_per_s, baseline.steady_samples_per_s)
+    if None not in speeds:
+        lines.append(f"{rate(speeds[0])} samples/s steady, against {rate(speeds[1])}.")
+    changed = changed_knobs(run.config, baseline.config)
+    for name, (old, new) in list(changed.items())[:4]:
+        knob = KNOBS[name]
+        lines += ["", f"{knob.label}, {shown(knob, old)} → {shown(knob, new)}: {KNOB_TEXTS[name]}"]
+    if not changed:
+        lines += ["", "All knobs are equal: the differences show how much two runs of one configuration differ."]
+    return lines

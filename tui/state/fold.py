@@ -1,0 +1,181 @@
+"""Folds the engine's events into the state, one by one. No Textual, no clock, no engine thread."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from typing_extensions import assert_never
+
+from engine.contract.config import KNOBS
+from engine.contract.events import (
+    EngineFailed,
+    EngineLoading,
+    EngineReady,
+    EvalDone,
+    Event,
+    EventsDropped,
+    Forecasted,
+    Logged,
+    MemoryMoment,
+    MicroStepDone,
+    PlanFinished,
+    PlanProgress,
+    PlanStarted,
+    Proposed,
+    RunFinished,
+    RunProgress,
+    RunRefused,
+    RunStarted,
+    Sampled,
+    TrainingStarted,
+    UpdateDone,
+    WorkCounted,
+)
+from engine.contract.records import Outcome, RunRecord
+from tui.drawing.formatting import count, loss, mib, seconds, short_count
+from tui.drawing.text import clean
+from tui.state.knobs import describe
+from tui.state.plan_view import fold_plan
+from tui.state.run_view import RunView, merged
+from tui.state.state import OUTCOME_WORDS, ROWS, SENTENCE, State
+
+
+def fold(state: State, event: Event) -> bool:
+    """Take one event into the state. True when the screen should show it at once, not at its next turn."""
+    if isinstance(
+        event, (MicroStepDone, UpdateDone, EvalDone, TrainingStarted, WorkCounted, RunProgress, MemoryMoment)
+    ):
+        run = state.run
+        if run is None or run.run_id != event.run_id or not run.under_way:
+            return False  # of a run whose start or end this screen has already left behind
+        return _fold_run(state, run, event)
+    if isinstance(event, (RunStarted, RunRefused, RunFinished)):
+        _fold_boundary(state, event)
+        return True
+    if isinstance(event, Sampled):
+        _sampled(state, event)
+        return False
+    if isinstance(event, (Forecasted, Proposed)):
+        if isinstance(event, Forecasted):
+            state.forecast = event
+        return True
+    if isinstance(event, Logged):
+        state.write(event.source, event.text, event.level)
+        return False
+    if isinstance(event, EventsDropped):
+        state.write("engine", f"{event.count:,} readings came too fast to show; the history has them.", "warning")
+        return False
+    if isinstance(event, (PlanStarted, PlanProgress, PlanFinished)):
+        if isinstance(event, PlanStarted):
+            state.queued, state.pausing = max(0, state.queued - 1), False
+        state.plan, lines = fold_plan(state.plan, event)
+        state.notice = lines[-1] if isinstance(event, PlanFinished) else state.notice
+        for line in lines:
+            state.write("plan", line)
+    elif isinstance(event, EngineLoading):
+        state.loading = clean(event.what, 60)
+    elif isinstance(event, EngineReady):
+        state.loading, state.failed = None, None
+        state.device = state.ready = event.device
+        state.torch_version = event.torch_version
+        state.write("engine", f"PyTorch {event.torch_version} ready on {event.device.name} in {event.import_s:.1f} s")
+    elif isinstance(event, EngineFailed):
+        state.loading, state.queued = None, 0
+        state.failed = clean(event.message, SENTENCE)
+        state.write("engine", event.message, "error")
+    else:
+        assert_never(event)
+    return True
+
+
+def _fold_run(
+    state: State,
+    run: RunView,
+    event: MicroStepDone | UpdateDone | EvalDone | TrainingStarted | WorkCounted | RunProgress | MemoryMoment,
+) -> bool:
+    if isinstance(event, MicroStepDone):
+        run.micro_step(event)
+        return False
+    if isinstance(event, UpdateDone):
+        run.updated(event)
+        return False
+    if isinstance(event, EvalDone):
+        run.t, run.evaluation = event.t, event
+        state.write(
+            "run", f"evaluated {event.n_samples} samples: accuracy {loss(event.accuracy)}, loss {loss(event.loss)}"
+        )
+    elif isinstance(event, TrainingStarted):
+        run.t = 0.0
+        run.n_parameters, run.planned_updates = event.n_parameters, event.planned_updates
+        state.write(
+            "run",
+            f"training {short_count(event.n_parameters)} parameters: {count(event.n_train)} samples, "
+            f"{count(event.planned_updates)} updates",
+        )
+    elif isinstance(event, WorkCounted):
+        run.work = event
+    elif isinstance(event, RunProgress):
+        if event.detail:
+            run.detail = clean(event.detail, 80)
+            state.write("run", event.detail)
+    elif isinstance(event, MemoryMoment):
+        run.remember(event.memory)
+        m = event.memory
+        state.write(
+            "memory",
+            f"{event.moment}: used {mib(m.used)} · reserved {mib(m.reserved)} · allocated {mib(m.allocated)} MiB",
+        )
+    else:
+        assert_never(event)
+    return True
+
+
+def _fold_boundary(state: State, event: RunStarted | RunRefused | RunFinished) -> None:
+    """The start of a run, and the two ways in which it is over."""
+    if isinstance(event, RunStarted):
+        state.queued = max(0, state.queued - 1)
+        state.stopping = False
+        state.selected_run = None
+        state.finished = [row for row in state.finished if row.run_id != event.run_id]  # as "running", or played again
+        if state.playback:
+            state.editor.follow(event.config)
+        state.device = event.device
+        asked = state.forecast
+        known = asked.forecast if asked is not None and asked.config == event.config else None
+        state.expected = known.peak_used if known is not None else None
+        state.run = RunView(event.run_id, event.config, event.device, event.started_at)
+        state.editor.problem = None
+        state.write("run", f"run {event.run_id}: {describe(event.config)} on {event.device.name}")
+    elif isinstance(event, RunRefused):
+        state.queued = max(0, state.queued - (event.run_id is None))
+        state.stopping = False
+        if event.run_id is not None and state.run is not None and state.run.run_id == event.run_id:
+            state.run = None
+        state.editor.refuse(event.knob if event.knob in KNOBS else "", clean(event.message, SENTENCE))
+        state.write("run", f"refused: {event.message}", "error")
+    elif isinstance(event, RunFinished):
+        _finished(state, event.record)
+    else:
+        assert_never(event)
+
+
+def _finished(state: State, record: RunRecord) -> None:
+    record = replace(record, message=clean(record.message, SENTENCE) if record.message else None)
+    state.stopping = False
+    state.finished = sorted(
+        [*(row for row in state.finished if row.run_id != record.run_id), record], key=lambda row: row.run_id
+    )[-ROWS:]
+    run = state.run
+    if run is not None and run.run_id == record.run_id:
+        run.finish(record)
+    bad = record.outcome in (Outcome.OUT_OF_MEMORY, Outcome.FAILED)
+    took = f" after {seconds(record.train_runtime_s)}" if record.train_runtime_s is not None else ""
+    text = f"run {record.run_id} {OUTCOME_WORDS[record.outcome]}{took}"
+    state.write("run", f"{text}. {record.message}" if record.message else text, "error" if bad else "info")
+
+
+def _sampled(state: State, event: Sampled) -> None:
+    state.gpu, state.host, state.memory = event.gpu, event.host, merged(state.memory, event.memory)
+    run = state.run
+    if run is not None and run.under_way and event.run_id == run.run_id:
+        run.sampled(event.t, event.gpu.utilization if event.gpu is not None else event.host.cpu, event.memory)

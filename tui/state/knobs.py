@@ -1,0 +1,210 @@
+"""The knobs of the next run: which key turns which, what a turn does, undo. Pure: no Textual, no engine thread."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+
+from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig, Value, coerce
+from engine.contract.presets import PRESETS
+from tui.drawing.text import clean
+
+LETTERS = {
+    "batch_size": "b",
+    "gradient_accumulation_steps": "a",
+    "gradient_checkpointing": "c",
+    "precision": "f",
+    "model": "m",
+    "dataloader_num_workers": "w",
+    "optimizer_implementation": "o",
+}
+"""Knobs with a key of their own."""
+
+ORDER: tuple[str, ...] = (*LETTERS, *(name for name in KNOBS if name not in LETTERS))
+"""Knobs as the list shows them: those with a key first."""
+
+UNDO_LIMIT = 200
+
+_SHORT = {"every-second": "every 2nd", "classification": "classify", "max_length": "max length"}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a value or a run was refused, and the knob at fault (empty when it is none)."""
+
+    knob: str
+    message: str
+
+
+class KnobEditor:
+    """The configuration of the next run, the cursor in the list, and the way back."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.selected = ORDER[0]
+        self.problem: Problem | None = None
+        self._past: list[RunConfig] = []
+
+    @property
+    def knob(self) -> Knob:
+        """The knob under the cursor."""
+        return KNOBS[self.selected]
+
+    def move(self, delta: int) -> None:
+        """Move the cursor; it stops at the ends."""
+        index = ORDER.index(self.selected) + delta
+        self.selected = ORDER[max(0, min(len(ORDER) - 1, index))]
+
+    def select(self, name: str) -> None:
+        """Put the cursor on a knob."""
+        self.selected = name
+
+    def refuse(self, knob: str, message: str) -> None:
+        """Show why a run was refused, with the cursor on the knob at fault."""
+        if knob:
+            self.selected = knob
+        self.problem = Problem(knob, message)
+
+    def step(self, name: str, direction: int, *, wrap: bool = False) -> bool:
+        """Turn a knob to its next value (direction 1) or the one before (-1). False when nothing changed."""
+        self.selected = name
+        value = stepped(KNOBS[name], getattr(self.config, name), direction, wrap=wrap)
+        if value is None:
+            self.problem = Problem(name, _no_step(KNOBS[name], direction))
+            return False
+        return self.set_value(name, value)
+
+    def type(self, name: str, text: str) -> bool:
+        """Give a knob what a person typed. False, with `problem` set, when it is refused."""
+        self.selected = name
+        try:
+            value = coerce(KNOBS[name], text)
+        except ConfigError as error:
+            self.problem = Problem(error.knob, clean(error.message, 400))
+            return False
+        return self.set_value(name, value)
+
+    def set_value(self, name: str, value: Value) -> bool:
+        """Give a knob a value. False, with `problem` set, when the configuration cannot run."""
+        try:
+            config = self.config.with_values(**{name: value})
+        except ConfigError as error:
+            self.problem = Problem(error.knob or name, clean(error.message, 400))
+            return False
+        self.problem = None
+        self.replace(config)
+        return True
+
+    def replace(self, config: RunConfig) -> None:
+        """Take a whole configuration; undo brings the one before back."""
+        if config == self.config:
+            return
+        self._past = [*self._past, self.config][-UNDO_LIMIT:]
+        self.config = config
+
+    def follow(self, config: RunConfig) -> None:
+        """Show the configuration of a run that somebody else started, with the cursor on what it changed."""
+        changed = changed_knobs(self.config, config)
+        self.config, self._past, self.problem = config, [], None
+        if changed:
+            self.selected = changed[0]
+
+    def undo(self) -> str | None:
+        """Take the last change back; the name of the knob that it was, None when there is none."""
+        if not self._past:
+            return None
+        before, self.config = self.config, self._past.pop()
+        self.problem = None
+        changed = changed_knobs(before, self.config)
+        if changed:
+            self.selected = changed[0]
+        return self.selected
+
+
+def changed_knobs(one: RunConfig | None, other: RunConfig) -> list[str]:
+    """Knobs in which two configurations differ, in the order of the list; none when there is no first one."""
+    if one is None:
+        return []
+    return [name for name in ORDER if getattr(one, name) != getattr(other, name)]
+
+
+def stepped(knob: Knob, value: Value, direction: int, *, wrap: bool = False) -> Value:
+    """The value one step from `value`; None where there is none. A value between two steps goes to the nearer side."""
+    choices: tuple[Value, ...] = choices_of(knob)
+    if choices:
+        if value not in choices:
+            return choices[0] if direction > 0 else choices[-1]
+        return choices[(choices.index(value) + direction) % len(choices)]
+    if not isinstance(value, (int, float)):
+        return None
+    steps = [step for step in knob.steps if isinstance(step, (int, float))]
+    if not steps:
+        return _bounded(knob, value + direction) if knob.kind is int else None
+    index = bisect_right(steps, value) if direction > 0 else bisect_left(steps, value) - 1
+    if 0 <= index < len(steps):
+        return steps[index]
+    if not wrap:
+        return None
+    return steps[0] if direction > 0 else steps[-1]
+
+
+def choices_of(knob: Knob) -> tuple[Value, ...]:
+    """Values that a knob goes round in: its choices, off and on, or the model presets; empty for numbers and texts."""
+    if knob.kind is bool:
+        return (False, True)
+    return tuple(PRESETS) if knob.name == "model" else knob.choices
+
+
+def _bounded(knob: Knob, value: float) -> Value:
+    if (knob.minimum is not None and value < knob.minimum) or (knob.maximum is not None and value > knob.maximum):
+        return None
+    return value
+
+
+def _no_step(knob: Knob, direction: int) -> str:
+    if knob.kind is str:
+        return f"Press Enter to type the {knob.label} ({knob.hint or 'a text'})."
+    way = "larger" if direction > 0 else "smaller"
+    return f"No {way} step for {knob.label}: press Enter to type another value."
+
+
+def shown(knob: Knob, value: Value) -> str:
+    """A knob's value as the screen writes it."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, int):
+        return f"{value:,}" if value >= 10_000 and knob.name != "seed" else str(value)
+    return _SHORT.get(value) or short_name(clean(value, 200))
+
+
+def short_name(model: str) -> str:
+    """A model's name without what every model's name has: `bert-base` for `google-bert/bert-base-uncased`."""
+    return model.rstrip("/").rpartition("/")[2].removesuffix("-uncased") or model
+
+
+def bounds(knob: Knob) -> str:
+    """What may be typed for a knob, in one line."""
+    if knob.kind is bool:
+        return "on or off"
+    if knob.choices:
+        return ", ".join(knob.choices)
+    if knob.name == "model":
+        return f"{', '.join(PRESETS)}, a hub name or a local folder"
+    if knob.minimum is not None and knob.maximum is not None:
+        return f"{knob.minimum:,.10g} to {knob.maximum:,.10g}{' ' + knob.unit if knob.unit else ''}"
+    return f"{knob.hint}; empty: not set" if knob.optional else knob.hint
+
+
+def describe(config: RunConfig) -> str:
+    """A configuration in a few words: `bert-tiny, batch 8, 512 tokens, fp32`."""
+    parts = [clean(config.model, 40), f"batch {config.batch_size}"]
+    if config.gradient_accumulation_steps > 1:
+        parts.append(f"× {config.gradient_accumulation_steps} accumulated")
+    parts += [f"{config.seq_len} tokens", config.precision]
+    if config.gradient_checkpointing != "off":
+        parts.append(f"checkpointing {config.gradient_checkpointing}")
+    return ", ".join(parts)

@@ -1,0 +1,57 @@
+"""The plan under way, as far as its events have told. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from engine.contract.events import PlanFinished, PlanProgress, PlanStarted
+from tui.drawing.formatting import UNKNOWN
+from tui.drawing.text import clean
+
+TITLE_LIMIT = 60
+
+
+@dataclass(frozen=True, slots=True)
+class PlanView:
+    """Which plan, and where it is."""
+
+    plan_id: int
+    title: str
+    total: int | None
+    """None where a search decides."""
+    position: int = 0
+    """Of the run under way or the last one, counted from 1."""
+    label: str = ""
+    """What tells its run from the others: `batch size 8`."""
+    paused: bool = False
+
+    @property
+    def where(self) -> str:
+        """`plan 3/12`, or `plan 3` where nobody knows how many there will be."""
+        total = f"/{self.total}" if self.total is not None else ""
+        return f"plan {self.position or UNKNOWN}{total}{' paused' if self.paused else ''}"
+
+
+def fold_plan(
+    plan: PlanView | None, event: PlanStarted | PlanProgress | PlanFinished
+) -> tuple[PlanView | None, list[str]]:
+    """The plan after an event (None when it is over), and lines for the log."""
+    if isinstance(event, PlanStarted):
+        title = clean(event.title, TITLE_LIMIT)
+        total = f", {event.total} runs" if event.total is not None else ""
+        done = f", {event.done} of them done before" if event.done else ""
+        return PlanView(event.plan_id, title, event.total, event.done), [f"plan {title}{total}{done}"]
+    if isinstance(event, PlanProgress):
+        before = plan or PlanView(event.plan_id, "", event.total)
+        after = replace(before, total=event.total, position=event.position, paused=event.paused)
+        after = replace(after, label=clean(event.label, TITLE_LIMIT) or after.label)
+        lines = [f"{event.label} is passed over: {event.skipped}"] if event.skipped else []
+        lines += [event.finding] if event.finding else []
+        if event.paused != before.paused:
+            lines.append(f"{after.where}: {'waits after this run' if event.paused else 'goes on'}")
+        return after, lines
+    total = f" of {event.total}" if event.total is not None else ""
+    end = "is done" if event.completed else "was stopped and can go on later"
+    title = (plan.title if plan is not None else "") or clean(event.name, TITLE_LIMIT)
+    lines = [f"plan {title} {end}: {event.done}{total} runs"]
+    return None, [*lines, *([event.message] if event.message else [])]

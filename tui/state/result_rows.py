@@ -1,0 +1,107 @@
+"""Which runs the results table shows and in which order, which are marked, their notes. Pure: no Textual."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from engine.contract.config import KNOBS
+from engine.contract.records import RunRecord
+from tui.drawing.text import clean
+from tui.state.knobs import shown
+
+NOTE_LIMIT = 500
+"""Columns of a note that are shown."""
+
+
+def speed_of(row: RunRecord) -> float | None:
+    """Samples/s as the table and its differences have it: the steady median where it is known, else the mean."""
+    return row.steady_samples_per_s if row.steady_samples_per_s is not None else row.samples_per_s
+
+
+def place_of(row: RunRecord, rows: Sequence[RunRecord]) -> int:
+    """Where a run is among the rows, by its number: two readings of one run differ when its loss is nan."""
+    return next(index for index, other in enumerate(rows) if other.run_id == row.run_id)
+
+
+Key = Callable[[RunRecord], float | str | None]
+
+SORT_KEYS: dict[str, Key] = {
+    "#": lambda row: row.run_id,
+    "model": lambda row: row.config.model,
+    "batch": lambda row: row.config.batch_size,
+    "acc": lambda row: row.config.gradient_accumulation_steps,
+    "ckpt": lambda row: row.config.gradient_checkpointing,
+    "prec": lambda row: row.config.precision,
+    "time s": lambda row: row.train_runtime_s,
+    "samples/s": speed_of,
+    "peak MiB": lambda row: row.peak_used,
+    "loss": lambda row: row.train_loss,
+    "eval": lambda row: row.eval_accuracy,
+    "status": lambda row: row.outcome.value,
+}
+"""What the table can be sorted by: the headings of its columns, and the values behind them."""
+
+_HEADINGS = tuple(SORT_KEYS)
+
+
+@dataclass(slots=True)
+class Rows:
+    """How the table is looked at."""
+
+    sort: str = "#"
+    descending: bool = False
+    query: str = ""
+    """Words that a row must have; `precision=fp16` asks for a knob's value."""
+    marked: set[int] = field(default_factory=set)
+    notes: dict[int, str] = field(default_factory=dict)
+    deleted: list[list[RunRecord]] = field(default_factory=list)
+    """What was taken off the list, the last deletion at the end."""
+
+    @property
+    def as_run(self) -> bool:
+        """True while the rows stand in the order of the runs, the newest last."""
+        return self.sort == "#" and not self.descending
+
+    def sort_by_next(self, direction: int) -> None:
+        """Sort by the column to the right (1) or to the left (-1)."""
+        self.sort = _HEADINGS[(_HEADINGS.index(self.sort) + direction) % len(_HEADINGS)]
+
+    def arranged(self, rows: Iterable[RunRecord]) -> list[RunRecord]:
+        """The rows that are shown, in their order; those that do not know the sorted figure come last."""
+        wanted = [row for row in rows if not self.query or matches(self.query, row, self.notes.get(row.run_id, ""))]
+        if self.as_run:
+            return wanted
+        key = SORT_KEYS[self.sort]
+        known = [row for row in wanted if _is_known(key(row))]
+        known.sort(key=lambda row: (key(row), row.run_id), reverse=self.descending)
+        return known + [row for row in wanted if not _is_known(key(row))]
+
+
+def _is_known(value: float | str | None) -> bool:
+    return value is not None and value == value  # nan, which has no place in an order, is not itself
+
+
+def matches(query: str, row: RunRecord, note: str = "") -> bool:
+    """Whether a row has every word of a query, capitals or not."""
+    words = query.lower().split()
+    config = row.config
+    parts = [str(row.run_id), config.model, config.workload, config.precision, config.optimizer, note]
+    parts += [row.outcome.value.replace("_", " "), row.device.name if row.device else ""]
+    text = " ".join(parts).lower()
+    return all(_has_value(word, row) if "=" in word else word in text for word in words)
+
+
+def _has_value(word: str, row: RunRecord) -> bool:
+    """`batch=8`, `batch_size=8`: the first knob whose name or label begins so has that value; "batch=" takes all."""
+    name, _, value = word.partition("=")
+    for knob in KNOBS.values():
+        if knob.name.startswith(name) or knob.label.lower().replace(" ", "_").startswith(name):
+            actual = getattr(row.config, knob.name)
+            return not value or value in (str(actual).lower(), shown(knob, actual).lower())
+    return False
+
+
+def note_of(text: str) -> str:
+    """A person's note as one harmless line."""
+    return clean(text, NOTE_LIMIT)

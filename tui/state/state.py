@@ -1,0 +1,150 @@
+"""What the screen knows. `tui.state.fold` fills it from the engine's events. No Textual, no clock, no engine thread."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from engine.contract.config import RunConfig
+from engine.contract.events import Forecasted
+from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Outcome, RunRecord
+from tui.drawing.text import clean
+from tui.state.knobs import KnobEditor
+from tui.state.plan_view import PlanView
+from tui.state.result_rows import Rows, place_of
+from tui.state.run_view import RunView
+from tui.state.view import View
+
+LOG_LINES = 2000
+ROWS = 500
+"""Earlier runs in the results table; `traintop runs` lists them all."""
+SENTENCE = 400
+
+OUTCOME_WORDS = {
+    Outcome.RUNNING: "running",
+    Outcome.COMPLETED: "completed",
+    Outcome.OUT_OF_MEMORY: "out of memory",
+    Outcome.STOPPED: "stopped",
+    Outcome.FAILED: "failed",
+    Outcome.INTERRUPTED: "interrupted",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line of the log pane. `source` is `run`, `engine`, or what printed it; `level` as in `Logged`."""
+
+    source: str
+    text: str
+    level: str = "info"
+
+
+@dataclass(slots=True)
+class State:
+    """Everything that is on the screen."""
+
+    editor: KnobEditor
+    loading: str | None = "PyTorch"
+    """What the engine is importing or opening; None once it is ready (or has failed)."""
+    failed: str | None = None
+    device: DeviceInfo | None = None
+    torch_version: str | None = None
+    gpu: GpuSample | None = None
+    host: HostSample = field(default_factory=HostSample)
+    memory: Memory = field(default_factory=Memory)
+    run: RunView | None = None
+    plan: PlanView | None = None
+    ready: DeviceInfo | None = None
+    """What `auto` stands for; None until the engine is ready."""
+    queued: int = 0
+    """Runs and plans asked for that have not begun."""
+    stopping: bool = False
+    pausing: bool = False
+    """The plan was asked to wait after its current run."""
+    finished: list[RunRecord] = field(default_factory=list)
+    """Rows of the results table, oldest first."""
+    baseline: int | None = None
+    selected_run: int | None = None
+    """The row under the cursor; None follows the newest one."""
+    log: deque[LogLine] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
+    logged: int = 0
+    """Lines ever written to the log."""
+    log_scroll: int = 0
+    """Lines between the newest line and the last one shown."""
+    stalled_s: float | None = None
+    """How long the run under way has stood still; None while it goes on."""
+    notice: str = ""
+    """A sentence that answers the last key, such as why nothing happened."""
+    playback: str = ""
+    """What is shown instead of an engine of one's own: `watching`, `recorded on …`. Nothing can be changed then."""
+    forecast: Forecasted | None = None
+    """The newest answer; stale while its configuration is not that of the next run."""
+    expected: int | None = None
+    """Bytes of used memory that were forecast for the run that is shown."""
+    table: Rows = field(default_factory=Rows)
+    view: View = field(default_factory=View)
+
+    @property
+    def running(self) -> bool:
+        """True while a run is under way."""
+        return self.run is not None and self.run.under_way
+
+    @property
+    def reference(self) -> RunConfig | None:
+        """The configuration that the next run is compared with: that of the run under way, else of the last one."""
+        if self.run is not None:
+            return self.run.config
+        return self.finished[-1].config if self.finished else None
+
+    @property
+    def rows(self) -> list[RunRecord]:
+        """The rows of the results table: finished runs and the one under way, filtered and sorted."""
+        run = self.run
+        every = [*self.finished, run.as_record()] if run is not None and run.under_way else self.finished
+        return self.table.arranged(every)
+
+    @property
+    def selected(self) -> RunRecord | None:
+        """The row under the cursor of the results table."""
+        rows = self.rows
+        newest = max(rows, key=lambda row: row.run_id, default=None)
+        return next((row for row in rows if row.run_id == self.selected_run), newest)
+
+    def record_of(self, run_id: int | None) -> RunRecord | None:
+        """A finished run by its number."""
+        return next((row for row in self.finished if row.run_id == run_id), None)
+
+    def select(self, delta: int) -> None:
+        """Move the cursor of the results table; at the newest row, where that is the last, it follows again."""
+        rows, current = self.rows, self.selected
+        if current is None:
+            return
+        index = max(0, min(len(rows) - 1, place_of(current, rows) + delta))
+        self.selected_run = None if self.table.as_run and index == len(rows) - 1 else rows[index].run_id
+
+    def scroll_log(self, delta: int) -> None:
+        """Show older (positive) or newer lines of the log."""
+        self.log_scroll = max(0, min(self.log_scroll + delta, len(self.log) - 1))
+
+    def forget(self) -> None:
+        """Begin again, as a recording does that is wound back."""
+        self.run = self.plan = self.selected_run = None
+        self.finished = []
+        self.gpu, self.host, self.memory = None, HostSample(), Memory()
+        self.log.clear()
+        self.logged = self.log_scroll = 0
+
+    def add_history(self, records: Iterable[RunRecord]) -> None:
+        """Take earlier runs, in any order; runs already known keep their newer record."""
+        known = {row.run_id for row in self.finished}
+        current = self.run.run_id if self.run is not None else None
+        fresh = [row for row in records if row.run_id not in known and row.run_id != current]
+        self.finished = sorted([*fresh, *self.finished], key=lambda row: row.run_id)[-ROWS:]
+
+    def write(self, source: str, text: str, level: str = "info") -> None:
+        """Add a line to the log."""
+        self.log.append(LogLine(clean(source, 40), clean(text, 2000), level))
+        self.logged += 1
+        if self.log_scroll:
+            self.log_scroll = min(self.log_scroll + 1, len(self.log) - 1)

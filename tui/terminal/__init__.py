@@ -1,0 +1,1 @@
+"""The terminal underneath: driver, link, signals, ASCII."""
