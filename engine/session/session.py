@@ -91,6 +91,9 @@ class Session:
 
     # for the screen's thread ------------------------------------------------------------------------------------
 
+    label = ""
+    """Nothing stands in for this engine."""
+
     def open(self) -> None:
         """Start the threads; returns at once. `EngineReady` follows in the mailbox."""
         share_main_heap()
