@@ -67,7 +67,7 @@ class RunProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryMoment:
-    """The lecture's transcript: memory at `start`, `context`, `model` and `trained`."""
+    """The lecture's transcript: memory at `start`, `context`, `model` and `trained` (`end` where loading failed)."""
 
     run_id: int
     moment: str

@@ -1,4 +1,4 @@
-"""Rows of the history's table of runs: to and from `RunRecord`, what a run has shown so far, and whose it is."""
+"""Rows of the history's table of runs: to and from `RunRecord`, and whose it is."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig, coerce
-from engine.contract.events import EvalDone, Event, MemoryMoment, Sampled, TrainingStarted, UpdateDone
-from engine.contract.records import DeviceInfo, Memory, Outcome, Phase, RunRecord
+from engine.contract.records import DeviceInfo, Outcome, Phase, RunRecord
 
 HEARTBEAT_S = 60.0
 """A run of another host counts as dead when its row was not touched for this long."""
@@ -112,54 +110,6 @@ def _figure_types() -> dict[str, tuple[type, ...]]:
             kinds = set(get_args(hint) or (hint,)) - {type(None)}
             accepted[name] = (int, float) if float in kinds else (str,) if Phase in kinds else tuple(kinds)
     return accepted
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What the events of a run under way add up to: what its row says until, or instead of, a proper end."""
-
-    record: RunRecord
-    n_samples: int = 0
-    n_losses: int = 0
-    loss_sum: float = 0.0
-
-    def after(self, events: Iterable[Event]) -> Progress:
-        """The progress when these events have happened too."""
-        figures = {name: getattr(self.record, name) for name in (*_PEAKS, "memory_total")}
-        n_samples, n_losses, loss_sum = self.n_samples, self.n_losses, self.loss_sum
-        for event in events:
-            if isinstance(event, UpdateDone):
-                n_samples, n_losses, loss_sum = n_samples + event.n_samples, n_losses + 1, loss_sum + event.loss
-                figures |= {"updates": event.update, "train_runtime_s": event.t, "last_loss": event.loss}
-            elif isinstance(event, EvalDone):
-                figures |= {
-                    "eval_accuracy": event.accuracy,
-                    "eval_loss": event.loss,
-                    "n_eval": event.n_samples,
-                    "train_runtime_s": event.t,
-                }
-            elif isinstance(event, TrainingStarted):
-                figures |= {"n_parameters": event.n_parameters, "planned_updates": event.planned_updates}
-            if isinstance(event, (UpdateDone, Sampled, MemoryMoment)):
-                _raise_peaks(figures, event.memory)
-        runtime = figures.get("train_runtime_s", self.record.train_runtime_s)
-        if n_losses:
-            figures |= {"train_loss": loss_sum / n_losses, "samples_per_s": n_samples / runtime if runtime else None}
-        return Progress(replace(self.record, **figures), n_samples, n_losses, loss_sum)
-
-
-_PEAKS = {"peak_used": "used", "peak_reserved": "reserved", "peak_allocated": "allocated"}
-
-
-def _raise_peaks(figures: dict[str, Any], memory: Memory) -> None:
-    """Where the device keeps no peak, the largest reading stands for it."""
-    for peak, now in _PEAKS.items():
-        seen: int | None = getattr(memory, peak)
-        reading: int | None = seen if seen is not None else getattr(memory, now)
-        if reading is not None and (figures[peak] is None or reading > figures[peak]):
-            figures[peak] = reading
-    if figures["memory_total"] is None:
-        figures["memory_total"] = memory.total
 
 
 @dataclass(frozen=True, slots=True)

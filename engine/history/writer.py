@@ -12,9 +12,10 @@ from typing import Any
 
 from engine.contract.config import RunConfig
 from engine.contract.events import FREQUENT, Event, Logged
-from engine.contract.records import DeviceInfo, Outcome, RunRecord
+from engine.contract.records import DeviceInfo, RunRecord
+from engine.contract.run_figures import RunFigures, new_record
 from engine.history.file import OPEN_WAIT_S, HistoryError, explain, open_file
-from engine.history.records import Progress, this_process, to_config, to_device, to_figures
+from engine.history.records import this_process, to_config, to_device, to_figures
 from engine.history.series import STORED, pack
 
 MAX_PENDING = 20_000
@@ -32,7 +33,8 @@ Statement = tuple[str, tuple[Any, ...]]
 class _Live:
     """A run that this process is writing."""
 
-    progress: Progress
+    run_id: int
+    figures: RunFigures
     last_seq: int = 0
     merged_seq: int = 0
     """Batches after this one are small, one per flush, and will be merged."""
@@ -77,15 +79,7 @@ class HistoryWriter:
     ) -> int:
         """Give a run its row, outcome `running`, and return its number. `started_at` in Unix time."""
         owner = this_process()
-        record = RunRecord(
-            run_id=0,
-            config=config,
-            outcome=Outcome.RUNNING,
-            device=device,
-            started_at=started_at,
-            planned_updates=planned_updates,
-            memory_total=device.memory_total,
-        )
+        record = replace(new_record(0, config, device, started_at), planned_updates=planned_updates)
         insert = (
             "INSERT INTO runs (outcome, started_at, heartbeat, host, machine, pid, process_started, config, device, "
             "figures) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -95,7 +89,7 @@ class HistoryWriter:
         values = (record.outcome.value, started_at, time.time(), *place, *texts)
         with self._flush_lock:
             run_id = self._change([(insert, values)])
-            self._live[run_id] = _Live(Progress(replace(record, run_id=run_id)))
+            self._live[run_id] = _Live(run_id, RunFigures(replace(record, run_id=run_id)))
         return run_id
 
     def append(self, event: Event) -> None:
@@ -229,8 +223,8 @@ def _advance(live: _Live, events: list[Event]) -> tuple[_Live, list[Statement]]:
 
     Each flush adds a small batch; 64 of them become one, which compresses to a quarter. At the run's end too.
     """
-    progress = live.progress.after(events) if events else live.progress
-    run_id, last_seq = progress.record.run_id, live.last_seq + len(events)
+    figures = live.figures.after(events) if events else live.figures
+    run_id, last_seq = live.run_id, live.last_seq + len(events)
     open_events, n_open = live.open_events + events, live.n_open + bool(events)
     merged_seq = live.merged_seq
     statements: list[Statement] = []
@@ -243,10 +237,10 @@ def _advance(live: _Live, events: list[Event]) -> tuple[_Live, list[Statement]]:
         open_events, n_open, merged_seq = [], 0, last_seq
     elif events:
         statements = [(insert, (run_id, last_seq, len(events), pack(events, level=1)))]
-    record = live.final or progress.record
+    record = live.final or figures.as_record()
     # the outcome too: another host may have taken a suspended process for dead
     columns = "outcome = ?, heartbeat = ?, started_at = ?, config = ?, device = ?, figures = ?"
     texts = (to_config(record.config), to_device(record.device), to_figures(record))
     values = (record.outcome.value, time.time(), record.started_at, *texts, run_id)
     statements.append((f"UPDATE runs SET {columns} WHERE run_id = ?", values))
-    return _Live(progress, last_seq, merged_seq, n_open, open_events, live.final), statements
+    return _Live(run_id, figures, last_seq, merged_seq, n_open, open_events, live.final), statements

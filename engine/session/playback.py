@@ -40,7 +40,7 @@ _UNKNOWN = DeviceInfo(name="unknown device", kind="cpu")
 
 
 class Playback(ABC):
-    """The methods of `Session` that a screen needs; those that would change something refuse."""
+    """An `Engine` that only shows: what would change something is refused."""
 
     def __init__(
         self, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep

@@ -30,6 +30,7 @@ from engine.contract.events import (
     TrainingStarted,
 )
 from engine.contract.records import GpuSample, HostSample, Memory, Outcome, RunRecord
+from engine.contract.run_figures import new_record
 from engine.history.history import History, HistoryError
 from engine.plans.course import Hopeless, Plan
 from engine.session.capture import OutputCapture
@@ -89,6 +90,9 @@ class Session:
         self._threads: list[threading.Thread] = []
 
     # for the screen's thread ------------------------------------------------------------------------------------
+
+    label = ""
+    """Nothing stands in for this engine."""
 
     def open(self) -> None:
         """Start the threads; returns at once. `EngineReady` follows in the mailbox."""
@@ -297,6 +301,7 @@ class Session:
         except ConfigError as error:
             return self._refuse(RunRefused(run_id=None, config=config, knob=error.knob, message=error.message))
         self._use(device)
+        device.reset_peaks()  # before the sampler can take a reading for this run
         started_at = time.time()
         run_id = self._history.begin_run(config, device.info, started_at)
         self._run_id = run_id
@@ -305,9 +310,7 @@ class Session:
         self._emit(started)
         if device.info.kind == "cuda":
             self._questions.put(started)
-        record = RunRecord(
-            run_id=run_id, config=config, outcome=Outcome.RUNNING, device=device.info, started_at=started_at
-        )
+        record = new_record(run_id, config, device.info, started_at)
         try:
             run = Run(record=record, device=device, hub=self._hub, emit=self._emit, should_stop=self._stop_run.is_set)
             record = run.execute()
@@ -377,11 +380,10 @@ class Session:
     # the other threads ------------------------------------------------------------------------------------------
 
     def _on_sample(self, gpu: GpuSample | None, host: HostSample) -> None:
-        device = self._device
-        memory = device.memory() if device else Memory()
-        since = self._training_since
+        run_id, since = self._run_id, self._training_since  # first: a reading from before a run is none of it
+        memory = self._device.memory() if self._device else Memory()
         t = time.perf_counter() - since if since is not None else None
-        self._emit(Sampled(run_id=self._run_id, t=t, gpu=gpu, host=host, memory=memory))
+        self._emit(Sampled(run_id=run_id, t=t, gpu=gpu, host=host, memory=memory))
         self._flush()
 
     def _on_output(self, line: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -12,9 +11,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from engine.contract.config import ConfigError, RunConfig
-from engine.contract.events import EvalDone, Event, MemoryMoment, RunProgress, TrainingStarted, UpdateDone
+from engine.contract.events import Event, MemoryMoment, RunProgress, TrainingStarted
 from engine.contract.records import Outcome, Phase, RunRecord
-from engine.contract.throughput import steady
+from engine.contract.run_figures import RunFigures
 from engine.devices.base import Device
 from engine.techniques import attention, checkpointing, compiling, lora, packing, refusals
 from engine.techniques.bucketing import epoch_order, scoring_order
@@ -35,6 +34,7 @@ class Run:
     """A run under way: what was loaded, and what its events have said so far."""
 
     record: RunRecord
+    """The run as it began."""
     device: Device
     hub: Hub
     emit: Callable[[Event], None]
@@ -42,19 +42,17 @@ class Run:
     job: Job | None = None
 
     def __post_init__(self) -> None:
-        self._losses: list[float] = []
-        self._rates: list[float] = []
-        self._samples = self._tokens = 0
+        self._figures = RunFigures(self.record)
+        self._failed_phase: Phase | None = None
 
     def execute(self) -> RunRecord:
         """Run to the end. Never raises: what goes wrong is in the record's outcome and message.
 
+        The device's peaks are those of this run: `Device.reset_peaks` was called.
         Raises `ConfigError` before training when the model or the data cannot be used.
         """
-        self.device.reset_peaks()
         self._moment("start")
         failure: tuple[Outcome, str | None] | None = None
-        began = None
         finished = False
         try:
             with ExitStack() as stack:
@@ -63,7 +61,6 @@ class Run:
                 stack.enter_context(compiling.forgotten_after(self.record.config))
                 stack.enter_context(self.device.tracking())
                 self._load()
-                began = time.perf_counter()
                 assert self.job is not None
                 finished = train(self.job)
                 self.device.synchronize()
@@ -71,12 +68,11 @@ class Run:
             raise
         except Exception as error:  # stored as text: an exception holds its frames, and those hold tensors
             failure = self._describe(error)
-        runtime = time.perf_counter() - began if began is not None else None
-        self._close(runtime)
+        self._close()
         if failure is None:
             failure = (Outcome.COMPLETED, None) if finished else (Outcome.STOPPED, "Stopped by the user.")
         outcome, message = failure
-        return replace(self.record, outcome=outcome, message=message)
+        return replace(self._figures.as_record(), outcome=outcome, message=message, failed_phase=self._failed_phase)
 
     def _load(self) -> None:
         config, run_id = self.record.config, self.record.run_id
@@ -101,15 +97,13 @@ class Run:
         self._moment("model")
         self.job = self._job(model, data)
         n_parameters = sum(parameter.numel() for parameter in model.parameters())
-        planned = self.job.planned_updates
-        self.record = replace(self.record, n_parameters=n_parameters, planned_updates=planned)
-        self.emit(
+        self._tell(
             TrainingStarted(
                 run_id=run_id,
                 n_parameters=n_parameters,
                 n_train=len(data.train),
                 n_eval=len(data.evaluation) if data.evaluation is not None else 0,
-                planned_updates=planned,
+                planned_updates=self.job.planned_updates,
                 micro_steps_per_epoch=self.job.micro_steps_per_epoch,
             )
         )
@@ -152,7 +146,7 @@ class Run:
             loader=loader,
             order=order,
             eval_loader=evaluation,
-            emit=self._observe,
+            emit=self._tell,
             should_stop=self.should_stop,
         )
 
@@ -160,19 +154,8 @@ class Run:
         if self.job is not None:
             self.job.clock.enter(phase)
 
-    def _observe(self, event: Event) -> None:
-        """Fold the trainer's events into the record, and pass them on."""
-        if isinstance(event, UpdateDone):
-            self._losses.append(event.loss)
-            self._samples += event.n_samples
-            self._tokens += event.n_tokens
-            if not event.warmup and event.update_s > 0:
-                self._rates.append(event.n_samples / event.update_s)
-            self.record = replace(self.record, updates=event.update, last_loss=event.loss)
-        elif isinstance(event, EvalDone):
-            self.record = replace(
-                self.record, eval_accuracy=event.accuracy, eval_loss=event.loss, n_eval=event.n_samples
-            )
+    def _tell(self, event: Event) -> None:
+        self._figures.add(event)
         self.emit(event)
 
     def _describe(self, error: Exception) -> tuple[Outcome, str]:
@@ -180,7 +163,7 @@ class Run:
         if isinstance(error, NonFiniteLoss):
             return Outcome.FAILED, str(error)
         phase = self.job.clock.phase if self.job else Phase.LOAD
-        self.record = replace(self.record, failed_phase=phase)
+        self._failed_phase = phase
         if self.device.is_out_of_memory(error):
             where = f"in {phase.value}"
             if self.job and self.job.micro_step:
@@ -195,25 +178,9 @@ class Run:
         )
         return Outcome.FAILED, f"Failed in {phase.value}: {type(error).__name__}: {lines[0][:300]}. {fix}"
 
-    def _close(self, runtime: float | None) -> None:
-        """Take the last figures, then give the memory back: outside the `except`, references dropped first."""
-        memory = self.device.memory()
-        rate = steady(self._rates)
-        self.record = replace(
-            self.record,
-            train_runtime_s=runtime,
-            samples_per_s=self._samples / runtime if runtime and self._samples else None,
-            steady_samples_per_s=rate.samples_per_s if rate else None,
-            steady_spread=rate.spread if rate else None,
-            tokens_per_s=rate.samples_per_s * self._tokens / self._samples if rate else None,
-            train_loss=sum(self._losses) / len(self._losses) if self._losses else None,
-            peak_used=memory.peak_used,
-            peak_reserved=memory.peak_reserved,
-            peak_allocated=memory.peak_allocated,
-            memory_total=memory.total,
-        )
-        if runtime is not None:
-            self._moment("trained")
+    def _close(self) -> None:
+        """Read the peaks, then give the memory back: outside the `except`, references dropped first."""
+        self._moment("trained" if self.job is not None else "end")
         if self.job is not None:
             self.job.optimizer.zero_grad(set_to_none=True)
             self.job = None
@@ -221,10 +188,10 @@ class Run:
         self.device.clean_up()
 
     def _moment(self, moment: str) -> None:
-        self.emit(MemoryMoment(run_id=self.record.run_id, moment=moment, memory=self.device.memory()))
+        self._tell(MemoryMoment(run_id=self.record.run_id, moment=moment, memory=self.device.memory()))
 
     def _say(self, phase: Phase, detail: str) -> None:
-        self.emit(RunProgress(run_id=self.record.run_id, phase=phase, detail=detail))
+        self._tell(RunProgress(run_id=self.record.run_id, phase=phase, detail=detail))
 
 
 def refuse_early(config: RunConfig, device: Device) -> None:

@@ -12,14 +12,13 @@ from tui.state.state import State
 
 if TYPE_CHECKING:
     from engine.history.history import History
-    from engine.session.playback import Playback
-    from engine.session.session import Session
+    from engine.session.engine import Engine
 
 
 class ActionsBase(App[str]):
     """The app as its actions see it. Each group of actions is a class; `tui.app.app.TraintopApp` is all of them."""
 
-    session: Session | Playback
+    session: Engine
     history: History
     state: State
 

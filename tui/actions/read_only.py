@@ -7,7 +7,7 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 
 from engine.contract.events import Event, RunFinished
-from engine.session.playback import Playback, Replay
+from engine.session.playback import Replay
 from tui.actions.base import ActionsBase
 from tui.drawing.formatting import seconds
 
@@ -47,9 +47,7 @@ class ReadOnlyActions(ActionsBase):
     @property
     def playback_label(self) -> str:
         """What is shown instead of an engine of one's own; empty where there is one."""
-        if not self.read_only:
-            return ""
-        return self.session.label if isinstance(self.session, Playback) else "watching"
+        return self.session.label
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """None, which says so when the key is pressed, for what would change something."""

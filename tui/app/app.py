@@ -36,8 +36,7 @@ from tui.terminal.palette import DARK, LIGHT, SIXTEEN, THEMES
 
 if TYPE_CHECKING:
     from engine.history.history import History
-    from engine.session.playback import Playback
-    from engine.session.session import Session
+    from engine.session.engine import Engine
     from tui.terminal.signals import Signals
 
 DRAIN_S = 0.1
@@ -62,7 +61,7 @@ class TraintopApp(ReadOnlyActions, CursorActions, RunActions, KnobActions, ViewA
 
     def __init__(
         self,
-        session: Session | Playback,
+        session: Engine,
         history: History,
         config: RunConfig,
         *,

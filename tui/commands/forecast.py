@@ -43,7 +43,7 @@ def execute(arguments: Namespace) -> int:
     configs, several = _configs(arguments)
     outside = (_mib(arguments, "context_mib"), _mib(arguments, "library_mib"))
     # tracing a model prints nothing of its own, but the libraries that it imports may: stdout is for the answer
-    from tui.commands.run import own_stdout
+    from tui.commands.headless import own_stdout
 
     with own_stdout() as out:
         from engine.session.forecasts import forecast_all

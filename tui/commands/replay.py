@@ -12,7 +12,7 @@ from engine.contract.records import Outcome, RunRecord
 from engine.session.playback import MAX_SPEED, Replay
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError, add_slow_link
-from tui.commands.run import own_stdout
+from tui.commands.headless import own_stdout
 from tui.commands.watch import can_show, show
 from tui.console.report import Report
 

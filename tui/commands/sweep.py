@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from engine.contract import paths
 from engine.contract.config import KNOBS, ConfigError, RunConfig
@@ -18,16 +18,17 @@ from engine.contract.records import DeviceInfo, RunRecord
 from engine.plans.course import NAMED, SCALES, Plan, named_plan, repeat_plan, scale_for, sweep, until_oom
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError, add_knobs, config_of
-from tui.commands.run import Interrupts, own_stdout
+from tui.commands.headless import Interrupts, follow, own_stdout
 from tui.console.sweep_report import SweepReport
 
 if TYPE_CHECKING:
     from engine.history.history import History
     from engine.history.plans import StoredPlan
+    from engine.session.engine import Engine
 
 _WHOLE = frozenset(("data", "text_column", "label_column"))
 """Knobs whose value may hold a comma: a list of them cannot be given."""
-_WAIT_S, _CLOSE_S = 0.2, 10.0
+_CLOSE_S = 10.0
 
 PlanOn = Callable[[DeviceInfo], Plan]
 """The plan on the device that `auto` stands for."""
@@ -85,7 +86,8 @@ def execute(arguments: Namespace) -> int:
                 report.say(problem)
         session = Session(history)
         session.open()
-        code = follow(session, request, report, interrupts, history)
+        under_way = PlanUnderWay(session, request, report, interrupts, history)
+        code = follow(session, report, interrupts, under_way.code_of, never_began="the plan began")
         # who interrupts does not wait for an import that takes seconds
         ended = session.close(1.0 if code == exit_codes.INTERRUPTED else _CLOSE_S)
     if not ended:  # a daemon thread inside an import or a kernel can crash the interpreter's shutdown
@@ -195,58 +197,40 @@ def _stored(which: str, history: History) -> StoredPlan:
 # following it ----------------------------------------------------------------------------------------------------
 
 
-class Engine(Protocol):
-    """What is needed of `engine.session.session.Session`."""
-
-    def forecast(self, config: RunConfig, /) -> None:
-        """Ask what a run would need; `Forecasted` follows."""
-
-    @property
-    def busy(self) -> bool:
-        """True until the plan's end is in the mailbox."""
-
-    def start_plan(self, plan: Plan, plan_id: int | None, /) -> None:
-        """Queue a plan."""
-
-    def stop(self) -> None:
-        """Stop the plan after the current micro-step."""
-
-    def wait(self, timeout_s: float, /) -> list[Event]:
-        """What happened; waits for the first event."""
-
-
-def follow(session: Engine, request: Request, report: SweepReport, interrupts: Interrupts, history: History) -> int:
-    """Start the plan when the engine is ready, and report its events until it is over; the exit code.
+class PlanUnderWay:
+    """Starts the plan when the engine is ready, and tells the exit code when it is over.
 
     The runs of a named plan are forecast before the first one begins, so that forecasting takes no run's time.
     """
-    stopping = False
-    plan: Plan | None = None
-    questions: deque[RunConfig] = deque()
-    while True:
-        idle = not session.busy  # asked before the mailbox is read: what ended the plan is in it by then
-        for event in session.wait(_WAIT_S):
-            report.show(event)
-            if isinstance(event, EngineFailed):
-                return exit_codes.FAILED
-            if isinstance(event, PlanFinished):
-                return report.code(event)
-            if isinstance(event, EngineReady):
-                plan = request.plan_on(event.device)
-                report.begin(plan, _done_before(request, history))
-                questions.extend(_questions(plan))
-            if isinstance(event, (EngineReady, Forecasted)) and plan is not None and not stopping:
-                if questions:
-                    session.forecast(questions.popleft())
-                else:
-                    session.start_plan(plan, request.stored.plan_id if request.stored else None)
-        if stopping and idle:  # it was queued only: no event tells of it
-            report.say("Stopped before the plan began.")
-            return exit_codes.INTERRUPTED
-        if not stopping and (interrupts.count or report.lost):
-            stopping = True
-            session.stop()
-            report.say("Stopping after this micro-step; the run is kept. Once more quits at once.")
+
+    def __init__(
+        self, session: Engine, request: Request, report: SweepReport, interrupts: Interrupts, history: History
+    ) -> None:
+        self._session, self._request, self._report = session, request, report
+        self._interrupts, self._history = interrupts, history
+        self._plan: Plan | None = None
+        self._questions: deque[RunConfig] = deque()
+
+    def code_of(self, event: Event) -> int | None:
+        """The exit code, where the plan is over with this event."""
+        if isinstance(event, EngineFailed):
+            return exit_codes.FAILED
+        if isinstance(event, PlanFinished):
+            return self._report.code(event)
+        if isinstance(event, EngineReady):
+            self._plan = self._request.plan_on(event.device)
+            self._report.begin(self._plan, _done_before(self._request, self._history))
+            self._questions.extend(_questions(self._plan))
+        if isinstance(event, (EngineReady, Forecasted)) and not (self._interrupts.count or self._report.lost):
+            self._go_on()
+        return None
+
+    def _go_on(self) -> None:
+        stored = self._request.stored
+        if self._questions:
+            self._session.forecast(self._questions.popleft())
+        elif self._plan is not None:
+            self._session.start_plan(self._plan, stored.plan_id if stored else None)
 
 
 def _questions(plan: Plan) -> list[RunConfig]:

@@ -9,18 +9,15 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from engine.contract import paths
-from engine.contract.events import Event, RunFinished, RunRefused
-from engine.session.playback import Playback
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError, add_slow_link
-from tui.commands.run import Interrupts, own_stdout
+from tui.commands.headless import Interrupts, follow, own_stdout, run_code
 from tui.console.report import Report
 from tui.terminal.signals import Signals, leave_terminal, terminal_is_gone
 
 if TYPE_CHECKING:
     from engine.history.history import History
-
-_WAIT_S = 0.5
+    from engine.session.engine import Engine
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -48,7 +45,7 @@ def execute(arguments: Namespace) -> int:
         run_id = None if arguments.run is None else _number(arguments.run, history)
         if not arguments.json and can_show():
             return show(Watch(history, run_id, show_last=True), history, slow_link=arguments.slow_link)
-        return follow(Watch(history, run_id), as_json=arguments.json, to_the_end=run_id is not None)
+        return _report(Watch(history, run_id), as_json=arguments.json, to_the_end=run_id is not None)
 
 
 def _number(text: str, history: History) -> int:
@@ -81,7 +78,7 @@ class Visit(Signals):
 
 
 def show(
-    playback: Playback,
+    playback: Engine,
     history: History,
     *,
     in_ascii: bool = False,
@@ -128,24 +125,9 @@ def show(
     return exit_codes.FAILED
 
 
-def follow(playback: Playback, *, as_json: bool, to_the_end: bool) -> int:
-    """Report events as lines until the reader leaves or, `to_the_end`, a run ends; the exit code."""
+def _report(watch: Engine, *, as_json: bool, to_the_end: bool) -> int:
+    """Events as lines until the reader leaves or, `to_the_end`, a run ends; the exit code."""
     with own_stdout() as out, Interrupts() as interrupts:
+        watch.open()
         report = Report(out, sys.stderr, as_json=as_json)
-        playback.open()
-        while not interrupts.count and not report.lost:
-            for event in playback.wait(_WAIT_S):
-                report.show(event)
-                code = _end(event)
-                if to_the_end and code is not None:
-                    return code
-    return exit_codes.INTERRUPTED
-
-
-def _end(event: Event) -> int | None:
-    match event:
-        case RunFinished():
-            return exit_codes.OF_OUTCOME[event.record.outcome]
-        case RunRefused():
-            return exit_codes.WRONG_USAGE
-    return None
+        return follow(watch, report, interrupts, run_code if to_the_end else lambda event: None)

@@ -16,6 +16,7 @@ from engine.contract.events import (
     TrainingStarted,
     UpdateDone,
 )
+from engine.contract.run_figures import RunFigures, new_record
 from tui.drawing.formatting import UNKNOWN, loss, rate, seconds
 
 if TYPE_CHECKING:
@@ -34,24 +35,20 @@ class Pace:
         """Of the whole training, 0 to 1."""
         self.elapsed_s = 0.0
         self._epochs = 1
-        self._planned: int | None = None
-        self._update = 0
-        self._samples = 0
-        self._loss: float | None = None
+        self._figures: RunFigures | None = None
 
     def fold(self, event: Event) -> bool:
         """Take an event in; True when it moved the run forward."""
+        if self._figures is not None:
+            self._figures.add(event)
         match event:
             case RunStarted():
+                self._figures = RunFigures(new_record(event.run_id, event.config, event.device, event.started_at))
                 self._epochs = event.config.epochs
-            case TrainingStarted():
-                self._planned = event.planned_updates
             case MicroStepDone():
                 self._forward(event.micro_step / event.micro_steps, event.t)
                 return True
             case UpdateDone():
-                self._update, self._loss = event.update, event.loss
-                self._samples += event.n_samples
                 self._forward(event.epoch / self._epochs, event.t)
                 return True
         return False
@@ -67,8 +64,11 @@ class Pace:
 
     def text(self) -> str:
         """Updates, loss and speed."""
-        speed = rate(self._samples / self.elapsed_s) if self.elapsed_s and self._samples else UNKNOWN
-        return f"update {self._update}/{self._planned or UNKNOWN}  loss {loss(self._loss)}  {speed} samples/s"
+        if self._figures is None:
+            return ""
+        row = self._figures.as_record()
+        where = f"update {row.updates}/{row.planned_updates or UNKNOWN}"
+        return f"{where}  loss {loss(row.last_loss)}  {rate(row.samples_per_s)} samples/s"
 
     def clock(self) -> str:
         """Time passed and to go."""

@@ -46,7 +46,7 @@ class Transcript:
                 return _opening(event)
             case RunProgress():
                 return [clean(event.detail)] if event.detail else []
-            case MemoryMoment(moment="trained"):
+            case MemoryMoment(moment="trained" | "end"):
                 self._at_end = event  # what it is called depends on how the run ends
                 return []
             case MemoryMoment():

@@ -51,7 +51,8 @@ def _figure(state: State, width: int) -> list[Line]:
     run, cursor = state.run, state.view.cursor
     if run is not None and cursor is not None:
         return large(_at(run, cursor), "speed", cursor.where, width)
-    return large(rate(_steady(run)[0]), "speed", "samples/s", width)
+    steady = run.as_record().steady_samples_per_s if run is not None else None
+    return large(rate(steady), "speed", "samples/s", width)
 
 
 def _at(run: RunView, cursor: Cursor) -> str:
@@ -68,20 +69,12 @@ def _numbers(state: State, width: int) -> Line:
         ghost = state.view.ghost_of(run.run_id, run.planned_updates)
         behind = value_at(ghost[1], cursor, rate, held=True) if ghost else ""
         return at_cursor(cursor, [(_at(run, cursor), "speed")], behind, width)
-    steady: Line = [(plus_minus(*_steady(run)), "speed")]
-    if run.under_way and run.warmup and run.update:
+    row = run.as_record()
+    steady: Line = [(plus_minus(row.steady_samples_per_s, row.steady_spread), "speed")]
+    if run.under_way and run.update and row.steady_samples_per_s is None:
         steady = [("warm-up", "muted")]
-    mean: Line = [("mean ", "muted"), (rate(run.mean_rate), "value")]
-    tokens: Line = [("tokens/s ", "muted"), (rate(run.token_rate), "value")]
-    mfu: Line = [("MFU ", "muted"), (percent(run.mfu * 100 if run.mfu is not None else None), "value")]
+    mean: Line = [("mean ", "muted"), (rate(row.samples_per_s), "value")]
+    tokens: Line = [("tokens/s ", "muted"), (rate(row.tokens_per_s), "value")]
+    mfu: Line = [("MFU ", "muted"), (percent(None if row.mfu is None else row.mfu * 100), "value")]
     parts = [steady, mean, tokens, *([mfu] if run.device.kind == "cuda" else [])]
     return first_that_fits([join(parts[:n], "   ") for n in range(len(parts), 0, -1)], width)
-
-
-def _steady(run: RunView | None) -> tuple[float | None, float | None]:
-    """Median and spread of the samples/s after warm-up."""
-    if run is None:
-        return None, None
-    if run.record is not None and run.record.steady_samples_per_s is not None:
-        return run.record.steady_samples_per_s, run.record.steady_spread
-    return run.rates.median, run.rates.spread

@@ -93,6 +93,7 @@ def _fold_run(
     run: RunView,
     event: MicroStepDone | UpdateDone | EvalDone | TrainingStarted | WorkCounted | RunProgress | MemoryMoment,
 ) -> bool:
+    run.figures.add(event)
     if isinstance(event, MicroStepDone):
         run.micro_step(event)
         return False
@@ -112,8 +113,6 @@ def _fold_run(
             f"training {short_count(event.n_parameters)} parameters: {count(event.n_train)} samples, "
             f"{count(event.planned_updates)} updates",
         )
-    elif isinstance(event, WorkCounted):
-        run.work = event
     elif isinstance(event, RunProgress):
         if event.detail:
             run.detail = clean(event.detail, 80)
@@ -125,7 +124,7 @@ def _fold_run(
             "memory",
             f"{event.moment}: used {mib(m.used)} · reserved {mib(m.reserved)} · allocated {mib(m.allocated)} MiB",
         )
-    else:
+    elif not isinstance(event, WorkCounted):
         assert_never(event)
     return True
 
@@ -178,4 +177,5 @@ def _sampled(state: State, event: Sampled) -> None:
     state.gpu, state.host, state.memory = event.gpu, event.host, merged(state.memory, event.memory)
     run = state.run
     if run is not None and run.under_way and event.run_id == run.run_id:
-        run.sampled(event.t, event.gpu.utilization if event.gpu is not None else event.host.cpu, event.memory)
+        run.figures.add(event)
+        run.sampled(event)

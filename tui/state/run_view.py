@@ -2,52 +2,18 @@
 
 from __future__ import annotations
 
-from bisect import insort
 from collections import deque
 from dataclasses import dataclass, field, replace
 
 from engine.contract.config import RunConfig
-from engine.contract.events import EvalDone, MicroStepDone, UpdateDone, WorkCounted
+from engine.contract.events import EvalDone, MicroStepDone, Sampled, UpdateDone
 from engine.contract.records import DeviceInfo, Memory, Outcome, RunRecord, Shares
+from engine.contract.run_figures import RunFigures, new_record
 from engine.gpus.units import to_mib
 from tui.drawing.plot import Columns, Range
 
-RATES = 4096
 RECENT_S, RECENT_STEP_S = 60.0, 5.0
 """The last minute moves on in steps: a plot that shifts with every frame would be sent anew with every frame."""
-
-
-class Rates:
-    """Samples/s of the updates after warm-up: their median, and half the 16–84 % distance."""
-
-    def __init__(self) -> None:
-        self._sorted: list[float] = []
-
-    def add(self, rate: float) -> None:
-        """Take one update's samples/s."""
-        insort(self._sorted, rate)
-        if len(self._sorted) >= RATES:
-            del self._sorted[::2]  # every second of a sorted list keeps the percentiles
-
-    @property
-    def median(self) -> float | None:
-        """None before the first update after warm-up."""
-        return self._at(0.5)
-
-    @property
-    def spread(self) -> float | None:
-        """None while fewer than three updates are known."""
-        low, high = self._at(0.16), self._at(0.84)
-        return None if low is None or high is None or len(self._sorted) < 3 else (high - low) / 2
-
-    def _at(self, share: float) -> float | None:
-        values = self._sorted
-        if not values:
-            return None
-        position = share * (len(values) - 1)
-        index = int(position)
-        after = values[min(index + 1, len(values) - 1)]
-        return values[index] + (after - values[index]) * (position - index)
 
 
 @dataclass(slots=True)
@@ -62,18 +28,12 @@ class RunView:
     detail: str = "starting"
     """What it does before training starts, in words."""
     n_parameters: int | None = None
-    work: WorkCounted | None = None
-    """None where it is not known what the run computes, or what its device can."""
     planned_updates: int | None = None
     """None until training starts."""
     update: int = 0
     progress: float = 0.0
     """Updates done, with the micro-steps of the one under way as its fraction: the x axis of the plots."""
     t: float | None = None  # seconds since training started
-    updates_t: float = 0.0  # seconds up to the last update
-    n_samples: int = 0
-    n_tokens: int = 0
-    loss_sum: float = 0.0
     last: UpdateDone | None = None
     evaluation: EvalDone | None = None
     warmup: bool = True
@@ -82,7 +42,6 @@ class RunView:
     """Seconds over all updates after warm-up; over those of the warm-up until there are any."""
     timed_updates: int = 0
     """Updates in `shares`."""
-    rates: Rates = field(default_factory=Rates)
     losses: Columns = field(default_factory=Columns)
     speeds: Columns = field(default_factory=Columns)
     warmup_speeds: Columns = field(default_factory=Columns)
@@ -93,41 +52,34 @@ class RunView:
     """(t, progress) about once a second of the last minute."""
     window: tuple[float, Range] = (0.0, (0.0, 0.0))
     """Until which t the last minute is this part of the x axis."""
-    memory: Memory = field(default_factory=Memory)
-    """The last reading, with the largest peaks seen."""
+    reading: Memory = field(default_factory=Memory)
+    """The last one."""
     record: RunRecord | None = None
     """None until the run is finished."""
+    figures: RunFigures = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.figures = RunFigures(new_record(self.run_id, self.config, self.device, self.started_at))
 
     @property
     def under_way(self) -> bool:
         """True until the run's end is known."""
         return self.outcome is Outcome.RUNNING
 
-    @property
-    def mean_rate(self) -> float | None:
-        """Samples/s of the whole training so far."""
-        if self.record is not None and self.record.samples_per_s is not None:
-            return self.record.samples_per_s
-        return self.n_samples / self.updates_t if self.updates_t > 0 else None
+    def as_record(self) -> RunRecord:
+        """The run's row while it runs, known in part; the record itself once it is finished."""
+        return self.record if self.record is not None else self.figures.as_record()
 
     @property
-    def token_rate(self) -> float | None:
-        """Tokens/s of the whole training so far."""
-        return self.n_tokens / self.updates_t if self.updates_t > 0 else None
-
-    @property
-    def mfu(self) -> float | None:
-        """Model FLOPs utilization in steady updates, 0 to 1."""
-        if self.record is not None and self.record.mfu is not None:
-            return self.record.mfu
-        if self.work is None or self.rates.median is None or not self.n_samples:
-            return None
-        return self.work.mfu(self.rates.median * self.n_tokens / self.n_samples)
-
-    @property
-    def mean_loss(self) -> float | None:
-        """Mean over the updates so far."""
-        return self.loss_sum / self.update if self.update else None
+    def memory(self) -> Memory:
+        """The last reading, with the run's peaks."""
+        row = self.as_record()
+        return replace(
+            self.reading,
+            peak_used=row.peak_used,
+            peak_reserved=row.peak_reserved,
+            peak_allocated=row.peak_allocated,
+        )
 
     @property
     def planned_s(self) -> float | None:
@@ -161,15 +113,13 @@ class RunView:
     def updated(self, event: UpdateDone) -> None:
         """Take one update's figures."""
         self.last, self.update = event, event.update
-        self.t = self.updates_t = event.t
+        self.t = event.t
         self.progress = max(self.progress, float(event.update))
         self._mark()
-        self.n_samples += event.n_samples
-        self.n_tokens += event.n_tokens
-        self.loss_sum += event.loss
         self.losses.append(event.update, event.loss)
         if event.update_s > 0:
-            self._rate(event.update, event.n_samples / event.update_s, event.warmup)
+            speeds = self.warmup_speeds if event.warmup else self.speeds
+            speeds.append(event.update, event.n_samples / event.update_s)
         if self.warmup and not event.warmup:
             self.warmup, self.shares, self.timed_updates = False, Shares(), 0
         self.timed_updates += 1
@@ -182,30 +132,17 @@ class RunView:
         )
         self.remember(event.memory)
 
-    def _rate(self, update: int, rate: float, warmup: bool) -> None:
-        if warmup:
-            self.warmup_speeds.append(update, rate)
-            return
-        self.rates.add(rate)
-        self.speeds.append(update, rate)
-
-    def sampled(self, t: float | None, utilization: float | None, memory: Memory) -> None:
+    def sampled(self, event: Sampled) -> None:
         """Take one reading of the sampler."""
-        self.remember(memory)
-        if t is None:
+        self.remember(event.memory)
+        if event.t is None:
             return
-        self.t = max(self.t or 0.0, t)
-        self.utilization.append(self.progress, utilization)
+        self.t = max(self.t or 0.0, event.t)
+        self.utilization.append(self.progress, event.gpu.utilization if event.gpu is not None else event.host.cpu)
 
     def remember(self, memory: Memory) -> None:
-        """Take a memory reading, and keep the largest peaks."""
-        before = self.memory
-        self.memory = replace(
-            merged(before, memory),
-            peak_used=larger(before.peak_used, memory.peak_used, memory.used),
-            peak_reserved=larger(before.peak_reserved, memory.peak_reserved, memory.reserved),
-            peak_allocated=larger(before.peak_allocated, memory.peak_allocated, memory.allocated),
-        )
+        """Take a memory reading."""
+        self.reading = merged(self.reading, memory)
         if self.planned_updates:
             self.used_mib.append(self.progress, to_mib(memory.used))
             self.allocated_mib.append(self.progress, to_mib(memory.allocated))
@@ -214,39 +151,6 @@ class RunView:
         """Take the run's end."""
         self.outcome, self.record = record.outcome, record
         self.t = record.train_runtime_s if record.train_runtime_s is not None else self.t
-        self.memory = replace(
-            self.memory,
-            peak_used=larger(self.memory.peak_used, record.peak_used),
-            peak_reserved=larger(self.memory.peak_reserved, record.peak_reserved),
-            peak_allocated=larger(self.memory.peak_allocated, record.peak_allocated),
-        )
-
-    def as_record(self) -> RunRecord:
-        """The run's row while it runs, known in part; the record itself once it is finished."""
-        if self.record is not None:
-            return self.record
-        memory = self.memory
-        return RunRecord(
-            run_id=self.run_id,
-            config=self.config,
-            outcome=self.outcome,
-            device=self.device,
-            started_at=self.started_at,
-            updates=self.update,
-            planned_updates=self.planned_updates,
-            train_runtime_s=self.t,
-            samples_per_s=self.mean_rate,
-            steady_samples_per_s=self.rates.median,
-            steady_spread=self.rates.spread,
-            train_loss=self.mean_loss,
-            last_loss=self.last.loss if self.last else None,
-            eval_accuracy=self.evaluation.accuracy if self.evaluation else None,
-            n_parameters=self.n_parameters,
-            peak_used=memory.peak_used,
-            peak_reserved=memory.peak_reserved,
-            peak_allocated=memory.peak_allocated,
-            memory_total=memory.total if memory.total is not None else self.device.memory_total,
-        )
 
 
 def merged(before: Memory, now: Memory) -> Memory:
@@ -256,9 +160,3 @@ def merged(before: Memory, now: Memory) -> Memory:
         total=now.total if now.total is not None else before.total,
         by_category=now.by_category if now.by_category is not None else before.by_category,
     )
-
-
-def larger(*values: int | None) -> int | None:
-    """The largest known value."""
-    known = [value for value in values if value is not None]
-    return max(known) if known else None

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import random
+from collections.abc import Iterable
+from statistics import median, quantiles
+
 import pytest
 
-from engine.contract.throughput import steady, warmup_updates
+from engine.contract.throughput import Rates, Steady, warmup_updates
+
+
+def steady(values: Iterable[float]) -> Steady | None:
+    rates = Rates()
+    for value in values:
+        rates.add(value)
+    return rates.steady()
 
 
 @pytest.mark.parametrize(("planned", "warmup"), [(1, 1), (10, 1), (30, 3), (64, 5), (10_000, 5)])
@@ -30,3 +42,28 @@ def test_spread_is_half_of_the_middle_68_percent() -> None:
     assert found is not None
     assert found.samples_per_s == 50.0
     assert found.spread == pytest.approx(34.0)
+
+
+@pytest.mark.parametrize("n", [3, 4, 100, 2049, 50_000])
+@pytest.mark.parametrize("order", ["random", "rising", "falling", "few values"])
+def test_percentiles_are_exact_however_long_the_run(n: int, order: str) -> None:
+    numbers = random.Random(n)
+    values = [numbers.lognormvariate(2, 1) for _ in range(n)]
+    if order == "few values":
+        values = [float(int(value) % 5) for value in values]
+    elif order != "random":
+        values.sort(reverse=order == "falling")
+    found, wanted = steady(values), quantiles(values, n=100, method="inclusive")
+    assert found is not None
+    assert math.isclose(found.samples_per_s, median(values), rel_tol=1e-12)
+    assert math.isclose(found.spread, (wanted[83] - wanted[15]) / 2, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def test_a_copy_goes_its_own_way() -> None:
+    rates = Rates()
+    for value in range(5000):
+        rates.add(float(value))
+    other = rates.copy()
+    other.add(1e9)
+    assert (len(rates), len(other)) == (5000, 5001)
+    assert rates.steady() != other.steady()

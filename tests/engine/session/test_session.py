@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,12 @@ from engine.contract.events import (
     RunFinished,
     RunRefused,
     RunStarted,
+    Sampled,
     TrainingStarted,
     UpdateDone,
 )
 from engine.contract.records import Outcome, Phase
+from engine.contract.run_figures import RunFigures, new_record
 from engine.devices.cpu import CpuDevice
 from engine.history.history import History
 from engine.session.session import Session
@@ -81,6 +84,10 @@ def test_a_run_from_start_to_row(driver: Driver) -> None:
     moments = [event.moment for event in driver.events if isinstance(event, MemoryMoment)]
     assert moments == ["start", "context", "model", "trained"]
     assert driver.history.runs() == [record]
+    begun = next(event for event in driver.events if isinstance(event, RunStarted))
+    said = [event for event in driver.events if not isinstance(event, Sampled)]  # the run does not hear the sampler
+    figures = RunFigures(new_record(begun.run_id, begun.config, begun.device, begun.started_at)).after(said)
+    assert replace(figures.as_record(), outcome=Outcome.COMPLETED) == record
 
 
 def test_update_times_are_whole(driver: Driver) -> None:

@@ -32,7 +32,7 @@ class Clock:
 @asynccontextmanager
 async def watching(size: tuple[int, int] = (120, 40)) -> AsyncIterator[Stage]:
     """The app over somebody else's runs: two that are over."""
-    session, history = FakeSession(), FakeHistory([record(1), record(2)])
+    session, history = FakeSession("watching"), FakeHistory([record(1), record(2)])
     app = TraintopApp(session, history, RunConfig(), read_only=True)  # type: ignore[arg-type]
     async with app.run_test(size=size) as pilot:
         await pilot.pause()

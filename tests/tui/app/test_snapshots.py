@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from engine.contract.config import RunConfig
-from engine.contract.events import Forecasted, PlanProgress, PlanStarted
+from engine.contract.events import Forecasted, PlanProgress, PlanStarted, RunFinished
 from engine.contract.forecast_types import TimelinePoint
 from engine.contract.records import Outcome, Phase
+from engine.contract.run_figures import RunFigures, new_record
 from engine.knobs import named as named_knobs
 from tests.tui.app.test_forecast import forecast
 from tests.tui.fake_session import (
+    GPU,
     MIB,
     FakeHistory,
-    finished,
     memory,
     moment,
     record,
@@ -103,8 +105,9 @@ async def pending(s: Stage) -> None:
 
 async def out_of_memory(s: Stage) -> None:
     await in_training(s)
-    end = finished(8, Outcome.OUT_OF_MEMORY, failed_phase=Phase.BACKWARD, message=OOM, peak_used=7588 * MIB)
-    await s.feed(end)
+    so_far = RunFigures(new_record(8, BASE, GPU, 0.0)).after(RUN).as_record()
+    end = {"outcome": Outcome.OUT_OF_MEMORY, "failed_phase": Phase.BACKWARD, "message": OOM}
+    await s.feed(RunFinished(record=replace(so_far, **end, peak_used=7588 * MIB)))
 
 
 async def plan(s: Stage) -> None:

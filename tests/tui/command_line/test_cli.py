@@ -22,9 +22,10 @@ from engine.contract.config import KNOBS, Knob, RunConfig
 from engine.contract.events import EngineFailed, EngineReady, Event, RunFinished, RunRefused, RunStarted
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
 from engine.history.history import History
+from tests.tui.fake_session import FakeSession
 from tui import cli
 from tui.command_line.flags import GROUPS, Parser, add_knobs, config_of, flags_of
-from tui.commands import run as headless
+from tui.commands import headless
 from tui.console.report import Report
 
 ROOT = Path(__file__).parents[3]
@@ -179,38 +180,36 @@ def test_nothing_is_saved_for_a_configuration_that_cannot_run(tmp_path: Path) ->
 # following a session ----------------------------------------------------------------------------------------------
 
 
-class FakeSession:
+class Scripted(FakeSession):
     """Plays one batch of events per `wait`; `on_stop` says what a stop adds."""
 
-    def __init__(self, *batches: list[Event], on_stop: Callable[[], list[Event]] = list) -> None:
+    def __init__(self, *batches: list[Event], on_stop: Callable[[], list[Event]] = list, label: str = "") -> None:
+        super().__init__(label)
         self.batches = deque(batches)
         self.on_stop = on_stop
-        self.busy = False
-        self.started: list[RunConfig] = []
-        self.stops = 0
-        self.before_wait: Callable[[], None] = lambda: None
-
-    def start(self, config: RunConfig, /) -> None:
-        self.started.append(config)
-        self.busy = True
 
     def stop(self) -> None:
-        self.stops += 1
+        super().stop()
         ending = self.on_stop()
         self.batches.append(ending)
         self.busy = bool(ending)
 
-    def wait(self, timeout_s: float, /) -> list[Event]:
-        self.before_wait()
+    def wait(self, timeout_s: float | None = None) -> list[Event]:
         assert self.batches or not self.busy, "the run would never end"
         return self.batches.popleft() if self.batches else []
 
 
-def _followed(session: FakeSession, interrupts: headless.Interrupts | None = None) -> tuple[int, str, str]:
+def _followed(session: Scripted, interrupts: headless.Interrupts | None = None) -> tuple[int, str, str]:
     out, err = io.StringIO(), io.StringIO()
-    report = Report(out, err, as_json=True)
-    code = headless.follow(session, RunConfig(), report, interrupts or headless.Interrupts())
+    code = _follow(session, Report(out, err, as_json=True), interrupts)
     return code, out.getvalue(), err.getvalue()
+
+
+def _follow(session: Scripted, report: Report, interrupts: headless.Interrupts | None = None) -> int:
+    if not session.label:
+        session.start(RunConfig())
+    interrupts = interrupts or headless.Interrupts()
+    return headless.follow(session, report, interrupts, headless.run_code, never_began="the run began")
 
 
 def _end(outcome: Outcome) -> RunFinished:
@@ -233,7 +232,7 @@ STARTED = RunStarted(run_id=1, config=RunConfig(), device=CPU, started_at=0.0)
     ],
 )
 def test_the_exit_code_says_how_the_run_ended(event: Event, code: int) -> None:
-    session = FakeSession([READY], [], [STARTED, event, READY])
+    session = Scripted([READY], [], [STARTED, event, READY])
     got, out, _ = _followed(session)
     assert got == code
     assert session.started == [RunConfig()]
@@ -243,10 +242,10 @@ def test_the_exit_code_says_how_the_run_ended(event: Event, code: int) -> None:
 
 def test_an_interrupt_stops_the_run_and_waits_for_its_end() -> None:
     interrupts = headless.Interrupts()
-    session = FakeSession([READY, STARTED], [], on_stop=lambda: [_end(Outcome.STOPPED)])
+    session = Scripted([READY, STARTED], [], on_stop=lambda: [_end(Outcome.STOPPED)])
     interrupts.count = 1
     code, out, err = _followed(session, interrupts)
-    assert (code, session.stops) == (130, 1)
+    assert (code, session.stopped) == (130, 1)
     assert json.loads(out.splitlines()[-1])["outcome"] == "stopped"
     assert "Stopping after this micro-step" in err
 
@@ -254,10 +253,19 @@ def test_an_interrupt_stops_the_run_and_waits_for_its_end() -> None:
 def test_an_interrupt_before_the_run_began_ends_at_once() -> None:
     interrupts = headless.Interrupts()
     interrupts.count = 1
-    session = FakeSession([])
+    session = Scripted([])
     code, out, err = _followed(session, interrupts)
     assert (code, out) == (130, "")
     assert "before the run began" in err
+
+
+def test_who_only_watches_leaves_at_once_and_stops_nothing() -> None:
+    interrupts = headless.Interrupts()
+    interrupts.count = 1
+    session = Scripted([STARTED], label="watching")
+    code, out, err = _followed(session, interrupts)
+    assert (code, session.stopped, err) == (130, 0, "")
+    assert json.loads(out)["event"] == "run_started"
 
 
 def test_a_reader_that_goes_away_stops_the_run() -> None:
@@ -265,10 +273,10 @@ def test_a_reader_that_goes_away_stops_the_run() -> None:
         def write(self, text: str) -> int:
             raise BrokenPipeError
 
-    session = FakeSession([STARTED], on_stop=lambda: [_end(Outcome.STOPPED)])
+    session = Scripted([STARTED], on_stop=lambda: [_end(Outcome.STOPPED)])
     report = Report(Closed(), io.StringIO(), as_json=True)
-    assert headless.follow(session, RunConfig(), report, headless.Interrupts()) == 130
-    assert session.stops == 1
+    assert _follow(session, report) == 130
+    assert session.stopped == 1
 
 
 def test_signals_are_counted_and_handlers_are_put_back() -> None:
@@ -281,7 +289,7 @@ def test_signals_are_counted_and_handlers_are_put_back() -> None:
 
 def test_the_second_interrupt_ends_the_process() -> None:
     program = (
-        "import signal\nfrom tui.commands.run import Interrupts\n"
+        "import signal\nfrom tui.commands.headless import Interrupts\n"
         "with Interrupts():\n"
         "    signal.raise_signal(signal.SIGINT); print('still here', flush=True)\n"
         "    signal.raise_signal(signal.SIGINT); print('never', flush=True)\n"
@@ -292,7 +300,7 @@ def test_the_second_interrupt_ends_the_process() -> None:
 
 def test_what_libraries_print_goes_to_stderr_while_stdout_is_ours() -> None:
     program = (
-        "import os\nfrom tui.commands.run import own_stdout\n"
+        "import os\nfrom tui.commands.headless import own_stdout\n"
         "print('before')\n"
         "with own_stdout() as out:\n"
         "    out.write('ours\\n'); print('python'); os.write(1, b'from C\\n')\n"

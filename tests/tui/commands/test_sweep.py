@@ -18,11 +18,12 @@ from engine.contract.forecast_types import Forecast
 from engine.contract.records import DeviceInfo, Outcome
 from engine.history.history import History
 from engine.plans.course import NAMED, Plan, sweep, until_oom
-from tests.tui.fake_session import CPU, GPU, MIB, finished, ready, record, started, update
+from tests.tui.fake_session import CPU, GPU, MIB, FakeSession, finished, ready, record, started, update
 from tui import cli
 from tui.command_line import exit_codes
 from tui.command_line.flags import Parser, UsageError
-from tui.commands.sweep import Request, add_flags, follow, request_of
+from tui.commands.headless import Interrupts, follow
+from tui.commands.sweep import PlanUnderWay, Request, add_flags, request_of
 from tui.console.sweep_report import SweepReport
 
 VIRTUAL = DeviceInfo(name="Tesla P4", kind="virtual", memory_total=7611 * MIB)
@@ -149,19 +150,16 @@ def test_resume_takes_the_newest_or_the_one_that_is_named(history: History) -> N
 # following -------------------------------------------------------------------------------------------------------
 
 
-class FakePlans:
+class FakePlans(FakeSession):
     """A session whose plan has these events."""
 
     def __init__(self, *events: Event, device: DeviceInfo = GPU) -> None:
+        super().__init__()
         self._waiting: deque[list[Event]] = deque([[ready(device)]])
         self._after = events
-        self.busy = False
-        self.stops = 0
-        self.asked: list[int] = []
-        self.plan_id: int | None = None
 
     def start_plan(self, plan: Plan, plan_id: int | None = None) -> None:
-        self.busy, self.plan_id = True, plan_id
+        super().start_plan(plan, plan_id)
         self._waiting.extend([event] for event in self._after)
 
     def forecast(self, config: RunConfig) -> None:
@@ -187,23 +185,24 @@ class FakePlans:
             forecast_s=0.0,
             notes=(),
         )
-        self.asked.append(config.batch_size)
+        super().forecast(config)
         self._waiting.append([Forecasted(config=config, forecast=made)])
 
     def stop(self) -> None:
-        self.stops += 1
+        super().stop()
         self.busy = False
 
-    def wait(self, timeout_s: float) -> list[Event]:
+    def wait(self, timeout_s: float | None = None) -> list[Event]:
         return self._waiting.popleft() if self._waiting else []
 
 
-class NoInterrupts:
-    count = 0
-
-
-class Interrupted:
-    count = 1
+def follow_plan(
+    session: FakePlans, request: Request, report: SweepReport, history: History, interrupts: int = 0
+) -> int:
+    counted = Interrupts()
+    counted.count = interrupts
+    under_way = PlanUnderWay(session, request, report, counted, history)
+    return follow(session, report, counted, under_way.code_of, never_began="the plan began")
 
 
 def followed(
@@ -212,7 +211,7 @@ def followed(
     out, err = io.StringIO(), io.StringIO()
     report = SweepReport(out, err, as_json=as_json)
     request = Request(lambda device: plan)
-    code = follow(FakePlans(*events, device=device), request, report, NoInterrupts(), history)  # type: ignore[arg-type]
+    code = follow_plan(FakePlans(*events, device=device), request, report, history)
     return code, out.getvalue(), err.getvalue()
 
 
@@ -303,8 +302,9 @@ def test_control_c_before_the_engine_is_there(history: History) -> None:
     session._waiting.clear()
     out = io.StringIO()
     report = SweepReport(out, io.StringIO(), as_json=False)
-    assert follow(session, Request(lambda device: TWO), report, Interrupted(), history) == exit_codes.INTERRUPTED  # type: ignore[arg-type]
-    assert session.stops == 1
+    request = Request(lambda device: TWO)
+    assert follow_plan(session, request, report, history, interrupts=1) == exit_codes.INTERRUPTED
+    assert session.stopped == 1
     assert out.getvalue() == ""
 
 
@@ -313,7 +313,7 @@ def test_an_engine_that_cannot_start(history: History) -> None:
     session._waiting = deque([[EngineFailed(message="No torch.")]])
     err = io.StringIO()
     report = SweepReport(io.StringIO(), err, as_json=False)
-    assert follow(session, Request(lambda device: TWO), report, NoInterrupts(), history) == exit_codes.FAILED  # type: ignore[arg-type]
+    assert follow_plan(session, Request(lambda device: TWO), report, history) == exit_codes.FAILED
     assert "No torch." in err.getvalue()
 
 
@@ -329,8 +329,8 @@ def test_a_plan_that_goes_on_has_its_earlier_rows_in_the_tables(history: History
     second = finished(2, config=plan.runs[1].config, samples_per_s=7.72)
     session = FakePlans(*steps(plan, second)[:1], second, steps(plan, second)[-1])
     request = request_of(flags("--resume"), history)
-    assert follow(session, request, report, NoInterrupts(), history) == exit_codes.DONE  # type: ignore[arg-type]
-    assert session.plan_id == plan_id
+    assert follow_plan(session, request, report, history) == exit_codes.DONE
+    assert session.plans == [(plan, plan_id)]
     table = out.getvalue().splitlines()
     assert any(line.startswith("1, 2") and "7.70 ±0.03" in line for line in table)
     assert table[-1].endswith("2 completed.")

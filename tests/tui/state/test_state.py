@@ -135,10 +135,11 @@ def test_updates_give_speed_loss_and_progress(state: State) -> None:
     run = state.run
     assert run is not None
     assert run.progress == 10
-    assert run.mean_rate == pytest.approx(8.0)
-    assert run.token_rate == pytest.approx(4096.0)
-    assert run.mean_loss == pytest.approx(0.7 - 0.005 * 5.5)
-    assert run.rates.median == pytest.approx(8.0)
+    row = run.as_record()
+    assert row.samples_per_s == pytest.approx(8.0)
+    assert row.tokens_per_s == pytest.approx(4096.0)
+    assert row.train_loss == pytest.approx(0.7 - 0.005 * 5.5)
+    assert row.steady_samples_per_s == pytest.approx(8.0)
     assert run.planned_s == pytest.approx(64.0)
     assert (len(run.losses), len(run.speeds), len(run.warmup_speeds)) == (10, 7, 3)
     assert state.rows[-1].updates == 10
@@ -157,14 +158,12 @@ def test_warm_up_is_left_out_of_the_time_shares(state: State) -> None:
     assert run.shares.backward == pytest.approx(1.22)
 
 
-def test_the_median_shrugs_off_an_outlier_and_the_spread_waits_for_three(state: State) -> None:
+def test_the_steady_rate_waits_for_three_updates_and_shrugs_off_an_outlier(state: State) -> None:
     feed(state, ready(), started(), training(), update(4), update(5))
-    run = state.run
-    assert run is not None
-    assert run.rates.spread is None
+    assert state.rows[-1].steady_samples_per_s is None
     feed(state, update(6, update_s=100.0), update(7), update(8))
-    assert run.rates.median == pytest.approx(8.0)
-    assert run.rates.spread is not None
+    assert state.rows[-1].steady_samples_per_s == pytest.approx(8.0)
+    assert state.rows[-1].steady_spread is not None
 
 
 def test_micro_steps_move_within_an_update(state: State) -> None:
@@ -330,15 +329,6 @@ def test_stopping_ends_with_the_run(state: State) -> None:
     assert not state.stopping
 
 
-def test_a_long_run_keeps_the_rates_bounded(state: State) -> None:
-    feed(state, ready(), started(), training(planned=20_000))
-    for number in range(4, 10_000):
-        fold(state, update(number))
-    assert state.run is not None
-    assert len(state.run.rates._sorted) < 4096
-    assert state.run.rates.median == pytest.approx(8.0)
-
-
 def test_nothing_of_the_state_is_shared_between_two(state: State) -> None:
     other = State(editor=KnobEditor(RunConfig()))
     mutable = [f.name for f in fields(State) if f.name in ("finished", "log")]
@@ -373,9 +363,9 @@ def test_mfu_is_the_models_work_by_the_peak(state: State) -> None:
     for number in range(1, 8):
         fold(state, update(number))  # 8 samples of 512 tokens in a second
     assert state.run is not None
-    assert state.run.mfu is None
+    assert state.rows[-1].mfu is None
     fold(state, WorkCounted(run_id=1, flops_per_token=1e9, peak_flops_per_s=8.192e12))
-    assert state.run.mfu == pytest.approx(0.5)
+    assert state.rows[-1].mfu == pytest.approx(0.5)
 
 
 def test_a_loss_of_nan_leaves_the_rows_in_order_and_the_cursor_on_its_run() -> None:

@@ -1,0 +1,120 @@
+"""What the events of one run add up to: the one place where a run's figures are made. Pure; standard library only.
+
+The run that trains, the history's row of a run under way (which stays when the process dies) and the screen all fold
+the same events with it, so they tell the same figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import copy
+from dataclasses import replace
+
+from engine.contract.config import RunConfig
+from engine.contract.events import EvalDone, Event, MemoryMoment, Sampled, TrainingStarted, UpdateDone, WorkCounted
+from engine.contract.records import DeviceInfo, Memory, Outcome, RunRecord
+from engine.contract.throughput import Rates
+
+
+def new_record(run_id: int, config: RunConfig, device: DeviceInfo, started_at: float) -> RunRecord:
+    """The record of a run of which nothing is known but its start. `started_at` in Unix time."""
+    return RunRecord(
+        run_id=run_id,
+        config=config,
+        outcome=Outcome.RUNNING,
+        device=device,
+        started_at=started_at,
+        memory_total=device.memory_total,
+    )
+
+
+class RunFigures:
+    """Folds one run's events into its record. Takes events of that run only, in their order.
+
+    Time ends with the last update or evaluation: what an update that was cut short took is in no figure. Where a
+    device keeps no peak of a memory, the largest reading stands for it. The steady rate is the exact median of all
+    updates after warm-up, at 8 bytes an update; an event costs the same at any length of the run.
+    """
+
+    def __init__(self, record: RunRecord) -> None:
+        """`record`: the run as it began."""
+        self._began = record
+        self._updates = record.updates
+        self._n_losses = self._n_samples = self._n_tokens = 0
+        self._loss_sum = 0.0
+        self._rates = Rates()
+        self._last_loss: float | None = None
+        self._t: float | None = None
+        self._training: TrainingStarted | None = None
+        self._work: WorkCounted | None = None
+        self._evaluation: EvalDone | None = None
+        self._total = record.memory_total
+        self._peak_used: int | None = None
+        self._peak_reserved: int | None = None
+        self._peak_allocated: int | None = None
+
+    def add(self, event: Event) -> None:
+        """Take one event in; most kinds say nothing about figures."""
+        if isinstance(event, UpdateDone):
+            self._updates, self._last_loss, self._t = event.update, event.loss, event.t
+            self._n_losses += 1
+            self._loss_sum += event.loss
+            self._n_samples += event.n_samples
+            self._n_tokens += event.n_tokens
+            if not event.warmup and event.update_s > 0:
+                self._rates.add(event.n_samples / event.update_s)
+            self._remember(event.memory)
+        elif isinstance(event, (Sampled, MemoryMoment)):
+            self._remember(event.memory)
+        elif isinstance(event, EvalDone):
+            self._evaluation, self._t = event, event.t
+        elif isinstance(event, TrainingStarted):
+            self._training = event
+        elif isinstance(event, WorkCounted):
+            self._work = event
+
+    def after(self, events: Iterable[Event]) -> RunFigures:
+        """The figures when these events have happened too; this object keeps what it has."""
+        following = copy(self)
+        following._rates = self._rates.copy()
+        for event in events:
+            following.add(event)
+        return following
+
+    def as_record(self) -> RunRecord:
+        """The run as far as it is known."""
+        training, evaluation, runtime = self._training, self._evaluation, self._t
+        steady = self._rates.steady()
+        tokens_per_s = steady.samples_per_s * self._n_tokens / self._n_samples if steady else None
+        return replace(
+            self._began,
+            updates=self._updates,
+            planned_updates=training.planned_updates if training else self._began.planned_updates,
+            train_runtime_s=runtime,
+            samples_per_s=self._n_samples / runtime if runtime and self._n_samples else None,
+            steady_samples_per_s=steady.samples_per_s if steady else None,
+            steady_spread=steady.spread if steady else None,
+            tokens_per_s=tokens_per_s,
+            mfu=self._work.mfu(tokens_per_s) if self._work and tokens_per_s is not None else None,
+            train_loss=self._loss_sum / self._n_losses if self._n_losses else None,
+            last_loss=self._last_loss,
+            eval_accuracy=evaluation.accuracy if evaluation else None,
+            eval_loss=evaluation.loss if evaluation else None,
+            n_eval=evaluation.n_samples if evaluation else None,
+            n_parameters=training.n_parameters if training else self._began.n_parameters,
+            peak_used=self._peak_used,
+            peak_reserved=self._peak_reserved,
+            peak_allocated=self._peak_allocated,
+            memory_total=self._total,
+        )
+
+    def _remember(self, memory: Memory) -> None:
+        self._peak_used = larger(self._peak_used, memory.peak_used, memory.used)
+        self._peak_reserved = larger(self._peak_reserved, memory.peak_reserved, memory.reserved)
+        self._peak_allocated = larger(self._peak_allocated, memory.peak_allocated, memory.allocated)
+        self._total = memory.total if memory.total is not None else self._total
+
+
+def larger(*values: int | None) -> int | None:
+    """The largest known value."""
+    return max((value for value in values if value is not None), default=None)

@@ -1,0 +1,58 @@
+"""What stands behind a screen or a command: a session that trains, a recording, or another program's runs."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from engine.contract.config import RunConfig
+from engine.contract.events import Event
+from engine.contract.records import RunRecord
+from engine.plans.course import Plan
+
+
+class Engine(Protocol):
+    """All that the screen and the commands know of it. Nothing here raises, and only `wait` and `close` wait.
+
+    Where runs are only shown, what would change something is refused: the refusal is among the next events.
+    """
+
+    @property
+    def label(self) -> str:
+        """What is shown in place of an engine of one's own: `watching`, `recorded on 2026-03-01 ×10`; else empty."""
+
+    @property
+    def busy(self) -> bool:
+        """True from `start` until the run's end is in the mailbox; for a plan, its end."""
+
+    def open(self) -> None:
+        """Begin; returns at once."""
+
+    def start(self, config: RunConfig, /) -> None:
+        """Queue a run."""
+
+    def start_plan(self, plan: Plan, plan_id: int | None = None, /) -> None:
+        """Queue a plan; with `plan_id` go on with the stored one of that number."""
+
+    def pause_plan(self, paused: bool = True, /) -> None:
+        """Let the plan under way wait after its current run, or (False) go on."""
+
+    def skip_run(self) -> None:
+        """Stop the current run of the plan under way, and go on with the next."""
+
+    def stop(self) -> None:
+        """Stop the run under way after its current micro-step, and its plan, and forget what is queued."""
+
+    def forecast(self, config: RunConfig, /) -> None:
+        """Ask what a run would need; `Forecasted` follows."""
+
+    def propose(self, record: RunRecord, /) -> None:
+        """Ask what would fit instead of a run that was out of memory; `Proposed` follows."""
+
+    def drain(self) -> list[Event]:
+        """What happened since the last call; never waits."""
+
+    def wait(self, timeout_s: float | None = None, /) -> list[Event]:
+        """What happened since the last call; waits for the first event."""
+
+    def close(self, timeout_s: float = 5.0, /) -> bool:
+        """End what goes on. False when something is still busy after `timeout_s`."""

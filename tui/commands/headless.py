@@ -1,0 +1,110 @@
+"""What the commands without a screen share: following an engine to an exit code, Ctrl-C, and a stdout of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from engine.contract.events import EngineFailed, Event, RunFinished, RunRefused
+from tui.command_line import exit_codes
+from tui.console.report import Report
+
+if TYPE_CHECKING:
+    from engine.session.engine import Engine
+
+_WAIT_S = 0.2
+
+
+def follow(
+    engine: Engine,
+    report: Report,
+    interrupts: Interrupts,
+    code_of: Callable[[Event], int | None],
+    *,
+    never_began: str = "",
+) -> int:
+    """Report what happens until `code_of` makes an exit code of an event, or the person or the reader leaves.
+
+    Who leaves stops what was started, and is told so where it had not begun: before `never_began`. What is only
+    watched goes on without us.
+    """
+    stopping = False
+    while True:
+        idle = not engine.busy  # asked before the mailbox is read: what ended the run is in it by then
+        for event in engine.wait(_WAIT_S):
+            report.show(event)
+            code = code_of(event)
+            if code is not None:
+                return code
+        if stopping and idle:  # it was queued only: no event tells of it
+            report.say(f"Stopped before {never_began}.")
+            return exit_codes.INTERRUPTED
+        if not stopping and (interrupts.count or report.lost):
+            if engine.label:
+                return exit_codes.INTERRUPTED
+            stopping = True
+            engine.stop()
+            report.say("Stopping after this micro-step; the run is kept. Once more quits at once.")
+
+
+def run_code(event: Event) -> int | None:
+    """The exit code of a run that is over with this event."""
+    match event:
+        case RunFinished():
+            return exit_codes.OF_OUTCOME[event.record.outcome]
+        case RunRefused():
+            return exit_codes.WRONG_USAGE
+        case EngineFailed():
+            return exit_codes.FAILED
+    return None
+
+
+class Interrupts:
+    """Counts Ctrl-C and SIGTERM. The second one ends the process where it stands."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        # only counts: whatever takes a lock may be what was interrupted
+        self.count += 1
+        if self.count > 1:
+            if os.isatty(2):
+                os.write(2, b"\x1b[?25h\n")  # a progress bar hides the cursor
+            os._exit(exit_codes.INTERRUPTED)
+
+
+@contextlib.contextmanager
+def own_stdout() -> Iterator[TextIO]:
+    """The real stdout, for the caller alone: until the end, whoever else writes to descriptor 1 writes to stderr.
+
+    So it holds the transcript, or JSON, and nothing that a library or a worker process prints.
+    """
+    sys.stdout.flush()
+    saved = os.dup(1)
+    stream = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, errors="replace")
+    os.dup2(2, 1)
+    try:
+        yield stream
+    finally:
+        with contextlib.suppress(OSError):  # the reader is gone, and that was reported
+            stream.close()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os.dup2(saved, 1)
+        os.close(saved)
