@@ -58,10 +58,13 @@ def main(words: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes stdout once more on its way out
         return exit_codes.DONE
     except Exception as error:
+        from tui.drawing.text import clean
+
         code = _code_of(error)
         if code == exit_codes.DONE:
             raise
-        sys.stderr.write(f"traintop{f' {command}' if command else ''}: {error}\n")
+        told = "\n".join(clean(line) for line in str(error).splitlines())
+        sys.stderr.write(f"traintop{f' {command}' if command else ''}: {told}\n")
         return code
 
 

@@ -127,7 +127,7 @@ class TraintopApp(ReadOnlyActions, CursorActions, RunActions, KnobActions, ViewA
             if self.replay is None:  # a recording tells its runs one by one
                 self.state.add_history(self.history.runs(limit=ROWS, newest_first=True))
                 self._pinned(self.history.baseline())
-            self.state.table.notes = self.history.notes()
+            self.state.take_notes(self.history.notes())
         except HistoryError as error:
             self._say(str(error))
         if self.read_only:

@@ -14,6 +14,7 @@ from engine.plans.course import grid
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError, add_knobs, config_of
 from tui.drawing.formatting import UNKNOWN, mib, percent, rate
+from tui.drawing.text import clean
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,7 +52,7 @@ def execute(arguments: Namespace) -> int:
         try:
             forecasts = forecast_all(configs, arguments.gpu, arguments.stack, *outside)
         except ForecastError as error:
-            sys.stderr.write(f"traintop forecast: {error}\n")
+            sys.stderr.write(f"traintop forecast: {clean(str(error))}\n")
             return exit_codes.FAILED
         if arguments.json:
             objects = [_to_json(config, made) for config, made in zip(configs, forecasts, strict=True)]
@@ -97,7 +98,7 @@ def _to_json(config: RunConfig, made: Forecast) -> dict[str, Any]:
 def _text(configs: list[RunConfig], forecasts: list[Forecast]) -> str:
     from rich.console import Console
 
-    console = Console(width=110, no_color=True, highlight=False)
+    console = Console(width=110, no_color=True, highlight=False, markup=False, emoji=False)
     with console.capture() as captured:
         console.print(table(configs, forecasts))
         first = forecasts[0]
@@ -118,7 +119,7 @@ def table(configs: list[RunConfig], forecasts: list[Forecast]) -> Table:
     from rich.table import Table
 
     first = forecasts[0]
-    drawn = Table(box=box.SIMPLE_HEAD, title=f"{configs[0].model} on {first.gpu}, {mib(first.limit)} MiB")
+    drawn = Table(box=box.SIMPLE_HEAD, title=f"{clean(configs[0].model, 60)} on {first.gpu}, {mib(first.limit)} MiB")
     turned = [name for name in KNOBS if name == "batch_size" or any(_differs(config, name) for config in configs)]
     for name in turned:
         drawn.add_column(KNOBS[name].label)
@@ -140,4 +141,4 @@ def _differs(config: RunConfig, name: str) -> bool:
 
 
 def _shown(value: object) -> str:
-    return ("on" if value else "off") if isinstance(value, bool) else str(value)
+    return ("on" if value else "off") if isinstance(value, bool) else clean(str(value), 60)

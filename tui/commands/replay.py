@@ -15,6 +15,7 @@ from tui.command_line.flags import UsageError, add_slow_link
 from tui.commands.headless import own_stdout
 from tui.commands.watch import can_show, show
 from tui.console.report import Report
+from tui.drawing.text import clean
 
 if TYPE_CHECKING:
     from engine.history.history import History
@@ -48,7 +49,7 @@ def execute(arguments: Namespace) -> int:
         return play_demo(speed, as_json=arguments.json, slow_link=arguments.slow_link)
     with History() as history:
         if history.notice:
-            sys.stderr.write(f"traintop replay: {history.notice}\n")
+            sys.stderr.write(f"traintop replay: {clean(history.notice)}\n")
         history.mark_interrupted()
         records = _chosen(arguments.runs, history)
         replay = Replay(history, [record.run_id for record in records], speed or 1.0)

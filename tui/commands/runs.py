@@ -77,7 +77,9 @@ def table(records: list[RunRecord]) -> Table:
     for name in (*_COLUMNS, *_MORE_COLUMNS):
         drawn.add_column(name, justify="left" if name in _LEFT else "right", no_wrap=True)
     for record in records:
-        drawn.add_row(*(Text(cell) for cell in (*_knob_cells(record.run_id, record.config), *_figure_cells(record))))
+        drawn.add_row(
+            *(Text(clean(cell)) for cell in (*_knob_cells(record.run_id, record.config), *_figure_cells(record)))
+        )
     return drawn
 
 

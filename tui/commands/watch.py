@@ -13,6 +13,7 @@ from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError, add_slow_link
 from tui.commands.headless import Interrupts, follow, own_stdout, run_code
 from tui.console.report import Report
+from tui.drawing.text import clean
 from tui.terminal.signals import Signals, leave_terminal, terminal_is_gone
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def execute(arguments: Namespace) -> int:
 
     with History() as history:
         if history.notice:
-            sys.stderr.write(f"traintop watch: {history.notice}\n")
+            sys.stderr.write(f"traintop watch: {clean(history.notice)}\n")
         run_id = None if arguments.run is None else _number(arguments.run, history)
         if not arguments.json and can_show():
             return show(Watch(history, run_id, show_last=True), history, slow_link=arguments.slow_link)

@@ -34,7 +34,7 @@ class Report:
 
     def show(self, event: Event) -> None:
         """Report an event."""
-        lines = [json_line(event)] if self._as_json else self._transcript.lines(event)
+        lines = [json_line(event)] if self._as_json else [clean(line) for line in self._transcript.lines(event)]
         if lines:
             # out and err may be one terminal: then the bar is in the way of the transcript
             self._write(self._out, "".join(f"{line}\n" for line in lines), aside=not self._as_json)

@@ -16,6 +16,7 @@ from tui.console.progress import ProgressBar
 from tui.console.report import Report, dump
 from tui.console.sweep_rows import Counts, Rows
 from tui.console.sweep_tables import plan_table, repeats_table, table_json
+from tui.drawing.text import clean
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,7 +51,7 @@ class SweepReport(Report):
         elif self._as_json:
             self._write_json(event)
         elif self._rows:
-            self._write_lines(self._rows.lines(event))
+            self._write_lines([clean(line) for line in self._rows.lines(event)])
         message = self._message(event)
         if message:
             self.say(message)

@@ -60,7 +60,7 @@ def plan_table(plan: Plan, records: Sequence[RunRecord], *, narrow: bool = False
         heads += ["status\nhere", *(["status\nlecture"] if ends else [])]
         drawn = _table(f"{TABLES[plan.name].heading}\n", *heads)
     else:
-        drawn = _table(plan.title, *(column.head for column in columns), "status")
+        drawn = _table(clean(plan.title), *(column.head for column in columns), "status")
     for label, pair in rows:
         row = fold(pair.records)[0] if pair.records else None
         cells = []
@@ -191,7 +191,7 @@ def _table(*columns: str) -> Table:
 def _add(table: Table, *cells: str) -> None:
     from rich.text import Text
 
-    table.add_row(*(Text(cell) for cell in cells))
+    table.add_row(*(Text(clean(cell)) for cell in cells))
 
 
 def table_json(plan: Plan, records: Sequence[RunRecord]) -> dict[str, object] | None:

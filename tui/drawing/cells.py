@@ -11,6 +11,8 @@ from operator import itemgetter
 
 from rich.cells import cell_len, get_character_cell_size
 
+from tui.drawing.text import harmless
+
 Span = tuple[str, str]
 Line = list[Span]
 Cells = list[Span]
@@ -126,9 +128,10 @@ def frame(title: str, headline: Sequence[Span], body: Sequence[Line], size: tupl
 
 
 def to_cells(line: Sequence[Span], width: int) -> Cells:
-    """A line as exactly `width` columns."""
+    """A line as exactly `width` columns, without anything that a terminal would obey."""
     cells: Cells = []
-    for text, role in line:
+    for raw, role in line:
+        text = harmless(raw)
         if text.isascii():
             cells += [(character, role) for character in text]
             continue

@@ -26,6 +26,7 @@ _INVISIBLE = re.compile(
     f"[{_CONTROL}\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]"
 )
+_OBEYED = re.compile(f"[{_CONTROL}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _MARK = "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
 _STACKED = re.compile(f"([{_MARK}]{{2}})[{_MARK}]+")
@@ -45,6 +46,16 @@ def clean(text: str, limit: int | None = None) -> str:
     if not (text.isascii() and text.isprintable()):
         text = _SURROGATES.sub("\ufffd", _STACKED.sub(r"\1", _INVISIBLE.sub("", _visible_breaks(text))))
     return text if limit is None else _fit(text, limit, cut)
+
+
+def harmless(text: str) -> str:
+    """`text` without the characters that a terminal obeys: the last line of defence, after `clean` where text enters.
+
+    None of them has a width, so that a text keeps the one that was measured; half a surrogate pair becomes U+FFFD.
+    """
+    if (text.isascii() and text.isprintable()) or not _OBEYED.search(text):
+        return text
+    return _OBEYED.sub("", _SURROGATES.sub("\ufffd", text))
 
 
 def clean_lines(text: str, limit: int | None = None, *, last: int | None = None) -> list[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tui.drawing.cells import Line, cut_line, ends, join, width_of
+from tui.drawing.text import clean
 from tui.panes.base import Pane
+from tui.state.foreign import SENTENCE
 from tui.state.state import State
 
 KEEP = 3
@@ -20,7 +22,7 @@ class FooterPane(Pane):
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """Keys from the left; a notice, and what the app costs, take the right end."""
-        said: Line = [(state.notice, "accent")] if state.notice else []
+        said: Line = [(clean(state.notice, SENTENCE), "accent")] if state.notice else []
         keys: Line = [(f" {key} ", "cursor") for key in state.view.keys]
         meter: Line = [(state.view.meter, "muted")] if state.view.meter else []
         right = join([said, keys, meter])

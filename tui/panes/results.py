@@ -104,7 +104,7 @@ class ResultsPane(Pane, can_focus=True):
             return []
         role = OUTCOME_ROLES[row.outcome] if row.message else "muted"
         text = row.message or self._deltas.sentence(row, state.record_of(state.baseline)) or describe(row.config)
-        written = note_of(state.table.notes.get(row.run_id, ""))
+        written = state.table.notes.get(row.run_id, "")
         text = f"run {row.run_id}: {f'“{written}” · ' if written else ''}{text}"
         return [[(" ", "text"), (line, role)] for line in wrap(text, width, limit)]
 

@@ -8,20 +8,20 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.contract.config import KNOBS
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.formatting import count, duration, loss, mib, percent, plus_minus, rate
 from tui.drawing.text import clean
+from tui.screens.dialog import Dialog
 from tui.state.knobs import ORDER, shown
 from tui.state.state import OUTCOME_WORDS
 
 LIMIT = 2000
 
 
-class DetailsScreen(ModalScreen[None]):
+class DetailsScreen(Dialog[None]):
     """A heading and lines of text; any of the usual keys closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q,space", "dismiss", "close")]

@@ -9,7 +9,6 @@ from textual import events
 from textual.app import ComposeResult, RenderResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Static
 
@@ -18,6 +17,7 @@ from engine.contract.events import Forecasted
 from tui.drawing.cells import Line, wrap
 from tui.drawing.text import clean
 from tui.drawing.timeline import timeline
+from tui.screens.dialog import Dialog
 from tui.screens.main import SHORT
 from tui.screens.painted import as_text
 from tui.state.explain import held_text
@@ -46,7 +46,7 @@ class TimelineView(Widget):
         return as_text(lines, self.app)
 
 
-class ExplainScreen(ModalScreen[str]):
+class ExplainScreen(Dialog[str]):
     """A heading, lines of text, and the timeline of `config`. Dismissed with "propose" when `h` is pressed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

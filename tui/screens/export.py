@@ -10,13 +10,13 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.contract.records import RunRecord
 from engine.export import export
 from tui.drawing.text import clean
+from tui.screens.dialog import Dialog
 from tui.state.paths import free_path
 
 _FORMATS = {
@@ -38,7 +38,7 @@ class Wanted:
     path: Path | None
 
 
-class ExportScreen(ModalScreen[Wanted]):
+class ExportScreen(Dialog[Wanted]):
     """Dismissed with what was chosen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -9,11 +9,11 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from tui.drawing.cells import cut
 from tui.drawing.key_names import key_name
+from tui.screens.dialog import Dialog
 from tui.state.knobs import KnobEditor, bounds
 
 _COLUMN, _KEY = 41, 7
@@ -21,7 +21,7 @@ _COLUMN, _KEY = 41, 7
 _UNSAID = {"ctrl+q", "ctrl+c", "super+c"}
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(Dialog[None]):
     """Closed by any of the usual keys."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q,question_mark,space", "dismiss", "close")]

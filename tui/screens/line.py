@@ -8,13 +8,13 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from tui.drawing.text import clean
+from tui.screens.dialog import Dialog
 
 
-class LineScreen(ModalScreen[str]):
+class LineScreen(Dialog[str]):
     """Dismissed with the text; with None when it was left. `on_change` hears of every letter."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "cancel")]

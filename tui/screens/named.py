@@ -9,7 +9,6 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -18,6 +17,7 @@ from engine.export.hand_over import command_line
 from engine.knobs import named as named_knobs
 from engine.knobs.named import BUILT_IN, NamedKnobs
 from tui.drawing.text import clean
+from tui.screens.dialog import Dialog
 from tui.screens.line import LineScreen
 from tui.state.knobs import changed_knobs, describe, shown
 
@@ -28,7 +28,7 @@ _NAME_WIDTH = 30
 _KEYS = "Enter loads   s saves the next run   d deletes, u undeletes   y copies the command"
 
 
-class NamedScreen(ModalScreen[NamedKnobs]):
+class NamedScreen(Dialog[NamedKnobs]):
     """Dismissed with what is to be loaded, or with None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -11,12 +11,12 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import HorizontalScroll, VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.contract.records import RunRecord
 from engine.plans.course import Plan
 from tui.console.sweep_tables import plan_table
+from tui.screens.dialog import Dialog
 
 _WIDE = 110
 """Columns of a terminal that has room for every figure."""
@@ -24,7 +24,7 @@ _NATURAL = 300
 """Cells that no table of ours needs: each is drawn in its own width, and scrolled where that is too much."""
 
 
-class PlanTableScreen(ModalScreen[None]):
+class PlanTableScreen(Dialog[None]):
     """A table and sentences on how to read it; any of the usual keys closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q,space,t", "dismiss", "close")]

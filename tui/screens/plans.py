@@ -10,7 +10,6 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -18,6 +17,7 @@ from engine.contract.config import ConfigError, RunConfig
 from engine.contract.records import DeviceInfo
 from engine.plans.course import NAMED, SCALES, Plan, named_plan, scale_for
 from tui.drawing.text import clean
+from tui.screens.dialog import Dialog
 
 if TYPE_CHECKING:
     from engine.history.plans import StoredPlan
@@ -36,7 +36,7 @@ class Chosen:
     shows_table: bool = False
 
 
-class PlansScreen(ModalScreen[Chosen]):
+class PlansScreen(Dialog[Chosen]):
     """Dismissed with the plan that was chosen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

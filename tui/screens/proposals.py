@@ -7,7 +7,6 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -15,9 +14,10 @@ from engine.contract.config import RunConfig
 from engine.contract.events import Proposed
 from engine.contract.forecast_types import Proposal
 from tui.drawing.formatting import mib, percent, rate
+from tui.screens.dialog import Dialog
 
 
-class ProposalsScreen(ModalScreen[RunConfig]):
+class ProposalsScreen(Dialog[RunConfig]):
     """Dismissed with the configuration that was chosen, or with None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss", "none of them")]

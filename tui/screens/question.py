@@ -7,12 +7,12 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.contract.forecast_types import Forecast
 from tui.drawing.formatting import mib
+from tui.screens.dialog import Dialog
 from tui.state.knobs import describe
 from tui.state.state import State
 
@@ -35,7 +35,7 @@ _WONT_FIT = (
 )
 
 
-class Question(ModalScreen[str]):
+class Question(Dialog[str]):
     """A question with a few answers, each with a letter. Dismissed with the answer's name."""
 
     def __init__(self, heading: str, why: str, choices: tuple[tuple[str, str], ...]) -> None:

@@ -7,15 +7,15 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from engine.contract.config import KNOBS
 from tui.drawing.text import clean
+from tui.screens.dialog import Dialog
 from tui.state.knobs import KnobEditor, bounds
 
 
-class ValueScreen(ModalScreen[None]):
+class ValueScreen(Dialog[None]):
     """One line to type in. What the configuration refuses is said here, and the dialog stays."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "cancel")]

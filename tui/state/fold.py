@@ -34,10 +34,11 @@ from engine.contract.events import (
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.formatting import count, loss, mib, seconds, short_count
 from tui.drawing.text import clean
+from tui.state.foreign import SENTENCE, clean_device, clean_record
 from tui.state.knobs import describe
 from tui.state.plan_view import fold_plan
 from tui.state.run_view import RunView, merged
-from tui.state.state import OUTCOME_WORDS, ROWS, SENTENCE, State
+from tui.state.state import OUTCOME_WORDS, ROWS, State
 
 
 def fold(state: State, event: Event) -> bool:
@@ -57,7 +58,7 @@ def fold(state: State, event: Event) -> bool:
         return False
     if isinstance(event, (Forecasted, Proposed)):
         if isinstance(event, Forecasted):
-            state.forecast = event
+            state.forecast = replace(event, message=clean(event.message, SENTENCE) if event.message else None)
         return True
     if isinstance(event, Logged):
         state.write(event.source, event.text, event.level)
@@ -69,15 +70,15 @@ def fold(state: State, event: Event) -> bool:
         if isinstance(event, PlanStarted):
             state.queued, state.pausing = max(0, state.queued - 1), False
         state.plan, lines = fold_plan(state.plan, event)
-        state.notice = lines[-1] if isinstance(event, PlanFinished) else state.notice
+        state.notice = clean(lines[-1], SENTENCE) if isinstance(event, PlanFinished) else state.notice
         for line in lines:
             state.write("plan", line)
     elif isinstance(event, EngineLoading):
         state.loading = clean(event.what, 60)
     elif isinstance(event, EngineReady):
         state.loading, state.failed = None, None
-        state.device = state.ready = event.device
-        state.torch_version = event.torch_version
+        state.device = state.ready = clean_device(event.device)
+        state.torch_version = clean(event.torch_version, 40)
         state.write("engine", f"PyTorch {event.torch_version} ready on {event.device.name} in {event.import_s:.1f} s")
     elif isinstance(event, EngineFailed):
         state.loading, state.queued = None, 0
@@ -138,11 +139,12 @@ def _fold_boundary(state: State, event: RunStarted | RunRefused | RunFinished) -
         state.finished = [row for row in state.finished if row.run_id != event.run_id]  # as "running", or played again
         if state.playback:
             state.editor.follow(event.config)
-        state.device = event.device
+        device = clean_device(event.device)
+        state.device = device
         asked = state.forecast
         known = asked.forecast if asked is not None and asked.config == event.config else None
         state.expected = known.peak_used if known is not None else None
-        state.run = RunView(event.run_id, event.config, event.device, event.started_at)
+        state.run = RunView(event.run_id, event.config, device, event.started_at)
         state.editor.problem = None
         state.write("run", f"run {event.run_id}: {describe(event.config)} on {event.device.name}")
     elif isinstance(event, RunRefused):
@@ -159,7 +161,7 @@ def _fold_boundary(state: State, event: RunStarted | RunRefused | RunFinished) -
 
 
 def _finished(state: State, record: RunRecord) -> None:
-    record = replace(record, message=clean(record.message, SENTENCE) if record.message else None)
+    record = clean_record(record)
     state.stopping = False
     state.finished = sorted(
         [*(row for row in state.finished if row.run_id != record.run_id), record], key=lambda row: row.run_id

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from engine.contract.config import RunConfig
 from engine.contract.events import Forecasted
 from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Outcome, RunRecord
 from tui.drawing.text import clean
+from tui.state.foreign import clean_notes, clean_record
 from tui.state.knobs import KnobEditor
 from tui.state.plan_view import PlanView
 from tui.state.result_rows import Rows, place_of
@@ -19,7 +20,6 @@ from tui.state.view import View
 LOG_LINES = 2000
 ROWS = 500
 """Earlier runs in the results table; `traintop runs` lists them all."""
-SENTENCE = 400
 
 OUTCOME_WORDS = {
     Outcome.RUNNING: "running",
@@ -139,8 +139,12 @@ class State:
         """Take earlier runs, in any order; runs already known keep their newer record."""
         known = {row.run_id for row in self.finished}
         current = self.run.run_id if self.run is not None else None
-        fresh = [row for row in records if row.run_id not in known and row.run_id != current]
+        fresh = [clean_record(row) for row in records if row.run_id not in known and row.run_id != current]
         self.finished = sorted([*fresh, *self.finished], key=lambda row: row.run_id)[-ROWS:]
+
+    def take_notes(self, notes: Mapping[int, str]) -> None:
+        """Take people's notes by the number of their run, in place of those so far."""
+        self.table.notes = clean_notes(notes)
 
     def write(self, source: str, text: str, level: str = "info") -> None:
         """Add a line to the log."""

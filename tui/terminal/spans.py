@@ -18,6 +18,8 @@ from rich.style import Style
 from textual._compositor import ChopsUpdate, Compositor, LayoutUpdate
 from textual.strip import Strip
 
+from tui.drawing.text import harmless
+
 
 class SpanUpdate(ChopsUpdate):
     """A partial update that is cut to its spans at both ends."""
@@ -52,8 +54,12 @@ _ON_BLANKS = frozenset("4578") | {"9", "21", "53"}
 
 
 def _write(strip: Strip, system: ColorSystem, pen: Pen, parts: list[str]) -> Pen:
-    """Append a strip's text to `parts`, and of its styles what changes; returns the pen in the terminal's hand."""
-    for text, style, control in strip:
+    """Append a strip's text to `parts`, and of its styles what changes; returns the pen in the terminal's hand.
+
+    Every text of the screen, that of dialogs too, comes through here: none is obeyed.
+    """
+    for raw, style, control in strip:
+        text = harmless(raw)
         if control or not text:
             continue
         wanted = _PLAIN

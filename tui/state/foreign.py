@@ -1,0 +1,40 @@
+"""What comes in from elsewhere, made harmless where it enters the state: the history's rows, devices, notes.
+
+A configuration stays what it is, because it may run again; whoever shows one cleans its texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from engine.contract.records import DeviceInfo, RunRecord
+from tui.drawing.text import clean
+from tui.state.result_rows import note_of
+
+SENTENCE = 400
+"""Columns of a sentence on how something ended."""
+NAME = 80
+
+
+def clean_record(record: RunRecord) -> RunRecord:
+    """A run's row whose texts a terminal does not obey."""
+    message = clean(record.message, SENTENCE) or None if record.message else None
+    device = clean_device(record.device) if record.device is not None else None
+    if message == record.message and device == record.device:
+        return record
+    return replace(record, message=message, device=device)
+
+
+def clean_device(device: DeviceInfo) -> DeviceInfo:
+    """A device whose names a terminal does not obey."""
+    names = (device.name, device.kind, device.memory_label)
+    if all(name.isascii() and name.isprintable() and len(name) <= NAME for name in names):
+        return device
+    name, kind, label = (clean(name, NAME) for name in names)
+    return replace(device, name=name, kind=kind, memory_label=label)
+
+
+def clean_notes(notes: Mapping[int, str]) -> dict[int, str]:
+    """People's notes, each one harmless line."""
+    return {run_id: note for run_id, text in notes.items() if (note := note_of(text))}
