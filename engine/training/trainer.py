@@ -97,9 +97,9 @@ def train_epoch(job: Job, epoch: int) -> bool:
         n_samples += len(host_batch["labels"])
         n_tokens += host_batch["input_ids"].numel()
         if (step + 1) % accumulation == 0 or step + 1 == steps:
-            norm, rate = take_step(job.optimizer, job.schedule, job.precision, job.config, job.clock.enter)
+            step_taken = take_step(job.optimizer, job.schedule, job.precision, job.config, job.clock.enter)
             job.update += 1
-            report_update(job, epoch + (step + 1) / steps, window_loss, norm, rate, n_samples, n_tokens)
+            report_update(job, epoch + (step + 1) / steps, window_loss, step_taken, n_samples, n_tokens)
             window_loss, n_samples, n_tokens = None, 0, 0
         else:
             job.clock.enter(Phase.DATA)
@@ -121,14 +121,26 @@ def micro_step(
     return loss.detach()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What an optimizer step did."""
+
+    norm: torch.Tensor | None
+    """Of the gradients before clipping; None when clipping is off."""
+    rate: float
+    """The learning rate that was used."""
+    skipped: bool
+    """fp16: gradients overflowed, and the step was not taken."""
+
+
 def take_step(
     optimizer: Optimizer,
     schedule: LRScheduler,
     precision: Precision,
     config: RunConfig,
     enter: Callable[[Phase], None],
-) -> tuple[torch.Tensor | None, float]:
-    """Clip, step, decay, forget the gradients. The gradients' norm before clipping, and the rate that was used."""
+) -> Step:
+    """Clip, step, decay, forget the gradients."""
     norm, scaler = None, precision.scaler
     enter(Phase.CLIP)
     if config.max_grad_norm > 0:
@@ -139,10 +151,12 @@ def take_step(
     scale = precision.loss_scale()
     scaler.step(optimizer)
     scaler.update()
-    if scale is None or scaler.get_scale() >= scale:  # a lower scale says that the step was skipped
+    # the scaler tells in no other way that it skipped the step; a scale that was halved down to 0 stays there
+    skipped = scale is not None and (scaler.get_scale() < scale or scale == 0)
+    if not skipped:
         schedule.step()
     gradients.forget(optimizer)
-    return norm, rate
+    return Step(norm=norm, rate=rate, skipped=skipped)
 
 
 @torch.no_grad()
@@ -193,8 +207,7 @@ def report_update(
     job: Job,
     epoch: float,
     loss: torch.Tensor | None,
-    norm: torch.Tensor | None,
-    rate: float,
+    step: Step,
     n_samples: int,
     n_tokens: int,
 ) -> None:
@@ -206,10 +219,10 @@ def report_update(
         update=job.update,
         epoch=epoch,
         loss=loss.item() if loss is not None else math.nan,
-        learning_rate=rate,
-        grad_norm=norm.item() if norm is not None else None,
+        learning_rate=step.rate,
+        grad_norm=step.norm.item() if step.norm is not None else None,
         loss_scale=scale,
-        skipped=norm is not None and scale is not None and not bool(torch.isfinite(norm)),
+        skipped=step.skipped,
         n_samples=n_samples,
         n_tokens=n_tokens,
         update_s=seconds,
