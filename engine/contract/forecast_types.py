@@ -11,8 +11,6 @@ from engine.gpus.units import to_mib
 CONTEXT, LIBRARIES, WEIGHTS, GRADIENTS, OPTIMIZER = "context", "libraries", "weights", "gradients", "optimizer"
 ACTIVATIONS, TEMPORARIES, INPUTS, CACHED = "activations", "temporaries", "inputs", "cached"
 
-TRACED = (LIBRARIES, WEIGHTS, GRADIENTS, OPTIMIZER, ACTIVATIONS, TEMPORARIES, INPUTS)
-"""What a tensor in the allocator can be; `libraries` are cuBLAS's workspaces there."""
 BREAKDOWN = (CONTEXT, LIBRARIES, WEIGHTS, GRADIENTS, OPTIMIZER, ACTIVATIONS, TEMPORARIES, CACHED)
 """The parts of used memory, in the order of display; inputs count among the activations."""
 
@@ -33,7 +31,7 @@ class TimelinePoint:
     allocated: int
     reserved: int
     by_category: dict[str, int]
-    """Allocated bytes by category of `TRACED`."""
+    """Allocated bytes by category: `LIBRARIES` are cuBLAS's workspaces here, and `INPUTS` stand apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -278,22 +278,3 @@ def _notes(config: RunConfig, gpu: Gpu, stack: Stack, given: Assumptions) -> Ite
     if config.torch_compile:
         yield "Forecast without torch.compile, which as a rule needs less memory and time."
     yield f"{stack.description}. Fragmentation moves some peaks by 4 %; the speed is rough."
-
-
-_FORECASTER: list[Forecaster] = []
-
-
-def forecast(
-    config: RunConfig,
-    gpu: Gpu,
-    *,
-    stack: str = "current",
-    context_bytes: int | None = None,
-    library_bytes: int | None = None,
-    limit_bytes: int | None = None,
-) -> Forecast:
-    """`Forecaster.forecast` with a forecaster of the process's own."""
-    if not _FORECASTER:
-        _FORECASTER.append(Forecaster())
-    given = Assumptions(stack=stack, context_bytes=context_bytes, library_bytes=library_bytes, limit_bytes=limit_bytes)
-    return _FORECASTER[0].forecast(config, gpu, given)

@@ -7,7 +7,6 @@ does that one again, and those that never began.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from engine.contract.records import RunRecord
@@ -120,12 +119,6 @@ class HistoryPlans(HistoryWriter):
     def interrupted_plans(self) -> list[StoredPlan]:
         """Plans that were stopped or whose process is gone, newest first: those that can go on."""
         return [stored for stored in self.plans() if stored.can_go_on]
-
-    def plan_of_runs(self, run_ids: Iterable[int]) -> dict[int, int]:
-        """The plan of each run that belongs to one."""
-        wanted = set(run_ids)
-        rows = self._rows("SELECT run_id, plan_id FROM plan_steps WHERE run_id IS NOT NULL")
-        return {run_id: plan_id for run_id, plan_id in rows if run_id in wanted}
 
     def _runs_of(self, plan_id: int) -> tuple[int, ...]:
         query = "SELECT run_id FROM plan_steps WHERE plan_id = ? AND run_id IS NOT NULL ORDER BY run_id"

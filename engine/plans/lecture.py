@@ -47,11 +47,6 @@ class LectureRow:
     eval_accuracy: float | None = None
     outcome: Outcome = Outcome.COMPLETED
 
-    @property
-    def memory_percent(self) -> float | None:
-        """Of the Tesla P4's memory."""
-        return None if self.memory_mib is None else 100 * self.memory_mib / MEMORY_MIB
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LectureTable:

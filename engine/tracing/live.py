@@ -121,7 +121,6 @@ class LiveTracker:
         self._logs: dict[Signature, list[int]] = {}
         self._retries = 0
         """Of the allocator, up to the last update."""
-        self._stable: set[Signature] = set()
         self._prefixes: set[Signature] = set()
         self._phase = Phase.LOAD
 
@@ -187,7 +186,6 @@ class LiveTracker:
         self._whole = True
 
     def _seen(self, signature: Signature) -> None:
-        self._stable.add(signature)
         self._prefixes.update(signature[:n] for n in range(1, len(signature) + 1))
 
     def _trace(self, on: bool) -> None:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from tui.drawing.plot import Row, runs
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-ASCII_LEVELS = "_.-=+*%#"
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -82,7 +81,6 @@ def sparkline(
     *,
     low: float | None = None,
     high: float | None = None,
-    levels: str = BLOCKS,
 ) -> str:
     """One row of `width` cells: the highest value per cell (so that no spike is lost), blanks for None and NaN.
 
@@ -101,14 +99,14 @@ def sparkline(
     finite = [value for value in highest if value is not None and math.isfinite(value)]
     bottom = low if low is not None else min(finite, default=0.0)
     top = high if high is not None else max(finite, default=1.0)
-    return "".join(_level(value, bottom, top, levels) for value in highest).rjust(width)
+    return "".join(_level(value, bottom, top) for value in highest).rjust(width)
 
 
-def _level(value: float | None, low: float, high: float, levels: str) -> str:
+def _level(value: float | None, low: float, high: float) -> str:
     if value is None:
         return " "
     if value >= high > low or value == math.inf:
-        return levels[-1]
+        return BLOCKS[-1]
     if value <= low:
-        return levels[0]
-    return levels[min(len(levels) - 1, int((value - low) / (high - low) * len(levels)))]
+        return BLOCKS[0]
+    return BLOCKS[min(len(BLOCKS) - 1, int((value - low) / (high - low) * len(BLOCKS)))]

@@ -58,19 +58,6 @@ def harmless(text: str) -> str:
     return _OBEYED.sub("", _SURROGATES.sub("\ufffd", text))
 
 
-def clean_lines(text: str, limit: int | None = None, *, last: int | None = None) -> list[str]:
-    """Log text as cleaned lines, each cut to `limit` cells; `last` keeps the end of the log only.
-
-    Where a line was overwritten by carriage returns (a progress bar), its last state is shown, as a terminal would.
-    """
-    text = text.removesuffix("\n")
-    if not text:
-        return []
-    lines = text.rsplit("\n", last) if last is not None else text.split("\n")
-    kept = lines if last is None else lines[max(0, len(lines) - last) :]
-    return [clean(line.rstrip("\r").rpartition("\r")[2], limit) for line in kept]
-
-
 def _visible_breaks(text: str) -> str:
     return _BLANKS.sub(" ", _NEWLINES.sub(NEWLINE, _ESCAPES.sub("", text).strip("\r\n")))
 

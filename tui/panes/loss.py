@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tui.drawing.cells import Line, first_that_fits, join
 from tui.drawing.digits import large
-from tui.drawing.formatting import loss, rate
+from tui.drawing.formatting import loss, number, rate
 from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot, at_cursor, compact
 from tui.state.cursor import value_at
@@ -66,7 +66,7 @@ def _numbers(state: State, width: int) -> Line:
     last, evaluation = run.last, run.evaluation
     now: Line = [(loss(last.loss), "loss")]
     if last.skipped:
-        now.append(("  skipped: overflow", "warn"))
+        now.append((f"  skipped: overflow, scale {number(last.loss_scale)}", "warn"))
     accuracy: Line = [("eval acc ", "muted"), (loss(evaluation.accuracy), "value")] if evaluation else []
     norm: Line = [("grad ", "muted"), (rate(last.grad_norm), "value")] if last.grad_norm is not None else []
     epoch: Line = [("epoch ", "muted"), (f"{last.epoch:.1f}", "value")]

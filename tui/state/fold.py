@@ -32,7 +32,7 @@ from engine.contract.events import (
     WorkCounted,
 )
 from engine.contract.records import Outcome, RunRecord
-from tui.drawing.formatting import count, loss, mib, seconds, short_count
+from tui.drawing.formatting import count, duration, loss, mib, seconds, short_count
 from tui.drawing.text import clean
 from tui.state.foreign import SENTENCE, clean_device, clean_record
 from tui.state.knobs import describe
@@ -104,7 +104,9 @@ def _fold_run(
     if isinstance(event, EvalDone):
         run.t, run.evaluation = event.t, event
         state.write(
-            "run", f"evaluated {event.n_samples} samples: accuracy {loss(event.accuracy)}, loss {loss(event.loss)}"
+            "run",
+            f"evaluated {event.n_samples} samples in {duration(event.eval_s)} s: "
+            f"accuracy {loss(event.accuracy)}, loss {loss(event.loss)}",
         )
     elif isinstance(event, TrainingStarted):
         run.t = 0.0

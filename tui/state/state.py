@@ -68,8 +68,6 @@ class State:
     selected_run: int | None = None
     """The row under the cursor; None follows the newest one."""
     log: deque[LogLine] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
-    logged: int = 0
-    """Lines ever written to the log."""
     log_scroll: int = 0
     """Lines between the newest line and the last one shown."""
     stalled_s: float | None = None
@@ -133,7 +131,7 @@ class State:
         self.finished = []
         self.gpu, self.host, self.memory = None, HostSample(), Memory()
         self.log.clear()
-        self.logged = self.log_scroll = 0
+        self.log_scroll = 0
 
     def add_history(self, records: Iterable[RunRecord]) -> None:
         """Take earlier runs, in any order; runs already known keep their newer record."""
@@ -149,6 +147,5 @@ class State:
     def write(self, source: str, text: str, level: str = "info") -> None:
         """Add a line to the log."""
         self.log.append(LogLine(clean(source, 40), clean(text, 2000), level))
-        self.logged += 1
         if self.log_scroll:
             self.log_scroll = min(self.log_scroll + 1, len(self.log) - 1)

@@ -24,7 +24,7 @@ from engine.plans.course import (
     to_json,
     until_oom,
 )
-from engine.plans.lecture import CONFIG, TABLES, beside, same_memory
+from engine.plans.lecture import CONFIG, MEMORY_MIB, TABLES, beside, same_memory
 from engine.plans.search import TRY_UPDATES
 
 GPU = DeviceInfo(name="Tesla P4", kind="cuda", memory_total=7611 * 2**20)
@@ -264,8 +264,8 @@ def test_the_lectures_tables_hold_together() -> None:
             assert row.train_loss is None or 0 < row.train_loss < 1
             if row.time_s is not None and row.samples_per_s is not None:
                 assert row.time_s * row.samples_per_s == pytest.approx(n_samples, rel=0.01)
-    percents = [row.memory_percent for row in TABLES["batch-size"].rows]
-    assert [round(p, 1) for p in percents if p is not None] == [43.1, 44.6, 60.6, 92.9]
+    sizes = [row.memory_mib for row in TABLES["batch-size"].rows]
+    assert [round(100 * size / MEMORY_MIB, 1) for size in sizes if size is not None] == [43.1, 44.6, 60.6, 92.9]
 
 
 def test_runs_that_the_lecture_lacks_come_after_its_rows() -> None:

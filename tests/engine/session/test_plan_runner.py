@@ -84,7 +84,6 @@ def test_runs_in_order_with_their_positions(history: History) -> None:
     assert machine.end == PlanFinished(plan_id=1, name="sweep", completed=True, done=4, total=4)
     (stored,) = history.plans()
     assert (stored.plan, stored.ended, stored.run_ids) == (FOUR, "completed", (1, 2, 3, 4))
-    assert history.plan_of_runs([2, 99]) == {2: 1}
     assert history.interrupted_plans() == []
 
 

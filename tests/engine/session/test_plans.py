@@ -73,7 +73,7 @@ def test_a_sweep_with_a_run_that_is_refused(driver: Driver) -> None:
     assert isinstance(end, PlanFinished)
     assert (end.completed, end.done) == (True, 3)
     assert driver.outcomes == [Outcome.COMPLETED, Outcome.COMPLETED]
-    assert driver.history.plan_of_runs([1, 2]) == {1: 1, 2: 1}
+    assert [stored.run_ids for stored in driver.history.plans()] == [(1, 2)]
     refused = driver.history.plan_steps(1)[1, 0]
     assert "fp16" in refused.why
     driver.session.start(SMALL)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui.drawing.bars import ASCII_LEVELS, Marker, Part, sparkline, stacked_bar
+from tui.drawing.bars import Marker, Part, sparkline, stacked_bar
 from tui.drawing.plot import Row
 
 
@@ -73,7 +73,6 @@ def test_sparkline() -> None:
     assert sparkline([5, 5], 2) == "▁▁"
     assert sparkline([0, 50, 100, 200, -1], 5, low=0, high=100) == "▁▅██▁"
     assert sparkline([math.inf, 0, 1, -math.inf], 4) == "█▁█▁"
-    assert sparkline([0, 9], 2, levels=ASCII_LEVELS) == "_#"
     assert sparkline([], 3) == "   "
     assert sparkline([1], 0) == ""
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tui.drawing.text import clean, clean_lines
+from tui.drawing.text import clean
 
 HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2028\u2029\u2060-\u206f\ufeff\ud800-\udfff]")
 PIECES = [
@@ -95,12 +95,3 @@ def test_ten_megabytes_on_one_line(unit: str) -> None:
     assert cell_len(clean(text, 80)) <= 80
     assert clean(text, 80).endswith("…")
     assert HARMFUL.search(clean(text[:1_000_000])) is None
-
-
-def test_lines_of_a_log() -> None:
-    log = "one\x1b[0m\r\n 0%\r 50%\r100%\n\nlast\n"
-    assert clean_lines(log) == ["one", "100%", "", "last"]
-    assert clean_lines(log, last=2) == ["", "last"]
-    assert clean_lines(log, last=0) == []
-    assert clean_lines(log, 3) == ["one", "10…", "", "la…"]
-    assert clean_lines("") == []
