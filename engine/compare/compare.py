@@ -7,7 +7,8 @@ import math
 from engine.compare.noise import accuracy_noise, memory_noise, repeat_noise, speed_noise, time_noise
 from engine.compare.rows import Comparison, Delta, Figure, Quantity, Row, Verdict, fold, row_of
 from engine.contract.config import KNOBS, RunConfig, Value
-from engine.contract.numbers import one_line, signed
+from engine.contract.knob import shown
+from engine.contract.numbers import signed
 from engine.contract.records import Outcome
 from engine.contract.throughput import ENOUGH_UPDATES
 from engine.gpus.units import MIB
@@ -217,16 +218,8 @@ def _changes(changed: dict[str, tuple[Value, Value]]) -> str:
     named = {name: new for name, (_, new) in changed.items() if name not in ("seed", "device")}
     if len(named) > _SENTENCE_KNOBS:
         return f"{len(named)} knobs changed"
-    words = [f"{KNOBS[name].label} {one_line(_shown(value))}" for name, value in named.items()]
+    words = [f"{KNOBS[name].label} {shown(KNOBS[name], value, 'not set')}" for name, value in named.items()]
     return ", ".join(words) or "same knobs"
-
-
-def _shown(value: Value) -> str:
-    if value is None:
-        return "not set"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _memory_part(delta: Delta) -> str:

@@ -9,6 +9,9 @@ import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from engine.contract.numbers import UNKNOWN
+from engine.contract.text import one_line
+
 Value = str | int | float | bool | None
 
 
@@ -106,3 +109,23 @@ def coerce(knob: Knob, value: object) -> Value:
     if knob.kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     return typing.cast(Value, value)
+
+
+def shown(knob: Knob, value: Value, unset: str = UNKNOWN) -> str:
+    """A knob's value as people read it, in one harmless line; `unset` where it has none."""
+    if value is None:
+        return unset
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, int):
+        return f"{value:,}" if value >= 10_000 and knob.name != "seed" else str(value)
+    return one_line(value)
+
+
+def typed(value: Value) -> str:
+    """A knob's value as it is typed after its flag, for `coerce` to read; not yet quoted for a shell."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "none" if value is None else str(value)

@@ -11,8 +11,8 @@ from typing import get_args, get_type_hints
 from engine.compare.compare import Delta, Quantity, compare, row_of
 from engine.contract.as_json import record_to_json
 from engine.contract.config import KNOBS, RunConfig, Value
-from engine.contract.numbers import harmless
 from engine.contract.records import Outcome, RunRecord
+from engine.contract.text import harmless
 from engine.gpus.units import to_mib
 
 _FORMULA = re.compile("'*[=+\\-@\t\n＝＋－＠]")

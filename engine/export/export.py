@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.contract.as_json import record_to_json
-from engine.contract.numbers import columns_of
 from engine.contract.records import RunRecord
+from engine.contract.text import columns_of
 from engine.export import latex as export_latex
 from engine.export.csv import read_csv, to_csv
 from engine.export.table import Column, build

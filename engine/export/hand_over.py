@@ -6,11 +6,13 @@ Standard library only; nothing here is executed, and text from configurations is
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from string import ascii_letters, digits
 
 from engine.contract.config import KNOBS, RunConfig, Value
-from engine.contract.numbers import one_line
+from engine.contract.knob import typed
 from engine.contract.presets import PRESETS
+from engine.contract.text import one_line
 
 
 def command_line(config: RunConfig) -> str:
@@ -18,24 +20,25 @@ def command_line(config: RunConfig) -> str:
 
     It is quoted for a POSIX shell (control characters as `$'\\033'`: bash, zsh, ksh), and safe to paste.
     """
+    return " ".join(("traintop run", *_words(config)))
+
+
+def flags_of(config: RunConfig) -> str:
+    """The flags that make `config` out of the defaults, quoted as `command_line`'s; empty for the defaults."""
+    return " ".join(_words(config))
+
+
+def _words(config: RunConfig) -> Iterator[str]:
     default = RunConfig()
-    words = ["traintop", "run"]
     for name, knob in KNOBS.items():
         value = getattr(config, name)
         # a file of data implies another workload than the default one
         implied = name == "workload" and config.data is not None
         if value == getattr(default, name) and not implied:
             continue
-        text = _typed(value)
+        text = typed(value)
         # a word with a leading dash would be taken for a flag
-        words += [f"{knob.flag}={_quoted(text)}"] if text.startswith("-") else [knob.flag, _quoted(text)]
-    return " ".join(words)
-
-
-def _typed(value: Value) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return "none" if value is None else str(value)
+        yield f"{knob.flag}={_quoted(text)}" if text.startswith("-") else f"{knob.flag} {_quoted(text)}"
 
 
 def _quoted(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from engine.contract.numbers import harmless
+from engine.contract.text import harmless
 from engine.export.table import Table
 
 _SPECIAL = {

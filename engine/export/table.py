@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 
 from engine.compare.compare import Comparison, Delta, Figure, Quantity, Row, Verdict, compare, fold, row_of
-from engine.contract.config import KNOBS, Value
-from engine.contract.numbers import UNKNOWN, digits_of, fixed, mib, one_line, plus_minus, signed
+from engine.contract.config import KNOBS
+from engine.contract.knob import shown
+from engine.contract.numbers import UNKNOWN, digits_of, fixed, mib, plus_minus, signed
 from engine.contract.records import RunRecord
+from engine.contract.text import one_line
 
 WITHIN_NOISE, NO_VERDICT = "≈", "?"
 
@@ -95,7 +97,7 @@ def _knob_columns(rows: Sequence[Row]) -> list[Column]:
             continue
         knob = KNOBS[name]
         heading = _ALWAYS.get(name, f"{knob.label} {knob.unit}".strip())
-        columns.append(Column(heading, tuple(_shown(value) for value in values), right=knob.kind in (int, float)))
+        columns.append(Column(heading, tuple(shown(knob, value) for value in values), right=knob.kind in (int, float)))
     return columns
 
 
@@ -108,14 +110,6 @@ def short_model(name: str) -> str:
     parts = PureWindowsPath(name) if "\\" in name else PurePosixPath(name)
     folder = name.startswith(("/", ".", "~", "\\")) or parts.is_absolute()
     return one_line(parts.name if folder and parts.name else name)
-
-
-def _shown(value: Value) -> str:
-    if value is None:
-        return UNKNOWN
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return f"{value:g}" if isinstance(value, float) else one_line(str(value))
 
 
 def _figure_columns(rows: Sequence[Row]) -> list[Column]:

@@ -182,7 +182,7 @@ class Course:
         return None
 
     def _try(self, planned: PlannedRun, batch_size: int) -> Step:
-        label = ", ".join(filter(None, (planned.label, f"batch size {batch_size}")))
+        label = ", ".join(filter(None, (planned.label, label_of({"batch_size": batch_size}))))
         config = config_of_try(planned.config, batch_size)
         # a forecast takes every text for a full one, which these need not be
         known = config.workload == "dummy" or config.padding == "max_length"

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig, Value
+from engine.contract.config import KNOBS, ConfigError, RunConfig, Value
+from engine.contract.knob import shown
 
 MAX_RUNS = 10_000
 """More runs than this in one plan are a mistake of a comma or a zero."""
@@ -89,15 +90,7 @@ def _read_run(values: dict[str, Any]) -> PlannedRun:
 
 def label_of(values: dict[str, Value]) -> str:
     """A few words for the values of some knobs: `batch size 8, checkpointing on`."""
-    return ", ".join(f"{KNOBS[name].label} {_shown(KNOBS[name], value)}" for name, value in values.items())
-
-
-def _shown(knob: Knob, value: Value) -> str:
-    if value is None:
-        return "not set"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return f"{value:g}" if knob.kind is float else str(value)
+    return ", ".join(f"{KNOBS[name].label} {shown(KNOBS[name], value, 'not set')}" for name, value in values.items())
 
 
 def repeated(runs: Sequence[PlannedRun], times: int) -> tuple[PlannedRun, ...]:

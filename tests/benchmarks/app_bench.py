@@ -19,11 +19,11 @@ from pathlib import Path
 
 from engine.contract.config import RunConfig
 from engine.contract.records import Outcome, RunRecord
+from engine.export.hand_over import flags_of
 from engine.history.history import History
 from tests.benchmarks.figures import Figure, alternate, ratio
 from tests.end_to_end.programs import COMMAND, environment, traintop
 from tests.end_to_end.terminal import Chunk, Emulator, Terminal
-from tui.command_line.flags import flags_of
 
 CONFIG = RunConfig(device="cpu", model="bert-tiny", batch_size=8, seq_len=128, samples=400)
 RUN_S = 15.0

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.contract.config import RunConfig
+from engine.contract.numbers import number
 from tui.actions.results import ResultActions
-from tui.drawing.formatting import count
 from tui.state.paths import free_path
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class HandOverActions(ResultActions):
         """Copy, and say so: the terminal gives no answer."""
         n_bytes = len(text.encode())
         if n_bytes > CLIPBOARD_LIMIT:
-            return f"{what}: {count(n_bytes)} bytes are too many for a terminal's clipboard; write a file instead"
+            return f"{what}: {number(n_bytes)} bytes are too many for a terminal's clipboard; write a file instead"
         self.copy_to_clipboard(text)
         return f"{what} copied, if the terminal allows it (OSC 52)"
 

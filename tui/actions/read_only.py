@@ -7,9 +7,9 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 
 from engine.contract.events import Event, RunFinished
+from engine.contract.numbers import clock
 from engine.session.playback import Replay
 from tui.actions.base import ActionsBase
-from tui.drawing.formatting import seconds
 
 SEEK_S = 10
 
@@ -104,4 +104,4 @@ class ReadOnlyActions(ActionsBase):
             self._pinned(self.replay.baseline)
 
     def _say_position(self, replay: Replay) -> None:
-        self._say(f"{seconds(replay.position)} of {seconds(replay.duration)}")
+        self._say(f"{clock(replay.position)} of {clock(replay.duration)}")

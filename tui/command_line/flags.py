@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig, Value
+from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig
+from engine.contract.knob import typed
 from tui.state.knobs import bounds
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -108,7 +108,7 @@ def add_slow_link(parser: argparse.ArgumentParser) -> None:
 
 def _options(knob: Knob) -> dict[str, Any]:
     default = getattr(_DEFAULTS, knob.name)
-    allowed = knob.hint if default is None else f"{bounds(knob)}; default {_written(default)}"
+    allowed = knob.hint if default is None else f"{bounds(knob)}; default {typed(default)}"
     text = f"{knob.why} ({allowed})".replace("%", "%%")
     options: dict[str, Any] = {"dest": knob.name, "metavar": _metavar(knob), "help": text, "default": argparse.SUPPRESS}
     if knob.kind is bool or "on" in knob.choices:
@@ -149,20 +149,3 @@ def config_of(arguments: argparse.Namespace) -> RunConfig:
 def _with_workload(values: dict[str, Any]) -> dict[str, Any]:
     """A file of data is there to be trained on: no need to say `--workload reviews` too."""
     return {"workload": "reviews", **values} if values.get("data") else values
-
-
-def flags_of(config: RunConfig) -> str:
-    """The flags that make `config` out of the defaults, as a person would type them; empty for the defaults."""
-    words: list[str] = []
-    for name, knob in KNOBS.items():
-        value = getattr(config, name)
-        if value != getattr(_DEFAULTS, name):
-            words += [knob.flag, _written(value)]
-    return shlex.join(words)
-
-
-def _written(value: Value) -> str:
-    """A value as a person would type it after its flag."""
-    if value is None:
-        return "none"
-    return ("on" if value else "off") if isinstance(value, bool) else str(value)

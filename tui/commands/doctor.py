@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import engine
+from engine.contract.numbers import mib
 from tui.command_line import exit_codes
 from tui.commands.finding import Finding, Status, as_text
 from tui.console.report import dump
-from tui.drawing.formatting import mib
 
 PROBE_S = 180.0
 """Importing PyTorch from a cold network disk takes minutes; longer than this, something hangs."""

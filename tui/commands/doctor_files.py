@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.contract import paths
+from engine.contract.numbers import mib
 from engine.history.history import History, HistoryError, file_system_of
 from tui.commands.finding import Finding
-from tui.drawing.formatting import mib
 
 LOW_DISK = 500 * 2**20
 """Bytes. A run of 1,000 updates takes about 100 KB; below this, other programs make the disk full first."""

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from engine.contract.config import KNOBS, RunConfig
 from engine.contract.forecast_types import BREAKDOWN, Forecast, ForecastError
+from engine.contract.knob import shown
+from engine.contract.numbers import UNKNOWN, mib, percent, rate
 from engine.gpus.units import MIB
 from engine.plans.course import grid
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError, add_knobs, config_of
-from tui.drawing.formatting import UNKNOWN, mib, percent, rate
 from tui.drawing.text import clean
 
 if TYPE_CHECKING:
@@ -132,13 +133,9 @@ def table(configs: list[RunConfig], forecasts: list[Forecast]) -> Table:
         share = percent(100 * made.peak_used / made.limit, 1)
         figures = (mib(made.peak_used), share, mib(made.peak_reserved), mib(made.peak_allocated), verdict)
         speed = rate(made.samples_per_s) if made.samples_per_s else UNKNOWN
-        drawn.add_row(*(_shown(getattr(config, name)) for name in turned), *figures, speed)
+        drawn.add_row(*(clean(shown(KNOBS[name], getattr(config, name)), 60) for name in turned), *figures, speed)
     return drawn
 
 
 def _differs(config: RunConfig, name: str) -> bool:
     return name not in ("model", "device") and getattr(config, name) != getattr(_NONE, name)
-
-
-def _shown(value: object) -> str:
-    return ("on" if value else "off") if isinstance(value, bool) else clean(str(value), 60)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from engine.contract.config import RunConfig
 from engine.contract.events import RunFinished
+from engine.contract.numbers import UNKNOWN, duration, loss, mib, number, rate
 from engine.contract.records import Outcome, RunRecord
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError
 from tui.console.report import json_line
-from tui.drawing.formatting import UNKNOWN, duration, loss, mib, number, rate
 from tui.drawing.text import clean
 from tui.state.knobs import short_name
 from tui.state.state import OUTCOME_WORDS

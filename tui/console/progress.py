@@ -16,8 +16,8 @@ from engine.contract.events import (
     TrainingStarted,
     UpdateDone,
 )
+from engine.contract.numbers import UNKNOWN, clock, loss, rate
 from engine.contract.run_figures import RunFigures, new_record
-from tui.drawing.formatting import UNKNOWN, loss, rate, seconds
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -72,7 +72,7 @@ class Pace:
 
     def clock(self) -> str:
         """Time passed and to go."""
-        return f"{seconds(self.elapsed_s)} < ~{seconds(self.remaining_s)}"
+        return f"{clock(self.elapsed_s)} < ~{clock(self.remaining_s)}"
 
 
 class ProgressLines:

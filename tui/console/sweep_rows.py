@@ -17,9 +17,9 @@ from engine.contract.events import (
     RunStarted,
 )
 from engine.contract.forecast_types import Forecast
+from engine.contract.numbers import UNKNOWN, duration, loss, mib, number, rate
 from engine.contract.records import Outcome, RunRecord
 from engine.plans.course import Plan
-from tui.drawing.formatting import UNKNOWN, duration, loss, mib, number, rate
 from tui.drawing.text import clean
 from tui.state.state import OUTCOME_WORDS
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.compare.compare import Figure, Row, fold
+from engine.contract.numbers import UNKNOWN, duration, loss, mib, number, plus_minus, rate
 from engine.contract.records import Outcome, RunRecord
 from engine.gpus.units import MIB
 from engine.plans.course import NAMED, Plan, PlannedRun, label_of
 from engine.plans.lecture import MEMORY_MIB, SOURCE, TABLES, LectureRow, Pair, beside, same_memory
 from tui.console.sweep_rows import LABEL, status
-from tui.drawing.formatting import UNKNOWN, duration, loss, mib, number, plus_minus, rate
 from tui.drawing.text import clean
 from tui.state.state import OUTCOME_WORDS
 

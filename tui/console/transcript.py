@@ -18,9 +18,9 @@ from engine.contract.events import (
     TrainingStarted,
     UpdateDone,
 )
+from engine.contract.numbers import mib, number, percent
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
-from tui.command_line.flags import flags_of
-from tui.drawing.formatting import count, mib, percent
+from engine.export.hand_over import flags_of
 from tui.drawing.text import clean
 from tui.state.state import OUTCOME_WORDS
 
@@ -119,10 +119,10 @@ def _named(device: DeviceInfo) -> str:
 
 
 def _training(event: TrainingStarted) -> str:
-    held_out = f", {count(event.n_eval)} held out" if event.n_eval else ""
+    held_out = f", {number(event.n_eval)} held out" if event.n_eval else ""
     return (
-        f"Training {count(event.n_parameters)} parameters on {count(event.n_train)} samples{held_out}: "
-        f"{count(event.planned_updates)} updates"
+        f"Training {number(event.n_parameters)} parameters on {number(event.n_train)} samples{held_out}: "
+        f"{number(event.planned_updates)} updates"
     )
 
 

@@ -20,11 +20,11 @@ from engine.contract.forecast_types import (
     Forecast,
     TimelinePoint,
 )
+from engine.contract.numbers import mib
 from engine.gpus.units import MIB, to_mib
 from tui.drawing.axis import Scale, y_labels
 from tui.drawing.categories import ROLES, SHADES
 from tui.drawing.cells import Line, Span, segments, width_of
-from tui.drawing.formatting import mib
 
 STACKED = (LIBRARIES, WEIGHTS, OPTIMIZER, GRADIENTS, ACTIVATIONS, TEMPORARIES)
 """From the bottom: what stays through the update first, so that the bands above are what moves."""

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.contract.config import KNOBS
+from engine.contract.numbers import duration, loss, mib, number, rate
 from engine.contract.records import RunRecord
-from tui.drawing.formatting import duration, loss, mib, number, rate
 from tui.drawing.text import clean
 from tui.state.deltas import Deltas
 from tui.state.knobs import short_name, shown

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from engine.contract.forecast_types import BREAKDOWN, Forecast
+from engine.contract.numbers import mib, percent, rate
 from tui.drawing.bars import Marker, Part, stacked_bar
 from tui.drawing.categories import FILLS, ROLES
 from tui.drawing.cells import Line, first_that_fits, wrap
-from tui.drawing.formatting import mib, percent, rate
 from tui.drawing.text import clean
 from tui.panes.base import Pane
 from tui.state.state import State

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from engine.contract.numbers import loss, number, rate
 from tui.drawing.cells import Line, first_that_fits, join
 from tui.drawing.digits import large
-from tui.drawing.formatting import loss, number, rate
 from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot, at_cursor, compact
 from tui.state.cursor import value_at

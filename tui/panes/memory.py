@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
+from engine.contract.numbers import mib
 from engine.contract.records import Memory, Outcome
 from engine.gpus.units import MIB, to_mib
 from tui.drawing.bars import Marker, Part, stacked_bar
 from tui.drawing.cells import Line, first_that_fits, join, width_of
 from tui.drawing.digits import large
-from tui.drawing.formatting import mib
 from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot, labelled
 from tui.state.cursor import Cursor, value_at

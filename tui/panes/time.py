@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from engine.contract.numbers import percent, rate
 from tui.drawing.bars import Part, stacked_bar
 from tui.drawing.cells import Line
-from tui.drawing.formatting import percent, rate
 from tui.panes.base import PlotPane
 from tui.panes.drawing import labelled, painted
 from tui.state.run_view import RunView

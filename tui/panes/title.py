@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from engine.contract.numbers import clock, mib, number
 from engine.contract.records import DeviceInfo
 from tui.drawing.cells import Line, ends, join, width_of
-from tui.drawing.formatting import count, mib, seconds
 from tui.drawing.text import clean
 from tui.panes.base import Pane
 from tui.panes.drawing import OUTCOME_ROLES
@@ -68,7 +68,7 @@ def _progress(state: State) -> list[Line]:
         return [[("ready: press r to run", "accent")], [("ready", "accent")]]
     outcome = run.outcome
     text = f"run {run.run_id} {OUTCOME_WORDS[outcome]}"
-    took = f"   {seconds(run.t)}" if run.t is not None else ""
+    took = f"   {clock(run.t)}" if run.t is not None else ""
     return [[("■ ", OUTCOME_ROLES[outcome]), (text, OUTCOME_ROLES[outcome]), (took, "value")]]
 
 
@@ -81,10 +81,10 @@ def _under_way(state: State, run: RunView) -> list[Line]:
     if run.planned_updates is None:
         return [[*name, (f"  {run.detail}…", "accent")], [*name, ("  loading…", "accent")]]
     if state.stalled_s is not None:
-        stands = f"  stands still for {seconds(state.stalled_s)}"
+        stands = f"  stands still for {clock(state.stalled_s)}"
         return [[*name, (stands, "warn")], [*name, ("  stands still", "warn")]]
     planned = run.planned_s
-    clock: Line = [(f"   {seconds(run.t)}", "value"), (f" / ~{seconds(planned)}" if planned else " / –", "muted")]
+    passed: Line = [(f"   {clock(run.t)}", "value"), (f" / ~{clock(planned)}" if planned else " / –", "muted")]
     batch: Line = [(f"  batch {run.config.batch_size}", "muted")]
-    update: Line = [(f"  update {count(run.update)}/{count(run.planned_updates)}", "muted")]
-    return [[*name, *batch, *update, *clock], [*name, *update, *clock], [*name, *clock], clock]
+    update: Line = [(f"  update {number(run.update)}/{number(run.planned_updates)}", "muted")]
+    return [[*name, *batch, *update, *passed], [*name, *update, *passed], [*name, *passed], passed]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from engine.contract.numbers import mib, number, percent
 from tui.drawing.cells import Line, first_that_fits, join
-from tui.drawing.formatting import mib, number, percent
 from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot, at_cursor, compact
 from tui.state.cursor import value_at

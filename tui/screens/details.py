@@ -11,8 +11,8 @@ from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Static
 
 from engine.contract.config import KNOBS
+from engine.contract.numbers import duration, loss, mib, number, percent, plus_minus, rate
 from engine.contract.records import Outcome, RunRecord
-from tui.drawing.formatting import count, duration, loss, mib, percent, plus_minus, rate
 from tui.drawing.text import clean
 from tui.screens.dialog import Dialog
 from tui.state.knobs import ORDER, shown
@@ -48,13 +48,13 @@ def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
     figures = {
         "outcome": OUTCOME_WORDS[row.outcome],
         "device": row.device.name if row.device else "–",
-        "updates": f"{count(row.updates)} of {count(row.planned_updates)}",
+        "updates": f"{number(row.updates)} of {number(row.planned_updates)}",
         "time": f"{duration(row.train_runtime_s)} s",
         "samples/s": f"{steady} steady, {rate(row.samples_per_s)} mean",
         "tokens/s": f"{rate(row.tokens_per_s)} steady, MFU {percent(None if row.mfu is None else row.mfu * 100)}",
         "loss": f"{loss(row.train_loss)} mean, {loss(row.last_loss)} last",
         "eval": f"accuracy {loss(row.eval_accuracy)}, loss {loss(row.eval_loss)}",
-        "parameters": count(row.n_parameters),
+        "parameters": number(row.n_parameters),
         "peak MiB": f"used {mib(row.peak_used)}, reserved {mib(row.peak_reserved)}, allocated {mib(row.peak_allocated)}"
         f", of {mib(row.memory_total)}",
     }

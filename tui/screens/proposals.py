@@ -13,7 +13,7 @@ from textual.widgets.option_list import Option
 from engine.contract.config import RunConfig
 from engine.contract.events import Proposed
 from engine.contract.forecast_types import Proposal
-from tui.drawing.formatting import mib, percent, rate
+from engine.contract.numbers import mib, percent, rate
 from tui.screens.dialog import Dialog
 
 

@@ -11,7 +11,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.contract.forecast_types import Forecast
-from tui.drawing.formatting import mib
+from engine.contract.numbers import mib
 from tui.screens.dialog import Dialog
 from tui.state.knobs import describe
 from tui.state.state import State

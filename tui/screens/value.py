@@ -10,6 +10,7 @@ from textual.containers import Vertical
 from textual.widgets import Input, Static
 
 from engine.contract.config import KNOBS
+from engine.contract.knob import typed
 from tui.drawing.text import clean
 from tui.screens.dialog import Dialog
 from tui.state.knobs import KnobEditor, bounds
@@ -29,12 +30,11 @@ class ValueScreen(Dialog[None]):
         """The knob, why one turns it, what may be typed, and the line."""
         knob = KNOBS[self._knob_name]
         value = getattr(self._editor.config, self._knob_name)
-        text = "" if value is None else {True: "on", False: "off"}.get(value, value) if knob.kind is bool else value
         with Vertical(classes="dialog"):
             yield Static(knob.label, classes="heading", markup=False)
             yield Static(knob.why, classes="why", markup=False)
             field = Input(
-                f"{text:g}" if isinstance(text, float) else clean(str(text)),
+                "" if value is None else clean(typed(value)),
                 placeholder=knob.hint,
                 select_on_focus=True,
             )

@@ -22,8 +22,8 @@ from engine.contract.events import (
     TrainingStarted,
     UpdateDone,
 )
+from engine.contract.numbers import rate
 from engine.contract.records import Outcome
-from tui.drawing.formatting import rate
 from tui.state.state import OUTCOME_WORDS, State
 
 STALL_S, STALL_FACTOR = 30.0, 10.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from engine.contract.config import KNOBS, RunConfig
 from engine.contract.forecast_types import Forecast
+from engine.contract.numbers import clock, number, rate, signed_mib, signed_percent
 from engine.contract.records import Outcome, RunRecord
 from engine.gpus.units import to_mib
-from tui.drawing.formatting import delta_mib, delta_percent, number, rate, seconds
 from tui.drawing.text import clean
 from tui.state.knobs import changed_knobs, describe, shown
 from tui.state.result_rows import speed_of
@@ -101,12 +101,12 @@ def _end(run: RunRecord, baseline: RunRecord | None) -> str:
         return f"run {run.run_id} is out of memory{where}{total}; the next run works (h: what fits)"
     if run.outcome is not Outcome.COMPLETED:
         return f"run {run.run_id} {word}{f': {clean(run.message, 120)}' if run.message else ''}"
-    text = f"run {run.run_id} completed in {seconds(run.train_runtime_s)}: {rate(speed_of(run))} samples/s, "
+    text = f"run {run.run_id} completed in {clock(run.train_runtime_s)}: {rate(speed_of(run))} samples/s, "
     text += f"peak {number(to_mib(run.peak_used), 0, 'MiB')}"
     if baseline is None or baseline.run_id == run.run_id or baseline.outcome is not Outcome.COMPLETED:
         return text
-    speed = delta_percent(speed_of(run), speed_of(baseline))
+    speed = signed_percent(speed_of(run), speed_of(baseline))
     if run.peak_used is None or baseline.peak_used is None:
         return f"{text}; {speed} samples/s against run {baseline.run_id}"
-    saved = delta_mib(run.peak_used - baseline.peak_used)
+    saved = signed_mib(run.peak_used - baseline.peak_used)
     return f"{text}; {saved}, {speed} samples/s against run {baseline.run_id}"

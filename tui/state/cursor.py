@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tui.drawing.formatting import UNKNOWN
+from engine.contract.numbers import UNKNOWN
 from tui.drawing.plot import Columns, Range
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.contract.numbers import UNKNOWN, signed, signed_mib
 from engine.contract.records import Outcome, RunRecord
-from tui.drawing.formatting import UNKNOWN, delta, delta_mib
 from tui.drawing.text import clean
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Deltas:
         if found.percent is None:
             return UNKNOWN
         mark = {Verdict.SAME: WITHIN_NOISE, Verdict.NOT_ENOUGH_DATA: NO_VERDICT}.get(found.verdict, "")
-        return f"{mark}{delta(found.percent, '%').replace(' ', '').replace('±', '')}"
+        return f"{mark}{signed(found.percent, unit='%').replace(' ', '').replace('±', '')}"
 
     def memory(self, row: RunRecord, base: RunRecord | None) -> str:
         """Peak memory against the baseline's in MiB: `−3450`, `≈+1`; `?` where a run did not reach its end."""
@@ -54,7 +54,7 @@ class Deltas:
         if found.difference is None:
             return UNKNOWN
         mark = {Verdict.SAME: WITHIN_NOISE, Verdict.NOT_ENOUGH_DATA: NO_VERDICT}.get(found.verdict, "")
-        return f"{mark}{delta_mib(found.difference).removesuffix(' MiB').replace(',', '')}"
+        return f"{mark}{signed_mib(found.difference).removesuffix(' MiB').replace(',', '')}"
 
     def sentence(self, row: RunRecord, base: RunRecord | None) -> str:
         """What the row's knobs cost or gained against the baseline; empty where there is nothing to say."""

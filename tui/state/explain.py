@@ -8,10 +8,10 @@ from engine.compare.compare import changed_knobs, compare, explain, row_of
 from engine.compare.explain import KNOB_TEXTS, evidence, largest_that_fitted, out_of_memory, ways_to_fit
 from engine.contract.config import KNOBS, RunConfig, Value
 from engine.contract.forecast_types import Forecast
+from engine.contract.numbers import loss, mib, percent, rate, signed, signed_percent
 from engine.contract.records import Outcome, RunRecord
 from engine.export.hand_over import command_line
 from engine.plans.lecture import TABLES
-from tui.drawing.formatting import delta, delta_percent, loss, mib, percent, rate
 from tui.drawing.timeline import most_held
 from tui.state.knobs import bounds, describe, shown
 from tui.state.state import OUTCOME_WORDS
@@ -53,9 +53,9 @@ def lecture_saw(name: str) -> str:
     shown_values = " → ".join(shown(KNOBS[name], value) for value in values)
     if before.memory_mib is None or after.memory_mib is None:
         return ""
-    saved = delta(after.memory_mib - before.memory_mib, "MiB")
+    saved = signed(after.memory_mib - before.memory_mib, unit="MiB")
     text = f"The lecture saw, {shown_values} (bert-base, Tesla P4): {saved}, "
-    text += f"{delta_percent(after.time_s, before.time_s)} time"
+    text += f"{signed_percent(after.time_s, before.time_s)} time"
     learnt = [row.eval_accuracy for row in TABLES["accuracy"].rows if row.knobs.get(name) in values]
     return f"{text}, accuracy {' → '.join(map(loss, learnt))}." if len(learnt) == 2 else f"{text}."
 

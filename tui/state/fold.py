@@ -31,8 +31,8 @@ from engine.contract.events import (
     UpdateDone,
     WorkCounted,
 )
+from engine.contract.numbers import clock, duration, loss, mib, number, short_count
 from engine.contract.records import Outcome, RunRecord
-from tui.drawing.formatting import count, duration, loss, mib, seconds, short_count
 from tui.drawing.text import clean
 from tui.state.foreign import SENTENCE, clean_device, clean_record
 from tui.state.knobs import describe
@@ -113,8 +113,8 @@ def _fold_run(
         run.n_parameters, run.planned_updates = event.n_parameters, event.planned_updates
         state.write(
             "run",
-            f"training {short_count(event.n_parameters)} parameters: {count(event.n_train)} samples, "
-            f"{count(event.planned_updates)} updates",
+            f"training {short_count(event.n_parameters)} parameters: {number(event.n_train)} samples, "
+            f"{number(event.planned_updates)} updates",
         )
     elif isinstance(event, RunProgress):
         if event.detail:
@@ -172,7 +172,7 @@ def _finished(state: State, record: RunRecord) -> None:
     if run is not None and run.run_id == record.run_id:
         run.finish(record)
     bad = record.outcome in (Outcome.OUT_OF_MEMORY, Outcome.FAILED)
-    took = f" after {seconds(record.train_runtime_s)}" if record.train_runtime_s is not None else ""
+    took = f" after {clock(record.train_runtime_s)}" if record.train_runtime_s is not None else ""
     text = f"run {record.run_id} {OUTCOME_WORDS[record.outcome]}{took}"
     state.write("run", f"{text}. {record.message}" if record.message else text, "error" if bad else "info")
 

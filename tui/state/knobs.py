@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
+from engine.contract import knob as knob_text
 from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig, Value, coerce
 from engine.contract.presets import PRESETS
 from tui.drawing.text import clean
@@ -169,16 +170,10 @@ def _no_step(knob: Knob, direction: int) -> str:
 
 
 def shown(knob: Knob, value: Value) -> str:
-    """A knob's value as the screen writes it."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, int):
-        return f"{value:,}" if value >= 10_000 and knob.name != "seed" else str(value)
-    return _SHORT.get(value) or short_name(clean(value, 200))
+    """A knob's value in the few cells that the screen has for it: long names are shortened."""
+    if isinstance(value, str):
+        return _SHORT.get(value) or short_name(clean(value, 200))
+    return knob_text.shown(knob, value)
 
 
 def short_name(model: str) -> str:

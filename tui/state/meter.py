@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tui.drawing.formatting import number, percent
+from engine.contract.numbers import number, percent
 
 EVERY_S = 2.0
 

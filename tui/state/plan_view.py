@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from engine.contract.events import PlanFinished, PlanProgress, PlanStarted
-from tui.drawing.formatting import UNKNOWN
+from engine.contract.numbers import UNKNOWN
 from tui.drawing.text import clean
 
 TITLE_LIMIT = 60

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from engine.contract.config import RunConfig
-from engine.contract.numbers import columns_of, fixed, mib, plus_minus, signed
+from engine.contract.text import columns_of
 from engine.export.export import read_csv, to_csv, to_json, to_latex, to_markdown
-from engine.gpus.units import MIB
 from tests.engine.lecture_runs import BASE, HOSTILE, V100, lecture, run
 
 
@@ -190,27 +189,3 @@ def test_latex_compiles(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-2000:]
     assert "LaTeX Warning: Command" not in done.stdout
     assert "Missing character" not in (tmp_path / "report.log").read_text(errors="replace")
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        (fixed(None), "–"),
-        (fixed(-0.001, 2), "0.00"),
-        (fixed(-1234.5, 1, separators=True), "−1,234.5"),
-        (fixed(-math.inf), "−inf"),
-        (signed(3450), "+3,450"),
-        (signed(-0.0), "±0"),
-        (signed(None), "–"),
-        (signed(math.nan), "nan"),
-        (mib(None), "–"),
-        (mib(7069 * MIB), "7069"),
-        (plus_minus(7.684, 0.034), "7.68 ±0.03"),
-        (plus_minus(1234.5, 12.6), "1234 ±13"),
-        (plus_minus(0.00029, None), "0.000290"),
-        (plus_minus(math.nan, 1.0), "nan"),
-        (plus_minus(None, 1.0), "–"),
-    ],
-)
-def test_numbers(text: str, wanted: str) -> None:
-    assert text == wanted

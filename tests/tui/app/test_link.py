@@ -173,7 +173,7 @@ async def test_a_run_that_stands_still_is_shown_in_the_first_line(monkeypatch: p
 async def test_who_only_watches_or_wants_no_bell_hears_none(
     more: dict[str, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = FakeSession()
+    session = FakeSession("watching" if "read_only" in more else "")
     app = TraintopApp(session, FakeHistory(), RunConfig(), **more)  # type: ignore[arg-type]
     async with app.run_test(size=(120, 40)) as pilot:
         s = Stage(app, pilot, session, FakeHistory())

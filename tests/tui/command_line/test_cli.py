@@ -21,10 +21,11 @@ import pytest
 from engine.contract.config import KNOBS, Knob, RunConfig
 from engine.contract.events import EngineFailed, EngineReady, Event, RunFinished, RunRefused, RunStarted
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
+from engine.export.hand_over import flags_of
 from engine.history.history import History
 from tests.tui.fake_session import FakeSession
 from tui import cli
-from tui.command_line.flags import GROUPS, Parser, add_knobs, config_of, flags_of
+from tui.command_line.flags import GROUPS, Parser, add_knobs, config_of
 from tui.commands import headless
 from tui.console.report import Report
 

@@ -7,9 +7,9 @@ import random
 import pytest
 
 from engine.contract.events import Sampled
+from engine.contract.numbers import loss, number
 from tests.tui.fake_session import FakeHistory, finished, memory, record, sampled, started, training, update
 from tests.tui.screen_text import SIZES, stage
-from tui.drawing.formatting import loss, number
 from tui.drawing.plot import ASCII, Columns, Layer, Mark, plot
 from tui.panes.base import Pane
 from tui.state.cursor import Cursor, updates_per_column, value_at

@@ -1,0 +1,33 @@
+"""Foreign text as what leaves the program holds it: nothing in it is obeyed. Standard library only."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# Controls (but not tab and newline), bidi marks and overrides, zero-width and other invisible characters, halves of
+# surrogate pairs: a terminal, a web page or TeX would obey or hide them.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e0fff]"
+)
+
+
+def harmless(text: str) -> str:
+    """`text` with each character that is obeyed rather than shown as U+FFFD; tabs and newlines are kept."""
+    return _UNSAFE.sub("\ufffd", text)
+
+
+def one_line(text: str) -> str:
+    """`harmless` text without tabs and newlines."""
+    return " ".join(harmless(text.replace("\r", "\n")).split())
+
+
+def columns_of(text: str) -> int:
+    """The columns that `text` takes in a fixed-width font: 2 for a wide character, 0 for a combining one."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in text
+    )
