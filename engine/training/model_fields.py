@@ -10,14 +10,13 @@ from typing import Any
 from engine.contract.config import ConfigError
 from engine.training.model_files import refused
 
-_SIZES = frozenset(
+_SIZE_NAMES = (
     "vocab_size hidden_size n_embd d_model dim hidden_dim intermediate_size n_inner ffn_dim d_ff d_kv "
     "num_attention_heads n_head n_heads num_heads num_key_value_heads encoder_attention_heads decoder_attention_heads "
-    "encoder_ffn_dim decoder_ffn_dim embedding_size word_embed_proj_dim".split()
+    "encoder_ffn_dim decoder_ffn_dim embedding_size word_embed_proj_dim"
 )
-_LAYERS = frozenset(
-    "num_hidden_layers n_layer n_layers num_layers num_decoder_layers encoder_layers decoder_layers".split()
-)
+_LAYER_NAMES = "num_hidden_layers n_layer n_layers num_layers num_decoder_layers encoder_layers decoder_layers"
+_SIZES, _LAYERS = frozenset(_SIZE_NAMES.split()), frozenset(_LAYER_NAMES.split())
 _POSITIONS = frozenset(("max_position_embeddings", "n_positions"))
 _MAX_SIZE = 2**31 - 1
 _MAX_LAYERS = 4_096  # the deepest transformer that was trained has 1,000
