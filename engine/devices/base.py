@@ -77,6 +77,13 @@ class Device(ABC):
     def memory(self) -> Memory:
         """The memory numbers now, and their peaks since `reset_peaks`."""
 
+    def memory_if_known(self) -> Memory:
+        """As `memory`; without figures where the device no longer answers, as after a CUDA error. Never raises."""
+        try:
+            return self.memory()
+        except Exception:  # the error that broke the device is told by the run
+            return Memory(total=self.info.memory_total)
+
     @abstractmethod
     def reset_peaks(self) -> None:
         """Peaks are per run: called once at its start."""

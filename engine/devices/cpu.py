@@ -12,6 +12,7 @@ import torch
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.records import DeviceInfo, Memory
+from engine.devices import host_memory
 from engine.devices.base import FRESH_S, Device
 
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -72,9 +73,12 @@ class CpuDevice(Device):
         return int(found.group(1)) * 1024 if found else 0
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-            isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-        )
+        return isinstance(error, torch.OutOfMemoryError) or host_memory.ran_out(error)
+
+    def describe_out_of_memory(self, error: BaseException) -> str:
+        if host_memory.ran_out(error):
+            return f"{host_memory.described(error)}."
+        return super().describe_out_of_memory(error)
 
 
 def cpu_name() -> str:

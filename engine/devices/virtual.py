@@ -104,9 +104,7 @@ class VirtualDevice(Device):
         """Every run has a card of its own: nothing is carried over from the last one."""
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-            isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-        )
+        return isinstance(error, torch.OutOfMemoryError)  # the host's memory is another
 
     @property
     def is_tracing(self) -> bool:

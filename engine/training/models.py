@@ -6,17 +6,28 @@ Safetensors only, and no code from a repository is ever run.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.presets import PRESETS
+from engine.devices import host_memory
 from engine.techniques import attention
+from engine.training import model_trial
+from engine.training.failures import Stopped
 from engine.training.hub import Hub
+from engine.training.model_fields import check_fields
+from engine.training.model_files import INDEX, WEIGHTS, read_config, refused, weights_folder
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+_LOADERS_FIELDS = ("transformers_weights", "fusion_config")
+"""What transformers would be told by in a config.json to read other files, or to patch its own classes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +60,12 @@ def resolve(name: str, hub: Hub) -> ModelSource:
 
 
 def _from_folder(name: str, folder: Path) -> ModelSource:
-    from transformers import AutoConfig
-
-    if not (folder / "config.json").is_file():
+    if not (folder / "config.json").exists():
         raise ConfigError("model", f"--model {name!r} has no config.json: give a folder that transformers saved.")
-    try:
-        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError("model", f"--model {name!r}: its config.json cannot be used: {_first_line(error)}") from None
-    weights = next((f for f in ("model.safetensors", "model.safetensors.index.json") if (folder / f).is_file()), None)
+    config = _read_config(name, folder)
+    weights = next((f for f in (WEIGHTS, INDEX) if (folder / f).is_file()), None)
     if weights:
+        weights_folder(name, str(folder), local_only=True)  # a bad one is refused before the data is read
         note = f"Weights of {name} from {weights}."
     elif next(folder.glob("pytorch_model*.bin"), None):
         note = f"{name} has weights only as pickle (.bin), which is not read: fresh initialisation. Save safetensors."
@@ -72,6 +79,26 @@ def _from_folder(name: str, folder: Path) -> ModelSource:
         local_only=True,
         note=note,
     )
+
+
+def _read_config(name: str, folder: Path) -> PretrainedConfig:
+    """The configuration in a folder, checked. Raises `ConfigError`."""
+    from transformers import AutoConfig
+
+    check_fields(name, read_config(name, folder / "config.json"))
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # an architecture's own code: it raises anything
+        raise refused(name, f"its config.json cannot be used, {_reason(error)}", "correct it") from None
+    for field in _LOADERS_FIELDS:
+        if hasattr(config, field):
+            delattr(config, field)
+    text = config.get_text_config()
+    if (text.pad_token_id or 0) < 0:  # as the first Llamas have it: no token
+        text.pad_token_id = config.pad_token_id = None
+    return config
 
 
 def _has_tokenizer(folder: Path) -> bool:
@@ -102,7 +129,7 @@ def _from_preset(name: str, hub: Hub) -> ModelSource:
 
 def _from_hub(name: str, repository: str, hub: Hub) -> ModelSource:
     from huggingface_hub.errors import HFValidationError
-    from transformers import AutoConfig
+    from transformers.utils import cached_file
 
     config: PretrainedConfig | None = None
     problem = ""
@@ -111,7 +138,9 @@ def _from_hub(name: str, repository: str, hub: Hub) -> ModelSource:
         if not local_only and not hub.reachable():
             break
         try:
-            config = AutoConfig.from_pretrained(repository, local_files_only=local_only, trust_remote_code=False)
+            config = _read_config(
+                name, Path(cached_file(repository, "config.json", local_files_only=local_only)).parent
+            )
             location = _cached_weights(repository) if local_only else repository
             if location:
                 tokenizer = _tokenizer(repository, local_only=local_only)
@@ -123,8 +152,10 @@ def _from_hub(name: str, repository: str, hub: Hub) -> ModelSource:
                     local_only=local_only,
                     note=f"Weights of {repository} from the hub{' cache' if local_only else ''}.",
                 )
+        except ConfigError:
+            raise
         except (OSError, ValueError, KeyError, HFValidationError) as error:
-            problem = _first_line(error)
+            problem = _reason(error)
     if config is not None:
         return ModelSource(
             name=name,
@@ -145,7 +176,7 @@ def _from_hub(name: str, repository: str, hub: Hub) -> ModelSource:
 def _cached_weights(repository: str) -> str | None:
     from huggingface_hub import try_to_load_from_cache
 
-    for name in ("model.safetensors", "model.safetensors.index.json"):
+    for name in (WEIGHTS, INDEX):
         if isinstance(try_to_load_from_cache(repository, name), str):
             return repository
     return None
@@ -198,6 +229,10 @@ def shape(source: ModelSource, config: RunConfig, *, n_labels: int, vocab_size: 
     if vocab_size is not None and source.location is None:
         text.vocab_size = vocab_size
         text.bos_token_id = text.eos_token_id = None  # of the vocabulary that was replaced
+        for field in ("pad_token_id", "decoder_start_token_id"):
+            if (getattr(text, field, None) or 0) >= vocab_size:
+                setattr(text, field, 0)  # the padding of both vocabularies that are trained here
+                setattr(shaped, field, 0)
     if config.task == "causal-lm" and hasattr(text, "is_decoder"):
         text.is_decoder = True  # BERT's language model head would see the tokens that it predicts
     if text.pad_token_id is None:
@@ -216,10 +251,10 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
 
     A fresh initialisation follows torch's global generator: seed it first. Also used on the meta device,
     under `torch.device("meta")`, where weights are never read.
-    Raises `ConfigError` when transformers has no such head or attention for this architecture.
+    Raises `ConfigError` when transformers has no such head or attention for this architecture, when its files or its
+    sizes cannot be used, and when it is larger than this machine's memory.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
     heads = {
@@ -236,33 +271,76 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
         )
     on_meta = torch.get_default_device().type == "meta"
     options: dict[str, Any] = {"attn_implementation": attention.implementation(config), "dtype": torch.float32}
-    try:
-        if source.location is None or on_meta:
-            return head.from_config(shaped, **options)
-        return head.from_pretrained(
-            source.location,
+    trusted = source.name in PRESETS
+    if on_meta or not trusted:
+        with torch.device("meta"), _refusing(config, shaped, "built"):
+            model: PreTrainedModel = head.from_config(shaped, **options)
+        if not on_meta:
+            model_trial.check_room(model, config)
+    if not on_meta:
+        model = _on_host(source, shaped, config, head, options)
+    if not trusted and (problem := model_trial.problem_of(model, config)) is not None:
+        raise _refusal(problem, config, shaped, "trained")
+    return model
+
+
+def _on_host(
+    source: ModelSource, shaped: PretrainedConfig, config: RunConfig, head: Any, options: dict[str, Any]
+) -> PreTrainedModel:
+    model: PreTrainedModel
+    if source.location is None:
+        with _refusing(config, shaped, "built"):
+            model = head.from_config(shaped, **options)
+            return model
+    with _refusing(config, shaped, "read"):
+        folder = weights_folder(config.model, source.location, local_only=source.local_only)
+        model = head.from_pretrained(
+            str(folder),
             config=shaped,
             use_safetensors=True,
             trust_remote_code=False,
-            local_files_only=source.local_only,
+            local_files_only=True,
             ignore_mismatched_sizes=True,  # a classifier saved for other classes gets a new head
             **options,
         )
-    except (ValueError, ImportError) as error:
-        if "attention" in str(error).lower() or config.attention in str(error):
-            raise ConfigError(
-                "attention", f"--attention {config.attention} does not exist for {config.model}: use --attention eager."
-            ) from None
-        raise ConfigError("model", f"--model {config.model!r} could not be built: {_first_line(error)}") from None
-    except (OSError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        return model
+
+
+@contextmanager
+def _refusing(config: RunConfig, shaped: PretrainedConfig, what: str) -> Iterator[None]:
+    """Turn what transformers raises, which is anything, into a `ConfigError`; memory that ran out stays what it is."""
+    import torch
+
+    try:
+        yield
+    except (ConfigError, Stopped, NotImplementedError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if host_memory.ran_out(error):
             raise
-        reason = _first_line(error).rstrip(".")
-        raise ConfigError(
-            "model", f"--model {config.model!r} could not be read: {reason}. Get its files again, or use another model."
-        ) from None
+        refusal = _refusal(error, config, shaped, what)
+    else:
+        return
+    raise refusal
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200].rstrip()
+def _refusal(error: Exception, config: RunConfig, shaped: PretrainedConfig, what: str) -> ConfigError:
+    """`what`: the model could not be built, read or trained."""
+    reason, fix = _reason(error), "Get its files again, or use another model."
+    if any(words in reason for words in ("support an attention implementation", "attn_implementation")):
+        return ConfigError(
+            "attention", f"--attention {config.attention} does not exist for {config.model}: use --attention eager."
+        )
+    if what != "read":
+        fix = "Correct its config.json, or use another model."
+        if isinstance(error, KeyError):  # an activation, most likely
+            named = [field for field, value in vars(shaped).items() if error.args and value == error.args[0]]
+            reason = f"{' and '.join(named) or 'something'} in its config.json is {reason}, which transformers lacks"
+    return ConfigError("model", f"--model {config.model!r} could not be {what}: {reason.rstrip('.')}. {fix}")
+
+
+def _reason(error: BaseException) -> str:
+    """An error's first line, and the second where the first announces it."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    first = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return first[:300].rstrip() or type(error).__name__

@@ -1,0 +1,59 @@
+"""A model that comes from a folder or the hub, tried out before anything is trained: its size, and a small forward."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from engine.contract.config import ConfigError, RunConfig
+from engine.devices import host_memory
+from engine.training.failures import Stopped
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_SAMPLES, _TOKENS = 2, 8
+_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+
+
+def problem_of(model: PreTrainedModel, config: RunConfig) -> Exception | None:
+    """What a small forward of training raises; None where it works, or where the model is on meta and needs values.
+
+    The model's mode and the random generators are left as they were.
+    """
+    was_training, on_meta = model.training, model.device.type == "meta"
+    tokens = torch.zeros((_SAMPLES, min(_TOKENS, config.seq_len)), dtype=torch.int64, device=model.device)
+    labels = tokens[:, 0] if config.task == "classification" else tokens
+    try:
+        with ExitStack() as stack:
+            if not on_meta:  # forecasts have a thread of their own, and these belong to the whole process
+                stack.enter_context(torch.random.fork_rng(devices=[]))
+                stack.enter_context(sdpa_kernel(_KERNELS))  # the one that `--attention` asks for is proven elsewhere
+            stack.enter_context(torch.no_grad())
+            model.train()(input_ids=tokens, labels=labels)
+    except Stopped:
+        raise
+    except Exception as error:  # a model's own code may raise anything
+        needs_values = on_meta and ("meta" in str(error).lower() or isinstance(error, NotImplementedError))
+        if needs_values or host_memory.ran_out(error):
+            return None
+        return error.with_traceback(None)
+    finally:
+        model.train(was_training)
+    return None
+
+
+def check_room(model: PreTrainedModel, config: RunConfig) -> None:
+    """Raise `ConfigError` when the weights of this model on the meta device exceed the machine's memory."""
+    n = sum(parameter.numel() for parameter in model.parameters())
+    room = psutil.virtual_memory().total + psutil.swap_memory().total
+    if 4 * n > room:
+        raise ConfigError(
+            "model",
+            f"--model {config.model!r} has {n:,} parameters, {4 * n / 2**30:,.0f} GiB in fp32, and this machine has "
+            f"{room / 2**30:,.1f} GiB of memory: use a smaller model.",
+        )
