@@ -123,7 +123,7 @@ def is_forecast(state: State) -> bool:
 
 
 async def in_browser() -> None:
-    """The recorded session as a browser shows it, two minutes in; nothing where there is no browser."""
+    """The recorded session as a browser shows it, far on; nothing where there is no browser."""
     from tests.tui.commands.browser import open_page, program
 
     if program() is None:
@@ -136,7 +136,7 @@ async def in_browser() -> None:
         address = (await server.stderr.readline()).decode().split()[2]
         async with open_page(address) as page:
             await page.until('document.body.classList.contains("-first-byte")')
-            await asyncio.sleep(3)
+            await page.value("document.querySelector('.xterm-helper-textarea').focus()")
             for _ in range(11):
                 await page.press("ArrowRight", 39)  # ten seconds of the recording
             await asyncio.sleep(4)
