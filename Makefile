@@ -26,7 +26,7 @@ test: $(VENV)/installed-dev
 	$(PYTEST) $(ARGS)
 
 test-all: $(VENV)/installed-dev
-	$(PYTEST) -m "not gpu" $(ARGS)
+	HYPOTHESIS_PROFILE=random $(PYTEST) -m "not gpu" $(ARGS)
 
 test-gpu: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m gpu $(ARGS)

@@ -122,9 +122,36 @@ def is_forecast(state: State) -> bool:
     return state.forecast is not None and state.forecast.config == state.editor.config
 
 
+async def in_browser() -> None:
+    """The recorded session as a browser shows it, far on; nothing where there is no browser."""
+    from tests.tui.commands.browser import open_page, program
+
+    if program() is None:
+        print("serve: this machine has no Chromium or Chrome")
+        return
+    command = (sys.executable, "-m", "tui.cli", "serve", "--demo", "--port", "0")
+    server = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    try:
+        assert server.stderr is not None
+        address = (await server.stderr.readline()).decode().split()[2]
+        async with open_page(address) as page:
+            await page.until('document.body.classList.contains("-first-byte")')
+            await page.value("document.querySelector('.xterm-helper-textarea').focus()")
+            for _ in range(11):
+                await page.press("ArrowRight", 39)  # ten seconds of the recording
+            await asyncio.sleep(4)
+            (FOLDER / "serve.png").write_bytes(await page.picture())
+            print("serve")
+    finally:
+        server.kill()
+        await server.wait()
+
+
 def main() -> int:
     """Every size in a home of its own."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    sys.path.insert(0, str(FOLDER.parent))
+    asyncio.run(in_browser())
     for size in SIZES:
         with tempfile.TemporaryDirectory() as home:
             os.environ["TRAINTOP_HOME"] = home

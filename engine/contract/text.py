@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# Controls (but not tab and newline), bidi marks and overrides, zero-width and other invisible characters, halves of
-# surrogate pairs: a terminal, a web page or TeX would obey or hide them.
+# Controls (but not tab and newline), bidi marks and overrides, zero-width and other invisible characters, tags, halves
+# of surrogate pairs: a terminal, a web page or TeX would obey or hide them. Variation selectors are text: they choose
+# among the shapes of the character before them (Unicode 23.4), as names in Japanese do.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e0fff]"
+    "\ud800-\udfff\U000e0000-\U000e00ff\U000e01f0-\U000e0fff]"
 )
 
 

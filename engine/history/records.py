@@ -81,6 +81,8 @@ _DEFAULT_CONFIG = RunConfig()
 
 
 def _fits(knob: Knob, value: object) -> bool:
+    if knob.choices and isinstance(value, str) and not value.isprintable():
+        return False  # a word that no version ever had
     return type(value) is knob.kind if value is not None else knob.optional
 
 

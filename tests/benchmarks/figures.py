@@ -36,11 +36,27 @@ class Figure:
         return self.value <= self.goal if self.at_most else self.value >= self.goal
 
 
-def ratio(name: str, ours: Sequence[float], theirs: Sequence[float], goal: float | None, note: str = "") -> Figure:
+def ratio(
+    name: str,
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    goal: float | None,
+    note: str = "",
+    *,
+    at_most: bool = False,
+) -> Figure:
     """The median of ours ÷ theirs over the rounds of an interleaved A B A B measurement."""
     rounds = [a / b for a, b in zip(ours, theirs, strict=True)]
     details = {"ours": statistics.median(ours), "theirs": statistics.median(theirs)}
-    return Figure(name=name, value=statistics.median(rounds), goal=goal, rounds=rounds, note=note, details=details)
+    return Figure(
+        name=name,
+        value=statistics.median(rounds),
+        goal=goal,
+        at_most=at_most,
+        rounds=rounds,
+        note=note,
+        details=details,
+    )
 
 
 def alternate(a: Callable[[], T], b: Callable[[], T], rounds: int) -> tuple[list[T], list[T]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import select
 import sys
+import threading
+import time
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,10 @@ from tui.terminal.signals import Signals, leave_terminal, terminal_is_gone
 if TYPE_CHECKING:
     from engine.history.history import History
     from engine.session.engine import Engine
+
+LAST_S = 3.0
+"""How long the app behind a browser may take to leave once its server is gone."""
+_CAN_POLL = hasattr(select, "poll")  # not on Windows
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -68,14 +74,29 @@ def can_show() -> bool:
 class Visit(Signals):
     """The signals of an app behind a browser, whose terminal is a pair of pipes: gone with the server's end."""
 
+    def __enter__(self) -> Visit:
+        super().__enter__()
+        if _CAN_POLL:
+            threading.Thread(target=_end_with_server, name="server", daemon=True).start()
+        return self
+
     @property
     def hung_up(self) -> bool:
         """True once nobody writes to stdin any more."""
-        if not hasattr(select, "poll"):  # Windows
-            return False
-        pipe = select.poll()
-        pipe.register(0, 0)  # a hang-up is reported unasked
-        return bool(pipe.poll(0))
+        return _CAN_POLL and _is_hung_up(0)
+
+
+def _is_hung_up(timeout_ms: int | None) -> bool:
+    pipe = select.poll()
+    pipe.register(0, 0)  # a hang-up is reported unasked
+    return bool(pipe.poll(timeout_ms))
+
+
+def _end_with_server() -> None:
+    """Wait for the server's end, however it ended, and do not outlive it: the app may be too busy to look."""
+    _is_hung_up(None)
+    time.sleep(LAST_S)
+    os._exit(exit_codes.DONE)
 
 
 def show(

@@ -86,7 +86,7 @@ def check(model: CachingAllocator) -> None:
 
 @pytest.mark.parametrize("conf", CONFS)
 @given(events=EVENTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_invariants(conf: str, events: list[int]) -> None:
     model = CachingAllocator(CAPACITY, AllocatorOptions.parse(conf))
     live: dict[int, int] = {}
@@ -116,7 +116,7 @@ def test_invariants(conf: str, events: list[int]) -> None:
 
 @pytest.mark.parametrize("conf", CONFS)
 @given(events=EVENTS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_everything_freed_leaves_one_block_per_segment(conf: str, events: list[int]) -> None:
     model = CachingAllocator(CAPACITY, AllocatorOptions.parse(conf))
     apply(model, events)
@@ -133,7 +133,7 @@ def test_everything_freed_leaves_one_block_per_segment(conf: str, events: list[i
 
 @pytest.mark.parametrize("conf", CONFS)
 @given(events=EVENTS, more=EVENTS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_replays_and_copies_are_deterministic(conf: str, events: list[int], more: list[int]) -> None:
     model, same = (CachingAllocator(CAPACITY, AllocatorOptions.parse(conf)) for _ in range(2))
     assert apply(model, events) == apply(same, events)
@@ -202,7 +202,7 @@ class Naive:
 
 
 @given(events=EVENTS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_naive_model_agrees(events: list[int]) -> None:
     model, naive = CachingAllocator(CAPACITY), Naive(CAPACITY)
     live: list[tuple[int, tuple[int, int]]] = []

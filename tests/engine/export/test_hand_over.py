@@ -74,7 +74,7 @@ def a_value(name: str) -> st.SearchStrategy[Any]:
     return st.just(getattr(RunConfig(), name)) if knob.kind is not bool else st.booleans()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.fixed_dictionaries({name: a_value(name) for name in KNOBS}))
 def test_every_configuration_comes_back(values: dict[str, Any]) -> None:
     try:

@@ -86,7 +86,7 @@ def events() -> st.SearchStrategy[Event]:
     return update | sampled | rare
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(batch=st.lists(events(), max_size=8))
 def test_any_events_come_back_equal_and_in_order(batch: list[Event]) -> None:
     assert exact_all(unpack(RUN_ID, pack(batch))) == exact_all(batch)

@@ -73,3 +73,12 @@ def test_frames_are_as_large_as_they_are_told(width: int, height: int, title: st
     lines = frame(title, [(text, "a")], [[(text, "b")]] * 20, (width, height), "frame")
     assert len(lines) == height
     assert all(width_of(line) == width for line in lines)
+
+
+@given(st.text(alphabet="ab漢\u0301\x00\x07\x1b\x9b\u202e\u2066\u2028\ud800", max_size=30), st.integers(0, 40))
+def test_no_cell_holds_what_a_terminal_obeys(text: str, width: int) -> None:
+    cells = to_cells([(text, "a")], width)
+    written = "".join(cell for cell, _ in cells)
+    assert len(cells) == width
+    assert not set(written) & set("\x00\x07\x1b\x9b\u202e\u2066\u2028\ud800")
+    assert cell_len(written) <= width + 1  # the last column may be half a wide character

@@ -12,6 +12,7 @@ from engine.contract.config import RunConfig
 from engine.contract.events import (
     EngineFailed,
     EngineLoading,
+    EngineReady,
     EvalDone,
     Event,
     EventsDropped,
@@ -26,7 +27,7 @@ from engine.contract.events import (
     RunRefused,
     WorkCounted,
 )
-from engine.contract.records import Memory, Outcome, Phase, Shares
+from engine.contract.records import DeviceInfo, Memory, Outcome, Phase, Shares
 from tests.tui.fake_session import (
     CPU,
     GPU,
@@ -277,6 +278,19 @@ def test_hostile_text_is_made_harmless(state: State) -> None:
     ]
     assert all("\x1b" not in text and "\x07" not in text and "\r" not in text for text in texts)
     assert "[bold]x" in state.run.detail
+
+
+def test_hostile_rows_of_the_history_are_made_harmless(state: State) -> None:
+    hostile = "\x1b]2;stolen\x07\x9b2J\u202ea\u200bb\ud800"
+    device = DeviceInfo(name=hostile, kind=hostile, memory_label=hostile)
+    state.add_history([record(1, message=hostile, device=device)])
+    state.take_notes({1: hostile, 2: "\x1b[2J"})
+    feed(state, EngineReady(device=device, torch_version=hostile, import_s=1.0))
+    row = state.finished[0]
+    assert row.message == "ab\ufffd"
+    assert row.device == state.device == DeviceInfo(name="ab\ufffd", kind="ab\ufffd", memory_label="ab\ufffd")
+    assert state.table.notes == {1: "ab\ufffd"}
+    assert state.torch_version == "ab\ufffd"
 
 
 def test_dropped_events_are_told(state: State) -> None:

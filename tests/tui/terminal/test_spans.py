@@ -80,3 +80,10 @@ def test_any_style_after_any_other_looks_as_when_it_is_written_whole(
             mine, other = (cell._replace(fg="", bold=False, italics=False) for cell in (mine, other))
         assert mine == other, x
     assert ours.cursor.attrs == pyte.Screen(1, 1).cursor.attrs  # nothing leaks into what follows
+
+
+def test_nothing_is_obeyed_that_no_one_cleaned() -> None:
+    data = rendered(Strip([Segment("\x1b[2Jab\u202ec\x9b\ud800", RED)]), (0, 12))
+    assert "\x1b[2J" not in data
+    assert not set(data) & set("\u202e\x9b\ud800")
+    assert shown(data).rstrip() == "[2Jabc\ufffd"
