@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from engine.contract.config import RunConfig
 from engine.contract.events import EvalDone, MicroStepDone, Sampled, UpdateDone
@@ -148,8 +148,10 @@ class RunView:
             self.allocated_mib.append(self.progress, to_mib(memory.allocated))
 
     def finish(self, record: RunRecord) -> None:
-        """Take the run's end."""
-        self.outcome, self.record = record.outcome, record
+        """Take the run's end. What an older version did not record, the events still tell."""
+        told = self.figures.as_record()
+        gaps = {f.name: getattr(told, f.name) for f in fields(RunRecord) if getattr(record, f.name) is None}
+        self.outcome, self.record = record.outcome, replace(record, **gaps)
         self.t = record.train_runtime_s if record.train_runtime_s is not None else self.t
 
 

@@ -167,6 +167,14 @@ def test_the_steady_rate_waits_for_three_updates_and_shrugs_off_an_outlier(state
     assert state.rows[-1].steady_spread is not None
 
 
+def test_what_an_older_record_lacks_is_told_by_the_events(state: State) -> None:
+    feed(state, ready(), started(), training(), *(update(number) for number in range(1, 11)), finished())
+    assert state.run is not None
+    row = state.run.as_record()
+    assert (row.samples_per_s, row.steady_samples_per_s) == (7.68, 7.70)  # as recorded
+    assert row.tokens_per_s == pytest.approx(4096.0)
+
+
 def test_micro_steps_move_within_an_update(state: State) -> None:
     feed(state, ready(), started(), training(planned=10), micro(1, 40, t=0.5))
     run = state.run
