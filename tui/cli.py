@@ -81,12 +81,12 @@ def _open_missing_streams() -> None:
 def _code_of(error: Exception) -> int:
     """The exit code of an error that is told in one sentence; `DONE` for a defect, which keeps its traceback."""
     from engine.contract.config import ConfigError
-    from engine.history.history import HistoryError
+    from engine.history.errors import HistoryError
     from tui.command_line.flags import UsageError
 
     if isinstance(error, (ConfigError, UsageError)):
         return exit_codes.WRONG_USAGE
-    return exit_codes.FAILED if isinstance(error, HistoryError) else exit_codes.DONE
+    return exit_codes.NOT_STORED if isinstance(error, HistoryError) else exit_codes.DONE
 
 
 def _run_command(command: str, words: Sequence[str]) -> int:
@@ -108,7 +108,8 @@ def _run_app(words: Sequence[str]) -> int:
     parser = Parser(
         prog="traintop",
         description=f"{_ABOUT}\n\ncommands (traintop COMMAND --help tells more):\n{commands}\n\n"
-        "Without a command the app opens, with the knobs of the next run set by the flags below.",
+        "Without a command the app opens, with the knobs of the next run set by the flags below.\n\n"
+        f"{exit_codes.HELP}",
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     parser.add_argument("--demo", action="store_true", help="play the recorded session that traintop brings along")

@@ -44,6 +44,8 @@ class RunRefused:
     config: RunConfig
     knob: str
     message: str
+    no_history: bool = False
+    """True when nothing is wrong with the configuration, but the history could not give the run its row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +179,7 @@ class Logged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFinished:
-    """The run's row is complete and saved."""
+    """The run is over. Its row is saved, unless `HistoryState` says that nothing can be now."""
 
     record: RunRecord
 
@@ -228,6 +230,8 @@ class PlanFinished:
     """What its searches found, a sentence each."""
     failed: bool = False
     """True when it could not go on; False when it was stopped or came to its end."""
+    no_history: bool = False
+    """True when it could not go on because the history could not be written."""
     message: str | None = None
     """One sentence on why it ended early, where there is something to say."""
 
@@ -248,6 +252,16 @@ class Proposed:
 
     run_id: int
     proposals: tuple[Proposal, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryState:
+    """The history cannot be written any more, can be again, or has moved."""
+
+    problem: str | None
+    """Why what happens is kept in memory only, in a sentence; None when it is written."""
+    moved_to: str | None = None
+    """The folder where it goes on, where the file was lost and could not be made again at its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +292,7 @@ Event = (
     | PlanFinished
     | Forecasted
     | Proposed
+    | HistoryState
     | EventsDropped
 )
 

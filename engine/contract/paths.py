@@ -7,19 +7,32 @@ from pathlib import Path
 
 from platformdirs import PlatformDirs
 
+from engine.contract.knob import ConfigError
+
 _DIRS = PlatformDirs("traintop", appauthor=False)
 
 
 def data_dir() -> Path:
-    """The folder of the history and the log."""
-    home = os.environ.get("TRAINTOP_HOME")
-    return Path(home).expanduser() if home else Path(_DIRS.user_data_dir)
+    """The folder of the history and the log. Raises `ConfigError` when `TRAINTOP_HOME` names none."""
+    return _home() or Path(_DIRS.user_data_dir)
 
 
 def cache_dir() -> Path:
-    """The folder of what can be made or fetched again."""
+    """The folder of what can be made or fetched again. Raises `ConfigError` as `data_dir` does."""
+    home = _home()
+    return home / "cache" if home is not None else Path(_DIRS.user_cache_dir)
+
+
+def _home() -> Path | None:
     home = os.environ.get("TRAINTOP_HOME")
-    return Path(home).expanduser() / "cache" if home else Path(_DIRS.user_cache_dir)
+    if not home:
+        return None
+    try:
+        return Path(home).expanduser()
+    except RuntimeError:  # `~name` of nobody, or `~` of a user without a home
+        user = Path(home).parts[0]
+        message = f"TRAINTOP_HOME is {home!r}, and there is no home folder for {user}: set it to a folder of your own."
+        raise ConfigError("", message) from None
 
 
 def history_file() -> Path:

@@ -1,4 +1,4 @@
-"""Opening the history: its folder, its format, its journal, and what to say when it cannot be opened.
+"""Opening the history: its folder, its format, its journal, and a damaged one.
 
 How the journal is chosen. SQLite's write-ahead log (WAL) lets readers and a writer work at once and needs no
 disk flush per commit, but its index is a memory map that every user of the file must share: over a network
@@ -15,135 +15,51 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sqlite3
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-OPEN_WAIT_S = 10.0
-"""How long opening, and any call that a person waits for, stays patient with another writer."""
-
-_APPLICATION_ID = 0x74746F70  # "ttop", so that another program's database is never written to
-
-_NETWORK = frozenset(
-    {"9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fhgfs", "gfs", "gfs2", "glusterfs", "gpfs"}
-    | {"lustre", "mmfs", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "panfs", "prl_fs", "pvfs2", "smb", "smb2"}
-    | {"smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs", "wekafs"}
-)
-"""File system types whose memory maps are not shared between all hosts that mount them."""
-
-_LOCAL_FUSE = frozenset(("fuseblk", "fuse.fuse-overlayfs", "fuse.mergerfs", "fuse.ntfs-3g", "fuse.exfat"))
-"""FUSE file systems over a local disk; every other one (sshfs, gcsfuse, s3fs, ...) counts as a network."""
-
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        # AUTOINCREMENT: a purged run's number is never given to another
-        "CREATE TABLE runs (run_id INTEGER PRIMARY KEY AUTOINCREMENT, outcome TEXT NOT NULL, started_at REAL, "
-        "heartbeat REAL NOT NULL, deleted_at REAL, host TEXT NOT NULL, machine TEXT NOT NULL, pid INTEGER NOT NULL, "
-        "process_started REAL NOT NULL, config TEXT NOT NULL, device TEXT, figures TEXT NOT NULL, note TEXT)",
-        "CREATE INDEX runs_running ON runs (run_id) WHERE outcome = 'running'",
-        "CREATE INDEX runs_deleted ON runs (deleted_at) WHERE deleted_at IS NOT NULL",
-        "CREATE TABLE batches (run_id INTEGER NOT NULL, last_seq INTEGER NOT NULL, n_events INTEGER NOT NULL, "
-        "payload BLOB NOT NULL)",
-        "CREATE UNIQUE INDEX batches_of_run ON batches (run_id, last_seq)",
-        "CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT)",
-    ),
-    (
-        "CREATE TABLE plans (plan_id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, started_at REAL NOT NULL, "
-        "heartbeat REAL NOT NULL, ended TEXT, host TEXT NOT NULL, machine TEXT NOT NULL, pid INTEGER NOT NULL, "
-        "process_started REAL NOT NULL, definition TEXT NOT NULL)",
-        # item: the place in the plan's list; tries: the batch size of a search's try, else 0
-        "CREATE TABLE plan_steps (plan_id INTEGER NOT NULL, item INTEGER NOT NULL, tries INTEGER NOT NULL, "
-        "run_id INTEGER, skipped INTEGER NOT NULL, why TEXT, PRIMARY KEY (plan_id, item, tries))",
-        "CREATE INDEX plan_of_run ON plan_steps (run_id) WHERE run_id IS NOT NULL",
-    ),
-)
-"""Statements that lead from one format to the next; `PRAGMA user_version` counts those applied."""
-
-
-class HistoryError(Exception):
-    """The history cannot be opened, read or written. The message says what, where, and what to do."""
+from engine.history.errors import HistoryError, explain, is_damage, is_locked
+from engine.history.file_system import file_system_of
+from engine.history.salvage import PARTS, Identity, identity_of, replace_damaged
+from engine.history.schema import MIGRATIONS, connect, format_of, give_name, pragma, set_format
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedFile:
-    """An open history: one connection for writing, one for reading, both usable from any thread under a lock."""
+    """An open history: a connection for writing and one for reading, both usable from any thread under a lock."""
 
-    write: sqlite3.Connection
+    path: Path
+    write: sqlite3.Connection | None
+    """None where it was opened to be read only."""
     read: sqlite3.Connection
     journal_mode: str
     """`wal` or `delete`."""
     file_system: str | None
     """The type as the kernel names it (`ext4`, `nfs4`); None where the platform does not say."""
-    notice: str | None
+    parts: dict[str, Identity | None]
+    """The file (under the empty name) and what SQLite keeps beside it, by the ending of their names."""
+    notice: str | None = None
     """One sentence when a damaged file was set aside."""
 
+    @property
+    def identity(self) -> Identity | None:
+        """That of the file itself."""
+        return self.parts[""]
 
-def mount_type(mountinfo: str, path: str) -> str | None:
-    """The file system type of an absolute, resolved `path`, from the text of `/proc/self/mountinfo`.
-
-    The mount point that is the longest prefix wins; of two on one point the later, which hides the other.
-    """
-    best, found = -1, None
-    for line in mountinfo.splitlines():
-        mount, separator, source = line.partition(
-            " - "
-        )  # https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html
-        fields = mount.split(" ")
-        if not separator or len(fields) < 5:
-            continue
-        point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), fields[4])
-        inside = path == point or path.startswith(point if point.endswith("/") else point + "/")
-        if inside and len(point) >= best:
-            best, found = len(point), source.split(" ")[0]
-    return found
-
-
-def is_network_type(kind: str | None) -> bool:
-    """Whether several hosts may mount a file system of this type without sharing memory maps."""
-    return kind is not None and (kind in _NETWORK or (kind.startswith("fuse") and kind not in _LOCAL_FUSE))
-
-
-def file_system_of(path: Path) -> tuple[str | None, bool]:
-    """(type, whether it is a network's) of the file system that holds `path`; (None, False) where nobody says."""
-    try:
-        mountinfo = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
-        resolved = str(path.expanduser().resolve())
-    except (OSError, RuntimeError):
-        return None, False
-    kind = mount_type(mountinfo, resolved)
-    return kind, is_network_type(kind)
-
-
-def explain(path: Path, error: sqlite3.Error) -> str:
-    """What SQLite's error means for the history at `path`, in one sentence with the way out."""
-    text = str(error)
-    if "full" in text:
-        return f"The disk of the history {path} is full: free some space there, or set TRAINTOP_HOME to another disk."
-    if "readonly" in text:
-        return f"The history {path} is read-only: make it writable, or set TRAINTOP_HOME to a folder of your own."
-    if "locked" in text or "busy" in text:
-        return f"Another program keeps the history {path} locked: close it, or set TRAINTOP_HOME to another folder."
-    if "unable to open" in text:
-        return f"The history {path} cannot be opened: make its folder writable, or set TRAINTOP_HOME to another."
-    if _is_damage(error):
-        return (
-            f"The history {path} is damaged ({text}): move it away and start traintop again; nothing in it was changed."
-        )
-    return f"The history {path} cannot be read or written ({text}): check the disk, or set TRAINTOP_HOME to another."
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    return "not a database" in str(error) or "malformed" in str(error)
+    def close(self) -> None:
+        """Let go of the file."""
+        self.read.close()
+        if self.write is not None:
+            self.write.close()
 
 
 def open_file(path: Path) -> OpenedFile:
     """Open or create the history at `path`, its folders included, and bring it to this version's format.
 
-    A damaged file is renamed beside itself, never deleted, and an empty history takes its place; `notice` says
-    where it is. Raises `HistoryError` when the file cannot be opened, belongs to another program, or was
-    made by a newer version.
+    A damaged file is renamed beside itself, never deleted, and a new history takes its place, with all that can
+    still be read; `notice` says so. Raises `HistoryError` when the file cannot be opened or written, belongs to another
+    program, or was made by a newer version.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,21 +69,70 @@ def open_file(path: Path) -> OpenedFile:
         raise HistoryError(message) from None
     if path.is_dir():
         raise HistoryError(f"The history {path} is a folder: move it away, or set TRAINTOP_HOME to another folder.")
-    identity = _identity(path)
+    identity = identity_of(path)
     try:
-        return _open(path, notice=None)
+        return _open(path)
     except sqlite3.Error as error:
-        if not _is_damage(error):
+        if not is_damage(error):
             raise HistoryError(explain(path, error)) from None
         reason = str(error)
-    notice = _set_aside(path, identity, reason)
     try:
-        return _open(path, notice)
+        return _open(path, replace_damaged(path, identity, reason))
+    except sqlite3.Error as error:
+        raise HistoryError(explain(path, error)) from None
+    except OSError as error:
+        message = f"The history {path} is damaged ({reason}) and cannot be renamed ({error.strerror}): move it away."
+        raise HistoryError(message) from None
+
+
+def open_to_read(path: Path) -> OpenedFile:
+    """Open the history at `path` without changing it, also where it is read-only or locked.
+
+    A missing, older or damaged one is opened as `open_file` does. Raises `HistoryError` as that does.
+    """
+    kind, is_network = file_system_of(path)
+    # over a network a WAL's index may be another host's: such a file is converted first
+    if not path.is_file() or (is_network and _is_in_wal_mode(path)):
+        return open_file(path)
+    try:
+        return _open_as_it_is(path, kind, "mode=ro") or open_file(path)
+    except sqlite3.Error as error:
+        if is_locked(error):
+            raise HistoryError(explain(path, error)) from None
+        wal = path.with_name(path.name + "-wal")
+        if is_damage(error) or (wal.exists() and wal.stat().st_size):
+            return open_file(path)
+    try:
+        # where a folder is read-only or full, SQLite cannot make a WAL's index; but then nobody writes there either
+        return _open_as_it_is(path, kind, "mode=ro&immutable=1") or open_file(path)
     except sqlite3.Error as error:
         raise HistoryError(explain(path, error)) from None
 
 
-def _open(path: Path, notice: str | None) -> OpenedFile:
+def _open_as_it_is(path: Path, kind: str | None, how: str) -> OpenedFile | None:
+    """The file opened without a connection that writes; None when it is of another format."""
+    with contextlib.ExitStack() as undo:
+        read = connect(path, f"{path.resolve().as_uri()}?{how}")
+        undo.callback(read.close)
+        if format_of(read, path) != len(MIGRATIONS):
+            return None
+        read.execute("SELECT run_id FROM runs ORDER BY run_id DESC LIMIT 1").fetchall()
+        mode = pragma(read, "journal_mode")
+        undo.pop_all()
+    return OpenedFile(path=path, write=None, read=read, journal_mode=mode, file_system=kind, parts=_parts_of(path))
+
+
+def _is_in_wal_mode(path: Path) -> bool:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return file.read(20)[18:19] == b"\x02"  # https://sqlite.org/fileformat2.html, "file format version numbers"
+    return False
+
+
+def _parts_of(path: Path) -> dict[str, Identity | None]:
+    return {ending: identity_of(path.with_name(path.name + ending)) for ending in PARTS}
+
+
+def _open(path: Path, notice: str | None = None) -> OpenedFile:
     kind, is_network = file_system_of(path)
     wanted = os.environ.get("TRAINTOP_JOURNAL", "").strip().lower() or ("delete" if is_network else "wal")
     if wanted == "delete":
@@ -177,47 +142,52 @@ def _open(path: Path, notice: str | None) -> OpenedFile:
     try:
         return _open_in("wal", path, kind, is_network, notice)
     except sqlite3.OperationalError as error:
-        if "locked" in str(error):
+        if is_locked(error):
             raise
         return _open_in("delete", path, kind, is_network, notice)  # no shared memory here, whatever the mount says
 
 
 def _open_in(journal: str, path: Path, kind: str | None, is_network: bool, notice: str | None) -> OpenedFile:
     with contextlib.ExitStack() as undo:
-        write = _connect(path)
+        write = connect(path)
         undo.callback(write.close)
-        mode = _set_wal(write) if journal == "wal" else _set_delete(write, path, is_network)
-        _set_format(write, path)
-        read = _connect(path)
+        mode = _set_wal(write, path) if journal == "wal" else _set_delete(write, path, is_network)
+        set_format(write, path)
+        give_name(write)
+        read = connect(path)
         undo.callback(read.close)
         read.execute("PRAGMA query_only=ON")
         read.execute("SELECT run_id FROM runs ORDER BY run_id DESC LIMIT 1").fetchall()
         undo.pop_all()
-    return OpenedFile(write=write, read=read, journal_mode=mode, file_system=kind, notice=notice)
+    return OpenedFile(
+        path=path,
+        write=write,
+        read=read,
+        journal_mode=mode,
+        file_system=kind,
+        parts=_parts_of(path),
+        notice=notice,
+    )
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=OPEN_WAIT_S, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA synchronous=NORMAL")
-    return connection
-
-
-def _set_wal(connection: sqlite3.Connection) -> str:
+def _set_wal(connection: sqlite3.Connection, path: Path) -> str:
+    format_of(connection, path)  # first: the journal's mode is written into the file, which may be another program's
     try:
-        return _pragma(connection, "journal_mode=WAL")
+        return pragma(connection, "journal_mode=WAL")
     except sqlite3.OperationalError as error:
-        if "locked" not in str(error) and "readonly" not in str(error):
+        if not is_locked(error) and "readonly" not in str(error):
             raise
-        return _pragma(connection, "journal_mode")  # all users of a file share its mode
+        return pragma(connection, "journal_mode")  # all users of a file share its mode
 
 
 def _set_delete(connection: sqlite3.Connection, path: Path, is_network: bool) -> str:
     try:
         # first of all, so that a file in WAL mode is opened without the memory map that the network lacks
-        _pragma(connection, "locking_mode=EXCLUSIVE")
-        _pragma(connection, "journal_mode=DELETE")
+        pragma(connection, "locking_mode=EXCLUSIVE")
+        format_of(connection, path)
+        pragma(connection, "journal_mode=DELETE")
     except sqlite3.OperationalError as error:
-        if "locked" not in str(error):
+        if not is_locked(error):
             raise
         if is_network:
             message = (
@@ -225,78 +195,5 @@ def _set_delete(connection: sqlite3.Connection, path: Path, is_network: bool) ->
                 "that cannot be shared there: close that program and start again."
             )
             raise HistoryError(message) from None
-    _pragma(connection, "locking_mode=NORMAL")
-    return _pragma(connection, "journal_mode")
-
-
-def _pragma(connection: sqlite3.Connection, pragma: str) -> str:
-    row = connection.execute(f"PRAGMA {pragma}").fetchone()
-    return str(row[0]) if row else ""
-
-
-def _set_format(connection: sqlite3.Connection, path: Path) -> None:
-    known = len(MIGRATIONS)
-    if _format(connection, path) == known:  # also ends the exclusive lock of the journal's conversion
-        return
-    deadline = time.monotonic() + OPEN_WAIT_S
-    while True:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            break
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-    try:
-        for statements in MIGRATIONS[_format(connection, path) :]:  # again: another process may have been faster
-            for statement in statements:
-                connection.execute(statement)
-        connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version={known}")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _format(connection: sqlite3.Connection, path: Path) -> int:
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    application, version = _pragma(connection, "application_id"), int(_pragma(connection, "user_version"))
-    if tables and int(application) != _APPLICATION_ID:
-        raise HistoryError(f"{path} is another program's database: set TRAINTOP_HOME to another folder.")
-    if version > len(MIGRATIONS):
-        message = (
-            f"The history {path} was made by a newer traintop (format {version}, this one knows {len(MIGRATIONS)}): "
-            "update traintop, or set TRAINTOP_HOME to another folder."
-        )
-        raise HistoryError(message)
-    return version
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _set_aside(path: Path, identity: tuple[int, int] | None, reason: str) -> str | None:
-    """Rename the damaged file, its journal and its WAL with it; a file that another process put there stays."""
-    if _identity(path) != identity:
-        return None
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    target = next(
-        candidate
-        for n in range(1, 1_000_000)
-        if not (candidate := path.with_name(f"{path.stem}.damaged-{stamp}{f'-{n}' * (n > 1)}{path.suffix}")).exists()
-    )
-    try:
-        for suffix in ("-wal", "-journal", "-shm", ""):
-            part = path.with_name(path.name + suffix)
-            if part.exists():
-                part.rename(target.with_name(target.name + suffix))
-    except OSError as error:
-        message = f"The history {path} is damaged ({reason}) and cannot be renamed ({error.strerror}): move it away."
-        raise HistoryError(message) from None
-    return f"The history {path} was damaged ({reason}); it is kept as {target} and a new one was begun."
+    pragma(connection, "locking_mode=NORMAL")
+    return pragma(connection, "journal_mode")

@@ -3,10 +3,11 @@
 A run has its row from its first second. What happens is appended in memory and written twice a second in one
 transaction, with the row's heartbeat and what the run has shown so far, so a killed process loses at most what
 came after the last flush, and the next start marks its run `interrupted`. See `engine.history.file` for how the
-file is opened and shared, `engine.history.series` for how events are packed.
+file is opened and shared, `engine.history.series` for how events are packed, `engine.history.moving` for what happens
+when the file is lost while it is in use.
 
 Threads: any may call anything. One connection writes and one reads, each under its own lock, so that a reader
-(the screen) never waits for a writer that waits for another program; `append` takes neither.
+(the screen) never waits for a writer that waits for another program; `writer.append` takes neither.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from engine.contract import paths
 from engine.contract.events import Event
 from engine.contract.records import Outcome, RunRecord
-from engine.history.file import HistoryError, file_system_of
-from engine.history.plans import HistoryPlans
+from engine.history.errors import HistoryError
+from engine.history.plans import Plans
 from engine.history.records import RECORD_COLUMNS, Owner, read_record, to_figures
+from engine.history.salvage import Statement, damaged_files
 from engine.history.series import unpack
-from engine.history.writer import Statement
+from engine.history.store import Store
+from engine.history.writer import RunWriter
 
-__all__ = ["History", "HistoryError", "file_system_of"]
+__all__ = ["History", "HistoryError"]
 
 UNDO_S = 30 * 24 * 3600.0
 """How long a deleted run can be restored; later its rows make room at the next deletion."""
@@ -35,21 +39,58 @@ _READ_BATCHES = 32
 _AMONG = "run_id IN (SELECT value FROM json_each(?))"
 
 
-class History(HistoryPlans):
-    """The runs, their series, notes, the baseline, and plans. Closes as a context manager.
+class History:
+    """The runs, their series, notes and the baseline; `writer` for runs under way, `plans`. A context manager.
 
-    Every method but `append`, `flush` and `close` raises `HistoryError` when the file cannot be read or written.
+    Every method but `close` raises `HistoryError` when the file cannot be read or written.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        """Open or create the file (default `paths.history_file()`), as `engine.history.file.open_file` does."""
-        super().__init__((path or paths.history_file()).expanduser())
+    def __init__(self, path: Path | None = None, *, read_only: bool = False) -> None:
+        """Open or create the file (default `paths.history_file()`), as `engine.history.file.open_file` does.
+
+        With `read_only` it is left as it is wherever that can be, and read also where it is read-only or locked; runs
+        whose process is gone are shown as interrupted, without being marked.
+        """
+        self._store = Store(path or paths.history_file(), read_only=read_only)
+        self.writer = RunWriter(self._store)
+        self.plans = Plans(self._store)
+        self.notice: str | None = self._store.opened.notice
+        """One sentence when a damaged file was set aside at opening."""
+        self.journal_mode = self._store.opened.journal_mode
+        """`wal` or `delete`."""
+        self.file_system = self._store.opened.file_system
+        """The type as the kernel names it (`ext4`, `nfs4`); None where the platform does not say."""
+        self._closed = False
 
     def __enter__(self) -> History:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def path(self) -> Path:
+        """Of the file in use; another one than was asked for when that one was lost and could not be made again."""
+        return self._store.path
+
+    @property
+    def moved_to(self) -> Path | None:
+        """The folder of the file in use, where that is not the one asked for."""
+        return None if self._store.path == self._store.asked_for else self._store.path.parent
+
+    @property
+    def damaged_files(self) -> list[Path]:
+        """Damaged files that were set aside, now or earlier."""
+        return damaged_files(self._store.asked_for)
+
+    def close(self) -> str | None:
+        """Write what is left, and let go of the file. A sentence when something is not in the history by then."""
+        if self._closed:
+            return None
+        self._closed = True
+        told = self.writer.end()
+        self._store.close()
+        return told
 
     def mark_interrupted(self) -> list[RunRecord]:
         """Mark runs whose process is gone as `interrupted`, keeping what they had shown, and return them.
@@ -67,7 +108,7 @@ class History(HistoryPlans):
             statements.append((update, (record.outcome.value, to_figures(record), record.run_id, heartbeat)))
             marked.append(record)
         if statements:
-            self._change(statements)
+            self._store.change(statements)
         return marked
 
     def lost_runs(self) -> list[RunRecord]:
@@ -76,13 +117,12 @@ class History(HistoryPlans):
 
     def _lost(self) -> Iterator[tuple[float, RunRecord]]:
         columns = f"host, machine, pid, process_started, heartbeat, {RECORD_COLUMNS}"
-        for row in self._rows(f"SELECT {columns} FROM runs WHERE outcome = 'running'"):
+        for row in self._store.rows(f"SELECT {columns} FROM runs WHERE outcome = 'running'"):
             owner, heartbeat, record = Owner(*row[:4]), row[4], read_record(row[5:])
-            if record.run_id in self._live or not owner.is_dead(heartbeat):
+            if self.writer.is_writing(record.run_id) or not owner.is_dead(heartbeat):
                 continue
-            message = (
-                f"The process (number {owner.pid} on {owner.host}) ended without a word: killed, or the host went down."
-            )
+            process = f"The process (number {owner.pid} on {owner.host})"
+            message = f"{process} ended without a word: killed, the host went down, or it could not write here."
             yield heartbeat, replace(record, outcome=Outcome.INTERRUPTED, message=message)
 
     def runs(
@@ -104,22 +144,29 @@ class History(HistoryPlans):
             f"AND ifnull(started_at, 0) >= ? ORDER BY run_id {order} LIMIT ?"
         )
         bounds = (2**63 - 1 if before_id is None else before_id, -1 if after_id is None else after_id, since or 0.0)
-        return [read_record(row) for row in self._rows(query, (*bounds, -1 if limit is None else limit))]
+        return self._records(query, (*bounds, -1 if limit is None else limit))
 
     def run(self, run_id: int) -> RunRecord | None:
         """One run, also a deleted one; None when there is none of this number."""
-        rows = self._rows(f"SELECT {RECORD_COLUMNS} FROM runs WHERE run_id = ?", (run_id,))
-        return read_record(rows[0]) if rows else None
+        records = self._records(f"SELECT {RECORD_COLUMNS} FROM runs WHERE run_id = ?", (run_id,))
+        return records[0] if records else None
+
+    def _records(self, query: str, values: tuple[Any, ...]) -> list[RunRecord]:
+        records = [read_record(row) for row in self._store.rows(query, values)]
+        if not self._store.read_only or all(record.outcome is not Outcome.RUNNING for record in records):
+            return records
+        lost = {record.run_id: record for record in self.lost_runs()}
+        return [lost.get(record.run_id, record) for record in records]
 
     def n_runs(self) -> int:
         """How many runs `runs` would list."""
-        return int(self._rows("SELECT count(*) FROM runs WHERE deleted_at IS NULL")[0][0])
+        return int(self._store.rows("SELECT count(*) FROM runs WHERE deleted_at IS NULL")[0][0])
 
     def delete(self, run_ids: Iterable[int]) -> None:
         """Take runs off the list; `restore` undoes it for 30 days."""
         now = time.time()
         old = "SELECT run_id FROM runs WHERE deleted_at < ? AND outcome <> 'running'"
-        self._change(
+        self._store.change(
             [
                 (f"DELETE FROM batches WHERE run_id IN ({old})", (now - UNDO_S,)),
                 (f"DELETE FROM runs WHERE run_id IN ({old})", (now - UNDO_S,)),
@@ -132,20 +179,20 @@ class History(HistoryPlans):
 
     def restore(self, run_ids: Iterable[int]) -> None:
         """Put deleted runs back on the list."""
-        self._change([(f"UPDATE runs SET deleted_at = NULL WHERE {_AMONG}", (json.dumps(list(run_ids)),))])
+        self._store.change([(f"UPDATE runs SET deleted_at = NULL WHERE {_AMONG}", (json.dumps(list(run_ids)),))])
 
     def note(self, run_id: int, text: str) -> None:
         """Write a person's note on a run; an empty text takes it off."""
         clean = text.encode("utf-8", "replace").decode("utf-8")  # SQLite cannot hold half a surrogate pair
-        self._change([("UPDATE runs SET note = ? WHERE run_id = ?", (clean or None, run_id))])
+        self._store.change([("UPDATE runs SET note = ? WHERE run_id = ?", (clean or None, run_id))])
 
     def notes(self) -> dict[int, str]:
         """All notes by the number of their run."""
-        return dict(self._rows("SELECT run_id, note FROM runs WHERE note IS NOT NULL"))
+        return dict(self._store.rows("SELECT run_id, note FROM runs WHERE note IS NOT NULL"))
 
     def set_baseline(self, run_id: int | None) -> None:
         """Pin the run that others are compared with, or none."""
-        self._change([("INSERT OR REPLACE INTO settings VALUES ('baseline', ?)", (run_id,))])
+        self._store.change([("INSERT OR REPLACE INTO settings VALUES ('baseline', ?)", (run_id,))])
 
     def baseline(self) -> int | None:
         """The pinned run's number; None when none is, or when it is deleted."""
@@ -153,7 +200,7 @@ class History(HistoryPlans):
             "SELECT run_id FROM runs WHERE deleted_at IS NULL AND run_id = "
             "(SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'baseline')"
         )
-        rows = self._rows(query)
+        rows = self._store.rows(query)
         return int(rows[0][0]) if rows else None
 
     def series(self, run_id: int, after: int = 0) -> Iterator[tuple[int, Event]]:
@@ -162,7 +209,7 @@ class History(HistoryPlans):
         Reads bit by bit, so another thread or program may write meanwhile; ends with the last event written.
         """
         query = "SELECT last_seq, payload FROM batches WHERE run_id = ? AND last_seq > ? ORDER BY last_seq LIMIT ?"
-        while rows := self._rows(query, (run_id, after, _READ_BATCHES)):
+        while rows := self._store.rows(query, (run_id, after, _READ_BATCHES)):
             for last_seq, payload in rows:
                 try:
                     events = unpack(run_id, payload)
@@ -178,4 +225,4 @@ class History(HistoryPlans):
 
     def change_token(self) -> int:
         """A number that is another one when any program, this one included, has written; costs microseconds."""
-        return int(self._rows("PRAGMA data_version")[0][0])
+        return int(self._store.rows("PRAGMA data_version")[0][0])

@@ -1,4 +1,4 @@
-"""The writing side of the history: one connection for writing, one for reading, and the runs under way."""
+"""Runs under way: begun, appended to, flushed, finished; what cannot be written is kept and tried again."""
 
 from __future__ import annotations
 
@@ -6,91 +6,58 @@ import sqlite3
 import threading
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 from engine.contract.config import RunConfig
 from engine.contract.events import FREQUENT, Event, Logged
 from engine.contract.records import DeviceInfo, RunRecord
 from engine.contract.run_figures import RunFigures, new_record
-from engine.history.file import OPEN_WAIT_S, HistoryError, explain, open_file
-from engine.history.records import this_process, to_config, to_device, to_figures
-from engine.history.series import STORED, pack
+from engine.history.errors import HistoryError, explain, is_locked
+from engine.history.live import LiveRun, insert_run
+from engine.history.moving import Restated, keep_elsewhere
+from engine.history.salvage import Statement, begin_from
+from engine.history.schema import OPEN_WAIT_S
+from engine.history.series import STORED
+from engine.history.store import Store
 
 MAX_PENDING = 20_000
 """Events that wait for a flush (about 20 MB) before every second frequent one is dropped."""
 
 _FLUSH_WAIT_S = 0.2  # the caller is the sampler: what cannot be written now is written half a second later
 _TELL_LOCKED_S = 10.0
-_MERGE_BATCHES, _MERGE_EVENTS = 64, 2048
-
-Statement = tuple[str, tuple[Any, ...]]
-"""SQL and its values."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Live:
-    """A run that this process is writing."""
+class RunWriter:
+    """Writes the runs of this process. Any thread may call anything; `append` never waits for the disk."""
 
-    run_id: int
-    figures: RunFigures
-    last_seq: int = 0
-    merged_seq: int = 0
-    """Batches after this one are small, one per flush, and will be merged."""
-    n_open: int = 0
-    open_events: list[Event] = field(default_factory=list)
-    final: RunRecord | None = None
-
-
-class HistoryWriter:
-    """What `engine.history.history.History` does while runs are under way. Any thread may call anything."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        opened = open_file(path)
-        self._write, self._read = opened.write, opened.read
-        self.journal_mode: str = opened.journal_mode
-        """`wal` or `delete`."""
-        self.file_system: str | None = opened.file_system
-        """The type as the kernel names it (`ext4`, `nfs4`); None where the platform does not say."""
-        self.notice: str | None = opened.notice
-        """One sentence when a damaged file was set aside at opening."""
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        store.under_way = self._restated
         self.failure: str | None = None
         """Why what was appended is not on the disk, while that lasts."""
         self._append_lock, self._flush_lock = threading.Lock(), threading.Lock()
-        self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
         self._pending: list[tuple[int, Event]] = []
         self._n_dropped = 0
         self._retry_at = 0.0
         self._locked_since: float | None = None
-        self._live: dict[int, _Live] = {}
-
-    def close(self) -> str | None:
-        """Flush, and let go of the file. Returns what `flush` does."""
-        told = self._tell(self._flush(OPEN_WAIT_S)) if self._live else None
-        with self._write_lock, self._read_lock:
-            self._read.close()
-            self._write.close()
-        return told
+        self._live: dict[int, LiveRun] = {}
 
     def begin_run(
         self, config: RunConfig, device: DeviceInfo, started_at: float, planned_updates: int | None = None
     ) -> int:
-        """Give a run its row, outcome `running`, and return its number. `started_at` in Unix time."""
-        owner = this_process()
+        """Give a run its row, outcome `running`, and return its number. `started_at` in Unix time.
+
+        Raises `HistoryError`.
+        """
         record = replace(new_record(0, config, device, started_at), planned_updates=planned_updates)
-        insert = (
-            "INSERT INTO runs (outcome, started_at, heartbeat, host, machine, pid, process_started, config, device, "
-            "figures) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        )
-        place = (owner.host, owner.machine, owner.pid, owner.process_started)
-        texts = (to_config(config), to_device(device), to_figures(record))
-        values = (record.outcome.value, started_at, time.time(), *place, *texts)
         with self._flush_lock:
-            run_id = self._change([(insert, values)])
-            self._live[run_id] = _Live(run_id, RunFigures(replace(record, run_id=run_id)))
+            run_id = self._store.change([insert_run(record)])
+            self._live = {**self._live, run_id: LiveRun(run_id, RunFigures(replace(record, run_id=run_id)))}
         return run_id
+
+    def is_writing(self, run_id: int) -> bool:
+        """Whether this object has begun the run and not finished it."""
+        return run_id in self._live
 
     def append(self, event: Event) -> None:
         """Remember an event for the next flush; never touches the disk.
@@ -102,7 +69,7 @@ class HistoryWriter:
         """
         if not isinstance(event, STORED):
             return
-        run_id = max(tuple(self._live), default=None) if isinstance(event, Logged) else event.run_id
+        run_id = max(self._live, default=None) if isinstance(event, Logged) else event.run_id
         if run_id is None or run_id not in self._live:
             return
         with self._append_lock:
@@ -124,8 +91,8 @@ class HistoryWriter:
         """Write what was appended, and the heartbeat of the runs under way, in one transaction. Never raises.
 
         Waits at most 0.2 s for another writer. What could not be written is kept for the next flush. Returns a
-        sentence when that fails for a new reason (for a locked file: after 10 s), or when it works again after
-        events were dropped; else None. `failure` says how it stands.
+        sentence when that fails for a new reason (for a locked file: after 10 s), when it works again after
+        events were dropped, or when the file was lost and begun again; else None. `failure` says how it stands.
         """
         return self._tell(self._flush(_FLUSH_WAIT_S)) if time.monotonic() >= self._retry_at else None
 
@@ -137,47 +104,104 @@ class HistoryWriter:
         with self._flush_lock:
             if record.run_id not in self._live:
                 raise HistoryError(f"Run {record.run_id} is not under way here, so its end cannot be written.")
-            self._live[record.run_id] = replace(self._live[record.run_id], final=record)
+            self._live = {**self._live, record.run_id: replace(self._live[record.run_id], final=record)}
         error = self._flush(OPEN_WAIT_S)
         if error is not None:
-            raise HistoryError(explain(self.path, error)) from None
+            self.failure = self._why(error)
+            raise HistoryError(self.failure)
 
     def drop_run(self, run_id: int) -> None:
-        """Forget a run that this object began and that turned out not to be one: its row and events are gone."""
-        with self._flush_lock:
-            self._live.pop(run_id, None)
-            tables = ("batches", "runs")
-            self._change([(f"DELETE FROM {table} WHERE run_id = ?", (run_id,)) for table in tables])
+        """Forget a run that this object began and that turned out not to be one: its row and events are gone.
 
-    def _tell(self, error: sqlite3.Error | None) -> str | None:
+        On `HistoryError` they go with a later `flush`.
+        """
+        with self._flush_lock:
+            self._live = {number: live for number, live in self._live.items() if number != run_id}
+            tables = ("batches", "runs")
+            self._store.change_or_owe([(f"DELETE FROM {table} WHERE run_id = ?", (run_id,)) for table in tables])
+
+    def end(self) -> str | None:
+        """Write what is left, at the end of the program; a sentence when something is not in the history by then.
+
+        Such runs are kept in a file elsewhere, if any can be written. Never raises.
+        """
+        if not self._live and not self._store.owes:
+            return self._place()
+        error = self._flush(OPEN_WAIT_S)
+        if error is None:
+            return self._place()
+        why, live = self._why(error), self._with_pending()
+        self._write_rows_alone(live)
+        numbers = " and ".join(str(run_id) for run_id in live)
+        what = f"Not all of {f'run {numbers}' if live else 'a plan'} is in the history"
+        more = [statement for run in live.values() for statement in run.whole()]
+        try:
+            folder = keep_elsewhere(self._store.path, lambda path: begin_from(path, None, more)) if more else None
+        except HistoryError as problem:
+            return f"{what}, and the rest is lost. {why} {problem}"
+        kept = f" All of it is kept in {folder}: `TRAINTOP_HOME={folder} traintop runs` shows it." if folder else ""
+        return f"{what}. {why}{kept}"
+
+    def _place(self) -> str | None:
+        """Where the history is, if not where it was asked for."""
+        path, asked_for = self._store.path, self._store.asked_for
+        if path == asked_for:
+            return None
+        shown = f"`TRAINTOP_HOME={path.parent} traintop runs` shows it."
+        return f"The history {asked_for} was lost while it was in use; it is kept in {path.parent}: {shown}"
+
+    def _write_rows_alone(self, live: dict[int, LiveRun]) -> None:
+        """At least say how the runs ended: a row needs less room than its series."""
+        for run in live.values():
+            if run.final is not None:
+                message = run.final.message or "Its series is not complete: the history could not be written."
+                row = replace(run, final=replace(run.final, message=message)).row()
+                try:
+                    self._store.apply(row, 0.0)
+                except (sqlite3.Error, HistoryError):
+                    return
+
+    def _with_pending(self) -> dict[int, LiveRun]:
+        """The runs under way as if all had been written."""
+        with self._flush_lock, self._append_lock:
+            events = _by_run(self._pending)
+            return {run_id: live.after(events[run_id])[0] for run_id, live in self._live.items()}
+
+    def _restated(self) -> Restated:
+        return {run_id: live.whole() for run_id, live in self._live.items()}
+
+    def _why(self, error: Exception) -> str:
+        return explain(self._store.path, error) if isinstance(error, sqlite3.Error) else str(error)
+
+    def _tell(self, error: Exception | None) -> str | None:
+        news = self._store.take_news()
         if error is None:
             self.failure = self._locked_since = None
             n_dropped, self._n_dropped = self._n_dropped, 0
             if n_dropped:
-                return f"The history {self.path} is written again; {n_dropped} readings had to be dropped meanwhile."
-            return None
-        if "locked" in str(error):
+                again = f"The history {self._store.path} is written again; {n_dropped} readings had to be dropped."
+                return f"{news} {again}" if news else again
+            return news
+        if is_locked(error):
             self._locked_since = self._locked_since or time.monotonic()
             if time.monotonic() - self._locked_since < _TELL_LOCKED_S:
-                return None
-        told, self.failure = self.failure, explain(self.path, error)
-        return None if told == self.failure else self.failure
+                return news
+        told, self.failure = self.failure, self._why(error)
+        return news if told == self.failure else f"{news} {self.failure}" if news else self.failure
 
-    def _flush(self, wait_s: float) -> sqlite3.Error | None:
+    def _flush(self, wait_s: float) -> sqlite3.Error | HistoryError | None:
         with self._flush_lock:
             with self._append_lock:
                 pending, self._pending = self._pending, []
-            events: defaultdict[int, list[Event]] = defaultdict(list)
-            for run_id, event in pending:
-                events[run_id].append(event)
-            began, after, statements = time.thread_time(), {}, []
+            events = _by_run(pending)
+            began, after, statements = time.thread_time(), {}, list[Statement]()
             for run_id, live in self._live.items():
-                after[run_id], more = _advance(live, events[run_id])
+                after[run_id], more = live.after(events[run_id])
                 statements += more
             try:
-                if statements:
-                    self._apply(statements, wait_s)
-            except sqlite3.Error as error:
+                if statements or self._store.owes:
+                    self._store.apply(statements, wait_s)
+            except (sqlite3.Error, HistoryError) as error:
                 with self._append_lock:
                     self._pending[:0] = pending
                 # packing a long backlog again and again must not take the trainer's time: a tenth of a core at most
@@ -186,61 +210,9 @@ class HistoryWriter:
             self._live = {run_id: live for run_id, live in after.items() if live.final is None}
             return None
 
-    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        try:
-            with self._read_lock:
-                return self._read.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise HistoryError(explain(self.path, error)) from None
 
-    def _change(self, statements: list[Statement]) -> int:
-        try:
-            return self._apply(statements, OPEN_WAIT_S)
-        except sqlite3.Error as error:
-            raise HistoryError(explain(self.path, error)) from None
-
-    def _apply(self, statements: list[Statement], wait_s: float) -> int:
-        """Run statements in one transaction; the id of the last row inserted. Raises `sqlite3.Error`."""
-        deadline = time.monotonic() + wait_s
-        with self._write_lock:
-            self._write.execute(f"PRAGMA busy_timeout = {int(wait_s * 1000)}")
-            while True:
-                try:
-                    self._write.execute("BEGIN IMMEDIATE")  # takes the write lock first: nobody is locked out halfway
-                    for query, values in statements:
-                        cursor = self._write.execute(query, values)
-                    self._write.execute("COMMIT")
-                    return cursor.lastrowid or 0
-                except sqlite3.Error as error:
-                    if self._write.in_transaction:
-                        self._write.execute("ROLLBACK")
-                    if "locked" not in str(error) or time.monotonic() >= deadline:
-                        raise
-
-
-def _advance(live: _Live, events: list[Event]) -> tuple[_Live, list[Statement]]:
-    """A run after these events, and the statements that bring its rows there.
-
-    Each flush adds a small batch; 64 of them become one, which compresses to a quarter. At the run's end too.
-    """
-    figures = live.figures.after(events) if events else live.figures
-    run_id, last_seq = live.run_id, live.last_seq + len(events)
-    open_events, n_open = live.open_events + events, live.n_open + bool(events)
-    merged_seq = live.merged_seq
-    statements: list[Statement] = []
-    insert = "INSERT INTO batches (run_id, last_seq, n_events, payload) VALUES (?, ?, ?, ?)"
-    if open_events and (live.final or n_open >= _MERGE_BATCHES or len(open_events) >= _MERGE_EVENTS):
-        statements = [
-            ("DELETE FROM batches WHERE run_id = ? AND last_seq > ?", (run_id, merged_seq)),
-            (insert, (run_id, last_seq, len(open_events), pack(open_events))),
-        ]
-        open_events, n_open, merged_seq = [], 0, last_seq
-    elif events:
-        statements = [(insert, (run_id, last_seq, len(events), pack(events, level=1)))]
-    record = live.final or figures.as_record()
-    # the outcome too: another host may have taken a suspended process for dead
-    columns = "outcome = ?, heartbeat = ?, started_at = ?, config = ?, device = ?, figures = ?"
-    texts = (to_config(record.config), to_device(record.device), to_figures(record))
-    values = (record.outcome.value, time.time(), record.started_at, *texts, run_id)
-    statements.append((f"UPDATE runs SET {columns} WHERE run_id = ?", values))
-    return _Live(run_id, figures, last_seq, merged_seq, n_open, open_events, live.final), statements
+def _by_run(pending: list[tuple[int, Event]]) -> defaultdict[int, list[Event]]:
+    events: defaultdict[int, list[Event]] = defaultdict(list)
+    for run_id, event in pending:
+        events[run_id].append(event)
+    return events

@@ -76,6 +76,7 @@ def log_to_file(path: Path) -> str | None:
     except OSError as error:
         handler = logging.NullHandler()
         sentence = f"No log file: {path} cannot be written ({error.strerror}). Set TRAINTOP_HOME to a folder that can."
+    handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk's tracebacks would be logged
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
     return sentence

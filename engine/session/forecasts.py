@@ -17,6 +17,7 @@ from engine.forecast.learned import Learned, learn
 from engine.forecast.proposals import propose
 from engine.gpus.catalogue import Gpu, UnknownGpuError, by_nvml_name, find
 from engine.gpus.units import MIB
+from engine.history.errors import HistoryError
 from engine.training.hub import Hub
 
 
@@ -109,14 +110,17 @@ class Forecasts:
 
     def forget_learned(self) -> None:
         """A run ended: what is known of its card is read again when it is asked for."""
-        self._learned.clear()
+        self._learned = {}  # another one: what another thread is learning now is too old for it
 
     def _learned_of(self, gpu: Gpu) -> Learned:
-        if gpu.name not in self._learned:
-            self._learned[gpu.name] = learn(
-                self._read_runs(), gpu.name, lambda record: self._forecaster.forecast(record.config, gpu)
-            )
-        return self._learned[gpu.name]
+        known = self._learned
+        if gpu.name not in known:
+            try:
+                records = self._read_runs()
+            except HistoryError:  # told where the history is written; the next forecast tries again
+                return Learned()
+            known[gpu.name] = learn(records, gpu.name, lambda record: self._forecaster.forecast(record.config, gpu))
+        return known[gpu.name]
 
 
 def gpu_of(config: RunConfig) -> tuple[Gpu, bool]:

@@ -18,11 +18,16 @@ from engine.history.plans import COMPLETED, STOPPED
 from engine.plans.course import Course, Hopeless, Plan, Step, Verdict
 
 RunOne = Callable[[RunConfig, Callable[[int], None]], RunRecord | RunRefused]
-"""Does one run to its end; tells the number of its row as soon as it has one. Never raises."""
+"""Does one run to its end; tells the number of its row as soon as it has one.
+
+Raises `HistoryError` when the run cannot get a row; nothing else.
+"""
 
 log = logging.getLogger("traintop")
 
 _SKIPPED = "Skipped by the user."
+TRIES, RETRY_S = 30, 10.0
+"""How often a run asks for its row, and the pause: five minutes, besides the history's own patience."""
 
 
 class PlanControl:
@@ -70,6 +75,11 @@ class PlanControl:
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or not self._paused)
 
+    def sleep(self, seconds: float) -> None:
+        """Return after `seconds`, or when the plan is stopped."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped, seconds)
+
 
 @dataclass(kw_only=True)
 class PlanRunner:
@@ -88,13 +98,15 @@ class PlanRunner:
     def execute(self) -> None:
         """Run to the end of the plan, or until it is stopped. Never raises: what goes wrong is in `PlanFinished`."""
         course = Course(self.plan, self.hopeless)
-        completed, problem = False, ""
+        completed, problem, no_history = False, "", False
         try:
             over = self._begin()
-            completed = self._follow(course, over)
-            self._keep(lambda: self.history.finish_plan(self._id, COMPLETED if completed else STOPPED))
+            try:
+                completed = self._follow(course, over)
+            finally:
+                self._keep(lambda: self.history.plans.finish(self._id, COMPLETED if completed else STOPPED))
         except HistoryError as error:
-            problem = str(error)
+            problem, no_history = str(error), True
         except Exception as error:  # a defect of ours must not leave the screen waiting for the plan's end
             log.exception("the engine could not finish a plan")
             problem = f"The engine could not finish the plan: {error}"
@@ -107,14 +119,15 @@ class PlanRunner:
                 total=self.plan.total,
                 findings=tuple(course.findings),
                 failed=bool(problem),
+                no_history=no_history,
                 message=problem or (None if completed else "Stopped before its end; it can go on later."),
             )
         )
 
     def _begin(self) -> dict[tuple[int, int], Verdict]:
         """Give the plan its row. What an earlier process did of it."""
-        over = self.history.plan_steps(self.plan_id) if self.plan_id is not None else {}
-        self.plan_id = self.history.begin_plan(self.plan, self.plan_id)
+        over = self.history.plans.steps(self.plan_id) if self.plan_id is not None else {}
+        self.plan_id = self.history.plans.begin(self.plan, self.plan_id)
         name, title, total = self.plan.name, self.plan.title, self.plan.total
         self.emit(PlanStarted(plan_id=self.plan_id, name=name, title=title, total=total, done=len(over)))
         return over
@@ -145,7 +158,9 @@ class PlanRunner:
         self._say(step, skipped=step.skip)
         if step.skip is not None:
             return self._record(step, Verdict(why=step.skip, skipped=True))
-        ended = self.run_one(step.config, lambda run_id: self._link(step, run_id))
+        ended = self._run(step)
+        if ended is None:
+            return None
         skip = self.control.take_skip()
         if isinstance(ended, RunRefused):
             return self._record(step, Verdict(why=ended.message))
@@ -153,20 +168,38 @@ class PlanRunner:
             return Verdict(record=ended)
         return self._record(step, Verdict(record=ended, why=_SKIPPED)) if skip else None
 
+    def _run(self, step: Step) -> RunRecord | RunRefused | None:
+        """Do the step's run; None when the plan was stopped while it waited for a row.
+
+        Raises `HistoryError` when there is none to be had: the plan can go on from here later.
+        """
+        for left in reversed(range(TRIES)):
+            try:
+                return self.run_one(step.config, lambda run_id: self._link(step, run_id))
+            except HistoryError as error:
+                if not left:
+                    raise
+                text = f"{error} The plan waits, and tries again."
+                self.emit(Logged(source="history", text=text, level="warning"))
+            self.control.sleep(RETRY_S)
+            if self.control.stopped:
+                return None
+        raise AssertionError("at least one try")
+
     def _record(self, step: Step, verdict: Verdict) -> Verdict:
         run_id = verdict.record.run_id if verdict.record is not None else None
         self._keep(
-            lambda: self.history.record_step(
+            lambda: self.history.plans.record_step(
                 self._id, step.key, run_id=run_id, skipped=verdict.skipped, why=verdict.why
             )
         )
         return verdict
 
     def _link(self, step: Step, run_id: int) -> None:
-        self._keep(lambda: self.history.record_step(self._id, step.key, run_id=run_id))
+        self._keep(lambda: self.history.plans.record_step(self._id, step.key, run_id=run_id))
 
     def _keep(self, write: Callable[[], None]) -> None:
-        """Write to the history. A step that cannot be written is done again should the plan have to go on later."""
+        """Write to the history; what cannot be written now is kept there, and written later."""
         try:
             write()
         except HistoryError as error:

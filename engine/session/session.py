@@ -22,6 +22,7 @@ from engine.contract.events import (
     EngineReady,
     Event,
     Forecasted,
+    HistoryState,
     Logged,
     RunFinished,
     RunRefused,
@@ -87,6 +88,7 @@ class Session:
         self._device: Device | None = None
         self._run_id: int | None = None
         self._training_since: float | None = None
+        self._history_state = HistoryState(problem=None)
         self._threads: list[threading.Thread] = []
 
     # for the screen's thread ------------------------------------------------------------------------------------
@@ -124,7 +126,7 @@ class Session:
         self._questions.put(record)
 
     def start_plan(self, plan: Plan, plan_id: int | None = None) -> None:
-        """Queue a plan; `PlanStarted` follows. `plan_id` goes on with a plan of `History.interrupted_plans`."""
+        """Queue a plan; `PlanStarted` follows. `plan_id` goes on with one of `History.plans.interrupted`."""
         runner = PlanRunner(
             plan=plan,
             history=self._history,
@@ -207,7 +209,7 @@ class Session:
         while (request := self._requests.get()) is not None:
             try:
                 if isinstance(request, RunConfig):
-                    self._attempt(request)
+                    self._attempt_alone(request)
                 else:
                     self._follow(request)
             finally:
@@ -230,11 +232,23 @@ class Session:
                 self._stop_run.clear()  # it was meant for the run before
         return self._attempt(config, began)
 
-    def _attempt(self, config: RunConfig, began: Callable[[int], None] = lambda run_id: None) -> RunRecord | RunRefused:
-        """Do one run, whatever happens. `began` is told the number of its row."""
+    def _attempt_alone(self, config: RunConfig) -> None:
+        """Do one run that belongs to no plan."""
+        try:
+            self._attempt(config, lambda run_id: None)
+        except HistoryError as error:
+            self._refuse(RunRefused(run_id=None, config=config, knob="", message=str(error), no_history=True))
+
+    def _attempt(self, config: RunConfig, began: Callable[[int], None]) -> RunRecord | RunRefused:
+        """Do one run, whatever happens. `began` is told the number of its row.
+
+        Raises `HistoryError` when it cannot have one; nothing else.
+        """
         try:
             return self._run(config, began)
         except Exception as error:  # a defect of ours must not end the thread: the screen would wait forever
+            if isinstance(error, HistoryError) and self._run_id is None:
+                raise
             log.exception("the engine could not finish a run")
             self._emit(Logged(source="engine", text=f"The engine could not finish the run: {error}", level="error"))
             return self._abandon(config, str(error))
@@ -303,7 +317,7 @@ class Session:
         self._use(device)
         device.reset_peaks()  # before the sampler can take a reading for this run
         started_at = time.time()
-        run_id = self._history.begin_run(config, device.info, started_at)
+        run_id = self._history.writer.begin_run(config, device.info, started_at)
         self._run_id = run_id
         began(run_id)
         started = RunStarted(run_id=run_id, config=config, device=device.info, started_at=started_at)
@@ -316,7 +330,7 @@ class Session:
             record = run.execute()
         except ConfigError as error:
             device.clean_up()
-            self._history.drop_run(run_id)
+            self._drop(run_id)
             return self._refuse(RunRefused(run_id=run_id, config=config, knob=error.knob, message=error.message))
         return self._finish(self._with_mfu(record))
 
@@ -330,9 +344,15 @@ class Session:
         self._emit(refused)
         return refused
 
+    def _drop(self, run_id: int) -> None:
+        try:
+            self._history.writer.drop_run(run_id)
+        except HistoryError as error:
+            self._report_history(str(error))
+
     def _finish(self, record: RunRecord) -> RunRecord:
         try:
-            self._history.finish_run(record)
+            self._history.writer.finish_run(record)
         except HistoryError as error:
             self._report_history(str(error))
         if self._forecasts:
@@ -396,11 +416,16 @@ class Session:
         if isinstance(event, TrainingStarted):
             self._training_since = time.perf_counter()
         self._mailbox.put(event)
-        self._history.append(event)
+        self._history.writer.append(event)
 
     def _flush(self) -> None:
-        if problem := self._history.flush():
+        if problem := self._history.writer.flush():
             self._report_history(problem)
+        moved_to = self._history.moved_to
+        state = HistoryState(problem=self._history.writer.failure, moved_to=str(moved_to) if moved_to else None)
+        if state != self._history_state:
+            self._history_state = state
+            self._mailbox.put(state)
 
     def _report_history(self, problem: str) -> None:
         log.error("history: %s", problem)

@@ -101,19 +101,19 @@ def write_runs(path: Path, n_runs: int, n_updates: int) -> dict[str, float]:
     with History(path) as history:
         for index in range(n_runs):
             config = RunConfig(batch_size=2 ** (index % 8), seed=index)
-            run_id = history.begin_run(config, DEVICE, time.time(), n_updates)
+            run_id = history.writer.begin_run(config, DEVICE, time.time(), n_updates)
             for first in range(1, n_updates + 1, UPDATES_PER_FLUSH):
                 numbers = range(first, min(first + UPDATES_PER_FLUSH, n_updates + 1))
                 events: list[Event] = [*(update(run_id, number, rng) for number in numbers), sampled(run_id, rng)]
                 t0 = time.perf_counter()
                 for event in events:
-                    history.append(event)
+                    history.writer.append(event)
                 t1 = time.perf_counter()
-                sentence = history.flush()
+                sentence = history.writer.flush()
                 append_s, flush_s = append_s + t1 - t0, flush_s + time.perf_counter() - t1
                 assert sentence is None, sentence
             t0 = time.perf_counter()
-            history.finish_run(
+            history.writer.finish_run(
                 RunRecord(
                     run_id=run_id,
                     config=config,

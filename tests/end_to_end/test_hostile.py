@@ -111,20 +111,20 @@ def hostile_row(history: History) -> None:
     """A run whose every text a terminal would obey, half of a surrogate pair among them."""
     text = f"{ROW}\ud800"
     device = DeviceInfo(name=text, kind=text, memory_label=text, memory_total=2**33)
-    run_id = history.begin_run(RunConfig(), device, started_at=1000.0, planned_updates=3)
+    run_id = history.writer.begin_run(RunConfig(), device, started_at=1000.0, planned_updates=3)
     memory = Memory(used=2**20, total=2**33)
-    history.append(RunProgress(run_id=run_id, phase=Phase.LOAD, detail=text))
-    history.append(MemoryMoment(run_id=run_id, moment=text, memory=memory))
-    history.append(Logged(source=text, text=text, level="warning"))
+    history.writer.append(RunProgress(run_id=run_id, phase=Phase.LOAD, detail=text))
+    history.writer.append(MemoryMoment(run_id=run_id, moment=text, memory=memory))
+    history.writer.append(Logged(source=text, text=text, level="warning"))
     for number in (1, 2, 3):
-        history.append(update(run_id, number))
+        history.writer.append(update(run_id, number))
     record = RunRecord(run_id=run_id, config=RunConfig(), outcome=Outcome.FAILED, device=device, message=text)
-    history.finish_run(record)
+    history.writer.finish_run(record)
     history.note(run_id, text)
     runs = (PlannedRun(config=RunConfig(), label=ROW), PlannedRun(config=RunConfig(), label=ROW, skip=ROW))
-    plan_id = history.begin_plan(Plan(name=ROW, title=ROW, runs=runs, sizes=ROW))
-    history.record_step(plan_id, (0, 1), run_id=run_id)
-    history.finish_plan(plan_id, "stopped")
+    plan_id = history.plans.begin(Plan(name=ROW, title=ROW, runs=runs, sizes=ROW))
+    history.plans.record_step(plan_id, (0, 1), run_id=run_id)
+    history.plans.finish(plan_id, "stopped")
 
 
 @pytest.fixture

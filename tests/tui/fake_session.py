@@ -94,6 +94,22 @@ class FakeSession:
 _IS_AN_ENGINE: Engine = FakeSession()  # mypy reads this file
 
 
+class FakePlans:
+    """What `TraintopApp` uses of `engine.history.plans.Plans`."""
+
+    def __init__(self, plans: Iterable[StoredPlan], runs: list[RunRecord]) -> None:
+        self._plans, self._runs = list(plans), runs
+
+    def newest(self) -> list[StoredPlan]:
+        return self._plans
+
+    def interrupted(self) -> list[StoredPlan]:
+        return [stored for stored in self._plans if stored.can_go_on]
+
+    def steps(self, plan_id: int) -> dict[tuple[int, int], Verdict]:
+        return {(run.run_id, 0): Verdict(record=run) for run in self._runs}
+
+
 class FakeHistory:
     """What `TraintopApp` uses of `engine.history.history.History`."""
 
@@ -102,7 +118,8 @@ class FakeHistory:
     ) -> None:
         self._runs = list(runs)
         self._baseline = baseline
-        self._plans = list(plans)
+        self.plans = FakePlans(plans, self._runs)
+        self.notice: str | None = None
         self._notes: dict[int, str] = {}
         self.deleted: set[int] = set()
         self.events: dict[int, list[Event]] = {}
@@ -132,15 +149,6 @@ class FakeHistory:
 
     def series(self, run_id: int, after: int = 0) -> Iterator[tuple[int, Event]]:
         yield from enumerate(self.events.get(run_id, [])[after:], after + 1)
-
-    def plans(self) -> list[StoredPlan]:
-        return self._plans
-
-    def interrupted_plans(self) -> list[StoredPlan]:
-        return [stored for stored in self._plans if stored.can_go_on]
-
-    def plan_steps(self, plan_id: int) -> dict[tuple[int, int], Verdict]:
-        return {(run.run_id, 0): Verdict(record=run) for run in self._runs}
 
 
 def ready(device: DeviceInfo = GPU) -> EngineReady:

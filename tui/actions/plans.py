@@ -69,7 +69,7 @@ class RunActions(ExplainActions):
         if not self._may_start() or state.ready is None:
             return
         try:
-            plans = self.history.plans()
+            plans = self.history.plans.newest()
         except HistoryError as error:
             self._say(str(error))
             return
@@ -90,7 +90,7 @@ class RunActions(ExplainActions):
             return
         self._paint()  # what is seen behind the table is the plan's end
         try:
-            stored = next((plan for plan in self.history.plans() if plan.plan_id == event.plan_id), None)
+            stored = next((plan for plan in self.history.plans.newest() if plan.plan_id == event.plan_id), None)
         except HistoryError as error:
             self._say(str(error))
             return
@@ -101,7 +101,7 @@ class RunActions(ExplainActions):
         from tui.screens.plan_table import PlanTableScreen
 
         try:
-            steps = self.history.plan_steps(plan_id)
+            steps = self.history.plans.steps(plan_id)
         except HistoryError as error:
             self._say(str(error))
             return
@@ -111,7 +111,7 @@ class RunActions(ExplainActions):
     def _offer_plans(self) -> None:
         """Say that a plan was cut off and can go on."""
         try:
-            cut_off = [stored for stored in self.history.interrupted_plans() if stored.ended is None]
+            cut_off = [stored for stored in self.history.plans.interrupted() if stored.ended is None]
         except HistoryError as error:
             self.state.notice = str(error)
             return

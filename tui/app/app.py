@@ -138,6 +138,9 @@ class TraintopApp(ReadOnlyActions, CursorActions, RunActions, KnobActions, ViewA
             self.state.write("engine", notice, "warning")
             self.state.notice = notice
         self._paint()
+        if self.history.notice:  # longer than a line, and it names a file
+            self.state.write("history", self.history.notice, "warning")
+            self._show_error("The history was damaged", self.history.notice)
 
     def _fatal_error(self) -> None:
         """A defect of the screen: its traceback belongs in the log file, not on the terminal."""

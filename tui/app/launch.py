@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from engine.history.history import History
 from engine.session.capture import OutputCapture, log_to_file
 from engine.session.session import Session
 from tui.command_line import exit_codes
+from tui.drawing.text import clean
 from tui.terminal import signals
 from tui.terminal.ascii import stream_to
 from tui.terminal.link import Link
@@ -35,6 +37,8 @@ def open_app(
     if problem:
         sys.stderr.write(f"traintop: {problem}\n")
     with Signals() as noticed, History() as history:
+        if history.notice:
+            logging.getLogger("traintop").warning("history: %s", history.notice)
         history.mark_interrupted()
         capture = OutputCapture()
         session = Session(history, capture, measures=True)
@@ -59,11 +63,23 @@ def open_app(
                 _go_on_without(session, noticed)
             # who asks the process to end does not wait for an import that takes seconds
             ended = session.close({"kill": 0.0, "terminated": 1.0}.get(how or "", _CLOSE_S))
+            lost = history.close()
         finally:
             capture.stop()
+    if lost:
+        _tell_lost(lost, gone=gone)
     if gone:
         signals.leave_terminal()
-    return _leave(_code(app, how, gone=gone), ended and not link.abandoned)
+    return _leave(exit_codes.with_storage(_code(app, how, gone=gone), lost), ended and not link.abandoned)
+
+
+def _tell_lost(lost: str, *, gone: bool) -> None:
+    """Say what is not in the history: here, or at the next start."""
+    logging.getLogger("traintop").error("history: %s", lost)
+    if gone:
+        signals.leave_word(lost)
+    else:
+        sys.stderr.write(f"traintop: {clean(lost)}\n")
 
 
 def _go_on_without(session: Session, noticed: Signals) -> None:

@@ -9,6 +9,8 @@ WRONG_USAGE = 2
 OUT_OF_MEMORY = 3
 FAILED = 4
 """The run failed, or nothing can be trained here."""
+NOT_STORED = 5
+"""The history could not be opened or written, so that something that was done, or should have been, is not in it."""
 INTERRUPTED = 130
 """128 + SIGINT, as shells say it; also when SIGTERM or a reader that went away stopped the run."""
 
@@ -19,3 +21,13 @@ OF_OUTCOME = {
     Outcome.STOPPED: INTERRUPTED,
     Outcome.INTERRUPTED: INTERRUPTED,
 }
+
+HELP = (
+    "Exit codes: 0 done, 2 wrong usage, 3 out of memory, 4 the run failed, 5 the history could not be opened or\n"
+    "written (a run that ends with 3 or 4 keeps that code; stderr says what is not stored), 130 interrupted."
+)
+
+
+def with_storage(code: int, lost: str | None) -> int:
+    """The exit code of a program that ends with `code` when `lost` says what is not in the history."""
+    return NOT_STORED if code == DONE and lost else code

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from engine.contract import paths
 from engine.contract.numbers import mib
-from engine.history.history import History, HistoryError, file_system_of
+from engine.history.file_system import file_system_of
+from engine.history.history import History, HistoryError
 from tui.commands.finding import Finding
 
 LOW_DISK = 500 * 2**20
@@ -23,7 +24,7 @@ def files() -> Iterator[Finding]:
     try:
         with History() as history:
             n_runs, journal = history.n_runs(), history.journal_mode
-            notice = history.notice
+            notice, damaged = history.notice, history.damaged_files
     except HistoryError as error:
         yield Finding(check="history", found=f"{path}{moved} cannot be used", status="fatal", fix=str(error))
         return
@@ -31,6 +32,10 @@ def files() -> Iterator[Finding]:
     yield Finding(check="history", found=f"{path}{moved}: {n_runs:,} runs, {mib(size)} MiB, writable")
     if notice:
         yield Finding(check="history", found=notice, status="problem")
+    elif damaged:
+        found = f"{len(damaged)} damaged, kept beside it; the newest is {damaged[-1]}"
+        fix = f"`sqlite3 {damaged[-1]} .recover` may find runs in it; delete it when you need none of them."
+        yield Finding(check="history", found=found, status="problem", fix=fix)
     kind, is_network = file_system_of(path)
     where = "on a network" if is_network else "local"
     yield Finding(check="file system", found=f"{kind or 'unknown'}, {where}; journal mode {journal}")

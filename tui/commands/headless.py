@@ -58,7 +58,7 @@ def run_code(event: Event) -> int | None:
         case RunFinished():
             return exit_codes.OF_OUTCOME[event.record.outcome]
         case RunRefused():
-            return exit_codes.WRONG_USAGE
+            return exit_codes.NOT_STORED if event.no_history else exit_codes.WRONG_USAGE
         case EngineFailed():
             return exit_codes.FAILED
     return None

@@ -13,9 +13,9 @@ from engine.session.playback import MAX_SPEED, Replay
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError, add_slow_link
 from tui.commands.headless import own_stdout
+from tui.commands.histories import history_to_read
 from tui.commands.watch import can_show, show
 from tui.console.report import Report
-from tui.drawing.text import clean
 
 if TYPE_CHECKING:
     from engine.history.history import History
@@ -40,17 +40,12 @@ def add_flags(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """`traintop replay`: on a terminal the app, else all lines at once. Raises `HistoryError` and `UsageError`."""
-    from engine.history.history import History
-
     speed = _speed(arguments.speed)
     if arguments.demo:
         if arguments.runs is not None:
             raise UsageError("--demo plays its own runs: leave out --demo, or the runs.")
         return play_demo(speed, as_json=arguments.json, slow_link=arguments.slow_link)
-    with History() as history:
-        if history.notice:
-            sys.stderr.write(f"traintop replay: {clean(history.notice)}\n")
-        history.mark_interrupted()
+    with history_to_read() as history:
         records = _chosen(arguments.runs, history)
         replay = Replay(history, [record.run_id for record in records], speed or 1.0)
         if not arguments.json and can_show():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from engine.contract.records import RunRecord
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError
+from tui.commands.histories import history_to_read, say_no_runs
 from tui.drawing.text import clean
 
 if TYPE_CHECKING:
@@ -51,22 +52,17 @@ def add_flags(parser: ArgumentParser) -> None:
 
 
 def execute(arguments: Namespace) -> int:
-    """`traintop report`. Runs whose process is gone are marked first. Raises `HistoryError` and `UsageError`."""
-    from engine.history.history import History
-
+    """`traintop report`. Raises `HistoryError` and `UsageError`."""
     name = _format(arguments.format, arguments.output)
     _refuse_idle_flags(arguments, name)
     choose = selection(arguments.runs)
-    with History() as history:
-        if history.notice:
-            sys.stderr.write(f"{clean(history.notice)}\n")
-        history.mark_interrupted()
+    with history_to_read() as history:
         records = choose(history)
         baseline = _baseline(history, arguments.baseline)
+        if not records:
+            say_no_runs(history)
     _write(_exported(name, records, baseline, arguments), arguments.output)
-    if not records:
-        sys.stderr.write("No runs yet: `traintop` or `traintop run` makes one.\n")
-    elif arguments.output not in (None, "-"):
+    if records and arguments.output not in (None, "-"):
         runs = "1 run" if len(records) == 1 else f"{len(records)} runs"
         sys.stderr.write(f"{runs} written to {clean(arguments.output)}.\n")
     return exit_codes.DONE

@@ -11,6 +11,7 @@ from engine.contract.config import RunConfig
 from tui.command_line import exit_codes
 from tui.command_line.flags import add_knobs, config_of
 from tui.commands.headless import Interrupts, follow, own_stdout, run_code
+from tui.commands.histories import tell_notice
 from tui.console.report import Report
 
 _JSON_HELP = (
@@ -37,11 +38,12 @@ def train(config: RunConfig, *, as_json: bool) -> int:
     from engine.session.capture import log_to_file
     from engine.session.session import Session
 
+    no_log = log_to_file(paths.log_file())
     with History() as history, own_stdout() as out, Interrupts() as interrupts:
         report = Report(out, sys.stderr, as_json=as_json)
-        for problem in (history.notice, log_to_file(paths.log_file())):
-            if problem:
-                report.say(problem)
+        if no_log:
+            report.say(no_log)
+        tell_notice(history, report.say)
         history.mark_interrupted()
         session = Session(history)
         session.open()
@@ -49,6 +51,10 @@ def train(config: RunConfig, *, as_json: bool) -> int:
         code = follow(session, report, interrupts, run_code, never_began="the run began; it has no row")
         # who interrupts does not wait for an import that takes seconds
         ended = session.close(1.0 if code == exit_codes.INTERRUPTED else _CLOSE_S)
+        lost = history.close()
+        if lost:
+            report.say(lost)
+    code = exit_codes.with_storage(code, lost)
     if not ended:  # a daemon thread inside an import or a kernel can crash the interpreter's shutdown
         os._exit(code)
     return code

@@ -13,6 +13,7 @@ from engine.contract.numbers import UNKNOWN, duration, loss, mib, number, rate
 from engine.contract.records import Outcome, RunRecord
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError
+from tui.commands.histories import history_to_read, say_no_runs
 from tui.console.report import json_line
 from tui.drawing.text import clean
 from tui.state.knobs import short_name
@@ -38,24 +39,21 @@ def add_flags(parser: ArgumentParser) -> None:
 
 
 def execute(arguments: Namespace) -> int:
-    """`traintop runs`. Runs whose process is gone are marked first. Raises `HistoryError` and `UsageError`."""
-    from engine.history.history import History
-
+    """`traintop runs`. Raises `HistoryError` and `UsageError`."""
     limit = _limit(arguments.limit)
-    with History() as history:
-        history.mark_interrupted()
+    with history_to_read() as history:
         if limit is None and not arguments.json:
             limit = ROWS
         records = history.runs(limit=limit, newest_first=True)[::-1]
         n_all = history.n_runs()
+        if not records:
+            say_no_runs(history)
     if arguments.json:
         for record in records:
             sys.stdout.write(json_line(RunFinished(record=record)) + "\n")
     elif records:
         sys.stdout.write(_drawn(table(records)))
-    if not records:
-        sys.stderr.write("No runs yet: `traintop` or `traintop run` makes one.\n")
-    elif len(records) < n_all and not arguments.json:
+    if records and len(records) < n_all and not arguments.json:
         sys.stderr.write(f"The newest {len(records)} of {n_all:,} runs; --limit N shows more.\n")
     return exit_codes.DONE
 

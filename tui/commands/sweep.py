@@ -19,6 +19,7 @@ from engine.plans.course import NAMED, SCALES, Plan, named_plan, repeat_plan, sc
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError, add_knobs, config_of
 from tui.commands.headless import Interrupts, follow, own_stdout
+from tui.commands.histories import tell_notice
 from tui.console.sweep_report import SweepReport
 
 if TYPE_CHECKING:
@@ -77,19 +78,24 @@ def execute(arguments: Namespace) -> int:
     from engine.session.capture import log_to_file
     from engine.session.session import Session
 
+    no_log = log_to_file(paths.log_file())
     with History() as history, own_stdout() as out, Interrupts() as interrupts:
+        report = SweepReport(out, sys.stderr, as_json=arguments.json)
+        tell_notice(history, report.say)
         history.mark_interrupted()
         request = request_of(arguments, history)
-        report = SweepReport(out, sys.stderr, as_json=arguments.json)
-        for problem in (history.notice, log_to_file(paths.log_file())):
-            if problem:
-                report.say(problem)
+        if no_log:
+            report.say(no_log)
         session = Session(history)
         session.open()
         under_way = PlanUnderWay(session, request, report, interrupts, history)
         code = follow(session, report, interrupts, under_way.code_of, never_began="the plan began")
         # who interrupts does not wait for an import that takes seconds
         ended = session.close(1.0 if code == exit_codes.INTERRUPTED else _CLOSE_S)
+        lost = history.close()
+        if lost:
+            report.say(lost)
+    code = exit_codes.with_storage(code, lost)
     if not ended:  # a daemon thread inside an import or a kernel can crash the interpreter's shutdown
         os._exit(code)
     return code
@@ -182,7 +188,7 @@ def _repeat(text: str | None) -> int:
 
 
 def _stored(which: str, history: History) -> StoredPlan:
-    waiting = history.interrupted_plans()
+    waiting = history.plans.interrupted()
     if not waiting:
         raise UsageError("no plan was stopped or cut off: there is nothing to go on with.")
     if which == "newest":
@@ -243,5 +249,5 @@ def _questions(plan: Plan) -> list[RunConfig]:
 def _done_before(request: Request, history: History) -> list[RunRecord]:
     if request.stored is None:
         return []
-    steps = history.plan_steps(request.stored.plan_id).values()
+    steps = history.plans.steps(request.stored.plan_id).values()
     return sorted((step.record for step in steps if step.record is not None), key=lambda record: record.run_id)

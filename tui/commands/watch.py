@@ -14,8 +14,8 @@ from engine.contract import paths
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError, add_slow_link
 from tui.commands.headless import Interrupts, follow, own_stdout, run_code
+from tui.commands.histories import history_to_read
 from tui.console.report import Report
-from tui.drawing.text import clean
 from tui.terminal.signals import Signals, leave_terminal, terminal_is_gone
 
 if TYPE_CHECKING:
@@ -43,12 +43,9 @@ def add_flags(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """`traintop watch`: on a terminal the app, else lines. Raises `HistoryError` and `UsageError`."""
-    from engine.history.history import History
     from engine.session.watch import Watch
 
-    with History() as history:
-        if history.notice:
-            sys.stderr.write(f"traintop watch: {clean(history.notice)}\n")
+    with history_to_read() as history:
         run_id = None if arguments.run is None else _number(arguments.run, history)
         if not arguments.json and can_show():
             return show(Watch(history, run_id, show_last=True), history, slow_link=arguments.slow_link)

@@ -65,6 +65,8 @@ class SweepReport(Report):
         """The exit code of a plan that is over: 0 also when some runs did not fit or failed."""
         counts = self._rows.counts if self._rows else Counts()
         if not event.completed:
+            if event.no_history:
+                return exit_codes.NOT_STORED
             return exit_codes.FAILED if event.failed else exit_codes.INTERRUPTED
         if counts.completed or counts.out_of_memory or not counts.failed + counts.refused:
             return exit_codes.DONE

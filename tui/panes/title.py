@@ -23,6 +23,8 @@ class TitlePane(Pane):
         brand: Line = [(" traintop ", "brand")]
         if state.playback:  # part of the brand: it is never left out
             brand += [(f" {state.playback}", "pending")]
+        if state.history_trouble:  # so is this
+            brand += [(f" {state.history_trouble}", "bad")]
         model: Line = [(short_name(clean(config.model, 40)), "value")]
         work: Line = [(f" · {config.workload} {config.samples}×{config.seq_len}", "muted")]
         devices = _device(state.device)

@@ -15,6 +15,7 @@ from engine.contract.events import (
     Event,
     EventsDropped,
     Forecasted,
+    HistoryState,
     Logged,
     MemoryMoment,
     MicroStepDone,
@@ -73,6 +74,8 @@ def fold(state: State, event: Event) -> bool:
         state.notice = clean(lines[-1], SENTENCE) if isinstance(event, PlanFinished) else state.notice
         for line in lines:
             state.write("plan", line)
+    elif isinstance(event, HistoryState):
+        _fold_history(state, event)
     elif isinstance(event, EngineLoading):
         state.loading = clean(event.what, 60)
     elif isinstance(event, EngineReady):
@@ -175,6 +178,17 @@ def _finished(state: State, record: RunRecord) -> None:
     took = f" after {clock(record.train_runtime_s)}" if record.train_runtime_s is not None else ""
     text = f"run {record.run_id} {OUTCOME_WORDS[record.outcome]}{took}"
     state.write("run", f"{text}. {record.message}" if record.message else text, "error" if bad else "info")
+
+
+def _fold_history(state: State, event: HistoryState) -> None:
+    """The badge of the title, and a notice; the log has had the sentence from where it happened."""
+    if event.problem:
+        state.history_trouble, state.notice = "history not written", clean(event.problem, SENTENCE)
+    elif event.moved_to:
+        where = clean(event.moved_to, SENTENCE)
+        state.history_trouble, state.notice = "history elsewhere", f"the history goes on in {where}"
+    elif state.history_trouble:
+        state.history_trouble, state.notice = "", "the history is written again"
 
 
 def _sampled(state: State, event: Sampled) -> None:

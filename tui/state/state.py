@@ -72,6 +72,8 @@ class State:
     """Lines between the newest line and the last one shown."""
     stalled_s: float | None = None
     """How long the run under way has stood still; None while it goes on."""
+    history_trouble: str = ""
+    """What is wrong with where runs are kept, in two or three words; empty while nothing is."""
     notice: str = ""
     """A sentence that answers the last key, such as why nothing happened."""
     playback: str = ""

@@ -111,15 +111,15 @@ def test_the_screen_the_row_of_a_killed_process_and_the_record_tell_the_same(tmp
     state = State(editor=KnobEditor(CONFIG))
     path = tmp_path / "history.sqlite3"
     with History(path) as history:
-        run_id = history.begin_run(CONFIG, GPU, 1.0)
+        run_id = history.writer.begin_run(CONFIG, GPU, 1.0)
         fold(state, RunStarted(run_id=run_id, config=CONFIG, device=GPU, started_at=1.0))
         events = events_of(run_id, n_updates)
         for index, event in enumerate(events):
             fold(state, event)
-            history.append(event)
+            history.writer.append(event)
             if index % 997 == 0:  # as twice a second: the row is written while the run goes on
-                assert history.flush() is None
-        assert history.flush() is None
+                assert history.writer.flush() is None
+        assert history.writer.flush() is None
         live, row, whole = state.rows[-1], history.run(run_id), folded(run_id, events)
         assert row is not None
         assert figures_of(live) == figures_of(row) == figures_of(whole)

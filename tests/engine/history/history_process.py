@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
@@ -12,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 from engine.contract.config import RunConfig
 from engine.contract.events import UpdateDone
 from engine.contract.records import DeviceInfo, Memory, Outcome, RunRecord, Shares
-from engine.history.history import History
+from engine.history.history import History, HistoryError
 
 DEVICE = DeviceInfo(name="Tesla P4", kind="cuda", index=0, memory_total=7611 * 2**20)
 
@@ -45,13 +47,13 @@ def say(*words: object) -> None:
 def until_killed(path: Path) -> None:
     """Say the run's number, then that of each update that a flush has acknowledged."""
     history = History(path)
-    run_id = history.begin_run(RunConfig(), DEVICE, started_at=1000.0, planned_updates=10_000_000)
+    run_id = history.writer.begin_run(RunConfig(), DEVICE, started_at=1000.0, planned_updates=10_000_000)
     say(run_id)
     for number in range(1, 10_000_000):
-        history.append(update(run_id, number))
+        history.writer.append(update(run_id, number))
         if number % 3 == 0:
-            history.flush()
-            if history.failure is None and not history._pending:
+            history.writer.flush()
+            if history.writer.failure is None and not history.writer._pending:
                 say(number)
 
 
@@ -60,12 +62,12 @@ def runs(path: Path, n_runs: int, n_updates: int) -> None:
     sys.stdin.readline()
     with History(path) as history:
         for _ in range(n_runs):
-            run_id = history.begin_run(RunConfig(seed=os.getpid() % 1000), DEVICE, started_at=1000.0)
+            run_id = history.writer.begin_run(RunConfig(seed=os.getpid() % 1000), DEVICE, started_at=1000.0)
             for number in range(1, n_updates + 1):
-                history.append(update(run_id, number))
+                history.writer.append(update(run_id, number))
                 if number % 5 == 0:
-                    history.flush()
-            history.finish_run(
+                    history.writer.flush()
+            history.writer.finish_run(
                 RunRecord(run_id=run_id, config=RunConfig(), outcome=Outcome.COMPLETED, updates=n_updates)
             )
             say(run_id)
@@ -74,26 +76,60 @@ def runs(path: Path, n_runs: int, n_updates: int) -> None:
 def full(path: Path) -> None:
     """Meet a limit on the file's size in the middle of a run, say what the history says, and go on without it."""
     history = History(path)
-    run_id = history.begin_run(RunConfig(), DEVICE, started_at=1000.0)
+    run_id = history.writer.begin_run(RunConfig(), DEVICE, started_at=1000.0)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     told = []
     number = 0
-    while history.failure is None:
+    while history.writer.failure is None:
         number += 1
-        history.append(update(run_id, number))
-        told.append(history.flush())
+        history.writer.append(update(run_id, number))
+        told.append(history.writer.flush())
     for _ in range(20):
         number += 1
-        history.append(update(run_id, number))
-        told.append(history.flush())
+        history.writer.append(update(run_id, number))
+        told.append(history.writer.flush())
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    while history.failure is not None:
-        told.append(history.flush())
+    while history.writer.failure is not None:
+        told.append(history.writer.flush())
     say(number)
     for sentence in filter(None, told):
         say(sentence)
     history.close()
+
+
+def full_to_the_end(path: Path) -> None:
+    """Write a run of random losses on a disk that gets full and stays so; say what the end of the history says."""
+    rng, told = random.Random(0), []
+    with History(path) as history:
+        run_id = history.writer.begin_run(RunConfig(), DEVICE, started_at=1000.0)
+        for number in range(1, 2001):
+            history.writer.append(replace(update(run_id, number), loss=rng.random(), grad_norm=rng.random()))
+            if number % 10 == 0:
+                told.append(history.writer.flush())
+        try:
+            history.writer.finish_run(
+                RunRecord(run_id=run_id, config=RunConfig(), outcome=Outcome.COMPLETED, updates=2000)
+            )
+        except HistoryError as error:
+            told.append(str(error))
+        say(*dict.fromkeys(filter(None, told)))
+        say(history.close())
+
+
+def on_command(path: Path) -> None:
+    """Begin a run with one update; a line lets it go on by one more, and another finish it. Say what a flush says."""
+    with History(path) as history:
+        run_id = history.writer.begin_run(RunConfig(), DEVICE, started_at=1000.0)
+        history.writer.append(update(run_id, 1))
+        history.writer.flush()
+        say(run_id)
+        sys.stdin.readline()
+        history.writer.append(update(run_id, 2))
+        say(history.writer.flush())
+        sys.stdin.readline()
+        history.writer.finish_run(RunRecord(run_id=run_id, config=RunConfig(), outcome=Outcome.COMPLETED))
+        say(history.close())
 
 
 if __name__ == "__main__":
@@ -102,5 +138,9 @@ if __name__ == "__main__":
         runs(file, n_runs=int(sys.argv[3]), n_updates=int(sys.argv[4]))
     elif command == "full":
         full(file)
+    elif command == "full_to_the_end":
+        full_to_the_end(file)
+    elif command == "on_command":
+        on_command(file)
     else:
         until_killed(file)

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 import engine.history.file
+import engine.history.schema
 from engine.contract import paths
 from engine.contract.config import RunConfig
-from engine.contract.records import DeviceInfo
-from engine.history.file import is_network_type, mount_type
-from engine.history.history import History, HistoryError, file_system_of
+from engine.contract.records import DeviceInfo, Outcome, RunRecord
+from engine.history.file_system import file_system_of, is_network_type, mount_type
+from engine.history.history import History, HistoryError
+from engine.plans.course import sweep
+from tests.engine.history.history_process import update
 
 DEVICE = DeviceInfo(name="cpu", kind="cpu")
 
@@ -85,7 +88,7 @@ def test_a_local_disk_gets_wal_and_a_network_the_rollback_journal(path: Path, mo
     on_file_system(monkeypatch, "nfs4")
     with History(path.with_name("other.sqlite3")) as history:
         assert (history.journal_mode, history.file_system) == ("delete", "nfs4")
-        history.begin_run(RunConfig(), DEVICE, started_at=1.0)
+        history.writer.begin_run(RunConfig(), DEVICE, started_at=1.0)
         assert history.n_runs() == 1
         assert not path.with_name("other.sqlite3-wal").exists()
 
@@ -108,7 +111,7 @@ def test_a_wal_file_moved_to_a_network_is_converted_with_all_it_holds(
 ) -> None:
     moved = path.with_name("moved.sqlite3")
     with History(path) as history:
-        history.begin_run(RunConfig(seed=5), DEVICE, started_at=1.0)
+        history.writer.begin_run(RunConfig(seed=5), DEVICE, started_at=1.0)
         for suffix in ("", "-wal"):  # what a crash leaves: the row is in the log alone
             shutil.copy(f"{path}{suffix}", f"{moved}{suffix}")
     on_file_system(monkeypatch, "nfs4")
@@ -124,9 +127,9 @@ def test_a_wal_file_moved_to_a_network_is_converted_with_all_it_holds(
 def test_a_wal_file_in_use_is_refused_on_a_network_and_shared_on_a_local_disk(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine.history.file, "OPEN_WAIT_S", 0.05)
+    monkeypatch.setattr(engine.history.schema, "OPEN_WAIT_S", 0.05)
     with History(path) as first:
-        first.begin_run(RunConfig(), DEVICE, started_at=1.0)
+        first.writer.begin_run(RunConfig(), DEVICE, started_at=1.0)
         monkeypatch.setenv("TRAINTOP_JOURNAL", "delete")
         with History(path) as second:
             assert second.journal_mode == "wal"
@@ -137,7 +140,7 @@ def test_a_wal_file_in_use_is_refused_on_a_network_and_shared_on_a_local_disk(
 
 
 def test_without_shared_memory_wal_gives_way(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_shared_memory(_: sqlite3.Connection) -> str:
+    def no_shared_memory(_: sqlite3.Connection, path: Path) -> str:
         raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(engine.history.file, "_set_wal", no_shared_memory)
@@ -148,7 +151,7 @@ def test_without_shared_memory_wal_gives_way(path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("damage", ["text", "zeros", "half"])
 def test_a_damaged_file_is_set_aside_and_kept(path: Path, damage: str) -> None:
     with History(path) as history:
-        history.begin_run(RunConfig(), DEVICE, started_at=1.0)
+        history.writer.begin_run(RunConfig(), DEVICE, started_at=1.0)
     whole = path.read_bytes()
     broken = {"text": b"not a database\n" * 300, "zeros": bytes(8192), "half": whole[:4096] + b"\xaa" * 12_000}[damage]
     path.write_bytes(broken)
@@ -156,13 +159,58 @@ def test_a_damaged_file_is_set_aside_and_kept(path: Path, damage: str) -> None:
         assert history.runs() == []
         assert history.notice is not None
         assert "damaged" in history.notice
-        assert history.begin_run(RunConfig(), DEVICE, started_at=2.0) == 1
+        assert history.writer.begin_run(RunConfig(), DEVICE, started_at=2.0) == 1
     (aside,) = path.parent.glob("history.damaged-*.sqlite3")
     assert str(aside) in history.notice
     assert aside.read_bytes() == broken
     path.write_bytes(broken)
     with History(path) as history:
         assert len(list(path.parent.glob("history.damaged-*.sqlite3"))) == 2
+
+
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+def test_what_can_be_read_of_a_damaged_file_is_in_the_new_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch, journal: str
+) -> None:
+    monkeypatch.setenv("TRAINTOP_JOURNAL", journal)
+    notes = {}
+    with History(path) as history:
+        for run_id in range(1, 41):
+            history.writer.begin_run(RunConfig(seed=run_id), DEVICE, started_at=1.0)
+            history.writer.append(update(run_id, 1))
+            history.writer.finish_run(
+                RunRecord(run_id=run_id, config=RunConfig(seed=run_id), outcome=Outcome.COMPLETED)
+            )
+            notes[run_id] = f"note {run_id} " * 20
+            history.note(run_id, notes[run_id])
+        history.set_baseline(3)
+        plan_id = history.plans.begin(sweep(RunConfig(), {"batch_size": ["1", "2"]}))
+        history.plans.record_step(plan_id, (0, 0), run_id=1)
+        history.delete([40])
+    content = bytearray(path.read_bytes())
+    page = content.index(notes[20].encode()) // 4096 * 4096
+    content[page : page + 4096] = b"\xaa" * 4096
+    path.write_bytes(content)
+
+    with History(path) as history:
+        assert history.notice is None  # the damage is further in
+        found = {record.run_id: record for record in history.runs()}  # until somebody comes there
+        assert found.keys() < set(range(1, 40))
+        assert {1, 39} <= found.keys()
+        assert 20 not in found
+        said = history.writer.flush()
+        assert said is not None
+        (aside,) = history.damaged_files
+        assert f"{len(found) + 1} of its runs could be read" in said  # with the deleted one
+        assert f"`sqlite3 {aside} .recover`" in said
+        for run_id, record in found.items():
+            assert record.config.seed == run_id
+            assert [event for _, event in history.series(run_id)] == [update(run_id, 1)]
+        assert history.notes() == {run_id: notes[run_id] for run_id in (*found, 40)}
+        assert history.baseline() == 3
+        assert set(history.plans.steps(plan_id)) == {(0, 0)}
+        assert history.writer.begin_run(RunConfig(), DEVICE, started_at=1.0) == 41
+    assert aside.read_bytes() == content
 
 
 def test_a_newer_versions_file_is_refused_and_left_alone(path: Path) -> None:
@@ -174,18 +222,23 @@ def test_a_newer_versions_file_is_refused_and_left_alone(path: Path) -> None:
     assert sql(path, "PRAGMA user_version") == 99
 
 
-def test_another_programs_database_is_refused_and_left_alone(path: Path) -> None:
+def test_another_programs_database_is_refused_and_left_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sql(path, "CREATE TABLE songs (title TEXT)")
-    with pytest.raises(HistoryError, match="another program's database"):
-        History(path)
-    assert sql(path, "SELECT count(*) FROM sqlite_master") == 1
+    before = path.read_bytes()
+    for journal in ("wal", "delete"):
+        monkeypatch.setenv("TRAINTOP_JOURNAL", journal)
+        for read_only in (False, True):
+            with pytest.raises(HistoryError, match="another program's database"):
+                History(path, read_only=read_only)
+    assert path.read_bytes() == before  # its journal's mode too
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_a_format_that_grows_keeps_the_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with History(path) as history:
-        history.begin_run(RunConfig(seed=3), DEVICE, started_at=1.0)
-    grown = (*engine.history.file.MIGRATIONS, ("ALTER TABLE runs ADD COLUMN colour TEXT",))
-    monkeypatch.setattr(engine.history.file, "MIGRATIONS", grown)
+        history.writer.begin_run(RunConfig(seed=3), DEVICE, started_at=1.0)
+    grown = (*engine.history.schema.MIGRATIONS, ("ALTER TABLE runs ADD COLUMN colour TEXT",))
+    monkeypatch.setattr(engine.history.schema, "MIGRATIONS", grown)
     with History(path) as history:
         assert [record.config.seed for record in history.runs()] == [3]
     assert sql(path, "PRAGMA user_version") == len(grown)
@@ -195,13 +248,40 @@ def test_a_format_that_grows_keeps_the_runs(path: Path, monkeypatch: pytest.Monk
 def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with History(path):
         pass
-    known = len(engine.history.file.MIGRATIONS)
-    broken = (*engine.history.file.MIGRATIONS, ("ALTER TABLE runs ADD COLUMN colour TEXT", "DROP TABLE nowhere"))
-    monkeypatch.setattr(engine.history.file, "MIGRATIONS", broken)
+    known = len(engine.history.schema.MIGRATIONS)
+    broken = (*engine.history.schema.MIGRATIONS, ("ALTER TABLE runs ADD COLUMN colour TEXT", "DROP TABLE nowhere"))
+    monkeypatch.setattr(engine.history.schema, "MIGRATIONS", broken)
     with pytest.raises(HistoryError, match="nowhere"):
         History(path)
     assert sql(path, "PRAGMA user_version") == known
     assert sql(path, "SELECT count(*) FROM pragma_table_info('runs') WHERE name = 'colour'") == 0
+
+
+def test_who_reads_changes_nothing_and_waits_for_nobody(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine.history.schema, "OPEN_WAIT_S", 0.05)
+    with History(path) as history:
+        run_id = history.writer.begin_run(RunConfig(), DEVICE, started_at=1.0)
+        sql(path, "UPDATE runs SET process_started = 0")  # its process is gone
+        locked = sqlite3.connect(path, isolation_level=None)
+        locked.execute("BEGIN IMMEDIATE")
+        with History(path, read_only=True) as reader:
+            (record,) = reader.runs()
+            assert record.outcome is Outcome.INTERRUPTED
+            assert reader.run(run_id) == record
+            with pytest.raises(HistoryError, match="read only"):
+                reader.note(run_id, "x")
+        locked.close()
+    assert sql(path, "SELECT outcome FROM runs") == "running"
+
+
+def test_who_reads_makes_a_history_where_there_is_none_and_renews_an_old_one(path: Path) -> None:
+    with History(path, read_only=True) as reader:
+        assert reader.runs() == []
+    sql(path, "DROP TABLE plans")
+    sql(path, "DROP TABLE plan_steps")
+    sql(path, "PRAGMA user_version = 1")
+    with History(path, read_only=True) as reader:
+        assert reader.plans.newest() == []
 
 
 def test_folders_are_made_and_bad_places_explained(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def sampled(run_id: int | None, used: int = 5) -> Sampled:
 
 
 def begin(history: History, **knobs: object) -> int:
-    return history.begin_run(RunConfig(**knobs), DEVICE, started_at=1000.5, planned_updates=64)  # type: ignore[arg-type]
+    return history.writer.begin_run(RunConfig(**knobs), DEVICE, started_at=1000.5, planned_updates=64)  # type: ignore[arg-type]
 
 
 def stored(history: History, run_id: int) -> list[Event]:
@@ -105,9 +105,9 @@ def test_what_was_appended_is_read_back_in_order_after_a_flush(history: History)
         EvalDone(run_id=run_id, epoch=1.0, update=2, accuracy=None, loss=0.25, n_samples=2, eval_s=0.5, t=2.5),
     ]
     for event in events:
-        history.append(event)
+        history.writer.append(event)
     assert stored(history, run_id) == []
-    assert history.flush() is None
+    assert history.writer.flush() is None
     assert stored(history, run_id) == events
     assert list(history.series(run_id, after=5)) == [(6, events[5]), (7, events[6])]
 
@@ -121,34 +121,34 @@ def test_what_was_appended_is_read_back_in_order_after_a_flush(history: History)
 
 def test_what_is_no_part_of_a_run_under_way_is_ignored(history: History) -> None:
     run_id = begin(history)
-    history.append(MicroStepDone(run_id=run_id, micro_step=1, micro_steps=2, t=0.5))
-    history.append(sampled(None))
-    history.append(update(run_id + 1, 1))
-    history.finish_run(RunRecord(run_id=run_id, config=RunConfig(), outcome=Outcome.STOPPED))
-    history.append(update(run_id, 1))
-    history.append(Logged(source="engine", text="idle"))
-    history.flush()
+    history.writer.append(MicroStepDone(run_id=run_id, micro_step=1, micro_steps=2, t=0.5))
+    history.writer.append(sampled(None))
+    history.writer.append(update(run_id + 1, 1))
+    history.writer.finish_run(RunRecord(run_id=run_id, config=RunConfig(), outcome=Outcome.STOPPED))
+    history.writer.append(update(run_id, 1))
+    history.writer.append(Logged(source="engine", text="idle"))
+    history.writer.flush()
     assert stored(history, run_id) == []
 
 
 def test_a_dropped_run_leaves_nothing_behind(history: History, path: Path) -> None:
     run_id = begin(history)
-    history.append(update(run_id, 1))
-    history.flush()
-    history.append(update(run_id, 2))
-    history.drop_run(run_id)
-    history.append(update(run_id, 3))
-    assert history.flush() is None
+    history.writer.append(update(run_id, 1))
+    history.writer.flush()
+    history.writer.append(update(run_id, 2))
+    history.writer.drop_run(run_id)
+    history.writer.append(update(run_id, 3))
+    assert history.writer.flush() is None
     assert (history.run(run_id), sql(path, "SELECT count(*) FROM batches")) == (None, 0)
     assert begin(history) == run_id + 1
     with pytest.raises(HistoryError, match="not under way"):
-        history.finish_run(RunRecord(run_id=run_id, config=RunConfig(), outcome=Outcome.FAILED))
+        history.writer.finish_run(RunRecord(run_id=run_id, config=RunConfig(), outcome=Outcome.FAILED))
 
 
 @pytest.mark.parametrize("loss", [math.nan, -math.inf, 0.1 + 0.2])
 def test_a_finished_run_is_complete(history: History, path: Path, loss: float) -> None:
     run_id = begin(history)
-    history.append(update(run_id, 1, loss=loss))
+    history.writer.append(update(run_id, 1, loss=loss))
     record = RunRecord(
         run_id=run_id,
         config=RunConfig(text_column=HOSTILE),
@@ -164,7 +164,7 @@ def test_a_finished_run_is_complete(history: History, path: Path, loss: float) -
         failed_phase=Phase.BACKWARD,
         message=HOSTILE,
     )
-    history.finish_run(record)
+    history.writer.finish_run(record)
     with History(path) as reopened:
         (found,) = reopened.runs()
         assert repr(found) == repr(record)  # by its digits: NaN is not equal to itself
@@ -176,15 +176,15 @@ def test_long_runs_merge_their_batches_without_a_trace(history: History, path: P
     run_id = begin(history)
     reader = history.series(run_id)
     for number in range(1, 201):
-        history.append(update(run_id, number))
-        history.flush()
+        history.writer.append(update(run_id, number))
+        history.writer.flush()
         if number == 40:
             assert next(reader)[0] == 1  # a reader that holds still while batches merge
     numbers = [1, *(seq for seq, _ in reader)]
     assert numbers == list(range(1, 201))
     assert [seq for seq, _ in history.series(run_id, after=150)] == list(range(151, 201))
     assert sql(path, "SELECT count(*) FROM batches") == 3 + 200 % 64
-    history.finish_run(RunRecord(run_id=run_id, config=RunConfig(), outcome=Outcome.COMPLETED))
+    history.writer.finish_run(RunRecord(run_id=run_id, config=RunConfig(), outcome=Outcome.COMPLETED))
     assert sql(path, "SELECT count(*) FROM batches") == 4
     assert [seq for seq, _ in history.series(run_id)] == list(range(1, 201))
 
@@ -203,14 +203,14 @@ def test_threads_append_while_another_flushes(history: History) -> None:
 
     def write(thread: int) -> None:
         for number in range(n_each):
-            history.append(update(run_id, thread * n_each + number))
+            history.writer.append(update(run_id, thread * n_each + number))
 
     threads = [threading.Thread(target=write, args=(thread,)) for thread in range(n_threads)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        assert history.flush() is None
-    history.flush()
+        assert history.writer.flush() is None
+    history.writer.flush()
     events = [event.update for event in stored(history, run_id) if isinstance(event, UpdateDone)]
     assert sorted(events) == list(range(n_threads * n_each))
     for thread_index in range(n_threads):
@@ -224,26 +224,32 @@ def test_a_locked_file_is_waited_for_and_then_told_once(
     run_id = begin(history)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    history.append(update(run_id, 1))
-    assert (history.flush(), history.failure) == (None, None)
+    history.writer.append(update(run_id, 1))
+    assert (history.writer.flush(), history.writer.failure) == (None, None)
     monkeypatch.setattr(engine.history.writer, "_TELL_LOCKED_S", 0.0)
     told = [flushed(history) for _ in range(3)]
     assert [bool(sentence) for sentence in told] == [True, False, False]
-    assert "Another program keeps the history" in (history.failure or "")
+    assert "Another program keeps the history" in (history.writer.failure or "")
     other.execute("ROLLBACK")
     other.close()
-    assert (flushed(history), history.failure) == (None, None)
+    assert (flushed(history), history.writer.failure) == (None, None)
     assert stored(history, run_id) == [update(run_id, 1)]
 
 
 def flushed(history: History) -> str | None:
-    history._retry_at = 0.0  # not to wait for the pause after a failure
-    return history.flush()
+    history.writer._retry_at = 0.0  # not to wait for the pause after a failure
+    return history.writer.flush()
+
+
+def writing(history: History) -> sqlite3.Connection:
+    connection = history._store.opened.write
+    assert connection is not None
+    return connection
 
 
 def fill_disk(history: History) -> None:
-    pages = history._write.execute("PRAGMA page_count").fetchone()[0]
-    history._write.execute(f"PRAGMA max_page_count = {pages}")
+    pages = writing(history).execute("PRAGMA page_count").fetchone()[0]
+    writing(history).execute(f"PRAGMA max_page_count = {pages}")
 
 
 def test_a_full_disk_bounds_what_is_kept_in_memory(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,16 +259,16 @@ def test_a_full_disk_bounds_what_is_kept_in_memory(history: History, monkeypatch
     started = TrainingStarted(
         run_id=run_id, n_parameters=10, n_train=8, n_eval=2, planned_updates=32, micro_steps_per_epoch=8
     )
-    history.append(started)
+    history.writer.append(started)
     for number in range(1, 5001):
-        history.append(update(run_id, number, loss=math.sin(number)))
+        history.writer.append(update(run_id, number, loss=math.sin(number)))
     sentence = flushed(history)
     assert sentence is not None
     assert "is full: free some space" in sentence
     with pytest.raises(HistoryError, match="full"):
-        history.finish_run(RunRecord(run_id=run_id, config=RunConfig(), outcome=Outcome.COMPLETED, updates=5000))
+        history.writer.finish_run(RunRecord(run_id=run_id, config=RunConfig(), outcome=Outcome.COMPLETED, updates=5000))
 
-    history._write.execute("PRAGMA max_page_count = 1000000")
+    writing(history).execute("PRAGMA max_page_count = 1000000")
     sentence = flushed(history)
     assert sentence is not None
     assert "had to be dropped" in sentence
@@ -281,10 +287,10 @@ def test_a_full_disk_bounds_what_is_kept_in_memory(history: History, monkeypatch
 
 def test_a_read_only_history_is_told(history: History) -> None:
     begin(history)
-    history._write.execute("PRAGMA query_only = ON")
+    writing(history).execute("PRAGMA query_only = ON")
     with pytest.raises(HistoryError, match="is read-only: make it writable"):
         begin(history)
-    sentence = history.flush()
+    sentence = history.writer.flush()
     assert sentence is not None
     assert "read-only" in sentence
 
@@ -300,7 +306,7 @@ def test_a_closed_history_says_so_instead_of_crashing(path: Path) -> None:
 def test_pages_and_times(history: History) -> None:
     for _ in range(5):
         begin(history)
-    with_times = [history.begin_run(RunConfig(), DEVICE, started_at=2000.0) for _ in range(2)]
+    with_times = [history.writer.begin_run(RunConfig(), DEVICE, started_at=2000.0) for _ in range(2)]
 
     def numbers(**page: object) -> list[int]:
         return [record.run_id for record in history.runs(**page)]  # type: ignore[arg-type]
@@ -318,8 +324,8 @@ def test_deleting_can_be_undone_until_it_is_purged(
 ) -> None:
     for _ in range(3):
         run_id = begin(history)
-        history.append(update(run_id, 1))
-        history.finish_run(RunRecord(run_id=run_id, config=RunConfig(), outcome=Outcome.COMPLETED))
+        history.writer.append(update(run_id, 1))
+        history.writer.finish_run(RunRecord(run_id=run_id, config=RunConfig(), outcome=Outcome.COMPLETED))
     history.delete([1, 3, 77])
     assert [record.run_id for record in history.runs()] == [2]
     assert history.n_runs() == 1
@@ -362,9 +368,9 @@ def test_a_watcher_sees_that_something_changed(history: History, path: Path) -> 
     with History(path) as watcher:
         own, others = history.change_token(), watcher.change_token()
         assert watcher.change_token() == others
-        history.append(update(run_id, 1))
+        history.writer.append(update(run_id, 1))
         assert watcher.change_token() == others
-        history.flush()
+        history.writer.flush()
         assert watcher.change_token() != others
         assert history.change_token() != own
         assert list(watcher.series(run_id)) == [(1, update(run_id, 1))]
@@ -401,8 +407,8 @@ def test_rows_of_other_versions_still_list(history: History, path: Path) -> None
 def test_damage_within_a_series_ends_it_with_a_sentence(history: History, path: Path) -> None:
     run_id = begin(history)
     for number in (1, 2, 3):
-        history.append(update(run_id, number))
-        history.flush()
+        history.writer.append(update(run_id, number))
+        history.writer.flush()
     sql(path, "UPDATE batches SET payload = x'00ff' WHERE last_seq = 2")
     series = history.series(run_id)
     assert next(series) == (1, update(run_id, 1))

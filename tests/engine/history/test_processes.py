@@ -87,10 +87,10 @@ def test_two_writers_at_once_lose_nothing(path: Path, processes: list[subprocess
         writer.stdin.write("go\n")
         writer.stdin.flush()
     with History(path) as history:
-        own = history.begin_run(RunConfig(), DEVICE, started_at=1.0)
+        own = history.writer.begin_run(RunConfig(), DEVICE, started_at=1.0)
         while any(writer.poll() is None for writer in writers):
             assert history.mark_interrupted() == []
-            assert history.flush() is None
+            assert history.writer.flush() is None
         run_ids = [int(line) for writer in writers for line in writer.stdout]
         assert [writer.wait() for writer in writers] == [0, 0]
         assert sorted([own, *run_ids]) == [record.run_id for record in history.runs()]
@@ -111,7 +111,7 @@ def test_a_full_disk_is_told_once_and_loses_nothing(path: Path, processes: list[
 
 def test_the_number_of_a_dead_process_may_belong_to_another(path: Path) -> None:
     with History(path) as history, History(path) as other:
-        run_id = history.begin_run(RunConfig(), DEVICE, started_at=1.0)
+        run_id = history.writer.begin_run(RunConfig(), DEVICE, started_at=1.0)
         assert other.mark_interrupted() == []
         with_sql(path, "UPDATE runs SET process_started = process_started - 3600")
         assert [record.run_id for record in other.mark_interrupted()] == [run_id]
@@ -119,14 +119,14 @@ def test_the_number_of_a_dead_process_may_belong_to_another(path: Path) -> None:
 
 def test_a_process_of_another_machine_is_dead_when_its_row_is_not_touched(path: Path) -> None:
     with History(path) as history, History(path) as other:
-        run_id = history.begin_run(RunConfig(), DEVICE, started_at=1.0)
+        run_id = history.writer.begin_run(RunConfig(), DEVICE, started_at=1.0)
         with_sql(path, "UPDATE runs SET machine = 'elsewhere', pid = 1")
         assert other.mark_interrupted() == []
         with_sql(path, "UPDATE runs SET heartbeat = heartbeat - 61")
         (record,) = other.mark_interrupted()
         assert record.outcome is Outcome.INTERRUPTED
 
-        history.flush()  # it was only suspended
+        history.writer.flush()  # it was only suspended
         assert (found(other, run_id).outcome, found(other, run_id).message) == (Outcome.RUNNING, None)
 
 

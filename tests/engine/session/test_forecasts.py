@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from engine.devices.cuda import Outside
 from engine.forecast.learned import learn
 from engine.gpus.catalogue import find
 from engine.gpus.units import MIB
+from engine.history.errors import HistoryError
 from engine.session.forecasts import Forecasts, forecast_all, gpu_of
 from engine.training.hub import Hub
 from tests.tui.app.test_forecast import forecast
@@ -99,6 +101,37 @@ def test_learns_nothing_from_virtual_runs_other_cards_and_failures() -> None:
     ]
     learned = learn(others, "Tesla P4", lambda record: forecast())
     assert (learned.n_runs, learned.outside_bytes, learned.speed) == (0, None, None)
+
+
+def _real(read_runs: Callable[[], list[RunRecord]], monkeypatch: pytest.MonkeyPatch) -> Forecasts:
+    monkeypatch.setattr("engine.session.forecasts.gpu_of", lambda config: (find("tesla-p4"), True))
+    hub = Hub()
+    hub.probe()
+    return Forecasts(hub, read_runs)
+
+
+def test_a_run_that_ends_while_another_thread_learns_is_learned_from_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [_finished(1)]
+
+    def read_runs() -> list[RunRecord]:
+        known = list(runs)
+        if len(known) == 1:  # the engine's thread finishes a run just now
+            runs.append(_finished(2, steady_samples_per_s=3.16))
+            forecasts.forget_learned()
+        return known
+
+    forecasts = _real(read_runs, monkeypatch)
+    real = SMALL.with_values(device="cuda")
+    assert "from 1 runs" in forecasts.forecast(real).notes[-1]
+    assert "from 2 runs" in forecasts.forecast(real).notes[-1]
+
+
+def test_a_history_that_cannot_be_read_leaves_the_forecast_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_runs() -> list[RunRecord]:
+        raise HistoryError("Another program keeps the history locked.")
+
+    forecasts = _real(read_runs, monkeypatch)
+    assert forecasts.forecast(SMALL.with_values(device="cuda")).fits
 
 
 def test_what_was_measured_on_the_card_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import engine.history.store
+import engine.session.plan_runner
 from engine.contract.config import RunConfig
 from engine.contract.events import Event, Logged, PlanFinished, PlanProgress, PlanStarted, RunRefused
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
@@ -29,19 +32,21 @@ class Machine:
         self.ends = ends
         self.events: list[Event] = []
         self.ran: list[int] = []
+        self.before: Callable[[int], object] = lambda n: None
         self.during: Callable[[int], None] = lambda n: None
-        """Called in the middle of the n-th run, counted from 1."""
+        """Called before the n-th run gets its row, counted from 1, and in its middle."""
 
     def run_one(self, config: RunConfig, began: Callable[[int], None]) -> RunRecord | RunRefused:
         self.ran.append(config.batch_size)
         outcome = self.ends(config)
         if outcome is None:
             return RunRefused(run_id=None, config=config, knob="seq_len", message="Too long.")
-        run_id = self.history.begin_run(config, DEVICE, 1.0)
+        self.before(len(self.ran))
+        run_id = self.history.writer.begin_run(config, DEVICE, 1.0)
         began(run_id)
         self.during(len(self.ran))
         record = RunRecord(run_id=run_id, config=config, outcome=outcome, device=DEVICE, updates=3)
-        self.history.finish_run(record)
+        self.history.writer.finish_run(record)
         return record
 
     def runner(self, plan: Plan, plan_id: int | None = None, hopeless: Hopeless = lambda config: None) -> PlanRunner:
@@ -82,9 +87,9 @@ def test_runs_in_order_with_their_positions(history: History) -> None:
         (n, 4, f"batch size {size}") for n, size in enumerate((1, 2, 4, 8), 1)
     ]
     assert machine.end == PlanFinished(plan_id=1, name="sweep", completed=True, done=4, total=4)
-    (stored,) = history.plans()
+    (stored,) = history.plans.newest()
     assert (stored.plan, stored.ended, stored.run_ids) == (FOUR, "completed", (1, 2, 3, 4))
-    assert history.interrupted_plans() == []
+    assert history.plans.interrupted() == []
 
 
 def test_a_bad_run_does_not_end_it(history: History) -> None:
@@ -115,7 +120,7 @@ def test_stop_ends_it_and_it_goes_on_with_what_is_left(history: History) -> None
     assert not machine.end.completed
     assert not machine.end.failed
     assert machine.end.done == 2
-    (stored,) = history.interrupted_plans()
+    (stored,) = history.plans.interrupted()
     later = Machine(history)
     later.runner(stored.plan, stored.plan_id).execute()
     assert later.ran == [4, 8]
@@ -123,7 +128,7 @@ def test_stop_ends_it_and_it_goes_on_with_what_is_left(history: History) -> None
     assert [event.position for event in later.progress] == [3, 4]
     assert later.end.completed
     assert later.end.done == 4
-    assert history.interrupted_plans() == []
+    assert history.plans.interrupted() == []
 
 
 def test_a_run_that_was_stopped_is_done_again_but_not_one_that_was_skipped(history: History) -> None:
@@ -139,7 +144,7 @@ def test_a_run_that_was_stopped_is_done_again_but_not_one_that_was_skipped(histo
     machine.during = during
     runner.execute()
     assert machine.ran == [1, 2, 4]
-    (stored,) = history.interrupted_plans()
+    (stored,) = history.plans.interrupted()
     later = Machine(history)
     later.runner(stored.plan, stored.plan_id).execute()
     assert later.ran == [4, 8]
@@ -198,7 +203,7 @@ def test_a_search_goes_on_where_it_was(history: History) -> None:
     machine.during = lambda n: runner.control.stop() if n == 6 else None
     runner.execute()
     assert machine.ran == [1, 2, 4, 8, 16, 12]
-    (stored,) = history.interrupted_plans()
+    (stored,) = history.plans.interrupted()
     later = Machine(history, _fits)
     later.runner(stored.plan, stored.plan_id).execute()
     assert later.ran == [10, 11]
@@ -227,6 +232,8 @@ def config_is(machine: Machine, batch_size: int) -> bool:
 _CRASH = """
 import os, sys
 from pathlib import Path
+import engine.history.store
+import engine.session.plan_runner
 from engine.contract.config import RunConfig
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
 from engine.history.history import History
@@ -234,12 +241,12 @@ from engine.plans.course import sweep
 device = DeviceInfo(name="x", kind="cuda")
 history = History(Path(sys.argv[1]))
 plan = sweep(RunConfig(), {"batch_size": ["1", "2", "4", "8"]})
-plan_id = history.begin_plan(plan)
+plan_id = history.plans.begin(plan)
 for item, run in enumerate(plan.runs[:2]):
-    run_id = history.begin_run(run.config, device, 1.0)
-    history.record_step(plan_id, (item, 0), run_id=run_id)
+    run_id = history.writer.begin_run(run.config, device, 1.0)
+    history.plans.record_step(plan_id, (item, 0), run_id=run_id)
     if item == 0:
-        history.finish_run(RunRecord(run_id=run_id, config=run.config, outcome=Outcome.COMPLETED, device=device))
+        history.writer.finish_run(RunRecord(run_id=run_id, config=run.config, outcome=Outcome.COMPLETED, device=device))
 print("ready", flush=True)
 sys.stdin.read()
 os._exit(9)
@@ -251,17 +258,17 @@ def test_a_killed_process_leaves_a_plan_that_goes_on(history: History, tmp_path:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path.cwd()) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        assert history.plans()[0].under_way
-        assert history.interrupted_plans() == []  # nobody takes a plan away from a living process
+        assert history.plans.newest()[0].under_way
+        assert history.plans.interrupted() == []  # nobody takes a plan away from a living process
         process.kill()
     history.mark_interrupted()
-    (stored,) = history.interrupted_plans()
+    (stored,) = history.plans.interrupted()
     assert (stored.ended, stored.run_ids) == (None, (1, 2))
     machine = Machine(history)
     machine.runner(stored.plan, stored.plan_id).execute()
     assert machine.ran == [2, 4, 8]
     assert [run.outcome.value for run in history.runs()] == ["completed", "interrupted", *["completed"] * 3]
-    assert history.plans()[0].ended == "completed"
+    assert history.plans.newest()[0].ended == "completed"
 
 
 def test_a_history_that_cannot_be_written_does_not_stop_the_runs(
@@ -271,15 +278,74 @@ def test_a_history_that_cannot_be_written_does_not_stop_the_runs(
         raise HistoryError("The disk is full.")
 
     machine = Machine(history)
-    monkeypatch.setattr(history, "record_step", broken)
+    monkeypatch.setattr(history.plans, "record_step", broken)
     machine.runner(FOUR).execute()
     assert machine.end.completed
     assert {event.text for event in machine.events if isinstance(event, Logged)} == {"The disk is full."}
-    monkeypatch.setattr(history, "begin_plan", broken)
+    monkeypatch.setattr(history.plans, "begin", broken)
     machine.events.clear()
     machine.runner(FOUR).execute()
     assert machine.end.failed
+    assert machine.end.no_history
     assert machine.end.message == "The disk is full."
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits long for a lock."""
+    monkeypatch.setattr(engine.history.store, "OPEN_WAIT_S", 0.01)
+    monkeypatch.setattr(engine.session.plan_runner, "RETRY_S", 0.0)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_run_waits_for_a_history_that_is_locked(history: History) -> None:
+    other = sqlite3.connect(history.path, isolation_level=None)
+    machine = Machine(history)
+    runner = machine.runner(FOUR)
+    machine.before = lambda n: other.execute("BEGIN IMMEDIATE" if n == 3 else "ROLLBACK") if n in (3, 5) else None
+    runner.execute()
+    assert machine.ran == [1, 2, 4, 4, 4, 8]
+    assert machine.end.completed
+    waits = [event.text for event in machine.events if isinstance(event, Logged)]
+    assert len(waits) == 2
+    assert all("locked" in text and "The plan waits" in text for text in waits)
+    other.close()
+    (stored,) = history.plans.newest()
+    assert (stored.ended, stored.run_ids) == ("completed", (1, 2, 3, 4))
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_plan_that_waits_in_vain_drops_no_run_and_can_go_on(
+    history: History, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    other = sqlite3.connect(history.path, isolation_level=None)
+    machine = Machine(history)
+    runner = machine.runner(FOUR)
+    monkeypatch.setattr(engine.session.plan_runner, "TRIES", 3)
+    if stopped:
+        monkeypatch.setattr(engine.session.plan_runner, "RETRY_S", 3600.0)
+
+    def before(n: int) -> None:
+        if n == 3:
+            other.execute("BEGIN IMMEDIATE")
+            if stopped:
+                runner.control.stop()
+
+    machine.before = before
+    runner.execute()
+    assert machine.ran == [1, 2, 4] if stopped else [1, 2, 4, 4, 4]
+    assert not machine.end.completed
+    assert (machine.end.failed, machine.end.no_history) == (not stopped, not stopped)
+    assert machine.end.done == 2
+    other.close()
+    history.writer.flush()  # what the lock kept away is written as soon as it is gone
+    (stored,) = history.plans.interrupted()
+    later = Machine(history)
+    later.runner(stored.plan, stored.plan_id).execute()
+    assert later.ran == [4, 8]
+    assert later.end.completed
+    assert len(history.runs()) == 4
 
 
 def test_a_defect_ends_the_plan_in_words(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,6 +357,6 @@ def test_a_defect_ends_the_plan_in_words(history: History, monkeypatch: pytest.M
 
 
 def test_a_plan_that_cannot_be_read_is_left_out(history: History) -> None:
-    history.begin_plan(FOUR)
-    history._change([("UPDATE plans SET definition = '{'", ())])
-    assert history.plans() == []
+    history.plans.begin(FOUR)
+    history._store.change([("UPDATE plans SET definition = '{'", ())])
+    assert history.plans.newest() == []

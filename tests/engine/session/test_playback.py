@@ -73,9 +73,9 @@ def sampled(run_id: int, t: float | None) -> Sampled:
 
 def record_run(history: History, config: RunConfig, n_updates: int = 4, outcome: Outcome = Outcome.COMPLETED) -> int:
     """A run of one update a second, after 1.5 seconds of loading."""
-    run_id = history.begin_run(config, DEVICE, DAY)
+    run_id = history.writer.begin_run(config, DEVICE, DAY)
     for event in [sampled(run_id, None)] * 3:
-        history.append(event)
+        history.writer.append(event)
     started = TrainingStarted(
         run_id=run_id,
         n_parameters=1000,
@@ -84,10 +84,10 @@ def record_run(history: History, config: RunConfig, n_updates: int = 4, outcome:
         planned_updates=n_updates,
         micro_steps_per_epoch=n_updates,
     )
-    history.append(started)
+    history.writer.append(started)
     for number in range(1, n_updates + 1):
-        history.append(update(run_id, number, t=float(number)))
-    history.finish_run(
+        history.writer.append(update(run_id, number, t=float(number)))
+    history.writer.finish_run(
         RunRecord(
             run_id=run_id,
             config=config,
@@ -258,9 +258,9 @@ def test_nothing_can_be_started_or_stopped(history: History, clock: Clock) -> No
 
 
 def test_a_row_without_a_device_or_a_date_still_plays(history: History, clock: Clock) -> None:
-    run_id = history.begin_run(RunConfig(), DEVICE, DAY)
+    run_id = history.writer.begin_run(RunConfig(), DEVICE, DAY)
     record = RunRecord(run_id=run_id, config=RunConfig(), outcome=Outcome.FAILED)
-    history.finish_run(record)
+    history.writer.finish_run(record)
     replay = opened(history, clock, run_id)
     begun, ended = replay.drain()
     assert isinstance(begun, RunStarted)
@@ -271,7 +271,7 @@ def test_a_row_without_a_device_or_a_date_still_plays(history: History, clock: C
 
 def test_a_damaged_series_is_told_and_the_rest_plays(history: History, clock: Clock) -> None:
     run_id = record_run(history, RunConfig())
-    history._change([("UPDATE batches SET payload = x'00'", ())])
+    history._store.change([("UPDATE batches SET payload = x'00'", ())])
     logged, begun = opened(history, clock, run_id).drain()
     assert isinstance(logged, Logged)
     assert "damaged" in logged.text

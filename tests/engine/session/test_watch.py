@@ -266,13 +266,13 @@ def test_the_history_is_asked_a_few_times_a_second_and_cheaply(
     driver.do("updates 10")
     with History(path) as history:
         asked: list[str] = []
-        rows = history._rows
+        rows = history._store.rows
 
         def counted(query: str, values: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
             asked.append(query)
             return rows(query, values)
 
-        monkeypatch.setattr(history, "_rows", counted)
+        monkeypatch.setattr(history._store, "rows", counted)
         watch = Watch(history, clock=lambda: now[0])
         watch.drain()
         asked.clear()
@@ -289,7 +289,7 @@ def test_a_history_that_cannot_be_read_is_told_once(path: Path, driver: Driver) 
         watch = watching(history)
         driver.do("begin 1")
         driver.do("updates 1")
-        history._change([("UPDATE batches SET payload = x'00'", ())])
+        history._store.change([("UPDATE batches SET payload = x'00'", ())])
         begun, logged = watch.drain()
         assert isinstance(begun, RunStarted)
         assert isinstance(logged, Logged)

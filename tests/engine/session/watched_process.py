@@ -22,20 +22,20 @@ def main(path: Path) -> None:
             command, *words = line.split()
             if command == "begin":
                 config, number = RunConfig(batch_size=int(words[0])), 0
-                run_id = history.begin_run(config, DEVICE, started_at=1000.0, planned_updates=100)
+                run_id = history.writer.begin_run(config, DEVICE, started_at=1000.0, planned_updates=100)
             elif command == "updates":
                 for number in range(number + 1, number + 1 + int(words[0])):  # noqa: B020 (counts on)
-                    history.append(update(run_id, number))
+                    history.writer.append(update(run_id, number))
                     if number % 3 == 0:
-                        history.flush()
-                history.flush()
+                        history.writer.flush()
+                history.writer.flush()
             elif command == "finish":
                 record = RunRecord(run_id=run_id, config=config, outcome=Outcome.COMPLETED, updates=number)
-                history.finish_run(record)
+                history.writer.finish_run(record)
             elif command == "drop":
-                history.drop_run(run_id)
-            assert history.failure is None
-            assert not history._pending
+                history.writer.drop_run(run_id)
+            assert history.writer.failure is None
+            assert not history.writer._pending
             say(number if command == "updates" else run_id)
 
 

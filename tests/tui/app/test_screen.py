@@ -6,9 +6,22 @@ import pytest
 from textual.geometry import Size
 
 from engine.contract.config import RunConfig
-from engine.contract.events import Logged, PlanProgress, PlanStarted, RunProgress
+from engine.contract.events import HistoryState, Logged, PlanProgress, PlanStarted, RunProgress
 from engine.contract.records import Memory, Outcome, Phase
-from tests.tui.fake_session import CPU, GPU, MIB, finished, moment, ready, record, sampled, started, training, update
+from tests.tui.fake_session import (
+    CPU,
+    GPU,
+    MIB,
+    FakeHistory,
+    finished,
+    moment,
+    ready,
+    record,
+    sampled,
+    started,
+    training,
+    update,
+)
 from tests.tui.screen_text import SIZES, stage
 from tui.panes.base import Pane
 from tui.screens.main import MainScreen, layout_for
@@ -213,3 +226,25 @@ async def test_clicking_moves_the_cursors() -> None:
         assert s.app.state.editor.selected == "gradient_checkpointing"
         await s.pilot.click("#results", offset=(5, 2))
         assert s.app.state.selected_run == 1
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_damaged_history_is_told_whole(size: tuple[int, int]) -> None:
+    history = FakeHistory()
+    history.notice = f"The history was damaged: it is kept as /home/ada/{'x' * 60}/history.damaged.sqlite3, see there."
+    async with stage(size, history=history) as s:
+        assert "The history was damaged" in s.text
+        assert "see there" in s.text
+        await s.press("escape")
+        assert "see there" not in s.text
+        assert "history" in {line.source for line in s.app.state.log}
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_title_says_that_the_history_is_not_written(size: tuple[int, int]) -> None:
+    async with stage(size, [], started(), training(), update(9)) as s:
+        assert "history not written" not in s.text
+        await s.feed(HistoryState(problem="The disk is full."))
+        assert "traintop  history not written" in s.lines[0]
+        await s.feed(HistoryState(problem=None))
+        assert "history not written" not in s.text

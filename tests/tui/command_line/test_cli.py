@@ -226,6 +226,7 @@ STARTED = RunStarted(run_id=1, config=RunConfig(), device=CPU, started_at=0.0)
     [
         (_end(Outcome.COMPLETED), 0),
         (RunRefused(run_id=None, config=RunConfig(), knob="precision", message="no"), 2),
+        (RunRefused(run_id=None, config=RunConfig(), knob="", message="locked", no_history=True), 5),
         (_end(Outcome.OUT_OF_MEMORY), 3),
         (_end(Outcome.FAILED), 4),
         (EngineFailed(message="no torch"), 4),
@@ -319,8 +320,8 @@ def test_what_libraries_print_goes_to_stderr_while_stdout_is_ours() -> None:
 def _add_runs(*records: RunRecord) -> None:
     with History() as history:
         for record in records:
-            run_id = history.begin_run(record.config, CPU, 0.0)
-            history.finish_run(replace(record, run_id=run_id))
+            run_id = history.writer.begin_run(record.config, CPU, 0.0)
+            history.writer.finish_run(replace(record, run_id=run_id))
 
 
 def test_runs_are_listed_oldest_first(capsys: pytest.CaptureFixture[str]) -> None:
@@ -364,7 +365,7 @@ def test_runs_of_a_process_that_is_gone_are_listed_as_interrupted(capsys: pytest
     program = (
         "import os\nfrom engine.contract.config import RunConfig\nfrom engine.contract.records import DeviceInfo\n"
         "from engine.history.history import History\n"
-        "History().begin_run(RunConfig(), DeviceInfo(name='x', kind='cpu'), 0.0); os._exit(9)"
+        "History().writer.begin_run(RunConfig(), DeviceInfo(name='x', kind='cpu'), 0.0); os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False)
     assert cli.main(["runs", "--json"]) == 0
@@ -376,7 +377,7 @@ def test_a_history_that_cannot_be_opened_is_told_in_one_line(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TRAINTOP_HOME", str(tmp_path / "file"))
-    assert cli.main(["runs"]) == 4
+    assert cli.main(["runs"]) == 5
     assert "TRAINTOP_HOME" in capsys.readouterr().err
 
 

@@ -76,11 +76,11 @@ def test_refusals(words: list[str], says: list[str], history: History, capsys: p
 def test_a_run_without_a_series_and_a_run_under_way_are_not_played(
     history: History, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_id = history.begin_run(RunConfig(), DEVICE, started_at=1000.0)
+    run_id = history.writer.begin_run(RunConfig(), DEVICE, started_at=1000.0)
     said = refused(capsys, "replay", str(run_id))
     assert f"traintop watch {run_id}" in said
     record_run(history, RunConfig())
-    history._change([("DELETE FROM batches", ())])
+    history._store.change([("DELETE FROM batches", ())])
     assert "no series" in refused(capsys, "replay")
 
 
@@ -138,12 +138,12 @@ def test_watch_as_json_tells_of_another_process_until_it_is_killed(history: Hist
 
 
 def test_watch_without_a_run_goes_on_until_it_is_interrupted(history: History) -> None:
-    run_id = history.begin_run(RunConfig(), DEVICE, started_at=1000.0)
+    run_id = history.writer.begin_run(RunConfig(), DEVICE, started_at=1000.0)
     watcher = traintop("watch", "--json")
     assert watcher.stdout is not None
     assert events(watcher.stdout.readline())[0]["event"] == "run_started"
-    history.append(update(run_id, 1))
-    history.flush()
+    history.writer.append(update(run_id, 1))
+    history.writer.flush()
     assert events(watcher.stdout.readline())[0]["update"] == 1
     watcher.send_signal(signal.SIGINT)
     assert watcher.communicate()[0] == ""

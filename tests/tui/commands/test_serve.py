@@ -170,9 +170,9 @@ async def test_without_a_token_everybody_gets_in_and_is_told_so(
 async def test_a_browser_watches_and_can_start_nothing(start: Callable[..., Server]) -> None:
     server = start()
     with History() as history:
-        run_id = history.begin_run(RunConfig(batch_size=32), DEVICE, started_at=1000.0)
-        history.append(update(run_id, 1))
-        history.flush()
+        run_id = history.writer.begin_run(RunConfig(batch_size=32), DEVICE, started_at=1000.0)
+        history.writer.append(update(run_id, 1))
+        history.writer.flush()
         async with aiohttp.ClientSession() as session:
             url = f"{server.root}ws/{server.token}?width=120&height=40"
             async with session.ws_connect(url) as browser:

@@ -138,7 +138,7 @@ def test_the_help_names_every_experiment(capsys: pytest.CaptureFixture[str]) -> 
 def test_resume_takes_the_newest_or_the_one_that_is_named(history: History) -> None:
     plans = [sweep(RunConfig(), {"batch_size": values}) for values in (["1", "2"], ["3", "4"])]
     for plan in plans:
-        history.finish_plan(history.begin_plan(plan), "stopped")
+        history.plans.finish(history.plans.begin(plan), "stopped")
     assert request_of(flags("--resume"), history).plan_on(GPU) == plans[1]
     request = request_of(flags("--resume", "1"), history)
     assert request.stored is not None
@@ -319,11 +319,11 @@ def test_an_engine_that_cannot_start(history: History) -> None:
 
 def test_a_plan_that_goes_on_has_its_earlier_rows_in_the_tables(history: History) -> None:
     plan = sweep(RunConfig(), {"batch_size": ["8"]}, repeat=2)
-    plan_id = history.begin_plan(plan)
-    run_id = history.begin_run(plan.runs[0].config, GPU, 1.0)
-    history.record_step(plan_id, (0, 0), run_id=run_id)
-    history.finish_run(record(run_id, config=plan.runs[0].config))
-    history.finish_plan(plan_id, "stopped")
+    plan_id = history.plans.begin(plan)
+    run_id = history.writer.begin_run(plan.runs[0].config, GPU, 1.0)
+    history.plans.record_step(plan_id, (0, 0), run_id=run_id)
+    history.writer.finish_run(record(run_id, config=plan.runs[0].config))
+    history.plans.finish(plan_id, "stopped")
     out = io.StringIO()
     report = SweepReport(out, io.StringIO(), as_json=False)
     second = finished(2, config=plan.runs[1].config, samples_per_s=7.72)

@@ -17,6 +17,7 @@ from engine.contract.events import (
     Event,
     EventsDropped,
     Forecasted,
+    HistoryState,
     Logged,
     MicroStepDone,
     PlanFinished,
@@ -84,6 +85,7 @@ def test_every_kind_of_event_is_known(state: State) -> None:
         sampled(),
         Logged(source="stdout", text="hello"),
         finished(),
+        HistoryState(problem="The disk is full."),
         EventsDropped(count=3),
         PlanStarted(plan_id=1, name="batch", title="Batch sizes", total=3),
         PlanProgress(plan_id=1, position=1, total=3, label="batch 1"),
@@ -304,6 +306,18 @@ def test_hostile_rows_of_the_history_are_made_harmless(state: State) -> None:
 def test_dropped_events_are_told(state: State) -> None:
     feed(state, EventsDropped(count=1234))
     assert "1,234" in state.log[-1].text
+
+
+def test_a_history_that_cannot_be_written_is_shown_until_it_can(state: State) -> None:
+    feed(state, HistoryState(problem="The disk is full.\x1b[2J"))
+    assert state.history_trouble == "history not written"
+    assert state.notice.startswith("The disk is full.")
+    assert "\x1b" not in state.notice
+    feed(state, HistoryState(problem=None))
+    assert (state.history_trouble, state.notice) == ("", "the history is written again")
+    feed(state, HistoryState(problem=None, moved_to="/tmp/x"))
+    assert state.history_trouble == "history elsewhere"
+    assert "/tmp/x" in state.notice
 
 
 def test_history_fills_the_table_once(state: State) -> None:
