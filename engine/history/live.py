@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from engine.contract.events import Event
-from engine.contract.records import RunRecord
+from engine.contract.records import Outcome, RunRecord
 from engine.contract.run_figures import RunFigures
 from engine.history.records import this_process, to_config, to_device, to_figures
 from engine.history.salvage import Statement
@@ -50,6 +50,11 @@ class LiveRun:
     def record(self) -> RunRecord:
         """What its row says."""
         return self.final or self.figures.as_record()
+
+    def interrupted(self, message: str) -> LiveRun:
+        """The run as it ends when its process leaves it; one that has ended stays as it is."""
+        ended = replace(self.record, outcome=Outcome.INTERRUPTED, message=message)
+        return self if self.final else replace(self, final=ended)
 
     def after(self, events: list[Event]) -> tuple[LiveRun, list[Statement]]:
         """The run when these events are stored too, and the statements that bring its rows there."""

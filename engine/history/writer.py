@@ -110,6 +110,16 @@ class RunWriter:
             self.failure = self._why(error)
             raise HistoryError(self.failure)
 
+    def interrupt_runs(self, message: str) -> str | None:
+        """Complete the rows of the runs under way here as `interrupted`: their process is about to end.
+
+        Returns what `flush` does.
+        """
+        told = self._tell(self._flush(_FLUSH_WAIT_S))  # what is under way knows then all that it has shown
+        with self._flush_lock:
+            self._live = {run_id: live.interrupted(message) for run_id, live in self._live.items()}
+        return self._tell(self._flush(_FLUSH_WAIT_S)) if self._live else told
+
     def drop_run(self, run_id: int) -> None:
         """Forget a run that this object began and that turned out not to be one: its row and events are gone.
 
