@@ -40,7 +40,7 @@ async def capture(size: tuple[int, int], home: Path) -> None:
 
     with History(home / "history.sqlite3") as history:
         session = Session(history)
-        app = TraintopApp(session, history, RunConfig(samples=256, device="virtual:tesla-p4"))
+        app = TraintopApp(session, RunConfig(samples=256, device="virtual:tesla-p4"))
 
         def save(scene: str) -> None:
             app.save_screenshot(f"{scene}-{size[0]}x{size[1]}.svg", str(FOLDER))

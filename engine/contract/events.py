@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.contract.changes import Change
 from engine.contract.config import RunConfig
 from engine.contract.forecast_types import Forecast, Proposal
 from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Phase, RunRecord, Shares
@@ -265,6 +266,14 @@ class HistoryState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryChanged:
+    """What came of a `Session.keep`: it is written, or `problem` says in one sentence why it is not."""
+
+    change: Change
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventsDropped:
     """The mailbox was full: this many frequent readings were dropped. The history still has them."""
 
@@ -293,6 +302,7 @@ Event = (
     | Forecasted
     | Proposed
     | HistoryState
+    | HistoryChanged
     | EventsDropped
 )
 

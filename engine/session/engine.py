@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from engine.contract.changes import Change
 from engine.contract.config import RunConfig
 from engine.contract.events import Event
 from engine.contract.records import RunRecord
 from engine.plans.course import Plan
+from engine.session.keeper import Read, Reading
+
+T = TypeVar("T")
 
 
 class Engine(Protocol):
@@ -47,6 +51,12 @@ class Engine(Protocol):
 
     def propose(self, record: RunRecord, /) -> None:
         """Ask what would fit instead of a run that was out of memory; `Proposed` follows."""
+
+    def keep(self, change: Change, /) -> None:
+        """Write what a person changed in the history; `HistoryChanged` follows."""
+
+    def read(self, read: Read[T], /) -> Reading[T]:
+        """Ask the history; the answer is `done` at once or some time later."""
 
     def drain(self) -> list[Event]:
         """What happened since the last call; never waits."""

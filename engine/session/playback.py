@@ -9,10 +9,13 @@ import time
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
+from engine.contract.changes import Change
 from engine.contract.config import RunConfig
 from engine.contract.events import (
     Event,
+    HistoryChanged,
     Logged,
     PlanFinished,
     PlanProgress,
@@ -26,6 +29,9 @@ from engine.contract.events import (
 from engine.contract.records import DeviceInfo, RunRecord
 from engine.history.history import History, HistoryError
 from engine.plans.course import Plan
+from engine.session.keeper import Read, Reading
+
+T = TypeVar("T")
 
 BATCH = 2000
 """Events of one `drain`: about 20 ms of the screen's time. The rest comes with the next one."""
@@ -43,8 +49,13 @@ class Playback(ABC):
     """An `Engine` that only shows: what would change something is refused."""
 
     def __init__(
-        self, *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+        self,
+        history: History,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._history = history
         self._clock = clock
         self._sleep = sleep
         self._answers: list[Event] = []
@@ -83,6 +94,17 @@ class Playback(ABC):
     def propose(self, record: RunRecord) -> None:
         """Refuse, in the log: the knobs are another program's."""
         self._refuse("no other configuration is proposed")
+
+    def keep(self, change: Change) -> None:
+        """Refuse a change of the history: the refusal is among the next events."""
+        problem = f"Nothing can be changed here: this is read-only ({self.label})."
+        self._answers.append(HistoryChanged(change=change, problem=problem))
+
+    def read(self, read: Read[T]) -> Reading[T]:
+        """Ask the history, at once: nothing is driven here that waiting could harm."""
+        reading = Reading(read)
+        reading.carry_out(self._history)
+        return reading
 
     def pause_plan(self, paused: bool = True) -> None:
         """Refuse, in the log: the plan is another program's."""
@@ -135,8 +157,7 @@ class Replay(Playback):
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        super().__init__(clock=clock, sleep=sleep)
-        self._history = history
+        super().__init__(history, clock=clock, sleep=sleep)
         self._run_ids = list(run_ids)
         self._times: list[float] = []
         self._events: list[Event] = []

@@ -1,8 +1,9 @@
 """Session: the engine's threads, the run under way, stop, and the mailbox. The only maker of threads.
 
 One daemon thread imports torch and runs one `RunConfig` after the other; another samples the GPU and the host
-twice a second and flushes the history; a short-lived one asks whether the hub answers; one reads what libraries
-print. They report through one bounded mailbox; no caller of this class ever waits for them.
+twice a second and flushes the history; two write and read the history for the screen; a short-lived one asks whether
+the hub answers; one reads what libraries print. They report through one bounded mailbox; no caller of this class ever
+waits for them.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from engine.contract.changes import Change
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import (
     EngineFailed,
@@ -37,6 +39,7 @@ from engine.history.history import History, HistoryError
 from engine.plans.course import Hopeless, Plan
 from engine.session.capture import OutputCapture
 from engine.session.heap import share_main_heap
+from engine.session.keeper import Keeper, Read, Reading
 from engine.session.mailbox import Mailbox
 from engine.session.plan_runner import PlanRunner
 from engine.telemetry.host import HostSampler
@@ -50,6 +53,8 @@ if TYPE_CHECKING:
     from engine.session.forecasts import Forecasts
 
 log = logging.getLogger("traintop")
+
+T = TypeVar("T")
 
 _LEFT = "traintop was left before the run had stopped."
 
@@ -75,6 +80,7 @@ class Session:
         self._hopeless = hopeless or self._forecast_is_hopeless
         self._measures = measures
         self._mailbox = Mailbox()
+        self._keeper = Keeper(history, self._mailbox.put)
         self._requests: queue.SimpleQueue[RunConfig | PlanRunner | None] = queue.SimpleQueue()
         self._plan: PlanRunner | None = None
         self._pending = 0
@@ -107,6 +113,8 @@ class Session:
             "sampler": lambda: self._sampler.run(self._closing),
             "hub": self._hub.probe,
             "forecaster": self._answer,
+            "keeper": self._keeper.write_changes,
+            "reader": self._keeper.answer,
         }
         if self._capture:
             capture = self._capture
@@ -127,6 +135,19 @@ class Session:
     def propose(self, record: RunRecord) -> None:
         """Ask what would fit instead of a run that was out of memory; `Proposed` follows."""
         self._questions.put(record)
+
+    def keep(self, change: Change) -> None:
+        """Write what a person changed in the history; `HistoryChanged` follows."""
+        self._keeper.keep(change)
+
+    @property
+    def n_unwritten(self) -> int:
+        """Changes asked for with `keep` that nothing came of yet."""
+        return self._keeper.n_waiting
+
+    def read(self, read: Read[T]) -> Reading[T]:
+        """Ask the history, in a thread that may wait for it; what comes back is `done` some time later."""
+        return self._keeper.read(read)
 
     def start_plan(self, plan: Plan, plan_id: int | None = None) -> None:
         """Queue a plan; `PlanStarted` follows. `plan_id` goes on with one of `History.plans.interrupted`."""
@@ -194,6 +215,7 @@ class Session:
         self._closing.set()
         self._requests.put(None)
         self._questions.put(None)
+        self._keeper.close()
         deadline = time.monotonic() + timeout_s
         # the sampler first: it ends at once, and where the engine does not there is no time left for it
         threads = sorted(self._threads, key=lambda thread: thread.name != "sampler")

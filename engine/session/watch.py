@@ -34,8 +34,7 @@ class Watch(Playback):
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        super().__init__(clock=clock, sleep=sleep)
-        self._history = history
+        super().__init__(history, clock=clock, sleep=sleep)
         self._only = run_id
         self._show_last = show_last
         self._ask_at = self._check_at = float("-inf")

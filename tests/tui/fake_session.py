@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
+from engine.contract.changes import Change
 from engine.contract.config import RunConfig
 from engine.contract.events import (
     EngineReady,
     Event,
+    HistoryChanged,
     MemoryMoment,
     PlanFinished,
     RunFinished,
@@ -20,9 +22,13 @@ from engine.contract.events import (
     UpdateDone,
 )
 from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Outcome, RunRecord, Shares
+from engine.history.history import HistoryError
 from engine.history.plans import StoredPlan
 from engine.plans.course import Plan, Verdict
 from engine.session.engine import Engine
+from engine.session.keeper import Read, Reading, write
+
+T = TypeVar("T")
 
 MIB = 2**20
 GPU = DeviceInfo(name="Tesla P4", kind="cuda", index=0, memory_total=7611 * MIB)
@@ -32,8 +38,9 @@ CPU = DeviceInfo(name="Intel Xeon", kind="cpu", memory_total=16_000 * MIB, memor
 class FakeSession:
     """An `Engine` that does nothing but remember what it was asked."""
 
-    def __init__(self, label: str = "") -> None:
+    def __init__(self, label: str = "", history: FakeHistory | None = None) -> None:
         self.label = label
+        self.history = history or FakeHistory()
         self.events: deque[Event] = deque()
         self.started: list[RunConfig] = []
         self.asked: list[RunConfig] = []
@@ -43,6 +50,10 @@ class FakeSession:
         self.skipped = 0
         self.plans: list[tuple[Plan, int | None]] = []
         self.paused: list[bool] = []
+        self.kept: list[Change] = []
+        self.held: list[Event] = []
+        self.holds = False
+        self.n_unwritten = 0
         self.busy = False
         self.has_plan = False
 
@@ -58,6 +69,26 @@ class FakeSession:
 
     def propose(self, record: RunRecord) -> None:
         self.proposed.append(record)
+
+    def keep(self, change: Change) -> None:
+        """Write at once; while `holds`, what came of it is told with `let_go`."""
+        self.kept.append(change)
+        problem = None
+        try:
+            write(self.history, change)  # type: ignore[arg-type]
+        except HistoryError as error:
+            problem = str(error)
+        (self.held if self.holds else self.events).append(HistoryChanged(change=change, problem=problem))
+
+    def let_go(self) -> list[Event]:
+        """What came of the changes that were held."""
+        held, self.held = self.held, []
+        return held
+
+    def read(self, read: Read[T]) -> Reading[T]:
+        reading = Reading(read)
+        reading.carry_out(self.history)  # type: ignore[arg-type]
+        return reading
 
     def start_plan(self, plan: Plan, plan_id: int | None = None) -> None:
         self.plans.append((plan, plan_id))
@@ -91,11 +122,8 @@ class FakeSession:
             self.busy = self.has_plan = False
 
 
-_IS_AN_ENGINE: Engine = FakeSession()  # mypy reads this file
-
-
 class FakePlans:
-    """What `TraintopApp` uses of `engine.history.plans.Plans`."""
+    """What the screen asks of `engine.history.plans.Plans`."""
 
     def __init__(self, plans: Iterable[StoredPlan], runs: list[RunRecord]) -> None:
         self._plans, self._runs = list(plans), runs
@@ -111,7 +139,7 @@ class FakePlans:
 
 
 class FakeHistory:
-    """What `TraintopApp` uses of `engine.history.history.History`."""
+    """What the screen asks of `engine.history.history.History`."""
 
     def __init__(
         self, runs: Iterable[RunRecord] = (), baseline: int | None = None, plans: Iterable[StoredPlan] = ()
@@ -122,6 +150,8 @@ class FakeHistory:
         self.notice: str | None = None
         self._notes: dict[int, str] = {}
         self.deleted: set[int] = set()
+        self.problem = ""
+        """Why nothing can be written; empty while it can."""
         self.events: dict[int, list[Event]] = {}
         """Stored series by run."""
 
@@ -129,26 +159,37 @@ class FakeHistory:
         runs = sorted(self._runs, key=lambda run: run.run_id, reverse=newest_first)
         return [run for run in runs if run.run_id not in self.deleted][:limit]
 
+    def _may_write(self) -> None:
+        if self.problem:
+            raise HistoryError(self.problem)
+
     def set_baseline(self, run_id: int | None) -> None:
+        self._may_write()
         self._baseline = run_id
 
     def baseline(self) -> int | None:
         return None if self._baseline in self.deleted else self._baseline
 
     def note(self, run_id: int, text: str) -> None:
+        self._may_write()
         self._notes[run_id] = text
 
     def notes(self) -> dict[int, str]:
         return {run_id: text for run_id, text in self._notes.items() if text}
 
     def delete(self, run_ids: Iterable[int]) -> None:
+        self._may_write()
         self.deleted |= set(run_ids)
 
     def restore(self, run_ids: Iterable[int]) -> None:
+        self._may_write()
         self.deleted -= set(run_ids)
 
     def series(self, run_id: int, after: int = 0) -> Iterator[tuple[int, Event]]:
         yield from enumerate(self.events.get(run_id, [])[after:], after + 1)
+
+
+_IS_AN_ENGINE: Engine = FakeSession()  # mypy reads this file
 
 
 def ready(device: DeviceInfo = GPU) -> EngineReady:

@@ -25,12 +25,14 @@ class Stage:
     pilot: Pilot[str]
     session: FakeSession
     history: FakeHistory
+    may_fail: bool = False
+    """Whether the test means the screen to have a defect."""
 
     async def feed(self, *events: Event) -> None:
         """Let the engine say something, and the screen show it."""
         self.session.feed(*events)
         self.app.tick()
-        self.app._paint()
+        self.app.controllers.painter.paint()
         await self.pilot.pause()
 
     async def press(self, *keys: str) -> None:
@@ -69,10 +71,12 @@ async def stage(
     history: FakeHistory | None = None,
 ) -> AsyncIterator[Stage]:
     """The app, mounted and painted, with earlier `runs` (or a whole `history`) and an engine that has said `events`."""
-    session, history = FakeSession(), history or FakeHistory(runs)
-    app = TraintopApp(session, history, config or RunConfig())  # type: ignore[arg-type]
+    history = history or FakeHistory(runs)
+    session = FakeSession(history=history)
+    app = TraintopApp(session, config or RunConfig())
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
         on_stage = Stage(app, pilot, session, history)
         await on_stage.feed(*([ready()] if engine_ready else []), *events)
         yield on_stage
+        assert on_stage.may_fail or not app.controllers.faults.errors

@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
+from engine.contract.config import RunConfig
 from engine.contract.events import Forecasted
-from tui.actions.forecast import ForecastActions
+from tui.actions.forecast import ForecastControl
+from tui.desk.desk import Desk
 
 
-class ExplainActions(ForecastActions):
-    """The forecast that is asked for is that of what is explained, as long as it is."""
+class ExplainControl:
+    """Owns what is explained: as long as it is, its forecast is asked for in the next run's place."""
 
-    def action_explain(self) -> None:
+    def __init__(self, desk: Desk, forecasts: ForecastControl) -> None:
+        self._desk, self._forecasts = desk, forecasts
+        self.config: RunConfig | None = None
+        """What the dialog explains; None while there is none."""
+
+    def explain(self) -> None:
         """What the knob under the cursor does and why; of a run in the results table, what became of it."""
         from tui.screens.explain import ExplainScreen
         from tui.state.explain import knob_text, run_text
 
-        state = self.state
+        state = self._desk.state
         row, base = state.selected, state.record_of(state.baseline)
         config = state.editor.config
-        if self._on_results and row is not None:
+        if self._desk.on_results and row is not None:
             config = row.config
             heading, lines = run_text(row, state.finished, base)
         else:
             heading, lines = knob_text(state.editor.selected, state.finished, base, config)
         known = state.forecast if state.forecast is not None and state.forecast.config == config else None
-        self._explained = config
-        self.push_screen(ExplainScreen(heading, lines, None if state.playback else config, known), self._explain_done)
+        self.config = config
+        self._desk.open(ExplainScreen(heading, lines, None if state.playback else config, known), self._done)
 
-    def _explain_done(self, what: str | None) -> None:
-        self._explained = None
+    def _done(self, what: str | None) -> None:
+        self.config = None
         if what == "propose":
-            self.action_propose()
-        self._back()
+            self._forecasts.propose()
 
-    def _show_timeline(self, answer: Forecasted) -> None:
+    def show(self, answer: Forecasted) -> None:
         """Hand an answer to the explanation on the screen."""
         from tui.screens.explain import ExplainScreen
 
-        if isinstance(self.screen, ExplainScreen):
-            self.screen.take(answer)
+        screen = self._desk.app.screen
+        if isinstance(screen, ExplainScreen):
+            screen.take(answer)

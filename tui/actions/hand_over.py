@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.contract.config import RunConfig
 from engine.contract.numbers import number
-from tui.actions.results import ResultActions
+from tui.desk.desk import Desk
 from tui.state.paths import free_path
 
 if TYPE_CHECKING:
@@ -17,23 +17,27 @@ CLIPBOARD_LIMIT = 74_994
 """Bytes that every terminal with OSC 52 takes: 100,000 characters of base64, xterm's own limit."""
 
 
-class HandOverActions(ResultActions):
-    """What leaves the app, and what it tells of itself."""
+class HandOverControl:
+    """What leaves the app."""
 
-    def action_export(self) -> None:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._state = desk.state
+
+    def export(self) -> None:
         """Ask which rows go where in which format."""
         from tui.screens.export import ExportScreen
 
-        rows = [row for row in self.state.rows if row.run_id in self.state.table.marked]
-        if not self.state.rows:
-            self._say("no runs to export")
+        state = self._state
+        rows = [row for row in state.rows if row.run_id in state.table.marked]
+        if not state.rows:
+            self._desk.say("no runs to export")
             return
-        self.push_screen(ExportScreen(rows, self.state.rows, self.state.record_of(self.state.baseline)), self._export)
+        self._desk.open(ExportScreen(rows, state.rows, state.record_of(state.baseline)), self._export)
 
     def _export(self, wanted: Wanted | None) -> None:
         if wanted is not None:
-            self.state.notice = self._handed_over(wanted)
-        self._back()
+            self._state.notice = self._handed_over(wanted)
 
     def _handed_over(self, wanted: Wanted) -> str:
         runs = "1 run" if wanted.n_rows == 1 else f"{wanted.n_rows} runs"
@@ -51,25 +55,25 @@ class HandOverActions(ResultActions):
         n_bytes = len(text.encode())
         if n_bytes > CLIPBOARD_LIMIT:
             return f"{what}: {number(n_bytes)} bytes are too many for a terminal's clipboard; write a file instead"
-        self.copy_to_clipboard(text)
+        self._desk.app.copy_to_clipboard(text)
         return f"{what} copied, if the terminal allows it (OSC 52)"
 
-    def action_copy_command(self) -> None:
+    def copy_command(self) -> None:
         """Copy the command line of the run in the results table, or of the next run."""
         from engine.export.hand_over import command_line
 
-        row = self.state.selected if self._on_results else None
-        config: RunConfig = row.config if row is not None else self.state.editor.config
+        row = self._state.selected if self._desk.on_results else None
+        config: RunConfig = row.config if row is not None else self._state.editor.config
         what = f"command of run {row.run_id}" if row is not None else "command of the next run"
-        self._say(self._copied(command_line(config), what))
+        self._desk.say(self._copied(command_line(config), what))
 
-    def action_screenshot(self, filename: str | None = None, path: str | None = None) -> None:
+    def save_picture(self, filename: str | None = None, path: str | None = None) -> None:
         """Save the screen as SVG in the current folder, named after the run that is shown."""
-        run = self.state.run
+        run = self._state.run
         target = Path(filename) if filename else free_path(f"traintop-run-{run.run_id}" if run else "traintop", ".svg")
         try:
-            self.save_screenshot(str(target), path or ".")
+            self._desk.app.save_screenshot(str(target), path or ".")
         except OSError as error:
-            self._say(f"{target} cannot be written ({error.strerror}): start traintop in a folder that can")
+            self._desk.say(f"{target} cannot be written ({error.strerror}): start traintop in a folder that can")
             return
-        self._say(f"screen saved as {target}")
+        self._desk.say(f"screen saved as {target}")

@@ -5,58 +5,61 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.contract.config import KNOBS
-from tui.actions.base import ActionsBase
+from tui.desk.desk import Desk
 from tui.state.knobs import shown
 
 if TYPE_CHECKING:
     from engine.knobs.named import NamedKnobs
 
 
-class KnobActions(ActionsBase):
-    """A change applies to the next run, never to the one under way."""
+class KnobControl:
+    """Turns `state.editor`, which a proposal alone sets besides. A change applies to the next run only."""
 
-    def action_step(self, name: str, direction: int) -> None:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._editor = desk.state.editor
+
+    def step(self, name: str, direction: int) -> None:
         """Turn one knob; at the end of its steps it goes round when it has one key only."""
-        self.state.editor.step(name, direction, wrap=name == "dataloader_num_workers")
-        self._say()
+        self._editor.step(name, direction, wrap=name == "dataloader_num_workers")
+        self._desk.say()
 
-    def action_turn(self, direction: int) -> None:
+    def turn(self, direction: int) -> None:
         """Turn the knob under the cursor."""
-        self.action_step(self.state.editor.selected, direction)
+        self.step(self._editor.selected, direction)
 
-    def action_move_knob(self, delta: int) -> None:
+    def move(self, delta: int) -> None:
         """Move the cursor through the knobs."""
-        self.state.editor.move(delta)
-        self._say()
+        self._editor.move(delta)
+        self._desk.say()
 
-    def action_select_knob(self, name: str) -> None:
+    def select(self, name: str) -> None:
         """Put the cursor on a knob."""
-        self.state.editor.select(name)
-        self._say()
+        self._editor.select(name)
+        self._desk.say()
 
-    def action_type_value(self, name: str = "") -> None:
+    def type_value(self, name: str = "") -> None:
         """Ask for a value of a knob."""
         from tui.screens.value import ValueScreen
 
-        self.push_screen(ValueScreen(self.state.editor, name or self.state.editor.selected), self._back)
+        self._desk.open(ValueScreen(self._editor, name or self._editor.selected))
 
-    def action_named(self) -> None:
+    def choose_named(self) -> None:
         """Load a configuration that has a name, or give the next run's one."""
         from tui.screens.named import NamedScreen
 
-        self.push_screen(NamedScreen(self.state.editor.config), self._load_named)
+        self._desk.open(NamedScreen(self._editor.config), self._load)
 
-    def _load_named(self, named: NamedKnobs | None) -> None:
+    def _load(self, named: NamedKnobs | None) -> None:
         if named is not None and named.config is not None:
-            self.state.editor.replace(named.config)
-            self.state.editor.problem = None
-            self.state.notice = f"the next run is {named.name}: r runs it, u takes it back"
-        self._back()
+            self._editor.replace(named.config)
+            self._editor.problem = None
+            self._desk.state.notice = f"the next run is {named.name}: r runs it, u takes it back"
 
-    def action_undo(self) -> None:
+    def undo(self) -> None:
         """Take the last change of a knob back."""
-        name = self.state.editor.undo()
+        name = self._editor.undo()
         if name is None:
-            self._say("nothing to undo")
+            self._desk.say("nothing to undo")
             return
-        self._say(f"undone: {KNOBS[name].label} {shown(KNOBS[name], getattr(self.state.editor.config, name))}")
+        self._desk.say(f"undone: {KNOBS[name].label} {shown(KNOBS[name], getattr(self._editor.config, name))}")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from textual import events
-from textual.app import App
+from typing import TYPE_CHECKING
+
 from textual.binding import Binding, BindingType
 
 from engine.contract.events import Event, RunFinished
 from engine.contract.numbers import clock
 from engine.session.playback import Replay
-from tui.actions.base import ActionsBase
+from tui.actions.baseline import BaselineControl
+from tui.desk.desk import Desk
+
+if TYPE_CHECKING:
+    from engine.session.engine import Engine
 
 SEEK_S = 10
 
@@ -34,74 +38,63 @@ WRITING = frozenset({"export", "screenshot"})
 """Actions that write a file where the app runs: not for somebody behind a browser."""
 
 
-class ReadOnlyActions(ActionsBase):
-    """Refuses what would change something, and plays recordings."""
+class ReadOnlyControl:
+    """Owns `state.playback`, what is shown instead of an engine of one's own; plays recordings."""
 
-    read_only: bool = False
+    def __init__(self, desk: Desk, baseline: BaselineControl, session: Engine, *, is_on: bool) -> None:
+        self._desk, self._baseline, self._session = desk, baseline, session
+        self._is_on = is_on
 
     @property
     def replay(self) -> Replay | None:
         """The recording on the screen, if it is one."""
-        return self.session if isinstance(self.session, Replay) else None
+        return self._session if isinstance(self._session, Replay) else None
 
-    @property
-    def playback_label(self) -> str:
-        """What is shown instead of an engine of one's own; empty where there is one."""
-        return self.session.label
+    def name(self) -> None:
+        """Say what is shown."""
+        self._desk.state.playback = self._session.label
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """None, which says so when the key is pressed, for what would change something."""
-        if action.startswith("replay_"):
-            return self.replay is not None
-        if self.read_only and not self._is_harmless(action):
-            return None
-        return super().check_action(action, parameters)
-
-    def _is_harmless(self, action: str) -> bool:
-        if action in WRITING:
-            return not self.is_web
-        name = f"action_{action}"
-        return action in LOOKING or getattr(type(self), name, None) is getattr(App, name, None)  # Textual's own
-
-    def _leave_knobs_alone(self) -> None:
+    def leave_knobs_alone(self) -> None:
         """Their keys would do nothing, and stand in the way of a recording's."""
-        if self.main is not None:
-            self.main.query_one("#knobs").can_focus = False
-            self.main.query_one("#results").focus()
+        if self._is_on and self._desk.main is not None:
+            self._desk.main.query_one("#knobs").can_focus = False
+            self._desk.main.query_one("#results").focus()
 
-    def on_key(self, event: events.Key) -> None:
+    def answer(self, key: str) -> None:
         """Answer a key that does nothing here."""
-        main = self.main
-        if self.read_only and main is not None and self.screen is main:
-            active = main.active_bindings.get(event.key)
+        main = self._desk.main
+        if self._is_on and main is not None and self._desk.shows_panes:
+            active = main.active_bindings.get(key)
             if active is not None and not active.enabled:
-                self._say(f"read-only: {self.playback_label}")
+                self._desk.say(f"read-only: {self._desk.state.playback}")
 
-    def action_replay_pause(self) -> None:
+    def pause(self) -> None:
         """Pause the recording, or let it go on."""
         if self.replay is not None:
             self.replay.pause()
             self._say_position(self.replay)
 
-    def action_replay_speed(self, factor: float) -> None:
+    def change_speed(self, factor: float) -> None:
         """Play the recording faster or slower."""
         if self.replay is not None:
             self.replay.change_speed(factor)
             self._say_position(self.replay)
 
-    def action_replay_seek(self, by_s: float) -> None:
+    def seek(self, by_s: float) -> None:
         """Go forward or back in the recording, by seconds as they pass on the screen."""
         replay = self.replay
         if replay is not None:
             if replay.seek(by_s * replay.speed):
-                self.state.forget()
-                self._pinned(None)
+                self._desk.state.forget()
+                self._baseline.take(None)
             self._say_position(replay)
 
-    def _show_baseline(self, event: Event) -> None:
+    def show_baseline(self, event: Event) -> None:
         """In a recording a baseline is one from its end on."""
-        if self.replay is not None and isinstance(event, RunFinished) and event.record.run_id == self.replay.baseline:
-            self._pinned(self.replay.baseline)
+        replay = self.replay
+        if replay is not None and isinstance(event, RunFinished) and event.record.run_id == replay.baseline:
+            self._baseline.take(replay.baseline)
 
     def _say_position(self, replay: Replay) -> None:
-        self._say(f"{clock(replay.position)} of {clock(replay.duration)}")
+        self.name()
+        self._desk.say(f"{clock(replay.position)} of {clock(replay.duration)}")

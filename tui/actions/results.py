@@ -1,172 +1,195 @@
-"""The results table: cursor, marks, order, filter, notes, baseline, deleting and taking it back."""
+"""The results table: cursor, marks, order, filter, notes, deleting and taking it back."""
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+from typing import TYPE_CHECKING
+
+from engine.contract.changes import Delete, Note, Restore
+from engine.contract.events import HistoryChanged
 from engine.contract.records import Outcome, RunRecord
-from engine.history.history import HistoryError
-from tui.actions.base import ActionsBase
+from tui.actions.baseline import BaselineControl
+from tui.desk.desk import Desk
 from tui.state.result_rows import matches, note_of, place_of
+from tui.state.unsettled import Unsettled
+
+if TYPE_CHECKING:
+    from engine.session.engine import Engine
 
 
 def _runs(rows: list[RunRecord]) -> str:
     return f"run {rows[0].run_id}" if len(rows) == 1 else f"{len(rows)} runs"
 
 
-class ResultActions(ActionsBase):
-    """What can be done with runs that are in the table."""
+class ResultsControl:
+    """Owns `state.table` and the cursor on it, and which runs are off the list."""
 
-    def action_move_row(self, delta: int) -> None:
+    def __init__(self, desk: Desk, baseline: BaselineControl, session: Engine) -> None:
+        self._desk, self._baseline, self._session = desk, baseline, session
+        self._state = desk.state
+        self._hidden: Unsettled[int, bool] = Unsettled()
+        self._notes: Unsettled[int, str] = Unsettled()
+
+    def move(self, delta: int) -> None:
         """Move the cursor of the results table."""
-        self.state.select(delta)
-        self._say()
+        self._state.select(delta)
+        self._desk.say()
 
-    def action_select_row(self, run_id: int) -> None:
+    def select(self, run_id: int) -> None:
         """Put the cursor on a run."""
-        self.state.selected_run = run_id
-        self._say()
+        self._state.selected_run = run_id
+        self._desk.say()
 
-    def action_pin(self) -> None:
-        """Make the selected run the baseline, or let go of it."""
-        row = self.state.selected
-        if row is None or row.outcome is Outcome.RUNNING:
-            self._say("pin a finished run")
-            return
-        pinned = None if row.run_id == self.state.baseline else row.run_id
-        try:
-            self.history.set_baseline(pinned)
-        except HistoryError as error:
-            self._say(str(error))
-            return
-        self._pinned(pinned)
-        self._say("no baseline" if pinned is None else f"run {pinned} is the baseline")
-
-    def _pinned(self, run_id: int | None) -> None:
-        """The baseline is another one."""
-        self.state.baseline = run_id
-
-    def action_mark(self) -> None:
+    def mark(self) -> None:
         """Mark the run under the cursor, or unmark it, and go on to the next."""
-        row = self.state.selected
+        row = self._state.selected
         if row is None:
             return
-        self.state.table.marked ^= {row.run_id}
-        self.state.select(1)
-        self._say()
+        self._state.table.marked ^= {row.run_id}
+        self._state.select(1)
+        self._desk.say()
 
-    def action_sort(self, direction: int) -> None:
+    def sort(self, direction: int) -> None:
         """Sort by the next column."""
-        self.state.table.sort_by_next(direction)
-        self._say()
+        self._state.table.sort_by_next(direction)
+        self._desk.say()
 
-    def action_reverse_sort(self) -> None:
+    def reverse(self) -> None:
         """Largest first, or smallest first again."""
-        self.state.table.descending = not self.state.table.descending
-        self._say()
+        self._state.table.descending = not self._state.table.descending
+        self._desk.say()
 
-    def action_filter(self) -> None:
+    def filter(self) -> None:
         """Ask for words that rows must have."""
         from tui.screens.line import LineScreen
 
+        state = self._state
+
         def count(query: str) -> str:
-            notes = self.state.table.notes
-            found = sum(matches(query, row, notes.get(row.run_id, "")) for row in self.state.finished)
-            return f"{found} of {len(self.state.finished)} runs"
+            notes = state.table.notes
+            found = sum(matches(query, row, notes.get(row.run_id, "")) for row in state.finished)
+            return f"{found} of {len(state.finished)} runs"
 
         def take(query: str | None) -> None:
             if query is not None:
-                self.state.table.query, self.state.selected_run = query.strip(), None
-            self._back()
+                state.table.query, state.selected_run = query.strip(), None
 
         why = "Words that a run must have (model, device, status, note), or knob=value. Empty: all runs."
-        self.push_screen(LineScreen("Filter runs", why, self.state.table.query, on_change=count), take)
+        self._desk.open(LineScreen("Filter runs", why, state.table.query, on_change=count), take)
 
-    def action_note(self) -> None:
-        """Write a note on the run under the cursor."""
-        from tui.screens.line import LineScreen
-
-        row = self.state.selected
-        if row is None:
-            self._say("no run to write on")
-            return
-        run_id, notes = row.run_id, self.state.table.notes
-
-        def take(text: str | None) -> None:
-            if text is not None:
-                self._write_note(run_id, text.strip())
-            self._back()
-
-        why = "Kept with the run, and found by the filter. Empty: no note."
-        self.push_screen(LineScreen(f"Note on run {run_id}", why, notes.get(run_id, "")), take)
-
-    def _write_note(self, run_id: int, text: str) -> None:
-        try:
-            self.history.note(run_id, text)
-        except HistoryError as error:
-            self.state.notice = str(error)
-            return
-        if text:
-            self.state.table.notes[run_id] = note_of(text)
-        else:
-            self.state.table.notes.pop(run_id, None)
-
-    def marked_rows(self) -> list[RunRecord]:
-        """Marked rows that are shown; without any the one under the cursor."""
-        marked = [row for row in self.state.rows if row.run_id in self.state.table.marked]
-        selected = self.state.selected
-        return marked or ([selected] if selected is not None else [])
-
-    def action_delete(self) -> None:
-        """Take the marked runs, or the one under the cursor, off the list; it can be undone."""
-        rows = [row for row in self.marked_rows() if row.outcome is not Outcome.RUNNING]
-        if not rows:
-            self._say("a run under way stays; s stops it" if self.state.rows else "no run to delete")
-            return
-        gone = {row.run_id for row in rows}
-        try:
-            self.history.delete(gone)
-        except HistoryError as error:
-            self._say(str(error))
-            return
-        self._leave_cursor(gone)
-        self.state.finished = [row for row in self.state.finished if row.run_id not in gone]
-        self.state.table.marked -= gone
-        self.state.table.deleted.append(rows)
-        if self.state.baseline in gone:
-            self._pinned(None)
-        self._say(f"{_runs(rows)} deleted: U brings {'it' if len(rows) == 1 else 'them'} back")
-
-    def _leave_cursor(self, gone: set[int]) -> None:
-        """Put the cursor on a row beside those that go."""
-        rows, current = self.state.rows, self.state.selected
-        if current is None or current.run_id not in gone or self.state.selected_run is None:
-            return
-        index = place_of(current, rows)
-        others = [row for row in [*rows[index:], *reversed(rows[:index])] if row.run_id not in gone]
-        self.state.selected_run = others[0].run_id if others else None
-
-    def action_restore(self) -> None:
-        """Bring back what was deleted last."""
-        if not self.state.table.deleted:
-            self._say("nothing was deleted")
-            return
-        rows = self.state.table.deleted[-1]
-        try:
-            self.history.restore([row.run_id for row in rows])
-            pinned = self.history.baseline()
-        except HistoryError as error:
-            self._say(str(error))
-            return
-        self.state.table.deleted.pop()
-        self.state.add_history(rows)
-        self.state.selected_run = rows[0].run_id
-        if pinned != self.state.baseline:
-            self._pinned(pinned)
-        self._say(f"{_runs(rows)} brought back")
-
-    def action_run_details(self) -> None:
+    def details(self) -> None:
         """Everything known about the selected run."""
         from tui.screens.details import run_details
 
-        row = self.state.selected
+        row = self._state.selected
         if row is not None:
-            self.push_screen(run_details(row, self.state.table.notes.get(row.run_id, "")), self._back)
+            self._desk.open(run_details(row, self._state.table.notes.get(row.run_id, "")))
+
+    # notes --------------------------------------------------------------------------------------------------------
+
+    def note(self) -> None:
+        """Write a note on the run under the cursor."""
+        from tui.screens.line import LineScreen
+
+        row = self._state.selected
+        if row is None:
+            self._desk.say("no run to write on")
+            return
+        run_id, written = row.run_id, self._state.table.notes.get(row.run_id, "")
+
+        def take(text: str | None) -> None:
+            if text is not None:
+                self._notes.begin(run_id, self._state.table.notes.get(run_id, ""))
+                self._show_note(run_id, text.strip())
+                self._session.keep(Note(run_id=run_id, text=text.strip()))
+
+        why = "Kept with the run, and found by the filter. Empty: no note."
+        self._desk.open(LineScreen(f"Note on run {run_id}", why, written), take)
+
+    def _show_note(self, run_id: int, text: str) -> None:
+        if text:
+            self._state.table.notes[run_id] = note_of(text)
+        else:
+            self._state.table.notes.pop(run_id, None)
+
+    # deleting -----------------------------------------------------------------------------------------------------
+
+    def marked_rows(self) -> list[RunRecord]:
+        """Marked rows that are shown; without any the one under the cursor."""
+        marked = [row for row in self._state.rows if row.run_id in self._state.table.marked]
+        selected = self._state.selected
+        return marked or ([selected] if selected is not None else [])
+
+    def delete(self) -> None:
+        """Take the marked runs, or the one under the cursor, off the list; it can be undone."""
+        rows = [row for row in self.marked_rows() if row.outcome is not Outcome.RUNNING]
+        if not rows:
+            self._desk.say("a run under way stays; s stops it" if self._state.rows else "no run to delete")
+            return
+        for row in rows:
+            self._hidden.begin(row.run_id, False)
+        self._hide(rows)
+        self._session.keep(Delete(run_ids=tuple(row.run_id for row in rows)))
+        self._desk.say(f"{_runs(rows)} deleted: U brings {'it' if len(rows) == 1 else 'them'} back")
+
+    def restore(self) -> None:
+        """Bring back what was deleted last."""
+        if not self._state.table.deleted:
+            self._desk.say("nothing was deleted")
+            return
+        rows = self._state.table.deleted[-1]
+        for row in rows:
+            self._hidden.begin(row.run_id, True)
+        self._bring_back({row.run_id for row in rows})
+        self._session.keep(Restore(run_ids=tuple(row.run_id for row in rows)))
+        self._desk.say(f"{_runs(rows)} brought back")
+
+    def _hide(self, rows: list[RunRecord]) -> None:
+        """Take rows off the list, for `restore` to bring back."""
+        gone = {row.run_id for row in rows}
+        self._leave_cursor(gone)
+        self._state.finished = [row for row in self._state.finished if row.run_id not in gone]
+        self._state.table.marked -= gone
+        self._state.table.deleted.append(rows)
+        self._baseline.show()
+
+    def _bring_back(self, run_ids: AbstractSet[int]) -> None:
+        """Put deleted rows on the list again."""
+        table = self._state.table
+        rows = [row for deleted in table.deleted for row in deleted if row.run_id in run_ids]
+        left = [[row for row in deleted if row.run_id not in run_ids] for deleted in table.deleted]
+        table.deleted = [deleted for deleted in left if deleted]
+        self._state.add_history(rows)
+        self._state.selected_run = rows[0].run_id
+        self._baseline.show()
+
+    def _leave_cursor(self, gone: set[int]) -> None:
+        """Put the cursor on a row beside those that go."""
+        rows, current = self._state.rows, self._state.selected
+        if current is None or current.run_id not in gone or self._state.selected_run is None:
+            return
+        index = place_of(current, rows)
+        others = [row for row in [*rows[index:], *reversed(rows[:index])] if row.run_id not in gone]
+        self._state.selected_run = others[0].run_id if others else None
+
+    # what came of it ----------------------------------------------------------------------------------------------
+
+    def settle_note(self, event: HistoryChanged, change: Note) -> None:
+        """A note was written, or was not: then the one before it is shown again."""
+        shown = self._state.table.notes.get(change.run_id, "")
+        written = event.problem is None
+        self._show_note(change.run_id, self._notes.end(change.run_id, change.text, shown, written=written))
+
+    def settle_list(self, event: HistoryChanged, change: Delete | Restore) -> None:
+        """Runs were deleted or brought back, or were not: then the list is put right."""
+        is_off, written = self._state.table.deleted_ids, event.problem is None
+        wanted = {
+            run_id: self._hidden.end(run_id, isinstance(change, Delete), run_id in is_off, written=written)
+            for run_id in change.run_ids
+        }
+        back = {run_id for run_id, hidden in wanted.items() if not hidden and run_id in is_off}
+        if back:
+            self._bring_back(back)
+        gone = {run_id for run_id, hidden in wanted.items() if hidden and run_id not in is_off}
+        if rows := [row for row in self._state.finished if row.run_id in gone]:
+            self._hide(rows)

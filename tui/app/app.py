@@ -4,49 +4,50 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
-from textual.app import SystemCommand
+from textual._context import active_message_pump
+from textual.app import App, SystemCommand
 from textual.binding import BindingType
+from textual.dom import DOMNode
 from textual.driver import Driver
+from textual.message import Message
 from textual.screen import Screen
 
+from engine.contract.changes import Note, Pin
 from engine.contract.config import RunConfig
-from engine.contract.events import EngineFailed, Forecasted, PlanFinished, Proposed, RunFinished
+from engine.contract.events import (
+    EngineFailed,
+    Event,
+    Forecasted,
+    HistoryChanged,
+    PlanFinished,
+    Proposed,
+    RunFinished,
+)
 from engine.contract.records import Outcome
-from engine.history.history import HistoryError
-from tui.actions.alerts import AlertActions
-from tui.actions.cursor import CursorActions
+from tui.actions.cursor import MOVING
 from tui.actions.keys import COMMANDS, CURSOR_KEYS, KEYS
-from tui.actions.knobs import KnobActions
-from tui.actions.plans import RunActions
-from tui.actions.read_only import PLAYBACK_KEYS, ReadOnlyActions
-from tui.actions.view import ViewActions
-from tui.drawing.key_names import key_name
+from tui.actions.read_only import LOOKING, PLAYBACK_KEYS, WRITING
+from tui.app.controllers import Controllers
 from tui.screens.main import SHORT, MainScreen
-from tui.state.alerts import Alerts
 from tui.state.fold import fold
 from tui.state.knobs import KnobEditor
-from tui.state.state import ROWS, State
+from tui.state.state import State
 from tui.terminal.link import Link
 from tui.terminal.palette import DARK, LIGHT, SIXTEEN, THEMES
 
 if TYPE_CHECKING:
-    from engine.history.history import History
     from engine.session.engine import Engine
     from tui.terminal.signals import Signals
 
 DRAIN_S = 0.1
-PAINT_EVERY, SLOW_PAINT_EVERY = 5, 25
-"""Drains between two repaints of running numbers and plots; keys and a run's start and end are shown at once."""
-STOP_WAIT_S = 8.0
-"""How long a SIGTERM waits for the micro-step under way."""
 
 
-class TraintopApp(ReadOnlyActions, CursorActions, RunActions, KnobActions, ViewActions, AlertActions):
+class TraintopApp(App[str]):
     """The screen over a training session.
 
     `run()` returns "quit", "kill" when the person would not wait for the run under way, "terminated" after a SIGTERM,
@@ -62,7 +63,6 @@ class TraintopApp(ReadOnlyActions, CursorActions, RunActions, KnobActions, ViewA
     def __init__(
         self,
         session: Engine,
-        history: History,
         config: RunConfig,
         *,
         read_only: bool = False,
@@ -73,7 +73,6 @@ class TraintopApp(ReadOnlyActions, CursorActions, RunActions, KnobActions, ViewA
         slow_link: bool = False,
         rings: bool = True,
     ) -> None:
-        self.link = link or Link()
         # NO_COLOR: the terminal's own two colours, not shades of grey
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         if "TEXTUAL_DRIVER" not in os.environ:  # behind a web server they are the browser's size
@@ -82,21 +81,31 @@ class TraintopApp(ReadOnlyActions, CursorActions, RunActions, KnobActions, ViewA
         for each in (SIXTEEN if self.console.color_system == "standard" else THEMES).values():
             self.register_theme(each)
         self.theme = theme or next(iter(THEMES))
-        self.session = session
-        self.history = history
         self.VERTICAL_BREAKPOINTS = [(0, "-short"), (SHORT, "-tall")]
+        self.session = session
         self.state = State(editor=KnobEditor(config))
+        self.link = link or Link()  # the driver's too
+        self.controllers = Controllers(
+            self,
+            self.state,
+            session,
+            link=self.link,
+            slow_link=slow_link,
+            signals=signals,
+            rings=rings,
+            read_only=read_only,
+        )
+        self._actions = self.controllers.actions()
+        for name, do in self._actions.items():
+            setattr(self, f"action_{name}", do)  # where Textual looks an action up
         self.read_only = read_only
         if read_only:
-            self.state.playback, self.state.loading = self.playback_label, None
-        self._signals = signals
+            self.state.loading = None
+        self.controllers.read_only.name()
         self._notices = tuple(notices)
-        self._shown_key: events.Key | None = None
-        self.alerts, self.rings = Alerts(), rings
-        self._paint_every = SLOW_PAINT_EVERY if slow_link else PAINT_EVERY
-        self._ticks = 0
-        self._leaving: str | None = None
-        """What `run()` returns once the run under way has stopped."""
+        self._has_begun = False
+        self._at_once = False
+        """Whether this turn has something that is to be shown at its end."""
 
     def get_driver_class(self) -> type[Driver]:
         """A driver that does not wait for a terminal that stops reading, where there is one."""
@@ -121,120 +130,145 @@ class TraintopApp(ReadOnlyActions, CursorActions, RunActions, KnobActions, ViewA
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
+        does = self.controllers
+        self._has_begun = True
         self.session.open()
         self.set_interval(DRAIN_S, self.tick)
-        try:
-            if self.replay is None:  # a recording tells its runs one by one
-                self.state.add_history(self.history.runs(limit=ROWS, newest_first=True))
-                self._pinned(self.history.baseline())
-            self.state.take_notes(self.history.notes())
-        except HistoryError as error:
-            self._say(str(error))
-        if self.read_only:
-            self._leave_knobs_alone()
-        else:
-            self._offer_plans()
         for notice in self._notices:
             self.state.write("engine", notice, "warning")
             self.state.notice = notice
-        self._paint()
-        if self.history.notice:  # longer than a line, and it names a file
-            self.state.write("history", self.history.notice, "warning")
-            self._show_error("The history was damaged", self.history.notice)
-
-    def _fatal_error(self) -> None:
-        """A defect of the screen: its traceback belongs in the log file, not on the terminal."""
-        logging.getLogger("traintop").error("the screen failed", exc_info=self._exception)
-        self._close_messages_no_wait()
+        does.earlier.begin(alone=does.read_only.replay is not None, offers_plans=not self.read_only)
+        does.read_only.leave_knobs_alone()
+        does.painter.paint()
 
     # engine to screen -------------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Drain the mailbox, fold, and repaint when it is time."""
-        if self._signals is not None:
-            self._obey(self._signals)
-        at_once = False
+        """Drain the mailbox, fold, and repaint when it is time. A part that fails is told, and keeps no other back."""
+        does = self.controllers
+        self._try(does.quitting.obey_signals)
+        self._at_once = False
         for event in self.session.drain():
-            at_once |= fold(self.state, event)
-            self._unpainted = True
-            self._see(event)
-            self._show_baseline(event)
-            if isinstance(event, Forecasted):
-                self._show_timeline(event)
-            elif isinstance(event, PlanFinished) and not self.read_only and self._leaving is None:
-                self._plan_finished(event)
-            elif isinstance(event, Proposed):
-                self._show_proposals(event)
-            elif isinstance(event, EngineFailed):
-                self._show_error("The engine could not start", event.message)
-            elif isinstance(event, RunFinished) and event.record.outcome is Outcome.FAILED:
-                self._show_error(f"Run {event.record.run_id} failed", event.record.message or "")
-        if self._caption():
-            at_once = self._unpainted = True
-        self._read_ghost()
-        self._ask_forecast()
-        self._keep_watch()
-        self._read_meter()
-        self._ticks += 1
-        if self._unpainted and (at_once or self._ticks % self._paint_every == 0):
-            self._paint()
-        self._mind_link()
-        if self._leaving is not None and not self.session.busy:
-            self.exit(self._leaving)
+            does.painter.mark()
+            self._try(partial(self._take, event))
+        for step in (
+            self._caption,
+            does.read_only.name,
+            does.baseline.read_on,
+            lambda: does.forecasts.ask(does.explain.config),
+            does.alerts.keep_watch,
+            does.meter.read,
+            lambda: does.painter.turn(self._at_once),
+            does.quitting.leave_if_stopped,
+        ):
+            self._try(step)
 
-    def _obey(self, signals: Signals) -> None:
-        """Leave when the process is asked to end, or its terminal is gone."""
-        if signals.hung_up:
-            self.exit("hangup")
-        elif signals.terminations > 1:
-            self.exit("kill")
-        elif signals.terminations and self._leaving != "terminated":
-            self._leaving = "terminated"
-            self._stop_all()
-            self.set_timer(STOP_WAIT_S, lambda: self.exit("terminated"))
+    def _try(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except Exception as error:
+            self.controllers.faults.take(error, None)
 
-    def _paint(self) -> None:
-        # under a dialog every changed cell would make Textual repaint the dialog over it
-        if self.main is None or self.screen is not self.main:
+    def _take(self, event: Event) -> None:
+        self._at_once |= fold(self.state, event)
+        self._hand_on(event)
+
+    def _caption(self) -> None:
+        if self.controllers.presenter.caption():
+            self._at_once = True
+            self.controllers.painter.mark()
+
+    def _hand_on(self, event: Event) -> None:
+        """Let those controllers have an event, just folded, that do more about it than show the state."""
+        does = self.controllers
+        does.alerts.see(event)
+        does.read_only.show_baseline(event)
+        if isinstance(event, Forecasted):
+            does.explain.show(event)
+        elif isinstance(event, Proposed):
+            does.forecasts.show(event)
+        elif isinstance(event, HistoryChanged):
+            self._settle(event)
+        elif isinstance(event, PlanFinished) and not self.read_only and not does.quitting.is_leaving:
+            does.plans.finished(event)
+        elif isinstance(event, EngineFailed):
+            does.desk.show_error("The engine could not start", event.message)
+        elif isinstance(event, RunFinished) and event.record.outcome is Outcome.FAILED:
+            does.desk.show_error(f"Run {event.record.run_id} failed", event.record.message or "")
+
+    def _settle(self, event: HistoryChanged) -> None:
+        change = event.change
+        if isinstance(change, Pin):
+            self.controllers.baseline.settle(event, change)
+        elif isinstance(change, Note):
+            self.controllers.results.settle_note(event, change)
+        else:
+            self.controllers.results.settle_list(event, change)
+
+    # defects of the screen --------------------------------------------------------------------------------------
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Textual would end the app. A dialog that fails closes; only before the first paint there is no going on."""
+        if not self._has_begun:
+            super()._handle_exception(error)
             return
-        self._owed = self.link.behind
-        if not self._owed:
-            self._unpainted = False
-            self.state.playback = self.playback_label
-            self.main.show(self.state)
+        self.controllers.faults.take(error, active_message_pump.get(None))
+
+    def _fatal_error(self) -> None:
+        """Before the first paint: the traceback belongs in the log file, not on the terminal."""
+        logging.getLogger("traintop").error("the screen failed", exc_info=self._exception)
+        self._close_messages_no_wait()
+
+    async def _dispatch_message(self, message: Message) -> None:
+        try:  # what leaves this ends the app's loop
+            await super()._dispatch_message(message)
+        except Exception as error:
+            self._handle_exception(error)
+
+    async def _dispatch_action(self, namespace: DOMNode, action_name: str, params: object) -> bool:
+        try:
+            return await super()._dispatch_action(namespace, action_name, params)
+        except Exception as error:
+            self.controllers.faults.take(error, namespace, f"“{action_name.replace('_', ' ')}”")
+            return True
+
+    # terminal and keys ------------------------------------------------------------------------------------------
+
+    def on_resize(self, event: events.Resize) -> None:
+        """The terminal was given a size."""
+        self.controllers.painter.resized()
+
+    def post_display_hook(self) -> None:
+        """Textual has drawn something, or has let it be."""
+        self.controllers.painter.drawn()
 
     async def on_event(self, event: events.Event) -> None:
         """While presenting, show those who watch which key was pressed."""
-        # a key that a pane has no use for comes back here
-        if isinstance(event, events.Key) and self.state.view.presenter and event is not self._shown_key:
-            self._shown_key = event
-            self.state.view.pressed(key_name(event.key))
-            self.call_after_refresh(self._paint)
+        if isinstance(event, events.Key):
+            self.controllers.presenter.see_key(event)
         await super().on_event(event)
 
-    # keys -------------------------------------------------------------------------------------------------------
+    def on_key(self, event: events.Key) -> None:
+        """Answer a key that does nothing here."""
+        self.controllers.read_only.answer(event.key)
 
-    async def action_quit(self) -> None:
-        """Leave; while a run is under way, ask how."""
-        if not self.session.busy or self.state.failed:
-            self.exit("quit")
-            return
-        from tui.screens.question import QuitScreen
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """False where its key is not there; None, which says so when the key is pressed, where it is refused."""
+        if action.startswith("replay_"):
+            return self.controllers.read_only.replay is not None
+        if self.read_only and not self._is_harmless(action):
+            return None
+        if action in MOVING:
+            return self.controllers.cursor.can_move
+        return super().check_action(action, parameters)
 
-        if isinstance(self.screen, QuitScreen):  # Ctrl-C: the second time it stops the run, the third it is left
-            self.screen.dismiss("stop" if self._leaving is None else "kill")
-        else:
-            self.push_screen(QuitScreen(self.state), self._leave)
-
-    def _leave(self, how: str | None) -> None:
-        if how == "kill":
-            self.exit("kill")
-            return
-        if how == "stop":
-            self._leaving = "quit"
-            self._stop_all()
-            self.state.notice = "quitting when the run has stopped"
-        self._back()
+    def _is_harmless(self, action: str) -> bool:
+        if action in WRITING:
+            return not self.is_web
+        if action in self._actions:
+            return action in LOOKING
+        name = f"action_{action}"
+        return getattr(type(self), name, None) is getattr(App, name, None)  # Textual's own
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every action, and every knob by name."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine.contract import paths
 from engine.contract.config import RunConfig
-from engine.contract.events import RunFinished
+from engine.contract.events import HistoryChanged, RunFinished
 from engine.history.history import History
 from engine.session.capture import OutputCapture, log_to_file
 from engine.session.session import Session
@@ -45,7 +45,6 @@ def open_app(
         link = Link()
         app = TraintopApp(
             session,
-            history,
             config,
             signals=noticed,
             theme=f"traintop-{theme}" if theme else None,
@@ -62,11 +61,12 @@ def open_app(
             if gone:
                 _go_on_without(session, noticed)
             session.close(0.0 if how == "kill" else _CLOSE_S)
+            unwritten = _unwritten(session)
             lost = history.close()
         finally:
             capture.stop()
-    if lost:
-        _tell_lost(lost, gone=gone)
+    if lost or unwritten:
+        _tell_lost(" ".join([*([lost] if lost else []), *unwritten]), gone=gone)
     if gone:
         signals.leave_terminal()
     code = exit_codes.with_storage(_code(app, noticed, gone=gone), lost)
@@ -82,6 +82,14 @@ def _tell_lost(lost: str, *, gone: bool) -> None:
         signals.leave_word(lost)
     else:
         sys.stderr.write(f"traintop: {clean(lost)}\n")
+
+
+def _unwritten(session: Session) -> list[str]:
+    """What a person changed last in the history, and is not in it."""
+    problems = [event.problem for event in session.drain() if isinstance(event, HistoryChanged) and event.problem]
+    if session.n_unwritten:
+        problems.append("The last change of the history was not written: another program keeps it locked.")
+    return problems
 
 
 def _go_on_without(session: Session, noticed: Signals) -> None:

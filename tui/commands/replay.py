@@ -49,7 +49,7 @@ def execute(arguments: Namespace) -> int:
         records = _chosen(arguments.runs, history)
         replay = Replay(history, [record.run_id for record in records], speed or 1.0)
         if not arguments.json and can_show():
-            return show(replay, history, slow_link=arguments.slow_link)
+            return show(replay, slow_link=arguments.slow_link)
         return _print(replay, as_json=arguments.json)
 
 
@@ -68,7 +68,7 @@ def play_demo(
     with tempfile.TemporaryDirectory(prefix="traintop-demo-") as folder, History(unpack_demo(Path(folder))) as history:
         replay = Replay(history, [run.run_id for run in history.runs()], speed or DEMO_SPEED)
         if not as_json and can_show():
-            return show(replay, history, in_ascii=in_ascii, theme=theme, slow_link=slow_link)
+            return show(replay, in_ascii=in_ascii, theme=theme, slow_link=slow_link)
         return _print(replay, as_json=as_json)
 
 

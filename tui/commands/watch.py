@@ -48,7 +48,7 @@ def execute(arguments: Namespace) -> int:
     with history_to_read() as history:
         run_id = None if arguments.run is None else _number(arguments.run, history)
         if not arguments.json and can_show():
-            return show(Watch(history, run_id, show_last=True), history, slow_link=arguments.slow_link)
+            return show(Watch(history, run_id, show_last=True), slow_link=arguments.slow_link)
         return _report(Watch(history, run_id), as_json=arguments.json, to_the_end=run_id is not None)
 
 
@@ -98,7 +98,6 @@ def _end_with_server() -> None:
 
 def show(
     playback: Engine,
-    history: History,
     *,
     in_ascii: bool = False,
     theme: str | None = None,
@@ -116,7 +115,6 @@ def show(
     with Visit() if in_browser else Signals() as noticed:
         app = TraintopApp(
             playback,
-            history,
             RunConfig(),
             read_only=True,
             signals=noticed,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from typing import ClassVar
 
 from rich.segment import Segment
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region
+from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.drawing.cells import Cells, Line, changed_runs, frame, segments, to_cells
+from tui.drawing.cells import Cells, Line, changed_runs, frame, segments, to_cells, wrap
 from tui.state.state import State
+
+_FAILED = "this pane cannot be drawn: details are in the log file"
 
 
 class Pane(Widget):
@@ -20,6 +24,7 @@ class Pane(Widget):
 
     A pane is given the state and says which lines it wants; this class finds the cells that differ from what is on
     the screen. Textual repaints whole widgets when their content changes, which a slow SSH link would feel.
+    A pane whose lines cannot be made says so in their place, and is asked again with the next state.
     """
 
     TITLE = ""
@@ -31,6 +36,7 @@ class Pane(Widget):
         self._lines: list[Line] = []
         self._painted: list[Cells] = []
         self._strips: dict[int, Strip] = {}
+        self._has_failed = False
 
     def show(self, state: State) -> None:
         """Paint what changed since the last call."""
@@ -73,8 +79,28 @@ class Pane(Widget):
 
     def _wanted(self) -> list[Line]:
         width, height = self.size
-        lines = self.lines(self.state, width, height)[:height] if self.state is not None else []
+        lines = self._made(self.state, width, height)[:height] if self.state is not None else []
         return lines + [[]] * (height - len(lines))
+
+    def _made(self, state: State, width: int, height: int) -> list[Line]:
+        """All lines; where there is a defect in them, a sentence."""
+        try:
+            lines = self.lines(state, width, height)
+        except Exception:
+            if not self._has_failed:
+                logging.getLogger("traintop").exception("the pane %s cannot be drawn", self.id)
+            self._has_failed = True
+            sentence: list[Line] = [[(text, "bad")] for text in wrap(_FAILED, width - 2, height)]
+            has_frame = self.TITLE and width >= 4 and height >= 3
+            return frame(self.TITLE, [], sentence, (width, height), "frame") if has_frame else sentence
+        self._has_failed = False
+        return lines
+
+    async def _dispatch_message(self, message: Message) -> None:
+        try:  # what leaves this ends the pane's loop
+            await super()._dispatch_message(message)
+        except Exception as error:
+            self.app._handle_exception(error)
 
     def _paint(self) -> None:
         if not self._fits():

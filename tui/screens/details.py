@@ -24,6 +24,7 @@ LIMIT = 2000
 class DetailsScreen(Dialog[None]):
     """A heading and lines of text; any of the usual keys closes it."""
 
+    TITLE = "The text"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q,space", "dismiss", "close")]
 
     def __init__(self, heading: str, lines: Sequence[str], *, bad: bool = False) -> None:

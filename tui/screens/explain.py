@@ -49,6 +49,7 @@ class TimelineView(Widget):
 class ExplainScreen(Dialog[str]):
     """A heading, lines of text, and the timeline of `config`. Dismissed with "propose" when `h` is pressed."""
 
+    TITLE = "The explanation"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,enter,q,space,e", "dismiss", "close"),
         Binding("h", "dismiss('propose')", "what fits"),

@@ -41,6 +41,7 @@ class Wanted:
 class ExportScreen(Dialog[Wanted]):
     """Dismissed with what was chosen."""
 
+    TITLE = "The export"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "cancel"),
         Binding("m", "rows", "marked or all"),

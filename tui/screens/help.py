@@ -18,12 +18,15 @@ from tui.state.knobs import KnobEditor, bounds
 
 _COLUMN, _KEY = 41, 7
 """Columns of a key with what it does, at most, and of the key alone."""
+_NARROW = 20
+"""Columns below which a key with what it does has a line to itself."""
 _UNSAID = {"ctrl+q", "ctrl+c", "super+c"}
 
 
 class HelpScreen(Dialog[None]):
     """Closed by any of the usual keys."""
 
+    TITLE = "The help"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q,question_mark,space", "dismiss", "close")]
 
     def __init__(self, bindings: Iterable[ActiveBinding], editor: KnobEditor) -> None:
@@ -37,13 +40,15 @@ class HelpScreen(Dialog[None]):
         self._editor = editor
 
     def compose(self) -> ComposeResult:
-        """The knob, then the keys in two columns."""
+        """The knob, then the keys, in two columns where there is room."""
         knob = self._editor.knob
         with Vertical(classes="dialog -wide"), VerticalScroll():
             yield Static(f"{knob.label}   {knob.flag}", classes="heading", markup=False)
             yield Static(f"{knob.why}\n{bounds(knob)}", classes="why", markup=False)
             yield Static("Keys here", classes="heading", markup=False)
-            yield Static(_two_columns(self._keys, min(_COLUMN, (self.app.size.width - 10) // 2)), classes="last")
+            width = min(_COLUMN, (self.app.size.width - 10) // 2)
+            keys = _two_columns(self._keys, width) if width >= _NARROW else _one_column(self._keys)
+            yield Static(keys, classes="last")
 
 
 def _two_columns(keys: list[tuple[str, str]], width: int) -> Text:
@@ -57,3 +62,8 @@ def _two_columns(keys: list[tuple[str, str]], width: int) -> Text:
         text.append("\n")
     text.rstrip()
     return text
+
+
+def _one_column(keys: list[tuple[str, str]]) -> Text:
+    """The keys one by one; what is too long for its line goes on in the next."""
+    return Text("\n").join(Text.assemble((f"{key:>{_KEY}}", "bold"), f"  {what}") for key, what in keys)

@@ -17,6 +17,7 @@ from tui.screens.dialog import Dialog
 class LineScreen(Dialog[str]):
     """Dismissed with the text; with None when it was left. `on_change` hears of every letter."""
 
+    TITLE = "The line"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "cancel")]
 
     def __init__(

@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.geometry import Size
+from textual.message import Message
 from textual.screen import Screen
 
 from tui.drawing.cells import Line
@@ -128,6 +129,12 @@ class MainScreen(Screen[None]):
                     yield ResultsPane("results")
                     yield LogPane("log")
         yield FooterPane("footer")
+
+    async def _dispatch_message(self, message: Message) -> None:
+        try:  # what leaves this ends the screen's loop
+            await super()._dispatch_message(message)
+        except Exception as error:
+            self.app._handle_exception(error)
 
     def on_mount(self) -> None:
         """The first paint."""

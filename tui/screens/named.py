@@ -31,6 +31,7 @@ _KEYS = "Enter loads   s saves the next run   d deletes, u undeletes   y copies 
 class NamedScreen(Dialog[NamedKnobs]):
     """Dismissed with what is to be loaded, or with None."""
 
+    TITLE = "The list of configurations"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,K", "dismiss", "close"),
         Binding("s", "save", "save the next run's knobs"),

@@ -27,6 +27,7 @@ _NATURAL = 300
 class PlanTableScreen(Dialog[None]):
     """A table and sentences on how to read it; any of the usual keys closes it."""
 
+    TITLE = "The table"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q,space,t", "dismiss", "close")]
 
     def __init__(self, plan: Plan, records: Sequence[RunRecord]) -> None:

@@ -39,6 +39,7 @@ class Chosen:
 class PlansScreen(Dialog[Chosen]):
     """Dismissed with the plan that was chosen."""
 
+    TITLE = "The list of plans"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,p", "dismiss", "cancel"),
         Binding("t", "table", "what came of it"),

@@ -20,6 +20,7 @@ from tui.screens.dialog import Dialog
 class ProposalsScreen(Dialog[RunConfig]):
     """Dismissed with the configuration that was chosen, or with None."""
 
+    TITLE = "The list of what fits"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss", "none of them")]
 
     def __init__(self, answer: Proposed) -> None:

@@ -38,6 +38,8 @@ _WONT_FIT = (
 class Question(Dialog[str]):
     """A question with a few answers, each with a letter. Dismissed with the answer's name."""
 
+    TITLE = "The question"
+
     def __init__(self, heading: str, why: str, choices: tuple[tuple[str, str], ...]) -> None:
         super().__init__()
         self._heading, self._why, self._choices = heading, why, choices

@@ -19,6 +19,7 @@ from tui.state.knobs import KnobEditor, bounds
 class ValueScreen(Dialog[None]):
     """One line to type in. What the configuration refuses is said here, and the dialog stays."""
 
+    TITLE = "The line"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "cancel")]
 
     def __init__(self, editor: KnobEditor, name: str) -> None:

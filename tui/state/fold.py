@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from typing_extensions import assert_never
 
+from engine.contract.changes import Change, Delete, Note, Pin, Restore
 from engine.contract.config import KNOBS
 from engine.contract.events import (
     EngineFailed,
@@ -15,6 +16,7 @@ from engine.contract.events import (
     Event,
     EventsDropped,
     Forecasted,
+    HistoryChanged,
     HistoryState,
     Logged,
     MemoryMoment,
@@ -41,6 +43,14 @@ from tui.state.plan_view import fold_plan
 from tui.state.run_view import RunView, merged
 from tui.state.state import OUTCOME_WORDS, ROWS, State
 
+_UNDONE: dict[type[Change], str] = {
+    Pin: "the baseline stays",
+    Note: "the note stays as it was",
+    Delete: "not deleted",
+    Restore: "not brought back",
+}
+"""What could not be written, and is put right on the screen."""
+
 
 def fold(state: State, event: Event) -> bool:
     """Take one event into the state. True when the screen should show it at once, not at its next turn."""
@@ -64,6 +74,11 @@ def fold(state: State, event: Event) -> bool:
     if isinstance(event, Logged):
         state.write(event.source, event.text, event.level)
         return False
+    if isinstance(event, HistoryChanged):
+        if event.problem is not None:
+            state.notice = clean(f"{_UNDONE[type(event.change)]}: {event.problem}", SENTENCE)
+            state.write("history", state.notice, "error")
+        return True
     if isinstance(event, EventsDropped):
         state.write("engine", f"{event.count:,} readings came too fast to show; the history has them.", "warning")
         return False

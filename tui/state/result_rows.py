@@ -59,6 +59,11 @@ class Rows:
     """What was taken off the list, the last deletion at the end."""
 
     @property
+    def deleted_ids(self) -> set[int]:
+        """The runs that were taken off the list and can be brought back."""
+        return {row.run_id for rows in self.deleted for row in rows}
+
+    @property
     def as_run(self) -> bool:
         """True while the rows stand in the order of the runs, the newest last."""
         return self.sort == "#" and not self.descending

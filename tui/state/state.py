@@ -136,9 +136,9 @@ class State:
         self.log_scroll = 0
 
     def add_history(self, records: Iterable[RunRecord]) -> None:
-        """Take earlier runs, in any order; runs already known keep their newer record."""
+        """Take runs of the history, in any order; runs already known keep their newer record, as one under way does."""
         known = {row.run_id for row in self.finished}
-        current = self.run.run_id if self.run is not None else None
+        current = self.run.run_id if self.run is not None and self.run.under_way else None
         fresh = [clean_record(row) for row in records if row.run_id not in known and row.run_id != current]
         self.finished = sorted([*fresh, *self.finished], key=lambda row: row.run_id)[-ROWS:]
 

@@ -8,11 +8,11 @@ import pytest
 
 from engine.contract.config import RunConfig
 from engine.contract.records import Outcome
-from tests.tui.fake_session import FakeHistory, FakeSession, finished, started, training, update
+from tests.tui.fake_session import FakeSession, finished, started, training, update
 from tests.tui.screen_text import Stage, stage
 from tests.tui.terminal.test_link import Clock
-from tui.actions.link import HOLD_S
-from tui.app.app import PAINT_EVERY, SLOW_PAINT_EVERY, TraintopApp
+from tui.app.app import TraintopApp
+from tui.desk.painter import HOLD_S, PAINT_EVERY, SLOW_PAINT_EVERY
 from tui.panes.base import Pane
 from tui.terminal.link import Link
 
@@ -26,7 +26,7 @@ def stall(s: Stage) -> tuple[Link, Clock]:
     """From now on nothing leaves."""
     clock = Clock()
     link = Link(clock)
-    s.app.link = link
+    s.app.controllers.painter.link = link
     link.handed_over()
     return link, clock
 
@@ -65,7 +65,7 @@ async def test_after_a_second_nothing_at_all_is_drawn_until_the_terminal_reads(m
         link.left(1, 100)
         s.app.tick()
         await s.pilot.pause()
-        assert s.app._hold is None
+        assert s.app.controllers.painter._hold is None
         assert "update 1/64" in s.text
         assert s.line("Next run").startswith("┌")
 
@@ -76,11 +76,11 @@ async def test_after_a_second_nothing_at_all_is_drawn_until_the_terminal_reads(m
 @pytest.mark.parametrize(("slow", "every"), [(False, PAINT_EVERY), (True, SLOW_PAINT_EVERY)])
 async def test_a_slow_link_is_painted_less_often_but_answers_keys(slow: bool, every: int) -> None:
     session = FakeSession()
-    app = TraintopApp(session, FakeHistory(), RunConfig(), slow_link=slow)  # type: ignore[arg-type]
+    app = TraintopApp(session, RunConfig(), slow_link=slow)
     async with app.run_test(size=(120, 40)) as pilot:
-        s = Stage(app, pilot, session, FakeHistory())
+        s = Stage(app, pilot, session, session.history)
         await s.feed(started(), training(), update(1))
-        app._ticks = 0
+        app.controllers.painter._turns = 0
         for number in range(2, every + 2):
             assert "update 1/64" in shown(s)
             session.feed(update(number))
@@ -99,8 +99,8 @@ async def test_the_footer_shows_what_the_app_costs_on_demand() -> None:
         assert "KB/s" not in s.lines[-1]
         await s.press("M")
         assert s.lines[-1].rstrip().endswith("app –")
-        s.app._meter.read(-2.0, 0.0, 0)  # type: ignore[union-attr]
-        s.app._meter._before = (0.0, 0.0, 0)  # type: ignore[union-attr]
+        s.app.controllers.meter.meter.read(-2.0, 0.0, 0)  # type: ignore[union-attr]
+        s.app.controllers.meter.meter._before = (0.0, 0.0, 0)  # type: ignore[union-attr]
         await s.feed(update(2))
         assert "of a core" in s.lines[-1]
         assert "KB/s" in s.lines[-1]
@@ -118,7 +118,7 @@ class Rung:
         self.bells = 0
         self.titles: list[str] = []
         monkeypatch.setattr(app, "bell", self._ring)
-        app.link.show_title = self._name
+        app.controllers.painter.link.show_title = self._name
 
     def _ring(self) -> None:
         self.bells += 1
@@ -154,7 +154,7 @@ async def test_a_loss_that_is_no_number_is_said_once_in_the_footer_and_the_log(m
 
 async def test_a_run_that_stands_still_is_shown_in_the_first_line(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr("tui.actions.alerts.monotonic", clock)
+    monkeypatch.setattr("tui.desk.alerts.monotonic", clock)
     async with stage((120, 40), [], started(), training(), *(update(n, t=float(n)) for n in range(1, 9))) as s:
         rung = Rung(s.app, monkeypatch)
         for _ in range(40):
@@ -174,9 +174,9 @@ async def test_who_only_watches_or_wants_no_bell_hears_none(
     more: dict[str, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = FakeSession("watching" if "read_only" in more else "")
-    app = TraintopApp(session, FakeHistory(), RunConfig(), **more)  # type: ignore[arg-type]
+    app = TraintopApp(session, RunConfig(), **more)
     async with app.run_test(size=(120, 40)) as pilot:
-        s = Stage(app, pilot, session, FakeHistory())
+        s = Stage(app, pilot, session, session.history)
         rung = Rung(app, monkeypatch)
         await s.feed(started(), training(), update(1, loss=math.inf), finished())
         assert rung.bells == 0

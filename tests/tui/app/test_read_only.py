@@ -32,8 +32,9 @@ class Clock:
 @asynccontextmanager
 async def watching(size: tuple[int, int] = (120, 40)) -> AsyncIterator[Stage]:
     """The app over somebody else's runs: two that are over."""
-    session, history = FakeSession("watching"), FakeHistory([record(1), record(2)])
-    app = TraintopApp(session, history, RunConfig(), read_only=True)  # type: ignore[arg-type]
+    history = FakeHistory([record(1), record(2)])
+    session = FakeSession("watching", history)
+    app = TraintopApp(session, RunConfig(), read_only=True)
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
         stage = Stage(app, pilot, session, history)
@@ -47,7 +48,7 @@ async def playing(folder: Path, speed: float = 1.0, size: tuple[int, int] = (120
     with History(unpack_demo(folder)) as history:
         clock = Clock()
         replay = Replay(history, [run.run_id for run in history.runs()], speed, clock=clock)
-        app = TraintopApp(replay, history, RunConfig(), read_only=True)
+        app = TraintopApp(replay, RunConfig(), read_only=True)
         async with app.run_test(size=size) as pilot:
             await pilot.pause()
             stage: Any = Stage(app, pilot, replay, history)  # type: ignore[arg-type]
@@ -63,7 +64,7 @@ async def pass_s(stage: Any, seconds: float) -> None:
         stage.app.tick()
         if stage.session._next == before:
             break
-    stage.app._paint()
+    stage.app.controllers.painter.paint()
     await stage.pilot.pause()
 
 
@@ -77,7 +78,7 @@ async def test_keys_that_would_change_something_say_why_they_do_not(key: str) ->
         assert s.session.stopped == 0
         assert s.app.state.editor.config == before
         assert s.history.baseline() is None
-        assert s.app.screen is s.app.main
+        assert s.app.screen is s.app.controllers.desk.main
 
 
 async def test_keys_of_the_table_that_would_change_the_history_are_refused_too() -> None:
@@ -86,7 +87,7 @@ async def test_keys_of_the_table_that_would_change_the_history_are_refused_too()
         for key in ("d", "N"):
             await s.press(key)
             assert "read-only: watching" in s.lines[-1]
-            assert s.app.screen is s.app.main
+            assert s.app.screen is s.app.controllers.desk.main
         assert len(s.history.runs()) == 2
 
 
@@ -97,10 +98,10 @@ async def test_what_only_looks_still_works() -> None:
         assert s.app.state.selected is not None
         assert s.app.state.selected.run_id == 1
         await s.press("l")
-        assert s.app.main is not None
-        assert s.app.main.has_class("log")
+        assert s.app.controllers.desk.main is not None
+        assert s.app.controllers.desk.main.has_class("log")
         await s.press("question_mark")
-        assert s.app.screen is not s.app.main
+        assert s.app.screen is not s.app.controllers.desk.main
         assert "start" not in "\n".join(line for line in s.lines if " r " in line)
         await s.press("escape")
         await s.press("q")

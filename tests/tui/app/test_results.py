@@ -6,7 +6,7 @@ import pytest
 
 from engine.contract.config import RunConfig
 from engine.contract.records import Outcome
-from tests.tui.fake_session import MIB, record, started, training
+from tests.tui.fake_session import MIB, finished, record, started, training, update
 from tests.tui.screen_text import SIZES, FakeHistory, Stage, stage
 
 BASE = RunConfig(model="bert-base-uncased")
@@ -117,3 +117,80 @@ async def test_differences_say_when_they_are_noise_and_when_nobody_knows() -> No
         assert "≈" in rows["4"]
         assert "?" in rows["6"]
         assert "Δ to run 1*" in s.line("Results")
+
+
+async def test_the_newest_run_comes_back_too() -> None:
+    async with stage((120, 40), RUNS[:2], started(8), training(8), update(1, 8), finished(8)) as s:
+        await s.press("tab", "d")
+        assert numbers(s) == [1, 2]
+        await s.press("U")
+        assert numbers(s) == [1, 2, 8]
+        assert "run 8 brought back" in s.lines[-1]
+
+
+# what cannot be written ------------------------------------------------------------------------------------------
+
+LOCKED = "Another program keeps the history locked: close it."
+
+
+async def test_a_pin_that_cannot_be_written_is_taken_back_and_says_why() -> None:
+    async with stage((120, 40), history=FakeHistory(RUNS, baseline=1)) as s:
+        s.session.holds, s.history.problem = True, LOCKED
+        await s.press("tab", "home", "down", "space")
+        assert s.app.state.baseline == 2  # at once
+        await s.feed(*s.session.let_go())
+        assert s.app.state.baseline == 1
+        assert f"the baseline stays: {LOCKED}" in s.lines[-1]
+        s.history.problem = ""
+        await s.press("space")
+        await s.feed(*s.session.let_go())
+        assert s.app.state.baseline == s.history.baseline() == 2
+
+
+async def test_a_note_that_cannot_be_written_is_taken_back_and_says_why() -> None:
+    async with stage((120, 40), RUNS) as s:
+        s.session.holds = True
+        await s.press("tab", "home", "N", *"cold", "enter")
+        await s.feed(*s.session.let_go())
+        s.history.problem = LOCKED
+        await s.press("N", *"hot", "enter")
+        assert s.app.state.table.notes == {1: "hot"}
+        await s.feed(*s.session.let_go())
+        assert s.app.state.table.notes == {1: "cold"}
+        assert f"the note stays as it was: {LOCKED}" in s.lines[-1]
+
+
+async def test_runs_that_could_not_be_deleted_or_brought_back_stay_where_they_are() -> None:
+    async with stage((120, 40), history=FakeHistory(RUNS, baseline=1)) as s:
+        s.session.holds, s.history.problem = True, LOCKED
+        await s.press("tab", "home", "d")
+        assert numbers(s) == [2, 3, 4]
+        assert s.app.state.baseline is None
+        await s.feed(*s.session.let_go())
+        assert numbers(s) == [1, 2, 3, 4]
+        assert s.app.state.baseline == 1
+        assert f"not deleted: {LOCKED}" in s.lines[-1]
+        await s.press("U")
+        assert "nothing was deleted" in s.lines[-1]
+        s.history.problem = ""
+        await s.press("home", "d")
+        await s.feed(*s.session.let_go())
+        s.history.problem = LOCKED
+        await s.press("U")
+        assert numbers(s) == [1, 2, 3, 4]
+        await s.feed(*s.session.let_go())
+        assert numbers(s) == [2, 3, 4]
+        assert f"not brought back: {LOCKED}" in s.lines[-1]
+        s.history.problem = ""
+        await s.press("U")
+        await s.feed(*s.session.let_go())
+        assert numbers(s) == [1, 2, 3, 4]
+
+
+async def test_a_deletion_that_is_undone_before_it_failed_changes_nothing() -> None:
+    async with stage((120, 40), RUNS) as s:
+        s.session.holds, s.history.problem = True, LOCKED
+        await s.press("tab", "home", "d", "U", "d", "U")
+        await s.feed(*s.session.let_go())
+        assert numbers(s) == [1, 2, 3, 4]
+        assert s.app.state.table.deleted == []

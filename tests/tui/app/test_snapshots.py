@@ -84,7 +84,7 @@ def answer(config: RunConfig = BASE, used: int = 7099) -> Forecasted:
 
 async def settled(s: Stage) -> None:
     """The baseline's curve is read in slices of time: read all of it."""
-    while s.app._ghost_events is not None:
+    while s.app.controllers.baseline.reads:
         s.app.tick()
     await s.feed()
 

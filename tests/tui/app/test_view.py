@@ -83,7 +83,7 @@ async def test_the_baseline_is_drawn_behind_another_run_and_not_behind_itself() 
         assert ghosts(s.app.screen.query_one("#loss", Pane)) == 0
         await s.press("space")
         s.app.tick()
-        s.app._paint()
+        s.app.controllers.painter.paint()
         assert ghosts(s.app.screen.query_one("#loss", Pane)) > 10
         await s.feed(finished(8), started(1, RunConfig()), training(1))
         assert ghosts(s.app.screen.query_one("#loss", Pane)) == 0

@@ -132,7 +132,7 @@ async def test_a_dialog_keeps_its_keys() -> None:
     async with stage((120, 40), [], *RUN) as s:
         await s.press("v", "enter", "home", "left", "escape")
         assert s.app.state.view.cursor is not None
-        assert s.app.screen is s.app.main
+        assert s.app.screen is s.app.controllers.desk.main
 
 
 async def test_without_a_curve_it_says_so() -> None:

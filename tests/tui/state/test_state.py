@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 
+from engine.contract.changes import Pin
 from engine.contract.config import RunConfig
 from engine.contract.events import (
     EngineFailed,
@@ -17,6 +18,7 @@ from engine.contract.events import (
     Event,
     EventsDropped,
     Forecasted,
+    HistoryChanged,
     HistoryState,
     Logged,
     MicroStepDone,
@@ -86,6 +88,7 @@ def test_every_kind_of_event_is_known(state: State) -> None:
         Logged(source="stdout", text="hello"),
         finished(),
         HistoryState(problem="The disk is full."),
+        HistoryChanged(change=Pin(run_id=1)),
         EventsDropped(count=3),
         PlanStarted(plan_id=1, name="batch", title="Batch sizes", total=3),
         PlanProgress(plan_id=1, position=1, total=3, label="batch 1"),

@@ -1,0 +1,104 @@
+"""The baseline: pinning a run, and its curves behind those of another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from engine.contract.changes import Pin
+from engine.contract.events import Event, HistoryChanged
+from engine.contract.records import Outcome
+from tui.desk.desk import Desk
+from tui.desk.readings import Readings
+from tui.state.unsettled import Unsettled
+from tui.state.view import Ghost
+
+if TYPE_CHECKING:
+    from engine.history.history import History
+    from engine.session.engine import Engine
+
+SLICE = 500
+"""Events of a stored series that are read between two turns: a long run must not take the trainer's time."""
+
+
+class _Series:
+    """A run's stored events, slice by slice; asked by one thread at a time."""
+
+    def __init__(self, run_id: int) -> None:
+        self._run_id = run_id
+        self._events: Iterator[tuple[int, Event]] | None = None
+
+    def __call__(self, history: History) -> list[Event]:
+        if self._events is None:
+            self._events = iter(history.series(self._run_id))
+        return [event for _, event in islice(self._events, SLICE)]
+
+
+class BaselineControl:
+    """Owns which run is pinned (`state.baseline` while it is on the list) and the reading of its curves."""
+
+    def __init__(self, desk: Desk, readings: Readings, session: Engine) -> None:
+        self._desk, self._readings, self._session = desk, readings, session
+        self._pinned: int | None = None
+        self._unsettled: Unsettled[str, int | None] = Unsettled()
+        self._series: _Series | None = None
+        self._is_asked = False
+
+    @property
+    def reads(self) -> bool:
+        """Whether the baseline's curves are not there yet."""
+        return self._series is not None
+
+    def pin(self) -> None:
+        """Make the selected run the baseline, or let go of it."""
+        row = self._desk.state.selected
+        if row is None or row.outcome is Outcome.RUNNING:
+            self._desk.say("pin a finished run")
+            return
+        pinned = None if row.run_id == self._desk.state.baseline else row.run_id
+        self._unsettled.begin("", self._pinned)
+        self.take(pinned)
+        self._session.keep(Pin(run_id=pinned))
+        self._desk.say("no baseline" if pinned is None else f"run {pinned} is the baseline")
+
+    def take(self, run_id: int | None) -> None:
+        """Another run is the baseline, or none is."""
+        self._pinned = run_id
+        self.show()
+
+    def show(self) -> None:
+        """Show the pinned run as the baseline unless it is deleted, and begin to read its curves."""
+        state = self._desk.state
+        wanted = None if self._pinned in state.table.deleted_ids else self._pinned
+        if wanted == state.baseline:
+            return
+        state.baseline = wanted
+        state.view.ghost = Ghost(wanted) if wanted is not None else None
+        self._series = _Series(wanted) if wanted is not None else None
+
+    def settle(self, event: HistoryChanged, change: Pin) -> None:
+        """A pin was written, or was not: then the one before it is shown again."""
+        self.take(self._unsettled.end("", change.run_id, self._pinned, written=event.problem is None))
+
+    def read_on(self) -> None:
+        """Ask for the next slice of the baseline's series, where the last one is there."""
+        if self._series is None or self._is_asked:
+            return
+        series, ghost = self._series, self._desk.state.view.ghost
+        self._is_asked = True
+
+        def take(events: list[Event]) -> None:
+            self._is_asked = False
+            if ghost is not None:
+                ghost.add(events)
+            if len(events) < SLICE and self._series is series:
+                self._series = None
+
+        def fail(problem: str) -> None:
+            self._is_asked = False
+            if self._series is series:
+                self._series = None
+            self._desk.state.write("history", problem, "warning")
+
+        self._readings.ask(series, take, fail)
