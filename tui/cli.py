@@ -10,13 +10,9 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from tui.command_line import exit_codes
 from tui.terminal.stdio import has_terminal
-
-if TYPE_CHECKING:
-    pass
 
 COMMANDS = {
     "run": ("tui.commands.run", "train without the screen; print the lecture's transcript, or JSON"),
@@ -44,8 +40,18 @@ _NO_TERMINAL = "traintop: there is no terminal here, so it trains without the sc
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Obey the command line `words` (default: the process's) and return the exit code."""
-    words = list(sys.argv[1:] if words is None else words)
+    """Obey the command line `words` and return the exit code. Without them it is the process's, which ends then."""
+    if words is not None:
+        return _obey(list(words))
+    code = _obey(sys.argv[1:])
+    if "torch" in sys.modules:
+        from engine.session.leaving import leave
+
+        leave(code)
+    return code
+
+
+def _obey(words: list[str]) -> int:
     _open_missing_streams()
     command = words[0] if words and words[0] in COMMANDS else None
     try:

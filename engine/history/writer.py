@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from engine.contract.config import RunConfig
 from engine.contract.events import FREQUENT, Event, Logged
-from engine.contract.records import DeviceInfo, RunRecord
+from engine.contract.records import DeviceInfo, Outcome, RunRecord
 from engine.contract.run_figures import RunFigures, new_record
 from engine.history.errors import HistoryError, explain, is_locked
 from engine.history.live import LiveRun, insert_run
@@ -109,6 +109,18 @@ class RunWriter:
         if error is not None:
             self.failure = self._why(error)
             raise HistoryError(self.failure)
+
+    def interrupt_runs(self, message: str) -> str | None:
+        """Complete the rows of the runs under way here as `interrupted`: their process is about to end.
+
+        Returns what `flush` does.
+        """
+        told = self._tell(self._flush(_FLUSH_WAIT_S))  # what is under way knows then all that it has shown
+        with self._flush_lock:
+            for run_id, live in self._live.items():
+                ended = replace(live.figures.as_record(), outcome=Outcome.INTERRUPTED, message=message)
+                self._live = {**self._live, run_id: replace(live, final=live.final or ended)}
+        return self._tell(self._flush(_FLUSH_WAIT_S)) if self._live else told
 
     def drop_run(self, run_id: int) -> None:
         """Forget a run that this object began and that turned out not to be one: its row and events are gone.

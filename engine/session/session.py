@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("traintop")
 
+_LEFT = "traintop was left before the run had stopped."
+
 
 class Session:
     """Runs trainings in the background of a program.
@@ -183,16 +185,23 @@ class Session:
         return self._mailbox.wait(timeout_s)
 
     def close(self, timeout_s: float = 5.0) -> bool:
-        """Stop the run, end the threads and flush the history. False when a thread is still busy after `timeout_s`."""
+        """Stop the run, end the threads and flush the history. False when a thread is still busy after `timeout_s`.
+
+        A run that has not stopped by then is `interrupted`: the process is expected to end, see `leaving.leave`.
+        """
         self.stop()
         self._closing.set()
         self._requests.put(None)
         self._questions.put(None)
         deadline = time.monotonic() + timeout_s
-        ended = {t.name: self._joined(t, deadline) for t in self._threads if t.name in ("engine", "sampler")}
+        # the sampler first: it ends at once, and where the engine does not there is no time left for it
+        threads = sorted(self._threads, key=lambda thread: thread.name != "sampler")
+        ended = {t.name: self._joined(t, deadline) for t in threads if t.name != "output"}
         if ended.get("sampler", True):  # a driver that hangs holds NVML's lock
             self._nvml.shutdown()
         self._flush()
+        if not ended.get("engine", True) and (problem := self._history.writer.interrupt_runs(_LEFT)):
+            self._report_history(problem)
         return all(ended.values())
 
     @staticmethod

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from engine.contract.config import RunConfig
+from engine.techniques.stopping import Stopped
+from engine.techniques.workers import Workers
 
 Batch = dict[str, torch.Tensor]
+
+
+class WorkerDied(Exception):  # noqa: N818 (not a defect of ours)
+    """A process of the data loader is gone. The message says how, and what to do."""
 
 
 class EpochOrder(Sampler[int]):
@@ -35,20 +38,6 @@ class EpochOrder(Sampler[int]):
         return iter(torch.randperm(self._n, generator=generator).tolist())
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches the workers too; the run ends them after the micro-step that still needs their batch."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _start_forkserver() -> None:
-    """Start what forks the workers, if it does not run yet.
-
-    multiprocessing hands the descriptor of `sys.stderr` on, and what a full-screen program puts there has none.
-    """
-    with open(2, "w", closefd=False) as stderr, contextlib.redirect_stderr(stderr):
-        forkserver.ensure_running()
-
-
 def build_loader(
     config: RunConfig,
     data: Dataset[Any],
@@ -63,12 +52,10 @@ def build_loader(
     """
     workers: dict[str, Any] = {}
     if config.dataloader_num_workers:
-        _start_forkserver()
         workers = {
-            "multiprocessing_context": "forkserver",
+            "multiprocessing_context": Workers(),
             "prefetch_factor": config.dataloader_prefetch_factor,
             "persistent_workers": True,
-            "worker_init_fn": _ignore_interrupts,
         }
     return DataLoader(
         data,
@@ -80,3 +67,23 @@ def build_loader(
         generator=torch.Generator().manual_seed(config.seed),  # leaves the global generator to dropout
         **workers,
     )
+
+
+def batches(loader: Iterable[Batch], should_stop: Callable[[], bool]) -> Iterator[Batch]:
+    """One pass over `loader`. Raises `WorkerDied`, and `Stopped` when asked to stop while its workers start."""
+    context = loader.multiprocessing_context if isinstance(loader, DataLoader) else None
+    if not isinstance(context, Workers):
+        yield from loader
+        return
+    try:
+        iterator = iter(loader)
+        if not context.wait_until_ready(should_stop):
+            raise Stopped
+        yield from iterator
+    except (OSError, EOFError, RuntimeError) as error:  # a broken connection, or the loader's own finding
+        why = context.why_ended()
+        if why is None:
+            raise
+        if should_stop():  # what is to end everything may have reached the workers first
+            raise Stopped from None
+        raise WorkerDied(why) from error

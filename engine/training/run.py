@@ -19,7 +19,7 @@ from engine.techniques import attention, checkpointing, compiling, lora, packing
 from engine.techniques.bucketing import epoch_order, scoring_order
 from engine.techniques.optimizers import build_optimizer, build_schedule
 from engine.techniques.optimizers import note as optimizer_note
-from engine.techniques.preloading import build_loader
+from engine.techniques.preloading import WorkerDied, build_loader
 from engine.training import models
 from engine.training.hub import Hub
 from engine.training.trainer import Job, NonFiniteLoss, planned_updates, train
@@ -170,6 +170,8 @@ class Run:
                 where += f" of micro-step {self.job.micro_step} (update {self.job.update + 1})"
             return Outcome.OUT_OF_MEMORY, f"Out of memory {where}: {self.device.describe_out_of_memory(error)}"
         log.error("run %s failed in %s", self.record.run_id, phase.value, exc_info=error)
+        if isinstance(error, WorkerDied):
+            return Outcome.FAILED, f"Failed in {phase.value}: {error}"
         lines = str(error).strip().splitlines() or [""]
         fix = (
             "Restart traintop: the GPU's context is lost."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ from engine.contract.throughput import warmup_updates
 from engine.devices.base import Device
 from engine.devices.precision import Precision
 from engine.techniques import gradients
-from engine.techniques.preloading import Batch, EpochOrder
+from engine.techniques.preloading import Batch, EpochOrder, batches
+from engine.techniques.stopping import Stopped, between_layers
 from engine.training.clock import Clock
 
 if TYPE_CHECKING:
@@ -73,6 +75,16 @@ def planned_updates(config: RunConfig, micro_steps_per_epoch: int) -> int:
 
 def train(job: Job) -> bool:
     """Train for the configured epochs. True when it ran to its end, False when it was asked to stop."""
+    try:
+        # hooks inside what is compiled would be compiled with it
+        with nullcontext() if job.config.torch_compile else between_layers(job.model, job.should_stop):
+            return train_epochs(job)
+    except Stopped:
+        return False
+
+
+def train_epochs(job: Job) -> bool:
+    """All epochs, each with its evaluation. False when it was asked to stop; `Stopped` in the midst of a micro-step."""
     job.clock.start_training()
     for epoch in range(job.config.epochs):
         job.order.epoch = epoch
@@ -88,7 +100,7 @@ def train_epoch(job: Job, epoch: int) -> bool:
     steps, accumulation = job.micro_steps_per_epoch, job.config.gradient_accumulation_steps
     window_loss, n_samples, n_tokens = None, 0, 0
     job.model.train()
-    for step, host_batch in enumerate(job.loader):
+    for step, host_batch in enumerate(batches(job.loader, job.should_stop)):
         job.micro_step += 1
         batch = job.device.place(host_batch)
         window = min(accumulation, steps - step // accumulation * accumulation)
@@ -167,7 +179,7 @@ def evaluate(job: Job, loader: Iterable[Batch], epoch: float) -> bool:
     job.model.eval()
     loss, right, n = torch.zeros((), device=job.device.torch_device), 0, 0
     n_scored: torch.Tensor | int = 0
-    for host_batch in loader:
+    for host_batch in batches(loader, job.should_stop):
         batch = job.device.place(host_batch)
         with job.precision.autocast():
             output = job.model(**batch)

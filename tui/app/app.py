@@ -221,7 +221,9 @@ class TraintopApp(ReadOnlyActions, CursorActions, RunActions, KnobActions, ViewA
             return
         from tui.screens.question import QuitScreen
 
-        if not isinstance(self.screen, QuitScreen):
+        if isinstance(self.screen, QuitScreen):  # Ctrl-C: the second time it stops the run, the third it is left
+            self.screen.dismiss("stop" if self._leaving is None else "kill")
+        else:
             self.push_screen(QuitScreen(self.state), self._leave)
 
     def _leave(self, how: str | None) -> None:

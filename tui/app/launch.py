@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,8 @@ from tui.terminal.signals import Signals
 if TYPE_CHECKING:
     from tui.app.app import TraintopApp
 
-_CLOSE_S = 5.0
+_CLOSE_S = 0.3
+"""How long what is not a run (an import, a forecast) may take to end; a run was waited for before."""
 _WAIT_S = 0.5
 
 
@@ -61,8 +61,7 @@ def open_app(
             gone = noticed.hung_up or (bool(app.return_code) and signals.terminal_is_gone())
             if gone:
                 _go_on_without(session, noticed)
-            # who asks the process to end does not wait for an import that takes seconds
-            ended = session.close({"kill": 0.0, "terminated": 1.0}.get(how or "", _CLOSE_S))
+            session.close(0.0 if how == "kill" else _CLOSE_S)
             lost = history.close()
         finally:
             capture.stop()
@@ -70,7 +69,10 @@ def open_app(
         _tell_lost(lost, gone=gone)
     if gone:
         signals.leave_terminal()
-    return _leave(exit_codes.with_storage(_code(app, how, gone=gone), lost), ended and not link.abandoned)
+    code = exit_codes.with_storage(_code(app, noticed, gone=gone), lost)
+    if link.abandoned:
+        link.leave(code)
+    return code
 
 
 def _tell_lost(lost: str, *, gone: bool) -> None:
@@ -101,17 +103,10 @@ def _go_on_without(session: Session, noticed: Signals) -> None:
     signals.leave_word(what)
 
 
-def _code(app: TraintopApp, how: str | None, *, gone: bool) -> int:
-    if how == "terminated":
+def _code(app: TraintopApp, noticed: Signals, *, gone: bool) -> int:
+    if noticed.terminations:
         return exit_codes.INTERRUPTED
     if not app.return_code or gone:
         return exit_codes.DONE
     sys.stderr.write(f"traintop: the app ended by a fault; {paths.log_file()} has the details.\n")
     return exit_codes.FAILED
-
-
-def _leave(code: int, ended: bool) -> int:
-    if not ended:  # a thread inside an import, a kernel or a write can crash the interpreter's shutdown
-        sys.stderr.flush()
-        os._exit(code)
-    return code

@@ -49,7 +49,10 @@ def follow(
                 return exit_codes.INTERRUPTED
             stopping = True
             engine.stop()
-            report.say("Stopping after this micro-step; the run is kept. Once more quits at once.")
+            report.say("Stopping; the run is kept. Once more quits at once.")
+        elif interrupts.count > 1:
+            report.end("Quitting at once: what is under way ends as interrupted.")
+            return exit_codes.INTERRUPTED
 
 
 def run_code(event: Event) -> int | None:
@@ -65,7 +68,7 @@ def run_code(event: Event) -> int | None:
 
 
 class Interrupts:
-    """Counts Ctrl-C and SIGTERM. The second one ends the process where it stands."""
+    """Counts Ctrl-C and SIGTERM: one stops, two quit, and the third ends the process where it stands."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -83,7 +86,7 @@ class Interrupts:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         # only counts: whatever takes a lock may be what was interrupted
         self.count += 1
-        if self.count > 1:
+        if self.count > 2:
             if os.isatty(2):
                 os.write(2, b"\x1b[?25h\n")  # a progress bar hides the cursor
             os._exit(exit_codes.INTERRUPTED)

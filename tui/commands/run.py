@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import ArgumentParser, Namespace
 
@@ -18,7 +17,7 @@ _JSON_HELP = (
     "one JSON object per event and line on stdout, messages on stderr; null where a number is unknown, infinite or "
     "not a number. The last line of a run is its run_finished object"
 )
-_CLOSE_S = 10.0
+_CLOSE_S = 0.3
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -49,12 +48,8 @@ def train(config: RunConfig, *, as_json: bool) -> int:
         session.open()
         session.start(config)
         code = follow(session, report, interrupts, run_code, never_began="the run began; it has no row")
-        # who interrupts does not wait for an import that takes seconds
-        ended = session.close(1.0 if code == exit_codes.INTERRUPTED else _CLOSE_S)
+        session.close(0.0 if interrupts.count > 1 else _CLOSE_S)
         lost = history.close()
         if lost:
             report.say(lost)
-    code = exit_codes.with_storage(code, lost)
-    if not ended:  # a daemon thread inside an import or a kernel can crash the interpreter's shutdown
-        os._exit(code)
-    return code
+    return exit_codes.with_storage(code, lost)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections import deque
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 _WHOLE = frozenset(("data", "text_column", "label_column"))
 """Knobs whose value may hold a comma: a list of them cannot be given."""
-_CLOSE_S = 10.0
+_CLOSE_S = 0.3
 
 PlanOn = Callable[[DeviceInfo], Plan]
 """The plan on the device that `auto` stands for."""
@@ -90,15 +89,11 @@ def execute(arguments: Namespace) -> int:
         session.open()
         under_way = PlanUnderWay(session, request, report, interrupts, history)
         code = follow(session, report, interrupts, under_way.code_of, never_began="the plan began")
-        # who interrupts does not wait for an import that takes seconds
-        ended = session.close(1.0 if code == exit_codes.INTERRUPTED else _CLOSE_S)
+        session.close(0.0 if interrupts.count > 1 else _CLOSE_S)
         lost = history.close()
         if lost:
             report.say(lost)
-    code = exit_codes.with_storage(code, lost)
-    if not ended:  # a daemon thread inside an import or a kernel can crash the interpreter's shutdown
-        os._exit(code)
-    return code
+    return exit_codes.with_storage(code, lost)
 
 
 # what is asked for -----------------------------------------------------------------------------------------------

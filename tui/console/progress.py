@@ -95,6 +95,9 @@ class ProgressLines:
         """Nothing is in the way of other lines."""
         yield
 
+    def close(self) -> None:
+        """Nothing is left to take away."""
+
 
 class ProgressBar:
     """A bar on the last line of a terminal while one run trains. It makes no thread."""
@@ -112,9 +115,7 @@ class ProgressBar:
             self._bar = self._new_bar()
             self._bar.start()
         elif isinstance(event, RunFinished) or (isinstance(event, MemoryMoment) and event.moment == "trained"):
-            if self._bar:
-                self._bar.stop()
-                self._bar = None
+            self.close()
         elif moved and self._bar and time.monotonic() - self._drawn_at >= REFRESH_S:
             self._drawn_at = time.monotonic()
             text, clock = self._pace.text(), self._pace.clock()
@@ -132,6 +133,12 @@ class ProgressBar:
         finally:
             if bar:
                 bar.start()
+
+    def close(self) -> None:
+        """Take the bar away for good, in the midst of a run."""
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
 
     def _new_bar(self) -> Progress:
         from rich.console import Console

@@ -51,6 +51,12 @@ class Report:
         """A message for people."""
         self._write(self._err, f"{clean(text)}\n", aside=True)
 
+    def end(self, text: str) -> None:
+        """A last message for people, in the midst of a run."""
+        if self._progress and not self.lost:
+            self._progress.close()
+        self.say(text)
+
     def _write(self, stream: TextIO, text: str, *, aside: bool) -> None:
         if self.lost:
             return

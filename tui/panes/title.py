@@ -79,7 +79,7 @@ def _under_way(state: State, run: RunView) -> list[Line]:
     if state.plan is not None:
         name = [(f"{state.plan.where}  ", "accent"), *name]
     if state.stopping:
-        return [[*name, ("  stopping after this micro-step…", "warn")], [*name, ("  stopping…", "warn")]]
+        return [[*name, ("  stopping…", "warn")]]
     if run.planned_updates is None:
         return [[*name, (f"  {run.detail}…", "accent")], [*name, ("  loading…", "accent")]]
     if state.stalled_s is not None:

@@ -17,7 +17,7 @@ from tui.state.knobs import describe
 from tui.state.state import State
 
 _QUIT = (
-    ("stop", "s  stop and quit: ends after this micro-step, the row is kept"),
+    ("stop", "s  stop and quit: the run ends as stopped, the row is kept"),
     ("wait", "w  keep waiting: the run goes on"),
     ("kill", "k  quit now: the run ends as interrupted"),
 )

@@ -1,13 +1,14 @@
-"""SIGTERM, and a terminal that went away.
+"""SIGTERM, SIGINT and SIGQUIT, and a terminal that went away.
 
-SIGHUP is blocked, not handled: the mask is inherited, so worker processes outlive the terminal as well, and the app
-looks now and then whether one is pending.
+SIGHUP is blocked, not handled: no write to a terminal that is gone is interrupted, and the app looks now and then
+whether one is pending.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import sys
 import time
@@ -21,24 +22,57 @@ from engine.contract import paths
 _CAN_BLOCK = hasattr(signal, "pthread_sigmask")  # not on Windows
 
 
+_GIVE_BACK = (
+    b"\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l"  # no mouse reports
+    b"\x1b[?2004l\x1b[?1004l\x1b[?2048l\x1b[?2026l\x1b[?7h"  # pastes, focus, sizes, frames; lines wrap
+    b"\x1b[<u\x1b[?1049l\x1b[?25h"  # keys as they were, the main screen, the cursor
+)
+
+
 class Signals:
-    """Counts SIGTERM and notices SIGHUP from entering to leaving. For the main thread, before others begin."""
+    """Counts SIGTERM and SIGINT and notices SIGHUP from entering to leaving. For the main thread, before others begin.
+
+    SIGQUIT gives the terminal back and then does what it does to every program.
+    """
 
     def __init__(self) -> None:
         self.terminations = 0
         self._hung_up = False
-        self._before: Any = None
+        self._before: dict[int, Any] = {}
+        self._terminal: tuple[int, list[Any]] | None = None
 
     def __enter__(self) -> Signals:
-        self._before = signal.signal(signal.SIGTERM, self._on_terminate)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._on_terminate)
+        if _CAN_BLOCK and os.isatty(2):
+            import termios
+
+            self._terminal = os.dup(2), termios.tcgetattr(2)
+            self._before[signal.SIGQUIT] = signal.signal(signal.SIGQUIT, self._on_quit)
         if _CAN_BLOCK:
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._terminal is not None:
+            os.close(self._terminal[0])
+            self._terminal = None
         if _CAN_BLOCK and not self.hung_up:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+    def _on_quit(self, number: int, frame: FrameType | None) -> None:
+        import termios
+
+        if self._terminal is not None:
+            descriptor, attributes = self._terminal
+            with contextlib.suppress(OSError, termios.error):
+                termios.tcsetattr(descriptor, termios.TCSANOW, attributes)
+                if select.select([], [descriptor], [], 0)[1]:  # a terminal that does not read is not waited for
+                    os.write(descriptor, _GIVE_BACK)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
         self.terminations += 1  # only counts: whatever takes a lock may be what was interrupted

@@ -142,7 +142,7 @@ def test_same_seed_same_figures() -> None:
 
 
 def test_stop_after_the_micro_step() -> None:
-    answers = iter([False, False, True])
-    recorded = make_job(CONFIG, tiny_model(), should_stop=lambda: next(answers))
+    recorded = make_job(CONFIG, tiny_model())
+    recorded.job.should_stop = lambda: len(recorded.losses) == 3
     assert not train(recorded.job)
     assert recorded.job.micro_step == 3

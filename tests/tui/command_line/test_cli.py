@@ -249,7 +249,7 @@ def test_an_interrupt_stops_the_run_and_waits_for_its_end() -> None:
     code, out, err = _followed(session, interrupts)
     assert (code, session.stopped) == (130, 1)
     assert json.loads(out.splitlines()[-1])["outcome"] == "stopped"
-    assert "Stopping after this micro-step" in err
+    assert "Stopping; the run is kept" in err
 
 
 def test_an_interrupt_before_the_run_began_ends_at_once() -> None:
@@ -289,10 +289,20 @@ def test_signals_are_counted_and_handlers_are_put_back() -> None:
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-def test_the_second_interrupt_ends_the_process() -> None:
+def test_a_second_interrupt_does_not_wait_for_the_run() -> None:
+    interrupts = headless.Interrupts()
+    session = Scripted([STARTED], on_stop=lambda: [READY])
+    interrupts.count = 2
+    code, _, err = _followed(session, interrupts)
+    assert (code, session.stopped) == (130, 1)
+    assert "ends as interrupted" in err
+
+
+def test_the_third_interrupt_ends_the_process() -> None:
     program = (
         "import signal\nfrom tui.commands.headless import Interrupts\n"
         "with Interrupts():\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
         "    signal.raise_signal(signal.SIGINT); print('still here', flush=True)\n"
         "    signal.raise_signal(signal.SIGINT); print('never', flush=True)\n"
     )

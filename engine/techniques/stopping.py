@@ -1,0 +1,53 @@
+"""Stopping in the middle of a micro-step: between two layers, where it would otherwise last for long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+
+class Stopped(Exception):  # noqa: N818 (an outcome that was asked for, not a defect)
+    """The run was asked to stop, and did."""
+
+
+@contextmanager
+def between_layers(model: torch.nn.Module, should_stop: Callable[[], bool]) -> Iterator[None]:
+    """Inside, a forward or backward of `model` raises `Stopped` at the next layer once `should_stop` is true.
+
+    A layer is what stands in a `ModuleList`. It asks before its forward, and when the gradient of its first trained
+    parameter is complete, which is about the end of its backward. Nothing is computed, kept or copied for it.
+    """
+
+    def ask(*_: Any) -> None:
+        if should_stop():
+            raise Stopped
+
+    handles = []
+    for layer in layers(model):
+        handles.append(layer.register_forward_pre_hook(ask))
+        trained = next((parameter for parameter in layer.parameters() if parameter.requires_grad), None)
+        if trained is not None:
+            handles.append(trained.register_post_accumulate_grad_hook(ask))  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def layers(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """The members of the model's outermost lists."""
+    found: list[torch.nn.Module] = []
+
+    def visit(module: torch.nn.Module) -> None:
+        for child in module.children():
+            if isinstance(child, torch.nn.ModuleList):
+                found.extend(child)
+            else:
+                visit(child)
+
+    visit(model)
+    return found
