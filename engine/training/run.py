@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -186,7 +185,6 @@ class Run:
         if self.job is not None:
             self.job.optimizer.zero_grad(set_to_none=True)
             self.job = None
-        gc.collect()
         self.device.clean_up()
 
     def _moment(self, moment: str) -> None:

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyte
 
@@ -68,7 +69,7 @@ class Emulator:
 class Terminal:
     """Runs `command` in a new session with a pseudo-terminal of its own as stdin, stdout and stderr.
 
-    `env` is added to this process's environment. With `emulate` False nothing is drawn while the command runs, so
+    `env` is added to this process's environment; `folder` is where it starts. With `emulate` False nothing is drawn while the command runs, so
     that reading costs next to nothing; `chunks` holds everything with its times.
     """
 
@@ -80,6 +81,7 @@ class Terminal:
         rows: int = 40,
         env: Mapping[str, str] | None = None,
         emulate: bool = True,
+        folder: Path | None = None,
     ) -> None:
         self.chunks: list[Chunk] = []
         self._changed = threading.Condition()
@@ -95,6 +97,7 @@ class Terminal:
             stdout=self._slave,
             stderr=self._slave,
             env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **(env or {})},
+            cwd=folder,
             start_new_session=True,
             preexec_fn=_take_terminal,  # one system call between fork and exec
         )

@@ -8,13 +8,12 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import engine
 from engine.contract.numbers import mib
 from tui.command_line import exit_codes
 from tui.commands.finding import Finding, Status, as_text
+from tui.commands.own_python import own_python
 from tui.console.report import dump
 
 PROBE_S = 180.0
@@ -72,8 +71,7 @@ def python() -> Iterator[Finding]:
 def start_probe() -> subprocess.Popen[bytes]:
     """Start to ask the driver and to import the libraries, in a process that may crash without harm."""
     return subprocess.Popen(
-        [sys.executable, "-c", _PROBE],
-        cwd=Path(engine.__file__).parents[1],  # `-c` looks there first: not at a folder `engine` of the user's
+        own_python(_PROBE),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -14,17 +14,16 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError
 from tui.commands.addresses import is_loopback
+from tui.commands.own_python import own_python
 
 HOST, PORT = "127.0.0.1", 8000
 TOKEN_BYTES, SHORTEST = 24, 8
+_START = "from tui.cli import main; sys.exit(main())"
 _MISSING = "traintop serve: this needs the package textual-serve: pip install 'traintop[serve]'\n"
-_START = "import sys; sys.path[0] = {root!r}; from tui.cli import main; sys.exit(main())"
-"""Instead of `-m`, which would prefer a folder named tui where the server was started."""
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -66,7 +65,7 @@ def execute(arguments: Namespace) -> int:
 
 def command(words: Sequence[str]) -> list[str]:
     """How a process of this very program is started, whatever the folder holds that it is started in."""
-    return [sys.executable, "-c", _START.format(root=str(Path(__file__).parents[2])), *words]
+    return [*own_python(_START), *words]
 
 
 def _host(host: str, *, public: bool) -> str:
