@@ -69,8 +69,8 @@ class Emulator:
 class Terminal:
     """Runs `command` in a new session with a pseudo-terminal of its own as stdin, stdout and stderr.
 
-    `env` is added to this process's environment; `folder` is where it starts. With `emulate` False nothing is drawn while the command runs, so
-    that reading costs next to nothing; `chunks` holds everything with its times.
+    `env` is added to this process's environment; `folder` is where it starts. With `emulate` False nothing is drawn
+    while the command runs, so that reading costs next to nothing; `chunks` holds everything with its times.
     """
 
     def __init__(
