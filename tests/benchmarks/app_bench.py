@@ -10,6 +10,7 @@ import json
 import os
 import random
 import re
+import signal
 import statistics
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from engine.export.hand_over import flags_of
 from engine.history.history import History
 from tests.benchmarks.figures import Figure, alternate, ratio
 from tests.end_to_end.programs import COMMAND, environment, traintop
+from tests.end_to_end.states import STATES, app_in, leave_by_key, leave_by_signal
 from tests.end_to_end.terminal import Chunk, Emulator, Terminal
 
 CONFIG = RunConfig(device="cpu", model="bert-tiny", batch_size=8, seq_len=128, samples=400)
@@ -56,6 +58,25 @@ def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
         yield from while_idle(home)
         yield from while_training(home)
         yield over_a_slow_link(home)
+        yield from quitting(3 if full else 1)
+
+
+def quitting(times: int) -> Iterator[Figure]:
+    """Seconds from the last key of quitting, or from a SIGTERM, to the end of the process."""
+    for name, state in STATES.items():
+        rounds = []
+        for by_key in (True, False) * times:
+            with tempfile.TemporaryDirectory() as folder, app_in(name, Path(folder)) as terminal:
+                if by_key:
+                    leave_by_key(terminal, state, "q")
+                else:
+                    leave_by_signal(terminal, signal.SIGTERM)
+                asked = time.perf_counter()
+                terminal.process.wait(PATIENCE_S)
+                rounds.append(time.perf_counter() - asked)
+                terminal.wait_exit(PATIENCE_S)
+        value = statistics.median(rounds)
+        yield Figure(name=f"to quit, {name}", value=value, unit="s", goal=1, at_most=True, rounds=rounds)
 
 
 def first_paint(home: Path, rounds: int) -> Iterator[Figure]:

@@ -14,7 +14,7 @@ from tests.end_to_end.terminal import Terminal
 
 READY = "press r to run"
 WORKERS = ("--dataloader-num-workers", "2")
-TOO_LARGE = ("--device", "virtual:tesla-p4", "--model", "bert-large", "--batch-size", "64")
+TOO_LARGE = ("--device", "virtual:tesla-p4", "--model", "bert-large-uncased", "--batch-size", "64")
 
 
 @dataclass(frozen=True, kw_only=True)
