@@ -10,7 +10,7 @@ import torch
 
 
 class Stopped(Exception):  # noqa: N818 (an outcome that was asked for, not a defect)
-    """The run was asked to stop, and did."""
+    """The run was asked to stop, while it loaded or in the midst of a micro-step."""
 
 
 @contextmanager

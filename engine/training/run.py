@@ -19,6 +19,7 @@ from engine.techniques.bucketing import epoch_order, scoring_order
 from engine.techniques.optimizers import build_optimizer, build_schedule
 from engine.techniques.optimizers import note as optimizer_note
 from engine.techniques.preloading import WorkerDied, build_loader
+from engine.techniques.stopping import Stopped
 from engine.training import models
 from engine.training.hub import Hub
 from engine.training.trainer import Job, NonFiniteLoss, planned_updates, train
@@ -65,6 +66,8 @@ class Run:
                 self.device.synchronize()
         except ConfigError:
             raise
+        except Stopped:
+            pass
         except Exception as error:  # stored as text: an exception holds its frames, and those hold tensors
             failure = self._describe(error)
         self._close()

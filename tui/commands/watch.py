@@ -126,15 +126,15 @@ def show(
         if terminal is not None and not in_browser:
             sys.__stderr__ = stream_to(terminal, link, in_ascii=in_ascii)  # type: ignore[misc, assignment]
         try:
-            how = app.run(mouse=not slow_link)
+            app.run(mouse=not slow_link)
         finally:
             sys.__stderr__ = terminal  # type: ignore[misc]
         gone = noticed.hung_up or (bool(app.return_code) and terminal_is_gone())
     if gone:
         leave_terminal()
     if link.abandoned:
-        link.leave(exit_codes.INTERRUPTED if how == "terminated" else exit_codes.DONE)
-    if how == "terminated":
+        link.leave(exit_codes.INTERRUPTED if noticed.terminations else exit_codes.DONE)
+    if noticed.terminations:
         return exit_codes.INTERRUPTED
     if gone or not app.return_code:
         return exit_codes.DONE

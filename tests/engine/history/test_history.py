@@ -419,10 +419,12 @@ def test_damage_within_a_series_ends_it_with_a_sentence(history: History, path: 
 
 def test_runs_under_way_end_with_their_process_as_interrupted(history: History, path: Path) -> None:
     run_id, done = begin(history), begin(history)
-    history.append(update(run_id, 1))
-    history.finish_run(replace(RunRecord(run_id=done, config=RunConfig(), outcome=Outcome.COMPLETED), last_loss=0.1))
-    history.append(update(run_id, 2, loss=0.25))
-    assert history.interrupt_runs("It was left.") is None
+    history.writer.append(update(run_id, 1))
+    history.writer.finish_run(
+        replace(RunRecord(run_id=done, config=RunConfig(), outcome=Outcome.COMPLETED), last_loss=0.1)
+    )
+    history.writer.append(update(run_id, 2, loss=0.25))
+    assert history.writer.interrupt_runs("It was left.") is None
     with History(path) as again:
         first, second = again.runs()
         assert (first.outcome, first.message, first.updates, first.last_loss) == (
@@ -434,4 +436,4 @@ def test_runs_under_way_end_with_their_process_as_interrupted(history: History, 
         assert second.outcome is Outcome.COMPLETED
         assert len(stored(again, run_id)) == 2
     with pytest.raises(HistoryError, match="not under way here"):
-        history.finish_run(first)
+        history.writer.finish_run(first)
