@@ -7,10 +7,6 @@ from engine.devices import host_memory
 from engine.devices.base import Device
 
 
-class Stopped(Exception):  # noqa: N818 (an outcome that was asked for, not a defect)
-    """The run was asked to stop while it loaded."""
-
-
 def described(error: Exception, where: str, device: Device) -> tuple[Outcome, str]:
     """What `error` makes of the run that it ended `where` (`in forward of micro-step 3 (update 3)`)."""
     if device.is_out_of_memory(error):

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.devices import host_memory
-from engine.training.failures import Stopped
+from engine.training.stopping import Stopped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -17,10 +17,10 @@ from engine.contract.presets import PRESETS
 from engine.devices import host_memory
 from engine.techniques import attention
 from engine.training import model_trial
-from engine.training.failures import Stopped
 from engine.training.hub import Hub
 from engine.training.model_fields import check_fields
 from engine.training.model_files import INDEX, WEIGHTS, read_config, refused, weights_folder
+from engine.training.stopping import Stopped
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
