@@ -77,7 +77,7 @@ def out_of_memory(run: RunRecord) -> str:
     """In which phase a run ran out of memory and what that means."""
     if run.failed_phase is None:
         return "It is not known in which phase the memory ran out."
-    return f"It ran out of memory in {run.failed_phase.value}. {_DIED[run.failed_phase]}"
+    return f"It ran out of memory in {run.failed_phase.noun}. {_DIED[run.failed_phase]}"
 
 
 def largest_that_fitted(run: RunRecord, runs: Sequence[RunRecord]) -> RunRecord | None:
@@ -108,6 +108,8 @@ _FIRST = {
     Phase.OPTIMIZER: ("optimizer_implementation", "optimizer", "lora_rank"),
     Phase.CLIP: ("optimizer_implementation", "optimizer", "lora_rank"),
 }
+_USELESS = {Phase.EVALUATE: ("gradient_checkpointing", "optimizer_implementation")}
+"""Scoring keeps no activations and takes no steps."""
 
 
 def ways_to_fit(run: RunRecord) -> list[str]:
@@ -115,11 +117,12 @@ def ways_to_fit(run: RunRecord) -> list[str]:
     config = run.config
     if run.failed_phase is Phase.LOAD:
         return []
+    useless = _USELESS.get(run.failed_phase, ()) if run.failed_phase is not None else ()
     first = _FIRST.get(run.failed_phase, ()) if run.failed_phase is not None else ()
     ways = []
     for label, changes, saving in _WAYS:
         name = next(iter(changes))
-        if _helps(config, name) and _possible(config, changes):
+        if name not in useless and _helps(config, name) and _possible(config, changes):
             rank = first.index(name) if name in first else len(first)
             ways.append((rank, f"{label}: saves {saving}."))
     ways.sort(key=lambda way: way[0])

@@ -33,6 +33,11 @@ class Phase(str, Enum):
     OPTIMIZER = "optimizer"
     EVALUATE = "evaluate"
 
+    @property
+    def noun(self) -> str:
+        """As sentences say where a run is: in `forward`, in `evaluation`."""
+        return "evaluation" if self is Phase.EVALUATE else self.value
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceInfo:

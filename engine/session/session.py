@@ -283,7 +283,7 @@ class Session:
                 raise
             log.exception("the engine could not finish a run")
             self._emit(Logged(source="engine", text=f"The engine could not finish the run: {error}", level="error"))
-            return self._abandon(config, str(error))
+            return self._abandon(config, self._sentence(error))
         finally:
             self._run_id = self._training_since = None
 
@@ -363,7 +363,6 @@ class Session:
             run = Run(record=record, device=device, hub=self._hub, emit=self._emit, should_stop=self._stop_run.is_set)
             record = run.execute()
         except ConfigError as error:
-            device.clean_up()
             self._drop(run_id)
             return self._refuse(RunRefused(run_id=run_id, config=config, knob=error.knob, message=error.message))
         return self._finish(self._with_mfu(record))
@@ -393,6 +392,12 @@ class Session:
             self._forecasts.forget_learned()
         self._emit(RunFinished(record=record))
         return record
+
+    @staticmethod
+    def _sentence(error: Exception) -> str:
+        from engine.training.failures import sentence
+
+        return sentence(error)
 
     def _abandon(self, config: RunConfig, why: str) -> RunRecord | RunRefused:
         """End a run that broke outside its own handling, so that nobody waits for it."""
@@ -435,7 +440,7 @@ class Session:
 
     def _on_sample(self, gpu: GpuSample | None, host: HostSample) -> None:
         run_id, since = self._run_id, self._training_since  # first: a reading from before a run is none of it
-        memory = self._device.memory() if self._device else Memory()
+        memory = self._device.memory_if_known() if self._device else Memory()
         t = time.perf_counter() - since if since is not None else None
         self._emit(Sampled(run_id=run_id, t=t, gpu=gpu, host=host, memory=memory))
         self._flush()

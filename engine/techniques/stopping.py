@@ -1,4 +1,4 @@
-"""Stopping in the middle of a micro-step: between two layers, where it would otherwise last for long."""
+"""Stopping where a run lasts for long: between the tensors of a model that is made, or two layers of a micro-step."""
 
 from __future__ import annotations
 
@@ -7,10 +7,26 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 
 class Stopped(Exception):  # noqa: N818 (an outcome that was asked for, not a defect)
     """The run was asked to stop, while it loaded or in the midst of a micro-step."""
+
+
+class Stoppable(TorchFunctionMode):
+    """Raises `Stopped` from the next of torch's functions that is called in it once `should_stop` says so."""
+
+    def __init__(self, should_stop: Callable[[], bool]) -> None:
+        super().__init__()
+        self._should_stop = should_stop
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if self._should_stop():
+            raise Stopped
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.contract.records import Outcome
 from engine.devices import host_memory
 from engine.devices.base import Device
+from engine.techniques.preloading import WorkerDied
 
 
 def described(error: Exception, where: str, device: Device) -> tuple[Outcome, str]:
@@ -16,7 +17,8 @@ def described(error: Exception, where: str, device: Device) -> tuple[Outcome, st
             f"The host's memory ran out {where}: {host_memory.described(error)}. Use a smaller --model, --batch-size "
             "or --samples, or end other programs."
         )
-    return Outcome.FAILED, f"Failed {where}: {sentence(error)}"
+    why = str(error) if isinstance(error, WorkerDied) else sentence(error)
+    return Outcome.FAILED, f"Failed {where}: {why}"
 
 
 def sentence(error: Exception) -> str:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 
@@ -18,15 +19,18 @@ from engine.techniques import attention, checkpointing, compiling, lora, packing
 from engine.techniques.bucketing import epoch_order, scoring_order
 from engine.techniques.optimizers import build_optimizer, build_schedule
 from engine.techniques.optimizers import note as optimizer_note
-from engine.techniques.preloading import WorkerDied, build_loader
-from engine.techniques.stopping import Stopped
-from engine.training import models
+from engine.techniques.preloading import build_loader
+from engine.techniques.stopping import Stoppable, Stopped
+from engine.training import failures, models
 from engine.training.hub import Hub
 from engine.training.trainer import Job, NonFiniteLoss, planned_updates, train
 from engine.workloads.prepare import prepare
 from engine.workloads.prepared import PreparedData
 
 log = logging.getLogger("traintop")
+
+End: TypeAlias = "tuple[Outcome, str | None] | ConfigError"
+"""How a run ended, with a sentence where there is something to say, or why it could not begin."""
 
 
 @dataclass(kw_only=True)
@@ -44,37 +48,49 @@ class Run:
     def __post_init__(self) -> None:
         self._figures = RunFigures(self.record)
         self._failed_phase: Phase | None = None
+        self._said: str | None = None
 
     def execute(self) -> RunRecord:
         """Run to the end. Never raises: what goes wrong is in the record's outcome and message.
 
         The device's peaks are those of this run: `Device.reset_peaks` was called.
-        Raises `ConfigError` before training when the model or the data cannot be used.
+        Raises `ConfigError` before training when the model or the data cannot be used. The memory is given back then
+        too.
         """
-        self._moment("start")
-        failure: tuple[Outcome, str | None] | None = None
-        finished = False
+        end = self._attempt()
+        self._close()
+        if isinstance(end, ConfigError):
+            raise end
+        outcome, message = end
+        return replace(self._figures.as_record(), outcome=outcome, message=message, failed_phase=self._failed_phase)
+
+    def _attempt(self) -> End:
+        """Load and train. What fails after the first error, as all does on a lost device, does not hide it."""
+        end: End | None = None
         try:
             with ExitStack() as stack:
+                self._moment("start")
                 stack.enter_context(self.device.settings(self.record.config))
                 stack.enter_context(attention.kernel(self.record.config, self.device))
                 stack.enter_context(compiling.forgotten_after(self.record.config))
                 stack.enter_context(self.device.tracking())
-                self._load()
-                assert self.job is not None
-                finished = train(self.job)
-                self.device.synchronize()
-        except ConfigError:
-            raise
-        except Stopped:
-            pass
+                end = self._load_and_train()
+        except Exception as error:
+            if end is None:
+                return self._describe(error)
+            log.error("run %s left switches behind", self.record.run_id, exc_info=error)
+        assert end is not None
+        return end
+
+    def _load_and_train(self) -> End:
+        try:
+            self._load()
+            assert self.job is not None
+            finished = train(self.job)
+            self.device.synchronize()
         except Exception as error:  # stored as text: an exception holds its frames, and those hold tensors
-            failure = self._describe(error)
-        self._close()
-        if failure is None:
-            failure = (Outcome.COMPLETED, None) if finished else (Outcome.STOPPED, "Stopped by the user.")
-        outcome, message = failure
-        return replace(self._figures.as_record(), outcome=outcome, message=message, failed_phase=self._failed_phase)
+            return self._describe(error)
+        return (Outcome.COMPLETED, None) if finished else (Outcome.STOPPED, "Stopped by the user.")
 
     def _load(self) -> None:
         config, run_id = self.record.config, self.record.run_id
@@ -83,17 +99,20 @@ class Run:
         self._say(Phase.LOAD, f"looking for {config.model}")
         source = models.resolve(config.model, self.hub)
         models.check_length(source, config)
+        self._stop_if_asked()
         data = self._prepare(source)
         self._say(Phase.LOAD, source.note)
         torch.manual_seed(config.seed)
         shaped = models.shape(source, config, n_labels=data.n_labels, vocab_size=data.vocab_size)
-        built = models.build(source, shaped, config)
-        packing.check(built, config)
-        model = lora.apply(built, config)
+        with Stoppable(self.should_stop):
+            built = models.build(source, shaped, config)
+            packing.check(built, config)
+            model = lora.apply(built, config)
         if config.lora_rank:
             self._say(Phase.LOAD, lora.note(model, config))
         checkpointing.apply(model, config)
         self.device.adopt(model)
+        self._stop_if_asked()
         attention.check(model, data.collate([data.train[0]]), config, self.device)
         compiling.apply(model, config, len(data.train))
         self._moment("model")
@@ -160,41 +179,53 @@ class Run:
         self._figures.add(event)
         self.emit(event)
 
-    def _describe(self, error: Exception) -> tuple[Outcome, str]:
-        """Outcome and sentence of an error; the traceback of a defect goes to the log file."""
+    def _describe(self, error: Exception) -> End:
+        """What an error makes of the run; the traceback of a defect goes to the log file."""
+        if isinstance(error, ConfigError):
+            return ConfigError(error.knob, error.message)  # without the frames
+        if isinstance(error, Stopped):
+            return Outcome.STOPPED, "Stopped by the user." if self.job else "Stopped by the user while loading."
         if isinstance(error, NonFiniteLoss):
             return Outcome.FAILED, str(error)
         phase = self.job.clock.phase if self.job else Phase.LOAD
         self._failed_phase = phase
-        if self.device.is_out_of_memory(error):
-            where = f"in {phase.value}"
-            if self.job and self.job.micro_step:
-                where += f" of micro-step {self.job.micro_step} (update {self.job.update + 1})"
-            return Outcome.OUT_OF_MEMORY, f"Out of memory {where}: {self.device.describe_out_of_memory(error)}"
-        log.error("run %s failed in %s", self.record.run_id, phase.value, exc_info=error)
-        if isinstance(error, WorkerDied):
-            return Outcome.FAILED, f"Failed in {phase.value}: {error}"
-        lines = str(error).strip().splitlines() or [""]
-        fix = (
-            "Restart traintop: the GPU's context is lost."
-            if "CUDA error" in str(error)
-            else "Details are in the log file."
-        )
-        return Outcome.FAILED, f"Failed in {phase.value}: {type(error).__name__}: {lines[0][:300]}. {fix}"
+        outcome, message = failures.described(error, self._where(phase), self.device)
+        if outcome is Outcome.FAILED:
+            log.error("run %s failed in %s", self.record.run_id, phase.noun, exc_info=error)
+        return outcome, message
+
+    def _where(self, phase: Phase) -> str:
+        """`in forward of micro-step 3 (update 2)`."""
+        if self.job is None or not self.job.micro_step:
+            return f"in {phase.noun}"
+        if phase is Phase.EVALUATE:
+            return f"in {phase.noun} after update {self.job.update}"
+        return f"in {phase.noun} of micro-step {self.job.micro_step} (update {self.job.update + 1})"
 
     def _close(self) -> None:
-        """Read the peaks, then give the memory back: outside the `except`, references dropped first."""
+        """Read the peaks, then give the memory back: outside the `except`, references dropped first. Never raises."""
         self._moment("trained" if self.job is not None else "end")
         if self.job is not None:
             self.job.optimizer.zero_grad(set_to_none=True)
             self.job = None
-        self.device.clean_up()
+        try:
+            self.device.clean_up()
+        except Exception as error:  # on a lost device; why it was lost is in the record
+            log.error("the device could not be cleaned up after run %s", self.record.run_id, exc_info=error)
 
     def _moment(self, moment: str) -> None:
-        self._tell(MemoryMoment(run_id=self.record.run_id, moment=moment, memory=self.device.memory()))
+        self._tell(MemoryMoment(run_id=self.record.run_id, moment=moment, memory=self.device.memory_if_known()))
 
     def _say(self, phase: Phase, detail: str) -> None:
-        self._tell(RunProgress(run_id=self.record.run_id, phase=phase, detail=detail))
+        """Tell what takes time; the same words again are not repeated. Raises `Stopped` where that was asked for."""
+        if detail != self._said:
+            self._said = detail
+            self._tell(RunProgress(run_id=self.record.run_id, phase=phase, detail=detail))
+        self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        if self.should_stop():
+            raise Stopped
 
 
 def refuse_early(config: RunConfig, device: Device) -> None:

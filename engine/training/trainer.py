@@ -110,7 +110,6 @@ def train_epoch(job: Job, epoch: int) -> bool:
         n_tokens += host_batch["input_ids"].numel()
         if (step + 1) % accumulation == 0 or step + 1 == steps:
             step_taken = take_step(job.optimizer, job.schedule, job.precision, job.config, job.clock.enter)
-            job.update += 1
             report_update(job, epoch + (step + 1) / steps, window_loss, step_taken, n_samples, n_tokens)
             window_loss, n_samples, n_tokens = None, 0, 0
         else:
@@ -224,7 +223,8 @@ def report_update(
     n_tokens: int,
 ) -> None:
     """Wait for the device, read the update's figures, and tell. Raises `NonFiniteLoss` where the run is to end."""
-    shares, seconds = job.clock.take()  # here the host waits
+    shares, seconds = job.clock.take()  # here the host waits, and hears of what failed on the device
+    job.update += 1
     scale = job.precision.loss_scale()
     done = UpdateDone(
         run_id=job.run_id,

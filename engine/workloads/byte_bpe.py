@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from engine.contract.config import ConfigError
+from engine.workloads.files import go_on
 from engine.workloads.vocabulary import MAX_VOCABULARY, first_texts
 
 END_OF_TEXT = "<|endoftext|>"
@@ -49,15 +50,21 @@ def train_byte_bpe(texts: Sequence[str], model_vocab_size: int | None = None) ->
 
 
 def tokenise_documents(
-    documents: Sequence[str], tokenizer: PreTrainedTokenizerBase, end: int | None, *, at_most: int
+    documents: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    end: int | None,
+    *,
+    at_most: int,
+    ask: Callable[[], None] = go_on,
 ) -> list[Tokens1D]:
     """Every document as tokens with `end` behind it, without other special tokens, until there are `at_most` tokens.
 
-    A document at the border is cut there.
+    A document at the border is cut there. `ask` is called now and then, and may raise to end the work.
     """
     found: list[Tokens1D] = []
     parts: list[list[int]] = []
     for ids, is_last in _encoded(documents, tokenizer):
+        ask()
         parts.append(ids)
         enough = sum(map(len, parts)) >= at_most
         if is_last or enough:

@@ -40,16 +40,18 @@ class TextSource:
     """Read and split it. Raises `ConfigError`."""
 
 
-def find_documents(config: RunConfig, hub: HubLike | None) -> TextSource:
-    """What `config.data` stands for, as documents. Raises `ConfigError`."""
+def find_documents(
+    config: RunConfig, hub: HubLike | None, report: Callable[[str], None] = lambda what: None
+) -> TextSource:
+    """What `config.data` stands for, as documents. `report` may raise to end the reading. Raises `ConfigError`."""
     path = Path(config.data).expanduser() if config.data else None
     if path is not None and path.suffix.lower() in TEXT_SUFFIXES:
-        return _file(path, str(config.data))
-    source = find_source(config, hub)
+        return _file(path, str(config.data), report)
+    source = find_source(config, hub, report)
     return TextSource(name=source.name, fingerprint=source.fingerprint, open=lambda: _columns(source, config))
 
 
-def _file(path: Path, data: str) -> TextSource:
+def _file(path: Path, data: str, report: Callable[[str], None]) -> TextSource:
     check_file(path, data)
     needed, free = path.stat().st_size * _BYTES_IN_MEMORY, psutil.virtual_memory().available
     if needed > free:
@@ -59,11 +61,15 @@ def _file(path: Path, data: str) -> TextSource:
             "give a part of it.",
         )
     name = quoted(path.name)
-    return TextSource(name=name, fingerprint=f"text {sha256_of(path)}", open=lambda: _paragraphs(path, name))
+
+    def ask() -> None:
+        report(f"reading {name}")
+
+    return TextSource(name=name, fingerprint=f"text {sha256_of(path, ask)}", open=lambda: _paragraphs(path, name, ask))
 
 
-def _paragraphs(path: Path, name: str) -> Documents:
-    check_utf8(path)
+def _paragraphs(path: Path, name: str, ask: Callable[[], None]) -> Documents:
+    check_utf8(path, ask)
     text = path.read_text(encoding="utf-8-sig").replace("\r\n", "\n").strip()
     documents = [part for part in _BLANK_LINES.split(text) if part.strip()]
     if not documents:

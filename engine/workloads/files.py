@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 import datasets
 
@@ -26,6 +26,7 @@ KNOWN_SUFFIXES = TEXT_SUFFIXES | frozenset(_LOADERS)
 """What ends like this is a file, not the name of a data set."""
 _FORMATS = "CSV (.csv), TSV (.tsv), JSON lines (.jsonl, .json) or Parquet (.parquet)"
 _CHUNK = 2**20  # bytes
+_LONGEST_LINE = 2**27  # characters
 Quoting = Literal[0, 3]  # csv.QUOTE_MINIMAL, csv.QUOTE_NONE
 
 
@@ -41,11 +42,18 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "·" for c in text)
 
 
-def open_table(data: str, warn: Callable[[str], None] = lambda sentence: None) -> datasets.Dataset:
+def go_on() -> None:
+    """The answer to `ask` of those whom nobody stops."""
+
+
+def open_table(
+    data: str, warn: Callable[[str], None] = lambda sentence: None, ask: Callable[[], None] = go_on
+) -> datasets.Dataset:
     """The rows of a CSV, TSV, JSON lines or Parquet file, memory-mapped from the cache folder.
 
     Where that folder cannot be written, the rows are kept in memory, and `warn` is told.
     Columns of CSV and TSV files are all strings, so that `None`, `NA` and `01` stay what they are.
+    `ask` is called now and then, and may raise to end the work.
     Raises `ConfigError` when there is no such file or it cannot be read as a table with a row.
     """
     path = Path(data).expanduser()
@@ -60,7 +68,7 @@ def open_table(data: str, warn: Callable[[str], None] = lambda sentence: None) -
     if suffix not in _LOADERS:
         raise _refusal(path, f"has the unknown extension {quoted(path.suffix)}", f"save it as {_FORMATS}")
     if suffix != ".parquet":
-        check_utf8(path)
+        check_utf8(path, ask)
     if suffix == ".csv":
         table = _load(path, "csv", _csv_options(path, _separator(path)), warn)
     else:
@@ -90,12 +98,13 @@ def check_file(path: Path, data: str) -> None:
         raise _refusal(path, "has '::' or '://' in its path, which the reader takes for an address", "rename it")
 
 
-def check_utf8(path: Path) -> None:
-    """Raises `ConfigError` with the place of the first byte that is not UTF-8."""
+def check_utf8(path: Path, ask: Callable[[], None] = go_on) -> None:
+    """Raises `ConfigError` with the place of the first byte that is not UTF-8. `ask` may raise to end the work."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     read, line = 0, 1
     with path.open("rb") as file:
         while True:
+            ask()
             chunk = file.read(_CHUNK)
             if read == 0 and chunk[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
                 raise _refusal(path, "is UTF-16, not UTF-8", "convert it with iconv -f utf-16 -t utf-8")
@@ -160,12 +169,21 @@ def _first_records(path: Path, separator: str, quoting: Quoting) -> tuple[list[s
     limit = csv.field_size_limit(2**31 - 1)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            records = (record for record in csv.reader(file, delimiter=separator, quoting=quoting) if record)
+            rows = csv.reader(_lines(path, file), delimiter=separator, quoting=quoting)
+            records = (record for record in rows if record)
             return next(records, []), next(records, None)
     except csv.Error as error:
         raise _refusal(path, f"cannot be read as a table ({error})", "check its first lines") from None
     finally:
         csv.field_size_limit(limit)
+
+
+def _lines(path: Path, file: TextIO) -> Iterator[str]:
+    """Lines, of which none may fill the memory."""
+    while line := file.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise _refusal(path, f"has a line of more than {_LONGEST_LINE:,} characters", "check its first lines")
+        yield line
 
 
 def _uneven(path: Path, row: int, expected: int, found: int) -> ConfigError:
@@ -270,10 +288,11 @@ def _bad_json_line(path: Path) -> ConfigError | None:
     return None
 
 
-def sha256_of(file: Path) -> str:
-    """The SHA-256 of a file of any size, hexadecimal. Raises `OSError`."""
+def sha256_of(file: Path, ask: Callable[[], None] = go_on) -> str:
+    """The SHA-256 of a file of any size, hexadecimal. `ask` may raise to end the work. Raises `OSError`."""
     digest = hashlib.sha256()
     with file.open("rb") as opened:
-        while chunk := opened.read(2**20):
+        while chunk := opened.read(_CHUNK):
+            ask()
             digest.update(chunk)
     return digest.hexdigest()

@@ -28,7 +28,8 @@ def prepare(
     `tokenizer` is the model's; without one, a vocabulary is trained where text is read. `model_vocab_size` is the
     number of rows of the model's embedding, None when unknown. `pad_token_id` is used where the tokenizer has none.
     `hub` says whether the Hugging Face hub can be asked for data sets; None: only files and its cache are looked at.
-    `report` is told in a few words what takes time.
+    `report` is told in a few words what takes time, the same words again and again while it lasts; it may raise to end
+    the work.
     Raises `ConfigError` on data that cannot be trained on.
     """
     # datasets and transformers take seconds to import, and random tokens need neither

@@ -31,7 +31,7 @@ def prepare_reviews(
 
     Raises `ConfigError` on data, a column or a vocabulary that cannot be trained on.
     """
-    source = find_source(config, hub)
+    source = find_source(config, hub, report)
     settings = {
         "workload": "reviews",
         "source": [source.name, source.fingerprint],
@@ -75,9 +75,10 @@ def _make(
         texts_to_learn = [text for text in parts.pool.texts(MAX_TRAINED_ON) if text]
         tokenizer = trained = train_wordpiece(texts_to_learn, model_vocab_size)
     pad_id = pad_token_id_of(tokenizer, model_pad_id)
-    report(f"tokenising {len(parts.train) + len(parts.held_out):,} texts")
+    told = f"tokenising {len(parts.train) + len(parts.held_out):,} texts"
+    report(told)
     texts = [rows.texts() for rows in (parts.train, parts.held_out)]
-    tokens = [tokenise(part, tokenizer, config.seq_len, pad_id) for part in texts]
+    tokens = [tokenise(part, tokenizer, config.seq_len, pad_id, lambda: report(told)) for part in texts]
     check_ids([part.sequences["input_ids"] for part in tokens], None if trained else model_vocab_size)
     train, held_out = (
         Samples(part.sequences, part.offsets, rows.classes)

@@ -10,7 +10,7 @@ import datasets
 
 from engine.contract.config import RunConfig
 from engine.workloads import generated
-from engine.workloads.files import KNOWN_SUFFIXES, open_table, quoted, sha256_of
+from engine.workloads.files import KNOWN_SUFFIXES, check_file, open_table, quoted, sha256_of
 from engine.workloads.hub_data import HubLike, is_hub_name, open_hub, pick_splits
 
 GENERATED = "generated"
@@ -42,9 +42,10 @@ class Source:
     """Sentences on origin and licence."""
 
 
-def find_source(config: RunConfig, hub: HubLike | None) -> Source:
+def find_source(config: RunConfig, hub: HubLike | None, report: Callable[[str], None] = lambda what: None) -> Source:
     """What `config.data` stands for: generated text, a local file or a data set of the hub.
 
+    `report` is told again and again what is read, and may raise to end it.
     Raises `ConfigError` when it stands for nothing that is here or can be asked for.
     """
     data = config.data
@@ -52,17 +53,22 @@ def find_source(config: RunConfig, hub: HubLike | None) -> Source:
         return _generated(config, asked_for=data is not None)
     path = Path(data).expanduser()
     if path.exists() or path.suffix.lower() in KNOWN_SUFFIXES or not is_hub_name(data):
-        return _file(data, path)
+        return _file(data, path, report)
     return _from_hub(data, config, hub)
 
 
-def _file(data: str, path: Path) -> Source:
+def _file(data: str, path: Path, report: Callable[[str], None]) -> Source:
+    check_file(path, data)  # a pipe never ends
     name = quoted(path.name)
+
+    def ask() -> None:
+        report(f"reading {name}")
+
     try:
-        digest = sha256_of(path)
+        digest = sha256_of(path, ask)
     except OSError:
         digest = ""  # opening it says what is wrong
-    return Source(name=name, fingerprint=f"file {digest}", open=lambda warn: Tables(train=open_table(data, warn)))
+    return Source(name=name, fingerprint=f"file {digest}", open=lambda warn: Tables(train=open_table(data, warn, ask)))
 
 
 def _from_hub(data: str, config: RunConfig, hub: HubLike | None) -> Source:

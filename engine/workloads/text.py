@@ -37,7 +37,7 @@ def prepare_text(
     `padding` packed keeps documents whole and apart; else they run on, parted by the end-of-text token, and are cut
     into full blocks. Raises `ConfigError` on text that is missing or too short.
     """
-    source = find_documents(config, hub)
+    source = find_documents(config, hub, report)
     packed = config.padding == "packed"
     settings = {
         "workload": "text",
@@ -83,7 +83,9 @@ def _make(
     packed, pad_id = config.padding == "packed", pad_token_id_of(tokenizer, model_pad_id)
     parts, layouts = [], []
     for texts, wanted in ((documents.train, config.samples), (documents.held_out, config.eval_samples)):
-        tokens = tokenise_documents(texts, tokenizer, end, at_most=wanted * config.seq_len)
+        tokens = tokenise_documents(
+            texts, tokenizer, end, at_most=wanted * config.seq_len, ask=lambda: report("tokenising the text")
+        )
         rows, layout = (_packed if packed else _blocks)(tokens, config.seq_len, wanted, pad_id)
         parts.append(rows)
         layouts.append(layout)

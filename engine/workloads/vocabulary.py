@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from engine.contract.config import ConfigError
+from engine.workloads.files import go_on
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """BERT's, in BERT's roles; [PAD] is id 0."""
@@ -108,12 +109,22 @@ def _bert_tokenizer(
     )
 
 
-def tokenise(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, seq_len: int, pad_token_id: int) -> Tokens:
-    """Every text as at most `seq_len` tokens with the tokenizer's special ones; `pad_token_id` stands for no token."""
+def tokenise(
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    seq_len: int,
+    pad_token_id: int,
+    ask: Callable[[], None] = go_on,
+) -> Tokens:
+    """Every text as at most `seq_len` tokens with the tokenizer's special ones; `pad_token_id` stands for no token.
+
+    `ask` is called now and then, and may raise to end the work.
+    """
     parts: dict[str, list[npt.NDArray[np.int32]]] = {}
     lengths: list[int] = []
     n_cut, room = 0, seq_len * _CHARACTERS_PER_TOKEN
     for start in range(0, len(texts), _BATCH):
+        ask()
         batch = [text[:room] for text in texts[start : start + _BATCH]]
         encoded = tokenizer(batch, truncation=True, max_length=seq_len, return_attention_mask=False)
         for i, (text, ids) in enumerate(zip(texts[start : start + _BATCH], encoded["input_ids"], strict=True)):

@@ -97,7 +97,7 @@ def _figure_cells(record: RunRecord) -> tuple[str, ...]:
     used, total = record.peak_used, record.memory_total
     status = OUTCOME_WORDS[record.outcome]
     if record.outcome is Outcome.OUT_OF_MEMORY and record.failed_phase:
-        status += f" in {record.failed_phase.value}"
+        status += f" in {record.failed_phase.noun}"
     return (
         duration(record.train_runtime_s),
         rate(record.samples_per_s),

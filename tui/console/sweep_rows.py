@@ -167,5 +167,5 @@ def status(record: RunRecord) -> str:
     """How a run ended, in words."""
     words = OUTCOME_WORDS[record.outcome]
     if record.outcome in (Outcome.OUT_OF_MEMORY, Outcome.FAILED) and record.failed_phase:
-        words += f" in {record.failed_phase.value}"
+        words += f" in {record.failed_phase.noun}"
     return words

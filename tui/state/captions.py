@@ -96,7 +96,7 @@ def _end(run: RunRecord, baseline: RunRecord | None) -> str:
     """`run 8 completed in 01:06: 7.68 samples/s, peak 7,069 MiB; −3,450 MiB, −29 % samples/s against run 7`."""
     word = OUTCOME_WORDS[run.outcome]
     if run.outcome is Outcome.OUT_OF_MEMORY:
-        where = f" in {run.failed_phase.value}" if run.failed_phase is not None else ""
+        where = f" in {run.failed_phase.noun}" if run.failed_phase is not None else ""
         total = f" of {number(to_mib(run.memory_total))} MiB" if run.memory_total is not None else ""
         return f"run {run.run_id} is out of memory{where}{total}; the next run works (h: what fits)"
     if run.outcome is not Outcome.COMPLETED:

@@ -168,7 +168,9 @@ def test_other_errors_fail_the_run_in_one_sentence(driver: Driver, monkeypatch: 
     _raise_in(Phase.BACKWARD, monkeypatch, RuntimeError("mat1 and mat2\nshapes cannot be multiplied"))
     record = driver.run(SMALL).record
     assert record.outcome is Outcome.FAILED
-    assert record.message == "Failed in backward: RuntimeError: mat1 and mat2. Details are in the log file."
+    assert record.message == (
+        "Failed in backward of micro-step 3 (update 3): RuntimeError: mat1 and mat2. Details are in the log file."
+    )
     assert driver.run(SMALL).record.outcome is Outcome.COMPLETED
 
 
