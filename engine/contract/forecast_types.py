@@ -69,7 +69,9 @@ class Forecast:
     n_parameters: int
     forecast_s: float
     notes: tuple[str, ...]
-    """Assumptions, one sentence each."""
+    """What it was made from and what it assumes, one sentence each."""
+    tokens_per_sample: float | None = None
+    """With padding, on average: what the speed and the FLOPs are for. None: not told."""
 
     @property
     def fits(self) -> bool:

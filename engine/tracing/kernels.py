@@ -5,6 +5,7 @@ The results of a real run stay what they are: only what is accounted for differs
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from engine.contract.forecast_types import ACTIVATIONS, TEMPORARIES
 from engine.gpus.catalogue import Gpu
 from engine.tracing.autocast import Autocast
-from engine.tracing.scratch import HALF, efficient_gradient, flash_gradient, scratch_of
+from engine.tracing.scratch import HALF, Groups, efficient_gradient, flash_gradient, scratch_of
 from engine.tracing.tracer import Tracer
 
 _DROPOUTS = {F.dropout, torch.dropout}
@@ -177,7 +178,7 @@ class FusedAttention(torch.autograd.Function):
             rows = length if call.kernel == "flash" else -(-length // 32) * 32  # kAlignLSE
             logsumexp = torch.empty(batch, heads, rows, dtype=torch.float32, device="meta")
         tracer.account(out, ACTIVATIONS)
-        tracer.account(logsumexp, ACTIVATIONS)
+        tracer.account(logsumexp, ACTIVATIONS, None if call.kernel == "flash" else _in_groups(batch * heads, length, 4, 32))
         if call.kernel == "efficient" and query.dtype in HALF and value.size(-1) > 128:
             tracer.use_scratch(out.numel() * 4)  # kNeedsOutputAccumulator
         if observe is not None:
@@ -219,8 +220,13 @@ def _as_bias(mask: torch.Tensor | None, query: torch.Tensor, tracer: Tracer) -> 
         return None
     with tracer.suspended():
         bias = torch.empty(padded, dtype=query.dtype, device="meta")
-    tracer.account(bias, ACTIVATIONS)
+    tracer.account(bias, ACTIVATIONS, _in_groups(math.prod(mask.shape[:-1]), mask.size(-1), bias.element_size(), 16))
     return bias
+
+
+def _in_groups(rows: int, length: int, element: int, size: int) -> Groups:
+    """The rule of a tensor whose rows are padded to whole groups of `size` elements."""
+    return Groups(each=rows * element * size, length=length, size=size)
 
 
 def _like_transposed(tensor: torch.Tensor) -> torch.Tensor:
