@@ -15,8 +15,8 @@ from engine.tracing.scratch import Rule
 LOAD, FIRST, NEXT, STEP, AGAIN, STEP_AGAIN, LEAVE = "load", "first", "next", "step", "again", "step again", "leave"
 """Parts: loading; a window's first micro-step and its later ones; the first optimizer step; both in later updates;
 the end of an epoch."""
-SCORE, SCORE_NEXT, SCORED = "score", "score next", "scored"
-"""Parts of an evaluation: its first batch and its later ones; its end."""
+SCORING, SCORE, SCORE_NEXT, SCORED = "scoring", "score", "score next", "scored"
+"""Parts of an evaluation: its begin, its first batch, its later ones, its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +129,8 @@ def _keys(recording: Recording, names: Names) -> list[int]:
 
 
 def _home(segment: Segment) -> str:
+    if segment.part == SCORING:
+        return segment.part
     if segment.phase in (Phase.DATA, Phase.FORWARD, Phase.EVALUATE):
         return str(segment.phase.value)  # the same tensors in every micro-step
     part = {AGAIN: FIRST, STEP_AGAIN: STEP}.get(segment.part, segment.part)

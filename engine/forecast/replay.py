@@ -19,6 +19,7 @@ from engine.forecast.recording import (
     SCORE,
     SCORE_NEXT,
     SCORED,
+    SCORING,
     STEP,
     STEP_AGAIN,
     Script,
@@ -116,6 +117,7 @@ class Player:
 
     def _play(self, act: Act) -> None:
         if act.kind is Kind.EVALUATION:
+            self._play_part(self._scoring(act.batches[0]), SCORING)
             for number, batch in enumerate(act.batches):
                 self._play_part(self._scoring(batch), SCORE_NEXT if number else SCORE)
             self._play_part(self._scoring(act.batches[-1]), SCORED)

@@ -30,6 +30,7 @@ from engine.forecast.recording import (
     SCORE,
     SCORE_NEXT,
     SCORED,
+    SCORING,
     STEP,
     STEP_AGAIN,
     Recording,
@@ -188,6 +189,8 @@ class _Player:
         self._part = LOAD
         self._batch: dict[str, torch.Tensor] = {}
         self._window_loss: torch.Tensor | None = None
+        self._kept: dict[str, object] = {}
+        """What the trainer's loop holds until it has the next one of its kind."""
         self._micro_steps = 1
         self._work: Work | None = None
 
@@ -215,6 +218,7 @@ class _Player:
             self._step(STEP_AGAIN, optimizer, schedule)
             self._begin(LEAVE, Phase.DATA)
             self._batch = {}
+            self._kept.clear()
             if getattr(optimizer, "grad_scale", None) is not None:
                 optimizer.grad_scale = None  # type: ignore[attr-defined]
             self._tracer.drain()
@@ -229,6 +233,7 @@ class _Player:
             hook.remove()
         model.eval()
         with torch.no_grad():
+            self._begin(SCORING, Phase.EVALUATE)
             scores = Scores(loss=torch.zeros((), device="meta"))
             for part in (SCORE, SCORE_NEXT):
                 self._begin(part, Phase.EVALUATE)
@@ -254,10 +259,11 @@ class _Player:
         self._batch = self._new_batch()
         loss = micro_step(self._plan.model, self._batch, self._precision, self._micro_steps, self._enter)
         self._window_loss = loss if self._window_loss is None else self._window_loss + loss
+        self._kept["loss"] = loss
 
     def _step(self, part: str, optimizer: Optimizer, schedule: Any) -> None:
         self._part = part
-        take_step(optimizer, schedule, self._precision, self._plan.config, self._enter)
+        self._kept["norm"], _ = take_step(optimizer, schedule, self._precision, self._plan.config, self._enter)
         self._enter(Phase.DATA)
         self._window_loss = None
 

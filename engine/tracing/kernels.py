@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 (as everywhere in the field)
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from engine.contract.forecast_types import ACTIVATIONS, TEMPORARIES
 from engine.gpus.catalogue import Gpu
@@ -37,6 +38,8 @@ class CudaKernels(TorchFunctionMode):
         self._tracer = tracer
         self._capability = gpu.compute_capability
         self._autocast = autocast
+        self._copies = WeakIdKeyDictionary()
+        """Of masks, by the mask."""
         self.on_attention: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, bool], None] | None = None
         """Told of every fused attention (query, key, value, whether in backward), which is no traced operator."""
 
@@ -84,8 +87,19 @@ class CudaKernels(TorchFunctionMode):
             with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
                 return call.compute(query, key, value, attn_mask)
         inputs = query, key, value, attn_mask
-        result: torch.Tensor = FusedAttention.apply(*inputs, call, self._tracer, self.on_attention)  # type: ignore[no-untyped-call]
+        more = call, self._tracer, self.on_attention, self._copy_of(attn_mask)
+        result: torch.Tensor = FusedAttention.apply(*inputs, *more)  # type: ignore[no-untyped-call]
         return result
+
+    def _copy_of(self, mask: torch.Tensor | None) -> torch.Tensor | None:
+        """A real mask to compute backward with: on CUDA it is not kept where it was made another kind of mask."""
+        if mask is None or mask.is_meta or mask.requires_grad:
+            return mask
+        copy = self._copies.get(mask)
+        if copy is None:
+            with self._tracer.suspended():
+                copy = self._copies[mask] = mask.clone()
+        return copy
 
 
 def _backward(
@@ -165,7 +179,7 @@ class FusedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> torch.Tensor:
-        query, key, value, mask, call, tracer, observe = args
+        query, key, value, mask, call, tracer, observe, copy = args
         ctx.call, ctx.tracer, ctx.observe = call, tracer, observe
         batch, heads, length, _ = query.shape
         bias = _as_bias(mask, query, tracer)
@@ -184,7 +198,7 @@ class FusedAttention(torch.autograd.Function):
         if observe is not None:
             observe(query, key, value, False)
         ctx.save_for_backward(query, key, value, mask if bias is None else None, bias, logsumexp, out)
-        ctx.real_mask = mask if bias is not None and not query.is_meta else None
+        ctx.real_mask = copy if bias is not None and not query.is_meta else None
         return out
 
     @staticmethod
@@ -205,7 +219,7 @@ class FusedAttention(torch.autograd.Function):
         tracer.use_scratch(*(flash_gradient(query, key) if call.kernel == "flash" else efficient_gradient(query)))
         if ctx.observe is not None:
             ctx.observe(query, key, value, True)
-        return (*results, *[None] * (7 - len(results)))
+        return (*results, *[None] * (8 - len(results)))
 
 
 def _as_bias(mask: torch.Tensor | None, query: torch.Tensor, tracer: Tracer) -> torch.Tensor | None:

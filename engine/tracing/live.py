@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -146,6 +146,10 @@ class LiveTracker:
         """The model's weights go onto the GPU."""
         self._model = model
         self._hooks = self._tracer.account_model(model)
+
+    def on_host(self) -> AbstractContextManager[None]:
+        """Around tensor work that is the host's own."""
+        return self._tracer.suspended()
 
     def enter(self, phase: Phase) -> None:
         """The run goes over to `phase`; after an optimizer step that is the border of an update."""

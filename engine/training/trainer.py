@@ -88,7 +88,7 @@ def train_epoch(job: Job, epoch: int) -> bool:
     steps, accumulation = job.micro_steps_per_epoch, job.config.gradient_accumulation_steps
     window_loss, n_samples, n_tokens = None, 0, 0
     job.model.train()
-    for step, host_batch in enumerate(job.loader):
+    for step, host_batch in enumerate(job.device.batches(job.loader)):
         job.micro_step += 1
         batch = job.device.place(host_batch)
         window = min(accumulation, steps - step // accumulation * accumulation)
@@ -190,7 +190,7 @@ def evaluate(job: Job, loader: Iterable[Batch], epoch: float) -> bool:
     started = job.clock.now()
     job.model.eval()
     scores = Scores(loss=torch.zeros((), device=job.device.torch_device))
-    for host_batch in loader:
+    for host_batch in job.device.batches(loader):
         batch = job.device.place(host_batch)
         scores.add(job.model, batch, job.precision)
         if job.should_stop():
