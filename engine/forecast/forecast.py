@@ -152,9 +152,7 @@ class Forecaster:
         key = shared, *card, stack.name, *facts, source.stamp, source.model.location is None
         traces = self._traces.get(key)
         if traces is None:
-            model = build_on_meta(
-                source.model, shared, stack, n_labels=data.n_labels, vocab_size=data.vocab_size
-            )
+            model = build_on_meta(source.model, shared, stack, n_labels=data.n_labels, vocab_size=data.vocab_size)
             plan = StepPlan(config=shared, model=model, gpu=gpu, stack=stack, fields=data.fields)
             traces = self._traces[key] = Traces(plan)
         return traces
@@ -193,7 +191,8 @@ def _data(source: Source, config: RunConfig, reading: Callable[[], None]) -> tup
 def _about(data: DataShape) -> str:
     longest, mean = int(data.train.tokens.max()), float(data.train.tokens.mean())
     vocabulary = "" if data.vocab_size is None else f", a vocabulary of {data.vocab_size:,} entries trained on them"
-    return f"Read from the data: {data.train.n:,} samples of {mean:,.0f} tokens on average, at most {longest:,}{vocabulary}."
+    samples = f"{data.train.n:,} samples of {mean:,.0f} tokens on average, at most {longest:,}"
+    return f"Read from the data: {samples}{vocabulary}."
 
 
 @dataclass(frozen=True, slots=True)

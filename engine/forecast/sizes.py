@@ -41,9 +41,9 @@ class Sizes:
         at = vectors[batch, length]
         grows = vectors[batch + 1, length] - at if (batch + 1, length) in vectors else np.zeros_like(at)
         fixed = at - batch * grows
-        lengths = [l for b, l in vectors if b == batch]
+        lengths = [other for samples, other in vectors if samples == batch]
         powers = np.zeros((3, len(at)))
-        powers[: len(lengths)] = _coefficients(lengths, np.stack([vectors[batch, l] for l in lengths]))
+        powers[: len(lengths)] = _coefficients(lengths, np.stack([vectors[batch, other] for other in lengths]))
         varies = powers[1:].any(axis=0)
         if (grows < 0).any() or (fixed < 0).any() or (varies & (grows != 0) & (fixed != 0)).any():
             raise NotAlikeError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -95,20 +96,20 @@ def work_at(traced: Mapping[tuple[int, int], Work], batch: int, width: float) ->
     Weights are read once per micro-step; what else is done grows with the samples, and with the length as a polynomial
     of the second degree (attention).
     """
-    at = next((n for n in (batch, 2) if any(b == n for b, _ in traced)), min(b for b, _ in traced))
+    counts = Counter(n for n, _ in traced)
+    at = batch if batch == 1 and counts[1] else max(counts, key=lambda n: (counts[n], -n))
     lengths = sorted((length for b, length in traced if b == at), key=lambda length: abs(length - width))[:3]
     pair = next(((b, length) for b, length in traced if b == at and (b + 1, length) in traced), None)
 
     def told(name: str) -> int:
         fixed = 0.0
         if pair is not None and batch != at:
-            one, two = (getattr(traced[pair[0] + more, pair[1]], name) for more in (0, 1))
+            one, two = (float(getattr(traced[pair[0] + more, pair[1]], name)) for more in (0, 1))
             fixed = one - at * (two - one)
-        here = sum(
-            getattr(traced[at, length], name)
-            * math.prod((width - other) / (length - other) for other in lengths if other != length)
-            for length in lengths
-        )
+        here = 0.0
+        for length in lengths:
+            share = math.prod((width - other) / (length - other) for other in lengths if other != length)
+            here += share * float(getattr(traced[at, length], name))
         return round(fixed + (here - fixed) * batch / at)
 
     names = ("flops", "forward_flops", "n_bytes")

@@ -263,7 +263,7 @@ class _Player:
 
     def _step(self, part: str, optimizer: Optimizer, schedule: Any) -> None:
         self._part = part
-        self._kept["norm"], _ = take_step(optimizer, schedule, self._precision, self._plan.config, self._enter)
+        self._kept["step"] = take_step(optimizer, schedule, self._precision, self._plan.config, self._enter)
         self._enter(Phase.DATA)
         self._window_loss = None
 

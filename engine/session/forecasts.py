@@ -40,7 +40,7 @@ class Forecasts:
         self._lock = threading.Lock()  # the forecaster itself is for one thread at a time
 
     def answer(self, config: RunConfig, reading: Callable[[], None] = lambda: None) -> Forecasted:
-        """The forecast of `config`, or a sentence on why there is none; `reading` is told before data is read for it."""
+        """The forecast of `config`, or a sentence on why there is none; `reading` is told before data is read."""
         try:
             return Forecasted(config=config, forecast=self.forecast(config, reading))
         except (ConfigError, ForecastError) as error:

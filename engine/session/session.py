@@ -376,7 +376,7 @@ class Session:
                     self._mailbox.put(Forecasted(config=question, forecast=None, message=message))
 
     def _say_reading(self, config: RunConfig) -> None:
-        self._mailbox.put(Forecasted(config=config, forecast=None, message="reading the data …"))
+        self._mailbox.put(Forecasted(config=config, forecast=None, message="reading the data …", pending=True))
 
     def _forecast_is_hopeless(self, config: RunConfig) -> str | None:
         return self._forecasts.hopeless(config) if self._forecasts else None

@@ -38,7 +38,7 @@ class CudaKernels(TorchFunctionMode):
         self._tracer = tracer
         self._capability = gpu.compute_capability
         self._autocast = autocast
-        self._copies = WeakIdKeyDictionary()
+        self._copies: Any = WeakIdKeyDictionary()
         """Of masks, by the mask."""
         self.on_attention: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, bool], None] | None = None
         """Told of every fused attention (query, key, value, whether in backward), which is no traced operator."""
@@ -95,7 +95,7 @@ class CudaKernels(TorchFunctionMode):
         """A real mask to compute backward with: on CUDA it is not kept where it was made another kind of mask."""
         if mask is None or mask.is_meta or mask.requires_grad:
             return mask
-        copy = self._copies.get(mask)
+        copy: torch.Tensor | None = self._copies.get(mask)
         if copy is None:
             with self._tracer.suspended():
                 copy = self._copies[mask] = mask.clone()
@@ -192,7 +192,9 @@ class FusedAttention(torch.autograd.Function):
             rows = length if call.kernel == "flash" else -(-length // 32) * 32  # kAlignLSE
             logsumexp = torch.empty(batch, heads, rows, dtype=torch.float32, device="meta")
         tracer.account(out, ACTIVATIONS)
-        tracer.account(logsumexp, ACTIVATIONS, None if call.kernel == "flash" else _in_groups(batch * heads, length, 4, 32))
+        tracer.account(
+            logsumexp, ACTIVATIONS, None if call.kernel == "flash" else _in_groups(batch * heads, length, 4, 32)
+        )
         if call.kernel == "efficient" and query.dtype in HALF and value.size(-1) > 128:
             tracer.use_scratch(out.numel() * 4)  # kNeedsOutputAccumulator
         if observe is not None:

@@ -40,6 +40,7 @@ Step = int | Rule
 Scratch = Callable[..., Sequence[Step]]
 """From an operator's arguments to the steps that its CUDA kernel takes."""
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Groups:
     """Memory for whole groups of a sequence's tokens, such as blocks of 64."""

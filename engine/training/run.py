@@ -111,9 +111,7 @@ class Run:
 
     def _prepare(self, source: models.ModelSource) -> PreparedData:
         wanted = models.wants(source)
-        data = prepare(
-            self.record.config, **wanted, hub=self.hub, report=lambda detail: self._say(Phase.DATA, detail)
-        )
+        data = prepare(self.record.config, **wanted, hub=self.hub, report=lambda detail: self._say(Phase.DATA, detail))
         remember(self.record.config, data.shape, **wanted)
         for note in data.notes:
             self._say(Phase.DATA, note)

@@ -12,11 +12,14 @@ import torch
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.forecast_types import BREAKDOWN, Forecast, ForecastError
+from engine.forecast import replay
 from engine.forecast.forecast import Assumptions, Forecaster
 from engine.forecast.prepare import build_on_meta
 from engine.forecast.recording import Names, Recording, Script
 from engine.forecast.sizes import NotAlikeError, Sizes
+from engine.forecast.speed import Work
 from engine.forecast.step import StepPlan, record_scoring, record_step
+from engine.forecast.traces import Traces
 from engine.gpus.catalogue import find
 from engine.gpus.units import MIB
 from engine.tracing.stack import CURRENT
@@ -24,6 +27,7 @@ from engine.training.hub import Hub
 from engine.training.models import resolve
 from engine.workloads.data_shape import BatchShape
 from engine.workloads.dummy import dummy_shape
+from tests.engine.make_reviews import write_reviews
 from tests.engine.model_folders import FAMILIES, model_folder
 
 P4 = find("tesla-p4")
@@ -244,6 +248,64 @@ def test_a_window_longer_than_the_epoch_is_one_update(forecaster: Forecaster) ->
         SMALL.with_values(batch_size=16, gradient_accumulation_steps=64, samples=64, epochs=2), P4
     )
     assert one.peak_allocated < two.peak_allocated
+
+
+def test_padding_is_forecast_from_the_data(tmp_path: Path, forecaster: Forecaster) -> None:
+    data = write_reviews(tmp_path / "a.csv", 120)
+    config = SMALL.with_values(workload="reviews", data=str(data), samples=64, seq_len=128, batch_size=8)
+    longest, bucketed, full = (
+        forecaster.forecast(config.with_values(padding=padding), P4)
+        for padding in ("longest", "bucketed", "max_length")
+    )
+    assert full.tokens_per_sample == 128
+    assert (bucketed.tokens_per_sample or 0) < (longest.tokens_per_sample or 0) < 128
+    assert longest.peak_allocated < full.peak_allocated
+    assert (longest.samples_per_s or 0) > (full.samples_per_s or 0)
+    assert longest.flops_per_sample < full.flops_per_sample
+    assert any(note.startswith("Read from the data: 64 samples of") for note in longest.notes)
+
+
+def test_the_vocabulary_is_the_one_that_the_run_trains(tmp_path: Path, forecaster: Forecaster) -> None:
+    data = write_reviews(tmp_path / "a.csv", 120)
+    drawn = forecaster.forecast(SMALL, P4)
+    read = forecaster.forecast(SMALL.with_values(workload="reviews", data=str(data)), P4)
+    assert drawn.n_parameters - read.n_parameters > 29_000 * 128  # of bert-tiny's 30,522 words
+
+
+def test_what_is_not_known_of_the_data_is_assumed_and_said(forecaster: Forecaster) -> None:
+    told = forecaster.forecast(SMALL.with_values(workload="reviews", data="yelp_review_full"), P4)
+    assert any(
+        note.startswith("Assumed of the data (it is on the hub, and no run has read it yet)") for note in told.notes
+    )
+
+
+def test_a_tokenizer_that_a_run_would_fetch_is_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub()
+    monkeypatch.setattr(hub, "reachable", lambda: True)
+    told = Forecaster(hub).forecast(SMALL.with_values(workload="reviews"), P4)
+    assert any(note.startswith("Assumed of the data (its tokenizer is not here yet)") for note in told.notes)
+    assert told.n_parameters == Forecaster(hub).forecast(SMALL, P4).n_parameters + 3 * 129  # five classes
+
+
+def test_the_work_of_other_lengths_is_foretold(tmp_path: Path) -> None:
+    config = _of_family(tmp_path, "bert", "classification").with_values(seq_len=200)
+    plan = _plan(config, _meta_model(config))
+    traces, told = Traces(plan), Work()
+    traces.expect([BatchShape(6, width, False) for width in (50, 57)], [], accumulates=False)
+    traces.step(BatchShape(6, 57, False), accumulates=False)
+    record_step(plan, BatchShape(6, 57, False), work=told)
+    for name in ("flops", "forward_flops", "n_bytes", "step_bytes"):
+        assert getattr(traces.work(6, 57), name) == pytest.approx(getattr(told, name), rel=1e-6)
+
+
+def test_a_long_run_is_followed_in_part_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SMALL.with_values(workload="reviews", samples=200, eval_samples=40)
+    whole = Forecaster().forecast(config, P4)
+    monkeypatch.setattr(replay, "MOST_EVENTS", 3_000)
+    part = Forecaster().forecast(config, P4)
+    assert any("only the largest were followed" in note for note in part.notes)
+    assert not any("only the largest were followed" in note for note in whole.notes)
+    assert part.peak_allocated == pytest.approx(whole.peak_allocated, rel=0.01)
 
 
 @pytest.mark.parametrize(

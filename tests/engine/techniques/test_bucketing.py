@@ -68,7 +68,9 @@ def test_the_knob_chooses_the_order_and_the_batches_are_narrow() -> None:
     seen = {}
     for padding in ("bucketed", "longest"):
         chosen = config.with_values(padding=padding)
-        loader = build_loader(chosen, data.train, data.collate, order=epoch_order(chosen, data.train.lengths()), pin=False)
+        loader = build_loader(
+            chosen, data.train, data.collate, order=epoch_order(chosen, data.train.lengths()), pin=False
+        )
         batches = list(loader)
         widths[padding] = sum(batch["input_ids"].numel() for batch in batches)
         rows = [row[mask.bool()] for batch in batches for row, mask in zip(*map(batch.get, _BOTH), strict=True)]

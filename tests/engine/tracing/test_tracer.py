@@ -29,7 +29,6 @@ from engine.workloads.dummy import dummy_shape
 from tests.engine.forecast.test_forecast import SMALL
 from tests.engine.model_folders import model_folder
 
-
 TWO = BatchShape(2, 64, False)
 
 
