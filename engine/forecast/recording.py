@@ -81,9 +81,6 @@ class Names:
     def __init__(self) -> None:
         self._numbers: dict[tuple[str, int], int] = {}
 
-    def __len__(self) -> int:
-        return len(self._numbers) + 1
-
     def of(self, home: str, ordinal: int) -> int:
         """1 or more; 0 is left to what never dies."""
         return self._numbers.setdefault((home, ordinal), len(self._numbers) + 1)
@@ -92,10 +89,10 @@ class Names:
 class Script:
     """A recording made ready to be played in any order of its parts, also among those of other recordings.
 
-    A death names what dies. What dies in the part that it was born in is named by its slot. What outlives it (the
-    batch, the loss, the gradients) is named by the phase of the kind of micro-step and its ordinal among those that
-    do: so a part that is played again, or that of another batch's size, frees what the turn before left behind. What
-    never dies (weights, optimizer state, workspaces) is born once only and has no name.
+    A death names what dies by a key. What dies in the part that it was born in has the complement of its slot. What
+    outlives it (the batch, the loss, the gradients) has a number above 0, named by the phase of the kind of micro-step
+    and its ordinal among those that do: so a part that is played again, or that of another batch's size, frees what the
+    turn before left behind. What never dies (weights, optimizer state, workspaces) is born once only, and has the key 0.
     """
 
     def __init__(self, recording: Recording, names: Names) -> None:
@@ -117,7 +114,7 @@ def _keys(recording: Recording, names: Names) -> list[int]:
             if event >= 0:
                 born[event] = segment
             elif born[~event].part == segment.part:
-                keys[~event] = names.of("slot", ~event)
+                keys[~event] = event
             else:
                 survivors.append(~event)
     ordinals: dict[tuple[str, Phase], int] = {}

@@ -63,7 +63,9 @@ class Player:
         self._allocator = allocator
         self._step = step
         self._scoring = scoring
-        self._live: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        self._live: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
+        """By key: address, bytes taken, and the turn in which they were."""
+        self._turn = 0
         self._held = dict.fromkeys(TRACED, 0)
         self._phase = Phase.LOAD
         self._points: list[TimelinePoint] | None = None
@@ -136,6 +138,7 @@ class Player:
         self._has_updated = True
 
     def _play_part(self, script: Script, part: str) -> None:
+        self._turn += 1
         for segment in script.parts.get(part, ()):
             self._phase = segment.phase
             self._play_segment(script, segment)
@@ -143,22 +146,24 @@ class Player:
     def _play_segment(self, script: Script, segment: Segment) -> None:
         allocator, live, held = self._allocator, self._live, self._held
         self._n_events += segment.end - segment.start
-        keys, sizes, categories = script.keys, script.sizes, script.categories
+        keys, sizes, categories, turn = script.keys, script.sizes, script.categories, self._turn
         for event in script.events[segment.start : segment.end]:
             if event >= 0:
                 before = allocator.allocated
                 address = allocator.alloc(sizes[event])
                 taken = allocator.allocated - before
-                live[keys[event]].append((address, taken))
+                live[keys[event]].append((address, taken, turn))
                 held[categories[event]] += taken
                 if allocator.allocated > self._peak:
                     self._peak = allocator.allocated
                     self._result.by_category = dict(held)
             else:
-                instances = live[keys[~event]]
-                if not instances:  # a third micro-step finds the loss of the first gone: the second added it up
+                key = keys[~event]
+                instances = live[key]
+                # what an earlier part left may be gone by now, such as the batch before at the begin of an epoch
+                if not instances or (key > 0 and instances[0][2] == turn):
                     continue
-                address, taken = instances.pop(0)
+                address, taken, _ = instances.pop(0)
                 allocator.free(address)
                 held[categories[~event]] -= taken
             if self._points is not None:

@@ -201,6 +201,7 @@ class FusedAttention(torch.autograd.Function):
             observe(query, key, value, False)
         ctx.save_for_backward(query, key, value, mask if bias is None else None, bias, logsumexp, out)
         ctx.real_mask = copy if bias is not None and not query.is_meta else None
+        ctx.mask_width = None if mask is None else mask.size(-1)
         return out
 
     @staticmethod
@@ -208,7 +209,7 @@ class FusedAttention(torch.autograd.Function):
         query, key, value, mask, bias, *_ = ctx.saved_tensors
         call, tracer = ctx.call, ctx.tracer
         if bias is not None:
-            mask = ctx.real_mask
+            mask = bias[..., : ctx.mask_width] if query.is_meta else ctx.real_mask
         wants_bias = ctx.needs_input_grad[3]
         inputs = [query, key, value, *([mask] if wants_bias else [])]
         with tracer.suspended():

@@ -45,7 +45,7 @@ def test_a_limit_decides(forecasts: Forecasts) -> None:
 
 def test_what_is_hopeless_is_said_with_figures(forecasts: Forecasts) -> None:
     assert forecasts.hopeless(SMALL) is None
-    why = forecasts.hopeless(SMALL.with_values(batch_size=2048, seq_len=512))
+    why = forecasts.hopeless(SMALL.with_values(batch_size=2048, seq_len=512, samples=2048))
     assert why is not None
     assert why.startswith("forecast: ")
     assert why.endswith(" of 7,611 MiB")
