@@ -92,7 +92,7 @@ class Script:
     A death names what dies by a key. What dies in the part that it was born in has the complement of its slot. What
     outlives it (the batch, the loss, the gradients) has a number above 0, named by the phase of the kind of micro-step
     and its ordinal among those that do: so a part that is played again, or that of another batch's size, frees what the
-    turn before left behind. What never dies (weights, optimizer state, workspaces) is born once only, and has the key 0.
+    turn before left behind. What never dies (weights, optimizer state, workspaces) is born once only, with the key 0.
     """
 
     def __init__(self, recording: Recording, names: Names) -> None:

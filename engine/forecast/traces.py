@@ -119,7 +119,8 @@ class _Family:
     def _points(self, base: int, length: int | None) -> list[Point]:
         if length is not None:
             return [(base, length)] if base == 1 else [(base, length), (base + 1, length)]
-        lengths = [self._longest, -(-self._longest // 2), -(-self._longest // 4)]
+        # one of them odd, as some kernels do something more for rows that are not aligned
+        lengths = [self._longest, -(-self._longest // 2), self._longest // 4 | 1]
         if lengths[-1] < 2 or len(set(lengths)) < 3:
             raise NotAlikeError
         more = [] if base == 1 else [(base + 1, self._longest)]
