@@ -245,6 +245,8 @@ class Forecasted:
     forecast: Forecast | None
     """None where there is none to make; `message` says why."""
     message: str | None = None
+    pending: bool = False
+    """Whether the answer is still to come: its data is being read first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

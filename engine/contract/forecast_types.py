@@ -11,6 +11,8 @@ from engine.gpus.units import to_mib
 CONTEXT, LIBRARIES, WEIGHTS, GRADIENTS, OPTIMIZER = "context", "libraries", "weights", "gradients", "optimizer"
 ACTIVATIONS, TEMPORARIES, INPUTS, CACHED = "activations", "temporaries", "inputs", "cached"
 
+TRACED = (LIBRARIES, WEIGHTS, GRADIENTS, OPTIMIZER, ACTIVATIONS, TEMPORARIES, INPUTS)
+"""What a tensor in the allocator can be; `libraries` are cuBLAS's workspaces there."""
 BREAKDOWN = (CONTEXT, LIBRARIES, WEIGHTS, GRADIENTS, OPTIMIZER, ACTIVATIONS, TEMPORARIES, CACHED)
 """The parts of used memory, in the order of display; inputs count among the activations."""
 
@@ -67,7 +69,9 @@ class Forecast:
     n_parameters: int
     forecast_s: float
     notes: tuple[str, ...]
-    """Assumptions, one sentence each."""
+    """What it was made from and what it assumes, one sentence each."""
+    tokens_per_sample: float | None = None
+    """With padding, on average: what the speed and the FLOPs are for. None: not told."""
 
     @property
     def fits(self) -> bool:

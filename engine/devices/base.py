@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -56,6 +56,10 @@ class Device(ABC):
     def adopt(self, model: torch.nn.Module) -> None:
         """Put a model's weights on the device."""
         model.to(self.torch_device)
+
+    def batches(self, loader: Iterable[dict[str, torch.Tensor]]) -> Iterable[dict[str, torch.Tensor]]:
+        """The loader's batches, on the host."""
+        return loader
 
     def place(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """A batch on the device; the copy may overlap with compute."""

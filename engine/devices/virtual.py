@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -78,6 +78,17 @@ class VirtualDevice(Device):
 
     def adopt(self, model: torch.nn.Module) -> None:
         self._tracker.adopt(model)
+
+    def batches(self, loader: Iterable[dict[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
+        """What the host does to make a batch is not on the card."""
+        with self._tracker.on_host():
+            loaded = iter(loader)
+        while True:
+            with self._tracker.on_host():
+                batch = next(loaded, None)
+            if batch is None:
+                return
+            yield batch
 
     def place(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         self._tracker.place(batch)

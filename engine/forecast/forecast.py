@@ -1,15 +1,16 @@
 """The forecast: VRAM and speed of a configuration on a GPU that need not be there.
 
-A training step is traced on meta tensors, once per model and technique, and played through the caching allocator at
-the wanted batch size. Used = CUDA context + library images + reserved segments.
+A training step is traced on meta tensors, once per model and technique, and played through the caching allocator for
+the batches that the run will have, in its order. Used = CUDA context + library images + reserved segments.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from engine.allocator.allocator import CachingAllocator
@@ -31,8 +32,9 @@ from engine.contract.forecast_types import (
 )
 from engine.contract.presets import PRESETS
 from engine.forecast.prepare import build_on_meta
-from engine.forecast.recording import schedule
 from engine.forecast.replay import Player, Replay
+from engine.forecast.sequence import Kind, Sequence, sequence
+from engine.forecast.sources import Source, find_source
 from engine.forecast.speed import Work
 from engine.forecast.step import StepPlan
 from engine.forecast.traces import Traces
@@ -41,9 +43,9 @@ from engine.gpus.units import MIB
 from engine.tracing.stack import STACKS, Stack
 from engine.training import models
 from engine.training.hub import Hub
-from engine.training.trainer import planned_updates
+from engine.workloads.data_shape import DataShape
+from engine.workloads.facts import NotReadError, assumed_shape, known_shape
 
-_REVIEW_STARS = 5
 _NOT_IN_A_TRACE: dict[str, Value] = {
     "batch_size": 1,
     "gradient_accumulation_steps": 1,
@@ -62,9 +64,11 @@ _NOT_IN_A_TRACE: dict[str, Value] = {
     "data": None,
     "text_column": None,
     "label_column": None,
+    "workload": "dummy",
+    "padding": "longest",
     "torch_compile": False,
 }
-"""Knobs that change no allocation of a step (the batch size only their sizes), with the value that traces share."""
+"""Knobs that change no allocation of a step, or only their sizes, with the value that traces share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +82,6 @@ class Assumptions:
     """Library images outside the allocator."""
     limit_bytes: int | None = None
     """Memory to judge by, where that is less than the GPU's."""
-    n_labels: int | None = None
-    """Classes; None: 2, and 5 for reviews."""
-    vocab_size: int | None = None
-    """Of a vocabulary trained on the data; None: the model's own."""
 
 
 class Forecaster:
@@ -92,11 +92,17 @@ class Forecaster:
 
     def __init__(self, hub: Hub | None = None) -> None:
         self._hub = hub
-        self._sources: dict[tuple[str, float], models.ModelSource] = {}
+        self._sources: dict[tuple[str, float, bool], Source] = {}
         self._traces: dict[tuple[object, ...], Traces] = {}
 
-    def forecast(self, config: RunConfig, gpu: Gpu, assumptions: Assumptions | None = None) -> Forecast:
-        """What `config` needs on `gpu`, and about how fast it would be.
+    def forecast(
+        self,
+        config: RunConfig,
+        gpu: Gpu,
+        assumptions: Assumptions | None = None,
+        reading: Callable[[], None] = lambda: None,
+    ) -> Forecast:
+        """What `config` needs on `gpu`, and about how fast it would be; `reading` is told before data is read for it.
 
         Raises `ConfigError` where a run would be refused, and `ForecastError` where a step cannot be traced.
         """
@@ -104,13 +110,18 @@ class Forecaster:
         given = assumptions or Assumptions()
         stack = _stack(given.stack)
         _refuse(config, gpu)
-        traces = self._traces_of(stack.adapt(config), gpu, stack, given)
+        config = stack.adapt(config)
+        source = self._source(config)
+        models.check_length(source.model, config)
+        data, about_data = _data(source, config, reading)
+        order = sequence(config, data)
+        traces = self._traces_of(source, config, gpu, stack, data)
         context, libraries = _outside(gpu, stack, given)
         limit = _limit(config, gpu, given)
-        played = _play(traces, config, limit - context - libraries, stack)
+        played = _play(traces, order, limit - context - libraries, stack)
         free, failed = played.free, played.limited
         used = context + libraries + free.peak_reserved
-        work = traces.work(config.batch_size)
+        work = traces.work(order.samples, order.width)
         return Forecast(
             gpu=gpu.name,
             total=gpu.memory_total,
@@ -125,47 +136,63 @@ class Forecaster:
             failing_phase=failed.failed_phase.value if failed and failed.failed_phase else None,
             failing_request=failed.failed_request if failed else None,
             timeline=played.timeline,
-            samples_per_s=_samples_per_s(work, config, gpu),
-            flops_per_sample=work.flops // config.batch_size,
-            model_flops_per_sample=work.model_flops // config.batch_size,
+            samples_per_s=_samples_per_s(work, config, gpu, order),
+            flops_per_sample=work.flops // order.samples,
+            model_flops_per_sample=work.model_flops // order.samples,
+            tokens_per_sample=order.width,
             n_parameters=traces.n_parameters,
             forecast_s=time.perf_counter() - began,
-            notes=tuple(_notes(config, gpu, stack, given)),
+            notes=tuple(_notes(config, gpu, stack, given, about_data, free.passed_over)),
         )
 
-    def _traces_of(self, config: RunConfig, gpu: Gpu, stack: Stack, given: Assumptions) -> Traces:
-        n_labels = given.n_labels or (_REVIEW_STARS if config.workload == "reviews" else 2)
+    def _traces_of(self, source: Source, config: RunConfig, gpu: Gpu, stack: Stack, data: DataShape) -> Traces:
         shared = config.with_values(**_NOT_IN_A_TRACE)
-        stamp = _stamp(config.model)
-        key = (shared, gpu.compute_capability, gpu.multiprocessors, stack.name, n_labels, given.vocab_size, stamp)
+        facts = data.n_labels, data.vocab_size, data.fields
+        card = gpu.compute_capability, gpu.multiprocessors
+        key = shared, *card, stack.name, *facts, source.stamp, source.model.location is None
         traces = self._traces.get(key)
         if traces is None:
-            source = self._source(config.model, stamp)
-            models.check_length(source, config)
-            model = build_on_meta(source, shared, stack, n_labels=n_labels, vocab_size=given.vocab_size)
-            plan = StepPlan(config=shared, model=model, gpu=gpu, stack=stack)
+            model = build_on_meta(source.model, shared, stack, n_labels=data.n_labels, vocab_size=data.vocab_size)
+            plan = StepPlan(config=shared, model=model, gpu=gpu, stack=stack, fields=data.fields)
             traces = self._traces[key] = Traces(plan)
         return traces
 
-    def _source(self, name: str, stamp: float) -> models.ModelSource:
-        source = self._sources.get((name, stamp))
-        if source is None:
-            if self._hub is None and name not in PRESETS:
+    def _source(self, config: RunConfig) -> Source:
+        stamp = _stamp(config.model)
+        key = config.model, stamp, config.workload == "dummy"
+        source = self._sources.get(key)
+        if source is None or source.is_to_come:
+            if self._hub is None and config.model not in PRESETS:
                 self._hub = Hub()
                 self._hub.probe()
-            source = self._sources[name, stamp] = _resolve(name, self._hub)
+            source = self._sources[key] = find_source(config, self._hub, stamp)
         return source
 
 
-def _resolve(name: str, hub: Hub | None) -> models.ModelSource:
-    """A preset needs no hub: its shape is known."""
-    if hub is not None and (name not in PRESETS or Path(name).expanduser().is_dir()):
-        return models.resolve(name, hub)
-    from transformers import AutoConfig
+def _data(source: Source, config: RunConfig, reading: Callable[[], None]) -> tuple[DataShape, str | None]:
+    """The shape of the run's data and a sentence on it: known, or what it is taken for.
 
-    preset = PRESETS[name]
-    config = AutoConfig.for_model(preset.model_type, **preset.settings)
-    return models.ModelSource(name=name, config=config, location=None, tokenizer=None, local_only=True, note="")
+    Raises `ConfigError` where the data cannot be trained on.
+    """
+    wanted = models.wants(source.model)
+    why = "its tokenizer is not here yet"
+    if not source.is_to_come:
+        try:
+            data = known_shape(config, **wanted, reading=reading)
+        except NotReadError as error:
+            why = str(error)
+        else:
+            return data, None if config.workload == "dummy" else _about(data)
+    has_tokenizer = source.is_to_come or wanted["tokenizer"] is not None
+    data, told = assumed_shape(config, has_tokenizer=has_tokenizer, model_vocab_size=wanted["model_vocab_size"])
+    return data, f"Assumed of the data ({why}): {told}."
+
+
+def _about(data: DataShape) -> str:
+    longest, mean = int(data.train.tokens.max()), float(data.train.tokens.mean())
+    vocabulary = "" if data.vocab_size is None else f", a vocabulary of {data.vocab_size:,} entries trained on them"
+    samples = f"{data.train.n:,} samples of {mean:,.0f} tokens on average, at most {longest:,}"
+    return f"Read from the data: {samples}{vocabulary}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,20 +204,22 @@ class _Played:
     timeline: tuple[TimelinePoint, ...]
 
 
-def _play(traces: Traces, config: RunConfig, capacity: int, stack: Stack) -> _Played:
-    micro_steps = -(-config.samples // config.batch_size)
-    updates = planned_updates(config, micro_steps)
-    accumulates = min(config.gradient_accumulation_steps, micro_steps) > 1
-    script = traces.script(config.batch_size, accumulates=accumulates)
-    first, later = schedule(micro_steps, config.gradient_accumulation_steps, updates)
+def _play(traces: Traces, order: Sequence, capacity: int, stack: Stack) -> _Played:
+    windows = [act for act in order.acts if act.kind is Kind.WINDOW]
+    accumulates = max(len(window.batches) for window in windows) > 1
+    traces.expect(order.trained, order.scored, accumulates=accumulates)
     options = _options(stack)
-    player = Player(script, CachingAllocator(None, options, grows_down=stack.grows_down))
-    free = player.run(first, later, updates)
-    timeline = player.record_update(later or first[1:])
+
+    def player(limit: int | None) -> Player:
+        allocator = CachingAllocator(limit, options, grows_down=stack.grows_down)
+        return Player(allocator, partial(traces.step, accumulates=accumulates), traces.scoring)
+
+    unlimited = player(None)
+    free = unlimited.run(order.acts)
+    timeline = unlimited.record(max(windows, key=lambda act: max(n * width for n, width, _ in act.batches)))
     limited = None
     if free.peak_reserved > capacity:  # giving back what is cached may save it
-        card = CachingAllocator(max(0, capacity), options, grows_down=stack.grows_down)
-        limited = Player(script, card).run(first, later, updates)
+        limited = player(max(0, capacity)).run(order.acts)
     return _Played(free, limited, timeline)
 
 
@@ -248,12 +277,12 @@ def _breakdown(free: Replay, context: int, libraries: int) -> dict[str, int]:
     return held
 
 
-def _samples_per_s(work: Work, config: RunConfig, gpu: Gpu) -> float | None:
+def _samples_per_s(work: Work, config: RunConfig, gpu: Gpu, order: Sequence) -> float | None:
     peak = gpu.peak(config.precision)
     if not peak:
         return None
-    micro_steps = min(config.gradient_accumulation_steps, -(-config.samples // config.batch_size))
-    return micro_steps * config.batch_size / work.seconds(micro_steps, peak, gpu.memory_bandwidth)
+    micro_steps = min(config.gradient_accumulation_steps, order.micro_steps)
+    return micro_steps * order.samples / work.seconds(micro_steps, peak, gpu.memory_bandwidth)
 
 
 def _stamp(name: str) -> float:
@@ -264,7 +293,9 @@ def _stamp(name: str) -> float:
         return 0.0
 
 
-def _notes(config: RunConfig, gpu: Gpu, stack: Stack, given: Assumptions) -> Iterator[str]:
+def _notes(
+    config: RunConfig, gpu: Gpu, stack: Stack, given: Assumptions, about_data: str | None, passed_over: int
+) -> Iterator[str]:
     context, libraries = _outside(gpu, stack, given)
     if given.library_bytes is None or given.context_bytes is None:
         is_known = gpu.context_bytes is not None and gpu.library_bytes is not None
@@ -273,8 +304,10 @@ def _notes(config: RunConfig, gpu: Gpu, stack: Stack, given: Assumptions) -> Ite
             f"{context // MIB} MiB and {libraries // MIB} MiB of libraries; they depend on driver and CUDA version "
             "(--context-mib, --library-mib)."
         )
-    if config.workload != "dummy":
-        yield f"Every text is taken to have the full {config.seq_len} tokens, some of them padding."
+    if about_data is not None:
+        yield about_data
+    if passed_over:
+        yield f"The run is long: of {passed_over:,} later updates and evaluations only the largest were followed."
     if config.torch_compile:
         yield "Forecast without torch.compile, which as a rule needs less memory and time."
     yield f"{stack.description}. Fragmentation moves some peaks by 4 %; the speed is rough."

@@ -1,4 +1,4 @@
-"""Recorded allocations of a training run's parts, at any batch size, and the order in which a run plays them.
+"""Recorded allocations of a training run's parts.
 
 A part is what one micro-step or one optimizer step does. Micro-steps after the first of a window differ (gradients
 are there already), and so does everything after the first update (the optimizer's state is there already).
@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from engine.contract.records import Phase
-from engine.tracing.scratch import Rule, at_batch
+from engine.tracing.scratch import Rule
 
-LOAD, FIRST, NEXT, STEP, AGAIN, STEP_AGAIN, END = "load", "first", "next", "step", "again", "step again", "end"
-"""Parts: loading; a window's first micro-step and its later ones; the first optimizer step; both in later updates."""
-
-REPEATS = 3
-"""Micro-steps after the first that are played of a window: from there on each repeats the one before."""
+LOAD, FIRST, NEXT, STEP, AGAIN, STEP_AGAIN, LEAVE = "load", "first", "next", "step", "again", "step again", "leave"
+"""Parts: loading; a window's first micro-step and its later ones; the first optimizer step; both in later updates;
+the end of an epoch."""
+SCORING, SCORE, SCORE_NEXT, SCORED = "scoring", "score", "score next", "scored"
+"""Parts of an evaluation: its begin, its first batch, its later ones, its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,9 @@ class Recording:
     categories: list[str] = field(default_factory=list)
     marks: list[tuple[str, Phase, int]] = field(default_factory=list)
     rules: dict[int, Rule] = field(default_factory=dict)
-    """By slot, where a size is not in proportion to the batch; such a size may be 0."""
+    """By slot, where a size does not grow evenly with batch and length; such a size may be 0."""
+    depends_on_hiding: bool = False
+    """Whether it would be another one if the batch hid nothing, or hid something."""
 
     def allocate(self, size: int, category: str) -> int:
         slot = len(self.sizes)
@@ -73,81 +75,60 @@ class Recording:
             yield Segment(part, phase, start, end)
 
 
-class NotAffineError(Exception):
-    """Two recordings at different batch sizes differ in more than sizes: each batch size needs its own."""
+class Names:
+    """Numbers for what outlives the part that it is born in, by its place: the same in every recording of a model."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[str, int], int] = {}
+
+    def of(self, home: str, ordinal: int) -> int:
+        """1 or more; 0 is left to what never dies."""
+        return self._numbers.setdefault((home, ordinal), len(self._numbers) + 1)
 
 
 class Script:
-    """A recording made ready to be played in any order of its parts.
+    """A recording made ready to be played in any order of its parts, also among those of other recordings.
 
-    A death names the slot by where it was born: the phase of the kind of micro-step and the ordinal in it. So a part
-    that is played again frees what its own previous turn left behind (the batch and the loss before this one). What
-    never dies (weights, optimizer state, workspaces) is born once only and does not count among the ordinals.
+    A death names what dies by a key. What dies in the part that it was born in has the complement of its slot. What
+    outlives it (the batch, the loss, the gradients) has a number above 0, named by the phase of the kind of micro-step
+    and its ordinal among those that do: so a part that is played again, or that of another batch's size, frees what the
+    turn before left behind. What never dies (weights, optimizer state, workspaces) is born once only, with the key 0.
     """
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: Recording, names: Names) -> None:
         self.events = recording.events
         self.sizes = recording.sizes
         self.categories = recording.categories
         self.parts: dict[str, list[Segment]] = {}
         for segment in recording.segments():
             self.parts.setdefault(segment.part, []).append(segment)
-        self.keys, self.n_keys = self._keys(recording)
+        self.keys = _keys(recording, names)
 
-    @staticmethod
-    def _keys(recording: Recording) -> tuple[list[int], int]:
-        keys, known = [0] * len(recording.sizes), dict[tuple[str, int], int]()
-        mortal = {~event for event in recording.events if event < 0}
-        ordinals: dict[tuple[str, Phase], int] = {}
-        for segment in recording.segments():
-            home, turn = _home(segment), (segment.part, segment.phase)
-            for event in recording.events[segment.start : segment.end]:
-                if event in mortal:
-                    ordinal = ordinals[turn] = ordinals.get(turn, -1) + 1
-                    keys[event] = known.setdefault((home, ordinal), len(known))
-        # key 0 is left to the immortals
-        return [key + 1 if slot in mortal else 0 for slot, key in enumerate(keys)], len(known) + 1
+
+def _keys(recording: Recording, names: Names) -> list[int]:
+    born: dict[int, Segment] = {}
+    keys = [0] * len(recording.sizes)
+    survivors: list[int] = []
+    for segment in recording.segments():
+        for event in recording.events[segment.start : segment.end]:
+            if event >= 0:
+                born[event] = segment
+            elif born[~event].part == segment.part:
+                keys[~event] = event
+            else:
+                survivors.append(~event)
+    ordinals: dict[tuple[str, Phase], int] = {}
+    for slot in sorted(survivors):
+        turn = born[slot].part, born[slot].phase
+        ordinals[turn] = ordinals.get(turn, -1) + 1
+        keys[slot] = names.of(_home(born[slot]), ordinals[turn])
+    return keys
 
 
 def _home(segment: Segment) -> str:
-    if segment.phase in (Phase.DATA, Phase.FORWARD):
+    if segment.part == SCORING:
+        return segment.part
+    if segment.phase in (Phase.DATA, Phase.FORWARD, Phase.EVALUATE):
         return str(segment.phase.value)  # the same tensors in every micro-step
     part = {AGAIN: FIRST, STEP_AGAIN: STEP}.get(segment.part, segment.part)
     return f"{part} {segment.phase.value}"
-
-
-class AffineSizes:
-    """The sizes of one sequence of events at any batch size, from recordings at two batch sizes (one apart).
-
-    Raises `NotAffineError` when the two are not the same sequence.
-    """
-
-    def __init__(self, at: int, first: Recording, second: Recording) -> None:
-        if first.events != second.events or first.marks != second.marks or first.rules.keys() != second.rules.keys():
-            raise NotAffineError
-        self._at, self._recording = at, first
-        self._rules = [(slot, rule, second.rules[slot]) for slot, rule in first.rules.items()]
-        self._slopes = [b - a for a, b in zip(first.sizes, second.sizes, strict=True)]
-        self._fixed = [a - at * slope for a, slope in zip(first.sizes, self._slopes, strict=True)]
-        for slot in first.rules:
-            self._slopes[slot] = self._fixed[slot] = 0
-        if any(slope < 0 for slope in self._slopes) or any(fixed < 0 for fixed in self._fixed):
-            raise NotAffineError
-
-    def at(self, batch_size: int) -> Recording:
-        """The recording at another batch size (2 or more)."""
-        sizes = [a + batch_size * b for a, b in zip(self._fixed, self._slopes, strict=True)]
-        for slot, rule, other in self._rules:
-            sizes[slot] = at_batch(batch_size, self._at, rule, other).n_bytes
-        first = self._recording
-        return Recording(first.events, sizes, first.categories, first.marks)
-
-
-def schedule(micro_steps: int, accumulation: int, updates: int) -> tuple[list[str], list[str]]:
-    """The parts of the first update, loading included, and those of a later one (empty when there is none).
-
-    `micro_steps` are those of an epoch: a window is never longer.
-    """
-    following = min(accumulation, micro_steps, REPEATS + 1) - 1
-    first = [LOAD, FIRST, *[NEXT] * following, STEP]
-    return first, [AGAIN, *[NEXT] * following, STEP_AGAIN] if updates > 1 else []

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from engine.allocator.allocator import CachingAllocator
 from engine.allocator.report import AllocatorOutOfMemory
-from engine.contract.forecast_types import TimelinePoint
+from engine.contract.forecast_types import TRACED, TimelinePoint
 from engine.contract.records import Phase
-from engine.forecast.recording import LOAD, Script, Segment
+from engine.forecast.recording import (
+    AGAIN,
+    FIRST,
+    LEAVE,
+    LOAD,
+    NEXT,
+    SCORE,
+    SCORE_NEXT,
+    SCORED,
+    SCORING,
+    STEP,
+    STEP_AGAIN,
+    Script,
+    Segment,
+)
+from engine.forecast.sequence import Act, Kind
+from engine.workloads.data_shape import BatchShape
 
-MAX_UPDATES = 8
-"""The reserved memory of a loop of equal updates is flat after three or four; this many end the search."""
 POINTS = 200
 """Points of a timeline."""
+_SETTLED = 2
+"""Equal acts after the first update, of which the last took no new segment: further ones would not either."""
+
+MOST_EVENTS = 300_000
+"""Births and deaths that a run is followed for, about a second's: 150 updates of bert-base. From there on only batches
+larger than all before are played."""
 
 
 @dataclass(slots=True)
@@ -28,41 +50,66 @@ class Replay:
     failed_phase: Phase | None = None
     failed_request: int | None = None
     """Bytes that could not be had."""
+    passed_over: int = 0
+    """Updates and evaluations that were not played because there were too many."""
 
 
 class Player:
-    """Plays the parts of a `Script` on an allocator."""
+    """Plays a run's acts on an allocator; `step` and `scoring` give what training on and scoring a batch allocates."""
 
-    def __init__(self, script: Script, allocator: CachingAllocator) -> None:
+    def __init__(
+        self, allocator: CachingAllocator, step: Callable[[BatchShape], Script], scoring: Callable[[BatchShape], Script]
+    ) -> None:
         self._allocator = allocator
-        self._script = script
-        self._live: list[list[tuple[int, int]]] = [[] for _ in range(script.n_keys)]
-        self._held = dict.fromkeys(script.categories, 0)
+        self._step = step
+        self._scoring = scoring
+        self._live: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
+        """By key: address, bytes taken, and the turn in which they were."""
+        self._turn = 0
+        self._held = dict.fromkeys(TRACED, 0)
         self._phase = Phase.LOAD
         self._points: list[TimelinePoint] | None = None
         self._peak = 0
+        self._has_updated = False
+        self._played: dict[Act, int] = {}
+        self._n_events = self._largest = 0
         self._result = Replay()
 
-    def run(self, first: list[str], later: list[str], updates: int) -> Replay:
-        """The first update, then later ones until the reserved memory stays as it is."""
-        result, reserved = self._result, list[int]()
+    def run(self, acts: Iterable[Act]) -> Replay:
+        """Play the acts, but those whose like no longer takes a segment, to their end or where memory is short."""
+        result, allocator = self._result, self._allocator
         try:
-            while len(reserved) < min(updates, MAX_UPDATES):
-                self._play(later if reserved else first)
-                reserved.append(self._allocator.reserved)
-                if len(reserved) > 2 and reserved[-1] == reserved[-2]:
-                    break
+            for act in acts:
+                if self._played.get(act, 0) >= _SETTLED:
+                    continue
+                largest = max(batch.samples * batch.width for batch in act.batches)
+                if self._n_events > MOST_EVENTS and largest <= self._largest and act.kind is not Kind.LEAVE:
+                    result.passed_over += 1
+                    continue
+                self._largest = max(self._largest, largest)
+                counts, before = self._has_updated, allocator.reserved
+                self._play(act)
+                if not counts:
+                    continue
+                if allocator.reserved == before:
+                    self._played[act] = self._played.get(act, 0) + 1
+                else:
+                    self._played = {act: 1}
         except AllocatorOutOfMemory as error:
             result.failed_phase = self._phase
             result.failed_request = error.requested
-        result.peak_allocated = self._allocator.peak_allocated
-        result.peak_reserved = self._allocator.peak_reserved
+        result.peak_allocated = allocator.peak_allocated
+        result.peak_reserved = allocator.peak_reserved
         return result
 
-    def record_update(self, parts: list[str]) -> tuple[TimelinePoint, ...]:
-        """What one more update holds over its course, thinned to at most `POINTS` moments with their peaks kept."""
+    def record(self, act: Act) -> tuple[TimelinePoint, ...]:
+        """What an act holds over its course when it follows on another like it.
+
+        Thinned to at most `POINTS` moments with their peaks kept.
+        """
+        self._play(act)
         self._points = []
-        self._play(parts)
+        self._play(act)
         points, self._points = self._points, None
         width = -(-len(points) // POINTS)
         return tuple(
@@ -70,32 +117,53 @@ class Player:
             for start in range(0, len(points), max(width, 1))
         )
 
-    def _play(self, parts: list[str]) -> None:
-        for part in parts:
-            for segment in self._script.parts.get(part, ()):
-                self._phase = segment.phase
-                self._play_segment(segment)
-            if part == LOAD:
-                self._result.loaded_reserved = self._allocator.reserved
+    def _play(self, act: Act) -> None:
+        if act.kind is Kind.EVALUATION:
+            self._play_part(self._scoring(act.batches[0]), SCORING)
+            for number, batch in enumerate(act.batches):
+                self._play_part(self._scoring(batch), SCORE_NEXT if number else SCORE)
+            self._play_part(self._scoring(act.batches[-1]), SCORED)
+            return
+        if act.kind is Kind.LEAVE:
+            self._play_part(self._step(act.batches[-1]), LEAVE)
+            return
+        scripts = [self._step(batch) for batch in act.batches]
+        if not self._has_updated:
+            self._play_part(scripts[0], LOAD)
+            self._result.loaded_reserved = self._allocator.reserved
+        self._play_part(scripts[0], AGAIN if self._has_updated else FIRST)
+        for script in scripts[1:]:
+            self._play_part(script, NEXT)
+        self._play_part(scripts[-1], STEP_AGAIN if self._has_updated else STEP)
+        self._has_updated = True
 
-    def _play_segment(self, segment: Segment) -> None:
+    def _play_part(self, script: Script, part: str) -> None:
+        self._turn += 1
+        for segment in script.parts.get(part, ()):
+            self._phase = segment.phase
+            self._play_segment(script, segment)
+
+    def _play_segment(self, script: Script, segment: Segment) -> None:
         allocator, live, held = self._allocator, self._live, self._held
-        keys, sizes, categories = self._script.keys, self._script.sizes, self._script.categories
-        for event in self._script.events[segment.start : segment.end]:
+        self._n_events += segment.end - segment.start
+        keys, sizes, categories, turn = script.keys, script.sizes, script.categories, self._turn
+        for event in script.events[segment.start : segment.end]:
             if event >= 0:
                 before = allocator.allocated
                 address = allocator.alloc(sizes[event])
                 taken = allocator.allocated - before
-                live[keys[event]].append((address, taken))
+                live[keys[event]].append((address, taken, turn))
                 held[categories[event]] += taken
                 if allocator.allocated > self._peak:
                     self._peak = allocator.allocated
                     self._result.by_category = dict(held)
             else:
-                instances = live[keys[~event]]
-                if not instances:  # a third micro-step finds the loss of the first gone: the second added it up
+                key = keys[~event]
+                instances = live[key]
+                # what an earlier part left may be gone by now, such as the batch before at the begin of an epoch
+                if not instances or (key > 0 and instances[0][2] == turn):
                     continue
-                address, taken = instances.pop(0)
+                address, taken, _ = instances.pop(0)
                 allocator.free(address)
                 held[categories[~event]] -= taken
             if self._points is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,16 +61,6 @@ class Work:
         device = (micro_steps * micro_step + self.step_bytes / bytes_per_s) / EFFICIENCY
         return math.hypot(device, OPERATOR_S * (micro_steps * self.operators + self.step_operators))
 
-    def at(self, batch_size: int, other: Work) -> Work:
-        """The work at another batch size, when this is that at batch size 2 and `other` that at 3."""
-        step = batch_size - 2
-        return replace(
-            self,
-            flops=self.flops + step * (other.flops - self.flops),
-            forward_flops=self.forward_flops + step * (other.forward_flops - self.forward_flops),
-            n_bytes=self.n_bytes + step * (other.n_bytes - self.n_bytes),
-        )
-
     def operator(self, func: Any, args: tuple[Any, ...], result: Any) -> None:
         """An operator of the micro-step."""
         self.operators += not _is_view(func)
@@ -96,6 +88,32 @@ class Work:
         product = 2 * batch * heads * length * key.size(2) * width
         self.flops += (5 if backward else 2) * product
         self.n_bytes += (2 if backward else 1) * sum(t.numel() * t.element_size() for t in (query, query, key, value))
+
+
+def work_at(traced: Mapping[tuple[int, int], Work], batch: int, width: float) -> Work:
+    """The work on `batch` samples of `width` tokens on average, from that of traced batches, by (samples, width).
+
+    Weights are read once per micro-step; what else is done grows with the samples, and with the length as a polynomial
+    of the second degree (attention).
+    """
+    counts = Counter(n for n, _ in traced)
+    at = batch if batch == 1 and counts[1] else max(counts, key=lambda n: (counts[n], -n))
+    lengths = sorted((length for b, length in traced if b == at), key=lambda length: abs(length - width))[:3]
+    pair = next(((b, length) for b, length in traced if b == at and (b + 1, length) in traced), None)
+
+    def told(name: str) -> int:
+        fixed = 0.0
+        if pair is not None and batch != at:
+            one, two = (float(getattr(traced[pair[0] + more, pair[1]], name)) for more in (0, 1))
+            fixed = one - at * (two - one)
+        here = 0.0
+        for length in lengths:
+            share = math.prod((width - other) / (length - other) for other in lengths if other != length)
+            here += share * float(getattr(traced[at, length], name))
+        return round(fixed + (here - fixed) * batch / at)
+
+    names = ("flops", "forward_flops", "n_bytes")
+    return replace(traced[at, lengths[0]], **{name: told(name) for name in names})
 
 
 def _traffic(func: Any, args: tuple[Any, ...], result: Any) -> int:

@@ -7,7 +7,7 @@ the way that has the same allocations.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import FrameType
@@ -21,7 +21,20 @@ from engine.contract.forecast_types import ForecastError
 from engine.contract.records import Phase
 from engine.devices.precision import TracedPrecision
 from engine.forecast.optimizers import optimizer_on_meta
-from engine.forecast.recording import AGAIN, END, FIRST, LOAD, NEXT, STEP, STEP_AGAIN, Recording
+from engine.forecast.recording import (
+    AGAIN,
+    FIRST,
+    LEAVE,
+    LOAD,
+    NEXT,
+    SCORE,
+    SCORE_NEXT,
+    SCORED,
+    SCORING,
+    STEP,
+    STEP_AGAIN,
+    Recording,
+)
 from engine.forecast.speed import Work
 from engine.gpus.catalogue import Gpu
 from engine.techniques import lora
@@ -30,28 +43,34 @@ from engine.tracing.kernels import CudaKernels
 from engine.tracing.meta_kernels import KERNELS
 from engine.tracing.stack import Stack
 from engine.tracing.tracer import Tracer
-from engine.training.trainer import micro_step, take_step
+from engine.training.trainer import Scores, micro_step, take_step
+from engine.workloads.data_shape import BatchShape
 
 aten = torch.ops.aten
 
 
-_ASK_WHETHER_PADDED = {
+_ASK_WHETHER_HIDING = {
     "_ignore_causal_mask_sdpa",
     "_ignore_bidirectional_mask_sdpa",
-    "warn_if_padding_and_no_attention_mask",  # False here means no warning
+    "find_packed_sequence_indices",  # "is every row one document?"
 }
-"""Functions of transformers; False makes them keep the mask."""
+"""Functions of transformers; True lets them do without a mask."""
+_WARNS = "warn_if_padding_and_no_attention_mask"
+"""Another; False here means no warning."""
 
 
 class MetaTracer(Tracer):  # type: ignore[no-untyped-call]
     """The tracer for meta tensors, on which nothing can be read.
 
-    Transformers asks a mask whether it hides anything: the answer is yes, as padding is what masks are for. It asks
-    positions whether several documents share a row: yes where `packed`. The gradient scaler asks for overflows and
-    its scale: there are none. Any other question would decide what is computed: `ForecastError`.
+    Transformers asks a mask whether it hides anything, and positions whether several documents share a row: the
+    batch's shape tells. The gradient scaler asks for overflows and its scale: there are none. Any other question
+    would decide what is computed: `ForecastError`.
     """
 
-    packed = False
+    hides = False
+    """What the batch's shape says."""
+    was_asked = False
+    """Whether that made a difference."""
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func is aten._local_scalar_dense.default and args[0].is_meta:
@@ -72,10 +91,11 @@ class MetaTracer(Tracer):  # type: ignore[no-untyped-call]
             return 0.0
         if asked.dtype is torch.bool:
             asking = set(_callers())
-            if "find_packed_sequence_indices" in asking:
-                return not self.packed  # "is the row one document?"
-            if asking & _ASK_WHETHER_PADDED:
+            if _WARNS in asking:
                 return False
+            if asking & _ASK_WHETHER_HIDING:
+                self.was_asked = True
+                return not self.hides
         raise ForecastError(
             "This model decides by the values of its tensors what it computes, so its memory cannot be forecast: "
             "run it on a GPU to measure."
@@ -92,33 +112,44 @@ def _callers() -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class StepPlan:
-    """What is traced: a model on the meta device and everything that shapes a step but the batch size."""
+    """What is traced: a model on the meta device and everything that shapes a step but the batch's size."""
 
     config: RunConfig
     model: torch.nn.Module
     gpu: Gpu
     stack: Stack
-    accumulates: bool = False
-    """Whether windows have more than one micro-step."""
+    fields: tuple[tuple[str, bool], ...]
+    """Of a batch, as in `DataShape`."""
 
 
-def record_step(plan: StepPlan, batch_size: int, work: Work | None = None) -> Recording:
-    """Loading and two updates, divided as `engine.forecast.recording` says.
+def record_step(plan: StepPlan, batch: BatchShape, *, accumulates: bool = False, work: Work | None = None) -> Recording:
+    """Loading, two updates and the end of an epoch, divided as `engine.forecast.recording` says.
 
-    `work` counts the first micro-step and step. Raises `ForecastError` when the step cannot be traced.
+    `accumulates`: whether windows have more than one micro-step. `work` counts the first micro-step and step. Raises
+    `ForecastError` when the step cannot be traced.
     """
+    return _record(plan, batch, lambda player: player.train(accumulates, work), plan.stack)
+
+
+def record_scoring(plan: StepPlan, batch: BatchShape) -> Recording:
+    """An evaluation, for a run under way: its cuBLAS workspaces are there. Raises `ForecastError`."""
+    return _record(plan, batch, lambda player: player.score(), None)
+
+
+def _record(plan: StepPlan, batch: BatchShape, play: Callable[[_Player], None], stack: Stack | None) -> Recording:
     recording = Recording()
-    tracer = MetaTracer(recording, "meta", workspaces=plan.stack.workspaces(plan.gpu.compute_capability))
-    tracer.packed = plan.config.padding == "packed"
+    workspaces = stack.workspaces(plan.gpu.compute_capability) if stack else (0, 0)
+    tracer = MetaTracer(recording, "meta", workspaces=workspaces)
+    tracer.hides = batch.hides
     precision = TracedPrecision(plan.config.precision)
     kernels = CudaKernels(tracer, plan.gpu, precision.policy)
     try:
-        with ExitStack() as stack:
+        with ExitStack() as stack_of_modes:
             for parameter in plan.model.parameters():
                 parameter.grad = None
-            stack.enter_context(kernels)
-            stack.enter_context(tracer)
-            _Player(plan, batch_size, recording, tracer, precision).play(work, kernels)
+            stack_of_modes.enter_context(kernels)
+            stack_of_modes.enter_context(tracer)
+            play(_Player(plan, batch, recording, tracer, precision, kernels))
     except ForecastError:
         raise
     except Exception as error:  # a model's own code may raise anything
@@ -133,6 +164,7 @@ def record_step(plan: StepPlan, batch_size: int, work: Work | None = None) -> Re
         tracer.forget()
         for parameter in plan.model.parameters():
             parameter.grad = None
+    recording.depends_on_hiding = tracer.was_asked
     return recording
 
 
@@ -140,20 +172,31 @@ class _Player:
     """One traced run: the parts of the recording, from the trainer's own functions."""
 
     def __init__(
-        self, plan: StepPlan, batch_size: int, recording: Recording, tracer: Tracer, precision: TracedPrecision
+        self,
+        plan: StepPlan,
+        shape: BatchShape,
+        recording: Recording,
+        tracer: Tracer,
+        precision: TracedPrecision,
+        kernels: CudaKernels,
     ) -> None:
         self._plan = plan
-        self._batch_size = batch_size
+        self._shape = shape
         self._recording = recording
         self._tracer = tracer
         self._precision = precision
+        self._kernels = kernels
         self._part = LOAD
         self._batch: dict[str, torch.Tensor] = {}
         self._window_loss: torch.Tensor | None = None
+        self._kept: dict[str, object] = {}
+        """What the trainer's loop holds until it has the next one of its kind."""
+        self._micro_steps = 1
         self._work: Work | None = None
 
-    def play(self, work: Work | None, kernels: CudaKernels) -> None:
-        plan, self._work = self._plan, work
+    def train(self, accumulates: bool, work: Work | None) -> None:
+        plan, self._work, kernels = self._plan, work, self._kernels
+        self._micro_steps += accumulates
         self._begin(LOAD, Phase.LOAD)
         hooks = self._tracer.account_model(plan.model)
         try:
@@ -164,7 +207,7 @@ class _Player:
                 self._tracer.observe, kernels.on_attention = work.operator, work.attention
             self._micro_step(FIRST)
             self._tracer.observe = kernels.on_attention = None
-            if plan.accumulates:
+            if accumulates:
                 self._micro_step(NEXT)
             if work is not None:
                 self._tracer.observe = work.optimizer_operator
@@ -173,14 +216,33 @@ class _Player:
             self._tracer.observe = None
             self._micro_step(AGAIN)
             self._step(STEP_AGAIN, optimizer, schedule)
-            self._begin(END, Phase.DATA)  # what would die in a third update
+            self._begin(LEAVE, Phase.DATA)
             self._batch = {}
+            self._kept.clear()
             if getattr(optimizer, "grad_scale", None) is not None:
                 optimizer.grad_scale = None  # type: ignore[attr-defined]
             self._tracer.drain()
         finally:
             for hook in hooks:
                 hook.remove()
+
+    def score(self) -> None:
+        model = self._plan.model
+        self._begin(LOAD, Phase.LOAD)
+        for hook in self._tracer.account_model(model):
+            hook.remove()
+        model.eval()
+        with torch.no_grad():
+            self._begin(SCORING, Phase.EVALUATE)
+            scores = Scores(loss=torch.zeros((), device="meta"))
+            for part in (SCORE, SCORE_NEXT):
+                self._begin(part, Phase.EVALUATE)
+                self._batch = self._new_batch()
+                scores.add(model, self._batch, self._precision)
+            self._begin(SCORED, Phase.EVALUATE)
+            self._batch = {}
+            del scores
+            self._tracer.drain()
 
     def _begin(self, part: str, phase: Phase) -> None:
         self._part = part
@@ -195,22 +257,18 @@ class _Player:
     def _micro_step(self, part: str) -> None:
         self._begin(part, Phase.DATA)
         self._batch = self._new_batch()
-        loss = micro_step(self._plan.model, self._batch, self._precision, 1 + self._plan.accumulates, self._enter)
+        loss = micro_step(self._plan.model, self._batch, self._precision, self._micro_steps, self._enter)
         self._window_loss = loss if self._window_loss is None else self._window_loss + loss
+        self._kept["loss"] = loss
 
     def _step(self, part: str, optimizer: Optimizer, schedule: Any) -> None:
         self._part = part
-        take_step(optimizer, schedule, self._precision, self._plan.config, self._enter)
+        self._kept["step"] = take_step(optimizer, schedule, self._precision, self._plan.config, self._enter)
         self._enter(Phase.DATA)
         self._window_loss = None
 
     def _new_batch(self) -> dict[str, torch.Tensor]:
-        """The shapes of `engine.workloads`, every sequence at full length."""
-        config = self._plan.config
-        tokens = (self._batch_size, config.seq_len)
-        shapes: dict[str, tuple[int, ...]] = {}
-        if config.workload != "dummy":
-            shapes["position_ids" if config.padding == "packed" else "attention_mask"] = tokens
-        shapes["input_ids"] = tokens
-        shapes["labels"] = (self._batch_size,) if config.task == "classification" else tokens
+        """In the way of the workload's collator."""
+        samples, width, _ = self._shape
+        shapes = {name: (samples, width) if per_token else (samples,) for name, per_token in self._plan.fields}
         return {name: torch.empty(shape, dtype=torch.int64, device="meta") for name, shape in shapes.items()}

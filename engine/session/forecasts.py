@@ -40,25 +40,25 @@ class Forecasts:
         self._learned: dict[str, Learned] = {}
         self._lock = threading.Lock()  # the forecaster itself is for one thread at a time
 
-    def answer(self, config: RunConfig) -> Forecasted:
-        """The forecast of `config`, or a sentence on why there is none."""
+    def answer(self, config: RunConfig, reading: Callable[[], None] = lambda: None) -> Forecasted:
+        """The forecast of `config`, or a sentence on why there is none; `reading` is told before data is read."""
         try:
-            return Forecasted(config=config, forecast=self.forecast(config))
+            return Forecasted(config=config, forecast=self.forecast(config, reading))
         except (ConfigError, ForecastError) as error:
             return Forecasted(config=config, forecast=None, message=str(error))
 
-    def forecast(self, config: RunConfig) -> Forecast:
+    def forecast(self, config: RunConfig, reading: Callable[[], None] = lambda: None) -> Forecast:
         """The forecast on the device of `config`. Raises `ConfigError` and `ForecastError`."""
         with self._lock:
-            return self._forecast(config)
+            return self._forecast(config, reading)
 
-    def _forecast(self, config: RunConfig) -> Forecast:
+    def _forecast(self, config: RunConfig, reading: Callable[[], None]) -> Forecast:
         gpu, is_real = gpu_of(config)
         if not is_real:
-            return self._forecaster.forecast(config, gpu)
+            return self._forecaster.forecast(config, gpu, reading=reading)
         learned = self._learned_of(gpu)
         given, source = self._outside(learned)
-        made = self._forecaster.forecast(config, gpu, given)
+        made = self._forecaster.forecast(config, gpu, given, reading)
         notes = made.notes if source is None else (*made.notes, source)
         if learned.speed is None or made.samples_per_s is None:
             return replace(made, notes=notes)
@@ -101,12 +101,13 @@ class Forecasts:
         try:
             gpu, is_real = gpu_of(config)
             peak = gpu.peak(config.precision) if is_real else None
-            flops = self.forecast(config).model_flops_per_sample if peak else 0
+            made = self.forecast(config) if peak else None
         except (ConfigError, ForecastError):
             return None
-        if not peak:
+        if not peak or made is None or not made.tokens_per_sample:
             return None
-        return WorkCounted(run_id=run_id, flops_per_token=flops / config.seq_len, peak_flops_per_s=peak)
+        per_token = made.model_flops_per_sample / made.tokens_per_sample
+        return WorkCounted(run_id=run_id, flops_per_token=per_token, peak_flops_per_s=peak)
 
     def forget_learned(self) -> None:
         """A run ended: what is known of its card is read again when it is asked for."""

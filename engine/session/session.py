@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from engine.contract.changes import Change
@@ -419,7 +420,7 @@ class Session:
                 continue
             try:
                 if isinstance(question, RunConfig):
-                    self._mailbox.put(self._forecasts.answer(question))
+                    self._mailbox.put(self._forecasts.answer(question, partial(self._say_reading, question)))
                 elif isinstance(question, RunStarted):
                     counted = self._forecasts.count(question.run_id, question.config)
                     if counted is not None and self._run_id == counted.run_id:
@@ -432,6 +433,9 @@ class Session:
                 if isinstance(question, RunConfig):
                     message = "no forecast for this configuration (details in the log file)"
                     self._mailbox.put(Forecasted(config=question, forecast=None, message=message))
+
+    def _say_reading(self, config: RunConfig) -> None:
+        self._mailbox.put(Forecasted(config=config, forecast=None, message="reading the data …", pending=True))
 
     def _forecast_is_hopeless(self, config: RunConfig) -> str | None:
         return self._forecasts.hopeless(config) if self._forecasts else None

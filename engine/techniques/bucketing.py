@@ -8,7 +8,6 @@ import torch
 
 from engine.contract.config import RunConfig
 from engine.techniques.preloading import EpochOrder
-from engine.workloads.collate import Samples
 
 MEGABATCH = 50
 """Batches that are sorted by length among themselves, as in transformers' LengthGroupedSampler."""
@@ -51,13 +50,13 @@ class SortedOrder(EpochOrder):
         return iter(sorted(range(self._n), key=lambda i: self._lengths[i], reverse=True))
 
 
-def epoch_order(config: RunConfig, samples: Samples) -> EpochOrder:
-    """The order of the training samples that `config.padding` asks for."""
+def epoch_order(config: RunConfig, lengths: Sequence[int]) -> EpochOrder:
+    """The order of the training samples, of these lengths, that `config.padding` asks for."""
     if config.padding == "bucketed":
-        return BucketedOrder(samples.lengths(), config.batch_size, config.seed)
-    return EpochOrder(len(samples), config.seed)
+        return BucketedOrder(lengths, config.batch_size, config.seed)
+    return EpochOrder(len(lengths), config.seed)
 
 
-def scoring_order(config: RunConfig, samples: Samples) -> EpochOrder | None:
+def scoring_order(config: RunConfig, lengths: Sequence[int]) -> EpochOrder | None:
     """The order of the held-out samples; None is their own."""
-    return SortedOrder(samples.lengths()) if config.padding == "bucketed" else None
+    return SortedOrder(lengths) if config.padding == "bucketed" else None

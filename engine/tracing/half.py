@@ -24,11 +24,16 @@ class CpuTracer(Tracer):  # type: ignore[no-untyped-call]
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func not in _SLOW or not any(map(_is_half, args)):
             return func(*args, **kwargs)
-        result = func(*(arg.float() if _is_half(arg) else arg for arg in args), **kwargs)
+        wide = {name: _widened(value) for name, value in kwargs.items()}  # attention's mask is one of them
+        result = func(*map(_widened, args), **wide)
         if func is _ATTENTION:
             out, logsumexp = result
             return out.half(), logsumexp
         return tuple(part.half() for part in result) if isinstance(result, tuple) else result.half()
+
+
+def _widened(value: Any) -> Any:
+    return value.float() if _is_half(value) else value
 
 
 def _is_half(value: Any) -> bool:

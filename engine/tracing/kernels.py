@@ -5,6 +5,7 @@ The results of a real run stay what they are: only what is accounted for differs
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 (as everywhere in the field)
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from engine.contract.forecast_types import ACTIVATIONS, TEMPORARIES
 from engine.gpus.catalogue import Gpu
 from engine.tracing.autocast import Autocast
-from engine.tracing.scratch import HALF, efficient_gradient, flash_gradient, scratch_of
+from engine.tracing.scratch import HALF, Groups, efficient_gradient, flash_gradient, scratch_of
 from engine.tracing.tracer import Tracer
 
 _DROPOUTS = {F.dropout, torch.dropout}
@@ -36,6 +38,8 @@ class CudaKernels(TorchFunctionMode):
         self._tracer = tracer
         self._capability = gpu.compute_capability
         self._autocast = autocast
+        self._copies: Any = WeakIdKeyDictionary()
+        """Of masks, by the mask."""
         self.on_attention: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, bool], None] | None = None
         """Told of every fused attention (query, key, value, whether in backward), which is no traced operator."""
 
@@ -83,8 +87,19 @@ class CudaKernels(TorchFunctionMode):
             with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
                 return call.compute(query, key, value, attn_mask)
         inputs = query, key, value, attn_mask
-        result: torch.Tensor = FusedAttention.apply(*inputs, call, self._tracer, self.on_attention)  # type: ignore[no-untyped-call]
+        more = call, self._tracer, self.on_attention, self._copy_of(attn_mask)
+        result: torch.Tensor = FusedAttention.apply(*inputs, *more)  # type: ignore[no-untyped-call]
         return result
+
+    def _copy_of(self, mask: torch.Tensor | None) -> torch.Tensor | None:
+        """A real mask to compute backward with: on CUDA it is not kept where it was made another kind of mask."""
+        if mask is None or mask.is_meta or mask.requires_grad:
+            return mask
+        copy: torch.Tensor | None = self._copies.get(mask)
+        if copy is None:
+            with self._tracer.suspended():
+                copy = self._copies[mask] = mask.clone()
+        return copy
 
 
 def _backward(
@@ -164,7 +179,7 @@ class FusedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> torch.Tensor:
-        query, key, value, mask, call, tracer, observe = args
+        query, key, value, mask, call, tracer, observe, copy = args
         ctx.call, ctx.tracer, ctx.observe = call, tracer, observe
         batch, heads, length, _ = query.shape
         bias = _as_bias(mask, query, tracer)
@@ -177,13 +192,16 @@ class FusedAttention(torch.autograd.Function):
             rows = length if call.kernel == "flash" else -(-length // 32) * 32  # kAlignLSE
             logsumexp = torch.empty(batch, heads, rows, dtype=torch.float32, device="meta")
         tracer.account(out, ACTIVATIONS)
-        tracer.account(logsumexp, ACTIVATIONS)
+        tracer.account(
+            logsumexp, ACTIVATIONS, None if call.kernel == "flash" else _in_groups(batch * heads, length, 4, 32)
+        )
         if call.kernel == "efficient" and query.dtype in HALF and value.size(-1) > 128:
             tracer.use_scratch(out.numel() * 4)  # kNeedsOutputAccumulator
         if observe is not None:
             observe(query, key, value, False)
         ctx.save_for_backward(query, key, value, mask if bias is None else None, bias, logsumexp, out)
-        ctx.real_mask = mask if bias is not None and not query.is_meta else None
+        ctx.real_mask = copy if bias is not None and not query.is_meta else None
+        ctx.mask_width = None if mask is None else mask.size(-1)
         return out
 
     @staticmethod
@@ -191,7 +209,7 @@ class FusedAttention(torch.autograd.Function):
         query, key, value, mask, bias, *_ = ctx.saved_tensors
         call, tracer = ctx.call, ctx.tracer
         if bias is not None:
-            mask = ctx.real_mask
+            mask = bias[..., : ctx.mask_width] if query.is_meta else ctx.real_mask
         wants_bias = ctx.needs_input_grad[3]
         inputs = [query, key, value, *([mask] if wants_bias else [])]
         with tracer.suspended():
@@ -204,7 +222,7 @@ class FusedAttention(torch.autograd.Function):
         tracer.use_scratch(*(flash_gradient(query, key) if call.kernel == "flash" else efficient_gradient(query)))
         if ctx.observe is not None:
             ctx.observe(query, key, value, True)
-        return (*results, *[None] * (7 - len(results)))
+        return (*results, *[None] * (8 - len(results)))
 
 
 def _as_bias(mask: torch.Tensor | None, query: torch.Tensor, tracer: Tracer) -> torch.Tensor | None:
@@ -219,8 +237,13 @@ def _as_bias(mask: torch.Tensor | None, query: torch.Tensor, tracer: Tracer) -> 
         return None
     with tracer.suspended():
         bias = torch.empty(padded, dtype=query.dtype, device="meta")
-    tracer.account(bias, ACTIVATIONS)
+    tracer.account(bias, ACTIVATIONS, _in_groups(math.prod(mask.shape[:-1]), mask.size(-1), bias.element_size(), 16))
     return bias
+
+
+def _in_groups(rows: int, length: int, element: int, size: int) -> Groups:
+    """The rule of a tensor whose rows are padded to whole groups of `size` elements."""
+    return Groups(each=rows * element * size, length=length, size=size)
 
 
 def _like_transposed(tensor: torch.Tensor) -> torch.Tensor:

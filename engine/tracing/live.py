@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from engine.tracing.scratch import Rule
 from engine.tracing.stack import CURRENT
 
 Signature = tuple[tuple[object, ...], ...]
-"""Of an update: the shapes of its micro-steps' batches."""
+"""Of an update: the shapes of its micro-steps' batches, and whether they hide tokens from each other."""
 
 
 class LiveAllocator:
@@ -146,6 +146,10 @@ class LiveTracker:
         self._model = model
         self._hooks = self._tracer.account_model(model)
 
+    def on_host(self) -> AbstractContextManager[None]:
+        """Around tensor work that is the host's own."""
+        return self._tracer.suspended()
+
     def enter(self, phase: Phase) -> None:
         """The run goes over to `phase`; after an optimizer step that is the border of an update."""
         ended = self._phase is Phase.OPTIMIZER and phase is Phase.DATA
@@ -157,7 +161,8 @@ class LiveTracker:
 
     def place(self, batch: dict[str, torch.Tensor]) -> None:
         """A batch goes onto the GPU: the moment to decide whether its micro-step is traced."""
-        shapes = (self._phase is Phase.EVALUATE, *((name, tuple(t.shape)) for name, t in batch.items()))
+        kind = self._phase is Phase.EVALUATE, _hides(batch)
+        shapes = (*kind, *((name, tuple(t.shape)) for name, t in batch.items()))
         self._window.append(shapes)
         known = tuple(self._window) in self._prefixes
         if known and self._tracing and len(self._window) == 1:
@@ -202,6 +207,14 @@ class LiveTracker:
             for parameter in self._model.parameters():
                 if parameter.grad is not None:
                     self._tracer.account(parameter.grad, GRADIENTS)
+
+
+def _hides(batch: dict[str, torch.Tensor]) -> bool:
+    """Whether there is padding, or a row of several documents: models then build a mask."""
+    mask, positions = batch.get("attention_mask"), batch.get("position_ids")
+    if mask is not None:
+        return not mask.numpy().all()
+    return positions is not None and bool((positions.numpy()[:, 1:] == 0).any())
 
 
 def memory_of(allocator: LiveAllocator, context: int, libraries: int, total: int) -> Memory:

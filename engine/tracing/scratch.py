@@ -1,15 +1,16 @@
 """What CUDA's kernels allocate inside one operator, beside its result, and free again before it ends.
 
-An amount that does not grow in proportion to the batch is a `Rule`, so that a trace at one batch size holds at others.
+An amount that does not grow evenly with the batch and the length is a `Rule`, so that traces at some sizes hold at
+others.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 
@@ -17,11 +18,16 @@ from engine.gpus.catalogue import Gpu
 
 aten = torch.ops.aten
 
+CHOICE = {"choice": True}
+"""Of a rule's field that decides how the others are read: the same at every batch size and length, or not foretold."""
 HALF = (torch.float16, torch.bfloat16)
 
 
 class Rule(Protocol):
-    """A size by numbers that are affine in the batch size; a frozen dataclass."""
+    """A size by numbers that are plain functions of batch size and length (see `engine.forecast.sizes`).
+
+    A frozen dataclass of whole numbers and truths.
+    """
 
     @property
     def n_bytes(self) -> int:
@@ -34,17 +40,21 @@ Step = int | Rule
 Scratch = Callable[..., Sequence[Step]]
 """From an operator's arguments to the steps that its CUDA kernel takes."""
 
-R = TypeVar("R", bound=Rule)
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Groups:
+    """Memory for whole groups of a sequence's tokens, such as blocks of 64."""
 
-def at_batch(batch: int, at: int, first: R, second: R) -> R:
-    """The rule at another batch size, from those at `at` and `at + 1`."""
-    changes = {}
-    for each in fields(first):  # type: ignore[arg-type]
-        one, two = getattr(first, each.name), getattr(second, each.name)
-        if one != two:
-            changes[each.name] = one + (batch - at) * (two - one)
-    return replace(first, **changes)  # type: ignore[type-var]
+    each: int
+    """Bytes of a group."""
+    length: int
+    size: int
+    """Tokens of a group."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all groups, the last one perhaps not full."""
+        return self.each * -(-self.length // self.size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +68,10 @@ class Reduction:
     inputs: int
     """Per output."""
     outputs: int
-    is_along_rows: bool
+    is_along_rows: bool = field(metadata=CHOICE)
     """Whether what is reduced lies closest together in memory."""
-    vector: int
-    """Neighbouring inputs (along rows) or outputs that a thread reads at once."""
+    vector: int = field(metadata=CHOICE)
+    """Neighbouring inputs (along rows, from 129 of them on) or outputs that a thread may read at once."""
     multiprocessors: int
     threads: int
     """That a multiprocessor holds."""
@@ -71,7 +81,7 @@ class Reduction:
     @property
     def n_bytes(self) -> int:
         """Bytes of the buffer."""
-        width, height, per_block = self._block()
+        width, height, per_block = self._block(self.vector if not self.is_along_rows or self.inputs > 128 else 1)
         step, x_outputs = (width, 1) if self.is_along_rows else (1, width)
         per_thread = -(-self.inputs // step)
         if per_thread < height * 16 and per_thread < 256:
@@ -86,15 +96,15 @@ class Reduction:
             return 0
         return self.accumulator * self.outputs * blocks * per_block
 
-    def _block(self) -> tuple[int, int, int]:
+    def _block(self, vector: int) -> tuple[int, int, int]:
         """Width and height of a block of threads, and partial results that one keeps for a row of its outputs."""
         x, y = (self.inputs, self.outputs) if self.is_along_rows else (self.outputs, self.inputs)
-        most = 512 if self.is_along_rows else 512 // self.vector
-        x, y = (_power_of_two(max(1, x // self.vector), most), _power_of_two(y, most))
+        most = 512 if self.is_along_rows else 512 // vector
+        x, y = (_power_of_two(max(1, x // vector), most), _power_of_two(y, most))
         width = min(x, 32)
         height = min(y, most // width)
         width = min(x, most // height)
-        return width, height, 1 if self.is_along_rows else width * self.vector
+        return width, height, 1 if self.is_along_rows else width * vector
 
 
 def _power_of_two(n: int, most: int) -> int:
@@ -116,7 +126,7 @@ def reduction(gpu: Gpu, source: torch.Tensor, dims: Sequence[int] | None) -> Seq
     inputs, outputs = math.prod(size for size, _ in reduced), math.prod(size for size, _ in kept)
     along_rows = not kept or reduced[0][1] < kept[0][1]
     vector = 1
-    if along_rows and reduced[0][1] == 1 and inputs > 128 and len(reduced) == 1:
+    if along_rows and reduced[0][1] == 1 and len(reduced) == 1:
         vector = 4
     elif not along_rows and kept[0][1] == 1:
         vector = math.gcd(4, kept[0][0], *(stride for _, stride in [*reduced, *kept[1:]]))
@@ -188,8 +198,9 @@ def flash_gradient(query: torch.Tensor, key: torch.Tensor) -> Sequence[Step]:
     Rows are rounded to 128, the head dimension to 32.
     """
     batch, heads, length, width = query.shape
-    rows, columns = -(-length // 128) * 128, -(-width // 32) * 32
-    scratch = [batch * heads * rows * 4, batch * rows * heads * columns * 4]
+    columns = -(-width // 32) * 32
+    rows = [Groups(each=batch * heads * 128 * 4 * each, length=length, size=128) for each in (1, columns)]
+    scratch: list[Step] = [*rows]
     if heads != key.size(1):
         scratch += [batch * key.size(2) * heads * width * query.element_size()] * 2
     return scratch
@@ -203,7 +214,7 @@ def efficient_gradient(query: torch.Tensor) -> Sequence[Step]:
     """
     batch, heads, length, width = query.shape
     delta = batch * heads * length * 4
-    workspace = batch * heads * -(-length // 64) * -(-width // 64) * (64 * 64 * 4 + 16)
+    workspace = Groups(each=batch * heads * -(-width // 64) * (64 * 64 * 4 + 16), length=length, size=64)
     if query.dtype in HALF:
         return delta, workspace
     product = batch * heads * length * width * 4

@@ -94,11 +94,14 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._born = []
         self.phase = phase
 
-    def account(self, tensor: torch.Tensor, category: str) -> None:
-        """Account for a tensor that no traced operator made, such as a weight; again for the same one does nothing."""
+    def account(self, tensor: torch.Tensor, category: str, rule: Rule | None = None) -> None:
+        """Account for a tensor that no traced operator made, such as a weight; again for the same one does nothing.
+
+        `rule` says its size where that does not grow evenly with batch and length.
+        """
         storage = tensor.untyped_storage()
         if not self._is_live(storage):
-            self._bear(storage, storage.nbytes(), category)
+            self._bear(storage, storage.nbytes(), category, rule)
 
     def account_model(self, model: torch.nn.Module) -> list[Any]:
         """The weights and buffers, in the order in which `Module.to` puts them on a device.
@@ -203,9 +206,12 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         known = self._live.get(storage._cdata)
         return known is not None and known() is not None
 
-    def _bear(self, storage: torch.UntypedStorage, size: int, category: str) -> None:
+    def _bear(self, storage: torch.UntypedStorage, size: int, category: str, rule: Rule | None = None) -> None:
         self.drain()
-        handle = self._sink.allocate(size, category) if size else None
+        if rule is not None:
+            handle = self._sink.allocate_by(rule, category)
+        else:
+            handle = self._sink.allocate(size, category) if size else None
         self._remember(storage, handle, size)
 
     def _remember(self, storage: torch.UntypedStorage, handle: int | None, size: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.presets import PRESETS
@@ -115,16 +115,16 @@ def _from_preset(name: str, hub: Hub) -> ModelSource:
         except ConfigError:
             why = "its weights could not be read" if hub.reachable() else hub.problem
             why += f", and {preset.hub_name} is not in its cache"
+    return preset_source(name, note=f"{name}: fresh initialisation ({why}).")
+
+
+def preset_source(name: str, note: str = "") -> ModelSource:
+    """A preset without weights: its shape is known."""
     from transformers import AutoConfig
 
-    return ModelSource(
-        name=name,
-        config=AutoConfig.for_model(preset.model_type, **preset.settings),
-        location=None,
-        tokenizer=None,
-        local_only=True,
-        note=f"{name}: fresh initialisation ({why}).",
-    )
+    preset = PRESETS[name]
+    config = AutoConfig.for_model(preset.model_type, **preset.settings)
+    return ModelSource(name=name, config=config, location=None, tokenizer=None, local_only=True, note=note)
 
 
 def _from_hub(name: str, repository: str, hub: Hub) -> ModelSource:
@@ -189,6 +189,20 @@ def _tokenizer(location: str, *, local_only: bool) -> PreTrainedTokenizerBase | 
         return AutoTokenizer.from_pretrained(location, local_files_only=local_only, trust_remote_code=False)
     except Exception:  # a broken or missing tokenizer is replaced by a vocabulary trained on the data
         return None
+
+
+class Wanted(TypedDict):
+    """What a model asks of its data, as `prepare` takes it."""
+
+    tokenizer: PreTrainedTokenizerBase | None
+    model_vocab_size: int | None
+    pad_token_id: int | None
+
+
+def wants(source: ModelSource) -> Wanted:
+    """What the model of `source` asks of the data it is trained on."""
+    text = source.config.get_text_config()
+    return Wanted(tokenizer=source.tokenizer, model_vocab_size=text.vocab_size, pad_token_id=text.pad_token_id)
 
 
 def max_positions(config: PretrainedConfig) -> int | None:

@@ -24,6 +24,7 @@ from engine.techniques.stopping import Stoppable, Stopped
 from engine.training import failures, models
 from engine.training.hub import Hub
 from engine.training.trainer import Job, NonFiniteLoss, planned_updates, train
+from engine.workloads.facts import remember
 from engine.workloads.prepare import prepare
 from engine.workloads.prepared import PreparedData
 
@@ -130,26 +131,20 @@ class Run:
         )
 
     def _prepare(self, source: models.ModelSource) -> PreparedData:
-        text = source.config.get_text_config()
-        data = prepare(
-            self.record.config,
-            tokenizer=source.tokenizer,
-            model_vocab_size=text.vocab_size,
-            pad_token_id=text.pad_token_id,
-            hub=self.hub,
-            report=lambda detail: self._say(Phase.DATA, detail),
-        )
+        wanted = models.wants(source)
+        data = prepare(self.record.config, **wanted, hub=self.hub, report=lambda detail: self._say(Phase.DATA, detail))
+        remember(self.record.config, data.shape, **wanted)
         for note in data.notes:
             self._say(Phase.DATA, note)
         return data
 
     def _job(self, model: torch.nn.Module, data: PreparedData) -> Job:
         config, device = self.record.config, self.device
-        order = epoch_order(config, data.train)
+        order = epoch_order(config, data.train.lengths())
         loader = build_loader(config, data.train, data.collate, order=order, pin=device.pins_memory)
         evaluation = None
         if data.evaluation is not None:
-            held_out_order = scoring_order(config, data.evaluation)
+            held_out_order = scoring_order(config, data.evaluation.lengths())
             evaluation = build_loader(
                 config, data.evaluation, data.collate, order=held_out_order, pin=device.pins_memory
             )

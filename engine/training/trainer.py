@@ -100,7 +100,7 @@ def train_epoch(job: Job, epoch: int) -> bool:
     steps, accumulation = job.micro_steps_per_epoch, job.config.gradient_accumulation_steps
     window_loss, n_samples, n_tokens = None, 0, 0
     job.model.train()
-    for step, host_batch in enumerate(batches(job.loader, job.should_stop)):
+    for step, host_batch in enumerate(job.device.batches(batches(job.loader, job.should_stop))):
         job.micro_step += 1
         batch = job.device.place(host_batch)
         window = min(accumulation, steps - step // accumulation * accumulation)
@@ -170,29 +170,45 @@ def take_step(
     return Step(norm=norm, rate=rate, skipped=skipped)
 
 
+@dataclass(slots=True, kw_only=True)
+class Scores:
+    """Sums over the batches of an evaluation, on the device."""
+
+    loss: torch.Tensor
+    scored: torch.Tensor | int = 0
+    """Samples, or tokens of a language model, that the loss sums over."""
+    right: torch.Tensor | int = 0
+    samples: int = 0
+
+    def add(self, model: torch.nn.Module, batch: Batch, precision: Precision) -> None:
+        """Score one more batch; what it computed is gone before the next one."""
+        with precision.autocast():
+            output = model(**batch)
+        labels = batch["labels"]
+        # a language model's loss is the mean over the tokens that have one before them to be predicted from
+        scored = len(labels) if labels.dim() == 1 else (labels[:, 1:] != -100).sum()
+        self.loss += output.loss * scored
+        self.scored = self.scored + scored
+        if labels.dim() == 1:
+            self.right = self.right + (output.logits.argmax(-1) == labels).sum()
+        self.samples += len(labels)
+
+
 @torch.no_grad()
 def evaluate(job: Job, loader: Iterable[Batch], epoch: float) -> bool:
     """Score the held-out samples: mean loss, and for classes accuracy by argmax. False when it was asked to stop."""
     job.clock.enter(Phase.EVALUATE)
     started = job.clock.now()
     job.model.eval()
-    loss, right, n = torch.zeros((), device=job.device.torch_device), 0, 0
-    n_scored: torch.Tensor | int = 0
-    for host_batch in batches(loader, job.should_stop):
+    scores = Scores(loss=torch.zeros((), device=job.device.torch_device))
+    for host_batch in job.device.batches(batches(loader, job.should_stop)):
         batch = job.device.place(host_batch)
-        with job.precision.autocast():
-            output = job.model(**batch)
-        labels = batch["labels"]
-        # a language model's loss is the mean over the tokens that have one before them to be predicted from
-        scored = len(labels) if labels.dim() == 1 else (labels[:, 1:] != -100).sum()
-        loss += output.loss * scored
-        n_scored = n_scored + scored
-        if labels.dim() == 1:
-            right = right + (output.logits.argmax(-1) == labels).sum()
-        n += len(labels)
+        scores.add(job.model, batch, job.precision)
         if job.should_stop():
             return False
-    mean_loss, accuracy = (loss / n_scored).item(), int(right) / n if job.config.task == "classification" else None
+    n = scores.samples
+    mean_loss = (scores.loss / scores.scored).item()
+    accuracy = int(scores.right) / n if job.config.task == "classification" else None
     job.clock.start()  # the next update's time begins after the evaluation
     done = EvalDone(
         run_id=job.run_id,

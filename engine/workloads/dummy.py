@@ -9,6 +9,7 @@ import psutil
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.workloads.collate import Samples, stack
+from engine.workloads.data_shape import DataShape, full_shape
 from engine.workloads.prepared import PreparedData
 
 TOKEN_RANGE = (100, 30_000)
@@ -54,6 +55,12 @@ def prepare_dummy(
         pad_token_id=pad_token_id or 0,
         notes=_notes(config, low, high),
     )
+
+
+def dummy_shape(config: RunConfig) -> DataShape:
+    """The shape of what `prepare_dummy` draws."""
+    fields = (("input_ids", True), ("labels", config.task != "classification"))
+    return full_shape(config, fields, n_labels=2, vocab_size=None, held_out=0)
 
 
 def _token_range(model_vocab_size: int | None) -> tuple[int, int]:

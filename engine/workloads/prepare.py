@@ -22,6 +22,7 @@ def prepare(
     pad_token_id: int | None = None,
     hub: HubLike | None = None,
     report: Callable[[str], None] = lambda what: None,
+    makes: bool = True,
 ) -> PreparedData:
     """Read or make the data of a run.
 
@@ -30,7 +31,8 @@ def prepare(
     `hub` says whether the Hugging Face hub can be asked for data sets; None: only files and its cache are looked at.
     `report` is told in a few words what takes time, the same words again and again while it lasts; it may raise to end
     the work.
-    Raises `ConfigError` on data that cannot be trained on.
+    Raises `ConfigError` on data that cannot be trained on; without `makes`, `NotKeptError` where tokens would have to
+    be made.
     """
     # datasets and transformers take seconds to import, and random tokens need neither
     if config.workload == "dummy":
@@ -48,4 +50,5 @@ def prepare(
         pad_token_id=pad_token_id,
         hub=hub,
         report=report,
+        makes=makes,
     )

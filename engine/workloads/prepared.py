@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.workloads.collate import Collate, Samples
+from engine.workloads.collate import Collate, PaddingCollate, Samples
+from engine.workloads.data_shape import DataShape, part_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,3 +32,15 @@ class PreparedData:
     pad_token_id: int
     notes: tuple[str, ...]
     """Sentences for the transcript: where the data came from, split sizes, majority class, vocabulary, truncation."""
+
+    @property
+    def shape(self) -> DataShape:
+        """Its sizes: what a forecast of the same run is made from."""
+        return DataShape(
+            vocab_size=self.vocab_size,
+            n_labels=self.n_labels,
+            fields=tuple((name, tensor.dim() > 1) for name, tensor in self.collate([self.train[0]]).items()),
+            train=part_of(self.train),
+            evaluation=None if self.evaluation is None else part_of(self.evaluation),
+            width=self.collate.length if isinstance(self.collate, PaddingCollate) else None,
+        )

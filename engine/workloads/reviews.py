@@ -26,10 +26,12 @@ def prepare_reviews(
     pad_token_id: int | None,
     hub: HubLike | None = None,
     report: Report = lambda what: None,
+    makes: bool = True,
 ) -> PreparedData:
     """Rows of `config.data`, tokenised once with the model's tokenizer or one trained here.
 
-    Raises `ConfigError` on data, a column or a vocabulary that cannot be trained on.
+    Raises `ConfigError` on data, a column or a vocabulary that cannot be trained on; `NotKeptError` where the tokens
+    are not in the cache and not `makes`.
     """
     source = find_source(config, hub, report)
     settings = {
@@ -40,7 +42,9 @@ def prepare_reviews(
         "model": [model_vocab_size, pad_token_id],
         "sizes": [config.seq_len, config.samples, config.eval_samples, config.seed],
     }
-    made = remembered(settings, lambda: _make(config, source, tokenizer, model_vocab_size, pad_token_id, report))
+    made = remembered(
+        settings, lambda: _make(config, source, tokenizer, model_vocab_size, pad_token_id, report), makes=makes
+    )
     chosen = tokenizer if tokenizer is not None else made.tokenizer
     assert chosen is not None
     pad_id = pad_token_id_of(chosen, pad_token_id)

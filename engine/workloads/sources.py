@@ -49,12 +49,20 @@ def find_source(config: RunConfig, hub: HubLike | None, report: Callable[[str], 
     Raises `ConfigError` when it stands for nothing that is here or can be asked for.
     """
     data = config.data
-    if data is None or data == GENERATED:
+    if data is None or is_generated(data):
         return _generated(config, asked_for=data is not None)
     path = Path(data).expanduser()
-    if path.exists() or path.suffix.lower() in KNOWN_SUFFIXES or not is_hub_name(data):
-        return _file(data, path, report)
-    return _from_hub(data, config, hub)
+    return _file(data, path, report) if is_file(data, path) else _from_hub(data, config, hub)
+
+
+def is_generated(data: str | None) -> bool:
+    """Whether `--data` stands for text made up here."""
+    return data is None or data == GENERATED
+
+
+def is_file(data: str, path: Path) -> bool:
+    """Whether `--data`, which is not generated, is a file at `path` or meant to be one, rather than the hub's."""
+    return path.exists() or path.suffix.lower() in KNOWN_SUFFIXES or not is_hub_name(data)
 
 
 def _file(data: str, path: Path, report: Callable[[str], None]) -> Source:

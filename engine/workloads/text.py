@@ -31,11 +31,13 @@ def prepare_text(
     pad_token_id: int | None,
     hub: HubLike | None = None,
     report: Report = lambda what: None,
+    makes: bool = True,
 ) -> PreparedData:
     """Rows of `seq_len` tokens to predict one by one; 10 % of the text are held out.
 
     `padding` packed keeps documents whole and apart; else they run on, parted by the end-of-text token, and are cut
-    into full blocks. Raises `ConfigError` on text that is missing or too short.
+    into full blocks. Raises `ConfigError` on text that is missing or too short; `NotKeptError` where the tokens are
+    not in the cache and not `makes`.
     """
     source = find_documents(config, hub, report)
     packed = config.padding == "packed"
@@ -48,7 +50,9 @@ def prepare_text(
         "sizes": [config.seq_len, config.samples, config.eval_samples, config.seed],
         "packed": packed,
     }
-    made = remembered(settings, lambda: _make(config, source, tokenizer, model_vocab_size, pad_token_id, report))
+    made = remembered(
+        settings, lambda: _make(config, source, tokenizer, model_vocab_size, pad_token_id, report), makes=makes
+    )
     chosen = tokenizer if tokenizer is not None else made.tokenizer
     assert chosen is not None
     return PreparedData(

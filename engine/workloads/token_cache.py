@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -29,6 +30,9 @@ FORMAT = 1
 """Raise it when what is made from the same settings changes."""
 LIMIT = 2**31
 """Bytes of all entries together; the ones not used for longest go first."""
+_LOCKS: dict[Path, threading.Lock] = {}
+"""By entry: held while its tokens are read or made."""
+_LOCKS_LOCK = threading.Lock()
 _SPECIAL = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token", "bos_token", "eos_token")
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -46,21 +50,35 @@ class Tokenised:
     notes: tuple[str, ...]
 
 
-def remembered(settings: dict[str, Any], make: Callable[[], Tokenised]) -> Tokenised:
+class NotKeptError(Exception):
+    """The tokens are not there, and were not to be made."""
+
+
+def remembered(settings: dict[str, Any], make: Callable[[], Tokenised], *, makes: bool = True) -> Tokenised:
     """What `make` returned for these settings before, or what it returns now; its notes say which.
 
-    `settings` are JSON values: the content's fingerprint and all that changes the tokens. Raises what `make` raises.
+    `settings` are JSON values: the content's fingerprint and all that changes the tokens. A run and a forecast that
+    need the same tokens at once make them once. Raises what `make` raises; without `makes`, `NotKeptError`.
     """
     file = entry_file(settings)
+    with _LOCKS_LOCK:
+        lock = _LOCKS.setdefault(file, threading.Lock())
+    with lock:
+        return _remembered(file, make, makes)
+
+
+def _remembered(file: Path, make: Callable[[], Tokenised], makes: bool) -> Tokenised:
     notes: list[str] = []
     try:
         if file.is_file():
             found = _read(file)
             with suppress(OSError):
                 os.utime(file)  # what is used stays longest
-            return replace(found, notes=(*found.notes, "The tokens are those of an earlier run, from the cache."))
+            return replace(found, notes=(*found.notes, "The tokens were made before, and are from the cache."))
     except Exception:  # zipfile, numpy, json and tokenizers each raise their own on damaged bytes
-        notes.append("The tokens kept from an earlier run were damaged, and were made again.")
+        notes.append("The tokens kept in the cache were damaged, and were made again.")
+    if not makes:
+        raise NotKeptError
     made = make()
     try:
         _write(file, made)

@@ -222,7 +222,8 @@ class PlanUnderWay:
             self._plan = self._request.plan_on(event.device)
             self._report.begin(self._plan, _done_before(self._request, self._history))
             self._questions.extend(_questions(self._plan))
-        if isinstance(event, (EngineReady, Forecasted)) and not (self._interrupts.count or self._report.lost):
+        answered = isinstance(event, EngineReady) or (isinstance(event, Forecasted) and not event.pending)
+        if answered and not (self._interrupts.count or self._report.lost):
             self._go_on()
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from engine.gpus.units import MIB
 from engine.history.errors import HistoryError
 from engine.session.forecasts import Forecasts, forecast_all, gpu_of
 from engine.training.hub import Hub
+from tests.engine.make_reviews import write_reviews
 from tests.tui.app.test_forecast import forecast
 
 SMALL = RunConfig(seq_len=32, batch_size=2, device="virtual:tesla-p4")
@@ -45,10 +47,42 @@ def test_a_limit_decides(forecasts: Forecasts) -> None:
 
 def test_what_is_hopeless_is_said_with_figures(forecasts: Forecasts) -> None:
     assert forecasts.hopeless(SMALL) is None
-    why = forecasts.hopeless(SMALL.with_values(batch_size=2048, seq_len=512))
+    why = forecasts.hopeless(SMALL.with_values(batch_size=2048, seq_len=512, samples=2048))
     assert why is not None
     assert why.startswith("forecast: ")
     assert why.endswith(" of 7,611 MiB")
+
+
+PACKED = RunConfig(
+    model="gpt2-tiny", workload="text", task="causal-lm", padding="packed", seq_len=64, batch_size=4, samples=32,
+    device="virtual:tesla-p4",
+)  # fmt: skip
+
+
+def test_a_search_does_not_give_up_on_text_that_fits(forecasts: Forecasts) -> None:
+    """With GPT-2's own 50,257 words it would not fit; the run trains some hundred."""
+    need = forecasts.forecast(PACKED).peak_used
+    random = forecasts.forecast(PACKED.with_values(workload="dummy", padding="longest")).peak_used
+    limit = (need + random) // 2 // MIB
+    assert forecasts.hopeless(PACKED.with_values(vram_limit=limit)) is None
+    assert forecasts.hopeless(PACKED.with_values(workload="dummy", padding="longest", vram_limit=limit)) is not None
+    assert forecasts.hopeless(PACKED.with_values(batch_size=2048, seq_len=512, samples=2048)) is not None
+
+
+def test_reading_is_told_before_the_answer_and_once(forecasts: Forecasts) -> None:
+    told: list[str] = []
+    config = PACKED.with_values(seed=7)
+    assert forecasts.answer(config, lambda: told.append("reading")).forecast is not None
+    forecasts.answer(config.with_values(batch_size=8), lambda: told.append("again"))
+    assert told == ["reading"]
+
+
+def test_a_file_is_read_from_the_command_line_too(tmp_path: Path) -> None:
+    data = write_reviews(tmp_path / "a.csv", 100)
+    configs = [SMALL.with_values(workload="reviews", data=str(data), batch_size=n) for n in (2, 4)]
+    one, two = forecast_all(configs, None, "current", None, None)
+    assert one.peak_allocated < two.peak_allocated
+    assert any(note.startswith("Read from the data: 80 samples") for note in one.notes)
 
 
 def test_an_answer_is_never_an_exception(forecasts: Forecasts) -> None:

@@ -62,20 +62,22 @@ def test_the_knob_chooses_the_order_and_the_batches_are_narrow() -> None:
     config = RunConfig(workload="reviews", samples=200, eval_samples=50, seq_len=128, padding="bucketed")
     data = prepare(config)
     assert data.evaluation is not None
-    assert isinstance(epoch_order(config, data.train), BucketedOrder)
-    assert isinstance(scoring_order(config, data.evaluation), SortedOrder)
+    assert isinstance(epoch_order(config, data.train.lengths()), BucketedOrder)
+    assert isinstance(scoring_order(config, data.evaluation.lengths()), SortedOrder)
     widths = {}
     seen = {}
     for padding in ("bucketed", "longest"):
         chosen = config.with_values(padding=padding)
-        loader = build_loader(chosen, data.train, data.collate, order=epoch_order(chosen, data.train), pin=False)
+        loader = build_loader(
+            chosen, data.train, data.collate, order=epoch_order(chosen, data.train.lengths()), pin=False
+        )
         batches = list(loader)
         widths[padding] = sum(batch["input_ids"].numel() for batch in batches)
         rows = [row[mask.bool()] for batch in batches for row, mask in zip(*map(batch.get, _BOTH), strict=True)]
         seen[padding] = sorted(tuple(row.tolist()) for row in rows)
     assert seen["bucketed"] == seen["longest"]
     assert widths["bucketed"] < 0.75 * widths["longest"]
-    assert scoring_order(config.with_values(padding="longest"), data.evaluation) is None
+    assert scoring_order(config.with_values(padding="longest"), data.evaluation.lengths()) is None
 
 
 _BOTH = ("input_ids", "attention_mask")

@@ -94,7 +94,7 @@ def test_a_text_weighs_the_same_however_it_is_padded(padding: str) -> None:
         config, data = READS_TEXT.with_values(padding=how), _texts(how)
         model = tiny_model(dropout=0.0, seed=7).train()
         recorded = make_job(config, model, data=data)
-        order = epoch_order(config, data.train)  # type: ignore[arg-type]
+        order = epoch_order(config, data.train.lengths())  # type: ignore[arg-type]
         loader = build_loader(config, data.train, data.collate, order=order, pin=False)
         loss = sum(
             micro_step(model, batch, recorded.job.precision, len(loader), lambda phase: None) for batch in loader

@@ -24,8 +24,12 @@ from engine.tracing.stack import CURRENT, LECTURE_2023, Stack
 from engine.tracing.tracer import Tracer
 from engine.training.hub import Hub
 from engine.training.models import resolve
+from engine.workloads.data_shape import BatchShape
+from engine.workloads.dummy import dummy_shape
 from tests.engine.forecast.test_forecast import SMALL
 from tests.engine.model_folders import model_folder
+
+TWO = BatchShape(2, 64, False)
 
 
 def _meta_model(config: RunConfig, stack: Stack) -> torch.nn.Module:
@@ -216,6 +220,10 @@ def test_the_kernel_that_cuda_would_choose(
     assert choose_attention(query, key, key, mask, keys != 4, capability) == kernel
 
 
+def _plan(config: RunConfig, model: torch.nn.Module, gpu: str, stack: Stack) -> StepPlan:
+    return StepPlan(config=config, model=model, gpu=find(gpu), stack=stack, fields=dummy_shape(config).fields)
+
+
 @pytest.mark.parametrize(
     ("family", "changes"),
     [
@@ -232,10 +240,10 @@ def test_the_quick_kernels_answer_as_torchs_do(
 ) -> None:
     torch.set_num_threads(1)
     config = SMALL.with_values(model=model_folder(tmp_path, family), **changes)
-    plan = StepPlan(config=config, model=_meta_model(config, CURRENT), gpu=find("a100-40gb"), stack=CURRENT)
-    quick = record_step(plan, 2)
+    plan = _plan(config, _meta_model(config, CURRENT), "a100-40gb", CURRENT)
+    quick = record_step(plan, TWO)
     monkeypatch.setattr(step, "KERNELS", {})
-    slow = record_step(plan, 2)
+    slow = record_step(plan, TWO)
     assert quick.events == slow.events
     assert quick.sizes == slow.sizes
 
@@ -246,7 +254,7 @@ def test_the_stack_of_2023_holds_a_second_copy_in_the_step(tmp_path: Path) -> No
     peaks = {}
     for stack in (LECTURE_2023, CURRENT):
         model = _meta_model(config, stack)
-        recording = record_step(StepPlan(config=config, model=model, gpu=find("tesla-p4"), stack=stack), 2)
+        recording = record_step(_plan(config, model, "tesla-p4", stack), TWO)
         peaks[stack.name] = _peak_of(recording, Phase.OPTIMIZER)
     # of the matrices; today's one copy is of the vectors too, which were stepped by themselves then
     expected = sum(4 * p.numel() * (1 if p.dim() > 1 else -1) for p in model.parameters())

@@ -18,7 +18,7 @@ from engine.workloads.prepared import PreparedData
 from tests.engine.make_reviews import write_reviews
 from tests.engine.workloads.test_reviews import words_tokenizer
 
-FROM_CACHE = "The tokens are those of an earlier run, from the cache."
+FROM_CACHE = "The tokens were made before, and are from the cache."
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_damaged_entry_is_made_again_with_a_note(file: Path, damage: str) -> N
             np.savez(out, **arrays)
     again = prepare(config_for(file))
     assert_same(first, again)
-    assert again.notes[-1] == "The tokens kept from an earlier run were damaged, and were made again."
+    assert again.notes[-1] == "The tokens kept in the cache were damaged, and were made again."
     assert FROM_CACHE in prepare(config_for(file)).notes
 
 
