@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -144,6 +145,7 @@ class Watched(CpuDevice):
 def test_nothing_holds_the_model_when_the_device_is_cleaned_up(
     kind: type[Exception] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(logging.getLogger("traintop"), "propagate", False)  # pytest keeps what it sees of the log
     device = Watched()
 
     def check(model: Any, batch: Any, config: Any, device: Any) -> None:
