@@ -39,7 +39,8 @@ def explain(path: Path, error: sqlite3.Error) -> str:
         return f"The history {path} cannot be opened: make its folder writable, or set TRAINTOP_HOME to another."
     if is_damage(error):
         return (
-            f"The history {path} is damaged ({text}): move it away and start traintop again; nothing in it was changed."
+            f"The history {path} is damaged ({text}): start `traintop` on it, which sets the file aside and takes over "
+            "what can be read."
         )
     if "I/O" in text:  # SQLite knows a full disk, but takes a used-up quota for a broken one
         problem = _writing_problem(path.parent)

@@ -32,13 +32,13 @@ def identity_of(path: Path) -> Identity | None:
     return status.st_dev, status.st_ino
 
 
-def beside(path: Path, word: str) -> Path:
-    """A free name beside `path`: `history.WORD-20250131-235959.sqlite3`."""
+def _aside(path: Path) -> Path:
+    """A free name for the damaged file at `path`: `history.damaged-20250131-235959.sqlite3` beside it."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     return next(
         candidate
         for n in range(1, 1_000_000)
-        if not (candidate := path.with_name(f"{path.stem}.{word}-{stamp}{f'-{n}' * (n > 1)}{path.suffix}")).exists()
+        if not (candidate := path.with_name(f"{path.stem}.damaged-{stamp}{f'-{n}' * (n > 1)}{path.suffix}")).exists()
     )
 
 
@@ -53,7 +53,7 @@ def replace_damaged(path: Path, identity: Identity | None, reason: str, more: Se
     The new one is whole before the old one goes. Returns a sentence on it; None when another process was faster, whose
     file then stays. Raises `HistoryError`, `OSError` and `sqlite3.Error`.
     """
-    aside = beside(path, "damaged")
+    aside = _aside(path)
     with (
         contextlib.closing(connect(path, f"{path.resolve().as_uri()}?mode=ro")) as source,
         _made(path, source, more) as (making, n_runs),

@@ -65,11 +65,12 @@ def open_app(
             lost = history.close()
         finally:
             capture.stop()
-    if lost or unwritten:
-        _tell_lost(" ".join([*([lost] if lost else []), *unwritten]), gone=gone)
+    missing = " ".join([*([lost] if lost else []), *unwritten])
+    if missing:
+        _tell_lost(missing, gone=gone)
     if gone:
         signals.leave_terminal()
-    code = exit_codes.with_storage(_code(app, noticed, gone=gone), lost)
+    code = exit_codes.with_storage(_code(app, noticed, gone=gone), missing)
     if link.abandoned:
         link.leave(code)
     return code

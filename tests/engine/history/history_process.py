@@ -11,6 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
+import engine.history.store
+import engine.history.writer
 from engine.contract.config import RunConfig
 from engine.contract.events import UpdateDone
 from engine.contract.records import DeviceInfo, Memory, Outcome, RunRecord, Shares
@@ -59,6 +61,8 @@ def until_killed(path: Path) -> None:
 
 def runs(path: Path, n_runs: int, n_updates: int) -> None:
     """Write whole runs, as fast as it goes, once a line comes in; say their numbers."""
+    for module in (engine.history.store, engine.history.writer):
+        module.OPEN_WAIT_S = 300.0  # type: ignore[attr-defined]  # on a busy machine the other writers come first for long
     sys.stdin.readline()
     with History(path) as history:
         for _ in range(n_runs):

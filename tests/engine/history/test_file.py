@@ -192,6 +192,9 @@ def test_what_can_be_read_of_a_damaged_file_is_in_the_new_one(
     content[page : page + 4096] = b"\xaa" * 4096
     path.write_bytes(content)
 
+    with History(path, read_only=True) as reader, pytest.raises(HistoryError, match="start `traintop` on it"):
+        reader.runs()
+    assert path.read_bytes() == content
     with History(path) as history:
         assert history.notice is None  # the damage is further in
         found = {record.run_id: record for record in history.runs()}  # until somebody comes there
