@@ -71,17 +71,29 @@ COLUMNS: tuple[Column, ...] = (
 """`Δ` is that of samples/s."""
 
 
-def columns_for(width: int, taken: int, with_baseline: bool) -> list[Column]:
-    """The columns for a table of `width` of which `taken` are used: those that matter least are left out.
+def columns_for(
+    width: int, taken: int, rows: Sequence[RunRecord], base: RunRecord | None, deltas: Deltas
+) -> list[tuple[Column, list[str]]]:
+    """The columns for a table of `width` of which `taken` are used, each with its cells for `rows`.
 
-    Those with a long heading get the room that is left.
+    A number is never cut: its column grows. Those that matter least are left out, and a long heading gets the room
+    that is left.
     """
-    columns = [column for column in COLUMNS if with_baseline or column.entry is not None]
-    while columns and taken + sum(column.width + 1 for column in columns) > width:
-        columns.remove(min(columns, key=lambda column: column.keep))
-    spare = width - taken - sum(column.width + 1 for column in columns)
-    for index, column in enumerate(columns):
+    drawn = [
+        _grown(column, [column.cell(row, base, deltas) for row in rows])
+        for column in COLUMNS
+        if base is not None or column.entry is not None
+    ]
+    while drawn and taken + sum(column.width + 1 for column, _ in drawn) > width:
+        drawn.remove(min(drawn, key=lambda pair: pair[0].keep))
+    spare = width - taken - sum(column.width + 1 for column, _ in drawn)
+    for index, (column, cells) in enumerate(drawn):
         more = len(column.heading) - column.width
         if 0 < more <= spare:
-            columns[index], spare = replace(column, width=len(column.heading)), spare - more
-    return columns
+            drawn[index], spare = (replace(column, width=len(column.heading)), cells), spare - more
+    return drawn
+
+
+def _grown(column: Column, cells: list[str]) -> tuple[Column, list[str]]:
+    widest = 0 if column.left else max(map(len, cells), default=0)
+    return (replace(column, width=widest) if widest > column.width else column), cells

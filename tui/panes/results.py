@@ -83,7 +83,6 @@ class ResultsPane(Pane, can_focus=True):
             return [[(_nothing(state), "muted")]]
         id_width = max(2, len(str(max(row.run_id for row in rows)))) + 2
         status = 13 if width >= _NARROW else 7
-        columns = columns_for(width, id_width + status + 2, base is not None)
         room = max(1, height - 1)
         roomy = room >= 8 or room >= len(rows) + 2
         note = self._note(state, width - 2, 2 if roomy else 1) if room >= 4 else []
@@ -93,11 +92,13 @@ class ResultsPane(Pane, can_focus=True):
         self._top = max(0, min(max(self._top, index - room + 1), index, len(rows) - room))
         shown_rows = rows[self._top : self._top + room]
         self._shown = [row.run_id for row in shown_rows]
+        drawn = columns_for(width, id_width + status + 2, shown_rows, base, self._deltas)
+        columns = [column for column, _ in drawn]
         lines = [_heading(columns, rows, id_width, status, state.table.sort)]
-        for row in shown_rows:
+        for at, row in enumerate(shown_rows):
             at_cursor = self.has_focus and current is not None and row.run_id == current.run_id
-            cells = [column.cell(row, base, self._deltas) for column in columns]
-            lines.append(_row(state, row, columns, cells, (id_width, status, width), "cursor" if at_cursor else None))
+            texts = [cells[at] for _, cells in drawn]
+            lines.append(_row(state, row, columns, texts, (id_width, status, width), "cursor" if at_cursor else None))
         lines += [[]] * (height - len(lines) - len(note))
         return lines + note
 
