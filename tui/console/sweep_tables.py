@@ -52,7 +52,7 @@ def plan_table(plan: Plan, records: Sequence[RunRecord], *, narrow: bool = False
     printed = plan.name in TABLES
     ends = not narrow and any(pair.lecture and pair.lecture.outcome is not Outcome.COMPLETED for _, pair in rows)
     entries = _entries([pair for _, pair in rows], narrow)
-    headings = [heading_of(entry, records) for entry in entries]
+    headings = [entry.short if narrow and entry.short else heading_of(entry, records) for entry in entries]
     if printed:  # the unit above, whose figure below
         heads = [head for heading in headings for head in (f"{heading}\nhere", "\nlecture")]
         heads += [f"{STATUS.heading}\nhere", *([f"{STATUS.heading}\nlecture"] if ends else [])]
