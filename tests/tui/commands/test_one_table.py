@@ -41,8 +41,8 @@ def shown(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("TRAINTOP_HOME", str(tmp_path))
     with History() as history:
         device = run.device or DeviceInfo(name="", kind="cpu")
-        assert history.begin_run(run.config, device, 1.0, planned_updates=run.planned_updates) == run.run_id
-        history.finish_run(run)
+        assert history.writer.begin_run(run.config, device, 1.0, planned_updates=run.planned_updates) == run.run_id
+        history.writer.finish_run(run)
     return run
 
 
