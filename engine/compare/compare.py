@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from engine.compare.noise import accuracy_noise, memory_noise, repeat_noise, speed_noise, time_noise
-from engine.compare.rows import Comparison, Delta, Figure, Quantity, Row, Verdict, fold, row_of
+from engine.compare.rows import Comparison, Delta, Figure, Quantity, Row, Verdict, figure_of, fold, row_of
 from engine.contract.config import KNOBS, RunConfig, Value
 from engine.contract.knob import shown
 from engine.contract.numbers import signed
@@ -23,6 +23,7 @@ __all__ = [
     "changed_knobs",
     "compare",
     "explain",
+    "figure_of",
     "fold",
     "row_of",
 ]

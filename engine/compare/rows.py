@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from enum import Enum
 from statistics import median, stdev
 
+from engine.contract import figures
 from engine.contract.config import KNOBS, Value
+from engine.contract.figures import Entry, share_of, steady_of
 from engine.contract.records import Outcome, RunRecord
-from engine.contract.throughput import ENOUGH_UPDATES, warmup_updates
+from engine.gpus.units import to_mib
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,11 @@ class Row:
         return tuple(record.run_id for record in self.records)
 
     @property
+    def speed(self) -> Figure | None:
+        """Samples/s: steady where it is known, else of the whole training, as `speed_of` has it of a run."""
+        return self.steady or self.samples_per_s
+
+    @property
     def n_eval(self) -> int | None:
         """Held-out samples that were scored; None where no run says."""
         return next((record.n_eval for record in self.records if record.n_eval), None)
@@ -76,14 +83,14 @@ class Verdict(str, Enum):
     NOT_COMPARABLE = "not comparable"
 
 
-class Quantity(str, Enum):
-    """What is compared, and in which unit."""
+class Quantity(Enum):
+    """What is compared: entries of the tables, in their units but for memory, which is in bytes."""
 
-    MEMORY = "peak used memory"  # bytes
-    SPEED = "samples/s"  # steady where both sides have it, else of the whole training
-    TIME = "time"  # seconds of the training, or seconds per sample
-    LOSS = "train loss"
-    ACCURACY = "eval accuracy"  # 0 to 1
+    MEMORY = figures.MEMORY
+    SPEED = figures.SPEED  # steady where both sides have it, else of the whole training
+    TIME = figures.TIME  # of the training, or of a sample
+    LOSS = figures.LOSS
+    ACCURACY = figures.ACCURACY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +140,7 @@ def row_of(records: Sequence[RunRecord]) -> Row:
     spread = records[0].steady_spread if len(records) == 1 else None
     return Row(
         records=tuple(records),
-        steady=_median(_known(_steady(record) for record in records), spread),
+        steady=_median(_known(steady_of(record) for record in records), spread),
         samples_per_s=_median(_known(record.samples_per_s for record in records)),
         train_runtime_s=_median(_known(record.train_runtime_s for record in records)),
         peak_used=int(max(peaks)) if peaks else None,
@@ -160,13 +167,26 @@ def _repeat_key(record: RunRecord) -> object:
     return tuple(getattr(record.config, name) for name in KNOBS if name not in ("seed", "device")), record.device
 
 
+def figure_of(row: Row, entry: Entry) -> Figure | None:
+    """A row's figure in the entry's unit; None where it is unknown. Raises `KeyError` where repeats have no figure."""
+    if entry is figures.MEMORY or entry is figures.SHARE:
+        used = row.peak_used
+        value = to_mib(used) if entry is figures.MEMORY else share_of(used, row.first.memory_total)
+        return None if value is None else Figure(value)
+    return _FIGURES[entry](row)
+
+
+_FIGURES: dict[Entry, Callable[[Row], Figure | None]] = {
+    figures.TIME: lambda row: row.train_runtime_s,
+    figures.SPEED: lambda row: row.speed,
+    figures.MEAN_SPEED: lambda row: row.samples_per_s,
+    figures.LOSS: lambda row: row.train_loss,
+    figures.ACCURACY: lambda row: row.eval_accuracy,
+}
+
+
 def _known(values: Iterable[float | None]) -> list[float]:
     return [value for value in values if value is not None]
-
-
-def _steady(record: RunRecord) -> float | None:
-    updates = record.updates - warmup_updates(record.planned_updates or record.updates)
-    return record.steady_samples_per_s if updates >= ENOUGH_UPDATES else None
 
 
 def _median(values: list[float], spread: float | None = None) -> Figure | None:

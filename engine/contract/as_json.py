@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.contract.config import RunConfig
 from engine.contract.events import Event, RunFinished
+from engine.contract.figures import RECORDED
 from engine.contract.records import Memory, RunRecord
 from engine.gpus.units import to_mib
 
@@ -40,24 +41,7 @@ def record_to_json(record: RunRecord) -> dict[str, Any]:
         "device": record.device.name if record.device else None,
         "device_kind": record.device.kind if record.device else None,
         "started_at": record.started_at,
-        "train_runtime_s": record.train_runtime_s,
-        "samples_per_s": record.samples_per_s,
-        "steady_samples_per_s": record.steady_samples_per_s,
-        "steady_spread": record.steady_spread,
-        "tokens_per_s": record.tokens_per_s,
-        "mfu": record.mfu,
-        "updates": record.updates,
-        "planned_updates": record.planned_updates,
-        "train_loss": record.train_loss,
-        "last_loss": record.last_loss,
-        "eval_accuracy": record.eval_accuracy,
-        "eval_loss": record.eval_loss,
-        "n_eval": record.n_eval,
-        "n_parameters": record.n_parameters,
-        "peak_used_mib": to_mib(record.peak_used),
-        "peak_reserved_mib": to_mib(record.peak_reserved),
-        "peak_allocated_mib": to_mib(record.peak_allocated),
-        "vram_total_mib": to_mib(record.memory_total),
+        **{entry.name: entry.read(record) for entry in RECORDED},
         "failed_phase": record.failed_phase.value if record.failed_phase else None,
         "message": record.message,
     }

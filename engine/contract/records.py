@@ -21,6 +21,11 @@ class Outcome(str, Enum):
     FAILED = "failed"
     INTERRUPTED = "interrupted"
 
+    @property
+    def words(self) -> str:
+        """As people read it: `out of memory`."""
+        return self.value.replace("_", " ")
+
 
 class Phase(str, Enum):
     """What a run is doing; an out-of-memory names the phase it died in."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 
-from engine.compare.compare import Comparison, Delta, Figure, Quantity, Row, Verdict, compare, fold, row_of
+from engine.compare.compare import Comparison, Delta, Quantity, Row, Verdict, compare, figure_of, fold, row_of
+from engine.contract import figures
 from engine.contract.config import KNOBS
-from engine.contract.knob import shown
-from engine.contract.numbers import UNKNOWN, digits_of, fixed, mib, plus_minus, signed
+from engine.contract.figures import Entry, heading_of, knob_entry, label_of
+from engine.contract.numbers import UNKNOWN, signed
 from engine.contract.records import RunRecord
 from engine.contract.text import one_line
 
@@ -72,37 +73,28 @@ def _ids(row: Row) -> str:
     return ", ".join(f"{ids[0]}–{ids[-1]}" if len(ids) > 1 else str(ids[0]) for ids in ranges)
 
 
-_ALWAYS = {
-    "batch_size": "batch",
-    "gradient_accumulation_steps": "acc",
-    "gradient_checkpointing": "ckpt",
-    "precision": "prec",
-}
-"""Knobs that every table shows, and their headings."""
-
-
 def _knob_columns(rows: Sequence[Row]) -> list[Column]:
     """The number and the model, the knobs of every table, and whatever else differs among the rows."""
     columns = [
-        Column("#", tuple(map(_ids, rows))),
-        _texts("model", (short_model(row.first.config.model) for row in rows)),
+        _column(figures.RUN_ID, map(_ids, rows)),
+        _column(figures.MODEL, (short_model(row.first.config.model) for row in rows)),
     ]
     devices = [one_line(row.first.device.name) if row.first.device else UNKNOWN for row in rows]
     if len(set(devices)) > 1:
-        columns.append(_texts("device", devices))
+        columns.append(Column("device", tuple(devices), right=False))
     folded = {"seed"} if any(len(row.records) > 1 for row in rows) else set()
-    for name in (*_ALWAYS, *(name for name in KNOBS if name not in {*_ALWAYS, "model", "device"} | folded)):
-        values = [getattr(row.first.config, name) for row in rows]
-        if name not in _ALWAYS and len(set(values)) < 2:
-            continue
-        knob = KNOBS[name]
-        heading = _ALWAYS.get(name, f"{knob.label} {knob.unit}".strip())
-        columns.append(Column(heading, tuple(shown(knob, value) for value in values), right=knob.kind in (int, float)))
-    return columns
+    told = {"model", "device", *(entry.name for entry in _ALWAYS)} | folded
+    others = [knob_entry(name) for name in KNOBS if name not in told]
+    differing = [entry for entry in others if len({entry.read(row.first) for row in rows}) > 1]
+    return columns + [_column(entry, (entry.of(row.first) for row in rows)) for entry in (*_ALWAYS, *differing)]
 
 
-def _texts(heading: str, cells: Iterable[str]) -> Column:
-    return Column(heading, tuple(cells), right=False)
+_ALWAYS = (figures.BATCH, figures.ACCUMULATION, figures.CHECKPOINTING, figures.PRECISION)
+"""Knobs that every table shows."""
+
+
+def _column(entry: Entry, cells: Iterable[str], heading: str = "") -> Column:
+    return Column(heading or entry.heading, tuple(cells), right=not entry.left)
 
 
 def short_model(name: str) -> str:
@@ -113,29 +105,21 @@ def short_model(name: str) -> str:
 
 
 def _figure_columns(rows: Sequence[Row]) -> list[Column]:
-    cells: dict[str, Callable[[Row], str]] = {
-        "time s": lambda row: _figure(row.train_runtime_s, 2),
-        "samples/s": lambda row: _figure(row.steady or row.samples_per_s),
-        "memory MiB": lambda row: mib(row.peak_used),
-        "% of total": _share,
-        "loss": lambda row: _figure(row.train_loss, 3),
-        "accuracy": lambda row: _figure(row.eval_accuracy, 3),
-    }
-    columns = [Column(heading, tuple(map(cell, rows))) for heading, cell in cells.items()]
-    return [*columns, _texts("outcome", (row.first.outcome.value.replace("_", " ") for row in rows))]
+    records = _records(rows)
+    columns = [_column(entry, (_cell(row, entry) for row in rows), heading_of(entry, records)) for entry in _FIGURES]
+    return [*columns, _column(figures.STATUS, (figures.STATUS.of(row.first) for row in rows))]
 
 
-def _figure(figure: Figure | None, digits: int | None = None) -> str:
-    if figure is None:
-        return UNKNOWN
-    if digits is not None and 0 < abs(figure.value) < 10**-digits:
-        digits = digits_of(figure.value)  # a loss of 0.00029 is not 0.000
-    return plus_minus(figure.value, figure.spread, digits)
+_FIGURES = (figures.TIME, figures.SPEED, figures.MEMORY, figures.SHARE, figures.LOSS, figures.ACCURACY)
 
 
-def _share(row: Row) -> str:
-    total = row.first.memory_total
-    return fixed(100 * row.peak_used / total, 1) if row.peak_used is not None and total else UNKNOWN
+def _records(rows: Iterable[Row]) -> list[RunRecord]:
+    return [record for row in rows for record in row.records]
+
+
+def _cell(row: Row, entry: Entry) -> str:
+    figure = figure_of(row, entry)
+    return UNKNOWN if figure is None else entry.with_spread(figure.value, figure.spread)
 
 
 def _delta_columns(rows: Sequence[Row], base: Row) -> list[Column]:
@@ -144,18 +128,19 @@ def _delta_columns(rows: Sequence[Row], base: Row) -> list[Column]:
     per_sample = any(comparison.per_sample for comparison in comparisons)
     if per_sample:
         comparisons = [compare(row, base, per_sample=True) for row in rows]
-    headings = {
-        Quantity.MEMORY: "Δ memory %",
-        Quantity.SPEED: "Δ samples/s %",
-        Quantity.TIME: "Δ time per sample %" if per_sample else "Δ time %",
-        Quantity.LOSS: "Δ loss",
-        Quantity.ACCURACY: "Δ accuracy",
-    }
+    records = [*_records(rows), *base.records]
     columns = []
-    for quantity, heading in headings.items():
+    for quantity in Quantity:
         if any(comparison.deltas[quantity].difference is not None for comparison in comparisons):
+            label = label_of(quantity.value, records) or quantity.value.unit
+            label += " per sample" if per_sample and quantity is Quantity.TIME else ""
+            heading = f"Δ {label}" if quantity in _ABSOLUTE else f"Δ {label} %"
             columns.append(Column(heading, tuple(_delta_cell(comparison, quantity) for comparison in comparisons)))
     return columns
+
+
+_ABSOLUTE = (Quantity.LOSS, Quantity.ACCURACY)
+"""Differences that are told in the quantity's own unit, not in percent."""
 
 
 def _delta_cell(comparison: Comparison, quantity: Quantity) -> str:
@@ -168,6 +153,6 @@ def _delta_cell(comparison: Comparison, quantity: Quantity) -> str:
 
 
 def _difference(delta: Delta) -> str:
-    if delta.quantity in (Quantity.LOSS, Quantity.ACCURACY):
-        return signed(delta.difference, 3)
+    if delta.quantity in _ABSOLUTE:
+        return signed(delta.difference, delta.quantity.value.digits or 0)
     return signed(delta.percent, 1)

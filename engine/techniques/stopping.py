@@ -15,16 +15,22 @@ class Stopped(Exception):  # noqa: N818 (an outcome that was asked for, not a de
 
 
 class Stoppable(TorchFunctionMode):
-    """Raises `Stopped` from the next of torch's functions that is called in it once `should_stop` says so."""
+    """Raises `Stopped`, once, from the next of torch's functions that is called in it when `should_stop` says so.
+
+    Not from one that sets a switch, nor on the way out: with those a context such as `no_grad` puts things back.
+    """
 
     def __init__(self, should_stop: Callable[[], bool]) -> None:
         super().__init__()
         self._should_stop = should_stop
+        self._stopped = False
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if self._should_stop():
+        is_switch = getattr(func, "__name__", "").lstrip("_").startswith("set_")
+        if not self._stopped and not is_switch and self._should_stop():
+            self._stopped = True
             raise Stopped
         return func(*args, **(kwargs or {}))
 

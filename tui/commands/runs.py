@@ -7,17 +7,16 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
+from engine.contract import figures
 from engine.contract.config import RunConfig
 from engine.contract.events import RunFinished
-from engine.contract.numbers import UNKNOWN, duration, loss, mib, number, rate
-from engine.contract.records import Outcome, RunRecord
+from engine.contract.records import RunRecord
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError
 from tui.commands.histories import history_to_read, say_no_runs
 from tui.console.report import json_line
 from tui.drawing.text import clean
 from tui.state.knobs import short_name
-from tui.state.state import OUTCOME_WORDS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,9 +24,16 @@ if TYPE_CHECKING:
 ROWS = 50
 """Rows of the table where `--limit` does not say."""
 _WIDTH_IN_FILE = 160
-_COLUMNS = ("#", "model", "workload", "batch", "acc", "ckpt", "prec", "time s", "samples/s")
-_MORE_COLUMNS = ("memory MiB", "%", "loss", "accuracy", "status")
-_LEFT = ("model", "workload", "ckpt", "prec", "status")
+_KNOBS = (figures.BATCH, figures.ACCUMULATION, figures.CHECKPOINTING, figures.PRECISION)
+_FIGURES = (
+    figures.TIME,
+    figures.SPEED,
+    figures.MEMORY,
+    figures.SHARE,
+    figures.LOSS,
+    figures.ACCURACY,
+    figures.STATUS,
+)
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -72,41 +78,22 @@ def table(records: list[RunRecord]) -> Table:
     from rich.text import Text
 
     drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for name in (*_COLUMNS, *_MORE_COLUMNS):
-        drawn.add_column(name, justify="left" if name in _LEFT else "right", no_wrap=True)
+    drawn.add_column(figures.RUN_ID.heading, justify="right", no_wrap=True)
+    drawn.add_column(figures.MODEL.heading, no_wrap=True)
+    drawn.add_column("workload", no_wrap=True)
+    for entry in (*_KNOBS, *_FIGURES):
+        heading = figures.heading_of(entry, records)
+        drawn.add_column(Text(clean(heading)), justify="left" if entry.left else "right", no_wrap=True)
     for record in records:
-        drawn.add_row(
-            *(Text(clean(cell)) for cell in (*_knob_cells(record.run_id, record.config), *_figure_cells(record)))
-        )
+        config = record.config
+        cells = [str(record.run_id), clean(short_name(config.model), 24), _workload(config)]
+        cells += [entry.of(record) for entry in (*_KNOBS, *_FIGURES)]
+        drawn.add_row(*(Text(clean(cell)) for cell in cells))
     return drawn
 
 
-def _knob_cells(run_id: int, config: RunConfig) -> tuple[str, ...]:
-    return (
-        str(run_id),
-        clean(short_name(config.model), 24),
-        f"{config.workload} {config.samples}×{config.seq_len}",
-        str(config.batch_size),
-        str(config.gradient_accumulation_steps),
-        config.gradient_checkpointing,
-        config.precision,
-    )
-
-
-def _figure_cells(record: RunRecord) -> tuple[str, ...]:
-    used, total = record.peak_used, record.memory_total
-    status = OUTCOME_WORDS[record.outcome]
-    if record.outcome is Outcome.OUT_OF_MEMORY and record.failed_phase:
-        status += f" in {record.failed_phase.noun}"
-    return (
-        duration(record.train_runtime_s),
-        rate(record.samples_per_s),
-        mib(used),
-        number(100 * used / total, 1) if used is not None and total else UNKNOWN,
-        loss(record.train_loss),
-        number(record.eval_accuracy, 3),
-        status,
-    )
+def _workload(config: RunConfig) -> str:
+    return f"{config.workload} {config.samples}×{config.seq_len}"
 
 
 def _drawn(content: Table) -> str:

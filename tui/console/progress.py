@@ -16,7 +16,8 @@ from engine.contract.events import (
     TrainingStarted,
     UpdateDone,
 )
-from engine.contract.numbers import UNKNOWN, clock, loss, rate
+from engine.contract.figures import LAST_LOSS, SPEED
+from engine.contract.numbers import UNKNOWN, clock
 from engine.contract.run_figures import RunFigures, new_record
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Pace:
             return ""
         row = self._figures.as_record()
         where = f"update {row.updates}/{row.planned_updates or UNKNOWN}"
-        return f"{where}  loss {loss(row.last_loss)}  {rate(row.samples_per_s)} samples/s"
+        return f"{where}  loss {LAST_LOSS.of(row)}  {SPEED.of(row)} {SPEED.unit}"
 
     def clock(self) -> str:
         """Time passed and to go."""

@@ -14,14 +14,13 @@ from engine.contract.events import (
     PlanStarted,
     RunFinished,
     RunRefused,
-    RunStarted,
 )
+from engine.contract.figures import ACCURACY, LOSS, MEMORY, SHARE, SPEED, STATUS, TIME, label_of
 from engine.contract.forecast_types import Forecast
-from engine.contract.numbers import UNKNOWN, duration, loss, mib, number, rate
+from engine.contract.numbers import mib
 from engine.contract.records import Outcome, RunRecord
 from engine.plans.course import Plan
 from tui.drawing.text import clean
-from tui.state.state import OUTCOME_WORDS
 
 LABEL = 60
 """Cells that a label may take in a line."""
@@ -74,7 +73,6 @@ class Rows:
         self._before = done_before
         self._step: PlanProgress | None = None
         self._forecasts: dict[RunConfig, Forecast] = {}
-        self._memory_label = "VRAM"
         widest = max((len(_label(run.label, run.repeat)) for run in plan.runs), default=0)
         self._width = min(LABEL, max(12, widest + (len(", batch size 65536") if plan.total is None else 0)))
 
@@ -88,8 +86,6 @@ class Rows:
             case Forecasted():
                 if event.forecast is not None:
                     self._forecasts[event.config.with_values(seed=0)] = event.forecast
-            case RunStarted():
-                self._memory_label = event.device.memory_label
             case RunRefused():
                 self.counts.refused += 1
                 return [self._line(f"refused: {clean(event.message)}")]
@@ -120,18 +116,16 @@ class Rows:
     def _finished(self, record: RunRecord) -> str:
         self.counts.count(record)
         self.records.append(record)
-        used, total = record.peak_used, record.memory_total
-        share = f"{100 * used / total:5.1f} %" if used is not None and total else f"{UNKNOWN:>7}"
-        figures = (
-            f"{duration(record.train_runtime_s):>8} s",
-            f"{rate(record.samples_per_s):>6} samples/s",
-            f"{mib(used):>6} MiB {self._memory_label} {share}{self._forecast(record)}",
-            f"loss {loss(record.train_loss):>7}",
-        )
-        text = "  ".join(figures)
-        if record.eval_accuracy is not None:
-            text += f"  accuracy {number(record.eval_accuracy, 3)}"
-        return self._line(f"{text}  {status(record)}")
+        memory = f"{MEMORY.of(record):>6} {MEMORY.unit} {label_of(MEMORY, [record])} {SHARE.of(record):>5} %"
+        parts = [
+            f"{TIME.of(record):>8} {TIME.unit}",
+            f"{SPEED.of(record):>6} {SPEED.unit}",
+            f"{memory}{self._forecast(record)}",
+            f"{LOSS.label} {LOSS.of(record):>7}",
+            *([f"{ACCURACY.label} {ACCURACY.of(record)}"] if record.eval_accuracy is not None else []),
+            STATUS.of(record),
+        ]
+        return self._line("  ".join(parts))
 
     def _forecast(self, record: RunRecord) -> str:
         if not self._forecasts:
@@ -161,11 +155,3 @@ class Rows:
 def _label(label: str, repeat: int) -> str:
     name = label or "as set"
     return f"{name} (repeat {repeat})" if repeat > 1 else name
-
-
-def status(record: RunRecord) -> str:
-    """How a run ended, in words."""
-    words = OUTCOME_WORDS[record.outcome]
-    if record.outcome in (Outcome.OUT_OF_MEMORY, Outcome.FAILED) and record.failed_phase:
-        words += f" in {record.failed_phase.noun}"
-    return words

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.compare.compare import Figure, Row, fold
-from engine.contract.numbers import UNKNOWN, duration, loss, mib, number, plus_minus, rate
+from engine.compare.compare import Row, figure_of, fold
+from engine.contract.figures import ACCURACY, LOSS, MEAN_SPEED, MEMORY, SPEED, STATUS, TIME, Entry, heading_of
+from engine.contract.numbers import UNKNOWN
 from engine.contract.records import Outcome, RunRecord
-from engine.gpus.units import MIB
 from engine.plans.course import NAMED, Plan, PlannedRun, label_of
 from engine.plans.lecture import MEMORY_MIB, SOURCE, TABLES, LectureRow, Pair, beside, same_memory
-from tui.console.sweep_rows import LABEL, status
+from tui.console.sweep_rows import LABEL
 from tui.drawing.text import clean
-from tui.state.state import OUTCOME_WORDS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,23 +23,22 @@ def repeats_table(records: Sequence[RunRecord]) -> Table | None:
     rows = fold(records)
     if all(len(row.records) == 1 for row in rows):
         return None
-    drawn = _table("runs", "n", "time s", "samples/s", "MiB", "loss", "accuracy", "status")
+    drawn = _table("runs", "n", *(heading_of(entry, records) for entry in _FIGURES), STATUS.heading)
     for row in rows:
         runs = ", ".join(str(run_id) for run_id in row.run_ids)
-        _add(drawn, runs, str(len(row.records)), *_measured(row), status(row.first))
+        _add(drawn, runs, str(len(row.records)), *(_cell(row, entry) for entry in _FIGURES), STATUS.of(row.first))
     return drawn
 
 
-def _measured(row: Row) -> tuple[str, ...]:
-    time_s, speed = row.train_runtime_s, row.samples_per_s
-    learnt, accuracy = row.train_loss, row.eval_accuracy
-    return (
-        plus_minus(time_s.value, time_s.spread) if time_s else UNKNOWN,
-        plus_minus(speed.value, speed.spread) if speed else UNKNOWN,
-        mib(row.peak_used),
-        plus_minus(learnt.value, learnt.spread) if learnt else UNKNOWN,
-        plus_minus(accuracy.value, accuracy.spread) if accuracy else UNKNOWN,
-    )
+_FIGURES = (TIME, SPEED, MEMORY, LOSS, ACCURACY)
+
+
+def _cell(row: Row | None, entry: Entry) -> str:
+    """A row's figure, with its spread over repeats where there are any."""
+    figure = figure_of(row, entry) if row is not None else None
+    if figure is None:
+        return UNKNOWN
+    return entry.with_spread(figure.value, figure.spread if figure.n > 1 else None)
 
 
 def plan_table(plan: Plan, records: Sequence[RunRecord], *, narrow: bool = False) -> tuple[Table, list[str]] | None:
@@ -54,20 +51,21 @@ def plan_table(plan: Plan, records: Sequence[RunRecord], *, narrow: bool = False
     rows = _table_rows(plan, records)
     printed = plan.name in TABLES
     ends = not narrow and any(pair.lecture and pair.lecture.outcome is not Outcome.COMPLETED for _, pair in rows)
-    columns = _columns([pair for _, pair in rows], narrow)
+    entries = _entries([pair for _, pair in rows], narrow)
+    headings = [entry.short if narrow and entry.short else heading_of(entry, records) for entry in entries]
     if printed:  # the unit above, whose figure below
-        heads = [head for column in columns for head in (f"{column.head}\nhere", "\nlecture")]
-        heads += ["status\nhere", *(["status\nlecture"] if ends else [])]
+        heads = [head for heading in headings for head in (f"{heading}\nhere", "\nlecture")]
+        heads += [f"{STATUS.heading}\nhere", *([f"{STATUS.heading}\nlecture"] if ends else [])]
         drawn = _table(f"{TABLES[plan.name].heading}\n", *heads)
     else:
-        drawn = _table(clean(plan.title), *(column.head for column in columns), "status")
+        drawn = _table(clean(plan.title), *headings, STATUS.heading)
     for label, pair in rows:
         row = fold(pair.records)[0] if pair.records else None
         cells = []
-        for column in columns:
-            cells += [_here(row, column), *([_there(pair, column, narrow)] if printed else [])]
-        ended = UNKNOWN if row is None else OUTCOME_WORDS[row.first.outcome] if narrow else status(row.first)
-        there = [OUTCOME_WORDS[pair.lecture.outcome] if pair.lecture else UNKNOWN] if ends else []
+        for entry in entries:
+            cells += [_cell(row, entry), *([_there(pair, entry, narrow)] if printed else [])]
+        ended = UNKNOWN if row is None else row.first.outcome.words if narrow else STATUS.of(row.first)
+        there = [pair.lecture.outcome.words if pair.lecture else UNKNOWN] if ends else []
         _add(drawn, label, *cells, ended, *there)
     return drawn, _notes(plan, records)
 
@@ -89,63 +87,38 @@ def _is_of(record: RunRecord, run: PlannedRun) -> bool:
     return run.skip is None and run.config.with_values(seed=record.config.seed) == record.config
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """A figure of both tables."""
-
-    head: str
-    printed: Callable[[LectureRow], float | None]
-    measured: Callable[[Row], Figure | None]
-    show: Callable[[float | None], str]
-
-
-def _whole(value: float | None) -> str:
-    return mib(None if value is None else value * MIB)
+_PRINTED: dict[Entry, Callable[[LectureRow], float | None]] = {
+    TIME: lambda row: row.time_s,
+    MEAN_SPEED: lambda row: row.samples_per_s,
+    MEMORY: lambda row: row.memory_mib,
+    LOSS: lambda row: row.train_loss,
+    ACCURACY: lambda row: row.eval_accuracy,
+}
+"""What the lecture printed: its samples/s are those of the whole training."""
 
 
-def _mib(n_bytes: int | None) -> Figure | None:
-    return None if n_bytes is None else Figure(n_bytes / MIB)
-
-
-_TIME = _Column("time s", lambda row: row.time_s, lambda row: row.train_runtime_s, duration)
-_SPEED = _Column("samples/s", lambda row: row.samples_per_s, lambda row: row.samples_per_s, rate)
-_MEMORY = _Column("MiB", lambda row: row.memory_mib, lambda row: _mib(row.peak_used), _whole)
-_LEARNT = (
-    _Column("loss", lambda row: row.train_loss, lambda row: row.train_loss, loss),
-    _Column("accuracy", lambda row: row.eval_accuracy, lambda row: row.eval_accuracy, lambda value: number(value, 3)),
-)
-_COLUMNS = (_TIME, _SPEED, _MEMORY, *_LEARNT)
-
-
-def _columns(pairs: Sequence[Pair], narrow: bool) -> list[_Column]:
-    """The figures that the lecture printed, and memory; all where it printed nothing."""
-    shown = [
-        column for column in _COLUMNS if column is _MEMORY or any(_printed(pair, column) is not None for pair in pairs)
-    ]
+def _entries(pairs: Sequence[Pair], narrow: bool) -> list[Entry]:
+    """The figures that the lecture printed, and memory; this machine's where it printed nothing."""
     if all(pair.lecture is None for pair in pairs):
-        shown = list(_COLUMNS[:-1])
+        entries = [TIME, SPEED, MEMORY, LOSS]
+        return entries[1:] if narrow else entries
+    printed = [entry for entry in _PRINTED if any(_printed(pair, entry) is not None for pair in pairs)]
+    entries = [entry for entry in _PRINTED if entry is MEMORY or entry in printed]
     if narrow:
-        learnt = any(column in _LEARNT for column in shown) and any(pair.lecture for pair in pairs)
-        shown = [column for column in shown if column is not _TIME and not (learnt and column is _SPEED)]
-    return shown
+        learnt = LOSS in entries or ACCURACY in entries
+        entries = [entry for entry in entries if entry is not TIME and not (learnt and entry is MEAN_SPEED)]
+    return entries
 
 
-def _printed(pair: Pair, column: _Column) -> float | None:
-    return None if pair.lecture is None else column.printed(pair.lecture)
+def _printed(pair: Pair, entry: Entry) -> float | None:
+    return None if pair.lecture is None else _PRINTED[entry](pair.lecture)
 
 
-def _there(pair: Pair, column: _Column, narrow: bool) -> str:
+def _there(pair: Pair, entry: Entry, narrow: bool) -> str:
     """The lecture's figure; where no column says how its run ended, memory tells that it did not fit."""
-    if narrow and column is _MEMORY and pair.lecture and pair.lecture.outcome is Outcome.OUT_OF_MEMORY:
+    if narrow and entry is MEMORY and pair.lecture and pair.lecture.outcome is Outcome.OUT_OF_MEMORY:
         return f"> {MEMORY_MIB}"
-    return column.show(_printed(pair, column))
-
-
-def _here(row: Row | None, column: _Column) -> str:
-    figure = column.measured(row) if row is not None else None
-    if figure is None:
-        return UNKNOWN
-    return plus_minus(figure.value, figure.spread) if figure.n > 1 else column.show(figure.value)
+    return entry.write(_printed(pair, entry))
 
 
 def _label(plan: Plan, pair: Pair, pairs: Sequence[Pair]) -> str:
@@ -181,10 +154,12 @@ def _notes(plan: Plan, records: Sequence[RunRecord]) -> list[str]:
 
 def _table(*columns: str) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(columns):
-        drawn.add_column(name, justify="left" if index == 0 or name.startswith("status") else "right", no_wrap=True)
+        left = index == 0 or name.startswith(STATUS.heading)
+        drawn.add_column(Text(name), justify="left" if left else "right", no_wrap=True)
     return drawn
 
 

@@ -22,7 +22,6 @@ from engine.contract.numbers import mib, number, percent
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
 from engine.export.hand_over import flags_of
 from tui.drawing.text import clean
-from tui.state.state import OUTCOME_WORDS
 
 _MAX_EXPONENT = 700.0  # beyond it, a float overflows
 _MOMENTS = {"start": "at start", "context": "after the context", "model": "after the model"}
@@ -88,7 +87,7 @@ class Transcript:
             lines.append(summary)
         lines += self._peaks(record)
         if not completed:
-            lines.append(f"Run {record.run_id}: {OUTCOME_WORDS[record.outcome]}")
+            lines.append(f"Run {record.run_id}: {record.outcome.words}")
         if record.message:
             lines.append(clean(record.message))
         return lines

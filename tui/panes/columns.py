@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from engine.contract.config import KNOBS
-from engine.contract.numbers import duration, loss, mib, number, rate
+from engine.contract import figures
+from engine.contract.figures import Entry, heading_of
 from engine.contract.records import RunRecord
 from tui.drawing.text import clean
 from tui.state.deltas import Deltas
-from tui.state.knobs import short_name, shown
-from tui.state.result_rows import speed_of
+from tui.state.knobs import short_name
 
 Cell = Callable[[RunRecord, RunRecord | None, Deltas], str]
 
@@ -25,34 +24,25 @@ class Column:
     keep: int
     """Columns with the smallest number are left out first where the table is narrow."""
     cell: Cell
-    left: bool = False
+    entry: Entry | None = None
+    """What it tells of a run; None where it tells a difference."""
+
+    @property
+    def left(self) -> bool:
+        """Whether its cells are aligned on the left."""
+        return self.entry is not None and self.entry.left
+
+    def named(self, rows: Sequence[RunRecord]) -> str:
+        """Its heading over these rows, the short one where there is no room for it."""
+        if self.entry is None:
+            return self.heading
+        text = heading_of(self.entry, rows)
+        return text if len(text) <= self.width else self.entry.short or text
 
 
-COLUMNS: tuple[Column, ...] = (
-    Column("model", 6, 80, lambda row, base, deltas: _model(row), left=True),
-    Column("batch", 5, 90, lambda row, base, deltas: str(row.config.batch_size)),
-    Column("acc", 3, 50, lambda row, base, deltas: str(row.config.gradient_accumulation_steps)),
-    Column("ckpt", 4, 60, lambda row, base, deltas: _checkpointing(row), left=True),
-    Column("prec", 4, 61, lambda row, base, deltas: row.config.precision, left=True),
-    Column("time s", 6, 55, lambda row, base, deltas: duration(row.train_runtime_s)),
-    Column("samples/s", 9, 95, lambda row, base, deltas: rate(speed_of(row))),
-    Column("peak MiB", 8, 94, lambda row, base, deltas: mib(row.peak_used)),
-    Column("%", 4, 40, lambda row, base, deltas: _percent(row)),
-    Column("loss", 5, 45, lambda row, base, deltas: loss(row.train_loss)),
-    Column("eval", 5, 30, lambda row, base, deltas: loss(row.eval_accuracy)),
-    Column("Δ", 6, 70, lambda row, base, deltas: deltas.speed(row, base)),
-    Column("Δ MiB", 6, 48, lambda row, base, deltas: deltas.memory(row, base)),
-)
-DIFFERENCES = ("Δ", "Δ MiB")
-"""Columns that need a baseline; `Δ` is that of samples/s."""
-
-
-def columns_for(width: int, taken: int, with_baseline: bool) -> list[Column]:
-    """The columns for a table of `width` of which `taken` are used: those that matter least are left out."""
-    columns = [column for column in COLUMNS if with_baseline or column.heading not in DIFFERENCES]
-    while columns and taken + sum(column.width + 1 for column in columns) > width:
-        columns.remove(min(columns, key=lambda column: column.keep))
-    return columns
+def _of(entry: Entry, width: int, keep: int, cell: Callable[[RunRecord], str] | None = None) -> Column:
+    text = cell or entry.of
+    return Column(entry.heading, width, keep, lambda row, base, deltas: text(row), entry)
 
 
 def _model(row: RunRecord) -> str:
@@ -60,13 +50,50 @@ def _model(row: RunRecord) -> str:
 
 
 def _checkpointing(row: RunRecord) -> str:
-    value = row.config.gradient_checkpointing
-    return "2nd" if value == "every-second" else shown(KNOBS["gradient_checkpointing"], value)
+    return "2nd" if row.config.gradient_checkpointing == "every-second" else figures.CHECKPOINTING.of(row)
 
 
-def _percent(row: RunRecord) -> str:
-    """The peak's share of the device's memory."""
-    if row.peak_used is None or not row.memory_total:
-        return number(None)
-    share = row.peak_used / row.memory_total * 100
-    return number(share, 1 if share < 99.95 else 0)
+COLUMNS: tuple[Column, ...] = (
+    _of(figures.MODEL, 6, 80, _model),
+    _of(figures.BATCH, 5, 90),
+    _of(figures.ACCUMULATION, 3, 50),
+    _of(figures.CHECKPOINTING, 4, 60, _checkpointing),
+    _of(figures.PRECISION, 4, 61),
+    _of(figures.TIME, 6, 55),
+    _of(figures.SPEED, 9, 95),
+    _of(figures.MEMORY, 8, 94),
+    _of(figures.SHARE, 4, 40),
+    _of(figures.LOSS, 5, 45),
+    _of(figures.ACCURACY, 5, 30),
+    Column("Δ", 6, 70, lambda row, base, deltas: deltas.speed(row, base)),
+    Column("Δ MiB", 6, 48, lambda row, base, deltas: deltas.memory(row, base)),
+)
+"""`Δ` is that of samples/s."""
+
+
+def columns_for(
+    width: int, taken: int, rows: Sequence[RunRecord], base: RunRecord | None, deltas: Deltas
+) -> list[tuple[Column, list[str]]]:
+    """The columns for a table of `width` of which `taken` are used, each with its cells for `rows`.
+
+    A number is never cut: its column grows. Those that matter least are left out, and a long heading gets the room
+    that is left.
+    """
+    drawn = [
+        _grown(column, [column.cell(row, base, deltas) for row in rows])
+        for column in COLUMNS
+        if base is not None or column.entry is not None
+    ]
+    while drawn and taken + sum(column.width + 1 for column, _ in drawn) > width:
+        drawn.remove(min(drawn, key=lambda pair: pair[0].keep))
+    spare = width - taken - sum(column.width + 1 for column, _ in drawn)
+    for index, (column, cells) in enumerate(drawn):
+        more = len(column.heading) - column.width
+        if 0 < more <= spare:
+            drawn[index], spare = (replace(column, width=len(column.heading)), cells), spare - more
+    return drawn
+
+
+def _grown(column: Column, cells: list[str]) -> tuple[Column, list[str]]:
+    widest = 0 if column.left else max(map(len, cells), default=0)
+    return (replace(column, width=widest) if widest > column.width else column), cells

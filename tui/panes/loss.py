@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.contract.figures import ACCURACY
 from engine.contract.numbers import loss, number, rate
 from tui.drawing.cells import Line, first_that_fits, join
 from tui.drawing.digits import large
@@ -67,7 +68,7 @@ def _numbers(state: State, width: int) -> Line:
     now: Line = [(loss(last.loss), "loss")]
     if last.skipped:
         now.append((f"  skipped: overflow, scale {number(last.loss_scale)}", "warn"))
-    accuracy: Line = [("eval acc ", "muted"), (loss(evaluation.accuracy), "value")] if evaluation else []
+    accuracy: Line = [("eval acc ", "muted"), (ACCURACY.write(evaluation.accuracy), "value")] if evaluation else []
     norm: Line = [("grad ", "muted"), (rate(last.grad_norm), "value")] if last.grad_norm is not None else []
     epoch: Line = [("epoch ", "muted"), (f"{last.epoch:.1f}", "value")]
     return first_that_fits(

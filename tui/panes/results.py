@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
 
+from engine.contract import figures
+from engine.contract.figures import heading_of
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.cells import Line, cut, join, pad, wrap
 from tui.panes.base import Pane
@@ -14,13 +17,13 @@ from tui.panes.columns import Column, columns_for
 from tui.panes.drawing import OUTCOME_ROLES
 from tui.state.deltas import Deltas
 from tui.state.knobs import describe
-from tui.state.result_rows import note_of, place_of
-from tui.state.state import OUTCOME_WORDS, State
+from tui.state.result_rows import ENTRIES, note_of, place_of
+from tui.state.state import State
 
 _NARROW = 70
 """Columns below which outcomes are written short."""
 _SHORT_WORDS = {Outcome.COMPLETED: "done", Outcome.OUT_OF_MEMORY: "OOM", Outcome.INTERRUPTED: "died"}
-_STRONG = ("samples/s", "peak MiB", "batch")
+_STRONG = (figures.SPEED, figures.MEMORY, figures.BATCH)
 MARK, BASE, NOTE = "•", "*", "+"
 """Before a marked row; behind the number of the baseline, and of a run with a note."""
 
@@ -65,7 +68,8 @@ class ResultsPane(Pane, can_focus=True):
         if table.marked:
             parts.append([(f"{len(table.marked)} marked", "pending")])
         if not table.as_run:
-            parts.append([(f"{'↓' if table.descending else '↑'} {table.sort}", "accent")])
+            way = "↓" if table.descending else "↑"
+            parts.append([(f"{way} {heading_of(ENTRIES[table.sort], state.rows)}", "accent")])
         base = state.record_of(state.baseline)
         if base is not None:
             parts.append([("Δ to run ", "muted"), (f"{base.run_id}{BASE}", "pending")])
@@ -79,7 +83,6 @@ class ResultsPane(Pane, can_focus=True):
             return [[(_nothing(state), "muted")]]
         id_width = max(2, len(str(max(row.run_id for row in rows)))) + 2
         status = 13 if width >= _NARROW else 7
-        columns = columns_for(width, id_width + status + 2, base is not None)
         room = max(1, height - 1)
         roomy = room >= 8 or room >= len(rows) + 2
         note = self._note(state, width - 2, 2 if roomy else 1) if room >= 4 else []
@@ -89,11 +92,13 @@ class ResultsPane(Pane, can_focus=True):
         self._top = max(0, min(max(self._top, index - room + 1), index, len(rows) - room))
         shown_rows = rows[self._top : self._top + room]
         self._shown = [row.run_id for row in shown_rows]
-        lines = [_heading(columns, id_width, status, state.table.sort)]
-        for row in shown_rows:
+        drawn = columns_for(width, id_width + status + 2, shown_rows, base, self._deltas)
+        columns = [column for column, _ in drawn]
+        lines = [_heading(columns, rows, id_width, status, state.table.sort)]
+        for at, row in enumerate(shown_rows):
             at_cursor = self.has_focus and current is not None and row.run_id == current.run_id
-            cells = [column.cell(row, base, self._deltas) for column in columns]
-            lines.append(_row(state, row, columns, cells, (id_width, status, width), "cursor" if at_cursor else None))
+            texts = [cells[at] for _, cells in drawn]
+            lines.append(_row(state, row, columns, texts, (id_width, status, width), "cursor" if at_cursor else None))
         lines += [[]] * (height - len(lines) - len(note))
         return lines + note
 
@@ -121,12 +126,14 @@ def _nothing(state: State) -> str:
     return " no runs yet" if state.playback else " no runs yet: press r"
 
 
-def _heading(columns: list[Column], id_width: int, status: int, sort: str) -> Line:
-    line: Line = [(f" {'#':<{id_width}}", "accent" if sort == "#" else "muted")]
+def _heading(columns: list[Column], rows: Sequence[RunRecord], id_width: int, status: int, sort: str) -> Line:
+    first, last = figures.RUN_ID.heading, figures.STATUS.heading
+    line: Line = [(f" {first:<{id_width}}", "accent" if sort == first else "muted")]
     for column in columns:
-        text = f" {column.heading:<{column.width}}" if column.left else f" {column.heading:>{column.width}}"
+        name = cut(column.named(rows), column.width)
+        text = f" {name:<{column.width}}" if column.left else f" {name:>{column.width}}"
         line.append((text, "accent" if sort == column.heading else "muted"))
-    return [*line, (f" {'status':<{status}}", "accent" if sort == "status" else "muted")]
+    return [*line, (f" {last:<{status}}", "accent" if sort == last else "muted")]
 
 
 def _row(
@@ -148,7 +155,7 @@ def _row(
     for column, text in zip(columns, cells, strict=True):
         filled = pad([(cut(text, column.width), "")], column.width)
         cell = "".join(part for part, _ in (filled if column.left else reversed(filled)))
-        line.append((f" {cell}", cursor or ("value" if column.heading in _STRONG else "text")))
+        line.append((f" {cell}", cursor or ("value" if column.entry in _STRONG else "text")))
     word = _status(row, short=status < 13)
     line.append((f" {cut(word, status):<{status}}", cursor or OUTCOME_ROLES[row.outcome]))
     return pad(line, width, cursor or "text")
@@ -158,5 +165,5 @@ def _status(row: RunRecord, short: bool) -> str:
     if row.outcome is Outcome.RUNNING and row.planned_updates:
         share = f"{int(row.updates / row.planned_updates * 100)} %"
         return share if short else f"running {share}"
-    words = OUTCOME_WORDS[row.outcome]
+    words = row.outcome.words
     return _SHORT_WORDS.get(row.outcome, words) if short else words

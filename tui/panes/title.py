@@ -10,7 +10,7 @@ from tui.panes.base import Pane
 from tui.panes.drawing import OUTCOME_ROLES
 from tui.state.knobs import short_name
 from tui.state.run_view import RunView
-from tui.state.state import OUTCOME_WORDS, State
+from tui.state.state import State
 
 
 class TitlePane(Pane):
@@ -69,7 +69,7 @@ def _progress(state: State) -> list[Line]:
     if run is None:
         return [[("ready: press r to run", "accent")], [("ready", "accent")]]
     outcome = run.outcome
-    text = f"run {run.run_id} {OUTCOME_WORDS[outcome]}"
+    text = f"run {run.run_id} {outcome.words}"
     took = f"   {clock(run.t)}" if run.t is not None else ""
     return [[("■ ", OUTCOME_ROLES[outcome]), (text, OUTCOME_ROLES[outcome]), (took, "value")]]
 

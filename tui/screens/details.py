@@ -10,13 +10,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Static
 
+from engine.contract import figures
 from engine.contract.config import KNOBS
-from engine.contract.numbers import duration, loss, mib, number, percent, plus_minus, rate
+from engine.contract.numbers import UNKNOWN
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.text import clean
 from tui.screens.dialog import Dialog
 from tui.state.knobs import ORDER, shown
-from tui.state.state import OUTCOME_WORDS
 
 LIMIT = 2000
 
@@ -45,25 +45,36 @@ def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
     """A run's figures, its knobs, and how to do it elsewhere."""
     from engine.export.hand_over import command_line, training_arguments
 
-    steady = plus_minus(row.steady_samples_per_s, row.steady_spread)
-    figures = {
-        "outcome": OUTCOME_WORDS[row.outcome],
-        "device": row.device.name if row.device else "–",
-        "updates": f"{number(row.updates)} of {number(row.planned_updates)}",
-        "time": f"{duration(row.train_runtime_s)} s",
-        "samples/s": f"{steady} steady, {rate(row.samples_per_s)} mean",
-        "tokens/s": f"{rate(row.tokens_per_s)} steady, MFU {percent(None if row.mfu is None else row.mfu * 100)}",
-        "loss": f"{loss(row.train_loss)} mean, {loss(row.last_loss)} last",
-        "eval": f"accuracy {loss(row.eval_accuracy)}, loss {loss(row.eval_loss)}",
-        "parameters": number(row.n_parameters),
-        "peak MiB": f"used {mib(row.peak_used)}, reserved {mib(row.peak_reserved)}, allocated {mib(row.peak_allocated)}"
-        f", of {mib(row.memory_total)}",
-    }
     lines = [f"“{note}”", ""] if note else []
     lines += [row.message, ""] if row.message else []
-    lines += [f"{name:<16}{value}" for name, value in figures.items()]
+    lines += _figures(row)
     lines += ["", *(f"{KNOBS[name].label:<16}{shown(KNOBS[name], getattr(row.config, name))}" for name in ORDER)]
     lines += ["", "The command that does it again (y copies it):", command_line(row.config)]
     lines += ["", "As TrainingArguments:", *training_arguments(row.config).splitlines()]
     bad = row.outcome in (Outcome.OUT_OF_MEMORY, Outcome.FAILED)
     return DetailsScreen(f"Run {row.run_id}", lines, bad=bad)
+
+
+def _figures(row: RunRecord) -> list[str]:
+    """Its figures by their headings, those that belong together in one line."""
+    spread = row.steady_spread if figures.steady_of(row) is not None else None
+    lines = [f"{'device':<16}{row.device.name if row.device else UNKNOWN}"]
+    for first, *others in _LINES:
+        text = first.with_spread(figures.speed_of(row), spread) if first is figures.SPEED else first.of(row)
+        beside = (f"{figures.heading_of(entry, [row])} {entry.of(row)}" for entry in others)
+        lines.append(f"{figures.heading_of(first, [row]):<16}{'   '.join((f'{text:<14}', *beside))}".rstrip())
+    return lines
+
+
+_LINES = (
+    (figures.STATUS,),
+    (figures.UPDATES, figures.PLANNED),
+    (figures.TIME,),
+    (figures.SPEED, figures.MEAN_SPEED),
+    (figures.TOKENS, figures.MFU),
+    (figures.LOSS, figures.LAST_LOSS),
+    (figures.ACCURACY, figures.EVAL_LOSS),
+    (figures.PARAMETERS,),
+    (figures.MEMORY, figures.SHARE, figures.TOTAL),
+    (figures.RESERVED, figures.ALLOCATED),
+)

@@ -24,7 +24,7 @@ from engine.contract.events import (
 )
 from engine.contract.numbers import rate
 from engine.contract.records import Outcome
-from tui.state.state import OUTCOME_WORDS, State
+from tui.state.state import State
 
 STALL_S, STALL_FACTOR = 30.0, 10.0
 """A run stands still when nothing came for this long, and for this many times what a step usually takes."""
@@ -178,7 +178,7 @@ def window_title(state: State) -> str:
         return "traintop"
     name = f"traintop: run {run.run_id}"
     if not run.under_way:
-        return f"{name} {OUTCOME_WORDS[run.outcome]}"
+        return f"{name} {run.outcome.words}"
     share = int(run.progress / run.planned_updates * 100) if run.planned_updates else 0
     stands = " stands still" if state.stalled_s is not None else ""
     return f"{name} batch {run.config.batch_size}{stands} {share} %"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from engine.contract.config import KNOBS, RunConfig
+from engine.contract.figures import SPEED, speed_of
 from engine.contract.forecast_types import Forecast
-from engine.contract.numbers import clock, number, rate, signed_mib, signed_percent
+from engine.contract.numbers import clock, number, signed_mib, signed_percent
 from engine.contract.records import Outcome, RunRecord
 from engine.gpus.units import to_mib
 from tui.drawing.text import clean
 from tui.state.knobs import changed_knobs, describe, shown
-from tui.state.result_rows import speed_of
 from tui.state.run_view import RunView
-from tui.state.state import OUTCOME_WORDS, State
+from tui.state.state import State
 
 _TURNS = 3
 """Knobs that a caption names when several changed at once."""
@@ -94,14 +94,14 @@ def _flipped(before: Forecast | None, now: Forecast) -> bool:
 
 def _end(run: RunRecord, baseline: RunRecord | None) -> str:
     """`run 8 completed in 01:06: 7.68 samples/s, peak 7,069 MiB; −3,450 MiB, −29 % samples/s against run 7`."""
-    word = OUTCOME_WORDS[run.outcome]
+    word = run.outcome.words
     if run.outcome is Outcome.OUT_OF_MEMORY:
         where = f" in {run.failed_phase.noun}" if run.failed_phase is not None else ""
         total = f" of {number(to_mib(run.memory_total))} MiB" if run.memory_total is not None else ""
         return f"run {run.run_id} is out of memory{where}{total}; the next run works (h: what fits)"
     if run.outcome is not Outcome.COMPLETED:
         return f"run {run.run_id} {word}{f': {clean(run.message, 120)}' if run.message else ''}"
-    text = f"run {run.run_id} completed in {clock(run.train_runtime_s)}: {rate(speed_of(run))} samples/s, "
+    text = f"run {run.run_id} completed in {clock(run.train_runtime_s)}: {SPEED.of(run)} samples/s, "
     text += f"peak {number(to_mib(run.peak_used), 0, 'MiB')}"
     if baseline is None or baseline.run_id == run.run_id or baseline.outcome is not Outcome.COMPLETED:
         return text

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from engine.compare.compare import changed_knobs, compare, explain, row_of
 from engine.compare.explain import KNOB_TEXTS, evidence, largest_that_fitted, out_of_memory, ways_to_fit
 from engine.contract.config import KNOBS, RunConfig, Value
+from engine.contract.figures import ACCURACY
 from engine.contract.forecast_types import Forecast
-from engine.contract.numbers import loss, mib, percent, rate, signed, signed_percent
+from engine.contract.numbers import mib, percent, rate, signed, signed_percent
 from engine.contract.records import Outcome, RunRecord
 from engine.export.hand_over import command_line
 from engine.plans.lecture import TABLES
 from tui.drawing.timeline import most_held
 from tui.state.knobs import bounds, describe, shown
-from tui.state.state import OUTCOME_WORDS
 
 _BULLET = "· "
 
@@ -57,12 +57,12 @@ def lecture_saw(name: str) -> str:
     text = f"The lecture saw, {shown_values} (bert-base, Tesla P4): {saved}, "
     text += f"{signed_percent(after.time_s, before.time_s)} time"
     learnt = [row.eval_accuracy for row in TABLES["accuracy"].rows if row.knobs.get(name) in values]
-    return f"{text}, accuracy {' → '.join(map(loss, learnt))}." if len(learnt) == 2 else f"{text}."
+    return f"{text}, accuracy {' → '.join(map(ACCURACY.write, learnt))}." if len(learnt) == 2 else f"{text}."
 
 
 def run_text(run: RunRecord, runs: Sequence[RunRecord], baseline: RunRecord | None) -> tuple[str, list[str]]:
     """Heading and lines: what became of a run, and against what."""
-    heading = f"Run {run.run_id}: {OUTCOME_WORDS[run.outcome]}"
+    heading = f"Run {run.run_id}: {run.outcome.words}"
     lines = [describe(run.config), ""]
     if run.outcome is Outcome.OUT_OF_MEMORY:
         return f"{heading}   h: what fits instead", [*lines, *_no_memory(run, runs)]

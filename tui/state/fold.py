@@ -34,6 +34,7 @@ from engine.contract.events import (
     UpdateDone,
     WorkCounted,
 )
+from engine.contract.figures import ACCURACY
 from engine.contract.numbers import clock, duration, loss, mib, number, short_count
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.text import clean
@@ -41,7 +42,7 @@ from tui.state.foreign import SENTENCE, clean_device, clean_record
 from tui.state.knobs import describe
 from tui.state.plan_view import fold_plan
 from tui.state.run_view import RunView, merged
-from tui.state.state import OUTCOME_WORDS, ROWS, State
+from tui.state.state import ROWS, State
 
 _UNDONE: dict[type[Change], str] = {
     Pin: "the baseline stays",
@@ -124,7 +125,7 @@ def _fold_run(
         state.write(
             "run",
             f"evaluated {event.n_samples} samples in {duration(event.eval_s)} s: "
-            f"accuracy {loss(event.accuracy)}, loss {loss(event.loss)}",
+            f"accuracy {ACCURACY.write(event.accuracy)}, loss {loss(event.loss)}",
         )
     elif isinstance(event, TrainingStarted):
         run.t = 0.0
@@ -191,7 +192,7 @@ def _finished(state: State, record: RunRecord) -> None:
         run.finish(record)
     bad = record.outcome in (Outcome.OUT_OF_MEMORY, Outcome.FAILED)
     took = f" after {clock(record.train_runtime_s)}" if record.train_runtime_s is not None else ""
-    text = f"run {record.run_id} {OUTCOME_WORDS[record.outcome]}{took}"
+    text = f"run {record.run_id} {record.outcome.words}{took}"
     state.write("run", f"{text}. {record.message}" if record.message else text, "error" if bad else "info")
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from engine.contract.config import KNOBS
+from engine.contract import figures
+from engine.contract.config import KNOBS, Value
+from engine.contract.figures import Entry
 from engine.contract.records import RunRecord
 from tui.drawing.text import clean
 from tui.state.knobs import shown
@@ -14,42 +16,40 @@ NOTE_LIMIT = 500
 """Columns of a note that are shown."""
 
 
-def speed_of(row: RunRecord) -> float | None:
-    """Samples/s as the table and its differences have it: the steady median where it is known, else the mean."""
-    return row.steady_samples_per_s if row.steady_samples_per_s is not None else row.samples_per_s
-
-
 def place_of(row: RunRecord, rows: Sequence[RunRecord]) -> int:
     """Where a run is among the rows, by its number: two readings of one run differ when its loss is nan."""
     return next(index for index, other in enumerate(rows) if other.run_id == row.run_id)
 
 
-Key = Callable[[RunRecord], float | str | None]
-
-SORT_KEYS: dict[str, Key] = {
-    "#": lambda row: row.run_id,
-    "model": lambda row: row.config.model,
-    "batch": lambda row: row.config.batch_size,
-    "acc": lambda row: row.config.gradient_accumulation_steps,
-    "ckpt": lambda row: row.config.gradient_checkpointing,
-    "prec": lambda row: row.config.precision,
-    "time s": lambda row: row.train_runtime_s,
-    "samples/s": speed_of,
-    "peak MiB": lambda row: row.peak_used,
-    "loss": lambda row: row.train_loss,
-    "eval": lambda row: row.eval_accuracy,
-    "status": lambda row: row.outcome.value,
+ENTRIES: dict[str, Entry] = {
+    entry.heading: entry
+    for entry in (
+        figures.RUN_ID,
+        figures.MODEL,
+        figures.BATCH,
+        figures.ACCUMULATION,
+        figures.CHECKPOINTING,
+        figures.PRECISION,
+        figures.TIME,
+        figures.SPEED,
+        figures.MEMORY,
+        figures.SHARE,
+        figures.LOSS,
+        figures.ACCURACY,
+        figures.STATUS,
+    )
 }
-"""What the table can be sorted by: the headings of its columns, and the values behind them."""
+"""What the table shows of a run and can be sorted by, by heading, from the left."""
 
-_HEADINGS = tuple(SORT_KEYS)
+_HEADINGS = tuple(ENTRIES)
 
 
 @dataclass(slots=True)
 class Rows:
     """How the table is looked at."""
 
-    sort: str = "#"
+    sort: str = figures.RUN_ID.heading
+    """The heading of one of `ENTRIES`."""
     descending: bool = False
     query: str = ""
     """Words that a row must have; `precision=fp16` asks for a knob's value."""
@@ -66,7 +66,7 @@ class Rows:
     @property
     def as_run(self) -> bool:
         """True while the rows stand in the order of the runs, the newest last."""
-        return self.sort == "#" and not self.descending
+        return self.sort == figures.RUN_ID.heading and not self.descending
 
     def sort_by_next(self, direction: int) -> None:
         """Sort by the column to the right (1) or to the left (-1)."""
@@ -77,13 +77,13 @@ class Rows:
         wanted = [row for row in rows if not self.query or matches(self.query, row, self.notes.get(row.run_id, ""))]
         if self.as_run:
             return wanted
-        key = SORT_KEYS[self.sort]
+        key = ENTRIES[self.sort].sort_key
         known = [row for row in wanted if _is_known(key(row))]
         known.sort(key=lambda row: (key(row), row.run_id), reverse=self.descending)
         return known + [row for row in wanted if not _is_known(key(row))]
 
 
-def _is_known(value: float | str | None) -> bool:
+def _is_known(value: Value) -> bool:
     return value is not None and value == value  # nan, which has no place in an order, is not itself
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from engine.contract.config import RunConfig
 from engine.contract.events import Forecasted
-from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Outcome, RunRecord
+from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, RunRecord
 from tui.drawing.text import clean
 from tui.state.foreign import clean_notes, clean_record
 from tui.state.knobs import KnobEditor
@@ -20,15 +20,6 @@ from tui.state.view import View
 LOG_LINES = 2000
 ROWS = 500
 """Earlier runs in the results table; `traintop runs` lists them all."""
-
-OUTCOME_WORDS = {
-    Outcome.RUNNING: "running",
-    Outcome.COMPLETED: "completed",
-    Outcome.OUT_OF_MEMORY: "out of memory",
-    Outcome.STOPPED: "stopped",
-    Outcome.FAILED: "failed",
-    Outcome.INTERRUPTED: "interrupted",
-}
 
 
 @dataclass(frozen=True, slots=True)

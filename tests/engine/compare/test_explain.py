@@ -62,7 +62,7 @@ def test_another_device_is_no_evidence() -> None:
 @pytest.mark.parametrize("phase", Phase)
 def test_every_phase_has_a_meaning(phase: Phase) -> None:
     dead = replace(run(1, Outcome.OUT_OF_MEMORY), failed_phase=phase)
-    assert out_of_memory(dead).startswith(f"It ran out of memory in {phase.value}. ")
+    assert out_of_memory(dead).startswith(f"It ran out of memory in {phase.noun}. ")
     assert (ways_to_fit(dead) == []) is (phase is Phase.LOAD)
 
 

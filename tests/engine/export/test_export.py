@@ -39,20 +39,20 @@ def test_markdown_of_the_lecture() -> None:
         "prec": "fp32",
         "time s": "66.67",
         "samples/s": "7.68 ±0.03",
-        "memory MiB": "7069",
-        "% of total": "92.9",
+        "VRAM MiB": "7069",
+        "%": "92.9",
         "loss": "0.029",
         "accuracy": "–",
-        "outcome": "completed",
-        "Δ memory %": "",
+        "status": "completed",
+        "Δ VRAM %": "",
         "Δ samples/s %": "",
         "Δ time %": "",
         "Δ loss": "",
     }
     assert second["ckpt"] == "on"
-    assert (second["Δ memory %"], second["Δ time %"], second["Δ loss"]) == ("−48.8", "+39.6", "±0.000 ?")
-    assert (third["time s"], third["memory MiB"], third["Δ memory %"]) == ("–", "–", "–")
-    assert third["outcome"] == "out of memory"
+    assert (second["Δ VRAM %"], second["Δ time %"], second["Δ loss"]) == ("−48.8", "+39.6", "±0.000 ?")
+    assert (third["time s"], third["VRAM MiB"], third["Δ VRAM %"]) == ("–", "–", "–")
+    assert third["status"] == "out of memory"
 
 
 def test_markdown_is_aligned() -> None:
@@ -72,9 +72,9 @@ def test_knobs_that_differ_have_a_column() -> None:
 
 def test_small_numbers_keep_their_digits() -> None:
     (row,) = cells(to_markdown([run(train_loss=0.00029, eval_accuracy=0.0)]))
-    assert (row["loss"], row["accuracy"]) == ("0.000290", "0.000")
+    assert (row["loss"], row["accuracy"]) == ("2.9e−04", "0.000")
     (row,) = cells(to_markdown([run(train_loss=math.nan, peak_used=0)]))
-    assert (row["loss"], row["memory MiB"]) == ("nan", "0")
+    assert (row["loss"], row["VRAM MiB"]) == ("nan", "0")
 
 
 def test_noise_is_marked_and_explained() -> None:
@@ -86,7 +86,7 @@ def test_noise_is_marked_and_explained() -> None:
 
 def test_a_baseline_outside_the_selection() -> None:
     (row,) = cells(to_markdown([lecture()[1]], run(7)))
-    assert row["Δ memory %"] == "−48.8"
+    assert row["Δ VRAM %"] == "−48.8"
 
 
 def test_time_is_per_sample_for_all_rows_or_none() -> None:

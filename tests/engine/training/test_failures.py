@@ -263,6 +263,7 @@ def test_a_run_is_stopped_between_any_two_stages_of_loading(tmp_path: Path) -> N
         record, events, ear = stopped_at(config, n)
         assert record.outcome is Outcome.STOPPED
         assert ear.asked == n
+        assert torch.is_grad_enabled()
         if any(isinstance(event, TrainingStarted) for event in events):
             break
         assert record.message == "Stopped by the user while loading."

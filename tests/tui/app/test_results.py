@@ -194,3 +194,14 @@ async def test_a_deletion_that_is_undone_before_it_failed_changes_nothing() -> N
         await s.feed(*s.session.let_go())
         assert numbers(s) == [1, 2, 3, 4]
         assert s.app.state.table.deleted == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_number_is_never_cut_other_columns_give_way(size: tuple[int, int]) -> None:
+    small = record(7, config=BASE.with_values(gradient_accumulation_steps=1024), train_loss=0.0004, eval_accuracy=0.5)
+    async with stage(size, [*RUNS, small]) as s:
+        at = next(index for index, line in enumerate(s.lines) if "││ #" in line)
+        heading, row = (s.lines[index].partition("││")[2] for index in (at, at + len(RUNS) + 1))
+        assert "…" not in row
+        for name, text in (("acc", "1024"), ("loss", "4.0e−04"), ("samples/s", "7.70"), ("VRAM MiB", "7069")):
+            assert (f" {name} " in heading) == (f" {text} " in row), name

@@ -199,4 +199,4 @@ def test_a_terminal_without_these_characters(home: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
     assert main(["report", "--baseline", "1"]) == 0
     assert b"7069" in raw.getvalue()
-    assert b"? memory %" in raw.getvalue()
+    assert b"? VRAM %" in raw.getvalue()

@@ -238,7 +238,7 @@ def test_rows_as_they_come(history: History) -> None:
     first, *lines = out.splitlines()
     assert first == "Sweep over batch size: 2 runs (plan 3)"
     assert " ".join(lines[0].split()) == (
-        "1/2 batch size 8 66.70 s 7.68 samples/s 7069 MiB VRAM 92.9 % loss 0.029 completed"
+        "1/2 batch size 8 66.70 s 7.70 samples/s 7069 MiB VRAM 92.9 % loss 0.029 completed"
     )
     assert lines[1].startswith("2/2  batch size 9 ")
     assert lines[1].endswith("out of memory")
@@ -326,13 +326,13 @@ def test_a_plan_that_goes_on_has_its_earlier_rows_in_the_tables(history: History
     history.plans.finish(plan_id, "stopped")
     out = io.StringIO()
     report = SweepReport(out, io.StringIO(), as_json=False)
-    second = finished(2, config=plan.runs[1].config, samples_per_s=7.72)
+    second = finished(2, config=plan.runs[1].config, steady_samples_per_s=7.74)
     session = FakePlans(*steps(plan, second)[:1], second, steps(plan, second)[-1])
     request = request_of(flags("--resume"), history)
     assert follow_plan(session, request, report, history) == exit_codes.DONE
     assert session.plans == [(plan, plan_id)]
     table = out.getvalue().splitlines()
-    assert any(line.startswith("1, 2") and "7.70 ±0.03" in line for line in table)
+    assert any(line.startswith("1, 2") and "7.72 ±0.03" in line for line in table)
     assert table[-1].endswith("2 completed.")
 
 
@@ -367,7 +367,7 @@ def test_what_the_lecture_has_no_figures_of_gets_this_machines_table(history: Hi
     _, out, _ = followed(history, plan, *steps(plan, end))
     lines = out.splitlines()
     head = next(line for line in lines if line.startswith("Precision  "))
-    assert head.split() == ["Precision", "time", "s", "samples/s", "MiB", "loss", "status"]
+    assert head.split() == ["Precision", "time", "s", "samples/s", "RAM", "MiB", "loss", "status"]
     assert "completed" in next(line for line in lines if line.startswith("precision fp32 "))
     assert next(line for line in lines if line.startswith("precision tf32 ")).split()[2:] == ["–"] * 5
     assert "The lecture names this technique and has no figures of it." in out

@@ -1,0 +1,86 @@
+"""The one table of a run's figures: headings, values, how they are written, what they sort by."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from engine.contract import figures
+from engine.contract.as_json import record_to_json
+from engine.contract.config import RunConfig
+from engine.contract.figures import ACCURACY, LOSS, MEAN_SPEED, MEMORY, SHARE, SPEED, STATUS, TIME, heading_of
+from engine.contract.records import Outcome, Phase
+from tests.engine.lecture_runs import BASE, CPU, run
+
+
+def test_samples_per_second_are_steady_where_that_is_known() -> None:
+    known = run(samples_per_s=7.0, steady_samples_per_s=7.5)
+    assert (SPEED.of(known), MEAN_SPEED.of(known)) == ("7.50", "7.00")
+    for unknown in (replace(known, steady_samples_per_s=None), replace(known, updates=3)):
+        assert (SPEED.of(unknown), MEAN_SPEED.of(unknown)) == ("7.00", "7.00")
+
+
+def test_memory_is_named_as_the_devices_name_theirs() -> None:
+    assert heading_of(MEMORY, []) == heading_of(MEMORY, [run(), run(device=None)]) == "VRAM MiB"
+    assert heading_of(MEMORY, [run(device=CPU)]) == "RAM MiB"
+    assert heading_of(MEMORY, [run(), run(device=CPU)]) == "memory MiB"
+    assert heading_of(TIME, [run(device=CPU)]) == "time s"
+    hostile = replace(CPU, memory_label="R\x1b[31m\nM")
+    assert heading_of(MEMORY, [run(device=hostile)]).isprintable()
+
+
+@pytest.mark.parametrize(("share", "text"), [(0.929, "92.9"), (0.9994, "99.9"), (0.9996, "100"), (1.2, "120")])
+def test_the_share_fits_four_cells(share: float, text: str) -> None:
+    assert SHARE.of(run(peak_used=int(share * 10**9), memory_total=10**9)) == text
+
+
+def test_unknown_is_a_dash_and_never_zero() -> None:
+    nothing = replace(run(), device=None, **dict.fromkeys(_OPTIONAL))
+    cells = [entry.of(nothing) for entry in (TIME, SPEED, MEAN_SPEED, MEMORY, SHARE, LOSS, ACCURACY, figures.MFU)]
+    assert set(cells) == {"–"}
+    assert MEMORY.of(run(peak_used=0)) == "0"
+
+
+_OPTIONAL = ("train_runtime_s", "samples_per_s", "steady_samples_per_s", "peak_used", "train_loss", "eval_accuracy")
+
+
+def test_a_value_and_its_spread_have_the_same_digits() -> None:
+    assert TIME.with_spread(66.7, 0.318) == "66.70 ±0.32"
+    assert SPEED.with_spread(73.84, 1.26) == "73.8 ±1.3"
+    assert LOSS.with_spread(0.00029, 0.00001) == "0.000290 ±0.000010"
+    assert LOSS.with_spread(0.029, None) == "0.029"
+    assert LOSS.with_spread(math.nan, 0.1) == "nan"
+
+
+def test_an_accuracy_is_written_as_one() -> None:
+    assert [ACCURACY.of(run(eval_accuracy=value)) for value in (0.621, 0.0004, 0.0, 1.0)] == [
+        "0.621",
+        "0.000",
+        "0.000",
+        "1.000",
+    ]
+    assert LOSS.of(run(train_loss=0.0004)) == "4.0e−04"
+
+
+def test_the_status_says_where_a_run_died_and_sorts_by_its_outcome() -> None:
+    died = run(outcome=Outcome.OUT_OF_MEMORY, failed_phase=Phase.BACKWARD)
+    assert (STATUS.of(died), STATUS.sort_key(died)) == ("out of memory in backward", "out_of_memory")
+    assert STATUS.of(run()) == "completed"
+
+
+def test_knobs_of_every_table_have_a_short_heading_others_their_label_and_unit() -> None:
+    short = (figures.BATCH, figures.ACCUMULATION, figures.CHECKPOINTING, figures.PRECISION)
+    assert [entry.heading for entry in short] == ["batch", "acc", "ckpt", "prec"]
+    length = figures.knob_entry("seq_len")
+    assert (length.heading, length.of(run(config=RunConfig(seq_len=128)))) == ("sequence length tokens", "128")
+
+
+def test_json_has_every_recorded_figure_under_its_name() -> None:
+    values = record_to_json(run(config=BASE))
+    names = list(values)
+    recorded = [entry.name for entry in figures.RECORDED]
+    first = names.index(recorded[0])
+    assert names[first : first + len(recorded)] == recorded
+    assert (values["peak_used_mib"], values["samples_per_s"]) == (7069, 7.68)
