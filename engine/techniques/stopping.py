@@ -9,28 +9,30 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+_MAKING = frozenset("empty zeros ones full arange normal_ uniform_ trunc_normal_ fill_ zero_ copy_ to".split())  # noqa: SIM905
+
 
 class Stopped(Exception):  # noqa: N818 (an outcome that was asked for, not a defect)
     """The run was asked to stop, while it loaded or in the midst of a micro-step."""
 
 
 class Stoppable(TorchFunctionMode):
-    """Raises `Stopped`, once, from the next of torch's functions that is called in it when `should_stop` says so.
+    """Raises `Stopped` from the next function that makes or fills a tensor in it, once `should_stop` says so.
 
-    Not from one that sets a switch, nor on the way out: with those a context such as `no_grad` puts things back.
+    From no other function, such as the one that a `no_grad` ends with, and only once: what is called afterwards puts
+    things back.
     """
 
     def __init__(self, should_stop: Callable[[], bool]) -> None:
         super().__init__()
         self._should_stop = should_stop
-        self._stopped = False
+        self._raised = False
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        is_switch = getattr(func, "__name__", "").lstrip("_").startswith("set_")
-        if not self._stopped and not is_switch and self._should_stop():
-            self._stopped = True
+        if not self._raised and getattr(func, "__name__", "") in _MAKING and self._should_stop():
+            self._raised = True
             raise Stopped
         return func(*args, **(kwargs or {}))
 

@@ -218,13 +218,15 @@ def test_on_the_cpu_the_hosts_memory_is_the_devices(monkeypatch: pytest.MonkeyPa
     assert (record.message or "").startswith("Out of memory in backward of micro-step 1 (update 1): 16,777,216.0 GiB")
 
 
-@pytest.mark.parametrize("kind", [CpuDevice, VirtualDevice])
-def test_out_of_memory_in_evaluation_is_told_as_that(
-    kind: type[Device], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _raise_in(monkeypatch, kind, Phase.EVALUATE, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB."))
-    config = SMALL.with_values(workload="reviews", data=str(write_reviews(tmp_path / "reviews.csv", 100)))
-    record = a_run(config, CpuDevice() if kind is CpuDevice else VirtualDevice("tesla-p4", config))[0].execute()
+def test_out_of_memory_in_evaluation_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _raise_in(
+        monkeypatch,
+        VirtualDevice,
+        Phase.EVALUATE,
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB."),
+    )
+    config = VIRTUAL.with_values(workload="reviews", data=str(write_reviews(tmp_path / "reviews.csv", 100)))
+    record = a_run(config, VirtualDevice("tesla-p4", config))[0].execute()
     assert record.outcome is Outcome.OUT_OF_MEMORY
     assert record.failed_phase is Phase.EVALUATE
     assert record.message == (
@@ -238,15 +240,15 @@ def test_out_of_memory_in_evaluation_is_told_as_that(
 
 
 class Ear:
-    """Asks to stop from the n-th question on."""
+    """Asks to stop from the n-th question on; never without a number."""
 
-    def __init__(self, n: int) -> None:
-        self._left = n
+    def __init__(self, n: int | None = None) -> None:
+        self._n = n
         self.asked = 0
 
     def __call__(self) -> bool:
         self.asked += 1
-        return self.asked >= self._left
+        return self._n is not None and self.asked >= self._n
 
 
 def stopped_at(config: RunConfig, n: int) -> tuple[RunRecord, list[Event], Ear]:
@@ -255,42 +257,47 @@ def stopped_at(config: RunConfig, n: int) -> tuple[RunRecord, list[Event], Ear]:
     return run.execute(), events, ear
 
 
-def test_a_run_is_stopped_between_any_two_stages_of_loading(tmp_path: Path) -> None:
-    """Wherever it is asked, it ends at that question and not at a later one."""
-    config = SMALL.with_values(workload="reviews", data=str(write_reviews(tmp_path / "reviews.csv", 100)))
-    n, told = 1, 0
-    while True:
-        record, events, ear = stopped_at(config, n)
-        assert record.outcome is Outcome.STOPPED
-        assert ear.asked == n
-        assert torch.is_grad_enabled()
-        if any(isinstance(event, TrainingStarted) for event in events):
-            break
-        assert record.message == "Stopped by the user while loading."
-        told = max(told, sum(isinstance(event, RunProgress) for event in events))
-        n += 1 if n < 12 else 25
-    assert n > 50  # the tensors of the model among them
-    assert told > 4
+def questions(config: RunConfig) -> list[tuple[int, str]]:
+    """How often a run of `config` had asked before each of its words, and before it began to train."""
+    ear = Ear()
+    run, _ = a_run(config, CpuDevice(), ear)
+    found: list[tuple[int, str]] = []
+
+    def emit(event: Event) -> None:
+        if isinstance(event, (RunProgress, TrainingStarted)):
+            found.append((ear.asked, getattr(event, "detail", "training")))
+
+    run.emit = emit
+    assert run.execute().outcome is Outcome.COMPLETED
+    return found
 
 
 @pytest.mark.parametrize("weights", [False, True])
-def test_a_model_that_is_being_made_can_be_stopped(weights: bool, tmp_path: Path) -> None:
-    folder = model_folder(tmp_path, "llama")
-    config = SMALL.with_values(model=folder)
-    hub = Hub()
-    hub.probe()
+def test_a_run_is_stopped_wherever_it_is_while_it_loads(weights: bool, tmp_path: Path) -> None:
+    """It ends at the question that is answered so, and at no later one."""
+    folder = model_folder(tmp_path, "bert")
+    config = SMALL.with_values(model=folder, workload="reviews", data=str(write_reviews(tmp_path / "reviews.csv", 100)))
     if weights:
+        hub = Hub()
+        hub.probe()
         source = models.resolve(folder, hub)
-        models.build(source, models.shape(source, config, n_labels=2, vocab_size=None), config).save_pretrained(folder)
-    n = 1
-    while n < 2000:
+        shaped = models.shape(source, config, n_labels=5, vocab_size=None)
+        models.build(source, shaped, config).save_pretrained(folder)
+    told = questions(config)
+    last = told[-1][0]
+    assert [words for _, words in told][:3] == [
+        f"looking for {folder}",
+        "reading 'reviews.csv'",
+        "training a vocabulary",
+    ]
+    assert last - told[-2][0] > 50  # between the tensors of the model
+    between = range(told[-2][0] + 1, last, (last - told[-2][0]) // 5)
+    for n in sorted({*(before + 1 for before, _ in told[:-1]), *between}):
         record, events, ear = stopped_at(config, n)
-        assert record.outcome is Outcome.STOPPED
+        assert (record.outcome, record.message) == (Outcome.STOPPED, "Stopped by the user while loading.")
         assert ear.asked == n
-        if any(isinstance(event, TrainingStarted) for event in events):
-            break
-        n += 40
-    assert n > 100
+        assert not any(isinstance(event, TrainingStarted) for event in events)
+        assert torch.is_grad_enabled()
 
 
 def test_reading_a_huge_file_can_be_stopped(tmp_path: Path) -> None:
