@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
 from engine.contract.knob import ConfigError, Knob, Value, check, coerce
-from engine.gpus.catalogue import UnknownGpuError, find
 
 __all__ = ["KNOBS", "ConfigError", "Knob", "RunConfig", "Value", "coerce"]
 
@@ -278,6 +277,8 @@ _NO_PACKING = {
 def _check_device(device: str, vram_limit: int | None) -> None:
     kind, _, rest = device.partition(":")
     if kind == "virtual":
+        from engine.gpus.catalogue import UnknownGpuError, find  # few configurations need it
+
         try:
             find(rest)
         except UnknownGpuError as error:

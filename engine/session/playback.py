@@ -9,7 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from engine.contract.changes import Change
 from engine.contract.config import RunConfig
@@ -27,9 +27,12 @@ from engine.contract.events import (
     TrainingStarted,
 )
 from engine.contract.records import DeviceInfo, RunRecord
-from engine.history.history import History, HistoryError
-from engine.plans.course import Plan
-from engine.session.keeper import Read, Reading
+from engine.history.errors import HistoryError
+
+if TYPE_CHECKING:
+    from engine.history.history import History
+    from engine.plans.course import Plan
+    from engine.session.keeper import Read, Reading
 
 T = TypeVar("T")
 
@@ -102,6 +105,8 @@ class Playback(ABC):
 
     def read(self, read: Read[T]) -> Reading[T]:
         """Ask the history, at once: nothing is driven here that waiting could harm."""
+        from engine.session.keeper import Reading
+
         reading = Reading(read)
         reading.carry_out(self._history)
         return reading

@@ -14,6 +14,7 @@ from typing import Any
 from engine.contract.config import RunConfig
 from engine.contract.events import Event
 from engine.contract.records import Outcome
+from engine.session import session
 from tests.tui.fake_session import FakeSession, finished, ready, started, training, update
 from tui.app import launch
 
@@ -55,5 +56,5 @@ class Session(FakeSession):
 
 
 if __name__ == "__main__":
-    launch.Session = Session  # type: ignore[assignment, misc]
+    session.Session = Session  # type: ignore[assignment, misc]
     sys.exit(launch.open_app(RunConfig(), in_ascii="ascii" in sys.argv))

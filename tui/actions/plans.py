@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.plans.course import NAMED
 from tui.actions.runs import RunControl
 from tui.desk.desk import Desk
 from tui.desk.readings import Readings
@@ -56,6 +55,8 @@ class PlanControl:
 
     def finished(self, event: PlanFinished) -> None:
         """Set an experiment that came to its end beside the lecture, unless a dialog is open."""
+        from engine.plans.course import NAMED
+
         if event.name not in NAMED or not event.completed or not self._desk.shows_panes:
             return
         self._desk.painter.paint()  # what is seen behind the table is the plan's end

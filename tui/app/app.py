@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -56,7 +57,6 @@ class TraintopApp(App[str]):
     """
 
     TITLE = "traintop"
-    CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [*CURSOR_KEYS, *PLAYBACK_KEYS, *KEYS]
 
@@ -74,13 +74,17 @@ class TraintopApp(App[str]):
         rings: bool = True,
     ) -> None:
         # NO_COLOR: the terminal's own two colours, not shades of grey
-        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
+        two_colours = "NO_COLOR" in os.environ
+        super().__init__(
+            css_path=["app.tcss", "two-colours.tcss"] if two_colours else "app.tcss",
+            ansi_color=True if two_colours else None,
+        )
         if "TEXTUAL_DRIVER" not in os.environ:  # behind a web server they are the browser's size
             for name in ("COLUMNS", "LINES"):  # an exported size would win over the terminal's own, for good
                 os.environ.pop(name, None)
         for each in (SIXTEEN if self.console.color_system == "standard" else THEMES).values():
             self.register_theme(each)
-        self.theme = theme or next(iter(THEMES))
+        self._begin_with(theme or next(iter(THEMES)))
         self.VERTICAL_BREAKPOINTS = [(0, "-short"), (SHORT, "-tall")]
         self.session = session
         self.state = State(editor=KnobEditor(config))
@@ -101,11 +105,22 @@ class TraintopApp(App[str]):
         self.read_only = read_only
         if read_only:
             self.state.loading = None
-        self.controllers.read_only.name()
+            self.controllers.read_only.name()
         self._notices = tuple(notices)
         self._has_begun = False
+        self.unopened: Exception | None = None
+        """Why there is nothing behind the screen; `run()` has returned at once then."""
         self._at_once = False
         """Whether this turn has something that is to be shown at its end."""
+
+    def _begin_with(self, theme: str) -> None:
+        """Have a theme from the start. Setting one is a change, after which every rule is parsed and applied again."""
+        found = self.get_theme(theme)
+        if found is None or not found.dark:
+            self.theme = theme
+            return
+        self.set_reactive(TraintopApp.theme, theme)
+        self.stylesheet.set_variables(self.get_css_variables())
 
     def get_driver_class(self) -> type[Driver]:
         """A driver that does not wait for a terminal that stops reading, where there is one."""
@@ -130,9 +145,17 @@ class TraintopApp(App[str]):
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
+        if not gc.isenabled():  # off since the process began
+            gc.freeze()
+            gc.enable()
         does = self.controllers
         self._has_begun = True
-        self.session.open()
+        try:
+            self.session.open()
+        except Exception as error:
+            self.unopened = error
+            self.exit()
+            return
         self.set_interval(DRAIN_S, self.tick)
         for notice in self._notices:
             self.state.write("engine", notice, "warning")

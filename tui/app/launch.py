@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from engine.contract import paths
 from engine.contract.config import RunConfig
 from engine.contract.events import HistoryChanged, RunFinished
-from engine.history.history import History
 from engine.session.capture import OutputCapture, log_to_file
-from engine.session.session import Session
+from tui.app.later import Later
 from tui.command_line import exit_codes
 from tui.drawing.text import clean
 from tui.terminal import signals
@@ -20,6 +20,8 @@ from tui.terminal.link import Link
 from tui.terminal.signals import Signals
 
 if TYPE_CHECKING:
+    from engine.history.history import History
+    from engine.session.session import Session
     from tui.app.app import TraintopApp
 
 _CLOSE_S = 0.3
@@ -31,20 +33,17 @@ def open_app(
     config: RunConfig, *, in_ascii: bool = False, theme: str | None = None, slow_link: bool = False, rings: bool = True
 ) -> int:
     """Open the app with the knobs of `config`, and return the exit code when it is left. Raises `HistoryError`."""
+    gc.disable()  # what is imported stays: looking through it takes a tenth of the time to the first paint
     from tui.app.app import TraintopApp
 
     problem = log_to_file(paths.log_file())
     if problem:
         sys.stderr.write(f"traintop: {problem}\n")
-    with Signals() as noticed, History() as history:
-        if history.notice:
-            logging.getLogger("traintop").warning("history: %s", history.notice)
-        history.mark_interrupted()
-        capture = OutputCapture()
-        session = Session(history, capture, measures=True)
+    capture = OutputCapture()
+    with Signals() as noticed, _Behind(capture) as behind:
         link = Link()
         app = TraintopApp(
-            session,
+            cast("Session", Later(behind.open)),
             config,
             signals=noticed,
             theme=f"traintop-{theme}" if theme else None,
@@ -57,13 +56,18 @@ def open_app(
         sys.__stderr__ = stream_to(capture.stderr, link, in_ascii=in_ascii)  # type: ignore[misc, assignment]
         try:
             how = app.run(mouse=not slow_link)
+            if app.unopened is not None:
+                raise app.unopened
             gone = noticed.hung_up or (bool(app.return_code) and signals.terminal_is_gone())
-            if gone:
-                _go_on_without(session, noticed)
-            session.close(0.0 if how == "kill" else _CLOSE_S)
-            unwritten = _unwritten(session)
-            lost = history.close()
+            unwritten: list[str] = []
+            if behind.session is not None:
+                if gone:
+                    _go_on_without(behind.session, noticed)
+                behind.session.close(0.0 if how == "kill" else _CLOSE_S)
+                unwritten = _unwritten(behind.session)
+            lost = behind.close()
         finally:
+            gc.enable()
             capture.stop()
     missing = " ".join([*([lost] if lost else []), *unwritten])
     if missing:
@@ -74,6 +78,37 @@ def open_app(
     if link.abandoned:
         link.leave(code)
     return code
+
+
+class _Behind:
+    """What stands behind the screen: the history and the session over it, opened once the screen has painted."""
+
+    def __init__(self, capture: OutputCapture) -> None:
+        self._capture = capture
+        self._history: History | None = None
+        self.session: Session | None = None
+
+    def __enter__(self) -> _Behind:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> Session:
+        """Raises `HistoryError`."""
+        from engine.history.history import History
+        from engine.session.session import Session
+
+        self._history = history = History()
+        if history.notice:
+            logging.getLogger("traintop").warning("history: %s", history.notice)
+        history.mark_interrupted()
+        self.session = Session(history, self._capture, measures=True)
+        return self.session
+
+    def close(self) -> str | None:
+        """Close the history; what is not in it and should be, in a sentence."""
+        return self._history.close() if self._history is not None else None
 
 
 def _tell_lost(lost: str, *, gone: bool) -> None:

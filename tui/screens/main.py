@@ -8,6 +8,8 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
+from textual.css.styles import RenderStyles
+from textual.dom import DOMNode
 from textual.geometry import Size
 from textual.message import Message
 from textual.screen import Screen
@@ -93,7 +95,6 @@ class TooSmallPane(Pane):
 class MainScreen(Screen[None]):
     """All panes. They are told the state; they know neither each other nor the engine."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = set(ROLES)
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "app.next_pane(1)", "next pane", show=False),
         Binding("shift+tab", "app.next_pane(-1)", "previous pane", show=False),
@@ -109,7 +110,7 @@ class MainScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Everything is mounted once; the stylesheet shows what a layout has room for."""
-        self._lay_out(self.app.size)
+        self._lay_out(self.app.size, update=False)  # nothing is here yet whose style could change
         yield TooSmallPane("too-small")
         yield TitlePane("title")
         yield CaptionPane("caption")
@@ -135,6 +136,15 @@ class MainScreen(Screen[None]):
             await super()._dispatch_message(message)
         except Exception as error:
             self.app._handle_exception(error)
+
+    def get_component_styles(self, *names: str) -> RenderStyles:
+        """A role's style, worked out when a cell first has that role: of fifty roles, the first paint shows a dozen."""
+        for name in ROLES.intersection(names) - self._component_styles.keys():
+            cell = DOMNode(classes=name)
+            cell._attach(self)
+            self.app.stylesheet.apply(cell, animate=False)
+            self._component_styles[name] = cell.styles  # forgotten when the screen's own are worked out anew
+        return super().get_component_styles(*names)
 
     def on_mount(self) -> None:
         """The first paint."""
@@ -185,11 +195,10 @@ class MainScreen(Screen[None]):
         if self.focused is not None and not self.focused.display:
             self.query_one(KnobsPane).focus()
 
-    def _lay_out(self, size: Size) -> None:
+    def _lay_out(self, size: Size, *, update: bool = True) -> None:
         wanted = layout_for(size)
-        for name in LAYOUTS:
-            self.set_class(name == wanted, name)
-        self.set_class(wanted == "large" if self._log_wanted is None else self._log_wanted, "log")
+        log = wanted == "large" if self._log_wanted is None else self._log_wanted
+        self.update_classes({**{name: name == wanted for name in LAYOUTS}, "log": log}, update=update)
 
     def on_resize(self, event: events.Resize) -> None:
         """Another size may be another layout."""
