@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
@@ -22,6 +24,64 @@ from engine.tracing.stack import CURRENT
 
 Signature = tuple[tuple[object, ...], ...]
 """Of an update: the shapes of its micro-steps' batches, and whether they hide tokens from each other."""
+
+MOST_WINDOWS = 4_096
+"""Beginnings of windows that are remembered as repeating; those not met for longest are traced when they come again."""
+MOST_LOGGED = 2**20
+"""Births and deaths in all logs that are remembered, 8 bytes each; an update of bert-large has some 30,000."""
+
+
+class RepeatingWindows:
+    """How the windows that need no tracing begin. At most `most` beginnings, the ones met last.
+
+    A window's shorter beginnings are met before its longer ones, and so forgotten before them: then it is traced whole.
+    """
+
+    def __init__(self, most: int = MOST_WINDOWS) -> None:
+        self._most = most
+        self._beginnings: OrderedDict[Signature, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._beginnings)
+
+    def add(self, window: Signature) -> None:
+        """From now on it is known."""
+        for n in range(1, len(window) + 1):
+            self._beginnings[window[:n]] = None
+            self._beginnings.move_to_end(window[:n])
+        while len(self._beginnings) > self._most:
+            self._beginnings.popitem(last=False)
+
+    def begins(self, window: Signature) -> bool:
+        """Whether one that is known begins so."""
+        if window not in self._beginnings:
+            return False
+        self._beginnings.move_to_end(window)
+        return True
+
+
+class WindowLogs:
+    """The last log of each window, of the windows met last: at most `most` numbers, or one log."""
+
+    def __init__(self, most: int = MOST_LOGGED) -> None:
+        self._most = most
+        self._logs: OrderedDict[Signature, array[int]] = OrderedDict()
+        self.held = 0
+        """Numbers in all logs."""
+
+    def repeats(self, window: Signature, log: list[int]) -> bool:
+        """Whether the window's last log was the same; this one takes its place."""
+        now, before = array("q", log), self._logs.get(window)
+        self.forget(window)
+        self._logs[window] = now
+        self.held += len(now)
+        while self.held > self._most and len(self._logs) > 1:
+            self.forget(next(iter(self._logs)))
+        return before == now
+
+    def forget(self, window: Signature) -> None:
+        """Its log is not needed any more."""
+        self.held -= len(self._logs.pop(window, ()))
 
 
 class LiveAllocator:
@@ -118,10 +178,10 @@ class LiveTracker:
         self._window: list[tuple[object, ...]] = []
         self._whole = True
         """Whether the update was traced from its first micro-step."""
-        self._logs: dict[Signature, list[int]] = {}
+        self._logs = WindowLogs()
         self._retries = 0
         """Of the allocator, up to the last update."""
-        self._prefixes: set[Signature] = set()
+        self._repeating = RepeatingWindows()
         self._phase = Phase.LOAD
 
     @property
@@ -164,7 +224,7 @@ class LiveTracker:
         kind = self._phase is Phase.EVALUATE, _hides(batch)
         shapes = (*kind, *((name, tuple(t.shape)) for name, t in batch.items()))
         self._window.append(shapes)
-        known = tuple(self._window) in self._prefixes
+        known = self._repeating.begins(tuple(self._window))
         if known and self._tracing and len(self._window) == 1:
             self._trace(False)
         elif not known and not self._tracing:
@@ -175,7 +235,7 @@ class LiveTracker:
                 self._tracer.account(tensor, INPUTS)
         if self._phase is Phase.EVALUATE:
             if self._may_stop:
-                self._seen((shapes,))
+                self._repeating.add((shapes,))
             self._window = []
 
     def _end_update(self) -> None:
@@ -185,18 +245,15 @@ class LiveTracker:
         self._tracer.drain()
         log = self.allocator.end_update()
         before, self._retries = self._retries, self.allocator.retries
-        if self._may_stop and self._whole and self._logs.get(signature) == log and self._retries == before:
-            self._seen(signature)
-        self._logs[signature] = log
+        if self._may_stop and self._logs.repeats(signature, log) and self._whole and self._retries == before:
+            self._repeating.add(signature)
+            self._logs.forget(signature)
         self._whole = True
-
-    def _seen(self, signature: Signature) -> None:
-        self._prefixes.update(signature[:n] for n in range(1, len(signature) + 1))
 
     def _trace(self, on: bool) -> None:
         if on == self._tracing:
             return
-        self._tracing = on
+        self._tracing = self._tracer.watches_gradients = on
         if not on:
             self._modes.close()
             return

@@ -77,10 +77,17 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._live: dict[int, _Storage] = {}
         self._dead: deque[_Storage] = deque()
         self._born: list[_Storage] = []  # in this optimizer phase
+        self.watches_gradients = True
+        """False where gradients that arrive were made by operators that were not traced."""
         self._suspended = 0
         self._returns_alias: dict[Any, bool] = {}
         self.in_dropout = False
         """Inside a dropout, whose random tensor CUDA keeps as one byte per element."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Whether to call every operator through a guard against torch.compile, which is no part of a traced run."""
+        return False
 
     # what runs tell
 
@@ -259,7 +266,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._lt_workspace = 0
 
     def _gradient_arrived(self, parameter: torch.Tensor) -> None:
-        if parameter.grad is None:
+        if not self.watches_gradients or parameter.grad is None:
             return
         known = self._live.get(parameter.grad.untyped_storage()._cdata)
         if known is not None and known.handle is not None:

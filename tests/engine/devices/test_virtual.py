@@ -132,7 +132,7 @@ def test_tracing_goes_on_while_the_allocator_asks_again() -> None:
 def test_peaks_do_not_depend_on_when_tracing_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     config = VIRTUAL.with_values(samples=40)
     _, stopping = _train(config)
-    monkeypatch.setattr("engine.tracing.live.LiveTracker._seen", lambda self, signature: None)
+    monkeypatch.setattr("engine.tracing.live.RepeatingWindows.add", lambda self, window: None)
     _, tracing = _train(config)
     assert stopping.memory().peak_reserved == tracing.memory().peak_reserved
     assert stopping.memory().peak_allocated == tracing.memory().peak_allocated
