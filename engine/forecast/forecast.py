@@ -206,7 +206,7 @@ class _Played:
 
 def _play(traces: Traces, order: Sequence, capacity: int, stack: Stack) -> _Played:
     windows = [act for act in order.acts if act.kind is Kind.WINDOW]
-    accumulates = max(len(window.batches) for window in windows) > 1
+    accumulates = max(sum(times for _, times in window.runs) for window in windows) > 1
     traces.expect(order.trained, order.scored, accumulates=accumulates)
     options = _options(stack)
 
@@ -216,7 +216,7 @@ def _play(traces: Traces, order: Sequence, capacity: int, stack: Stack) -> _Play
 
     unlimited = player(None)
     free = unlimited.run(order.acts)
-    timeline = unlimited.record(max(windows, key=lambda act: max(n * width for n, width, _ in act.batches)))
+    timeline = unlimited.record(max(windows, key=lambda act: act.largest))
     limited = None
     if free.peak_reserved > capacity:  # giving back what is cached may save it
         limited = player(max(0, capacity)).run(order.acts)

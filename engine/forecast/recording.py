@@ -75,11 +75,32 @@ class Recording:
             yield Segment(part, phase, start, end)
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The order of a recording's events: its parts, and by slot what a death is named by."""
+
+    events: list[int]
+    parts: dict[str, list[Segment]]
+    keys: list[int]
+
+
 class Names:
     """Numbers for what outlives the part that it is born in, by its place: the same in every recording of a model."""
 
     def __init__(self) -> None:
         self._numbers: dict[tuple[str, int], int] = {}
+        self._layouts: dict[int, Layout] = {}
+
+    def layout(self, recording: Recording) -> Layout:
+        """What all recordings with the same list of events share."""
+        known = self._layouts.get(id(recording.events))
+        if known is None:
+            parts: dict[str, list[Segment]] = {}
+            for segment in recording.segments():
+                parts.setdefault(segment.part, []).append(segment)
+            known = Layout(recording.events, parts, _keys(recording, self))
+            self._layouts[id(recording.events)] = known
+        return known
 
     def of(self, home: str, ordinal: int) -> int:
         """1 or more; 0 is left to what never dies."""
@@ -96,13 +117,10 @@ class Script:
     """
 
     def __init__(self, recording: Recording, names: Names) -> None:
-        self.events = recording.events
+        layout = names.layout(recording)
+        self.events, self.parts, self.keys = layout.events, layout.parts, layout.keys
         self.sizes = recording.sizes
         self.categories = recording.categories
-        self.parts: dict[str, list[Segment]] = {}
-        for segment in recording.segments():
-            self.parts.setdefault(segment.part, []).append(segment)
-        self.keys = _keys(recording, names)
 
 
 def _keys(recording: Recording, names: Names) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from engine.allocator.allocator import CachingAllocator
 from engine.allocator.report import AllocatorOutOfMemory
@@ -25,14 +26,14 @@ from engine.forecast.recording import (
     Script,
     Segment,
 )
-from engine.forecast.sequence import Act, Kind
+from engine.forecast.sequence import Act, Kind, Runs
 from engine.workloads.data_shape import BatchShape
 
 POINTS = 200
 """Points of a timeline."""
-_SETTLED = 2
-"""Equal acts after the first update, of which the last took no new segment: further ones would not either."""
-
+_MOST_UPDATES, _MOST_BATCHES = 12, 6
+"""Equal updates, and equal batches of one, that are played one after the other in search of a state that comes again.
+No segment is taken any more long before that."""
 MOST_EVENTS = 300_000
 """Births and deaths that a run is followed for, about a second's: 150 updates of bert-base. From there on only batches
 larger than all before are played."""
@@ -71,36 +72,48 @@ class Player:
         self._points: list[TimelinePoint] | None = None
         self._peak = 0
         self._has_updated = False
-        self._played: dict[Act, int] = {}
         self._n_events = self._largest = 0
         self._result = Replay()
 
     def run(self, acts: Iterable[Act]) -> Replay:
-        """Play the acts, but those whose like no longer takes a segment, to their end or where memory is short."""
+        """Play the acts to their end or to where memory is short."""
         result, allocator = self._result, self._allocator
         try:
             for act in acts:
-                if self._played.get(act, 0) >= _SETTLED:
+                if self._n_events > MOST_EVENTS and act.largest <= self._largest and act.kind is not Kind.LEAVE:
+                    result.passed_over += act.times
                     continue
-                largest = max(batch.samples * batch.width for batch in act.batches)
-                if self._n_events > MOST_EVENTS and largest <= self._largest and act.kind is not Kind.LEAVE:
-                    result.passed_over += 1
-                    continue
-                self._largest = max(self._largest, largest)
-                counts, before = self._has_updated, allocator.reserved
-                self._play(act)
-                if not counts:
-                    continue
-                if allocator.reserved == before:
-                    self._played[act] = self._played.get(act, 0) + 1
-                else:
-                    self._played = {act: 1}
+                self._largest = max(self._largest, act.largest)
+                self._repeat(act.times, partial(self._play, act), _MOST_UPDATES)
         except AllocatorOutOfMemory as error:
             result.failed_phase = self._phase
             result.failed_request = error.requested
         result.peak_allocated = allocator.peak_allocated
         result.peak_reserved = allocator.peak_reserved
         return result
+
+    def _repeat(self, times: int, play: Callable[[], None], most: int) -> None:
+        """Do what `play` does so many times. Where the state after one is that after an earlier one, what is between
+        them would repeat itself: whole rounds of it are left out.
+        """
+        seen: dict[object, int] | None = {} if times > 2 else None
+        done = 0
+        while done < times:
+            play()
+            done += 1
+            if seen is None or done == times:
+                continue
+            before = seen.setdefault(self._state(), done)
+            if before < done:
+                done += (times - done) // (done - before) * (done - before)
+                seen = None
+            elif len(seen) == most:
+                return
+
+    def _state(self) -> object:
+        """All that decides where the next allocations go: what is where. (What is free follows from that.)"""
+        lives = ((key, *(instance[:2] for instance in instances)) for key, instances in self._live.items() if instances)
+        return self._allocator.reserved, frozenset(lives)
 
     def record(self, act: Act) -> tuple[TimelinePoint, ...]:
         """What an act holds over its course when it follows on another like it.
@@ -118,24 +131,29 @@ class Player:
         )
 
     def _play(self, act: Act) -> None:
+        first, last = act.runs[0][0], act.runs[-1][0]
         if act.kind is Kind.EVALUATION:
-            self._play_part(self._scoring(act.batches[0]), SCORING)
-            for number, batch in enumerate(act.batches):
-                self._play_part(self._scoring(batch), SCORE_NEXT if number else SCORE)
-            self._play_part(self._scoring(act.batches[-1]), SCORED)
-            return
-        if act.kind is Kind.LEAVE:
-            self._play_part(self._step(act.batches[-1]), LEAVE)
-            return
-        scripts = [self._step(batch) for batch in act.batches]
-        if not self._has_updated:
-            self._play_part(scripts[0], LOAD)
+            self._play_part(self._scoring(first), SCORING)
+            self._play_runs(self._scoring, act.runs, SCORE, SCORE_NEXT)
+            self._play_part(self._scoring(last), SCORED)
+        elif act.kind is Kind.LEAVE:
+            self._play_part(self._step(last), LEAVE)
+        elif self._has_updated:
+            self._play_runs(self._step, act.runs, AGAIN, NEXT)
+            self._play_part(self._step(last), STEP_AGAIN)
+        else:
+            self._play_part(self._step(first), LOAD)
             self._result.loaded_reserved = self._allocator.reserved
-        self._play_part(scripts[0], AGAIN if self._has_updated else FIRST)
-        for script in scripts[1:]:
-            self._play_part(script, NEXT)
-        self._play_part(scripts[-1], STEP_AGAIN if self._has_updated else STEP)
-        self._has_updated = True
+            self._play_runs(self._step, act.runs, FIRST, NEXT)
+            self._play_part(self._step(last), STEP)
+            self._has_updated = True
+
+    def _play_runs(self, script: Callable[[BatchShape], Script], runs: Runs, first: str, later: str) -> None:
+        for number, (batch, times) in enumerate(runs):
+            of_batch = script(batch)
+            if number == 0:
+                self._play_part(of_batch, first)
+            self._repeat(times - (number == 0), partial(self._play_part, of_batch, later), _MOST_BATCHES)
 
     def _play_part(self, script: Script, part: str) -> None:
         self._turn += 1

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from itertools import groupby, islice
+from itertools import groupby
 from typing import NamedTuple
 
 from engine.contract.config import RunConfig
 from engine.techniques.bucketing import epoch_order, scoring_order
 from engine.workloads.data_shape import BatchShape, DataShape, Part
 
-ALIKE = 4
-"""Micro-steps or updates alike that are played of those that follow on each other: more repeat the one before."""
 MOST_EPOCHS = 8
 MOST_BATCHES = 20_000
 """Of a run whose batches differ: what its first epochs are followed for. The rest has no longer ones as a rule."""
@@ -27,16 +25,27 @@ class Kind(Enum):
     EVALUATION = "an evaluation"
 
 
+Runs = tuple[tuple[BatchShape, int], ...]
+"""Batches in order, each with how many of its like follow on each other."""
+
+
 class Act(NamedTuple):
     """A part of a run, with its batches; an epoch's end has the batch that was last."""
 
     kind: Kind
-    batches: tuple[BatchShape, ...]
+    runs: Runs
+    times: int = 1
+    """How often it is done, one after the other."""
+
+    @property
+    def largest(self) -> int:
+        """Tokens of its largest batch."""
+        return max(batch.samples * batch.width for batch, _ in self.runs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sequence:
-    """What a run does, without what only repeats itself."""
+    """What a run does."""
 
     acts: list[Act]
     micro_steps: int
@@ -49,38 +58,38 @@ class Sequence:
     @property
     def trained(self) -> set[BatchShape]:
         """The batches that are trained on."""
-        return {batch for act in self.acts if act.kind is Kind.WINDOW for batch in act.batches}
+        return {batch for act in self.acts if act.kind is Kind.WINDOW for batch, _ in act.runs}
 
     @property
     def scored(self) -> set[BatchShape]:
         """The batches that are scored."""
-        return {batch for act in self.acts if act.kind is Kind.EVALUATION for batch in act.batches}
+        return {batch for act in self.acts if act.kind is Kind.EVALUATION for batch, _ in act.runs}
 
 
 def sequence(config: RunConfig, data: DataShape) -> Sequence:
     """The acts of a run on such data, in the order of its own samplers."""
-    scored: tuple[BatchShape, ...] = ()
+    scored: Runs = ()
     if data.evaluation is not None:
         order = None if data.evaluation.is_uniform else scoring_order(config, data.evaluation.tokens.tolist())
-        scored = _shortened(_batches(config, data, data.evaluation, None if order is None else list(order)))
+        scored = _passed(config, data, data.evaluation, None if order is None else list(order))
     acts: list[Act] = []
-    first: list[BatchShape] = []
+    first: Runs = ()
     n = 0
     for epoch in range(min(config.epochs, MOST_EPOCHS)):
         if n > MOST_BATCHES:
             break
-        batches = _batches(config, data, data.train, _order(config, data.train, epoch))
-        first, n = first or batches, n + len(batches)
-        acts += [Act(Kind.WINDOW, window) for window in _windows(batches, config.gradient_accumulation_steps)]
-        acts.append(Act(Kind.LEAVE, (batches[-1],)))
+        passed = _passed(config, data, data.train, _order(config, data.train, epoch))
+        first, n = first or passed, n + len(passed)
+        acts += _windows(passed, config.gradient_accumulation_steps)
+        acts.append(Act(Kind.LEAVE, passed[-1:]))
         if scored:
             acts.append(Act(Kind.EVALUATION, scored))
-    n_first = sum(batch.samples for batch in first)
+    tokens = sum(batch.samples * batch.width * times for batch, times in first)
     return Sequence(
         acts=acts,
         micro_steps=-(-data.train.n // config.batch_size),
         samples=min(config.batch_size, data.train.n),
-        width=sum(batch.samples * batch.width for batch in first) / n_first,
+        width=tokens / data.train.n,
     )
 
 
@@ -92,21 +101,31 @@ def _order(config: RunConfig, part: Part, epoch: int) -> list[int] | None:
     return list(order)
 
 
-def _batches(config: RunConfig, data: DataShape, part: Part, order: list[int] | None) -> list[BatchShape]:
-    """The batches of a pass; of many that are alike, enough for the windows that are played."""
+def _passed(config: RunConfig, data: DataShape, part: Part, order: list[int] | None) -> Runs:
+    """The batches of a pass over `part`."""
     if not part.is_uniform:
-        return data.batches(part, order, config.batch_size)
-    window = config.batch_size * config.gradient_accumulation_steps
-    whole, rest = divmod(part.n, window)
-    few = Part(tokens=part.tokens[: min(whole, ALIKE) * window + rest], divided=part.divided)
-    return data.batches(few, None, config.batch_size)
+        return tuple(
+            (batch, len(list(alike))) for batch, alike in groupby(data.batches(part, order, config.batch_size))
+        )
+    whole, rest = divmod(part.n, config.batch_size)
+    sizes = [(config.batch_size, whole)] * bool(whole) + [(rest, 1)] * bool(rest)
+    return tuple((data.batches(part.first(size), None, size)[0], times) for size, times in sizes)
 
 
-def _windows(batches: list[BatchShape], accumulation: int) -> Iterator[tuple[BatchShape, ...]]:
-    for start in range(0, len(batches), accumulation):
-        yield _shortened(batches[start : start + accumulation])
-
-
-def _shortened(batches: list[BatchShape]) -> tuple[BatchShape, ...]:
-    """Without those that only repeat the ones before."""
-    return tuple(batch for _, alike in groupby(batches) for batch in islice(alike, ALIKE))
+def _windows(passed: Runs, accumulation: int) -> Iterator[Act]:
+    """The updates of an epoch; equal ones that follow on each other are one act."""
+    window: list[tuple[BatchShape, int]] = []
+    room = accumulation
+    for batch, times in passed:
+        if room == accumulation and times >= accumulation:  # whole windows of it
+            yield Act(Kind.WINDOW, ((batch, accumulation),), times // accumulation)
+            times %= accumulation
+        while times:
+            taken = min(times, room)
+            window.append((batch, taken))
+            times, room = times - taken, room - taken
+            if not room:
+                yield Act(Kind.WINDOW, tuple(window))
+                window, room = [], accumulation
+    if window:
+        yield Act(Kind.WINDOW, tuple(window))

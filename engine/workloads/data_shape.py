@@ -42,6 +42,10 @@ class Part:
     def n(self) -> int:
         return len(self.tokens)
 
+    def first(self, n: int) -> Part:
+        """The first `n` samples."""
+        return Part(tokens=self.tokens[:n], divided=None if self.divided is None else self.divided[:n])
+
     @property
     def is_uniform(self) -> bool:
         """Whether all samples are alike, so that their order does not matter."""
@@ -77,8 +81,7 @@ class DataShape:
         if any(name == MASK for name, _ in self.fields):
             hides |= shortest < widths
         if part.divided is not None:
-            divided = part.divided[: part.n] if order is None else part.divided[chosen]
-            hides |= np.logical_or.reduceat(divided, starts)
+            hides |= np.logical_or.reduceat(part.divided[chosen], starts)
         return [BatchShape(*row) for row in zip(samples.tolist(), widths.tolist(), hides.tolist(), strict=True)]
 
 
