@@ -144,6 +144,7 @@ def test_without_a_terminal_it_prints_the_transcript(env: dict[str, str], tmp_pa
     assert done.returncode == 0, done.stderr
     assert "no terminal" in done.stderr.splitlines()[0]
     assert re.search(r"^Time: \d+\.\d\d$", done.stdout, re.MULTILINE)
+    assert "RAM after training:" in done.stdout
     assert re.search(r"^Samples/second: \d+\.\d\d$", done.stdout, re.MULTILINE)
     assert "\x1b" not in done.stdout
     assert outcomes(tmp_path) == [Outcome.COMPLETED]

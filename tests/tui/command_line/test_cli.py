@@ -397,18 +397,6 @@ SMALL = ("--model", "bert-tiny", "--device", "cpu", "--samples", "16", "--seq-le
 LONG = (*SMALL, "--epochs", "10000")
 
 
-def test_a_run_as_json_is_nothing_but_json_and_ends_with_its_result() -> None:
-    process = _traintop("run", *SMALL, "--json")
-    out, err = process.communicate()
-    assert process.returncode == 0, err
-    events = [json.loads(line) for line in out.splitlines()]
-    assert [event["event"] for event in events].count("update_done") == 4
-    assert events[-1]["event"] == "run_finished"
-    assert events[-1]["outcome"] == "completed"
-    with History() as history:
-        assert [record.run_id for record in history.runs()] == [events[-1]["run_id"]]
-
-
 def test_ctrl_c_ends_the_run_after_its_micro_step_and_keeps_the_row() -> None:
     process = _traintop("run", *LONG, "--json")
     assert process.stdout is not None
@@ -431,14 +419,6 @@ def test_a_reader_that_closes_the_pipe_ends_the_run_quietly() -> None:
     process.stdout.close()
     assert "Traceback" not in process.stderr.read()
     assert process.wait() == 130
-
-
-def test_without_a_terminal_the_app_says_so_and_prints_the_transcript() -> None:
-    out, err = (process := _traintop(*SMALL)).communicate()
-    assert process.returncode == 0
-    assert "no terminal here" in err
-    assert "RAM after training:" in out
-    assert "\nSamples/second: " in out
 
 
 def test_a_dumb_terminal_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
