@@ -24,6 +24,7 @@ from engine.forecast.optimizers import optimizer_on_meta
 from engine.forecast.recording import AGAIN, END, FIRST, LOAD, NEXT, STEP, STEP_AGAIN, Recording
 from engine.forecast.speed import Work
 from engine.gpus.catalogue import Gpu
+from engine.process import gate
 from engine.techniques import lora
 from engine.techniques.optimizers import build_schedule
 from engine.tracing.kernels import CudaKernels
@@ -114,6 +115,7 @@ def record_step(plan: StepPlan, batch_size: int, work: Work | None = None) -> Re
     kernels = CudaKernels(tracer, plan.gpu, precision.policy)
     try:
         with ExitStack() as stack:
+            stack.enter_context(gate.building())  # a model that another thread builds would have a say in what is made
             for parameter in plan.model.parameters():
                 parameter.grad = None
             stack.enter_context(kernels)

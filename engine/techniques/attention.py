@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.process import gate
 
 if TYPE_CHECKING:
     import torch
@@ -26,9 +27,7 @@ def kernel(config: RunConfig, device: Device) -> Iterator[None]:
     if config.attention != "flash" or device.info.kind == "virtual":
         yield
         return
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    with sdpa_kernel([SDPBackend.FLASH_ATTENTION]):
+    with gate.attention_kernels("FLASH_ATTENTION"):
         yield
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.presets import PRESETS
 from engine.devices import host_memory
+from engine.process import gate
 from engine.techniques import attention
 from engine.training import model_trial
 from engine.training.failures import Stopped
@@ -246,6 +247,7 @@ def shape(source: ModelSource, config: RunConfig, *, n_labels: int, vocab_size: 
     return shaped
 
 
+@gate.building()
 def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> PreTrainedModel:
     """Build the model on the host, in fp32, with weights where there are any.
 
