@@ -130,7 +130,7 @@ class Forecaster:
             model_flops_per_sample=work.model_flops // config.batch_size,
             n_parameters=traces.n_parameters,
             forecast_s=time.perf_counter() - began,
-            notes=tuple(_notes(config, gpu, stack, given)),
+            notes=(*_notes(config, gpu, stack, given), *traces.notes),
         )
 
     def _traces_of(self, config: RunConfig, gpu: Gpu, stack: Stack, given: Assumptions) -> Traces:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from engine.forecast.recording import AffineSizes, NotAffineError, Recording, Script
 from engine.forecast.speed import Work
 from engine.forecast.step import StepPlan, record_step
+from engine.techniques import attention
 
 
 class Traces:
@@ -18,6 +19,9 @@ class Traces:
         self._work: dict[int, Work] = {}
         self._affine: dict[bool, AffineSizes | None] = {}
         self.n_parameters = sum(parameter.numel() for parameter in plan.model.parameters())
+        taken = attention.note(plan.model, plan.config)
+        self.notes = () if taken is None else (taken,)
+        """Sentences on what the model turned out to be."""
 
     def script(self, batch_size: int, *, accumulates: bool) -> Script:
         """What is allocated at this batch size, ready to be played.

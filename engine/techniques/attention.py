@@ -1,10 +1,10 @@
-"""Flash attention: PyTorch's own attention, allowed its flash kernel and no other."""
+"""How attention is computed: what transformers is asked for, and flash, PyTorch's own with its flash kernel alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.process import gate
@@ -31,9 +31,19 @@ def kernel(config: RunConfig, device: Device) -> Iterator[None]:
         yield
 
 
-def implementation(config: RunConfig) -> str:
-    """What transformers calls the configured attention."""
-    return "sdpa" if config.attention == "flash" else config.attention
+def implementation(config: RunConfig) -> str | None:
+    """What transformers calls the configured attention; None lets it choose: sdpa where the model has it, else eager."""
+    return {"auto": None, "flash": "sdpa"}.get(config.attention, config.attention)
+
+
+def note(model: torch.nn.Module, config: RunConfig) -> str | None:
+    """One sentence on what `auto` took; None where the user chose."""
+    if config.attention != "auto":
+        return None
+    settings: Any = model.config
+    taken = settings.get_text_config()._attn_implementation
+    why = "" if taken == "sdpa" else f", as {settings.model_type} has no sdpa in transformers"
+    return f"Attention: {taken}{why} (--attention auto)."
 
 
 def refuse(config: RunConfig, device: Device) -> None:

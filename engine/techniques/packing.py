@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from transformers import PreTrainedModel
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.process import gate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 TOLERANCE = 1e-4
 """Logits that should be equal differ by rounding, by far less; those of a model that looks differ by far more."""

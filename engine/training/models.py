@@ -16,6 +16,7 @@ from engine.contract.config import ConfigError, RunConfig
 from engine.contract.presets import PRESETS
 from engine.devices import host_memory
 from engine.process import gate
+from engine.process.imports import import_transformers
 from engine.techniques import attention
 from engine.training import model_trial
 from engine.training.failures import Stopped
@@ -247,7 +248,6 @@ def shape(source: ModelSource, config: RunConfig, *, n_labels: int, vocab_size: 
     return shaped
 
 
-@gate.building()
 def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> PreTrainedModel:
     """Build the model on the host, in fp32, with weights where there are any.
 
@@ -257,6 +257,8 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
     sizes cannot be used, and when it is larger than this machine's memory.
     """
     import torch
+
+    import_transformers()
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
     heads = {
@@ -275,7 +277,7 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
     options: dict[str, Any] = {"attn_implementation": attention.implementation(config), "dtype": torch.float32}
     trusted = source.name in PRESETS
     if on_meta or not trusted:
-        with torch.device("meta"), _refusing(config, shaped, "built"):
+        with gate.building(), torch.device("meta"), _refusing(config, shaped, "built"):
             model: PreTrainedModel = head.from_config(shaped, **options)
         if not on_meta:
             model_trial.check_room(model, config)
@@ -291,20 +293,21 @@ def _on_host(
 ) -> PreTrainedModel:
     model: PreTrainedModel
     if source.location is None:
-        with _refusing(config, shaped, "built"):
+        with gate.building(), _refusing(config, shaped, "built"):
             model = head.from_config(shaped, **options)
             return model
     with _refusing(config, shaped, "read"):
         folder = weights_folder(config.model, source.location, local_only=source.local_only)
-        model = head.from_pretrained(
-            str(folder),
-            config=shaped,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            ignore_mismatched_sizes=True,  # a classifier saved for other classes gets a new head
-            **options,
-        )
+        with gate.building():
+            model = head.from_pretrained(
+                str(folder),
+                config=shaped,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,  # a classifier saved for other classes gets a new head
+                **options,
+            )
         return model
 
 

@@ -86,6 +86,8 @@ class Run:
         torch.manual_seed(config.seed)
         shaped = models.shape(source, config, n_labels=data.n_labels, vocab_size=data.vocab_size)
         built = models.build(source, shaped, config)
+        if note := attention.note(built, config):
+            self._say(Phase.LOAD, note)
         packing.check(built, config)
         model = lora.apply(built, config)
         if config.lora_rank:
@@ -202,10 +204,8 @@ def refuse_early(config: RunConfig, device: Device) -> None:
 
 def quiet_libraries() -> None:
     """No progress bars: what a library draws with carriage returns is noise in a log."""
-    import datasets
     from huggingface_hub.utils.tqdm import disable_progress_bars
     from transformers.utils import logging as transformers_logging
 
     disable_progress_bars()
-    datasets.disable_progress_bars()
     transformers_logging.disable_progress_bar()

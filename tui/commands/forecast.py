@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
@@ -44,16 +43,15 @@ def execute(arguments: Namespace) -> int:
     """`traintop forecast`. Raises `ConfigError` and `UsageError`."""
     configs, several = _configs(arguments)
     outside = (_mib(arguments, "context_mib"), _mib(arguments, "library_mib"))
-    # tracing a model prints nothing of its own, but the libraries that it imports may: stdout is for the answer
-    from tui.commands.headless import own_stdout
+    from tui.commands.headless import own_streams
 
-    with own_stdout() as out:
+    with own_streams() as (out, err):
         from engine.session.forecasts import forecast_all
 
         try:
             forecasts = forecast_all(configs, arguments.gpu, arguments.stack, *outside)
         except ForecastError as error:
-            sys.stderr.write(f"traintop forecast: {clean(str(error))}\n")
+            err.write(f"traintop forecast: {clean(str(error))}\n")
             return exit_codes.FAILED
         if arguments.json:
             objects = [_to_json(config, made) for config, made in zip(configs, forecasts, strict=True)]
