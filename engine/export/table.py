@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath, PureWindowsPath
 
 from engine.compare.compare import Comparison, Delta, Figure, Quantity, Row, Verdict, compare, fold, row_of
 from engine.contract.config import KNOBS
 from engine.contract.knob import shown
 from engine.contract.numbers import UNKNOWN, digits_of, fixed, mib, plus_minus, signed
+from engine.contract.presets import model_name
 from engine.contract.records import RunRecord
 from engine.contract.text import one_line
 
@@ -85,7 +85,7 @@ def _knob_columns(rows: Sequence[Row]) -> list[Column]:
     """The number and the model, the knobs of every table, and whatever else differs among the rows."""
     columns = [
         Column("#", tuple(map(_ids, rows))),
-        _texts("model", (short_model(row.first.config.model) for row in rows)),
+        _texts("model", (one_line(model_name(row.first.config.model)) for row in rows)),
     ]
     devices = [one_line(row.first.device.name) if row.first.device else UNKNOWN for row in rows]
     if len(set(devices)) > 1:
@@ -103,13 +103,6 @@ def _knob_columns(rows: Sequence[Row]) -> list[Column]:
 
 def _texts(heading: str, cells: Iterable[str]) -> Column:
     return Column(heading, tuple(cells), right=False)
-
-
-def short_model(name: str) -> str:
-    """A model's name; of a folder only the last part, which is all that means something elsewhere."""
-    parts = PureWindowsPath(name) if "\\" in name else PurePosixPath(name)
-    folder = name.startswith(("/", ".", "~", "\\")) or parts.is_absolute()
-    return one_line(parts.name if folder and parts.name else name)
 
 
 def _figure_columns(rows: Sequence[Row]) -> list[Column]:

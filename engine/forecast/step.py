@@ -35,6 +35,9 @@ from engine.training.trainer import micro_step, take_step
 
 aten = torch.ops.aten
 
+_KERNELS = {id(func): kernel for func, kernel in KERNELS.items()}
+"""An operator's own hash is slow."""
+
 
 _ASK_WHETHER_PADDED = {
     "_ignore_causal_mask_sdpa",
@@ -61,7 +64,7 @@ class MetaTracer(Tracer):  # type: ignore[no-untyped-call]
             return None
         if func is aten._amp_update_scale_.default:
             return args[0]
-        kernel = KERNELS.get(func)
+        kernel = _KERNELS.get(id(func))
         if kernel is not None:
             result = kernel(*args, **kwargs)
             if result is not NotImplemented:

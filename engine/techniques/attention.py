@@ -32,7 +32,7 @@ def kernel(config: RunConfig, device: Device) -> Iterator[None]:
 
 
 def implementation(config: RunConfig) -> str | None:
-    """What transformers calls the configured attention; None lets it choose: sdpa where the model has it, else eager."""
+    """What transformers calls the configured attention; None: sdpa where the model has it, else eager."""
     return {"auto": None, "flash": "sdpa"}.get(config.attention, config.attention)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.contract.config import ConfigError, RunConfig
-from engine.contract.presets import PRESETS
+from engine.contract.presets import PRESETS, model_name
 from engine.devices import host_memory
 from engine.process import gate
 from engine.process.imports import import_transformers
@@ -68,11 +68,14 @@ def _from_folder(name: str, folder: Path) -> ModelSource:
     weights = next((f for f in (WEIGHTS, INDEX) if (folder / f).is_file()), None)
     if weights:
         weights_folder(name, str(folder), local_only=True)  # a bad one is refused before the data is read
-        note = f"Weights of {name} from {weights}."
+        note = f"Weights of {model_name(name)} from {weights}."
     elif next(folder.glob("pytorch_model*.bin"), None):
-        note = f"{name} has weights only as pickle (.bin), which is not read: fresh initialisation. Save safetensors."
+        note = (
+            f"{model_name(name)} has weights only as pickle (.bin), which is not read: fresh initialisation. "
+            "Save safetensors."
+        )
     else:
-        note = f"{name} has no weights: fresh initialisation."
+        note = f"{model_name(name)} has no weights: fresh initialisation."
     return ModelSource(
         name=name,
         config=config,

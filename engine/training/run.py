@@ -12,6 +12,7 @@ import torch
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import Event, MemoryMoment, RunProgress, TrainingStarted
+from engine.contract.presets import model_name
 from engine.contract.records import Outcome, Phase, RunRecord
 from engine.contract.run_figures import RunFigures
 from engine.devices.base import Device
@@ -78,7 +79,7 @@ class Run:
         config, run_id = self.record.config, self.record.run_id
         self.device.create_context()
         self._moment("context")
-        self._say(Phase.LOAD, f"looking for {config.model}")
+        self._say(Phase.LOAD, f"looking for {model_name(config.model)}")
         source = models.resolve(config.model, self.hub)
         models.check_length(source, config)
         data = self._prepare(source)

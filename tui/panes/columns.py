@@ -56,7 +56,7 @@ def columns_for(width: int, taken: int, with_baseline: bool) -> list[Column]:
 
 
 def _model(row: RunRecord) -> str:
-    return short_name(clean(row.config.model, 40)).removeprefix("bert-")
+    return clean(short_name(row.config.model), 40).removeprefix("bert-")
 
 
 def _checkpointing(row: RunRecord) -> str:

@@ -1,4 +1,4 @@
-"""`--attention auto`: models that transformers has no sdpa for train and are forecast, and it is said what was taken."""
+"""`--attention auto`: models without an sdpa in transformers train and are forecast; what was taken is said."""
 
 from __future__ import annotations
 
