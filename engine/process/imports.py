@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 from engine.process import gate
@@ -10,6 +11,9 @@ _UNUSED = ("torchao", "accelerate")
 """What transformers imports with its models wherever it is installed: for quantized checkpoints and for models spread
 over devices. Techniques that want one of them import it themselves."""
 
+_COMMON = ("transformers.modeling_utils", "transformers.modeling_layers", "transformers.generation.utils")
+"""What every model's own module imports."""
+
 
 @gate.building()
 def import_transformers() -> None:
@@ -17,7 +21,7 @@ def import_transformers() -> None:
 
     Afterwards transformers knows of them again: a module that is imported later finds them.
     """
-    if "transformers.generation.utils" in sys.modules:
+    if all(module in sys.modules for module in _COMMON):
         return
     from transformers.utils import import_utils
 
@@ -28,6 +32,8 @@ def import_transformers() -> None:
     try:
         for name in hidden:
             sys.modules[name] = None  # type: ignore[assignment]  # both `import` and `find_spec` find nothing then
+        for module in _COMMON:
+            importlib.import_module(module)
     finally:
         for name in hidden:
             del sys.modules[name]
