@@ -127,6 +127,34 @@ def test_only_the_devices_synchronize_and_only_the_training_asks_them_to() -> No
     assert _callers("cuda.synchronize") <= _devices()
 
 
+_OF_THE_PROCESS = {
+    "sdpa_kernel",
+    "enable_flash_sdp",
+    "enable_math_sdp",
+    "enable_mem_efficient_sdp",
+    "allow_tf32",
+    "set_float32_matmul_precision",
+    "set_default_dtype",
+    "set_num_threads",
+    "set_stance",
+    "HF_HUB_OFFLINE",
+    "set_verbosity",
+}
+"""State of torch, transformers and datasets that is not a thread's own."""
+
+
+def test_the_state_of_the_process_is_touched_at_the_gate_alone() -> None:
+    touching = {
+        path.relative_to(ROOT).as_posix()
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.Attribute) and node.attr in _OF_THE_PROCESS)
+        or (isinstance(node, ast.Name) and node.id in _OF_THE_PROCESS)
+        or (isinstance(node, ast.alias) and node.name in _OF_THE_PROCESS)
+    }
+    assert touching == {"engine/process/gate.py"}
+
+
 def _devices() -> set[str]:
     return {path.relative_to(ROOT).as_posix() for path in (ROOT / "engine" / "devices").glob("*.py")}
 

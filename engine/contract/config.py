@@ -119,10 +119,10 @@ class RunConfig:
         False, "torch.compile", "Fuses operators into fewer kernels: slow first updates, then faster ones."
     )
     attention: str = _knob(
-        "sdpa",
+        "auto",
         "attention",
-        "eager keeps a length × length matrix per head and layer; sdpa never stores it, flash is its fastest kernel.",
-        choices=("sdpa", "eager", "flash"),
+        "auto: sdpa where the model has it, else eager, which keeps length × length scores per head; flash is fastest.",
+        choices=("auto", "sdpa", "eager", "flash"),
     )
     padding: str = _knob(
         "longest",

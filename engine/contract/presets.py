@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 
@@ -56,3 +57,11 @@ PRESETS: dict[str, Preset] = {
         },
     ),
 }
+
+
+def model_name(model: str) -> str:
+    """How a model is called wherever people read it: a folder by its last part, anything else as it is."""
+    parts = PureWindowsPath(model) if "\\" in model else PurePosixPath(model)
+    no_hub_name = isinstance(parts, PurePosixPath) and len(parts.parts) > 2
+    is_folder = model.startswith(("/", ".", "~", "\\")) or parts.is_absolute() or no_hub_name
+    return parts.name if is_folder and parts.name not in ("", "..", "~") else model

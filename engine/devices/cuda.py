@@ -14,6 +14,7 @@ from engine.contract.config import ConfigError, RunConfig
 from engine.contract.records import DeviceInfo, Memory
 from engine.devices.base import FRESH_S, Device
 from engine.gpus.units import MIB
+from engine.process import gate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,17 +70,15 @@ class CudaDevice(Device):
 
     @contextmanager
     def settings(self, config: RunConfig) -> Iterator[None]:
-        before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.precision == "tf32"
-        torch.cuda.set_device(self.torch_device)
-        try:
-            if self._limit is not None:
-                self._cap_allocator(self._limit)
-            yield
-        finally:
-            if self._limit is not None:
-                torch.cuda.set_per_process_memory_fraction(1.0, self.torch_device)
-            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+        with gate.tf32(config.precision == "tf32"):
+            torch.cuda.set_device(self.torch_device)
+            try:
+                if self._limit is not None:
+                    self._cap_allocator(self._limit)
+                yield
+            finally:
+                if self._limit is not None:
+                    torch.cuda.set_per_process_memory_fraction(1.0, self.torch_device)
 
     def _cap_allocator(self, limit: int) -> None:
         """Leave the allocator what a card of `limit` bytes would: all else that is in use takes its part too.

@@ -133,7 +133,7 @@ def _beyond(config: RunConfig) -> list[str]:
     """What TrainingArguments cannot say, a line each."""
     preset = PRESETS.get(config.model)
     name = preset.hub_name if preset else config.model
-    options = f"attn_implementation={_attention(config)}, dtype=torch.float32"
+    options = f"{_attention(config)}dtype=torch.float32"
     lines = [
         "Not among the arguments:",
         f"model: {_HEADS.get(config.task, config.task)}.from_pretrained({name!r}, {options})",
@@ -155,9 +155,11 @@ def _beyond(config: RunConfig) -> list[str]:
 
 
 def _attention(config: RunConfig) -> str:
+    if config.attention == "auto":
+        return ""  # transformers' default has the same meaning
     if config.attention == "flash":
-        return "'sdpa' (under torch.nn.attention.sdpa_kernel(SDPBackend.FLASH_ATTENTION))"
-    return repr(config.attention)
+        return "attn_implementation='sdpa' (under torch.nn.attention.sdpa_kernel(SDPBackend.FLASH_ATTENTION)), "
+    return f"attn_implementation={config.attention!r}, "
 
 
 def _data(config: RunConfig) -> str:

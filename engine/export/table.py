@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath, PureWindowsPath
 
 from engine.compare.compare import Comparison, Delta, Quantity, Row, Verdict, compare, figure_of, fold, row_of
 from engine.contract import figures
 from engine.contract.config import KNOBS
 from engine.contract.figures import Entry, heading_of, knob_entry, label_of
 from engine.contract.numbers import UNKNOWN, signed
+from engine.contract.presets import model_name
 from engine.contract.records import RunRecord
 from engine.contract.text import one_line
 
@@ -77,7 +77,7 @@ def _knob_columns(rows: Sequence[Row]) -> list[Column]:
     """The number and the model, the knobs of every table, and whatever else differs among the rows."""
     columns = [
         _column(figures.RUN_ID, map(_ids, rows)),
-        _column(figures.MODEL, (short_model(row.first.config.model) for row in rows)),
+        _column(figures.MODEL, (one_line(model_name(row.first.config.model)) for row in rows)),
     ]
     devices = [one_line(row.first.device.name) if row.first.device else UNKNOWN for row in rows]
     if len(set(devices)) > 1:
@@ -95,13 +95,6 @@ _ALWAYS = (figures.BATCH, figures.ACCUMULATION, figures.CHECKPOINTING, figures.P
 
 def _column(entry: Entry, cells: Iterable[str], heading: str = "") -> Column:
     return Column(heading or entry.heading, tuple(cells), right=not entry.left)
-
-
-def short_model(name: str) -> str:
-    """A model's name; of a folder only the last part, which is all that means something elsewhere."""
-    parts = PureWindowsPath(name) if "\\" in name else PurePosixPath(name)
-    folder = name.startswith(("/", ".", "~", "\\")) or parts.is_absolute()
-    return one_line(parts.name if folder and parts.name else name)
 
 
 def _figure_columns(rows: Sequence[Row]) -> list[Column]:

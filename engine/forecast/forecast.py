@@ -142,7 +142,7 @@ class Forecaster:
             tokens_per_sample=order.width,
             n_parameters=traces.n_parameters,
             forecast_s=time.perf_counter() - began,
-            notes=tuple(_notes(config, gpu, stack, given, about_data, free.passed_over)),
+            notes=(*_notes(config, gpu, stack, given, about_data, free.passed_over), *traces.notes),
         )
 
     def _traces_of(self, source: Source, config: RunConfig, gpu: Gpu, stack: Stack, data: DataShape) -> Traces:

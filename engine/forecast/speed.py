@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,23 +63,21 @@ class Work:
 
     def operator(self, func: Any, args: tuple[Any, ...], result: Any) -> None:
         """An operator of the micro-step."""
-        self.operators += not _is_view(func)
-        formula = flop_registry.get(func._overloadpacket)
-        if (
-            "grouped_mm_fallback" in func._schema.name
-        ):  # transformers' experts: rows × input by experts × input × output
+        known = _known(func)
+        self.operators += not known.is_view
+        if known.grouped_products:  # transformers' experts: rows × input by experts × input × output
             rows, weights = args[0], args[1]
-            products = 2 if "backward" in func._schema.name else 1
-            self.flops += products * 2 * rows.numel() * weights.size(-1)
-        elif formula is not None:
-            self.flops += formula(*args, out_val=result)
+            self.flops += known.grouped_products * 2 * rows.numel() * weights.size(-1)
+        elif known.formula is not None:
+            self.flops += known.flops(args, result)
         else:
-            self.n_bytes += _traffic(func, args, result)
+            self.n_bytes += known.traffic(args, result)
 
     def optimizer_operator(self, func: Any, args: tuple[Any, ...], result: Any) -> None:
         """An operator of clipping or the optimizer."""
-        self.step_operators += not _is_view(func)
-        self.step_bytes += _traffic(func, args, result)
+        known = _known(func)
+        self.step_operators += not known.is_view
+        self.step_bytes += known.traffic(args, result)
 
     def attention(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, backward: bool) -> None:
         """A fused attention: two products forward; backward five, as the scores are computed again."""
@@ -116,15 +114,49 @@ def work_at(traced: Mapping[tuple[int, int], Work], batch: int, width: float) ->
     return replace(traced[at, lengths[0]], **{name: told(name) for name in names})
 
 
-def _traffic(func: Any, args: tuple[Any, ...], result: Any) -> int:
-    """Bytes that an operator reads and writes; 0 for views."""
-    if _is_view(func):
-        return 0
-    return _n_bytes(args) + (_n_bytes(result) if func._schema.returns else _n_bytes(args[:1]))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Operator:
+    """What is the same in every call of an operator."""
+
+    is_view: bool
+    returns: bool
+    formula: Callable[..., int] | None
+    """Its floating-point operations, where torch has them, from its arguments and result."""
+    formula_of_shapes: Callable[..., int] | None
+    """The same from their shapes: what torch wraps to look for tensors in whatever is nested."""
+    grouped_products: int
+    """Products that the grouped one of transformers' experts makes; 0 for other operators."""
+
+    def flops(self, args: tuple[Any, ...], result: Any) -> int:
+        """Floating-point operations; `formula` is there."""
+        assert self.formula is not None
+        if self.formula_of_shapes is None or not all(isinstance(value, torch.Tensor) for value in (*args, result)):
+            return self.formula(*args, out_val=result)
+        return self.formula_of_shapes(*(tensor.shape for tensor in args), out_shape=result.shape)
+
+    def traffic(self, args: tuple[Any, ...], result: Any) -> int:
+        """Bytes that it reads and writes; 0 for views."""
+        if self.is_view:
+            return 0
+        return _n_bytes(args) + (_n_bytes(result) if self.returns else _n_bytes(args[:1]))
 
 
-def _is_view(func: Any) -> bool:
-    return any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
+_OPERATORS: dict[int, _Operator] = {}
+"""By id: an operator lives as long as the process, and its own hash is slow."""
+
+
+def _known(func: Any) -> _Operator:
+    known = _OPERATORS.get(id(func))
+    if known is None:
+        name, returns, formula = func._schema.name, func._schema.returns, flop_registry.get(func._overloadpacket)
+        known = _OPERATORS[id(func)] = _Operator(
+            is_view=any(r.alias_info is not None and not r.alias_info.is_write for r in returns),
+            returns=bool(returns),
+            formula=formula,
+            formula_of_shapes=getattr(formula, "__wrapped__", None),
+            grouped_products=("grouped_mm_fallback" in name) * (2 if "backward" in name else 1),
+        )
+    return known
 
 
 def _n_bytes(value: Any) -> int:

@@ -37,6 +37,7 @@ from engine.forecast.recording import (
 )
 from engine.forecast.speed import Work
 from engine.gpus.catalogue import Gpu
+from engine.process import gate
 from engine.techniques import lora
 from engine.techniques.optimizers import build_schedule
 from engine.tracing.kernels import CudaKernels
@@ -47,6 +48,9 @@ from engine.training.trainer import Scores, micro_step, take_step
 from engine.workloads.data_shape import BatchShape
 
 aten = torch.ops.aten
+
+_KERNELS = {id(func): kernel for func, kernel in KERNELS.items()}
+"""An operator's own hash is slow."""
 
 
 _ASK_WHETHER_HIDING = {
@@ -79,7 +83,7 @@ class MetaTracer(Tracer):  # type: ignore[no-untyped-call]
             return None
         if func is aten._amp_update_scale_.default:
             return args[0]
-        kernel = KERNELS.get(func)
+        kernel = _KERNELS.get(id(func))
         if kernel is not None:
             result = kernel(*args, **kwargs)
             if result is not NotImplemented:
@@ -145,6 +149,8 @@ def _record(plan: StepPlan, batch: BatchShape, play: Callable[[_Player], None], 
     kernels = CudaKernels(tracer, plan.gpu, precision.policy)
     try:
         with ExitStack() as stack_of_modes:
+            # a model that another thread builds would have a say in what is made
+            stack_of_modes.enter_context(gate.building())
             for parameter in plan.model.parameters():
                 parameter.grad = None
             stack_of_modes.enter_context(kernels)

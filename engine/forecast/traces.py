@@ -10,6 +10,7 @@ from engine.forecast.recording import Names, Recording, Script
 from engine.forecast.sizes import NotAlikeError, Point, Sizes
 from engine.forecast.speed import Work, work_at
 from engine.forecast.step import StepPlan, record_scoring, record_step
+from engine.techniques import attention
 from engine.workloads.data_shape import BatchShape
 
 MOST_TRACED = 4
@@ -35,6 +36,9 @@ class Traces:
         self._alone = False
         self._scripts: dict[tuple[BatchShape, bool | None, bool], Script] = {}
         self.n_parameters = sum(parameter.numel() for parameter in plan.model.parameters())
+        taken = attention.note(plan.model, plan.config)
+        self.notes = () if taken is None else (taken,)
+        """Sentences on what the model turned out to be."""
 
     @property
     def names(self) -> Names:

@@ -71,7 +71,8 @@ KNOB_TEXTS: dict[str, str] = {
     "attention": (
         "eager computes and keeps the matrix of length × length scores for every head and layer: it grows with the "
         "square of the length. sdpa and flash compute it in blocks and never store it: far less memory on long "
-        "sequences, and faster. The result is the same but for rounding."
+        "sequences, and faster. The result is the same but for rounding. auto takes sdpa where the model supports it, "
+        "else eager, and the run says which."
     ),
     "padding": (
         "A batch is a rectangle, so short texts are filled up: max_length to the sequence length, longest to the "

@@ -297,9 +297,11 @@ class Session:
 
             self._emit(EngineLoading(what="transformers"))
             from engine.devices.open import open_device
+            from engine.process.imports import import_transformers
             from engine.session.forecasts import Forecasts
             from engine.training.run import quiet_libraries
 
+            import_transformers()
             quiet_libraries()
             device = open_device(RunConfig())
             self._use(device)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torchao.optim import AdamW8bit
 
+from engine.process import gate
+
 NOTE = (
     "8-bit AdamW is slow on a CPU: updates of small models take 10 to 20 times as long. "
     "--torch-compile on speeds it up after a long first update, --optimizer adamw is fast at once."
@@ -22,7 +24,7 @@ class EagerAdamW8bit(AdamW8bit):  # type: ignore[misc, unused-ignore]
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One update of the parameters that have gradients."""
-        with torch.compiler.set_stance("force_eager"):
+        with gate.compiling("force_eager"):
             loss: float | None = super().step(closure)
         return loss
 

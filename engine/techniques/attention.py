@@ -1,12 +1,13 @@
-"""Flash attention: PyTorch's own attention, allowed its flash kernel and no other."""
+"""How attention is computed: what transformers is asked for, and flash, PyTorch's own with its flash kernel alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.process import gate
 
 if TYPE_CHECKING:
     import torch
@@ -26,15 +27,23 @@ def kernel(config: RunConfig, device: Device) -> Iterator[None]:
     if config.attention != "flash" or device.info.kind == "virtual":
         yield
         return
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    with sdpa_kernel([SDPBackend.FLASH_ATTENTION]):
+    with gate.attention_kernels("FLASH_ATTENTION"):
         yield
 
 
-def implementation(config: RunConfig) -> str:
-    """What transformers calls the configured attention."""
-    return "sdpa" if config.attention == "flash" else config.attention
+def implementation(config: RunConfig) -> str | None:
+    """What transformers calls the configured attention; None: sdpa where the model has it, else eager."""
+    return {"auto": None, "flash": "sdpa"}.get(config.attention, config.attention)
+
+
+def note(model: torch.nn.Module, config: RunConfig) -> str | None:
+    """One sentence on what `auto` took; None where the user chose."""
+    if config.attention != "auto":
+        return None
+    settings: Any = model.config
+    taken = settings.get_text_config()._attn_implementation
+    why = "" if taken == "sdpa" else f", as {settings.model_type} has no sdpa in transformers"
+    return f"Attention: {taken}{why} (--attention auto)."
 
 
 def refuse(config: RunConfig, device: Device) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.process import gate
 
 if TYPE_CHECKING:
     import torch
@@ -15,6 +16,7 @@ ALPHA_PER_RANK = 2
 """The thin matrices' product counts 2 times: alpha = 2 × rank."""
 
 
+@gate.building()
 def apply(model: PreTrainedModel, config: RunConfig) -> PreTrainedModel | PeftModel:
     """Freeze the model but for its classifier, and add matrices of `lora_rank` to its linear layers.
 

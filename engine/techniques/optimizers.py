@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import torch
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from engine.contract.config import RunConfig
 from engine.techniques.compiling import TRITON_CAPABILITY
@@ -68,10 +68,10 @@ def note(config: RunConfig, device_type: str) -> str | None:
 
 
 def build_schedule(config: RunConfig, optimizer: Optimizer, updates: int) -> LRScheduler:
-    """Linear decay from the learning rate to 0 over `updates`, without warm-up, or a constant rate."""
-    from transformers import get_scheduler
+    """Linear decay from the learning rate to 0 over `updates`, without warm-up, or a constant rate.
 
-    schedule: LRScheduler = get_scheduler(
-        config.lr_scheduler, optimizer, num_warmup_steps=0, num_training_steps=updates
-    )
-    return schedule
+    The formulas of transformers/optimization.py, which imports peft.
+    """
+    if config.lr_scheduler == "constant":
+        return LambdaLR(optimizer, lambda update: 1.0)
+    return LambdaLR(optimizer, lambda update: max(0.0, float(updates - update) / float(max(1, updates))))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import PreTrainedModel
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.process import gate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 TOLERANCE = 1e-4
 """Logits that should be equal differ by rounding, by far less; those of a model that looks differ by far more."""
@@ -64,7 +68,7 @@ def _logits(model: PreTrainedModel, tokens: torch.Tensor, **more: torch.Tensor) 
         # which masks a model builds does not depend on the kernel that `--attention` asks for
         with (
             torch.no_grad(),
-            sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]),
+            gate.attention_kernels("FLASH_ATTENTION", "EFFICIENT_ATTENTION", "MATH"),
         ):
             logits: torch.Tensor = model(input_ids=tokens, **more).logits
     finally:

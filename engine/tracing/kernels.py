@@ -84,8 +84,7 @@ class CudaKernels(TorchFunctionMode):
             enable_gqa=enable_gqa,
         )
         if call.kernel == "math":
-            with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-                return call.compute(query, key, value, attn_mask)
+            return call.compute_by_products(query, key, value, attn_mask)
         inputs = query, key, value, attn_mask
         more = call, self._tracer, self.on_attention, self._copy_of(attn_mask)
         result: torch.Tensor = FusedAttention.apply(*inputs, *more)  # type: ignore[no-untyped-call]
@@ -168,6 +167,21 @@ class AttentionCall:
             scale=self.scale,
             enable_gqa=self.enable_gqa,
         )
+
+    def compute_by_products(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The same without a fused kernel, whatever this process's switches allow.
+
+        (`scaled_dot_product_attention` of aten/native/transformers/attention.cpp, where the backend is math.)
+        """
+        if mask is not None and mask.dtype is torch.bool:  # convert_boolean_attn_mask
+            hidden, shown = (torch.scalar_tensor(x, dtype=query.dtype, device=query.device) for x in (-math.inf, 0.0))
+            mask = torch.where(mask, shown, hidden)
+        result: torch.Tensor = torch.ops.aten._scaled_dot_product_attention_math(
+            query, key, value, mask, self.dropout_p, self.is_causal, scale=self.scale, enable_gqa=self.enable_gqa
+        )[0]
+        return result
 
 
 class FusedAttention(torch.autograd.Function):

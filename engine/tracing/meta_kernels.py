@@ -21,8 +21,8 @@ def _plain(tensor: Any) -> bool:
 
 
 def _like(tensor: torch.Tensor) -> torch.Tensor:
-    """As `empty_like` of a contiguous tensor; keeping a format takes a Python decomposition."""
-    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+    """As `empty_like` of a contiguous tensor, which is a Python decomposition on meta tensors."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
 def _binary(first: Any, second: Any, **more: Any) -> Any:

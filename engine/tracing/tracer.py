@@ -80,7 +80,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.watches_gradients = True
         """False where gradients that arrive were made by operators that were not traced."""
         self._suspended = 0
-        self._returns_alias: dict[Any, bool] = {}
+        # by an operator's id, as its own hash is slow and it lives as long as the process: whether it returns a view,
+        # whether it runs in cuBLAS, its scratch
+        self._known: dict[int, tuple[bool, bool, Scratch | None]] = {}
         self.in_dropout = False
         """Inside a dropout, whose random tensor CUDA keeps as one byte per element."""
 
@@ -170,15 +172,16 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        with torch._C.DisableTorchFunction():  # a function mode would see every attribute that is read below
+            return self._traced(func, args, kwargs)
+
+    def _traced(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         result = self._run(func, args, kwargs or {})
         if self._suspended:
             return result
         if self.observe is not None:
             self.observe(func, args, result)
-        aliases = self._returns_alias.get(func)
-        if aliases is None:
-            aliases = any(value.alias_info is not None for value in func._schema.returns)
-            self._returns_alias[func] = aliases
+        aliases, is_matmul, scratch = self._known.get(id(func)) or self._learn(func)
         if aliases:
             return result
         if func is aten.add.Tensor and self._accumulates(args, kwargs, result):
@@ -192,12 +195,16 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 for inner in tensor:
                     if isinstance(inner, torch.Tensor):
                         self._see(inner)
-        if func in MATMULS and self._workspace:
+        if is_matmul and self._workspace:
             self._first_matmul(func)
-        scratch = self.scratch.get(func)
         if scratch is not None:
             self.use_scratch(*scratch(*args))
         return result
+
+    def _learn(self, func: Any) -> tuple[bool, bool, Scratch | None]:
+        aliases = any(value.alias_info is not None for value in func._schema.returns)
+        known = self._known[id(func)] = aliases, func in MATMULS, self.scratch.get(func)
+        return known
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return func(*args, **kwargs)

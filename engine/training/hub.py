@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -18,7 +19,8 @@ class Hub:
         self.endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
         self._answered = threading.Event()
         self._reachable = False
-        self._asked = False
+        self._patience_ends: float | None = None
+        self._lock = threading.Lock()
 
     def probe(self) -> None:
         """Ask the hub once. Never raises."""
@@ -26,10 +28,11 @@ class Hub:
         self._answered.set()
 
     def reachable(self) -> bool:
-        """True when the hub answered. The first call waits for `probe`; later ones do not."""
-        if not self._asked:
-            self._asked = True
-            self._answered.wait(DEADLINE_S)
+        """True when the hub answered. Whoever asks waits for `probe`, until the deadline of the first who asked."""
+        with self._lock:
+            if self._patience_ends is None:
+                self._patience_ends = time.monotonic() + DEADLINE_S
+        self._answered.wait(max(0.0, self._patience_ends - time.monotonic()))
         return self._answered.is_set() and self._reachable
 
     @property

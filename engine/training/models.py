@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from engine.contract.config import ConfigError, RunConfig
-from engine.contract.presets import PRESETS
+from engine.contract.presets import PRESETS, model_name
 from engine.devices import host_memory
+from engine.process import gate
+from engine.process.imports import import_transformers
 from engine.techniques import attention
 from engine.techniques.stopping import Stopped
 from engine.training import model_trial
@@ -66,11 +68,14 @@ def _from_folder(name: str, folder: Path) -> ModelSource:
     weights = next((f for f in (WEIGHTS, INDEX) if (folder / f).is_file()), None)
     if weights:
         weights_folder(name, str(folder), local_only=True)  # a bad one is refused before the data is read
-        note = f"Weights of {name} from {weights}."
+        note = f"Weights of {model_name(name)} from {weights}."
     elif next(folder.glob("pytorch_model*.bin"), None):
-        note = f"{name} has weights only as pickle (.bin), which is not read: fresh initialisation. Save safetensors."
+        note = (
+            f"{model_name(name)} has weights only as pickle (.bin), which is not read: fresh initialisation. "
+            "Save safetensors."
+        )
     else:
-        note = f"{name} has no weights: fresh initialisation."
+        note = f"{model_name(name)} has no weights: fresh initialisation."
     return ModelSource(
         name=name,
         config=config,
@@ -269,6 +274,8 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
     sizes cannot be used, and when it is larger than this machine's memory.
     """
     import torch
+
+    import_transformers()
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
     heads = {
@@ -287,7 +294,7 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
     options: dict[str, Any] = {"attn_implementation": attention.implementation(config), "dtype": torch.float32}
     trusted = source.name in PRESETS
     if on_meta or not trusted:
-        with torch.device("meta"), _refusing(config, shaped, "built"):
+        with gate.building(), torch.device("meta"), _refusing(config, shaped, "built"):
             model: PreTrainedModel = head.from_config(shaped, **options)
         if not on_meta:
             model_trial.check_room(model, config)
@@ -303,20 +310,21 @@ def _on_host(
 ) -> PreTrainedModel:
     model: PreTrainedModel
     if source.location is None:
-        with _refusing(config, shaped, "built"):
+        with gate.building(), _refusing(config, shaped, "built"):
             model = head.from_config(shaped, **options)
             return model
     with _refusing(config, shaped, "read"):
         folder = weights_folder(config.model, source.location, local_only=source.local_only)
-        model = head.from_pretrained(
-            str(folder),
-            config=shaped,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            ignore_mismatched_sizes=True,  # a classifier saved for other classes gets a new head
-            **options,
-        )
+        with gate.building():
+            model = head.from_pretrained(
+                str(folder),
+                config=shaped,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,  # a classifier saved for other classes gets a new head
+                **options,
+            )
         return model
 
 

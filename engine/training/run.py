@@ -12,6 +12,7 @@ import torch
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import Event, MemoryMoment, RunProgress, TrainingStarted
+from engine.contract.presets import model_name
 from engine.contract.records import Outcome, Phase, RunRecord
 from engine.contract.run_figures import RunFigures
 from engine.devices.base import Device
@@ -97,7 +98,7 @@ class Run:
         config, run_id = self.record.config, self.record.run_id
         self.device.create_context()
         self._moment("context")
-        self._say(Phase.LOAD, f"looking for {config.model}")
+        self._say(Phase.LOAD, f"looking for {model_name(config.model)}")
         source = models.resolve(config.model, self.hub)
         models.check_length(source, config)
         self._stop_if_asked()
@@ -107,6 +108,8 @@ class Run:
         shaped = models.shape(source, config, n_labels=data.n_labels, vocab_size=data.vocab_size)
         with Stoppable(self.should_stop):
             built = models.build(source, shaped, config)
+            if note := attention.note(built, config):
+                self._say(Phase.LOAD, note)
             packing.check(built, config)
             model = lora.apply(built, config)
         if config.lora_rank:
@@ -231,10 +234,8 @@ def refuse_early(config: RunConfig, device: Device) -> None:
 
 def quiet_libraries() -> None:
     """No progress bars: what a library draws with carriage returns is noise in a log."""
-    import datasets
     from huggingface_hub.utils.tqdm import disable_progress_bars
     from transformers.utils import logging as transformers_logging
 
     disable_progress_bars()
-    datasets.disable_progress_bars()
     transformers_logging.disable_progress_bar()

@@ -11,7 +11,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -19,6 +19,7 @@ import datasets
 
 from engine.contract.config import ConfigError
 from engine.contract.paths import cache_dir
+from engine.process import gate
 
 _LOADERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
 TEXT_SUFFIXES = frozenset({".txt", ".text"})
@@ -194,20 +195,6 @@ def _uneven(path: Path, row: int, expected: int, found: int) -> ConfigError:
     )
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the progress bars and the log lines that `datasets` writes to the terminal."""
-    bars, verbosity = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        datasets.logging.set_verbosity(verbosity)
-        if not bars:
-            datasets.enable_progress_bars()
-
-
 def _load(path: Path, loader: str, options: dict[str, object], warn: Callable[[str], None]) -> datasets.Dataset:
     folder = cache_dir() / "datasets"
     try:
@@ -226,7 +213,7 @@ def _load(path: Path, loader: str, options: dict[str, object], warn: Callable[[s
 
 
 def _load_through(folder: Path, path: Path, loader: str, options: dict[str, object]) -> datasets.Dataset:
-    with quiet():
+    with gate.quiet_datasets():
         return datasets.load_dataset(
             loader,
             data_files={"train": glob.escape(str(path.absolute()))},

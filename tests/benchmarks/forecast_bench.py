@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from statistics import mean, median
 
 import torch
@@ -18,6 +23,7 @@ from engine.gpus.units import MIB
 from engine.training.hub import Hub
 from engine.training.run import Run
 from tests.benchmarks.figures import Figure, alternate, ratio
+from tests.end_to_end.programs import environment
 from tests.engine.forecast.test_lecture import TABLE
 
 _LECTURE = RunConfig(model="bert-base-uncased", samples=512, seq_len=512)
@@ -26,7 +32,9 @@ _VIRTUAL = RunConfig(model="bert-mini", batch_size=8, seq_len=128, samples=800)
 
 
 def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
-    """Errors, seconds, and a ratio of samples/s."""
+    """Starts against imports, errors, seconds, and a ratio of samples/s."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield from starts(Path(folder), rounds or (9 if full else 5))
     forecaster, p4, then = Forecaster(), find("tesla-p4"), Assumptions(stack="lecture-2023")
     first = _seconds(lambda: forecaster.forecast(_LECTURE, p4, then))
     yield Figure(name="first forecast of bert-base", value=first, unit="s", goal=2.0, at_most=True)
@@ -58,6 +66,46 @@ def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
         rounds or (9 if full else 5),
     )
     yield ratio("virtual GPU ÷ plain CPU, bert-mini 8 × 128, 100 updates", virtual, plain, 0.95)
+
+
+_IMPORTS = "import torch; from transformers import BertForSequenceClassification"
+_READY = """
+import os, sys
+from engine.contract.events import EngineFailed, EngineReady
+from engine.history.history import History
+from engine.session.session import Session
+session = Session(History())
+session.open()
+while not (met := [event for event in session.wait(60) if isinstance(event, (EngineReady, EngineFailed))]):
+    pass
+os._exit(isinstance(met[0], EngineFailed))
+"""
+
+
+def starts(home: Path, rounds: int) -> Iterator[Figure]:
+    """A forecast from the command line, and the engine until it is ready ÷ importing torch and transformers' BERT.
+
+    By the clock, and by processor time, which a busy machine does not stretch.
+    """
+    forecast = ["-m", "tui.cli", "forecast", "--model", "bert-base-uncased", "--gpu", "tesla-p4"]
+    for name, words, goal in (("traintop forecast", forecast, 1.3), ("engine ready", ["-c", _READY], 1.2)):
+        ours, theirs = alternate(lambda words=words: _took(home, *words), lambda: _took(home, "-c", _IMPORTS), rounds)
+        for index, (what, limit) in enumerate(((name, goal), (f"processor time of {name}", None))):
+            a, b = [times[index] for times in ours], [times[index] for times in theirs]
+            note = f"{median(a):.1f} s against {median(b):.1f}, {rounds} starts each"
+            yield ratio(f"{what} ÷ importing torch and BERT", a, b, limit, note, at_most=True)
+
+
+def _took(home: Path, *words: str) -> tuple[float, float]:
+    """Seconds by the clock and of the processor that a Python program took."""
+    began = time.perf_counter()
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([sys.executable, *words], env={**os.environ, **environment(home)}, **quiet)
+    _, status, used = os.wait4(process.pid, 0)
+    took = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, words
+    return took, used.ru_utime + used.ru_stime
 
 
 def _seconds(do: object) -> float:

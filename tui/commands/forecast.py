@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from engine.contract.config import KNOBS, RunConfig
 from engine.contract.forecast_types import BREAKDOWN, Forecast, ForecastError
 from engine.contract.knob import shown
 from engine.contract.numbers import UNKNOWN, mib, percent, rate
+from engine.contract.presets import model_name
 from engine.gpus.units import MIB
 from engine.plans.course import grid
 from tui.command_line import exit_codes
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _WHOLE = frozenset(("data", "text_column", "label_column", "model"))
 """Knobs whose value may hold a comma."""
 _NONE = RunConfig()
+_WIDTH, _WIDEST = 110, 1000
+"""Columns of the table, and what it may grow to before a heading is cut; a narrow terminal wraps it."""
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -44,16 +46,15 @@ def execute(arguments: Namespace) -> int:
     """`traintop forecast`. Raises `ConfigError` and `UsageError`."""
     configs, several = _configs(arguments)
     outside = (_mib(arguments, "context_mib"), _mib(arguments, "library_mib"))
-    # tracing a model prints nothing of its own, but the libraries that it imports may: stdout is for the answer
-    from tui.commands.headless import own_stdout
+    from tui.commands.headless import own_streams
 
-    with own_stdout() as out:
+    with own_streams() as (out, err):
         from engine.session.forecasts import forecast_all
 
         try:
             forecasts = forecast_all(configs, arguments.gpu, arguments.stack, *outside)
         except ForecastError as error:
-            sys.stderr.write(f"traintop forecast: {clean(str(error))}\n")
+            err.write(f"traintop forecast: {clean(str(error))}\n")
             return exit_codes.FAILED
         if arguments.json:
             objects = [_to_json(config, made) for config, made in zip(configs, forecasts, strict=True)]
@@ -99,9 +100,11 @@ def _to_json(config: RunConfig, made: Forecast) -> dict[str, Any]:
 def _text(configs: list[RunConfig], forecasts: list[Forecast]) -> str:
     from rich.console import Console
 
-    console = Console(width=110, no_color=True, highlight=False, markup=False, emoji=False)
+    drawn = table(configs, forecasts)
+    console = Console(width=_WIDEST, no_color=True, highlight=False, markup=False, emoji=False)
+    console.width = max(_WIDTH, console.measure(drawn).maximum)
     with console.capture() as captured:
-        console.print(table(configs, forecasts))
+        console.print(drawn)
         first = forecasts[0]
         if len(forecasts) == 1:
             parts = " · ".join(f"{name} {mib(first.breakdown[name])}" for name in BREAKDOWN if first.breakdown[name])
@@ -120,11 +123,12 @@ def table(configs: list[RunConfig], forecasts: list[Forecast]) -> Table:
     from rich.table import Table
 
     first = forecasts[0]
-    drawn = Table(box=box.SIMPLE_HEAD, title=f"{clean(configs[0].model, 60)} on {first.gpu}, {mib(first.limit)} MiB")
+    title = f"{clean(model_name(configs[0].model), 60)} on {first.gpu}, {mib(first.limit)} MiB"
+    drawn = Table(box=box.SIMPLE_HEAD, title=title)
     turned = [name for name in KNOBS if name == "batch_size" or any(_differs(config, name) for config in configs)]
     for name in turned:
         drawn.add_column(KNOBS[name].label)
-    for heading in ("used MiB", "%", "reserved", "allocated", "verdict", "samples/s (rough)"):
+    for heading in ("used MiB", "%", "reserved", "allocated", "verdict", "~samples/s"):
         drawn.add_column(heading, justify="left" if heading == "verdict" else "right")
     for config, made in zip(configs, forecasts, strict=True):
         verdict = ("fits" if made.fits else f"out of memory ({made.failing_phase})") + (

@@ -1,4 +1,4 @@
-"""What the commands without a screen share: following an engine to an exit code, Ctrl-C, and a stdout of their own."""
+"""What the commands without a screen share: following an engine to an exit code, Ctrl-C, and streams of their own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
+from engine.contract import paths
 from engine.contract.events import EngineFailed, Event, RunFinished, RunRefused
 from tui.command_line import exit_codes
 from tui.console.report import Report
@@ -68,10 +69,14 @@ def run_code(event: Event) -> int | None:
 
 
 class Interrupts:
-    """Counts Ctrl-C and SIGTERM: one stops, two quit, and the third ends the process where it stands."""
+    """Counts Ctrl-C and SIGTERM: one stops, two quit, and the third ends the process where it stands.
 
-    def __init__(self) -> None:
+    `err` may be a terminal.
+    """
+
+    def __init__(self, err: TextIO | None = None) -> None:
         self.count = 0
+        self._err = 2 if err is None else err.fileno()
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -87,27 +92,44 @@ class Interrupts:
         # only counts: whatever takes a lock may be what was interrupted
         self.count += 1
         if self.count > 2:
-            if os.isatty(2):
-                os.write(2, b"\x1b[?25h\n")  # a progress bar hides the cursor
+            if os.isatty(self._err):
+                os.write(self._err, b"\x1b[?25h\n")  # a progress bar hides the cursor
             os._exit(exit_codes.INTERRUPTED)
 
 
 @contextlib.contextmanager
-def own_stdout() -> Iterator[TextIO]:
-    """The real stdout, for the caller alone: until the end, whoever else writes to descriptor 1 writes to stderr.
+def own_streams() -> Iterator[tuple[TextIO, TextIO]]:
+    """The real stdout and stderr, for the caller alone: until the end, what others print goes to the log file.
 
-    So it holds the transcript, or JSON, and nothing that a library or a worker process prints.
+    So they hold the transcript, or JSON, and our messages, and nothing that a library or a worker process prints.
     """
-    sys.stdout.flush()
-    saved = os.dup(1)
-    stream = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, errors="replace")
-    os.dup2(2, 1)
+    standard = (sys.stdout, sys.stderr)
+    saved = []
+    own: list[TextIO] = []
+    for descriptor, stream in zip((1, 2), standard, strict=True):
+        stream.flush()
+        saved.append(os.dup(descriptor))
+        own.append(os.fdopen(os.dup(descriptor), "w", buffering=1, encoding=stream.encoding, errors="replace"))
+    log = _open_log()
+    for descriptor in (1, 2):
+        os.dup2(log, descriptor)
+    os.close(log)
     try:
-        yield stream
+        yield own[0], own[1]
     finally:
-        with contextlib.suppress(OSError):  # the reader is gone, and that was reported
-            stream.close()
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-        os.dup2(saved, 1)
-        os.close(saved)
+        for stream in (*own, *standard):
+            with contextlib.suppress(OSError):  # the reader is gone, and that was reported
+                stream.close() if stream in own else stream.flush()
+        for descriptor, kept in zip((1, 2), saved, strict=True):
+            os.dup2(kept, descriptor)
+            os.close(kept)
+
+
+def _open_log() -> int:
+    """A descriptor of the log file, which whoever prints adds to; of nothing where it cannot be written."""
+    path = paths.log_file()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -12,7 +11,7 @@ from engine.contract.records import Outcome, RunRecord
 from engine.session.playback import MAX_SPEED, Replay
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError, add_slow_link
-from tui.commands.headless import own_stdout
+from tui.commands.headless import own_streams
 from tui.commands.histories import history_to_read
 from tui.commands.watch import can_show, show
 from tui.console.report import Report
@@ -102,8 +101,8 @@ def _chosen(text: str | None, history: History) -> list[RunRecord]:
 
 def _print(replay: Replay, *, as_json: bool) -> int:
     """Everything at once, as lines."""
-    with own_stdout() as out:
-        report = Report(out, sys.stderr, as_json=as_json)
+    with own_streams() as (out, err):
+        report = Report(out, err, as_json=as_json)
         replay.open()
         report.say(f"recorded on {replay.day}; the figures are those of then")
         replay.seek(replay.duration)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 
 from engine.contract import paths
 from engine.contract.config import RunConfig
 from tui.command_line import exit_codes
 from tui.command_line.flags import add_knobs, config_of
-from tui.commands.headless import Interrupts, follow, own_stdout, run_code
+from tui.commands.headless import Interrupts, follow, own_streams, run_code
 from tui.commands.histories import tell_notice
 from tui.console.report import Report
 
@@ -38,8 +37,8 @@ def train(config: RunConfig, *, as_json: bool) -> int:
     from engine.session.session import Session
 
     no_log = log_to_file(paths.log_file())
-    with History() as history, own_stdout() as out, Interrupts() as interrupts:
-        report = Report(out, sys.stderr, as_json=as_json)
+    with History() as history, own_streams() as (out, err), Interrupts(err) as interrupts:
+        report = Report(out, err, as_json=as_json)
         if no_log:
             report.say(no_log)
         tell_notice(history, report.say)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from collections import deque
 from collections.abc import Callable, Collection
@@ -17,7 +16,7 @@ from engine.contract.records import DeviceInfo, RunRecord
 from engine.plans.course import NAMED, SCALES, Plan, named_plan, repeat_plan, scale_for, sweep, until_oom
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError, add_knobs, config_of
-from tui.commands.headless import Interrupts, follow, own_stdout
+from tui.commands.headless import Interrupts, follow, own_streams
 from tui.commands.histories import tell_notice
 from tui.console.sweep_report import SweepReport
 
@@ -78,8 +77,8 @@ def execute(arguments: Namespace) -> int:
     from engine.session.session import Session
 
     no_log = log_to_file(paths.log_file())
-    with History() as history, own_stdout() as out, Interrupts() as interrupts:
-        report = SweepReport(out, sys.stderr, as_json=arguments.json)
+    with History() as history, own_streams() as (out, err), Interrupts(err) as interrupts:
+        report = SweepReport(out, err, as_json=arguments.json)
         tell_notice(history, report.say)
         history.mark_interrupted()
         request = request_of(arguments, history)

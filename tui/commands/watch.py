@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from engine.contract import paths
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError, add_slow_link
-from tui.commands.headless import Interrupts, follow, own_stdout, run_code
+from tui.commands.headless import Interrupts, follow, own_streams, run_code
 from tui.commands.histories import history_to_read
 from tui.console.report import Report
 from tui.terminal.signals import Signals, leave_terminal, terminal_is_gone
@@ -144,7 +144,7 @@ def show(
 
 def _report(watch: Engine, *, as_json: bool, to_the_end: bool) -> int:
     """Events as lines until the reader leaves or, `to_the_end`, a run ends; the exit code."""
-    with own_stdout() as out, Interrupts() as interrupts:
+    with own_streams() as (out, err), Interrupts(err) as interrupts:
         watch.open()
-        report = Report(out, sys.stderr, as_json=as_json)
+        report = Report(out, err, as_json=as_json)
         return follow(watch, report, interrupts, run_code if to_the_end else lambda event: None)

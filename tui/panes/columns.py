@@ -46,7 +46,7 @@ def _of(entry: Entry, width: int, keep: int, cell: Callable[[RunRecord], str] | 
 
 
 def _model(row: RunRecord) -> str:
-    return short_name(clean(row.config.model, 40)).removeprefix("bert-")
+    return clean(short_name(row.config.model), 40).removeprefix("bert-")
 
 
 def _checkpointing(row: RunRecord) -> str:

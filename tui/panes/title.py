@@ -25,7 +25,7 @@ class TitlePane(Pane):
             brand += [(f" {state.playback}", "pending")]
         if state.history_trouble:  # so is this
             brand += [(f" {state.history_trouble}", "bad")]
-        model: Line = [(short_name(clean(config.model, 40)), "value")]
+        model: Line = [(clean(short_name(config.model), 40), "value")]
         work: Line = [(f" · {config.workload} {config.samples}×{config.seq_len}", "muted")]
         devices = _device(state.device)
         named = [join([brand, device, model + work], "   ") for device in devices]

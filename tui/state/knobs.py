@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from engine.contract import knob as knob_text
 from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig, Value, coerce
-from engine.contract.presets import PRESETS
+from engine.contract.presets import PRESETS, model_name
 from tui.drawing.text import clean
 
 LETTERS = {
@@ -172,13 +172,13 @@ def _no_step(knob: Knob, direction: int) -> str:
 def shown(knob: Knob, value: Value) -> str:
     """A knob's value in the few cells that the screen has for it: long names are shortened."""
     if isinstance(value, str):
-        return _SHORT.get(value) or short_name(clean(value, 200))
+        return _SHORT.get(value) or clean(short_name(value), 200)
     return knob_text.shown(knob, value)
 
 
 def short_name(model: str) -> str:
     """A model's name without what every model's name has: `bert-base` for `google-bert/bert-base-uncased`."""
-    return model.rstrip("/").rpartition("/")[2].removesuffix("-uncased") or model
+    return model_name(model).rpartition("/")[2].removesuffix("-uncased") or model
 
 
 def bounds(knob: Knob) -> str:
@@ -196,7 +196,7 @@ def bounds(knob: Knob) -> str:
 
 def describe(config: RunConfig) -> str:
     """A configuration in a few words: `bert-tiny, batch 8, 512 tokens, fp32`."""
-    parts = [clean(config.model, 40), f"batch {config.batch_size}"]
+    parts = [clean(model_name(config.model), 40), f"batch {config.batch_size}"]
     if config.gradient_accumulation_steps > 1:
         parts.append(f"× {config.gradient_accumulation_steps} accumulated")
     parts += [f"{config.seq_len} tokens", config.precision]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -31,3 +32,36 @@ print(start <= places[0] < end)
 def test_a_thread_allocates_on_the_main_heap(how: str, on_the_main_heap: str) -> None:
     done = subprocess.run([sys.executable, "-c", _CHILD, how], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == on_the_main_heap
+
+
+_WAY_BACK = """
+import ctypes, threading
+from engine.session.heap import share_main_heap
+share_main_heap()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+
+def is_on_the_main_heap():
+    places = []
+    thread = threading.Thread(target=lambda: places.append(libc.malloc(50_000)))
+    thread.start()
+    thread.join()
+    heap = next(line for line in open("/proc/self/maps") if "[heap]" in line)
+    start, end = (int(part, 16) for part in heap.split()[0].split("-"))
+    return start <= places[0] < end
+
+print(is_on_the_main_heap())
+libc.mallopt(-8, 0)
+libc.mallopt(-8, 8)
+print(is_on_the_main_heap())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's heaps")
+@pytest.mark.parametrize(("limit", "shared"), [({}, True), ({"MALLOC_ARENA_MAX": "8"}, False)])
+def test_there_is_no_way_back_and_a_limit_of_ones_own_stays(limit: dict[str, str], shared: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _WAY_BACK], capture_output=True, text=True, check=True, env={**os.environ, **limit}
+    )
+    assert done.stdout.split() == [str(shared)] * 2

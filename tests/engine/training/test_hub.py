@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import http.server
+import itertools
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -70,6 +73,30 @@ def test_a_silent_hub_costs_the_deadline_once(monkeypatch: pytest.MonkeyPatch) -
 
     hub = Hub()
     hub._answered = Silent()
+    now = itertools.chain([100.0, 100.0], itertools.repeat(100 + hub_module.DEADLINE_S))
+    monkeypatch.setattr(hub_module, "time", SimpleNamespace(monotonic=lambda: next(now)))
     assert not hub.reachable()
     assert not hub.reachable()
-    assert waits == [hub_module.DEADLINE_S]
+    assert waits == [hub_module.DEADLINE_S, 0]
+
+
+def test_who_asks_while_another_waits_gets_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    both_wait = threading.Barrier(3)
+    answer = threading.Event()
+
+    class Watched(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            both_wait.wait(60)
+            return super().wait(60)  # not the deadline, which a busy machine might miss
+
+    hub = Hub()
+    hub._answered = Watched()
+    monkeypatch.setattr(hub_module, "_answers", lambda endpoint: answer.wait(60))
+    with ThreadPoolExecutor(3) as pool:
+        probe = pool.submit(hub.probe)
+        asked = [pool.submit(hub.reachable) for _ in range(2)]
+        both_wait.wait(60)
+        answer.set()
+        probe.result(60)
+        assert [future.result(60) for future in asked] == [True, True]

@@ -116,21 +116,17 @@ FIVE = datasets.Features({"label": datasets.ClassLabel(names=list("12345")), "te
 
 @pytest.fixture
 def yelp(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """`load_dataset` of a hub that has one data set; what it was asked, with whether it was offline."""
+    """`load_dataset` of a hub that has one data set; what it was asked."""
     calls: list[tuple[Any, ...]] = []
     train = datasets.Dataset.from_dict(REVIEWS, features=FIVE)
     test = datasets.Dataset.from_dict({k: v[:100] for k, v in REVIEWS.items()}, features=FIVE)
 
     def load_dataset(path: str, config: str | None = None) -> datasets.DatasetDict:
-        offline = datasets.config.HF_HUB_OFFLINE
-        calls.append((path, config, offline))
-        if offline:
-            raise ConnectionError("offline")
+        calls.append((path, config))
         if path != "yelp_review_full":
             raise datasets.exceptions.DatasetNotFoundError(f"Dataset '{path}' doesn't exist on the Hub")
         return datasets.DatasetDict(train=train, test=test)
 
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     return calls
 
@@ -147,20 +143,19 @@ def test_the_lectures_data_is_the_first_of_its_shuffle(yelp: list[tuple[Any, ...
     assert len(data.evaluation) == 30
     assert data.label_names == tuple("12345")
     assert any("shuffle with seed 42" in note for note in data.notes)
-    assert [offline for *_, offline in yelp] == [True, True, False]  # the cache first, under both names
-    assert datasets.config.HF_HUB_OFFLINE is False
+    assert yelp == [("yelp_review_full", None)]
 
 
 def test_a_hub_that_does_not_answer_is_not_asked(yelp: list[tuple[Any, ...]]) -> None:
     words = "no file here and no data set in the hub's cache, and the hub at https://example.test does not answer"
     assert_refused(words, "yelp_review_full", FakeHub(answers=False))
-    assert all(offline for *_, offline in yelp)
+    assert yelp == []
     assert_refused("the hub was not asked", "owner/name")
 
 
 def test_a_name_that_the_hub_does_not_know_is_refused(yelp: list[tuple[Any, ...]]) -> None:
     assert_refused("the hub has no data set of that name", "owner/no-such:config", FakeHub(answers=True))
-    assert yelp[-1] == ("owner/no-such", "config", False)
+    assert yelp[-1] == ("owner/no-such", "config")
 
 
 @pytest.mark.parametrize(

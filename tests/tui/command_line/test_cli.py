@@ -310,18 +310,28 @@ def test_the_third_interrupt_ends_the_process() -> None:
     assert (done.returncode, done.stdout) == (130, "still here\n")
 
 
-def test_what_libraries_print_goes_to_stderr_while_stdout_is_ours() -> None:
+@pytest.mark.parametrize("writable", [True, False])
+def test_what_libraries_print_goes_to_the_log_while_the_streams_are_ours(writable: bool, tmp_path: Path) -> None:
     program = (
-        "import os\nfrom tui.commands.headless import own_stdout\n"
+        "import os, subprocess, sys\nfrom tui.commands.headless import own_streams\n"
         "print('before')\n"
-        "with own_stdout() as out:\n"
-        "    out.write('ours\\n'); print('python'); os.write(1, b'from C\\n')\n"
-        "print('after')\n"
+        "with own_streams() as (out, err):\n"
+        "    out.write('ours\\n'); err.write('message\\n')\n"
+        "    print('python'); print('warning', file=sys.stderr); os.write(1, b'from C\\n'); os.write(2, b'too\\n')\n"
+        "    subprocess.run(['sh', '-c', 'echo a child; echo its complaint >&2'], check=True)\n"
+        "print('after'); print('end', file=sys.stderr)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert sorted(done.stdout.split()) == ["after", "before", "ours"]
-    assert "python" in done.stderr
-    assert "from C" in done.stderr
+    home = tmp_path if writable else tmp_path / "file" / "home"
+    (tmp_path / "file").write_text("")
+    environment = {**os.environ, "TRAINTOP_HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.split() == ["before", "ours", "after"]
+    assert done.stderr.split() == ["message", "end"]
+    if writable:
+        logged = set((tmp_path / "traintop.log").read_text().splitlines())
+        assert logged == {"python", "warning", "from C", "too", "a child", "its complaint"}
 
 
 # the history ------------------------------------------------------------------------------------------------------
