@@ -135,6 +135,9 @@ def _keys(recording: Recording, names: Names) -> list[int]:
                 keys[~event] = event
             else:
                 survivors.append(~event)
+    # what a later update leaves behind dies in the one after it, which is not recorded
+    dead = {~event for event in recording.events if event < 0}
+    survivors += [slot for slot, segment in born.items() if segment.part in (AGAIN, STEP_AGAIN) and slot not in dead]
     ordinals: dict[tuple[str, Phase], int] = {}
     for slot in sorted(survivors):
         turn = born[slot].part, born[slot].phase

@@ -62,7 +62,7 @@ def test_the_second_run_finds_what_the_first_made(file: Path, kind: str) -> None
     told: list[str] = []
     first, second = prepare(config), prepare(config, report=told.append)
     assert_same(first, second)
-    assert told == []
+    assert set(told) == {"reading 'a.csv'"}  # to know it by its content; nothing is made of it again
     assert FROM_CACHE not in first.notes
     assert second.notes == (*first.notes, FROM_CACHE)
     assert len(entries()) == 1
