@@ -7,9 +7,9 @@ import sys
 
 from engine.process import gate
 
-_UNUSED = ("torchao", "accelerate")
-"""What transformers imports with its models wherever it is installed: for quantized checkpoints and for models spread
-over devices. Techniques that want one of them import it themselves."""
+_UNUSED = ("torchao",)
+"""What transformers imports with its models wherever it is installed: for quantized checkpoints. Techniques that want
+one of them import it themselves. (accelerate takes 30 ms, and saving a model wants it.)"""
 
 _COMMON = ("transformers.modeling_utils", "transformers.modeling_layers", "transformers.generation.utils")
 """What every model's own module imports."""
