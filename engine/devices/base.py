@@ -13,6 +13,7 @@ import torch
 from engine.contract.config import RunConfig
 from engine.contract.records import DeviceInfo, Memory, Phase
 from engine.devices.precision import Precision
+from engine.process import heap
 
 FRESH_S = 0.05
 """A reading of used memory costs about 0.1 ms, too much for every update of a tiny model: it is kept this long."""
@@ -105,3 +106,4 @@ class Device(ABC):
     def clean_up(self) -> None:
         """Give memory back between runs. Call it outside any `except`, with the run's references dropped."""
         gc.collect()
+        heap.give_back()

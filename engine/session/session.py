@@ -38,8 +38,9 @@ from engine.contract.records import GpuSample, HostSample, Memory, Outcome, RunR
 from engine.contract.run_figures import new_record
 from engine.history.history import History, HistoryError
 from engine.plans.course import Hopeless, Plan
+from engine.process.heap import share_main_heap
+from engine.process.openmp import give_back_threads
 from engine.session.capture import OutputCapture
-from engine.session.heap import share_main_heap
 from engine.session.keeper import Keeper, Read, Reading
 from engine.session.mailbox import Mailbox
 from engine.session.plan_runner import PlanRunner
@@ -109,6 +110,7 @@ class Session:
     def open(self) -> None:
         """Start the threads; returns at once. `EngineReady` follows in the mailbox."""
         share_main_heap()
+        give_back_threads()
         work: dict[str, Callable[[], None]] = {
             "engine": self._work,
             "sampler": lambda: self._sampler.run(self._closing),

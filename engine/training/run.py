@@ -16,6 +16,7 @@ from engine.contract.presets import model_name
 from engine.contract.records import Outcome, Phase, RunRecord
 from engine.contract.run_figures import RunFigures
 from engine.devices.base import Device
+from engine.process.heap import keeping_pages
 from engine.techniques import attention, checkpointing, compiling, lora, packing, refusals
 from engine.techniques.bucketing import epoch_order, scoring_order
 from engine.techniques.optimizers import build_optimizer, build_schedule
@@ -72,6 +73,8 @@ class Run:
         try:
             with ExitStack() as stack:
                 self._moment("start")
+                if self.device.torch_device.type == "cpu":
+                    stack.enter_context(keeping_pages())
                 stack.enter_context(self.device.settings(self.record.config))
                 stack.enter_context(attention.kernel(self.record.config, self.device))
                 stack.enter_context(compiling.forgotten_after(self.record.config))
