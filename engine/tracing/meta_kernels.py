@@ -6,7 +6,7 @@ test holds them against torch's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,11 @@ def _plain(tensor: Any) -> bool:
 def _like(tensor: torch.Tensor) -> torch.Tensor:
     """As `empty_like` of a contiguous tensor, which is a Python decomposition on meta tensors."""
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+def _empty(shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
+    """As `like.new_empty(shape)`, another such decomposition."""
+    return torch.empty(shape, dtype=like.dtype, device="meta")
 
 
 def _binary(first: Any, second: Any, **more: Any) -> Any:
@@ -64,10 +69,14 @@ def _zeros_like(first: Any, **options: Any) -> Any:
     return _like(first) if keeps else NotImplemented
 
 
+def _new_empty(like: Any, size: Any, **options: Any) -> Any:
+    return _empty(size, like) if like.is_meta and set(options) <= {"pin_memory"} else NotImplemented
+
+
 def _norm(first: Any, *order: Any, **options: Any) -> Any:
     if len(order) > 1 or options or not _plain(first):
         return NotImplemented
-    return first.new_empty(())
+    return _empty((), first)
 
 
 def _backward_like(grad: Any, other: Any, *_: Any, **__: Any) -> Any:
@@ -80,7 +89,7 @@ def _layer_norm(source: Any, shape: Any, weight: Any, bias: Any, eps: float) -> 
     if not _plain(source) or not source.is_floating_point():
         return NotImplemented
     moments = (*source.shape[: source.dim() - len(shape)], *[1] * len(shape))
-    mean = source.new_empty(moments, dtype=torch.float32)  # CUDA accumulates half precision in fp32
+    mean = torch.empty(moments, dtype=torch.float32, device="meta")  # CUDA accumulates half precision in fp32
     return _like(source), mean, _like(mean)
 
 
@@ -96,7 +105,13 @@ def _layer_norm_backward(
 def _addmm(bias: Any, first: Any, second: Any, **options: Any) -> Any:
     if options or not first.is_meta or first.dtype != second.dtype:
         return NotImplemented
-    return first.new_empty((first.size(0), second.size(1)))
+    return _empty((first.size(0), second.size(1)), first)
+
+
+def _mm(first: Any, second: Any, **options: Any) -> Any:
+    if options or not first.is_meta or first.dtype != second.dtype:
+        return NotImplemented
+    return _empty((first.size(0), second.size(1)), first)
 
 
 def _sum(first: Any, dims: Any, keepdim: bool = False, **options: Any) -> Any:
@@ -104,7 +119,7 @@ def _sum(first: Any, dims: Any, keepdim: bool = False, **options: Any) -> Any:
         return NotImplemented
     gone = {dim % first.dim() for dim in dims}
     sizes = [1 if index in gone else size for index, size in enumerate(first.shape) if keepdim or index not in gone]
-    return first.new_empty(sizes)
+    return _empty(sizes, first)
 
 
 def _overloads(names: str, overloads: str = "Tensor Scalar default") -> list[Any]:
@@ -137,6 +152,8 @@ KERNELS: dict[Any, Kernel] = {
     aten.native_layer_norm.default: _layer_norm,
     aten.native_layer_norm_backward.default: _layer_norm_backward,
     aten.addmm.default: _addmm,
+    aten.mm.default: _mm,
+    aten.new_empty.default: _new_empty,
     aten.sum.dim_IntList: _sum,
 }
 """By operator: the result on meta tensors, or `NotImplemented`."""

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import psutil
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.devices import host_memory
+from engine.process import gate
 from engine.techniques.stopping import Stopped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _SAMPLES, _TOKENS = 2, 8
-_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+_KERNELS = ("FLASH_ATTENTION", "EFFICIENT_ATTENTION", "MATH")
 
 
 def problem_of(model: PreTrainedModel, config: RunConfig) -> Exception | None:
@@ -32,7 +32,9 @@ def problem_of(model: PreTrainedModel, config: RunConfig) -> Exception | None:
         with ExitStack() as stack:
             if not on_meta:  # forecasts have a thread of their own, and these belong to the whole process
                 stack.enter_context(torch.random.fork_rng(devices=[]))
-                stack.enter_context(sdpa_kernel(_KERNELS))  # the one that `--attention` asks for is proven elsewhere
+                stack.enter_context(
+                    gate.attention_kernels(*_KERNELS)
+                )  # the one that `--attention` asks for is proven elsewhere
             stack.enter_context(torch.no_grad())
             model.train()(input_ids=tokens, labels=labels)
     except Stopped:

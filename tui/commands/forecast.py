@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _WHOLE = frozenset(("data", "text_column", "label_column", "model"))
 """Knobs whose value may hold a comma."""
 _NONE = RunConfig()
+_NAMED = frozenset(("model", "device"))
+"""Knobs that the table's title tells."""
 _WIDTH, _WIDEST = 110, 1000
 """Columns of the table, and what it may grow to before a heading is cut; a narrow terminal wraps it."""
 
@@ -105,6 +107,9 @@ def _text(configs: list[RunConfig], forecasts: list[Forecast]) -> str:
     console.width = max(_WIDTH, console.measure(drawn).maximum)
     with console.capture() as captured:
         console.print(drawn)
+        if shared := _shared(configs):
+            values = " · ".join(f"{KNOBS[name].label} {_value(configs[0], name)}" for name in shared)
+            console.print(f"{'In every row' if len(configs) > 1 else 'With'}: {values}", soft_wrap=True)
         first = forecasts[0]
         if len(forecasts) == 1:
             parts = " · ".join(f"{name} {mib(first.breakdown[name])}" for name in BREAKDOWN if first.breakdown[name])
@@ -118,14 +123,14 @@ def _text(configs: list[RunConfig], forecasts: list[Forecast]) -> str:
 
 
 def table(configs: list[RunConfig], forecasts: list[Forecast]) -> Table:
-    """One row for every configuration, with the knobs that are not at their default."""
+    """One row for every configuration, with the batch size and the knobs that differ between them."""
     from rich import box
     from rich.table import Table
 
     first = forecasts[0]
     title = f"{clean(model_name(configs[0].model), 60)} on {first.gpu}, {mib(first.limit)} MiB"
     drawn = Table(box=box.SIMPLE_HEAD, title=title)
-    turned = [name for name in KNOBS if name == "batch_size" or any(_differs(config, name) for config in configs)]
+    turned = [name for name in KNOBS if name == "batch_size" or (name not in _NAMED and _differs(configs, name))]
     for name in turned:
         drawn.add_column(KNOBS[name].label)
     for heading in ("used MiB", "%", "reserved", "allocated", "verdict", "~samples/s"):
@@ -137,9 +142,20 @@ def table(configs: list[RunConfig], forecasts: list[Forecast]) -> Table:
         share = percent(100 * made.peak_used / made.limit, 1)
         figures = (mib(made.peak_used), share, mib(made.peak_reserved), mib(made.peak_allocated), verdict)
         speed = rate(made.samples_per_s) if made.samples_per_s else UNKNOWN
-        drawn.add_row(*(clean(shown(KNOBS[name], getattr(config, name)), 60) for name in turned), *figures, speed)
+        drawn.add_row(*(_value(config, name) for name in turned), *figures, speed)
     return drawn
 
 
-def _differs(config: RunConfig, name: str) -> bool:
-    return name not in ("model", "device") and getattr(config, name) != getattr(_NONE, name)
+def _differs(configs: list[RunConfig], name: str) -> bool:
+    return any(getattr(config, name) != getattr(configs[0], name) for config in configs)
+
+
+def _shared(configs: list[RunConfig]) -> list[str]:
+    """Knobs that are not at their default, and the same in every row."""
+    skipped = {*_NAMED, "batch_size"}
+    turned = (name for name in KNOBS if getattr(configs[0], name) != getattr(_NONE, name))
+    return [name for name in turned if name not in skipped and not _differs(configs, name)]
+
+
+def _value(config: RunConfig, name: str) -> str:
+    return clean(shown(KNOBS[name], getattr(config, name)), 60)

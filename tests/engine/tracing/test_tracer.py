@@ -242,7 +242,7 @@ def test_the_quick_kernels_answer_as_torchs_do(
     config = SMALL.with_values(model=model_folder(tmp_path, family), **changes)
     plan = _plan(config, _meta_model(config, CURRENT), "a100-40gb", CURRENT)
     quick = record_step(plan, TWO)
-    monkeypatch.setattr(step, "KERNELS", {})
+    monkeypatch.setattr(step, "_KERNELS", {})
     slow = record_step(plan, TWO)
     assert quick.events == slow.events
     assert quick.sizes == slow.sizes

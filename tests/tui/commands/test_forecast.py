@@ -1,0 +1,52 @@
+"""The text that `traintop forecast` prints: every heading whole, whatever is asked."""
+
+from __future__ import annotations
+
+from engine.contract.config import RunConfig
+from tests.tui.app.test_forecast import forecast
+from tui.commands.forecast import _text
+
+TURNED = RunConfig(
+    model="/a/long/path/that/leads/to/my-checkpoint",
+    precision="bf16",
+    optimizer_implementation="foreach",
+    gradient_accumulation_steps=4,
+    seq_len=128,
+    lora_rank=4,
+    epochs=2,
+    dropout=False,
+)
+
+
+def test_headings_are_whole_and_a_folder_is_called_by_its_name() -> None:
+    many = [
+        TURNED.with_values(batch_size=size, gradient_checkpointing=how, attention=attention, padding=padding)
+        for size in (1, 2)
+        for how in ("off", "on")
+        for attention in ("sdpa", "eager")
+        for padding in ("longest", "bucketed")
+    ]
+    text = _text(many, [forecast()] * len(many))
+    title, _, heading = text.splitlines()[:3]
+    assert title.strip() == "my-checkpoint on Tesla P4, 7611 MiB"
+    for word in ("batch size", "checkpointing", "attention", "padding", "used MiB", "reserved", "allocated", "verdict"):
+        assert word in heading
+    assert "…" not in text
+    said = next(line for line in text.splitlines() if line.startswith("In every row: "))
+    assert said.split(": ")[1].split(" · ") == [
+        "accumulation 4",
+        "precision bf16",
+        "implementation foreach",
+        "LoRA rank 4",
+        "sequence length 128",
+        "epochs 2",
+        "dropout off",
+    ]
+
+
+def test_one_configuration_fits_a_narrow_terminal() -> None:
+    lines = _text([TURNED], [forecast()]).splitlines()
+    with_values = next(line for line in lines if line.startswith("With: "))
+    assert "precision bf16" in with_values
+    table = lines[: lines.index(with_values)]
+    assert max(len(line.rstrip()) for line in table) <= 100
