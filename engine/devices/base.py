@@ -12,6 +12,7 @@ import torch
 
 from engine.contract.config import RunConfig
 from engine.contract.records import DeviceInfo, Memory, Phase
+from engine.devices import heap
 from engine.devices.precision import Precision
 
 FRESH_S = 0.05
@@ -105,3 +106,4 @@ class Device(ABC):
     def clean_up(self) -> None:
         """Give memory back between runs. Call it outside any `except`, with the run's references dropped."""
         gc.collect()
+        heap.give_back()

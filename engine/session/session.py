@@ -36,10 +36,10 @@ from engine.contract.events import (
 )
 from engine.contract.records import GpuSample, HostSample, Memory, Outcome, RunRecord
 from engine.contract.run_figures import new_record
+from engine.devices.heap import keep_main_heap
 from engine.history.history import History, HistoryError
 from engine.plans.course import Hopeless, Plan
 from engine.session.capture import OutputCapture
-from engine.session.heap import share_main_heap
 from engine.session.keeper import Keeper, Read, Reading
 from engine.session.mailbox import Mailbox
 from engine.session.plan_runner import PlanRunner
@@ -108,7 +108,7 @@ class Session:
 
     def open(self) -> None:
         """Start the threads; returns at once. `EngineReady` follows in the mailbox."""
-        share_main_heap()
+        keep_main_heap()
         work: dict[str, Callable[[], None]] = {
             "engine": self._work,
             "sampler": lambda: self._sampler.run(self._closing),

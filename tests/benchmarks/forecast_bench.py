@@ -16,6 +16,7 @@ import torch
 from engine.contract.config import RunConfig
 from engine.contract.events import Event, UpdateDone
 from engine.contract.records import Outcome, RunRecord
+from engine.devices.heap import keep_main_heap
 from engine.devices.open import open_device
 from engine.forecast.forecast import Assumptions, Forecaster
 from engine.gpus.catalogue import find
@@ -60,6 +61,7 @@ def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
     yield Figure(name="forecast ÷ lecture's memory, worst |error|", value=max(errors), unit="%", goal=5.0, at_most=True)
     hub = Hub()
     hub.probe()
+    keep_main_heap()  # as a session does
     virtual, plain = alternate(
         lambda: _samples_per_s(_VIRTUAL.with_values(device="virtual:tesla-p4"), hub),
         lambda: _samples_per_s(_VIRTUAL.with_values(device="cpu"), hub),

@@ -4,7 +4,7 @@ Generated reviews, with the vocabulary and the tokens made beforehand for all al
 tokens; the Trainer at its best pads to the longest of a batch, with `train_sampling_strategy="group_by_length"`
 too. All train a fresh model for the same epochs and score the held-out texts after each; the time is that of the
 training with its scoring, and the accuracies stand in the note. Each side has a process of its own, see
-`engine.session.heap` on what two threads that train in one process take from each other.
+`engine.devices.heap` on what two threads that train in one process take from each other.
 """
 
 from __future__ import annotations
