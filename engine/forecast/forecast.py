@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from engine.allocator.allocator import CachingAllocator
 from engine.allocator.options import AllocatorOptionError, AllocatorOptions
@@ -69,6 +70,11 @@ _NOT_IN_A_TRACE: dict[str, Value] = {
     "torch_compile": False,
 }
 """Knobs that change no allocation of a step, or only their sizes, with the value that traces share."""
+
+MOST_KEPT = 32
+"""Models with their techniques whose traces are kept, and sources likewise; the traces of one take up to 50 MB."""
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,8 +160,8 @@ class Forecaster:
         if traces is None:
             model = build_on_meta(source.model, shared, stack, n_labels=data.n_labels, vocab_size=data.vocab_size)
             plan = StepPlan(config=shared, model=model, gpu=gpu, stack=stack, fields=data.fields)
-            traces = self._traces[key] = Traces(plan)
-        return traces
+            traces = Traces(plan)
+        return _kept(self._traces, key, traces)
 
     def _source(self, config: RunConfig) -> Source:
         stamp = _stamp(config.model)
@@ -165,8 +171,17 @@ class Forecaster:
             if self._hub is None and config.model not in PRESETS:
                 self._hub = Hub()
                 self._hub.probe()
-            source = self._sources[key] = find_source(config, self._hub, stamp)
-        return source
+            source = find_source(config, self._hub, stamp)
+        return _kept(self._sources, key, source)
+
+
+def _kept(cache: dict[K, V], key: K, value: V) -> V:
+    """`value`, remembered as the one asked for last; the one not asked for longest goes when there are too many."""
+    cache.pop(key, None)
+    cache[key] = value
+    if len(cache) > MOST_KEPT:
+        del cache[next(iter(cache))]
+    return value
 
 
 def _data(source: Source, config: RunConfig, reading: Callable[[], None]) -> tuple[DataShape, str | None]:

@@ -352,3 +352,14 @@ def test_a_changed_config_json_is_read_again(tmp_path: Path, forecaster: Forecas
     settings = json.loads((Path(folder) / "config.json").read_text())
     (Path(folder) / "config.json").write_text(json.dumps({**settings, "num_hidden_layers": 4}))
     assert forecaster.forecast(SMALL.with_values(model=folder), P4).n_parameters > small
+
+
+def test_no_more_traces_are_kept_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.forecast.forecast.MOST_KEPT", 2)
+    forecaster, p4 = Forecaster(), find("tesla-p4")
+    configs = [RunConfig(model=model, seq_len=32) for model in ("bert-tiny", "gpt2-tiny", "moe-tiny")]
+    first = [forecaster.forecast(config, p4).peak_used for config in configs]
+    assert len(forecaster._traces) == len(forecaster._sources) == 2
+    again = [forecaster.forecast(config, p4).peak_used for config in configs]
+    assert again == first
+    assert len(forecaster._traces) == len(forecaster._sources) == 2
