@@ -32,6 +32,8 @@ from tests.benchmarks.figures import Figure
 BASE = RunConfig(device="cuda", model="bert-base-uncased")
 UPDATES = 24
 GPT2 = {"model": "gpt2", "task": "causal-lm"}
+REVIEWS = {"workload": "reviews", "batch_size": 16, "eval_samples": 64, "epochs": 1}
+TEXT = {**GPT2, "workload": "text", "batch_size": 4, "eval_samples": 32}
 ROWS: tuple[dict[str, Any], ...] = (
     {"batch_size": 1},
     {"batch_size": 2},
@@ -59,6 +61,13 @@ ROWS: tuple[dict[str, Any], ...] = (
     {"model": "bert-large-uncased", "batch_size": 4, "gradient_checkpointing": "on"},
     {**GPT2, "batch_size": 4},
     {**GPT2, "batch_size": 4, "precision": "bf16"},
+    {**REVIEWS, "padding": "longest"},
+    {**REVIEWS, "padding": "bucketed"},
+    {**REVIEWS, "padding": "max_length"},
+    {**REVIEWS, "padding": "bucketed", "precision": "bf16", "gradient_checkpointing": "on"},
+    {**TEXT, "padding": "packed"},
+    {**TEXT, "padding": "longest"},
+    {**TEXT, "padding": "packed", "precision": "bf16"},
 )
 LIMIT = 7611
 VERDICTS = (8, 16, 24, 32)
