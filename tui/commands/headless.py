@@ -14,6 +14,7 @@ from engine.contract import paths
 from engine.contract.events import EngineFailed, Event, RunFinished, RunRefused
 from tui.command_line import exit_codes
 from tui.console.report import Report
+from tui.terminal.signals import Terminations
 
 if TYPE_CHECKING:
     from engine.session.engine import Engine
@@ -76,6 +77,7 @@ class Interrupts:
 
     def __init__(self, err: TextIO | None = None) -> None:
         self.count = 0
+        self._sent = Terminations()
         self._err = 2 if err is None else err.fileno()
         self._before: dict[int, Any] = {}
 
@@ -90,7 +92,7 @@ class Interrupts:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         # only counts: whatever takes a lock may be what was interrupted
-        self.count += 1
+        self.count += not self._sent.is_echo(number)
         if self.count > 2:
             if os.isatty(self._err):
                 os.write(self._err, b"\x1b[?25h\n")  # a progress bar hides the cursor

@@ -29,6 +29,24 @@ _GIVE_BACK = (
 )
 
 
+class Terminations:
+    """Tells a second SIGTERM from the echo of the first: `timeout` and service managers send it to the process and, at
+    once, to its whole group.
+    """
+
+    ECHO_S = 0.1
+
+    def __init__(self) -> None:
+        self._last = -self.ECHO_S
+
+    def is_echo(self, number: int) -> bool:
+        """Whether signal `number`, which arrives now, is one that was counted already. Safe in a handler."""
+        if number != signal.SIGTERM:
+            return False
+        before, self._last = self._last, time.monotonic()
+        return self._last - before < self.ECHO_S
+
+
 class Signals:
     """Counts SIGTERM and SIGINT and notices SIGHUP from entering to leaving. For the main thread, before others begin.
 
@@ -37,6 +55,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.terminations = 0
+        self._sent = Terminations()
         self._hung_up = False
         self._before: dict[int, Any] = {}
         self._terminal: tuple[int, list[Any]] | None = None
@@ -75,7 +94,7 @@ class Signals:
         signal.raise_signal(number)
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
-        self.terminations += 1  # only counts: whatever takes a lock may be what was interrupted
+        self.terminations += not self._sent.is_echo(number)  # only counts: a lock may be what was interrupted
 
     @property
     def hung_up(self) -> bool:

@@ -286,6 +286,11 @@ def test_signals_are_counted_and_handlers_are_put_back() -> None:
     with headless.Interrupts() as interrupts:
         signal.raise_signal(signal.SIGTERM)
         assert interrupts.count == 1
+        interrupts._sent._last = float("-inf")  # long ago
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupts.count == 2
+        signal.raise_signal(signal.SIGTERM)  # to the process, and at once to its group: one request
+        assert interrupts.count == 2
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
