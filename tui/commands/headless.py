@@ -51,7 +51,7 @@ def follow(
                 return exit_codes.INTERRUPTED
             stopping = True
             engine.stop()
-            report.say("Stopping; the run is kept. Once more quits at once.")
+            report.say("Stopping; a run that has begun is kept. Once more quits at once.")
         elif interrupts.count > 1:
             report.end("Quitting at once: what is under way ends as interrupted.")
             return exit_codes.INTERRUPTED

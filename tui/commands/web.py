@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hmac
 import html
+import logging
 import os
 import shlex
 import signal
@@ -23,6 +24,8 @@ from aiohttp import WSMsgType, web
 from textual_serve.app_service import AppService
 from textual_serve.download_manager import DownloadManager
 
+from engine.contract import paths
+from engine.session.capture import log_to_file
 from tui.command_line import exit_codes
 from tui.commands.addresses import is_loopback
 from tui.drawing.text import clean
@@ -228,7 +231,15 @@ async def _pass_on(browser: web.WebSocketResponse, viewer: Viewer) -> None:
 
 def serve(command: Sequence[str], host: str, port: int, token: str | None) -> int:
     """Listen on `host`:`port` (0: a free one), running `command` for every visit, until SIGINT or SIGTERM."""
+    _log_to_file()
     return asyncio.run(_serve(WatchServer(command, host, token), host, port, token))
+
+
+def _log_to_file() -> None:
+    """What the server thinks of broken requests belongs in the log file: anybody who reaches the port can send them."""
+    log_to_file(paths.log_file())
+    servers = logging.getLogger("aiohttp")
+    servers.handlers, servers.propagate = logging.getLogger("traintop").handlers, False
 
 
 async def _serve(server: WatchServer, host: str, port: int, token: str | None) -> int:

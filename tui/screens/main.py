@@ -14,7 +14,7 @@ from textual.geometry import Size
 from textual.message import Message
 from textual.screen import Screen
 
-from tui.drawing.cells import Line
+from tui.drawing.cells import Line, wrap
 from tui.panes.base import Pane
 from tui.panes.caption import CaptionPane
 from tui.panes.footer import FooterPane
@@ -89,7 +89,7 @@ class TooSmallPane(Pane):
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """One sentence."""
         need = f"needs {SMALLEST.width}×{SMALLEST.height}"
-        return [[(f"terminal too small: {width}×{height}, {need}", "warn")]]
+        return [[(line, "warn")] for line in wrap(f"terminal too small: {width}×{height}, {need}", width, height)]
 
 
 class MainScreen(Screen[None]):

@@ -249,7 +249,7 @@ def test_an_interrupt_stops_the_run_and_waits_for_its_end() -> None:
     code, out, err = _followed(session, interrupts)
     assert (code, session.stopped) == (130, 1)
     assert json.loads(out.splitlines()[-1])["outcome"] == "stopped"
-    assert "Stopping; the run is kept" in err
+    assert "Stopping; a run that has begun is kept" in err
 
 
 def test_an_interrupt_before_the_run_began_ends_at_once() -> None:

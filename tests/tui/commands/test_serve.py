@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -151,6 +152,16 @@ async def test_everything_needs_the_token(start: Callable[..., Server]) -> None:
         async with session.get(f"{server.root}{script}?token={server.token}") as allowed:
             assert allowed.status == 200
     assert server.visits == []
+
+
+def test_a_broken_request_says_nothing_on_the_terminal(start: Callable[..., Server]) -> None:
+    server = start("--token", TOKEN)
+    port = int(server.root.rsplit(":", 1)[1].rstrip("/"))
+    with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as connection:
+        connection.sendall(b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n")
+        assert b" 400 " in connection.recv(100)
+    server.process.terminate()
+    assert server.process.communicate(timeout=PATIENCE_S)[1] == ""
 
 
 async def test_without_a_token_everybody_gets_in_and_is_told_so(
