@@ -9,9 +9,9 @@ from __future__ import annotations
 import types
 import typing
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
-from engine.contract.knob import ConfigError, Knob, Value, check, coerce
+from engine.contract.knob import TRAIN, ConfigError, Knob, Value, check, coerce
 
 __all__ = ["KNOBS", "ConfigError", "Knob", "RunConfig", "Value", "coerce"]
 
@@ -31,17 +31,22 @@ class RunConfig:
     Raises `ConfigError` on a value out of bounds or a combination that makes no sense.
     """
 
+    job: ClassVar[str] = TRAIN
+    """What the run does, one of `JOBS`: knobs that mean nothing for it are not shown."""
+
     model: str = _knob(
         "bert-tiny",
         "model",
         "More parameters: weights, gradients and optimizer state grow together (16 bytes each in fp32 AdamW).",
         hint="preset, hub name or local folder",
+        group="what",
     )
     workload: str = _knob(
         "dummy",
         "workload",
         "dummy measures cost on random tokens, as the lecture does; reviews learns classes, text the next token.",
         choices=("dummy", "reviews", "text"),
+        group="data",
     )
     data: str | None = _knob(
         None,
@@ -49,18 +54,30 @@ class RunConfig:
         "CSV, TSV, JSON lines, Parquet or plain text file, data set of the hub, or generated.",
         optional=True,
         hint="file, hub name or generated; generated where not set",
+        group="data",
     )
     text_column: str | None = _knob(
-        None, "text column", "Which column holds the text.", optional=True, hint="found by name and content"
+        None,
+        "text column",
+        "Which column holds the text.",
+        optional=True,
+        hint="found by name and content",
+        group="data",
     )
     label_column: str | None = _knob(
-        None, "label column", "Which column holds the class.", optional=True, hint="found by name and content"
+        None,
+        "label column",
+        "Which column holds the class.",
+        optional=True,
+        hint="found by name and content",
+        group="data",
     )
     task: str = _knob(
         "classification",
         "task",
         "The head on the model; a language model's head adds a batch × length × vocabulary tensor of logits.",
         choices=("classification", "causal-lm", "seq2seq-lm"),
+        group="what",
     )
     batch_size: int = _knob(
         8,
@@ -69,6 +86,7 @@ class RunConfig:
         minimum=1,
         maximum=65_536,
         steps=_POWERS,
+        group="batch",
     )
     gradient_accumulation_steps: int = _knob(
         1,
@@ -77,35 +95,41 @@ class RunConfig:
         minimum=1,
         maximum=65_536,
         steps=_POWERS,
+        group="batch",
     )
     gradient_checkpointing: str = _knob(
         "off",
         "checkpointing",
         "Keep only each layer's input and compute the rest again in backward: far less memory, about 1/3 more time.",
         choices=("off", "on", "every-second"),
+        group="memory",
     )
     precision: str = _knob(
         "fp32",
         "precision",
         "fp16 and bf16 halve the activations and use tensor cores; tf32 rounds only inside matrix products.",
         choices=("fp32", "tf32", "fp16", "bf16"),
+        group="compute",
     )
     optimizer: str = _knob(
         "adamw",
         "optimizer",
         "AdamW keeps two states per parameter (8 bytes; 2 in its 8-bit form), SGD none, Adafactor a row and a column.",
         choices=("adamw", "adam", "sgd", "adafactor", "adamw-8bit"),
+        group="optimizer",
     )
     optimizer_implementation: str = _knob(
         "fused",
         "implementation",
         "fused: one kernel, no temporaries; foreach: fast, but copies; loop: slow. Adafactor and 8-bit have their own.",
         choices=("fused", "foreach", "loop"),
+        group="optimizer",
     )
     optimizer_in_backward: bool = _knob(
         False,
         "in backward",
         "Step each parameter as soon as its gradient is there, and free it: no gradients are kept, no accumulation.",
+        group="memory",
     )
     lora_rank: int = _knob(
         0,
@@ -114,21 +138,27 @@ class RunConfig:
         minimum=0,
         maximum=1024,
         steps=(0, 4, 8, 16, 32, 64),
+        group="memory",
     )
     torch_compile: bool = _knob(
-        False, "torch.compile", "Fuses operators into fewer kernels: slow first updates, then faster ones."
+        False,
+        "torch.compile",
+        "Fuses operators into fewer kernels: slow first updates, then faster ones.",
+        group="compute",
     )
     attention: str = _knob(
         "auto",
         "attention",
         "auto: sdpa where the model has it, else eager, which keeps length × length scores per head; flash is fastest.",
         choices=("auto", "sdpa", "eager", "flash"),
+        group="compute",
     )
     padding: str = _knob(
         "longest",
         "padding",
         "max_length computes on padding too; longest on less; bucketed (similar lengths) and packed on hardly any.",
         choices=("max_length", "longest", "bucketed", "packed"),
+        group="batch",
     )
     seq_len: int = _knob(
         512,
@@ -138,6 +168,7 @@ class RunConfig:
         minimum=2,
         maximum=1_048_576,
         steps=_POWERS[3:],
+        group="batch",
     )
     samples: int = _knob(
         512,
@@ -146,6 +177,7 @@ class RunConfig:
         minimum=1,
         maximum=10_000_000,
         steps=(64, 128, 256, 512, 1000, 2000, 5000, 10_000, 100_000),
+        group="data",
     )
     eval_samples: int = _knob(
         1000,
@@ -154,9 +186,16 @@ class RunConfig:
         minimum=1,
         maximum=10_000_000,
         steps=(100, 200, 500, 1000, 2000, 5000),
+        group="data",
     )
     epochs: int = _knob(
-        1, "epochs", "Passes over the training samples.", minimum=1, maximum=10_000, steps=(1, 2, 3, 4, 5, 10, 20)
+        1,
+        "epochs",
+        "Passes over the training samples.",
+        minimum=1,
+        maximum=10_000,
+        steps=(1, 2, 3, 4, 5, 10, 20),
+        group="what",
     )
     learning_rate: float = _knob(
         5e-5,
@@ -165,12 +204,14 @@ class RunConfig:
         minimum=0.0,
         maximum=10.0,
         steps=(1e-6, 3e-6, 1e-5, 2e-5, 3e-5, 5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 3e-3, 1e-2),
+        group="optimizer",
     )
     lr_scheduler: str = _knob(
         "linear",
         "schedule",
         "linear decays the learning rate to 0 over the run; constant keeps it.",
         choices=("linear", "constant"),
+        group="optimizer",
     )
     max_grad_norm: float = _knob(
         1.0,
@@ -179,14 +220,18 @@ class RunConfig:
         minimum=0.0,
         maximum=1e9,
         steps=(0.0, 0.5, 1.0, 5.0),
+        group="optimizer",
     )
     non_finite_loss: str = _knob(
         "continue",
         "non-finite loss",
         "What a loss of nan or inf does: continue trains on, as the Trainer does; stop ends the run there, as failed.",
         choices=("continue", "stop"),
+        group="optimizer",
     )
-    dropout: bool = _knob(True, "dropout", "Off makes runs comparable to the last digit; on regularises, as trained.")
+    dropout: bool = _knob(
+        True, "dropout", "Off makes runs comparable to the last digit; on regularises, as trained.", group="what"
+    )
     dataloader_num_workers: int = _knob(
         0,
         "workers",
@@ -194,9 +239,10 @@ class RunConfig:
         minimum=0,
         maximum=64,
         steps=(0, 1, 2, 4, 8),
+        group="data",
     )
     dataloader_pin_memory: bool = _knob(
-        True, "pinned memory", "Page-locked host memory lets copies to the GPU overlap with compute."
+        True, "pinned memory", "Page-locked host memory lets copies to the GPU overlap with compute.", group="data"
     )
     dataloader_prefetch_factor: int = _knob(
         2,
@@ -206,15 +252,22 @@ class RunConfig:
         minimum=1,
         maximum=256,
         steps=(1, 2, 4, 8),
+        group="data",
     )
     seed: int = _knob(
-        42, "seed", "Same seed, same run: initialisation, order and dropout.", minimum=0, maximum=2**31 - 1
+        42,
+        "seed",
+        "Same seed, same run: initialisation, order and dropout.",
+        minimum=0,
+        maximum=2**31 - 1,
+        group="what",
     )
     device: str = _knob(
         "auto",
         "device",
         "auto takes the first CUDA GPU, else a virtual Tesla P4: real training on the CPU, accounted as on that GPU.",
         hint="auto, cpu, cuda, cuda:N, virtual:GPU",
+        group="where",
     )
     vram_limit: int | None = _knob(
         None,
@@ -225,6 +278,7 @@ class RunConfig:
         maximum=1_048_576,
         optional=True,
         hint="the card's own",
+        group="where",
     )
 
     def __post_init__(self) -> None:

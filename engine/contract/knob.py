@@ -14,6 +14,21 @@ from engine.contract.text import one_line
 
 Value = str | int | float | bool | None
 
+GROUPS: dict[str, str] = {
+    "what": "the model, and how long it is trained",
+    "batch": "how much is computed at once",
+    "memory": "less memory for more time, or for less that is trained",
+    "compute": "how it is computed",
+    "optimizer": "how it learns",
+    "data": "what it learns from, and how that is brought to it",
+    "where": "the device, and how much of it",
+}
+"""Groups of knobs in their order, and what is in each: the screen's list and the help of the command line have them."""
+
+TRAIN = "train"
+JOBS: tuple[str, ...] = (TRAIN,)
+"""What a run can do."""
+
 
 class ConfigError(ValueError):
     """A configuration that cannot run. The message says what, where, and what to do.
@@ -37,6 +52,10 @@ class Knob:
     """Short name for the screen."""
     why: str
     """One line: what turning it does to memory, speed or accuracy."""
+    group: str
+    """One of `GROUPS`."""
+    jobs: tuple[str, ...] = JOBS
+    """The jobs that it means something for; with another one it is not shown."""
     kind: type = str
     """`int`, `float`, `bool` or `str`."""
     unit: str = ""

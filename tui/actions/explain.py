@@ -19,7 +19,7 @@ class ExplainControl:
     def explain(self) -> None:
         """What the knob under the cursor does and why; of a run in the results table, what became of it."""
         from tui.screens.explain import ExplainScreen
-        from tui.state.explain import knob_text, run_text
+        from tui.state.explain import group_text, knob_text, run_text
 
         state = self._desk.state
         row, base = state.selected, state.record_of(state.baseline)
@@ -28,7 +28,10 @@ class ExplainControl:
             config = row.config
             heading, lines = run_text(row, state.finished, base)
         else:
-            heading, lines = knob_text(state.editor.selected, state.finished, base, config)
+            place = state.editor.list.cursor
+            heading, lines = (
+                knob_text(place.knob, state.finished, base, config) if place.knob else group_text(place.group, config)
+            )
         known = state.forecast if state.forecast is not None and state.forecast.config == config else None
         self.config = config
         self._desk.open(ExplainScreen(heading, lines, None if state.playback else config, known), self._done)

@@ -8,6 +8,7 @@ from engine.contract.config import RunConfig
 from engine.contract.events import Proposed
 from engine.contract.records import Outcome, Phase, RunRecord
 from tui.desk.desk import Desk
+from tui.state.knobs import turned
 
 if TYPE_CHECKING:
     from engine.contract.forecast_types import Forecast
@@ -73,5 +74,7 @@ class ForecastControl:
 
     def _take(self, config: RunConfig | None) -> None:
         if config is not None:
-            self._state.editor.replace(config)
-            self._state.notice = "the next run is what was proposed: r runs it"
+            changes = turned(self._state.editor.config, config)
+            self._state.editor.load(config)
+            told = f"proposed: {changes}; r runs it, u takes it back"
+            self._state.notice = told if changes else "the next run is that already"

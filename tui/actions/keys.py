@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.binding import Binding, BindingType
 
 from engine.contract.config import KNOBS
-from tui.state.knobs import LETTERS
+from tui.state.knob_list import LETTERS
 
 CURSOR_KEYS: list[BindingType] = [
     Binding("left", "move_cursor(-1)", "cursor: a column", key_display="←→", priority=True),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from engine.contract.config import KNOBS
 from tui.desk.desk import Desk
-from tui.state.knobs import shown
+from tui.state.knobs import shown, turned
 
 if TYPE_CHECKING:
     from engine.knobs.named import NamedKnobs
@@ -26,7 +26,11 @@ class KnobControl:
 
     def turn(self, direction: int) -> None:
         """Turn the knob under the cursor."""
-        self.step(self._editor.selected, direction)
+        group = self._editor.list.cursor.group
+        if self._editor.selected:
+            self.step(self._editor.selected, direction)
+        else:
+            self.fold(group, direction > 0)
 
     def move(self, delta: int) -> None:
         """Move the cursor through the knobs."""
@@ -38,11 +42,35 @@ class KnobControl:
         self._editor.select(name)
         self._desk.say()
 
+    def fold(self, group: str, is_open: bool | None = None) -> None:
+        """Open or close a group of knobs (None: the other way)."""
+        self._editor.list.fold(group, is_open=is_open)
+        self._desk.say()
+
+    def fold_all(self) -> None:
+        """Close all groups of knobs, or open them where none is open."""
+        is_open = self._editor.list.fold_all()
+        self._desk.say("all groups are open: G closes them" if is_open else "all groups are closed: G opens them")
+
+    def find(self) -> None:
+        """Ask for a knob by its name, and put the cursor on it."""
+        from tui.screens.find_knob import FindKnobScreen
+
+        def take(name: str | None) -> None:
+            if name is not None:
+                self.select(name)
+
+        self._desk.open(FindKnobScreen(self._editor.config), take)
+
     def type_value(self, name: str = "") -> None:
-        """Ask for a value of a knob."""
+        """Ask for a value of a knob, by default of the one under the cursor; the heading of a group is opened."""
         from tui.screens.value import ValueScreen
 
-        self._desk.open(ValueScreen(self._editor, name or self._editor.selected))
+        name = name or self._editor.selected
+        if name:
+            self._desk.open(ValueScreen(self._editor, name), lambda _: self._desk.say())
+        else:
+            self.fold(self._editor.list.cursor.group)
 
     def choose_named(self) -> None:
         """Load a configuration that has a name, or give the next run's one."""
@@ -51,15 +79,18 @@ class KnobControl:
         self._desk.open(NamedScreen(self._editor.config), self._load)
 
     def _load(self, named: NamedKnobs | None) -> None:
-        if named is not None and named.config is not None:
-            self._editor.replace(named.config)
-            self._editor.problem = None
-            self._desk.state.notice = f"the next run is {named.name}: r runs it, u takes it back"
+        if named is None or named.config is None:
+            return
+        changes = turned(self._editor.config, named.config)
+        if not changes:
+            self._desk.state.notice = f"{named.name} are the next run's knobs already"
+            return
+        self._editor.load(named.config)
+        self._desk.state.notice = f"{named.name}: {changes}; u takes it back"
+        self._desk.state.write("knobs", f"{named.name}: {changes}")
 
     def undo(self) -> None:
         """Take the last change of a knob back."""
-        name = self._editor.undo()
-        if name is None:
-            self._desk.say("nothing to undo")
-            return
-        self._desk.say(f"undone: {KNOBS[name].label} {shown(KNOBS[name], getattr(self._editor.config, name))}")
+        names = self._editor.undo()
+        values = [f"{KNOBS[name].label} {shown(KNOBS[name], getattr(self._editor.config, name))}" for name in names]
+        self._desk.say(f"undone: {', '.join(values)}" if values else "nothing to undo")

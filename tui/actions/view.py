@@ -63,4 +63,6 @@ class ViewControl:
         """The keys of where you are."""
         from tui.screens.help import HelpScreen
 
-        self._desk.open(HelpScreen(self._desk.app.screen.active_bindings.values(), self._desk.state.editor))
+        pane, knob = self._desk.focused, self._desk.state.editor.selected
+        bindings = self._desk.app.screen.active_bindings.values()
+        self._desk.open(HelpScreen(bindings, (pane.id or "") if pane is not None else "", knob))

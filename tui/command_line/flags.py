@@ -14,36 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig
-from engine.contract.knob import typed
+from engine.contract.knob import GROUPS, typed
 from tui.state.knobs import bounds
-
-GROUPS: dict[str, tuple[str, ...]] = {
-    "what is trained": ("model", "workload", "data", "text_column", "label_column", "task", "seq_len", "padding"),
-    "how much": ("samples", "eval_samples", "epochs"),
-    "memory against time": (
-        "batch_size",
-        "gradient_accumulation_steps",
-        "gradient_checkpointing",
-        "precision",
-        "attention",
-        "optimizer",
-        "optimizer_implementation",
-        "optimizer_in_backward",
-        "torch_compile",
-    ),
-    "how it learns": (
-        "learning_rate",
-        "lr_scheduler",
-        "max_grad_norm",
-        "non_finite_loss",
-        "dropout",
-        "lora_rank",
-        "seed",
-    ),
-    "data preloading": ("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor"),
-    "where it runs": ("device", "vram_limit"),
-}
-"""Groups of the help text. A knob in none of them is listed last."""
 
 _DEFAULTS = RunConfig()
 
@@ -86,12 +58,11 @@ class Parser(argparse.ArgumentParser):
 
 def add_knobs(parser: argparse.ArgumentParser) -> None:
     """Add a flag for every knob, and `--config` and `--save-config`."""
-    grouped = {name for names in GROUPS.values() for name in names}
-    rest = tuple(name for name in KNOBS if name not in grouped)
-    for title, names in {**GROUPS, "more": rest}.items():
-        group = parser.add_argument_group(title)
-        for knob in (KNOBS[name] for name in names):
-            group.add_argument(knob.flag, **_options(knob))
+    for name, about in GROUPS.items():
+        group = parser.add_argument_group(f"{name} ({about})")
+        for knob in KNOBS.values():
+            if knob.group == name:
+                group.add_argument(knob.flag, **_options(knob))
     files = parser.add_argument_group("knobs in a file")
     files.add_argument("--config", metavar="FILE", type=Path, help="take knobs from a TOML file; flags override it")
     files.add_argument("--save-config", metavar="FILE", type=Path, help="write the knobs of this run to a TOML file")

@@ -9,16 +9,20 @@ from textual import events
 from textual.binding import Binding, BindingType
 
 from engine.contract.config import KNOBS
+from engine.contract.knob import GROUPS
 from tui.drawing.cells import Line, cut, ends, wrap
 from tui.panes.base import Pane
-from tui.state.knobs import LETTERS, ORDER, changed_knobs, shown
+from tui.state.knob_list import IN_GROUPS, LETTERS, Row, knobs_of, set_knobs
+from tui.state.knobs import changed_knobs, shown
 from tui.state.state import State
 
 _ARROW = " → "
+_FOLDED, _OPEN = "+", "−"
+"""Before a group's name."""
 
 
 class KnobsPane(Pane, can_focus=True):
-    """The list of all knobs, and beneath it what the one under the cursor does or why it was refused."""
+    """The list of knobs, and beneath it what the one under the cursor does or why it was refused."""
 
     TITLE = "Next run"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -28,14 +32,17 @@ class KnobsPane(Pane, can_focus=True):
         Binding("pagedown", "app.move_knob(10)", "10 knobs down", show=False),
         Binding("home", "app.move_knob(-100)", "first knob", show=False),
         Binding("end", "app.move_knob(100)", "last knob", show=False),
-        Binding("right,plus", "app.turn(1)", "next value", show=False),
-        Binding("left,minus", "app.turn(-1)", "previous value", show=False),
+        Binding("right,plus", "app.turn(1)", "next value, open the group", show=False),
+        Binding("left,minus", "app.turn(-1)", "previous value, close the group", show=False),
         Binding("enter", "app.type_value", "type a value", key_display="Enter"),
+        Binding("slash", "app.find_knob", "find", key_display="/"),
+        Binding("G", "app.fold_all", "open or close all groups", show=False),
     ]
 
     def __init__(self, pane_id: str | None = None) -> None:
         super().__init__(pane_id)
         self._top = 0
+        self._shown: list[Row] = []
 
     def title(self, state: State) -> str:
         """Where somebody else drives, the knobs are those of the run that is shown."""
@@ -48,20 +55,42 @@ class KnobsPane(Pane, can_focus=True):
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """The list, a rule, and the lines on the knob under the cursor."""
-        notes = self._notes(state, width - 1, height // 2)
         # room for the longest "why", so that the list stays put; a refusal takes what it needs
-        n_notes = max(6 if height >= 26 else 4, len(notes) if state.editor.problem is not None else 0)
-        rows = max(1, height - n_notes - 1)
-        index = ORDER.index(state.editor.selected)
+        n_notes = 6 if height >= 26 else 4
+        notes = self._notes(state, width - 1, n_notes if state.editor.problem is None else height // 2)
+        n_notes = max(n_notes, len(notes))
+        n_rows = max(1, height - n_notes - 1)
+        places, job = state.editor.list, state.editor.config.job
+        rows, index = places.rows(job), places.index(job)
         # the cursor stays one row off the edges, so that what comes next is in sight
-        self._top = max(0, min(max(self._top, index - rows + 2), index - 1, len(ORDER) - rows))
-        lines = [self._row(state, name, width) for name in ORDER[self._top : self._top + rows]]
-        hidden = len(ORDER) - self._top - rows
+        self._top = max(0, min(max(self._top, index - n_rows + 2), index - 1, len(rows) - n_rows))
+        self._shown = rows[self._top : self._top + n_rows]
+        lines = [self._row(state, row, width) for row in self._shown]
+        hidden = len(rows) - self._top - n_rows
+        lines += [[]] * (n_rows - len(lines))
         more = f" {hidden} more " if hidden > 0 else ""
         lines.append([("─" * (width - len(more)), "frame"), (more, "muted")])
-        return lines + notes[:n_notes]
+        return lines + notes
 
-    def _row(self, state: State, name: str, width: int) -> Line:
+    def _row(self, state: State, row: Row, width: int) -> Line:
+        return self._knob(state, row.knob, width) if row.knob else self._heading(state, row.group, width)
+
+    def _heading(self, state: State, group: str, width: int) -> Line:
+        """A group's name, and how many of its knobs are not at their default."""
+        config, places = state.editor.config, state.editor.list
+        names, differ = knobs_of(config.job, IN_GROUPS[group]), set_knobs(group, config)
+        pending = set(changed_knobs(state.reference, config)).intersection(names)
+        count = f"{len(differ)}/{len(names)} differ" if differ else f"{len(names)}"
+        roles = ("title", "pending" if pending else "value" if differ else "muted")
+        current = places.cursor == Row(group)
+        if current:
+            roles = ("cursor", "cursor") if self.has_focus else ("chosen", "chosen")
+        sign = _OPEN if group in places.opened else _FOLDED
+        key_role = "cursor" if roles[0] == "cursor" else "key"
+        left: Line = [("▸" if current else " ", roles[0]), (sign, key_role), (f" {group}", roles[0])]
+        return ends(left, [(count, roles[1]), (" ", roles[1])], width, (" ", roles[0]))
+
+    def _knob(self, state: State, name: str, width: int) -> Line:
         knob, editor, reference = KNOBS[name], state.editor, state.reference
         value = shown(knob, getattr(editor.config, name))
         before = shown(knob, getattr(reference, name)) if reference is not None else value
@@ -81,12 +110,19 @@ class KnobsPane(Pane, can_focus=True):
         return ends(left, [(cut(text, room), roles[1]), (" ", roles[1])], width, (" ", roles[0]))
 
     def _notes(self, state: State, width: int, limit: int) -> list[Line]:
-        problem = state.editor.problem
-        text, role = (problem.message, "bad") if problem is not None else (state.editor.knob.why, "muted")
+        problem, place = state.editor.problem, state.editor.list.cursor
+        if problem is not None:
+            text, role = problem.message, "bad"
+        elif place.knob:
+            text, role = KNOBS[place.knob].why, "muted"
+        else:
+            labels = [KNOBS[name].label for name in knobs_of(state.editor.config.job, IN_GROUPS[place.group])]
+            about = GROUPS[place.group]
+            text, role = f"{about[0].upper()}{about[1:]}: {', '.join(labels)}", "muted"
         return [[(" ", "text"), (line, role)] for line in wrap(text, width, limit)]
 
     async def on_click(self, event: events.Click) -> None:
-        """Put the cursor on the knob that was clicked."""
-        row = event.y - 1 + self._top
-        if self.state is not None and 1 <= event.y < self.size.height - 1 and row < len(ORDER):
-            await self.run_action(f"app.select_knob({ORDER[row]!r})")
+        """Put the cursor on the knob that was clicked; a group opens or closes."""
+        if 1 <= event.y <= len(self._shown):
+            row = self._shown[event.y - 1]
+            await self.run_action(f"app.select_knob({row.knob!r})" if row.knob else f"app.fold({row.group!r})")

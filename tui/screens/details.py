@@ -16,7 +16,8 @@ from engine.contract.numbers import UNKNOWN
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.text import clean
 from tui.screens.dialog import Dialog
-from tui.state.knobs import ORDER, shown
+from tui.state.knob_list import ORDER, knobs_of
+from tui.state.knobs import shown
 
 LIMIT = 2000
 
@@ -48,7 +49,13 @@ def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
     lines = [f"“{note}”", ""] if note else []
     lines += [row.message, ""] if row.message else []
     lines += _figures(row)
-    lines += ["", *(f"{KNOBS[name].label:<16}{shown(KNOBS[name], getattr(row.config, name))}" for name in ORDER)]
+    lines += [
+        "",
+        *(
+            f"{KNOBS[name].label:<16}{shown(KNOBS[name], getattr(row.config, name))}"
+            for name in knobs_of(row.config.job, ORDER)
+        ),
+    ]
     lines += ["", "The command that does it again (y copies it):", command_line(row.config)]
     lines += ["", "As TrainingArguments:", *training_arguments(row.config).splitlines()]
     bad = row.outcome in (Outcome.OUT_OF_MEMORY, Outcome.FAILED)

@@ -1,4 +1,4 @@
-"""The keys of where you are, and what the knob under the cursor does."""
+"""The keys of where you are, by what they are for, and what the knob under the cursor does."""
 
 from __future__ import annotations
 
@@ -11,16 +11,23 @@ from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Static
 
+from engine.contract.config import KNOBS
 from tui.drawing.cells import cut
 from tui.drawing.key_names import key_name
 from tui.screens.dialog import Dialog
-from tui.state.knobs import KnobEditor, bounds
+from tui.state.key_groups import in_order
+from tui.state.knobs import bounds
 
 _COLUMN, _KEY = 41, 7
 """Columns of a key with what it does, at most, and of the key alone."""
 _NARROW = 20
 """Columns below which a key with what it does has a line to itself."""
+_AROUND = 4
+"""Rows of the dialog that are not its text: edges and the last line."""
 _UNSAID = {"ctrl+q", "ctrl+c", "super+c"}
+
+Keys = list[tuple[str, str]]
+"""Keys, and what they do."""
 
 
 class HelpScreen(Dialog[None]):
@@ -29,29 +36,47 @@ class HelpScreen(Dialog[None]):
     TITLE = "The help"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q,question_mark,space", "dismiss", "close")]
 
-    def __init__(self, bindings: Iterable[ActiveBinding], editor: KnobEditor) -> None:
+    def __init__(self, bindings: Iterable[ActiveBinding], pane: str, knob: str) -> None:
         super().__init__()
-        keys: dict[tuple[str, str], list[str]] = {}
+        by_action: dict[str, dict[str, list[str]]] = {}
         for active in bindings:
             binding = active.binding
             if active.enabled and binding.description and binding.key not in _UNSAID:
-                keys.setdefault((binding.action, binding.description), []).append(key_name(binding.key))
-        self._keys = [(" ".join(names), what) for (_, what), names in keys.items()]
-        self._editor = editor
+                names = by_action.setdefault(binding.action, {}).setdefault(binding.description, [])
+                names.append(key_name(binding.key))
+        self._groups: dict[str, Keys] = {
+            heading: [(" ".join(names), what) for action in actions for what, names in by_action[action].items()]
+            for heading, actions in in_order(by_action, pane).items()
+        }
+        self._knob = knob
 
     def compose(self) -> ComposeResult:
-        """The knob, then the keys, in two columns where there is room."""
-        knob = self._editor.knob
-        with Vertical(classes="dialog -wide"), VerticalScroll():
-            yield Static(f"{knob.label}   {knob.flag}", classes="heading", markup=False)
-            yield Static(f"{knob.why}\n{bounds(knob)}", classes="why", markup=False)
-            yield Static("Keys here", classes="heading", markup=False)
-            width = min(_COLUMN, (self.app.size.width - 10) // 2)
-            keys = _two_columns(self._keys, width) if width >= _NARROW else _one_column(self._keys)
-            yield Static(keys, classes="last")
+        """The knob, then the keys by group, in two columns where there is room."""
+        with Vertical(classes="dialog -wide"):
+            with VerticalScroll():
+                if self._knob:
+                    knob = KNOBS[self._knob]
+                    yield Static(f"{knob.label}   {knob.flag}", classes="heading", markup=False)
+                    yield Static(f"{knob.why}\n{bounds(knob)}", classes="why", markup=False)
+                width = min(_COLUMN, (self.app.size.width - 12) // 2)
+                yield Static(_grouped(self._groups, width), classes="last")
+            yield Static("↑↓ scroll   Esc closes", classes="why last", markup=False)
+
+    def on_mount(self) -> None:
+        """Leave room for the last line."""
+        scroll = self.query_one(VerticalScroll)
+        scroll.styles.max_height = max(3, self.app.size.height * 96 // 100 - _AROUND)
 
 
-def _two_columns(keys: list[tuple[str, str]], width: int) -> Text:
+def _grouped(groups: dict[str, Keys], width: int) -> Text:
+    text = Text()
+    for heading, keys in groups.items():
+        text.append(f"{heading}\n" if not text else f"\n{heading}\n", "bold underline")
+        text.append_text(_two_columns(keys, width) if width >= _NARROW else _one_column(keys))
+    return text
+
+
+def _two_columns(keys: Keys, width: int) -> Text:
     """The keys in two columns of `width`, the first half on the left."""
     half = (len(keys) + 1) // 2
     text = Text()
@@ -64,6 +89,6 @@ def _two_columns(keys: list[tuple[str, str]], width: int) -> Text:
     return text
 
 
-def _one_column(keys: list[tuple[str, str]]) -> Text:
+def _one_column(keys: Keys) -> Text:
     """The keys one by one; what is too long for its line goes on in the next."""
     return Text("\n").join(Text.assemble((f"{key:>{_KEY}}", "bold"), f"  {what}") for key, what in keys)

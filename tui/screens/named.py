@@ -12,17 +12,15 @@ from textual.containers import Vertical
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from engine.contract.config import KNOBS, ConfigError, RunConfig
+from engine.contract.config import ConfigError, RunConfig
 from engine.export.hand_over import command_line
 from engine.knobs import named as named_knobs
 from engine.knobs.named import BUILT_IN, NamedKnobs
 from tui.drawing.text import clean
 from tui.screens.dialog import Dialog
 from tui.screens.line import LineScreen
-from tui.state.knobs import changed_knobs, describe, shown
+from tui.state.knobs import describe, turned
 
-_CHANGES = 5
-"""Knobs that a line on what would change names."""
 _NAME_WIDTH = 30
 """Columns of the names, at most."""
 _KEYS = "Enter loads   s saves the next run   d deletes, u undeletes   y copies the command"
@@ -159,12 +157,5 @@ def _line(named: NamedKnobs, width: int) -> Text:
 
 def _difference(before: RunConfig, after: RunConfig) -> str:
     """Which knobs of the next run would be other ones."""
-    names = changed_knobs(before, after)
-    if not names:
-        return "These are the next run's knobs."
-    turns = [
-        f"{KNOBS[name].label} {shown(KNOBS[name], getattr(before, name))} → {shown(KNOBS[name], getattr(after, name))}"
-        for name in names[:_CHANGES]
-    ]
-    more = [f"{len(names) - _CHANGES} more"] if len(names) > _CHANGES else []
-    return f"Turns {', '.join([*turns, *more])}."
+    changes = turned(before, after)
+    return f"Turns {changes}." if changes else "These are the next run's knobs."

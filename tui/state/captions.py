@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from engine.contract.config import KNOBS, RunConfig
 from engine.contract.figures import SPEED, speed_of
 from engine.contract.forecast_types import Forecast
 from engine.contract.numbers import clock, number, signed_mib, signed_percent
 from engine.contract.records import Outcome, RunRecord
 from engine.gpus.units import to_mib
 from tui.drawing.text import clean
-from tui.state.knobs import changed_knobs, describe, shown
+from tui.state.knobs import describe, turned
 from tui.state.run_view import RunView
 from tui.state.state import State
 
@@ -35,14 +34,14 @@ class Captions:
     def _knob(self, state: State) -> str | None:
         config, answer = state.editor.config, state.forecast
         current = answer if answer is not None and answer.config == config else None
-        turned = config != self._config
+        differs = config != self._config
         before = self._known
-        if not turned and (current is None or current is before):
+        if not differs and (current is None or current is before):
             return None
-        if turned and before is None:
+        if differs and before is None:
             self._turned_from = self._config
         self._config = config
-        turns = _turns(self._turned_from, config)
+        turns = turned(self._turned_from, config, _TURNS) or None
         if current is None:
             return turns
         self._known, self._turned_from = current, config
@@ -64,17 +63,6 @@ class Captions:
 
 def _seen(run: RunView | None) -> tuple[int, Outcome] | None:
     return None if run is None else (run.run_id, run.outcome)
-
-
-def _turns(before: RunConfig, after: RunConfig) -> str | None:
-    """`batch size 8 → 16`; None where nothing was turned."""
-    names = changed_knobs(before, after)
-    turns = [
-        f"{KNOBS[name].label} {shown(KNOBS[name], getattr(before, name))} → {shown(KNOBS[name], getattr(after, name))}"
-        for name in names[:_TURNS]
-    ]
-    more = [f"{len(names) - _TURNS} more"] if len(names) > _TURNS else []
-    return ", ".join([*turns, *more]) or None
 
 
 def _forecast(before: Forecast | None, now: Forecast) -> str:

@@ -9,11 +9,13 @@ from engine.compare.explain import KNOB_TEXTS, evidence, largest_that_fitted, ou
 from engine.contract.config import KNOBS, RunConfig, Value
 from engine.contract.figures import ACCURACY
 from engine.contract.forecast_types import Forecast
+from engine.contract.knob import GROUPS
 from engine.contract.numbers import mib, percent, rate, signed, signed_percent
 from engine.contract.records import Outcome, RunRecord
 from engine.export.hand_over import command_line
 from engine.plans.lecture import TABLES
 from tui.drawing.timeline import most_held
+from tui.state.knob_list import IN_GROUPS, knobs_of
 from tui.state.knobs import bounds, describe, shown
 
 _BULLET = "· "
@@ -34,6 +36,15 @@ def knob_text(
         lines.append("No two finished runs differ in this knob alone: run, turn it, and run again.")
     saw = lecture_saw(name)
     return knob.label, [*lines, saw] if saw else lines
+
+
+def group_text(group: str, config: RunConfig) -> tuple[str, list[str]]:
+    """Heading and lines: what is in a group of knobs, and what each of them does."""
+    lines = [f"{GROUPS[group].capitalize()}."]
+    for name in knobs_of(config.job, IN_GROUPS[group]):
+        knob = KNOBS[name]
+        lines += ["", f"{knob.label} {shown(knob, getattr(config, name))}: {knob.why}"]
+    return f"The group {group}", lines
 
 
 _LECTURE: dict[str, tuple[str, Value, Value]] = {

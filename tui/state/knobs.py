@@ -1,4 +1,4 @@
-"""The knobs of the next run: which key turns which, what a turn does, undo. Pure: no Textual, no engine thread."""
+"""The knobs of the next run: what a turn does, typing, refusals, undo. Pure: no Textual, no engine thread."""
 
 from __future__ import annotations
 
@@ -9,20 +9,7 @@ from engine.contract import knob as knob_text
 from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig, Value, coerce
 from engine.contract.presets import PRESETS, model_name
 from tui.drawing.text import clean
-
-LETTERS = {
-    "batch_size": "b",
-    "gradient_accumulation_steps": "a",
-    "gradient_checkpointing": "c",
-    "precision": "f",
-    "model": "m",
-    "dataloader_num_workers": "w",
-    "optimizer_implementation": "o",
-}
-"""Knobs with a key of their own."""
-
-ORDER: tuple[str, ...] = (*LETTERS, *(name for name in KNOBS if name not in LETTERS))
-"""Knobs as the list shows them: those with a key first."""
+from tui.state.knob_list import ORDER, KnobList
 
 UNDO_LIMIT = 200
 
@@ -38,37 +25,36 @@ class Problem:
 
 
 class KnobEditor:
-    """The configuration of the next run, the cursor in the list, and the way back."""
+    """The configuration of the next run, the list with its cursor, and the way back."""
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
-        self.selected = ORDER[0]
+        self.list = KnobList()
         self.problem: Problem | None = None
         self._past: list[RunConfig] = []
 
     @property
-    def knob(self) -> Knob:
-        """The knob under the cursor."""
-        return KNOBS[self.selected]
+    def selected(self) -> str:
+        """The knob under the cursor; empty on the heading of a group."""
+        return self.list.cursor.knob
 
     def move(self, delta: int) -> None:
         """Move the cursor; it stops at the ends."""
-        index = ORDER.index(self.selected) + delta
-        self.selected = ORDER[max(0, min(len(ORDER) - 1, index))]
+        self.list.move(delta, self.config.job)
 
     def select(self, name: str) -> None:
-        """Put the cursor on a knob."""
-        self.selected = name
+        """Put the cursor on a knob; its group opens."""
+        self.list.select(name)
 
     def refuse(self, knob: str, message: str) -> None:
         """Show why a run was refused, with the cursor on the knob at fault."""
         if knob:
-            self.selected = knob
+            self.select(knob)
         self.problem = Problem(knob, message)
 
     def step(self, name: str, direction: int, *, wrap: bool = False) -> bool:
         """Turn a knob to its next value (direction 1) or the one before (-1). False when nothing changed."""
-        self.selected = name
+        self.select(name)
         value = stepped(KNOBS[name], getattr(self.config, name), direction, wrap=wrap)
         if value is None:
             self.problem = Problem(name, _no_step(KNOBS[name], direction))
@@ -77,7 +63,7 @@ class KnobEditor:
 
     def type(self, name: str, text: str) -> bool:
         """Give a knob what a person typed. False, with `problem` set, when it is refused."""
-        self.selected = name
+        self.select(name)
         try:
             value = coerce(KNOBS[name], text)
         except ConfigError as error:
@@ -103,23 +89,30 @@ class KnobEditor:
         self._past = [*self._past, self.config][-UNDO_LIMIT:]
         self.config = config
 
+    def load(self, config: RunConfig) -> None:
+        """Take a whole configuration that a person chose, with the cursor on the first knob that it turns."""
+        changed = changed_knobs(self.config, config)
+        self.problem = None
+        self.replace(config)
+        if changed:
+            self.select(changed[0])
+
     def follow(self, config: RunConfig) -> None:
         """Show the configuration of a run that somebody else started, with the cursor on what it changed."""
         changed = changed_knobs(self.config, config)
         self.config, self._past, self.problem = config, [], None
         if changed:
-            self.selected = changed[0]
+            self.select(changed[0])
 
-    def undo(self) -> str | None:
-        """Take the last change back; the name of the knob that it was, None when there is none."""
+    def undo(self) -> list[str]:
+        """Take the last change back; the knobs that it had turned, none when there is nothing to take back."""
         if not self._past:
-            return None
+            return []
         before, self.config = self.config, self._past.pop()
         self.problem = None
         changed = changed_knobs(before, self.config)
-        if changed:
-            self.selected = changed[0]
-        return self.selected
+        self.select(changed[0])
+        return changed
 
 
 def changed_knobs(one: RunConfig | None, other: RunConfig) -> list[str]:
@@ -127,6 +120,17 @@ def changed_knobs(one: RunConfig | None, other: RunConfig) -> list[str]:
     if one is None:
         return []
     return [name for name in ORDER if getattr(one, name) != getattr(other, name)]
+
+
+def turned(before: RunConfig, after: RunConfig, limit: int | None = None) -> str:
+    """Every knob that differs, `batch size 8 → 16, checkpointing off → on`; beyond `limit` only how many more."""
+    names = changed_knobs(before, after)
+    told = [
+        f"{KNOBS[name].label} {shown(KNOBS[name], getattr(before, name))} → {shown(KNOBS[name], getattr(after, name))}"
+        for name in names[:limit]
+    ]
+    more = [f"{len(names) - len(told)} more"] if len(names) > len(told) else []
+    return ", ".join([*told, *more])
 
 
 def stepped(knob: Knob, value: Value, direction: int, *, wrap: bool = False) -> Value:

@@ -83,10 +83,8 @@ class State:
 
     @property
     def reference(self) -> RunConfig | None:
-        """The configuration that the next run is compared with: that of the run under way, else of the last one."""
-        if self.run is not None:
-            return self.run.config
-        return self.finished[-1].config if self.finished else None
+        """What the next run is compared with: the run that is shown. Runs of the history may be another program's."""
+        return self.run.config if self.run is not None else None
 
     @property
     def rows(self) -> list[RunRecord]:

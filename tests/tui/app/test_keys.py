@@ -10,7 +10,7 @@ from engine.contract.records import Outcome
 from tests.tui.fake_session import MIB, finished, record, sampled, started, training, update
 from tests.tui.screen_text import SIZES, stage
 from tui.screens.main import MainScreen
-from tui.state.knobs import LETTERS, ORDER
+from tui.state.knob_list import IN_GROUPS, LETTERS, ORDER
 
 
 async def test_run_starts_the_next_configuration() -> None:
@@ -77,9 +77,18 @@ async def test_less_accumulation() -> None:
 @pytest.mark.parametrize("size", SIZES)
 async def test_every_knob_is_reached_and_seen(size: tuple[int, int]) -> None:
     async with stage(size) as s:
-        for name in ORDER:
+        for name in LETTERS:
             assert s.app.state.editor.selected == name
-            assert f"▸{LETTERS.get(name, ' ')} {KNOBS[name].label}" in s.text
+            assert f"▸{LETTERS[name]} {KNOBS[name].label}" in s.text
+            await s.press("j")
+        for group, names in IN_GROUPS.items():
+            assert f"▸+ {group} " in s.text
+            await s.press("enter")
+            assert f"▸− {group} " in s.text
+            for name in names:
+                await s.press("j")
+                assert s.app.state.editor.selected == name
+                assert f"▸  {KNOBS[name].label}" in s.text
             await s.press("j")
         await s.press("k", "up", "down", "home")
         assert s.app.state.editor.selected == ORDER[0]
@@ -236,7 +245,7 @@ async def test_run_details() -> None:
         await s.press("tab", "enter")
         assert "Run 7" in s.text
         assert "Out of memory in forward: [b]x[/b]." in s.text
-        assert "learning rate" in s.text
+        assert "checkpointing   off" in s.text
 
 
 async def test_the_palette_has_every_action() -> None:
@@ -327,5 +336,11 @@ async def test_events_behind_a_dialog_are_shown_when_it_closes() -> None:
 async def test_the_help_keeps_every_key_on_one_line(size: tuple[int, int]) -> None:
     async with stage(size, [record(1)], started(8), training(8), update(1, 8)) as s:
         await s.press("tab", "v", "question_mark")
+        seen = s.text
+        while size[1] == 24 and "q  quit " not in seen:
+            await s.press("pagedown")
+            seen += s.text
         for said in ("PgUp  10 columns to the left", "P  pause the plan, go on", "n  next run of the plan"):
-            assert said in s.text
+            assert said in seen
+        places = [seen.index(heading) for heading in ("Results\n", "Runs and plans\n") if heading in seen]
+        assert places == sorted(places)  # the focused pane's first

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from engine.contract.config import RunConfig
+from engine.export.hand_over import command_line
 from engine.knobs import named as named_knobs
 from engine.knobs.named import BUILT_IN
 from tests.tui.screen_text import SIZES, stage
 from tui.screens.main import MainScreen
+from tui.state.knobs import changed_knobs, turned
 
 MINE = RunConfig(batch_size=16, gradient_checkpointing="on")
 
@@ -32,9 +34,36 @@ async def test_enter_loads_and_undo_takes_it_back() -> None:
     async with stage() as s:
         await s.press("K", "enter")
         assert s.app.state.editor.config == MINE
-        assert "the next run is mine" in s.lines[-1]
+        assert "mine: batch size 8 → 16, checkpointing off → on; u takes it back" in s.lines[-1]
+        assert s.app.state.log[-1].text == "mine: batch size 8 → 16, checkpointing off → on"
         await s.press("u")
         assert s.app.state.editor.config == RunConfig()
+        assert "undone: batch size 8, checkpointing off" in s.lines[-1]
+        await s.press("K", "down", "enter")  # the first of those built in
+        assert "first steps are the next run's knobs already" in s.lines[-1]
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_all_that_one_changes_is_told_before_it_is_loaded(size: tuple[int, int]) -> None:
+    large = next(named for named in BUILT_IN if named.name == "bert-large on a P4")
+    async with stage(size) as s:
+        await s.press("K", "down", "down")
+        assert large.config is not None
+        changed = changed_knobs(RunConfig(), large.config)
+        assert len(changed) == 6
+        assert f"Turns {turned(RunConfig(), large.config)}." in s.dialog
+        assert command_line(large.config) in s.dialog
+
+
+async def test_a_notice_goes_when_another_knob_is_turned_or_typed() -> None:
+    async with stage() as s:
+        await s.press("K", "end", "enter")
+        assert "LoRA: model bert-tiny → bert-base, LoRA rank 0 → 8" in s.lines[-1]
+        await s.press("b")
+        assert "LoRA" not in s.lines[-1]
+        await s.press("K", "home", "enter", "enter", *"24", "enter")
+        assert s.app.state.editor.config.batch_size == 24
+        assert "first steps" not in s.lines[-1]
 
 
 async def test_the_next_runs_knobs_are_saved_under_a_name() -> None:

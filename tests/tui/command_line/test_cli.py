@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import re
 import shlex
 import signal
 import subprocess
@@ -20,12 +21,13 @@ import pytest
 
 from engine.contract.config import KNOBS, Knob, RunConfig
 from engine.contract.events import EngineFailed, EngineReady, Event, RunFinished, RunRefused, RunStarted
+from engine.contract.knob import GROUPS
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
 from engine.export.hand_over import flags_of
 from engine.history.history import History
 from tests.tui.fake_session import FakeSession
 from tui import cli
-from tui.command_line.flags import GROUPS, Parser, add_knobs, config_of
+from tui.command_line.flags import Parser, add_knobs, config_of
 from tui.commands import headless
 from tui.console.report import Report
 
@@ -74,8 +76,16 @@ def test_every_knob_is_a_flag_with_its_reason_and_its_bounds(knob: Knob) -> None
         assert getattr(_config(knob.flag, typed), knob.name) == default
 
 
-def test_groups_name_knobs_that_exist() -> None:
-    assert {name for names in GROUPS.values() for name in names} <= set(KNOBS)
+def test_the_help_has_the_screens_groups_with_every_flag_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    text = capsys.readouterr().out
+    headings = re.findall(r"^(\w+) \((.+)\):$", text, re.MULTILINE)
+    assert [heading for heading in headings if heading[0] != "knobs"] == list(GROUPS.items())
+    sections = re.split(r"^\w+ \(.+\):$", text, flags=re.MULTILINE)[1:]
+    for group, section in zip(GROUPS, sections, strict=True):
+        flags = re.findall(r"^  (--[\w-]+)", section.partition("\nknobs in a file")[0], re.MULTILINE)
+        assert flags == [knob.flag for knob in KNOBS.values() if knob.group == group]
 
 
 def test_bare_switches_are_on() -> None:

@@ -6,24 +6,13 @@ import pytest
 
 from engine.contract.config import KNOBS, RunConfig
 from engine.contract.presets import PRESETS
-from tui.state.knobs import LETTERS, ORDER, KnobEditor, bounds, changed_knobs, shown, stepped
+from tui.state.knob_list import ORDER
+from tui.state.knobs import KnobEditor, bounds, changed_knobs, shown, stepped, turned
 
 
 @pytest.fixture
 def editor() -> KnobEditor:
     return KnobEditor(RunConfig())
-
-
-def test_every_knob_is_in_the_list_once() -> None:
-    assert sorted(ORDER) == sorted(KNOBS)
-    assert ORDER[: len(LETTERS)] == tuple(LETTERS)
-
-
-def test_the_cursor_stops_at_the_ends(editor: KnobEditor) -> None:
-    editor.move(-1)
-    assert editor.selected == ORDER[0]
-    editor.move(1000)
-    assert editor.selected == ORDER[-1]
 
 
 def test_numbers_follow_their_steps_and_stop(editor: KnobEditor) -> None:
@@ -109,16 +98,16 @@ def test_a_combination_that_makes_no_sense_names_its_knob(editor: KnobEditor) ->
 def test_undo_goes_back_one_by_one(editor: KnobEditor) -> None:
     editor.step("batch_size", 1)
     editor.step("precision", 1)
-    assert editor.undo() == "precision"
+    assert editor.undo() == ["precision"]
     assert editor.config.precision == "fp32"
-    assert editor.undo() == "batch_size"
+    assert editor.undo() == ["batch_size"]
     assert editor.config == RunConfig()
-    assert editor.undo() is None
+    assert editor.undo() == []
 
 
 def test_setting_the_same_value_is_not_a_change(editor: KnobEditor) -> None:
     editor.set_value("batch_size", 8)
-    assert editor.undo() is None
+    assert editor.undo() == []
 
 
 def test_a_good_turn_takes_the_refusal_away(editor: KnobEditor) -> None:
@@ -131,6 +120,23 @@ def test_a_good_turn_takes_the_refusal_away(editor: KnobEditor) -> None:
 def test_changed_knobs() -> None:
     assert changed_knobs(None, RunConfig()) == []
     assert changed_knobs(RunConfig(), RunConfig(batch_size=16, seed=1)) == ["batch_size", "seed"]
+
+
+def test_every_turn_is_told_or_the_rest_counted() -> None:
+    after = RunConfig(batch_size=16, seed=1, learning_rate=1e-4, vram_limit=4000)
+    assert turned(RunConfig(), RunConfig()) == ""
+    told = "batch size 8 → 16, seed 42 → 1, learning rate 5e-05 → 0.0001, VRAM limit – → 4000"
+    assert turned(RunConfig(), after) == told
+    assert turned(RunConfig(), after, 1) == "batch size 8 → 16, 3 more"
+
+
+def test_what_a_person_chose_is_loaded_with_the_cursor_on_its_first_turn(editor: KnobEditor) -> None:
+    editor.refuse("precision", "fp16 needs a GPU.")
+    editor.load(RunConfig(optimizer="sgd", padding="max_length"))
+    assert editor.problem is None
+    assert editor.selected == "padding"
+    assert editor.undo() == ["padding", "optimizer"]
+    assert editor.config == RunConfig()
 
 
 def test_seeds_count_and_stay_in_bounds() -> None:
