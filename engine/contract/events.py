@@ -214,6 +214,9 @@ class PlanProgress:
     """What a search that is over found."""
     paused: bool = False
     """True while the plan waits: no run begins until it is continued."""
+    upcoming: RunConfig | None = None
+    """The run after the one at this position; None where there is none, or where how that one ends decides."""
+    upcoming_label: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

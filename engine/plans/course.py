@@ -160,6 +160,13 @@ class Course:
         self._step = self._step or self._find()
         return self._step
 
+    def upcoming(self, step: Step) -> PlannedRun | None:
+        """The run after `step`, however that ends; None where there is none, or where a search decides."""
+        if step.tries is not None:
+            return None
+        following = next((run for run in self._plan.runs[step.item + 1 :] if not run.skip), None)
+        return following if following is not None and not following.search else None
+
     def _find(self) -> Step | None:
         while self._item < len(self._plan.runs):
             planned = self._plan.runs[self._item]

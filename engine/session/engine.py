@@ -41,7 +41,10 @@ class Engine(Protocol):
         """Let the plan under way wait after its current run, or (False) go on."""
 
     def skip_run(self) -> None:
-        """Stop the current run of the plan under way, and go on with the next."""
+        """Stop the run under way, and go on with what comes next: of its plan, or in the queue."""
+
+    def forget_queued(self) -> None:
+        """Forget what is queued; what is under way goes on."""
 
     def stop(self) -> None:
         """Stop the run under way after its current micro-step, and its plan, and forget what is queued."""

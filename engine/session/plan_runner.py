@@ -15,7 +15,7 @@ from engine.contract.events import Event, Logged, PlanFinished, PlanProgress, Pl
 from engine.contract.records import Outcome, RunRecord
 from engine.history.history import History, HistoryError
 from engine.history.plans import COMPLETED, STOPPED
-from engine.plans.course import Course, Hopeless, Plan, Step, Verdict
+from engine.plans.course import Course, Hopeless, Plan, PlannedRun, Step, Verdict
 
 RunOne = Callable[[RunConfig, Callable[[int], None]], RunRecord | RunRefused]
 """Does one run to its end; tells the number of its row as soon as it has one.
@@ -142,20 +142,20 @@ class PlanRunner:
             n_findings = len(course.findings)
             if step is None:
                 return True
-            verdict = over.get(step.key) or self._do(step)
+            verdict = over.get(step.key) or self._do(step, course.upcoming(step))
             if verdict is None:
                 return False
             course.tell(step, verdict)
             self._done += 1
 
-    def _do(self, step: Step) -> Verdict | None:
+    def _do(self, step: Step, upcoming: PlannedRun | None) -> Verdict | None:
         """Do one step; None when the plan was stopped before or in it."""
         if self.control.paused:
-            self._say(paused=True)
+            self._say(paused=True, upcoming=PlannedRun(config=step.config, label=step.label))
             self.control.wait()
         if self.control.stopped:
             return None
-        self._say(step, skipped=step.skip)
+        self._say(step, skipped=step.skip, upcoming=upcoming)
         if step.skip is not None:
             return self._record(step, Verdict(why=step.skip, skipped=True))
         ended = self._run(step)
@@ -211,7 +211,13 @@ class PlanRunner:
         return self.plan_id
 
     def _say(
-        self, step: Step | None = None, *, skipped: str | None = None, finding: str | None = None, paused: bool = False
+        self,
+        step: Step | None = None,
+        *,
+        skipped: str | None = None,
+        finding: str | None = None,
+        paused: bool = False,
+        upcoming: PlannedRun | None = None,
     ) -> None:
         event = PlanProgress(
             plan_id=self._id,
@@ -222,5 +228,7 @@ class PlanRunner:
             skipped=skipped,
             finding=finding,
             paused=paused,
+            upcoming=upcoming.config if upcoming is not None else None,
+            upcoming_label=upcoming.label if upcoming is not None else "",
         )
         self.emit(event)

@@ -119,6 +119,10 @@ class Playback(ABC):
         """Refuse, in the log: the run is another program's."""
         self._refuse("no run is skipped")
 
+    def forget_queued(self) -> None:
+        """Refuse, in the log: nothing is queued here."""
+        self._refuse("nothing is queued")
+
     def stop(self) -> None:
         """Refuse, in the log: the run is another program's."""
         self._refuse("no run is stopped")

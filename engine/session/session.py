@@ -176,11 +176,22 @@ class Session:
                 self._plan.control.pause(paused)
 
     def skip_run(self) -> None:
-        """Stop the current run of the plan under way, and go on with the next."""
+        """Stop the run under way, and go on with what comes next: of its plan, or in the queue."""
         with self._lock:
-            if self._plan is not None and self._run_id is not None:
-                self._plan.control.skip()
+            if self._run_id is not None:
+                if self._plan is not None:
+                    self._plan.control.skip()
                 self._stop_run.set()
+
+    def forget_queued(self) -> None:
+        """Forget what is queued; what is under way goes on."""
+        with self._lock:
+            self._empty_queue()
+
+    def _empty_queue(self) -> None:
+        while not self._requests.empty():
+            if self._requests.get_nowait() is not None:
+                self._pending -= 1
 
     def stop(self) -> None:
         """Stop the run under way after its current micro-step, and its plan, and forget what is queued.
@@ -190,9 +201,7 @@ class Session:
         with self._lock:
             if self._plan is not None:
                 self._plan.control.stop()
-            while not self._requests.empty():
-                if self._requests.get_nowait() is not None:
-                    self._pending -= 1
+            self._empty_queue()
             if self._pending:
                 self._stop_run.set()
 

@@ -48,6 +48,7 @@ class FakeSession:
         self.opened = 0
         self.stopped = 0
         self.skipped = 0
+        self.forgotten = 0
         self.plans: list[tuple[Plan, int | None]] = []
         self.paused: list[bool] = []
         self.kept: list[Change] = []
@@ -99,6 +100,9 @@ class FakeSession:
 
     def skip_run(self) -> None:
         self.skipped += 1
+
+    def forget_queued(self) -> None:
+        self.forgotten += 1
 
     def stop(self) -> None:
         self.stopped += 1

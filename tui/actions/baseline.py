@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine.contract.changes import Pin
 from engine.contract.events import Event, HistoryChanged
-from engine.contract.records import Outcome
+from engine.contract.records import Outcome, RunRecord
 from tui.desk.desk import Desk
 from tui.desk.readings import Readings
 from tui.state.unsettled import Unsettled
@@ -51,16 +51,36 @@ class BaselineControl:
         return self._series is not None
 
     def pin(self) -> None:
-        """Make the selected run the baseline, or let go of it."""
-        row = self._desk.state.selected
-        if row is None or row.outcome is Outcome.RUNNING:
-            self._desk.say("pin a finished run")
-            return
-        pinned = None if row.run_id == self._desk.state.baseline else row.run_id
+        """Make the selected run the baseline, or let go of it; one under way becomes it at its end."""
+        state, row = self._desk.state, self._desk.state.selected
+        if row is None:
+            self._desk.say("no run to pin yet: r runs")
+        elif row.outcome is Outcome.RUNNING:
+            state.awaited_baseline = None if state.awaited_baseline == row.run_id else row.run_id
+            awaited = f"run {row.run_id} becomes the baseline when it has ended: space takes that back"
+            self._desk.say(awaited if state.awaited_baseline else f"run {row.run_id} will not be the baseline")
+        else:
+            pinned = None if row.run_id == state.baseline else row.run_id
+            state.awaited_baseline = None
+            self._pin(pinned)
+            self._desk.say("no baseline" if pinned is None else f"run {pinned} is the baseline")
+
+    def _pin(self, run_id: int | None) -> None:
         self._unsettled.begin("", self._pinned)
-        self.take(pinned)
-        self._session.keep(Pin(run_id=pinned))
-        self._desk.say("no baseline" if pinned is None else f"run {pinned} is the baseline")
+        self.take(run_id)
+        self._session.keep(Pin(run_id=run_id))
+
+    def ended(self, record: RunRecord) -> None:
+        """A run ended: pin it where that was asked for, unless it has nothing to be compared with."""
+        state = self._desk.state
+        if record.run_id != state.awaited_baseline:
+            return
+        state.awaited_baseline = None
+        if record.outcome in (Outcome.COMPLETED, Outcome.STOPPED):
+            self._pin(record.run_id)
+            state.notice = f"run {record.run_id} is the baseline"
+        else:
+            state.notice = f"run {record.run_id} {record.outcome.words}: the baseline stays as it was"
 
     def take(self, run_id: int | None) -> None:
         """Another run is the baseline, or none is."""

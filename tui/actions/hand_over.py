@@ -9,6 +9,7 @@ from engine.contract.config import RunConfig
 from engine.contract.numbers import number
 from tui.desk.desk import Desk
 from tui.state.paths import free_path
+from tui.state.result_rows import note_of
 
 if TYPE_CHECKING:
     from tui.screens.export import Wanted
@@ -30,10 +31,11 @@ class HandOverControl:
 
         state = self._state
         rows = [row for row in state.rows if row.run_id in state.table.marked]
+        query = note_of(state.table.query)
         if not state.rows:
-            self._desk.say("no runs to export")
+            self._desk.say(f"no run has {query!r} to export: Esc shows all" if query else "no runs to export")
             return
-        self._desk.open(ExportScreen(rows, state.rows, state.record_of(state.baseline)), self._export)
+        self._desk.open(ExportScreen(rows, state.rows, state.record_of(state.baseline), query), self._export)
 
     def _export(self, wanted: Wanted | None) -> None:
         if wanted is not None:
@@ -41,6 +43,7 @@ class HandOverControl:
 
     def _handed_over(self, wanted: Wanted) -> str:
         runs = "1 run" if wanted.n_rows == 1 else f"{wanted.n_rows} runs"
+        runs += f" that have {wanted.query!r}" if wanted.query else ""
         if wanted.path is None:
             return self._copied(wanted.text, f"{runs} as {wanted.format_name}")
         try:

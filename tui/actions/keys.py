@@ -41,7 +41,7 @@ KEYS: list[BindingType] = [
     Binding("y", "copy_command", "copy the command line", show=False),
     Binding("space", "pin", "pin", key_display="space"),
     Binding("z", "zoom", "zoom"),
-    Binding("escape", "unzoom", "zoom out", show=False),
+    Binding("escape", "back", "zoom out, show all runs", key_display="Esc", show=False),
     Binding("Y", "log_scale", "logarithmic loss", show=False),
     Binding("g", "recent", "last minute, whole run", show=False),
     Binding("v", "cursor", "read values from plots", show=False),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tui.actions.runs import RunControl
 from tui.desk.desk import Desk
 from tui.desk.readings import Readings
+from tui.drawing.text import clean
+from tui.state.plan_view import TITLE_LIMIT, QueuedPlan
 
 if TYPE_CHECKING:
     from engine.contract.events import PlanFinished
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 class PlanControl:
     """Owns the choice of a plan: it is under way from the key until the dialog with the plans is there."""
 
-    def __init__(self, desk: Desk, readings: Readings, runs: RunControl, session: Engine) -> None:
-        self._desk, self._readings, self._runs, self._session = desk, readings, runs, session
+    def __init__(self, desk: Desk, readings: Readings, session: Engine) -> None:
+        self._desk, self._readings, self._session = desk, readings, session
         self._state = desk.state
         self._is_choosing = False
 
@@ -30,7 +31,9 @@ class PlanControl:
         """Choose a plan to start, or one to go on with."""
         if self._state.ready is None and not self._state.failed:
             self._desk.say("the engine is loading: plans are sized to its device")
-        elif not self._is_choosing and self._runs.may_start():
+        elif self._state.failed:
+            self._desk.show_error("The engine could not start", self._state.failed)
+        elif not self._is_choosing:
             self._is_choosing = True
             self._readings.ask(lambda history: history.plans.newest(), self._offer, self._no_plans)
 
@@ -44,14 +47,33 @@ class PlanControl:
         self._is_choosing = False
         state = self._state
         if self._desk.shows_panes and state.ready is not None:
-            self._desk.open(PlansScreen(state.editor.config, state.ready, plans), self._start)
+            waits_for = self._under_way()
+            self._desk.open(PlansScreen(state.editor.config, state.ready, plans, waits_for), self._start)
+
+    def _under_way(self) -> str:
+        """What ends before a plan that is chosen now begins; empty while nothing does."""
+        state = self._state
+        if state.queued_plans:
+            return f"the plan {state.queued_plans[-1].title}"
+        if state.plan is not None:
+            return f"the plan {state.plan.title}"
+        if state.running and state.run is not None:
+            return f"run {state.run.run_id}"
+        return "what is queued" if state.queued or self._session.busy else ""
 
     def _start(self, chosen: Chosen | None) -> None:
         if chosen is not None and chosen.shows_table and chosen.plan_id is not None:
             self._show_table(chosen.plan, chosen.plan_id)
-        elif chosen is not None and self._runs.may_start():
+        elif chosen is not None:
+            waits_for = self._under_way()
+            first = next((run.label for run in chosen.plan.runs if not run.skip), "")
+            title = clean(chosen.plan.title, TITLE_LIMIT)
+            begun = chosen.plan_id is not None
+            self._state.queued_plans.append(QueuedPlan(title, "" if begun else clean(first, TITLE_LIMIT)))
             self._state.queued += 1
             self._session.start_plan(chosen.plan, chosen.plan_id)
+            if waits_for:
+                self._state.notice = f"{title} begins when {waits_for} has ended"
 
     def finished(self, event: PlanFinished) -> None:
         """Set an experiment that came to its end beside the lecture, unless a dialog is open."""

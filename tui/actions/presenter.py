@@ -25,7 +25,7 @@ class PresenterControl:
         view.presenter = not view.presenter
         view.keys = []
         self._captions = Captions(state) if view.presenter else None
-        view.caption = f"the next run: {describe(state.editor.config)}"
+        view.caption = f"the next run: {state.following or describe(state.editor.config)}"
         if self._desk.main is not None:
             self._desk.main.present(view.presenter)
         self._desk.paint_soon()

@@ -29,7 +29,7 @@ PLAYBACK_KEYS: list[BindingType] = [
 LOOKING = frozenset(
     {
         *("move_knob", "select_knob", "fold", "fold_all", "find_knob"),
-        *("move_row", "select_row", "scroll_log", "zoom", "unzoom", "next_pane"),
+        *("move_row", "select_row", "scroll_log", "zoom", "back", "next_pane"),
         *("mark", "filter", "sort", "reverse_sort", "log_scale", "recent", "presenter", "cycle_theme", "log", "meter"),
         *("cursor", "move_cursor", "leave_cursor", "run_details", "explain", "copy_command", "help", "quit"),
     }

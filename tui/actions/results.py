@@ -74,8 +74,17 @@ class ResultsControl:
             if query is not None:
                 state.table.query, state.selected_run = query.strip(), None
 
-        why = "Words that a run must have (model, device, status, note), or knob=value. Empty: all runs."
+        why = "What its row must show (model, status, a figure), device, note, or knob=value. Empty: all runs."
         self._desk.open(LineScreen("Filter runs", why, state.table.query, on_change=count), take)
+
+    def show_all(self) -> bool:
+        """Take the filter away; False where there is none."""
+        table = self._state.table
+        if not table.query:
+            return False
+        table.query = ""
+        self._desk.say(f"all {len(self._state.rows)} runs")
+        return True
 
     def details(self) -> None:
         """Everything known about the selected run."""

@@ -46,7 +46,7 @@ class RunControl:
             self._forecasts.propose_for_next()
 
     def may_start(self) -> bool:
-        """Whether something can be started now; says why not."""
+        """Whether a run can be started now; says why not."""
         state = self._state
         if state.failed:
             self._desk.show_error("The engine could not start", state.failed)
@@ -59,22 +59,26 @@ class RunControl:
         return False
 
     def skip(self) -> None:
-        """End the current run of the plan, and go on with the next."""
-        if self._state.plan is None or not self._state.running:
+        """End the run under way, and go on with the plan's next run, or with the plan that waits."""
+        state = self._state
+        if not state.running or (state.plan is None and not state.queued_plans):
             self._desk.say("no run of a plan is under way")
             return
-        self._state.stopping = True
+        state.stopping = True
         self._session.skip_run()
-        self._desk.say("on to the plan's next run")
+        self._desk.say("on to the plan's next run" if state.plan is not None else "on to the plan that waits")
 
     def stop(self) -> None:
-        """Stop after the current micro-step; the row is kept. Of a plan, ask what is meant."""
+        """Stop after the current micro-step; the row is kept. With a plan, under way or waiting, ask what is meant."""
+        state = self._state
         if not self._session.busy:
             self._desk.say("nothing is running")
-        elif self._state.plan is not None and self._state.running and not self._state.stopping:
-            from tui.screens.question import StopScreen
+        elif state.running and not state.stopping and (state.plan is not None or state.queued_plans):
+            from tui.screens.question import StopScreen, StopWithQueueScreen
 
-            self._desk.open(StopScreen(self._state), self._stop_what)
+            self._desk.open(
+                StopScreen(state) if state.plan is not None else StopWithQueueScreen(state), self._stop_what
+            )
         else:
             self.stop_all()
 
@@ -83,9 +87,18 @@ class RunControl:
             self.skip()
         elif what == "plan":
             self.stop_all()
+        elif what == "queue":
+            self.forget_queued()
+
+    def forget_queued(self) -> None:
+        """Forget the plans that wait; the run under way goes on."""
+        self._state.queued, self._state.queued_plans = 0, []
+        self._session.forget_queued()
+        self._desk.say("the run goes on, and no plan waits for its end")
 
     def stop_all(self) -> None:
         """Stop the run under way, its plan, and forget what is queued."""
-        self._state.stopping, self._state.queued = self._state.running, 0
+        self._state.stopping = self._state.running
+        self._state.queued, self._state.queued_plans = 0, []
         self._session.stop()
         self._desk.say()

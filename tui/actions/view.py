@@ -20,10 +20,12 @@ class ViewControl:
             main.zoom(focused.id if main.zoomed is None and focused is not None else None)
             self._desk.paint_soon()
 
-    def unzoom(self) -> None:
-        """Put the pane back that fills the screen."""
-        if self._desk.main is not None and self._desk.main.zoomed is not None:
-            self.zoom()
+    def unzoom(self) -> bool:
+        """Put the pane back that fills the screen; False where none does."""
+        if self._desk.main is None or self._desk.main.zoomed is None:
+            return False
+        self.zoom()
+        return True
 
     def next_pane(self, direction: int) -> None:
         """Move the focus; while a pane fills the screen, the next one takes its place."""

@@ -206,6 +206,8 @@ class TraintopApp(App[str]):
         does = self.controllers
         does.alerts.see(event)
         does.read_only.show_baseline(event)
+        if isinstance(event, RunFinished):
+            does.baseline.ended(event.record)
         if isinstance(event, Forecasted):
             does.explain.show(event)
         elif isinstance(event, Proposed):

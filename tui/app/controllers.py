@@ -64,7 +64,7 @@ class Controllers:
         self.forecasts = ForecastControl(self.desk, session)
         self.explain = ExplainControl(self.desk, self.forecasts)
         self.runs = RunControl(self.desk, self.forecasts, session)
-        self.plans = PlanControl(self.desk, self.readings, self.runs, session)
+        self.plans = PlanControl(self.desk, self.readings, session)
         self.quitting = QuitControl(self.desk, self.runs, session, signals)
         self.baseline = BaselineControl(self.desk, self.readings, session)
         self.results = ResultsControl(self.desk, self.baseline, session)
@@ -110,7 +110,7 @@ class Controllers:
             "move_cursor": self.cursor.move,
             "leave_cursor": self.cursor.leave,
             "zoom": self.view.zoom,
-            "unzoom": self.view.unzoom,
+            "back": lambda: self.view.unzoom() or self.results.show_all(),
             "next_pane": self.view.next_pane,
             "log_scale": self.view.log_scale,
             "recent": self.view.recent,

@@ -36,6 +36,10 @@ class Pace:
         """Of the whole training, 0 to 1."""
         self.elapsed_s = 0.0
         self._epochs = 1
+        self._accumulation = 1
+        self._per_epoch = 1
+        self._micro_steps = ""
+        """How many of all micro-steps are done, while an update is half done."""
         self._figures: RunFigures | None = None
 
     def fold(self, event: Event) -> bool:
@@ -46,13 +50,22 @@ class Pace:
             case RunStarted():
                 self._figures = RunFigures(new_record(event.run_id, event.config, event.device, event.started_at))
                 self._epochs = event.config.epochs
-            case MicroStepDone():
+                self._accumulation = event.config.gradient_accumulation_steps
+            case TrainingStarted():
+                self._per_epoch = max(1, event.micro_steps_per_epoch)
+            case MicroStepDone() if not self._ends_update(event.micro_step):
+                self._micro_steps = f"micro-step {event.micro_step}/{event.micro_steps}, "
                 self._forward(event.micro_step / event.micro_steps, event.t)
                 return True
             case UpdateDone():
+                self._micro_steps = ""
                 self._forward(event.epoch / self._epochs, event.t)
                 return True
         return False
+
+    def _ends_update(self, micro_step: int) -> bool:
+        in_epoch = (micro_step - 1) % self._per_epoch + 1
+        return in_epoch % self._accumulation == 0 or in_epoch == self._per_epoch
 
     def _forward(self, fraction: float, elapsed_s: float) -> None:
         self.fraction = max(self.fraction, min(1.0, fraction))
@@ -68,7 +81,7 @@ class Pace:
         if self._figures is None:
             return ""
         row = self._figures.as_record()
-        where = f"update {row.updates}/{row.planned_updates or UNKNOWN}"
+        where = f"{self._micro_steps}update {row.updates}/{row.planned_updates or UNKNOWN}"
         return f"{where}  loss {LAST_LOSS.of(row)}  {SPEED.of(row)} {SPEED.unit}"
 
     def clock(self) -> str:
@@ -88,7 +101,9 @@ class ProgressLines:
         """Write a line when the event completes another tenth."""
         if self._pace.fold(event) and (tenth := int(self._pace.fraction * 10 + 1e-9)) > self._tenth:
             self._tenth = tenth
-            self._stream.write(f"{tenth * 10:3} %  {self._pace.text()}  {self._pace.clock()}\n")
+            self._stream.write(
+                f"{int(100 * self._pace.fraction + 1e-9):3} %  {self._pace.text()}  {self._pace.clock()}\n"
+            )
             self._stream.flush()
 
     @contextmanager

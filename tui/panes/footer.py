@@ -10,15 +10,14 @@ from tui.panes.base import Pane
 from tui.state.foreign import SENTENCE
 from tui.state.state import State
 
-KEEP = 3
-"""The last hints (help, palette, quit) are kept on the narrowest line."""
-
 
 class FooterPane(Pane):
     """One line without a frame."""
 
-    hints: tuple[tuple[str, str], ...] = ()
-    """(key, what it does), in order; those in the middle give way, and are left to the help screen."""
+    hints: Sequence[tuple[str, str]] = ()
+    """(key, what it does), the most important first; those that have no room are left to the help screen."""
+    last: Sequence[tuple[str, str]] = ()
+    """Those that stay on the narrowest line."""
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """Keys from the left; a notice, and what the app costs, take the right end."""
@@ -28,10 +27,10 @@ class FooterPane(Pane):
         right = join([said, keys, meter])
         notice = cut_line([*right, (" ", "text")], width) if right else []
         room = width - width_of(notice) - bool(notice)
-        first, last = self.hints[:-KEEP], self.hints[-KEEP:]
-        while first and width_of(_hints([*first, *last])) > room:
-            first = first[:-1]
-        return [ends(_hints([*first, *last]), notice, width)]
+        first = list(self.hints)
+        while first and width_of(_hints([*first, *self.last])) > room:
+            first.pop()
+        return [ends(_hints([*first, *self.last]), notice, width)]
 
 
 def _hints(hints: Sequence[tuple[str, str]]) -> Line:

@@ -43,10 +43,14 @@ class KnobsPane(Pane, can_focus=True):
         super().__init__(pane_id)
         self._top = 0
         self._shown: list[Row] = []
+        self._above = 1
+        """Lines above the list, the frame among them."""
 
     def title(self, state: State) -> str:
-        """Where somebody else drives, the knobs are those of the run that is shown."""
-        return "Knobs" if state.playback else self.TITLE
+        """Where somebody else drives, they are those of the run that is shown; a plan's runs come before theirs."""
+        if state.playback:
+            return "Knobs"
+        return self.TITLE if state.following is None else "After the plan"
 
     def headline(self, state: State, width: int) -> Line:
         """How much differs from the run under way, or from the last one."""
@@ -59,18 +63,26 @@ class KnobsPane(Pane, can_focus=True):
         n_notes = 6 if height >= 26 else 4
         notes = self._notes(state, width - 1, n_notes if state.editor.problem is None else height // 2)
         n_notes = max(n_notes, len(notes))
-        n_rows = max(1, height - n_notes - 1)
+        announced = self._announced(state, width)
+        n_rows = max(1, height - n_notes - 1 - len(announced))
         places, job = state.editor.list, state.editor.config.job
         rows, index = places.rows(job), places.index(job)
         # the cursor stays one row off the edges, so that what comes next is in sight
         self._top = max(0, min(max(self._top, index - n_rows + 2), index - 1, len(rows) - n_rows))
-        self._shown = rows[self._top : self._top + n_rows]
-        lines = [self._row(state, row, width) for row in self._shown]
+        self._shown, self._above = rows[self._top : self._top + n_rows], 1 + len(announced)
+        lines = [*announced, *(self._row(state, row, width) for row in self._shown)]
         hidden = len(rows) - self._top - n_rows
-        lines += [[]] * (n_rows - len(lines))
+        lines += [[]] * (n_rows - len(self._shown))
         more = f" {hidden} more " if hidden > 0 else ""
         lines.append([("─" * (width - len(more)), "frame"), (more, "muted")])
         return lines + notes
+
+    def _announced(self, state: State, width: int) -> list[Line]:
+        """The next run, where it is not that of the knobs."""
+        if state.following is None or state.playback:
+            return []
+        lines = wrap(f"next: {state.following}", width - 1, 2)
+        return [[(" ", "text"), (line, "accent")] for line in lines]
 
     def _row(self, state: State, row: Row, width: int) -> Line:
         return self._knob(state, row.knob, width) if row.knob else self._heading(state, row.group, width)
@@ -123,6 +135,6 @@ class KnobsPane(Pane, can_focus=True):
 
     async def on_click(self, event: events.Click) -> None:
         """Put the cursor on the knob that was clicked; a group opens or closes."""
-        if 1 <= event.y <= len(self._shown):
-            row = self._shown[event.y - 1]
+        if 0 <= event.y - self._above < len(self._shown):
+            row = self._shown[event.y - self._above]
             await self.run_action(f"app.select_knob({row.knob!r})" if row.knob else f"app.fold({row.group!r})")

@@ -17,15 +17,14 @@ from tui.panes.columns import Column, columns_for
 from tui.panes.drawing import OUTCOME_ROLES
 from tui.state.deltas import Deltas
 from tui.state.knobs import describe
-from tui.state.result_rows import ENTRIES, note_of, place_of
+from tui.state.result_rows import ENTRIES, SHORT_WORDS, note_of, place_of
 from tui.state.state import State
 
 _NARROW = 70
 """Columns below which outcomes are written short."""
-_SHORT_WORDS = {Outcome.COMPLETED: "done", Outcome.OUT_OF_MEMORY: "OOM", Outcome.INTERRUPTED: "died"}
 _STRONG = (figures.SPEED, figures.MEMORY, figures.BATCH)
 MARK, BASE, NOTE = "•", "*", "+"
-"""Before a marked row; behind the number of the baseline, and of a run with a note."""
+"""Before a marked row; behind the number of the baseline (also of one to be), and of a run with a note."""
 
 
 class ResultsPane(Pane, can_focus=True):
@@ -63,6 +62,8 @@ class ResultsPane(Pane, can_focus=True):
         table, plan = state.table, state.plan
         if plan is not None:
             parts.append([(f"{plan.title} ", "value"), (plan.where, "accent"), (f" {plan.label}".rstrip(), "muted")])
+        if state.queued_plans:
+            parts.append([("then ", "muted"), (state.queued_plans[0].title, "value")])
         if table.query:
             parts.append([("/", "muted"), (note_of(table.query), "pending")])
         if table.marked:
@@ -122,7 +123,7 @@ class ResultsPane(Pane, can_focus=True):
 
 def _nothing(state: State) -> str:
     if state.table.query:
-        return f" no run has {note_of(state.table.query)!r}: press / to change the filter"
+        return f" no run has {note_of(state.table.query)!r}: Esc shows all {len(state.finished)}, / changes the filter"
     return " no runs yet" if state.playback else " no runs yet: press r"
 
 
@@ -147,7 +148,8 @@ def _row(
     id_width, status, width = widths
     is_base = row.run_id == state.baseline
     is_marked = row.run_id in state.table.marked
-    name = f"{row.run_id}{BASE if is_base else ''}{NOTE if row.run_id in state.table.notes else ''}"
+    has_star = is_base or row.run_id == state.awaited_baseline
+    name = f"{row.run_id}{BASE if has_star else ''}{NOTE if row.run_id in state.table.notes else ''}"
     line: Line = [
         (MARK if is_marked else " ", cursor or "pending"),
         (f"{name:<{id_width}}", cursor or ("pending" if is_base or is_marked else "value")),
@@ -166,4 +168,4 @@ def _status(row: RunRecord, short: bool) -> str:
         share = f"{int(row.updates / row.planned_updates * 100)} %"
         return share if short else f"running {share}"
     words = row.outcome.words
-    return _SHORT_WORDS.get(row.outcome, words) if short else words
+    return SHORT_WORDS.get(row.outcome, words) if short else words

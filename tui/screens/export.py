@@ -36,6 +36,8 @@ class Wanted:
     n_rows: int
     format_name: str
     path: Path | None
+    query: str
+    """The words that the rows were chosen by; empty where all were taken."""
 
 
 class ExportScreen(Dialog[Wanted]):
@@ -48,9 +50,11 @@ class ExportScreen(Dialog[Wanted]):
         Binding("c", "copy", "copy"),
     ]
 
-    def __init__(self, marked: Sequence[RunRecord], every: Sequence[RunRecord], baseline: RunRecord | None) -> None:
+    def __init__(
+        self, marked: Sequence[RunRecord], every: Sequence[RunRecord], baseline: RunRecord | None, query: str = ""
+    ) -> None:
         super().__init__()
-        self._marked, self._all, self._baseline = marked, every, baseline
+        self._marked, self._all, self._baseline, self._query = marked, every, baseline, query
         self._only_marked = bool(marked)
         self._format = next(iter(_FORMATS))
         self._overwrite: str | None = None
@@ -70,10 +74,15 @@ class ExportScreen(Dialog[Wanted]):
     def _which(self) -> str:
         baseline = f", Δ to run {self._baseline.run_id}" if self._baseline is not None else ""
         if not self._marked:
-            return f"Rows: all {len(self._all)}{baseline}   (t marks rows in the table)"
-        kinds = {True: f"marked {len(self._marked)}", False: f"all {len(self._all)}"}
+            return f"Rows: {self._every}{baseline}   (t marks rows in the table)"
+        kinds = {True: f"marked {len(self._marked)}", False: self._every}
         both = "  ".join(f"[{text}]" if only == self._only_marked else text for only, text in kinds.items())
         return f"Rows: {both}{baseline}   (m changes)"
+
+    @property
+    def _every(self) -> str:
+        """All rows of the table; with a filter, which those are."""
+        return f"the {len(self._all)} that have {self._query!r}" if self._query else f"all {len(self._all)}"
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """Another format has another ending."""
@@ -119,7 +128,9 @@ class ExportScreen(Dialog[Wanted]):
 
     def _take(self, path: Path | None) -> None:
         rows = list(self._marked if self._only_marked else self._all)
-        self.dismiss(Wanted(_written(self._format, rows, self._baseline), len(rows), self._format, path))
+        text = _written(self._format, rows, self._baseline)
+        query = "" if self._only_marked else self._query
+        self.dismiss(Wanted(text, len(rows), self._format, path, query))
 
 
 _KEYS = "↑↓ format   Tab file name   Enter writes the file   c copies to the clipboard"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from textual import events
@@ -28,6 +29,8 @@ from tui.panes.speed import SpeedPane
 from tui.panes.time import TimePane
 from tui.panes.title import TitlePane
 from tui.panes.utilization import UtilizationPane
+from tui.state.hints import LAST, Hint, hints
+from tui.state.key_groups import action_name
 from tui.state.state import State
 from tui.terminal.spans import SpanCompositor
 
@@ -154,12 +157,22 @@ class MainScreen(Screen[None]):
         """Hand the state to every pane; each sends the terminal only what changed."""
         self._state = state
         footer = self.query_one(FooterPane)
-        shown = [active for active in self.active_bindings.values() if active.enabled and active.binding.show]
-        shown.sort(key=lambda active: active.node is self.app)  # the pane's own keys first
-        hints = [(self.app.get_key_display(active.binding), active.binding.description) for active in shown]
-        footer.hints = tuple(dict.fromkeys(hints))  # a binding of two keys is there twice
+        wanted = hints(
+            state, (self.focused.id or "") if self.focused is not None else "", zoomed=self.zoomed is not None
+        )
+        footer.hints = self._keys(wanted)
+        footer.last = self._keys(LAST)
         for pane in self.query(Pane):
             pane.show(state)
+
+    def _keys(self, wanted: Iterable[Hint]) -> list[tuple[str, str]]:
+        """The keys of actions that can be done here, each with its words."""
+        keys: dict[str, Binding] = {}
+        for active in self.active_bindings.values():
+            name = action_name(active.binding.action)
+            if active.enabled and (name not in keys or (active.binding.show and not keys[name].show)):
+                keys[name] = active.binding
+        return [(self.app.get_key_display(keys[name]), words) for name, words in wanted if name in keys]
 
     def zoom(self, pane_id: str | None) -> None:
         """Let one pane fill the screen, or (None) show all of them again."""

@@ -47,8 +47,9 @@ class PlansScreen(Dialog[Chosen]):
         Binding("left,minus", "scale(-1)", "smaller", priority=True),
     ]
 
-    def __init__(self, config: RunConfig, device: DeviceInfo, plans: Sequence[StoredPlan]) -> None:
+    def __init__(self, config: RunConfig, device: DeviceInfo, plans: Sequence[StoredPlan], waits_for: str) -> None:
         super().__init__()
+        self._starts_it = f"Enter starts it when {waits_for} has ended" if waits_for else "Enter starts it"
         self._config, self._device = config, device
         self._interrupted = [stored for stored in plans if stored.can_go_on][:_OFFERED]
         self._newest = {stored.plan.name: stored for stored in reversed(plans) if stored.run_ids}
@@ -105,7 +106,7 @@ class PlansScreen(Dialog[Chosen]):
         self.query_one("#about", Static).update(plan if isinstance(plan, str) else text)
         sizes = "" if isinstance(plan, str) else clean(plan.sizes, 300)
         scales = "  ".join(f"[{scale}]" if scale == self._scale else scale for scale in SCALES)
-        self.query_one("#sizes", Static).update(f"← → sizes: {scales}   Enter starts it\n{sizes}".strip())
+        self.query_one("#sizes", Static).update(f"← → sizes: {scales}   {self._starts_it}\n{sizes}".strip())
 
     def action_scale(self, direction: int) -> None:
         """Take the next larger or smaller sizes."""

@@ -27,7 +27,12 @@ _STOP = (
     ("wait", "w  neither"),
 )
 
-
+_STOP_WITH_QUEUE = (
+    ("run", "r  this run only: the plan begins"),
+    ("queue", "p  the plan only: it does not begin, the run goes on"),
+    ("plan", "b  both"),
+    ("wait", "w  neither"),
+)
 _WONT_FIT = (
     ("run", "r  run it anyway: it will show where it dies, and the next run works"),
     ("fit", "h  see what would fit instead"),
@@ -72,7 +77,26 @@ class StopScreen(Question):
     def __init__(self, state: State) -> None:
         run, plan = state.run, state.plan
         what = f"Run {run.run_id} of {plan.title} is under way: {describe(run.config)}." if run and plan else ""
-        super().__init__("Stop?", what, _STOP)
+        choices = dict(_STOP)
+        if state.queued_plans:
+            choices["plan"] = "p  the plan, and what waits behind it: p goes on with the plan later"
+        super().__init__("Stop?", what, tuple(choices.items()))
+
+
+class StopWithQueueScreen(Question):
+    """Asks what is to stop while a plan waits for the end of the run: "run", "queue", "plan" (both) or "wait"."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "choose('run')", "this run"),
+        Binding("p", "choose('queue')", "the plan"),
+        Binding("b", "choose('plan')", "both"),
+        Binding("w,escape,q", "choose('wait')", "neither"),
+    ]
+
+    def __init__(self, state: State) -> None:
+        run, title = state.run, state.queued_plans[0].title
+        what = f"Run {run.run_id} is under way, and the plan {title} waits for its end." if run else ""
+        super().__init__("Stop?", what, _STOP_WITH_QUEUE)
 
 
 class QuitScreen(Question):

@@ -85,7 +85,10 @@ def fold(state: State, event: Event) -> bool:
         return False
     if isinstance(event, (PlanStarted, PlanProgress, PlanFinished)):
         if isinstance(event, PlanStarted):
-            state.queued, state.pausing = max(0, state.queued - 1), False
+            state.pausing, state.before_plan = False, state.editor.config
+        if isinstance(event, PlanStarted) or (isinstance(event, PlanFinished) and state.plan is None):
+            # one that could not have its row in the history ends without a beginning
+            state.queued, state.queued_plans = max(0, state.queued - 1), state.queued_plans[1:]
         state.plan, lines = fold_plan(state.plan, event)
         state.notice = clean(lines[-1], SENTENCE) if isinstance(event, PlanFinished) else state.notice
         for line in lines:
@@ -100,7 +103,7 @@ def fold(state: State, event: Event) -> bool:
         state.torch_version = clean(event.torch_version, 40)
         state.write("engine", f"PyTorch {event.torch_version} ready on {event.device.name} in {event.import_s:.1f} s")
     elif isinstance(event, EngineFailed):
-        state.loading, state.queued = None, 0
+        state.loading, state.queued, state.queued_plans = None, 0, []
         state.failed = clean(event.message, SENTENCE)
         state.write("engine", event.message, "error")
     else:
@@ -154,7 +157,7 @@ def _fold_run(
 def _fold_boundary(state: State, event: RunStarted | RunRefused | RunFinished) -> None:
     """The start of a run, and the two ways in which it is over."""
     if isinstance(event, RunStarted):
-        state.queued = max(0, state.queued - 1)
+        state.queued = max(0, state.queued - (state.plan is None))  # a plan's runs were not queued
         state.stopping = False
         state.selected_run = None
         state.finished = [row for row in state.finished if row.run_id != event.run_id]  # as "running", or played again
@@ -169,7 +172,7 @@ def _fold_boundary(state: State, event: RunStarted | RunRefused | RunFinished) -
         state.editor.problem = None
         state.write("run", f"run {event.run_id}: {describe(event.config)} on {event.device.name}")
     elif isinstance(event, RunRefused):
-        state.queued = max(0, state.queued - (event.run_id is None))
+        state.queued = max(0, state.queued - (event.run_id is None and state.plan is None))
         state.stopping = False
         if event.run_id is not None and state.run is not None and state.run.run_id == event.run_id:
             state.run = None

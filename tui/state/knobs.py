@@ -104,6 +104,11 @@ class KnobEditor:
         if changed:
             self.select(changed[0])
 
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a change to take back."""
+        return bool(self._past)
+
     def undo(self) -> list[str]:
         """Take the last change back; the knobs that it had turned, none when there is nothing to take back."""
         if not self._past:

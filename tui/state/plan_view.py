@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from engine.contract.config import RunConfig
 from engine.contract.events import PlanFinished, PlanProgress, PlanStarted
 from engine.contract.numbers import UNKNOWN
 from tui.drawing.text import clean
+from tui.state.knobs import describe
 
 TITLE_LIMIT = 60
 
@@ -24,12 +26,30 @@ class PlanView:
     label: str = ""
     """What tells its run from the others: `batch size 8`."""
     paused: bool = False
+    upcoming: RunConfig | None = None
+    upcoming_label: str = ""
 
     @property
     def where(self) -> str:
         """`plan 3/12`, or `plan 3` where nobody knows how many there will be."""
         total = f"/{self.total}" if self.total is not None else ""
         return f"plan {self.position or UNKNOWN}{total}{' paused' if self.paused else ''}"
+
+    @property
+    def next(self) -> str:
+        """What it does after the run under way."""
+        if self.upcoming is not None:
+            return self.upcoming_label or describe(self.upcoming)
+        return "a search decides" if self.total is None else "nothing (last run)"
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedPlan:
+    """A plan that was asked for, and begins when what is under way has ended."""
+
+    title: str
+    first: str
+    """What tells its first run from the others; empty where an earlier process began it."""
 
 
 def fold_plan(
@@ -45,6 +65,8 @@ def fold_plan(
         before = plan or PlanView(event.plan_id, "", event.total)
         after = replace(before, total=event.total, position=event.position, paused=event.paused)
         after = replace(after, label=clean(event.label, TITLE_LIMIT) or after.label)
+        if event.label or event.paused:  # it came to a run, or waits before one
+            after = replace(after, upcoming=event.upcoming, upcoming_label=clean(event.upcoming_label, TITLE_LIMIT))
         lines = [f"{event.label} is passed over: {event.skipped}"] if event.skipped else []
         lines += [event.finding] if event.finding else []
         if event.paused != before.paused:

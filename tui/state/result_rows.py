@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from engine.contract import figures
 from engine.contract.config import KNOBS, Value
-from engine.contract.figures import Entry
-from engine.contract.records import RunRecord
+from engine.contract.figures import Entry, status_of
+from engine.contract.records import Outcome, RunRecord
 from tui.drawing.text import clean
 from tui.state.knobs import shown
 
@@ -42,6 +42,9 @@ ENTRIES: dict[str, Entry] = {
 """What the table shows of a run and can be sorted by, by heading, from the left."""
 
 _HEADINGS = tuple(ENTRIES)
+
+SHORT_WORDS = {Outcome.COMPLETED: "done", Outcome.OUT_OF_MEMORY: "OOM", Outcome.INTERRUPTED: "died"}
+"""How runs ended, where there is no room for the words."""
 
 
 @dataclass(slots=True)
@@ -88,13 +91,17 @@ def _is_known(value: Value) -> bool:
 
 
 def matches(query: str, row: RunRecord, note: str = "") -> bool:
-    """Whether a row has every word of a query, capitals or not."""
+    """Whether a row has every word of a query, capitals or not: what the screen prints of it, and what it means.
+
+    A number is meant as a whole cell, as printed, or as a part of a name: `8` is run 8 or batch 8, not 7.68 samples/s.
+    """
     words = query.lower().split()
-    config = row.config
-    parts = [str(row.run_id), config.model, config.workload, config.precision, config.optimizer, note]
-    parts += [row.outcome.value.replace("_", " "), row.device.name if row.device else ""]
+    config, cells = row.config, [entry.of(row).lower() for entry in ENTRIES.values()]
+    parts = [config.model, config.workload, config.optimizer, config.precision, note, row.outcome.value]
+    parts += [status_of(row), SHORT_WORDS.get(row.outcome, ""), row.device.name if row.device else ""]
+    parts += [f"checkpointing {config.gradient_checkpointing}"] if config.gradient_checkpointing != "off" else []
     text = " ".join(parts).lower()
-    return all(_has_value(word, row) if "=" in word else word in text for word in words)
+    return all(_has_value(word, row) if "=" in word else word in text or word in cells for word in words)
 
 
 def _has_value(word: str, row: RunRecord) -> bool:

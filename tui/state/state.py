@@ -12,7 +12,7 @@ from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, R
 from tui.drawing.text import clean
 from tui.state.foreign import clean_notes, clean_record
 from tui.state.knobs import KnobEditor
-from tui.state.plan_view import PlanView
+from tui.state.plan_view import PlanView, QueuedPlan
 from tui.state.result_rows import Rows, place_of
 from tui.state.run_view import RunView
 from tui.state.view import View
@@ -50,12 +50,18 @@ class State:
     """What `auto` stands for; None until the engine is ready."""
     queued: int = 0
     """Runs and plans asked for that have not begun."""
+    queued_plans: list[QueuedPlan] = field(default_factory=list)
+    """The plans among them, the next one first."""
+    before_plan: RunConfig | None = None
+    """The knobs as they were when the plan under way began."""
     stopping: bool = False
     pausing: bool = False
     """The plan was asked to wait after its current run."""
     finished: list[RunRecord] = field(default_factory=list)
     """Rows of the results table, oldest first."""
     baseline: int | None = None
+    awaited_baseline: int | None = None
+    """The run under way that is to be the baseline when it has ended."""
     selected_run: int | None = None
     """The row under the cursor; None follows the newest one."""
     log: deque[LogLine] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
@@ -83,8 +89,23 @@ class State:
 
     @property
     def reference(self) -> RunConfig | None:
-        """What the next run is compared with: the run that is shown. Runs of the history may be another program's."""
+        """What the knobs are compared with: the run that is shown; in a plan, which turns them itself, its beginning.
+
+        Runs of the history may be another program's.
+        """
+        if self.plan is not None and not self.playback:
+            return self.before_plan
         return self.run.config if self.run is not None else None
+
+    @property
+    def following(self) -> str | None:
+        """The next run where a plan's comes before that of the knobs; None where theirs is the next."""
+        if self.plan is not None:
+            return self.plan.next
+        if self.running and self.queued_plans:
+            queued = self.queued_plans[0]
+            return f"{queued.title}, {queued.first}" if queued.first else queued.title
+        return None
 
     @property
     def rows(self) -> list[RunRecord]:

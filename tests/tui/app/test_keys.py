@@ -7,7 +7,7 @@ import pytest
 from engine.contract.config import KNOBS, RunConfig
 from engine.contract.events import EngineFailed, RunRefused
 from engine.contract.records import Outcome
-from tests.tui.fake_session import MIB, finished, record, sampled, started, training, update
+from tests.tui.fake_session import MIB, FakeHistory, finished, record, sampled, started, training, update
 from tests.tui.screen_text import SIZES, stage
 from tui.screens.main import MainScreen
 from tui.state.knob_list import IN_GROUPS, LETTERS, ORDER
@@ -179,11 +179,34 @@ async def test_the_selected_row_is_explained_against_the_baseline() -> None:
         assert "3,388 MiB" in s.text
 
 
-async def test_a_run_under_way_cannot_be_pinned() -> None:
-    async with stage((120, 40), [], started(), training()) as s:
+async def test_a_run_under_way_becomes_the_baseline_when_it_has_ended() -> None:
+    async with stage((120, 40), [], started(), training(), update(1)) as s:
         await s.press("space")
         assert s.history.baseline() is None
-        assert "pin a finished run" in s.lines[-1]
+        assert "run 1 becomes the baseline when it has ended: space takes that back" in s.lines[-1]
+        assert " 1*" in s.line("running")
+        await s.press("space")
+        assert "run 1 will not be the baseline" in s.lines[-1]
+        await s.press("space")
+        await s.feed(finished())
+        assert s.history.baseline() == 1
+        assert "run 1 is the baseline" in s.lines[-1]
+        assert "Δ to run 1*" in s.line("Results")
+
+
+async def test_a_run_that_did_not_fit_does_not_become_the_baseline() -> None:
+    async with stage((120, 40), history=FakeHistory([record(1)], baseline=1)) as s:
+        await s.feed(started(2), training(2), update(1, 2))
+        await s.press("space")
+        await s.feed(finished(2, Outcome.OUT_OF_MEMORY))
+        assert s.history.baseline() == 1
+        assert "run 2 out of memory: the baseline stays as it was" in s.lines[-1]
+
+
+async def test_there_is_nothing_to_pin_before_the_first_run() -> None:
+    async with stage() as s:
+        await s.press("space")
+        assert "no run to pin yet: r runs" in s.lines[-1]
 
 
 async def test_tab_goes_round_the_panes() -> None:

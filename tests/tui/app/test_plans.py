@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from engine.contract.config import RunConfig
-from engine.contract.events import PlanFinished, PlanProgress, PlanStarted
+from engine.contract.events import PlanFinished, PlanProgress, PlanStarted, RunRefused
 from engine.history.plans import StoredPlan
 from engine.plans.course import NAMED, named_plan, sweep
 from tests.tui.fake_session import CPU, GPU, MIB, finished, ready, started, training, update
@@ -57,8 +57,94 @@ async def test_enter_starts_the_plan_under_the_cursor() -> None:
         assert plan_id is None
         assert all(run.config.seed == 7 for run in plan.runs)
         await s.press("p")
+        assert "Enter starts it when the plan Gradient accumulation has ended" in s.dialog
+
+
+async def test_a_plan_chosen_during_a_run_waits_for_its_end() -> None:
+    async with stage((120, 40), [], started(), training(), update(1)) as s:
+        s.session.busy = True
+        await s.press("p")
+        assert "Enter starts it when run 1 has ended" in s.dialog
+        await s.press("enter")
+        assert [plan.name for plan, _ in s.session.plans] == ["batch-size"]
+        assert "Batch size begins when run 1 has ended" in s.lines[-1]
+        assert s.lines[1].startswith("┌ After the plan ")
+        assert s.lines[2].startswith("│ next: Batch size, batch   │")
+        assert s.lines[3].startswith("│ size 1                    │")
+        assert s.lines[4].startswith("│▸b batch size            8 │")
+        assert "then Batch size" in s.line("Results")
+        await s.press("r")
+        assert "a run is under way" in s.lines[-1]
+        await s.feed(finished(1), STARTED, replace(STEP, position=1, label="batch size 1"), started(2))
+        assert s.app.state.queued == 0
+        assert s.app.state.queued_plans == []
+        assert "then Batch size" not in s.line("Results")
+
+
+@pytest.mark.parametrize(
+    ("key", "skipped", "forgotten", "stopped"), [("r", 1, 0, 0), ("p", 0, 1, 0), ("b", 0, 0, 1), ("w", 0, 0, 0)]
+)
+async def test_stop_asks_whether_the_run_or_the_plan_that_waits_is_meant(
+    key: str, skipped: int, forgotten: int, stopped: int
+) -> None:
+    async with stage((80, 24), [], started(), training(), update(1)) as s:
+        s.session.busy = True
+        await s.press("p", "enter", "s")
+        assert "Run 1 is under way, and the plan Batch size waits for its end." in s.dialog
+        await s.press(key)
+        assert (s.session.skipped, s.session.forgotten, s.session.stopped) == (skipped, forgotten, stopped)
+        assert len(s.app.state.queued_plans) == (key in "rw")
         assert isinstance(s.app.screen, MainScreen)
-        assert "under way" in s.lines[-1]
+
+
+async def test_a_plan_behind_a_plan_keeps_waiting_while_the_first_one_runs() -> None:
+    async with stage() as s:
+        await in_a_plan(s)
+        await s.press("p", "down", "enter")
+        assert "Gradient accumulation begins when the plan Batch size has ended" in s.lines[-1]
+        await s.feed(
+            finished(8), replace(STEP, position=3), RunRefused(run_id=None, config=RunConfig(), knob="", message="No.")
+        )
+        await s.feed(replace(STEP, position=4), started(9))
+        assert s.app.state.queued == 1
+        assert [plan.title for plan in s.app.state.queued_plans] == ["Gradient accumulation"]
+        await s.press("s")
+        assert "p the plan, and what waits behind it" in s.dialog
+
+
+async def test_a_plan_that_never_had_its_row_is_no_longer_waited_for() -> None:
+    async with stage() as s:
+        await s.press("p", "enter")
+        assert s.app.state.queued == 1
+        problem = replace(DONE, completed=False, done=0, failed=True, no_history=True, message="The disk is full.")
+        s.session.busy = False
+        await s.feed(problem)
+        assert (s.app.state.queued, s.app.state.queued_plans) == (0, [])
+        await s.press("r")
+        assert len(s.session.started) == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (replace(STEP, upcoming=RunConfig(batch_size=4), upcoming_label="batch size 4"), "batch size 4"),
+        (replace(STEP, position=5), "nothing (last run)"),
+        (replace(STEP, total=None), "a search decides"),
+    ],
+)
+async def test_the_pane_of_the_knobs_announces_the_plans_next_run(step: PlanProgress, said: str) -> None:
+    async with stage(config=RunConfig(batch_size=32)) as s:
+        s.session.busy = s.session.has_plan = True
+        await s.feed(STARTED, step, started(8, RunConfig(batch_size=2)), training(8), update(1, 8))
+        assert s.lines[1].startswith("┌ After the plan ")
+        assert s.lines[2].startswith(f"│ next: {said}")
+        assert " 32 │" in s.line("b batch size")  # what a person turns is for the run after the plan
+        assert "→" not in s.line("b batch size")
+        await s.press("b")
+        assert "32 → 64" in s.line("b batch size")
+        await s.feed(finished(8), DONE)
+        await s.press("escape")
+        assert s.lines[1].startswith("┌ Next run ")
 
 
 async def test_sizes_follow_the_device_and_the_arrows() -> None:

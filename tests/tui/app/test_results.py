@@ -52,7 +52,21 @@ async def test_rows_that_do_not_know_the_figure_come_last() -> None:
         assert numbers(s) == [2, 1, 5]
 
 
-@pytest.mark.parametrize(("words", "found"), [("fp16", [2]), ("out memory", [3]), ("batch=8 p4", [1, 2, 4]), ("x", [])])
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("fp16", [2]),
+        ("out memory", [3]),
+        ("oom", [3]),
+        ("out_of_memory", [3]),
+        ("done", [1, 2, 4]),
+        ("completed base", [1, 2, 4]),
+        ("19.2", [2]),
+        ("16", [2, 3]),
+        ("batch=8 p4", [1, 2, 4]),
+        ("x", []),
+    ],
+)
 async def test_the_filter(words: str, found: list[int]) -> None:
     async with stage((120, 40), RUNS) as s:
         await s.press("tab", "slash", *[{" ": "space", "=": "equals_sign"}.get(letter, letter) for letter in words])
@@ -62,6 +76,38 @@ async def test_the_filter(words: str, found: list[int]) -> None:
         assert words in s.line("Results")
         await s.press("slash", "delete", "enter")
         assert numbers(s) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("pane", ["results", "knobs"])
+async def test_escape_takes_the_filter_away_but_first_the_zoom(pane: str) -> None:
+    async with stage((80, 24), RUNS) as s:
+        await s.press("tab", "slash", *"oom", "enter", *(["tab"] if pane == "knobs" else []))
+        assert numbers(s) == [3]
+        assert s.lines[-1].startswith(" Esc all runs  r run ")
+        await s.press("z")
+        assert s.lines[-1].startswith(" Esc zoom out ")
+        await s.press("escape")
+        assert numbers(s) == [3]
+        await s.press("escape")
+        assert numbers(s) == [1, 2, 3, 4]
+        assert "all 4 runs" in s.lines[-1]
+        assert "Esc" not in s.lines[-1]
+
+
+async def test_what_a_filter_leaves_is_what_is_exported_and_said() -> None:
+    async with stage((120, 40), RUNS) as s:
+        await s.press("tab", "slash", *"fp32", "enter", "x")
+        assert "Rows: the 3 that have 'fp32' (t marks rows in the table)" in s.dialog
+        await s.press("c")
+        assert "3 runs that have 'fp32' as Markdown copied" in s.lines[-1]
+        await s.press("home", "t", "x")
+        assert "Rows: [marked 1] the 3 that have 'fp32' (m changes)" in s.dialog
+        await s.press("c")
+        assert "1 run as Markdown copied" in s.lines[-1]
+        await s.press("slash", "delete", *"nothing", "enter")
+        assert "no run has 'nothing': Esc shows all 4, / changes the filter" in s.text
+        await s.press("x")
+        assert "no run has 'nothing' to export: Esc shows all" in s.lines[-1]
 
 
 async def test_a_note_is_kept_shown_and_found() -> None:

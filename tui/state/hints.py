@@ -1,0 +1,64 @@
+"""Which keys the last line names: those that matter most in the present state, first. Pure: no Textual."""
+
+from __future__ import annotations
+
+from engine.contract.records import Outcome
+from tui.state.state import State
+
+Hint = tuple[str, str]
+"""The name of an action, and in a word or two what its key does now."""
+
+LAST: tuple[Hint, ...] = (("help", "help"), ("command_palette", "palette"), ("quit", "quit"))
+"""Kept on the narrowest line."""
+
+
+def hints(state: State, pane: str, *, zoomed: bool = False) -> list[Hint]:
+    """The most important first, for the focused `pane`; which of them have a key here is for others to say."""
+    where = {"knobs": _on_knobs, "results": _on_results}.get(pane)
+    every = [*_looking(state, zoomed), *_driving(state), *(where(state) if where is not None else _elsewhere(state))]
+    return list(dict(every).items())
+
+
+def _looking(state: State, zoomed: bool) -> list[Hint]:
+    """Ways back from a special look, and the keys of a recording."""
+    cursor = [("move_cursor", "move"), ("leave_cursor", "leave")] if state.view.cursor is not None else []
+    back = [("back", "zoom out" if zoomed else "all runs")] if zoomed or state.table.query else []
+    return [*cursor, *back, ("replay_pause", "pause"), ("replay_seek", "10 s"), ("replay_speed", "speed")]
+
+
+def _driving(state: State) -> list[Hint]:
+    """The run and the plan under way, or how to start one."""
+    if state.failed:
+        return []
+    if state.plan is not None:
+        return [("stop", "stop"), ("pause", "go on" if state.pausing else "pause"), ("skip", "next run")]
+    if state.running or state.queued:
+        return [("stop", "stop"), *([("skip", "next")] if state.queued_plans else [])]
+    dead = state.run is not None and state.run.outcome is Outcome.OUT_OF_MEMORY
+    return [("run", "run"), *([("propose", "what fits")] if dead else [])]
+
+
+def _common(state: State) -> list[Hint]:
+    plans = [("plans", "plans")] if state.ready is not None and state.plan is None else []
+    return [*plans, ("explain", "explain"), *([("export", "export")] if state.rows else [])]
+
+
+def _on_knobs(state: State) -> list[Hint]:
+    place = state.editor.list.cursor
+    enter = "type" if place.knob else "close" if place.group in state.editor.list.opened else "open"
+    undo = [("undo", "undo")] if state.editor.can_undo else []
+    pin = [("pin", "pin")] if state.rows else []
+    return [*_common(state), ("type_value", enter), *undo, ("find_knob", "find"), *pin, ("zoom", "zoom")]
+
+
+def _on_results(state: State) -> list[Hint]:
+    if not state.rows:
+        return [("filter", "filter"), *_elsewhere(state)]
+    rows = [("pin", "pin"), ("filter", "filter"), ("export", "export"), ("explain", "explain")]
+    more = [("run_details", "details"), ("mark", "mark"), ("sort", "sort"), ("note", "note"), ("delete", "delete")]
+    undelete = [("restore", "undelete")] if state.table.deleted else []
+    return [*rows, *undelete, *more, *_common(state), ("zoom", "zoom")]
+
+
+def _elsewhere(state: State) -> list[Hint]:
+    return [*_common(state), ("zoom", "zoom"), ("log", "log")]
