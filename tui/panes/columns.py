@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from engine.contract import figures
-from engine.contract.figures import Entry, heading_of
+from engine.contract.figures import Entry, heading_of, short_of
 from engine.contract.records import RunRecord
 from tui.drawing.text import clean
 from tui.state.deltas import Deltas
@@ -37,7 +37,7 @@ class Column:
         if self.entry is None:
             return self.heading
         text = heading_of(self.entry, rows)
-        return text if len(text) <= self.width else self.entry.short or text
+        return text if len(text) <= self.width else short_of(self.entry, rows) or text
 
 
 def _of(entry: Entry, width: int, keep: int, cell: Callable[[RunRecord], str] | None = None) -> Column:
