@@ -59,6 +59,13 @@ class DeviceInfo:
     """What the memory pane measures: `VRAM`, or `RAM` (the process's memory) on cpu."""
 
     @property
+    def sixteen_bits(self) -> str:
+        """The 16-bit precision to advise here: `bf16`, or `fp16` for a GPU that has no bf16."""
+        from engine.gpus.catalogue import sixteen_bits  # the first paint does without
+
+        return "bf16" if self.kind == "cpu" else sixteen_bits(self.name)
+
+    @property
     def is_virtual(self) -> bool:
         """Whether this machine's CPU computes in the card's place: then all that is timed is the CPU's."""
         return self.kind == "virtual"
