@@ -7,6 +7,7 @@ import math
 from engine.compare.noise import accuracy_noise, memory_noise, repeat_noise, speed_noise, time_noise
 from engine.compare.rows import Comparison, Delta, Figure, Quantity, Row, Verdict, figure_of, fold, row_of
 from engine.contract.config import KNOBS, RunConfig, Value
+from engine.contract.figures import CPU, is_virtual
 from engine.contract.knob import shown
 from engine.contract.numbers import signed
 from engine.contract.records import Outcome
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 
-_MORE_IS_BETTER = (Quantity.SPEED, Quantity.ACCURACY)
+_MORE_IS_BETTER = (Quantity.SPEED, Quantity.CARD_SPEED, Quantity.ACCURACY)
 
 
 def changed_knobs(config: RunConfig, baseline: RunConfig) -> dict[str, tuple[Value, Value]]:
@@ -46,6 +47,7 @@ def compare(row: Row, baseline: Row, *, per_sample: bool | None = None) -> Compa
     deltas = (
         _memory(row, baseline),
         _speed(row, baseline),
+        _card_speed(row, baseline),
         _time(row, baseline, per_sample),
         _loss(row, baseline, changed),
         _accuracy(row, baseline, changed),
@@ -155,6 +157,12 @@ def _speed(row: Row, baseline: Row) -> Delta:
     )
 
 
+def _card_speed(row: Row, baseline: Row) -> Delta:
+    """A forecast has no noise, however rough it is."""
+    values = (_value(row.card_speed), _value(baseline.card_speed))
+    return _judge(Quantity.CARD_SPEED, values, 0.0, apart=_other_kind(row, baseline))
+
+
 def _time(row: Row, baseline: Row, per_sample: bool) -> Delta:
     one, other = (side.seconds_per_sample if per_sample else side.train_runtime_s for side in (row, baseline))
     return _judge(
@@ -202,11 +210,14 @@ _SENTENCE_KNOBS = 3
 def explain(comparison: Comparison) -> str:
     """One line: "checkpointing on: −3,450 MiB (−49 %), +40 % time per sample, loss within noise".
 
-    Quantities that neither side has are left out. "(no verdict)" marks a difference whose noise is unknown.
+    On a virtual GPU the time is the CPU's, and the card's follows: "+143 % CPU time per sample, +38 % card time by
+    forecast". Quantities that neither side has are left out. "(no verdict)" marks a difference whose noise is unknown.
     """
     deltas = comparison.deltas
     cost = [deltas[Quantity.MEMORY], deltas[Quantity.SPEED]]
-    parts = [part for part in (_memory_part(cost[0]), _speed_part(cost[1])) if part]
+    whose = f"{CPU} " if is_virtual((*comparison.row.records, *comparison.baseline.records)) else ""
+    told = (_memory_part(cost[0]), _speed_part(cost[1], whose), _card_part(deltas[Quantity.CARD_SPEED]))
+    parts = [part for part in told if part]
     if all(delta.verdict is Verdict.NOT_COMPARABLE for delta in cost):
         parts = [f"memory and speed not comparable ({cost[0].why})"]
     elif not parts:
@@ -231,13 +242,24 @@ def _memory_part(delta: Delta) -> str:
     return f"{signed(delta.difference / MIB)} MiB ({signed(delta.percent)} %)"
 
 
-def _speed_part(delta: Delta) -> str:
+def _speed_part(delta: Delta, whose: str) -> str:
     """Speed as the time of a sample, which is what a trade for memory costs."""
     if delta.verdict is Verdict.SAME:
-        return "speed within noise"
+        return f"{whose}speed within noise"
+    more = _more_time(delta)
+    return f"{more} % {whose}time per sample{_doubt(delta)}" if more else ""
+
+
+def _card_part(delta: Delta) -> str:
+    more = _more_time(delta)
+    return f"{more} % card time by forecast" if more else ""
+
+
+def _more_time(delta: Delta) -> str:
+    """Percent more time for a sample; empty where it is unknown."""
     if delta.difference is None or not delta.value or not delta.baseline:
         return ""
-    return f"{signed(100 * (delta.baseline / delta.value - 1))} % time per sample{_doubt(delta)}"
+    return signed(100 * (delta.baseline / delta.value - 1))
 
 
 def _doubt(delta: Delta) -> str:

@@ -5,14 +5,16 @@ Standard library only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from engine.compare.compare import changed_knobs, compare, explain, row_of
-from engine.contract.config import KNOBS, ConfigError, RunConfig
+from engine.contract.config import KNOBS, ConfigError, RunConfig, Value
+from engine.contract.numbers import fixed
 from engine.contract.records import Outcome, Phase, RunRecord
 from engine.knobs.texts import KNOB_TEXTS
 
-__all__ = ["KNOB_TEXTS", "evidence", "largest_that_fitted", "out_of_memory", "ways_to_fit"]
+__all__ = ["KNOB_TEXTS", "evidence", "largest_that_fitted", "out_of_memory", "too_much", "ways_to_fit"]
 
 _IGNORED = frozenset(("seed", "device"))
 """Knobs that may differ beside the one in question; the device itself must be the same."""
@@ -62,12 +64,12 @@ _DIED: dict[Phase, str] = {
     ),
     Phase.BACKWARD: (
         "Forward still fitted. Backward frees the activations layer by layer, but needs the gradients and the "
-        "temporaries of one layer at once; in the first update the gradients are new."
+        "temporaries of one layer at once."
     ),
     Phase.CLIP: "Forward and backward fitted; the norm over all gradients needed a last bit more.",
     Phase.OPTIMIZER: (
-        "Forward and backward fitted. The optimizer makes its states at its first step (AdamW: 8 bytes per parameter) "
-        "and some implementations also copy the gradients: a smaller batch alone may not help."
+        "Forward and backward fitted. Some implementations of the optimizer copy the gradients in its step: a smaller "
+        "batch alone may not help."
     ),
     Phase.EVALUATE: "Training fitted; scoring the held-out samples, in batches of the same size, did not.",
 }
@@ -77,7 +79,34 @@ def out_of_memory(run: RunRecord) -> str:
     """In which phase a run ran out of memory and what that means."""
     if run.failed_phase is None:
         return "It is not known in which phase the memory ran out."
-    return f"It ran out of memory in {run.failed_phase.noun}. {_DIED[run.failed_phase]}"
+    when = _IN_FIRST_UPDATE if run.updates == 0 else _LATER
+    more = when.get(run.failed_phase, "")
+    return f"It ran out of memory in {run.failed_phase.noun}. {_DIED[run.failed_phase]}{more}"
+
+
+_IN_FIRST_UPDATE = {
+    Phase.BACKWARD: " It was in the first update, in which the gradients are new.",
+    Phase.OPTIMIZER: " It was its first step, in which it makes its states (AdamW: 8 bytes per parameter).",
+}
+_STATES = " Since the first update the optimizer's states are there too (AdamW: 8 bytes per parameter)."
+_LATER = {Phase.FORWARD: _STATES, Phase.BACKWARD: _STATES}
+
+_MISSED = re.compile(
+    r"Tried to allocate (?P<asked>[\d.]+) (?P<unit>[KM]iB)\..*? of which (?P<free>[\d.]+) (?P<of>[KM]iB) is free"
+)
+"""PyTorch's words; a size in GiB is rounded too far to be told how much it was too much."""
+_IN_MIB = {"KiB": 1 / 1024, "MiB": 1.0}
+
+
+def too_much(run: RunRecord) -> str:
+    """The request that failed, and by how much; empty where the message does not say."""
+    found = _MISSED.search(run.message or "")
+    if found is None:
+        return ""
+    asked, free = float(found["asked"]) * _IN_MIB[found["unit"]], float(found["free"]) * _IN_MIB[found["of"]]
+    if asked <= free:
+        return ""
+    return f"It asked for {fixed(asked)} MiB where {fixed(free)} were free: {fixed(asked - free)} MiB too much."
 
 
 def largest_that_fitted(run: RunRecord, runs: Sequence[RunRecord]) -> RunRecord | None:
@@ -94,9 +123,9 @@ def largest_that_fitted(run: RunRecord, runs: Sequence[RunRecord]) -> RunRecord 
     return max(fitted, key=lambda other: other.config.batch_size, default=None)
 
 
-_WAYS: tuple[tuple[str, dict[str, object], str], ...] = (
+_WAYS: tuple[tuple[str, dict[str, Value], str], ...] = (
     ("checkpointing on", {"gradient_checkpointing": "on"}, "most of the activations for about a third more time"),
-    ("precision bf16", {"precision": "bf16"}, "half of the activations"),
+    ("precision", {"precision": ""}, "half of the activations"),
     ("attention sdpa", {"attention": "sdpa"}, "the matrix of scores of every layer"),
     ("implementation fused", {"optimizer_implementation": "fused"}, "the optimizer's temporary copies"),
     ("optimizer adamw-8bit", {"optimizer": "adamw-8bit"}, "6 of the 8 bytes of state per parameter"),
@@ -122,6 +151,9 @@ def ways_to_fit(run: RunRecord) -> list[str]:
     ways = []
     for label, changes, saving in _WAYS:
         name = next(iter(changes))
+        if name == "precision":  # not every card has bf16
+            half = run.device.sixteen_bits if run.device is not None else "fp16"
+            label, changes = f"precision {half}", {name: half}
         if name not in useless and _helps(config, name) and _possible(config, changes):
             rank = first.index(name) if name in first else len(first)
             ways.append((rank, f"{label}: saves {saving}."))
@@ -130,15 +162,14 @@ def ways_to_fit(run: RunRecord) -> list[str]:
 
 
 def _smaller_batch(run: RunRecord) -> list[str]:
-    config = run.config
-    if config.batch_size < 2 or run.failed_phase in (Phase.OPTIMIZER, Phase.CLIP):
+    if run.failed_phase in (Phase.OPTIMIZER, Phase.CLIP):
         return []
-    half, steps = config.batch_size // 2, config.gradient_accumulation_steps * 2
-    return [
-        f"batch size {half} with accumulation {steps}: about half of the activations, and the same updates."
-        if half * 2 == config.batch_size
-        else f"batch size {half}: about half of the activations."
-    ]
+    pair = next(run.config.smaller_pairs(), None)
+    if pair is None:
+        return []
+    batch, steps = pair
+    share = round(100 * batch / run.config.batch_size)
+    return [f"batch size {batch} with accumulation {steps}: about {share} % of the activations, and the same updates."]
 
 
 def _helps(config: RunConfig, name: str) -> bool:
@@ -156,9 +187,9 @@ def _helps(config: RunConfig, name: str) -> bool:
     return not config.lora_rank
 
 
-def _possible(config: RunConfig, changes: dict[str, object]) -> bool:
+def _possible(config: RunConfig, changes: dict[str, Value]) -> bool:
     try:
-        config.with_values(**changes)  # type: ignore[arg-type]
+        config.with_values(**changes)
     except ConfigError:
         return False
     return True

@@ -60,6 +60,16 @@ class Row:
         return self.steady or self.samples_per_s
 
     @property
+    def card_speed(self) -> Figure | None:
+        """Of a virtual GPU the card's samples/s by forecast, which repeats share."""
+        return _median(_known(record.forecast_samples_per_s for record in self.records))
+
+    @property
+    def card_time(self) -> Figure | None:
+        """Seconds of the card for the same samples, by forecast."""
+        return _median(_known(figures.card_time_of(record) for record in self.records))
+
+    @property
     def n_eval(self) -> int | None:
         """Held-out samples that were scored; None where no run says."""
         return next((record.n_eval for record in self.records if record.n_eval), None)
@@ -88,6 +98,7 @@ class Quantity(Enum):
 
     MEMORY = figures.MEMORY
     SPEED = figures.SPEED  # steady where both sides have it, else of the whole training
+    CARD_SPEED = figures.CARD_SPEED  # by forecast, of virtual GPUs
     TIME = figures.TIME  # of the training, or of a sample
     LOSS = figures.LOSS
     ACCURACY = figures.ACCURACY
@@ -180,6 +191,8 @@ _FIGURES: dict[Entry, Callable[[Row], Figure | None]] = {
     figures.TIME: lambda row: row.train_runtime_s,
     figures.SPEED: lambda row: row.speed,
     figures.MEAN_SPEED: lambda row: row.samples_per_s,
+    figures.CARD_SPEED: lambda row: row.card_speed,
+    figures.CARD_TIME: lambda row: row.card_time,
     figures.LOSS: lambda row: row.train_loss,
     figures.ACCURACY: lambda row: row.eval_accuracy,
 }

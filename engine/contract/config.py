@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
@@ -299,6 +300,18 @@ class RunConfig:
         """Samples per optimizer update when every window is full."""
         return self.batch_size * self.gradient_accumulation_steps
 
+    def smaller_pairs(self) -> Iterator[tuple[int, int]]:
+        """Batch sizes below this one with the accumulation that keeps the effective batch, the largest first.
+
+        None where the gradients are not kept, and so cannot accumulate.
+        """
+        if self.optimizer_in_backward:
+            return
+        whole = self.effective_batch_size
+        for size in range(self.batch_size - 1, 0, -1):
+            if whole % size == 0:
+                yield size, whole // size
+
     def with_values(self, **changes: Value) -> RunConfig:
         """A copy with some knobs changed. Raises `ConfigError` when the result cannot run."""
         return replace(self, **changes)  # type: ignore[arg-type]
@@ -349,7 +362,11 @@ def _check_optimizer_in_backward(config: RunConfig) -> None:
     obstacles = (
         (config.gradient_accumulation_steps > 1, "the gradients of a window", "--gradient-accumulation-steps 1"),
         (config.max_grad_norm > 0, "all gradients at once for their norm", "--max-grad-norm 0"),
-        (config.precision == "fp16", "all gradients at once to unscale them", "--precision bf16 or fp32"),
+        (
+            config.precision == "fp16",
+            "all gradients at once to unscale them",
+            "--precision fp32, or bf16 where the card has it",
+        ),
     )
     for applies, needs, fix in obstacles:
         if applies:

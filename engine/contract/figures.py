@@ -14,7 +14,17 @@ from typing import Any
 
 from engine.contract.config import KNOBS, Value
 from engine.contract.knob import shown
-from engine.contract.numbers import digits_of, duration, fixed, loss, number, percent, plus_minus, rate
+from engine.contract.numbers import (
+    digits_of,
+    duration,
+    fixed,
+    forecast_rate,
+    loss,
+    number,
+    percent,
+    plus_minus,
+    rate,
+)
 from engine.contract.records import Outcome, RunRecord
 from engine.contract.text import one_line
 from engine.contract.throughput import ENOUGH_UPDATES, warmup_updates
@@ -41,6 +51,8 @@ class Entry:
     """What rows are sorted by, where it is not the value."""
     left: bool = False
     """Words are aligned on the left, numbers on the right."""
+    is_timed: bool = False
+    """A time or a speed that was measured: on a virtual GPU it is that of the CPU, and the heading says so."""
 
     @property
     def heading(self) -> str:
@@ -78,6 +90,9 @@ def knob_entry(name: str) -> Entry:
     )
 
 
+CPU = "CPU"
+"""Whose a time or a speed is that was measured on a virtual GPU."""
+
 _SHORT = {
     "batch_size": "batch",
     "gradient_accumulation_steps": "acc",
@@ -96,6 +111,21 @@ def speed_of(record: RunRecord) -> float | None:
     """A run's samples/s: the steady median where it is known, else of the whole training."""
     steady = steady_of(record)
     return record.samples_per_s if steady is None else steady
+
+
+def card_time_of(record: RunRecord) -> float | None:
+    """Seconds that the card would take, by forecast, for the samples that a run on a virtual GPU trained on.
+
+    Without evaluations, which the run's own time counts.
+    """
+    rate, speed, runtime = record.forecast_samples_per_s, record.samples_per_s, record.train_runtime_s
+    return speed * runtime / rate if rate and speed is not None and runtime is not None else None
+
+
+def is_virtual(records: Iterable[RunRecord]) -> bool:
+    """Whether there are runs, and all of them were on virtual GPUs: their times and speeds are those of the CPU."""
+    devices = [record.device for record in records]
+    return bool(devices) and all(device is not None and device.is_virtual for device in devices)
 
 
 def share_of(used: float | None, total: float | None) -> float | None:
@@ -117,11 +147,43 @@ ACCUMULATION = knob_entry("gradient_accumulation_steps")
 CHECKPOINTING = knob_entry("gradient_checkpointing")
 PRECISION = knob_entry("precision")
 
-TIME = Entry(name="train_runtime_s", label="time", unit="s", read=lambda r: r.train_runtime_s, write=duration, digits=2)
-SPEED = Entry(name="speed", unit="samples/s", read=speed_of, write=rate)
-MEAN_SPEED = Entry(name="samples_per_s", label="mean", unit="samples/s", read=lambda r: r.samples_per_s, write=rate)
+TIME = Entry(
+    name="train_runtime_s",
+    label="time",
+    unit="s",
+    read=lambda r: r.train_runtime_s,
+    write=duration,
+    digits=2,
+    is_timed=True,
+)
+SPEED = Entry(name="speed", unit="samples/s", read=speed_of, write=rate, is_timed=True)
+MEAN_SPEED = Entry(
+    name="samples_per_s",
+    label="mean",
+    unit="samples/s",
+    read=lambda r: r.samples_per_s,
+    write=rate,
+    is_timed=True,
+)
 """Of the whole training, as the lecture and the Trainer have it."""
-TOKENS = Entry(name="tokens_per_s", unit="tokens/s", read=lambda r: r.tokens_per_s, write=rate)
+CARD_SPEED = Entry(
+    name="forecast_samples_per_s",
+    label="card",
+    unit="samples/s",
+    short="card /s",
+    read=lambda r: r.forecast_samples_per_s,
+    write=forecast_rate,
+)
+"""Of a virtual GPU: the card's own, by forecast, which the sign ~ says wherever it is written."""
+CARD_TIME = Entry(
+    name="forecast_runtime_s",
+    label="card time",
+    unit="s",
+    short="card s",
+    read=card_time_of,
+    write=forecast_rate,
+)
+TOKENS = Entry(name="tokens_per_s", unit="tokens/s", read=lambda r: r.tokens_per_s, write=rate, is_timed=True)
 MFU = Entry(
     name="mfu", label="MFU", read=lambda r: r.mfu, write=lambda v: percent(None if v is None else 100 * v)
 )  # 0 to 1
@@ -167,8 +229,16 @@ RECORDED: tuple[Entry, ...] = (
         unit="samples/s",
         read=lambda r: r.steady_samples_per_s,
         write=rate,
+        is_timed=True,
     ),
-    Entry(name="steady_spread", label="spread", unit="samples/s", read=lambda r: r.steady_spread, write=rate),
+    Entry(
+        name="steady_spread",
+        label="spread",
+        unit="samples/s",
+        read=lambda r: r.steady_spread,
+        write=rate,
+        is_timed=True,
+    ),
     TOKENS,
     MFU,
     UPDATES,
@@ -183,12 +253,19 @@ RECORDED: tuple[Entry, ...] = (
     RESERVED,
     ALLOCATED,
     TOTAL,
+    CARD_SPEED,
+    CARD_TIME,
 )
 """The figures of JSON and CSV, in their order. `SPEED`, `SHARE` and `STATUS` are made of what is in there."""
 
 
 def label_of(entry: Entry, records: Iterable[RunRecord]) -> str:
-    """An entry's label over these runs: memory is VRAM or RAM as their devices call it, "memory" if they differ."""
+    """An entry's label over these runs: memory is VRAM or RAM as their devices call it, "memory" if they differ.
+
+    What was timed on virtual GPUs alone is the CPU's: "CPU time", "CPU".
+    """
+    if entry.is_timed and is_virtual(records):
+        return f"{CPU} {entry.label}".strip()
     if entry is not MEMORY:
         return entry.label
     labels = {record.device.memory_label for record in records if record.device is not None}
@@ -197,6 +274,13 @@ def label_of(entry: Entry, records: Iterable[RunRecord]) -> str:
     return one_line(labels.pop()) if labels else entry.label
 
 
+def short_of(entry: Entry, records: Iterable[RunRecord]) -> str:
+    """The heading where there is no room for it all: "MiB", "CPU /s"; empty where an entry has none."""
+    if entry.is_timed and is_virtual(records):
+        return f"{CPU} {entry.unit.replace('samples', '').replace('tokens', 'tok')}"
+    return entry.short
+
+
 def heading_of(entry: Entry, records: Iterable[RunRecord]) -> str:
-    """An entry's heading over these runs, with memory named as they measured it: "VRAM MiB", "RAM MiB"."""
+    """An entry's heading over these runs, as they measured it: "VRAM MiB" or "RAM MiB", "CPU samples/s"."""
     return f"{label_of(entry, records)} {entry.unit}".strip()

@@ -59,8 +59,12 @@ class Forecast:
     failing_phase: str | None
     failing_request: int | None
     """Bytes that could not be had, in that phase."""
+    failing_segment: int | None = None
+    """Bytes that the GPU was asked for, to have them: PyTorch's "Tried to allocate"."""
+    failing_free: int | None = None
+    """Bytes that were free then, after all that was cached had been given back."""
     timeline: tuple[TimelinePoint, ...]
-    """One update in the steady state."""
+    """One update in the steady state; of what does not fit, the update in which it dies, up to the failing request."""
     samples_per_s: float | None
     flops_per_sample: int
     """Forward and backward of one sample, recomputation included."""
@@ -72,6 +76,18 @@ class Forecast:
     """What it was made from and what it assumes, one sentence each."""
     tokens_per_sample: float | None = None
     """With padding, on average: what the speed and the FLOPs are for. None: not told."""
+
+    @property
+    def outside(self) -> int:
+        """Bytes beside the allocator: the context and the images of libraries."""
+        return self.peak_used - self.peak_reserved
+
+    @property
+    def short(self) -> int | None:
+        """Bytes by which the failing request was too much; None where it fits."""
+        if self.failing_segment is None or self.failing_free is None:
+            return None
+        return self.failing_segment - self.failing_free
 
     @property
     def fits(self) -> bool:
@@ -89,6 +105,8 @@ class Forecast:
             "peak_allocated_mib": to_mib(self.peak_allocated),
             "breakdown_mib": {name: to_mib(size) for name, size in self.breakdown.items()},
             "failing_phase": self.failing_phase,
+            "failing_request_mib": to_mib(self.failing_segment),
+            "failing_free_mib": to_mib(self.failing_free),
             "samples_per_s": self.samples_per_s,
             "flops_per_sample": self.flops_per_sample,
             "forecast_s": self.forecast_s,

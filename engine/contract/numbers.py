@@ -78,6 +78,11 @@ def rate(value: float | None) -> str:
     return _written(value, lambda v: f"{v:,.{digits_of(v)}f}" if v == 0 or v >= 0.0009995 else _scientific(v, 2))
 
 
+def forecast_rate(value: float | None) -> str:
+    """A forecast as it is written wherever it is: "~745"."""
+    return UNKNOWN if value is None else f"~{rate(value)}"
+
+
 def digits_of(value: float) -> int:
     """The decimals that give `value` three significant digits, 8 at most; 2 for zero."""
     value = abs(value)

@@ -58,6 +58,18 @@ class DeviceInfo:
     memory_label: str = "VRAM"
     """What the memory pane measures: `VRAM`, or `RAM` (the process's memory) on cpu."""
 
+    @property
+    def sixteen_bits(self) -> str:
+        """The 16-bit precision to advise here: `bf16`, or `fp16` for a GPU that has no bf16."""
+        from engine.gpus.catalogue import sixteen_bits  # the first paint does without
+
+        return "bf16" if self.kind == "cpu" else sixteen_bits(self.name)
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether this machine's CPU computes in the card's place: then all that is timed is the CPU's."""
+        return self.kind == "virtual"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
@@ -138,6 +150,8 @@ class RunRecord:
     """Half the distance between the 16th and the 84th percentile of the updates' samples/s."""
     tokens_per_s: float | None = None
     """Of the steady updates, padding included."""
+    forecast_samples_per_s: float | None = None
+    """Of a virtual GPU: the card's samples/s by forecast. What is measured there is the speed of this machine's CPU."""
     mfu: float | None = None
     """Model FLOPs utilization: the model's FLOP/s in steady updates ÷ the GPU's peak (0 to 1); None where unknown."""
     train_loss: float | None = None

@@ -21,6 +21,7 @@ _FORMULA = re.compile("'*[=+\\-@\t\n＝＋－＠]")
 _DELTAS = {
     Quantity.MEMORY: "peak_used",
     Quantity.SPEED: "samples_per_s",
+    Quantity.CARD_SPEED: "forecast_samples_per_s",
     Quantity.TIME: "time",
     Quantity.LOSS: "train_loss",
     Quantity.ACCURACY: "eval_accuracy",
@@ -127,9 +128,11 @@ def _kind(name: str) -> type:
         return KNOBS[name].kind
     if name == "delta_time_is_per_sample":
         return bool
+    if name.startswith("verdict_"):
+        return str
     if name == "baseline_run_id":
         return int
-    if name.startswith("delta_") or name.endswith("_mib"):
+    if name.startswith("delta_") or name.endswith(("_mib", "_s")):
         return float
     kinds = get_args(_FIELDS.get(name, str)) or (_FIELDS.get(name, str),)
     return float if float in kinds else int if int in kinds else str

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engine.compare.compare import Comparison, Delta, Quantity, Row, Verdict, compare, figure_of, fold, row_of
 from engine.contract import figures
 from engine.contract.config import KNOBS
-from engine.contract.figures import Entry, heading_of, knob_entry, label_of
+from engine.contract.figures import CPU, Entry, heading_of, is_virtual, knob_entry, label_of
 from engine.contract.numbers import UNKNOWN, signed
 from engine.contract.presets import model_name
 from engine.contract.records import RunRecord
@@ -48,7 +48,7 @@ def build(records: Sequence[RunRecord], baseline: RunRecord | None = None, *, re
     """
     rows = fold(records) if repeats_as_one else [row_of([record]) for record in records]
     columns = [*_knob_columns(rows), *_figure_columns(rows)]
-    notes = []
+    notes = _whose(rows)
     if any(row.steady for row in rows):
         steady_only = all(row.steady or not row.samples_per_s for row in rows)
         other = "" if steady_only else "; without ±: of the whole training"
@@ -99,11 +99,33 @@ def _column(entry: Entry, cells: Iterable[str], heading: str = "") -> Column:
 
 def _figure_columns(rows: Sequence[Row]) -> list[Column]:
     records = _records(rows)
-    columns = [_column(entry, (_cell(row, entry) for row in rows), heading_of(entry, records)) for entry in _FIGURES]
+    entries = [entry for entry in _FIGURES if entry not in _CARD or any(figure_of(row, entry) for row in rows)]
+    columns = [_column(entry, (_cell(row, entry) for row in rows), heading_of(entry, records)) for entry in entries]
     return [*columns, _column(figures.STATUS, (figures.STATUS.of(row.first) for row in rows))]
 
 
-_FIGURES = (figures.TIME, figures.SPEED, figures.MEMORY, figures.SHARE, figures.LOSS, figures.ACCURACY)
+def _whose(rows: Sequence[Row]) -> list[str]:
+    """Whose the times and speeds are, where a virtual GPU is among the devices."""
+    virtual = [row for row in rows if is_virtual(row.records)]
+    if not virtual:
+        return []
+    runs = "" if len(virtual) == len(rows) else f"runs {', '.join(map(_ids, virtual))}: "
+    card = "; card: the card's own, by forecast (~), without evaluation" if any(row.card_speed for row in rows) else ""
+    return [f"{runs}a virtual GPU, so time and samples/s are those of the {CPU} in its place{card}."]
+
+
+_FIGURES = (
+    figures.TIME,
+    figures.SPEED,
+    figures.CARD_TIME,
+    figures.CARD_SPEED,
+    figures.MEMORY,
+    figures.SHARE,
+    figures.LOSS,
+    figures.ACCURACY,
+)
+_CARD = (figures.CARD_TIME, figures.CARD_SPEED)
+"""Left out where no row knows them."""
 
 
 def _records(rows: Iterable[Row]) -> list[RunRecord]:
@@ -125,7 +147,8 @@ def _delta_columns(rows: Sequence[Row], base: Row) -> list[Column]:
     columns = []
     for quantity in Quantity:
         if any(comparison.deltas[quantity].difference is not None for comparison in comparisons):
-            label = label_of(quantity.value, records) or quantity.value.unit
+            rates = quantity in (Quantity.SPEED, Quantity.CARD_SPEED)
+            label = heading_of(quantity.value, records) if rates else label_of(quantity.value, records)
             label += " per sample" if per_sample and quantity is Quantity.TIME else ""
             heading = f"Δ {label}" if quantity in _ABSOLUTE else f"Δ {label} %"
             columns.append(Column(heading, tuple(_delta_cell(comparison, quantity) for comparison in comparisons)))

@@ -141,6 +141,8 @@ class Forecaster:
             breakdown=_breakdown(free, context, libraries),
             failing_phase=failed.failed_phase.value if failed and failed.failed_phase else None,
             failing_request=failed.failed_request if failed else None,
+            failing_segment=failed.failed_segment if failed else None,
+            failing_free=failed.failed_free if failed else None,
             timeline=played.timeline,
             samples_per_s=_samples_per_s(work, config, gpu, order),
             flops_per_sample=work.flops // order.samples,
@@ -224,18 +226,23 @@ def _play(traces: Traces, order: Sequence, capacity: int, stack: Stack) -> _Play
     accumulates = max(sum(times for _, times in window.runs) for window in windows) > 1
     traces.expect(order.trained, order.scored, accumulates=accumulates)
     options = _options(stack)
+    largest = max(windows, key=lambda act: act.largest)
 
-    def player(limit: int | None) -> Player:
+    def player(limit: int | None, watched: int | None = None) -> Player:
         allocator = CachingAllocator(limit, options, grows_down=stack.grows_down)
-        return Player(allocator, partial(traces.step, accumulates=accumulates), traces.scoring)
+        step = partial(traces.step, accumulates=accumulates)
+        return Player(allocator, step, traces.scoring, watched=watched)
 
     unlimited = player(None)
     free = unlimited.run(order.acts)
-    timeline = unlimited.record(max(windows, key=lambda act: act.largest))
-    limited = None
-    if free.peak_reserved > capacity:  # giving back what is cached may save it
-        limited = player(max(0, capacity)).run(order.acts)
-    return _Played(free, limited, timeline)
+    if free.peak_reserved <= capacity:
+        return _Played(free, None, unlimited.record(largest))
+    limited = player(max(0, capacity)).run(order.acts)  # giving back what is cached may save it
+    if limited.failed_phase is None:
+        return _Played(free, limited, unlimited.record(largest))
+    again = player(max(0, capacity), limited.failed_play)
+    again.run(order.acts)
+    return _Played(free, limited, again.course)
 
 
 def _refuse(config: RunConfig, gpu: Gpu) -> None:

@@ -9,16 +9,16 @@ from engine.contract.forecast_types import Forecast, ForecastError, Proposal
 from engine.contract.presets import PRESETS
 from engine.contract.records import Phase
 
-MAX_PROPOSALS = 3
+MAX_PROPOSALS = 4
 
 
 def propose(config: RunConfig, phase: Phase | None, forecast: Callable[[RunConfig], Forecast]) -> list[Proposal]:
-    """At most three configurations that `forecast` says fit, the smallest change first.
+    """At most `MAX_PROPOSALS` configurations that `forecast` says fit, the smallest change first.
 
     `phase` is where `config` ran out of memory; None is taken for the forward.
     """
     found: list[Proposal] = []
-    for label, candidate in _candidates(config, phase or Phase.FORWARD):
+    for label, candidate in _candidates(config, phase or Phase.FORWARD, forecast):
         try:
             expected = forecast(candidate)
         except (ConfigError, ForecastError):
@@ -30,8 +30,13 @@ def propose(config: RunConfig, phase: Phase | None, forecast: Callable[[RunConfi
     return found
 
 
-def _candidates(config: RunConfig, phase: Phase) -> Iterator[tuple[str, RunConfig]]:
-    """The first that would help where it died comes first; combinations come after the single changes."""
+def _candidates(
+    config: RunConfig, phase: Phase, forecast: Callable[[RunConfig], Forecast]
+) -> Iterator[tuple[str, RunConfig]]:
+    """The first that would help where it died comes first; combinations come after the single changes.
+
+    Pairs of batch and accumulation that keep the effective batch come before those that do not.
+    """
     if phase in (Phase.OPTIMIZER, Phase.CLIP):
         lighter = [*_lighter_step(config)]
         singles = [*lighter]
@@ -41,7 +46,9 @@ def _candidates(config: RunConfig, phase: Phase) -> Iterator[tuple[str, RunConfi
     elif phase is Phase.LOAD:
         singles = []
     else:
-        singles = [*_smaller_batch(config, halvings=1), *_recompute(config), *_smaller_batch(config)]
+        yield from _largest_batch(config, forecast)
+        pairs = [*_smaller_batch(config)]
+        singles = [*pairs[:1], *_recompute(config), *pairs[1:]]
         singles += [*_half_precision(config), *_lighter_step(config)]
     yield from singles
     for label, changed in _lighter_step(config):
@@ -62,13 +69,38 @@ def _with(config: RunConfig, **changes: str | int | float | bool) -> Iterator[Ru
         yield changed
 
 
-def _smaller_batch(config: RunConfig, halvings: int = 12) -> Iterator[tuple[str, RunConfig]]:
-    """The same effective batch in smaller micro-steps."""
-    batch, accumulation = config.batch_size, config.gradient_accumulation_steps
-    for _ in range(halvings):
-        if batch == 1 or config.optimizer_in_backward:  # which cannot accumulate
+def _largest_batch(config: RunConfig, forecast: Callable[[RunConfig], Forecast]) -> Iterator[tuple[str, RunConfig]]:
+    """The largest batch below this one that fits, found by bisection; none where one sample is too much."""
+    fits, fails = 0, config.batch_size
+    while fails - fits > 1:
+        size = (fits + fails) // 2 if fits else 1
+        try:
+            expected = forecast(config.with_values(batch_size=size))
+        except (ConfigError, ForecastError):
             return
+        if not expected.fits and not fits:
+            return
+        fits, fails = (size, fails) if expected.fits else (fits, size)
+    if fits:
+        yield f"batch {fits}", config.with_values(batch_size=fits)
+
+
+def _smaller_batch(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
+    """The same effective batch in smaller micro-steps: of those sizes that divide it, the largest below each half.
+
+    Then halves that do not divide it: 5 × 2 for 9.
+    """
+    pairs, uneven = [], []
+    limit = config.batch_size
+    for batch, accumulation in config.smaller_pairs():
+        if batch <= limit:
+            pairs.append((batch, accumulation))
+            limit = batch // 2
+    batch, accumulation = config.batch_size, config.gradient_accumulation_steps
+    while batch > 1 and not config.optimizer_in_backward:  # which cannot accumulate
         accumulation, batch = accumulation * 2, -(-batch // 2)
+        uneven.append((batch, accumulation))
+    for batch, accumulation in dict.fromkeys((*pairs, *uneven)):
         for changed in _with(config, batch_size=batch, gradient_accumulation_steps=accumulation):
             yield f"batch {batch} × accumulation {accumulation}", changed
 

@@ -51,15 +51,29 @@ class Replay:
     failed_phase: Phase | None = None
     failed_request: int | None = None
     """Bytes that could not be had."""
+    failed_segment: int | None = None
+    """What the device was asked for, to have them."""
+    failed_free: int | None = None
+    """Bytes that were left on the device."""
+    failed_play: int | None = None
+    """The number of the act that it died in, as they were played, from 1."""
     passed_over: int = 0
     """Updates and evaluations that were not played because there were too many."""
 
 
 class Player:
-    """Plays a run's acts on an allocator; `step` and `scoring` give what training on and scoring a batch allocates."""
+    """Plays a run's acts on an allocator; `step` and `scoring` give what training on and scoring a batch allocates.
+
+    `watched` is the number of an act as they are played, from 1: what it holds over its course is kept.
+    """
 
     def __init__(
-        self, allocator: CachingAllocator, step: Callable[[BatchShape], Script], scoring: Callable[[BatchShape], Script]
+        self,
+        allocator: CachingAllocator,
+        step: Callable[[BatchShape], Script],
+        scoring: Callable[[BatchShape], Script],
+        *,
+        watched: int | None = None,
     ) -> None:
         self._allocator = allocator
         self._step = step
@@ -70,6 +84,8 @@ class Player:
         self._held = dict.fromkeys(TRACED, 0)
         self._phase = Phase.LOAD
         self._points: list[TimelinePoint] | None = None
+        self._watched = watched
+        self._n_plays = 0
         self._peak = 0
         self._has_updated = False
         self._n_events = self._largest = 0
@@ -87,7 +103,9 @@ class Player:
                 self._repeat(act.times, partial(self._play, act), _MOST_UPDATES)
         except AllocatorOutOfMemory as error:
             result.failed_phase = self._phase
-            result.failed_request = error.requested
+            result.failed_request, result.failed_segment = error.requested, error.segment
+            result.failed_free, result.failed_play = error.free, self._n_plays
+            self._note(self._phase)  # what was cached has been given back by now
         result.peak_allocated = allocator.peak_allocated
         result.peak_reserved = allocator.peak_reserved
         return result
@@ -121,16 +139,24 @@ class Player:
         Thinned to at most `POINTS` moments with their peaks kept.
         """
         self._play(act)
-        self._points = []
+        self._watched = self._n_plays + 1
         self._play(act)
-        points, self._points = self._points, None
-        width = -(-len(points) // POINTS)
-        return tuple(
-            max(points[start : start + width], key=lambda point: point.allocated)
-            for start in range(0, len(points), max(width, 1))
-        )
+        return self.course
+
+    @property
+    def course(self) -> tuple[TimelinePoint, ...]:
+        """What the watched act held, in at most `POINTS` moments and the last one; its peaks are kept."""
+        if not self._points:
+            return ()
+        *points, last = self._points
+        width = max(1, -(-len(points) // POINTS))
+        starts = range(0, len(points), width)
+        return (*(max(points[start : start + width], key=lambda point: point.allocated) for start in starts), last)
 
     def _play(self, act: Act) -> None:
+        self._n_plays += 1
+        if self._watched is not None:
+            self._points = [] if self._n_plays == self._watched else None
         first, last = act.runs[0][0], act.runs[-1][0]
         if act.kind is Kind.EVALUATION:
             self._play_part(self._scoring(first), SCORING)
@@ -185,10 +211,13 @@ class Player:
                 allocator.free(address)
                 held[categories[~event]] -= taken
             if self._points is not None:
-                point = TimelinePoint(
-                    phase=segment.phase.value,
-                    allocated=allocator.allocated,
-                    reserved=allocator.reserved,
-                    by_category=dict(held),
-                )
-                self._points.append(point)
+                self._note(segment.phase)
+
+    def _note(self, phase: Phase) -> None:
+        """Keep this moment, where the act is watched."""
+        if self._points is not None:
+            allocated, reserved = self._allocator.allocated, self._allocator.reserved
+            point = TimelinePoint(
+                phase=phase.value, allocated=allocated, reserved=reserved, by_category=dict(self._held)
+            )
+            self._points.append(point)

@@ -7,7 +7,7 @@ import re
 
 from engine.gpus.rows import ROWS, Gpu
 
-__all__ = ["GPUS", "Gpu", "UnknownGpuError", "by_nvml_name", "find"]
+__all__ = ["GPUS", "Gpu", "UnknownGpuError", "by_nvml_name", "find", "sixteen_bits"]
 
 GPUS: dict[str, Gpu] = {gpu.key: gpu for gpu in ROWS}
 """Every card by its key, in the order of the catalogue."""
@@ -50,6 +50,15 @@ def by_nvml_name(name: str, memory_total: int) -> Gpu | None:
     if gpu is None or abs(memory_total - gpu.memory_total) > _SAME_CARD * gpu.memory_total:
         return None
     return gpu
+
+
+def sixteen_bits(name: str) -> str:
+    """The 16-bit precision to advise for the card that NVML calls so: bf16 where it has it, else fp16.
+
+    fp16 also for a card that the catalogue does not know: it works everywhere.
+    """
+    gpu = _NAMES.get(_plain(name))
+    return "bf16" if gpu is not None and gpu.supports("bf16") else "fp16"
 
 
 def _plain(name: str) -> str:

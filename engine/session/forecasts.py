@@ -109,6 +109,14 @@ class Forecasts:
         per_token = made.model_flops_per_sample / made.tokens_per_sample
         return WorkCounted(run_id=run_id, flops_per_token=per_token, peak_flops_per_s=peak)
 
+    def card_speed(self, config: RunConfig) -> float | None:
+        """The samples/s of the card that a virtual GPU stands for; None on another device, and without a forecast."""
+        try:
+            _, is_real = gpu_of(config)
+            return None if is_real else self.forecast(config).samples_per_s
+        except (ConfigError, ForecastError):
+            return None
+
     def forget_learned(self) -> None:
         """A run ended: what is known of its card is read again when it is asked for."""
         self._learned = {}  # another one: what another thread is learning now is too old for it

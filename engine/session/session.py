@@ -379,13 +379,24 @@ class Session:
         except ConfigError as error:
             self._drop(run_id)
             return self._refuse(RunRefused(run_id=run_id, config=config, knob=error.knob, message=error.message))
-        return self._finish(self._with_mfu(record))
+        return self._finish(self._with_forecasts(record))
 
-    def _with_mfu(self, record: RunRecord) -> RunRecord:
-        if self._forecasts is None or record.tokens_per_s is None:
+    def _with_forecasts(self, record: RunRecord) -> RunRecord:
+        """What a forecast adds to a run that trained: MFU on a real GPU, the card's own speed on a virtual one.
+
+        It is made after the training, of which it takes no time.
+        """
+        if self._forecasts is None or record.samples_per_s is None or self._closing.is_set():
             return record
-        counted = self._forecasts.count(record.run_id, record.config)
-        return record if counted is None else replace(record, mfu=counted.mfu(record.tokens_per_s))
+        try:
+            record = replace(record, forecast_samples_per_s=self._forecasts.card_speed(record.config))
+            counted = self._forecasts.count(record.run_id, record.config) if record.tokens_per_s is not None else None
+        except Exception:  # a defect of the forecast must not take the run's row
+            log.exception("the forecast of run %s failed", record.run_id)
+            return record
+        if counted is None or record.tokens_per_s is None:
+            return record
+        return replace(record, mfu=counted.mfu(record.tokens_per_s))
 
     def _refuse(self, refused: RunRefused) -> RunRefused:
         self._emit(refused)

@@ -261,7 +261,10 @@ def report_update(
     )
     job.emit(done)
     if job.config.non_finite_loss == "stop" and not math.isfinite(done.loss):
+        ways = ["a smaller --learning-rate", "--max-grad-norm 1"]
+        if job.config.precision == "fp16":
+            ways.append(f"--precision {'bf16' if job.device.info.sixteen_bits == 'bf16' else 'fp32'} in place of fp16")
         raise NonFiniteLoss(
-            f"The loss is {done.loss} in update {job.update}: use a smaller --learning-rate, --max-grad-norm 1, or "
-            "--precision bf16 or fp32 in place of fp16. (--non-finite-loss continue would train on.)"
+            f"The loss is {done.loss} in update {job.update}: use {', '.join(ways[:-1])} or {ways[-1]}. "
+            "(--non-finite-loss continue would train on.)"
         )

@@ -11,6 +11,7 @@ from engine.gpus.units import MIB
 
 P4 = DeviceInfo(name="Tesla P4", kind="cuda", index=0, memory_total=7611 * MIB)
 V100 = DeviceInfo(name="Tesla V100", kind="cuda", index=0, memory_total=16160 * MIB)
+VIRTUAL = DeviceInfo(name="Tesla P4", kind="virtual", memory_total=7611 * MIB)
 CPU = DeviceInfo(name="Intel Xeon", kind="cpu", memory_total=16_000 * MIB, memory_label="RAM")
 BASE = RunConfig(model="bert-base-uncased")
 CHECKPOINTED = BASE.with_values(gradient_checkpointing="on")
@@ -44,3 +45,10 @@ def lecture() -> list[RunRecord]:
         3, BASE.with_values(batch_size=9), None, outcome=Outcome.OUT_OF_MEMORY, train_loss=None, peak_used=None
     )
     return [run(), run(2, CHECKPOINTED, 512 / 93.07, peak_used=3619 * MIB), broken]
+
+
+def virtual() -> list[RunRecord]:
+    """The lecture's trade on a virtual P4: the CPU's own rates, and the card's by forecast."""
+    base = run(rate=2.0, device=VIRTUAL, forecast_samples_per_s=7.5)
+    dear = run(2, CHECKPOINTED, 0.8, device=VIRTUAL, forecast_samples_per_s=5.0, peak_used=3619 * MIB)
+    return [base, dear]

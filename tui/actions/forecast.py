@@ -23,6 +23,8 @@ class ForecastControl:
         self._state = desk.state
         self._asked: RunConfig | None = None
         self._proposing = False
+        self._instead_of: RunConfig | None = None
+        """The next run that is to be replaced; None where it is a run of the past."""
 
     def ask(self, explained: RunConfig | None) -> None:
         """Ask anew where the next run, or what a dialog explains in its place, is not what was asked about."""
@@ -44,7 +46,7 @@ class ForecastControl:
         if row is None:
             self._desk.say("no run was out of memory")
             return
-        self._proposing = True
+        self._proposing, self._instead_of = True, None
         self._session.propose(row)
         self._desk.say(f"looking for what fits instead of run {row.run_id} …")
 
@@ -55,7 +57,7 @@ class ForecastControl:
             return
         phase = Phase(made.failing_phase)
         config = self._state.editor.config
-        self._proposing = True
+        self._proposing, self._instead_of = True, config
         self._session.propose(RunRecord(run_id=0, config=config, outcome=Outcome.OUT_OF_MEMORY, failed_phase=phase))
         self._desk.say("looking for what fits …")
 
@@ -64,6 +66,9 @@ class ForecastControl:
         if not self._proposing:
             return
         self._proposing = False
+        if self._instead_of is not None and self._instead_of != self._state.editor.config:
+            self._desk.say("the knobs were turned meanwhile: what fits was for others")
+            return
         if not answer.proposals:
             self._desk.say("nothing near it fits: take a smaller model or a larger GPU")
             return

@@ -16,7 +16,7 @@ from engine.contract.events import (
     TrainingStarted,
     UpdateDone,
 )
-from engine.contract.figures import LAST_LOSS, SPEED
+from engine.contract.figures import LAST_LOSS, SPEED, heading_of
 from engine.contract.numbers import UNKNOWN, clock
 from engine.contract.run_figures import RunFigures, new_record
 
@@ -82,7 +82,7 @@ class Pace:
             return ""
         row = self._figures.as_record()
         where = f"{self._micro_steps}update {row.updates}/{row.planned_updates or UNKNOWN}"
-        return f"{where}  loss {LAST_LOSS.of(row)}  {SPEED.of(row)} {SPEED.unit}"
+        return f"{where}  loss {LAST_LOSS.of(row)}  {SPEED.of(row)} {heading_of(SPEED, [row])}"
 
     def clock(self) -> str:
         """Time passed and to go."""

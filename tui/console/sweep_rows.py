@@ -15,7 +15,20 @@ from engine.contract.events import (
     RunFinished,
     RunRefused,
 )
-from engine.contract.figures import ACCURACY, LOSS, MEMORY, SHARE, SPEED, STATUS, TIME, label_of
+from engine.contract.figures import (
+    ACCURACY,
+    CARD_SPEED,
+    LOSS,
+    MEMORY,
+    SHARE,
+    SPEED,
+    STATUS,
+    TIME,
+    heading_of,
+    is_virtual,
+    label_of,
+    short_of,
+)
 from engine.contract.forecast_types import Forecast
 from engine.contract.numbers import mib
 from engine.contract.records import Outcome, RunRecord
@@ -118,14 +131,18 @@ class Rows:
         self.records.append(record)
         memory = f"{MEMORY.of(record):>6} {MEMORY.unit} {label_of(MEMORY, [record])} {SHARE.of(record):>5} %"
         parts = [
-            f"{TIME.of(record):>8} {TIME.unit}",
-            f"{SPEED.of(record):>6} {SPEED.unit}",
+            f"{TIME.of(record):>8} {short_of(TIME, [record]) or TIME.unit}",
+            f"{SPEED.of(record):>6} {heading_of(SPEED, [record])}{self._card(record)}",
             f"{memory}{self._forecast(record)}",
             f"{LOSS.label} {LOSS.of(record):>7}",
             *([f"{ACCURACY.label} {ACCURACY.of(record)}"] if record.eval_accuracy is not None else []),
             STATUS.of(record),
         ]
         return self._line("  ".join(parts))
+
+    def _card(self, record: RunRecord) -> str:
+        """Of a virtual GPU the card's own speed, by forecast."""
+        return f" (card {CARD_SPEED.of(record):>6})" if is_virtual([record]) else ""
 
     def _forecast(self, record: RunRecord) -> str:
         if not self._forecasts:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from engine.compare.compare import Row, figure_of, fold
-from engine.contract.figures import ACCURACY, LOSS, MEAN_SPEED, MEMORY, SPEED, STATUS, TIME, Entry, heading_of
+from engine.contract.figures import ACCURACY, LOSS, MEAN_SPEED, MEMORY, SPEED, STATUS, TIME, Entry, heading_of, short_of
 from engine.contract.numbers import UNKNOWN
 from engine.contract.records import Outcome, RunRecord
 from engine.plans.course import NAMED, Plan, PlannedRun, label_of
@@ -52,7 +52,7 @@ def plan_table(plan: Plan, records: Sequence[RunRecord], *, narrow: bool = False
     printed = plan.name in TABLES
     ends = not narrow and any(pair.lecture and pair.lecture.outcome is not Outcome.COMPLETED for _, pair in rows)
     entries = _entries([pair for _, pair in rows], narrow)
-    headings = [entry.short if narrow and entry.short else heading_of(entry, records) for entry in entries]
+    headings = [(narrow and short_of(entry, records)) or heading_of(entry, records) for entry in entries]
     if printed:  # the unit above, whose figure below
         heads = [head for heading in headings for head in (f"{heading}\nhere", "\nlecture")]
         heads += [f"{STATUS.heading}\nhere", *([f"{STATUS.heading}\nlecture"] if ends else [])]

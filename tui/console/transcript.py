@@ -18,12 +18,15 @@ from engine.contract.events import (
     TrainingStarted,
     UpdateDone,
 )
+from engine.contract.figures import CARD_SPEED, CARD_TIME, CPU, is_virtual
 from engine.contract.numbers import mib, number, percent
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
 from engine.export.hand_over import flags_of
 from tui.drawing.text import clean
 
 _MAX_EXPONENT = 700.0  # beyond it, a float overflows
+_CPUS = f" ({CPU})"
+"""Behind what was measured on a virtual GPU."""
 _MOMENTS = {"start": "at start", "context": "after the context", "model": "after the model"}
 
 
@@ -76,7 +79,12 @@ class Transcript:
             lines.append(self._memory(self._at_end, "after training" if completed else "at the end"))
         if record.train_runtime_s is not None and record.samples_per_s is not None:
             runtime = record.train_runtime_s
-            lines += [f"Time: {runtime:.2f}", f"Samples/second: {record.samples_per_s:.2f}"]
+            whose = _CPUS if is_virtual([record]) else ""
+            lines += [f"Time: {runtime:.2f}{whose}", f"Samples/second: {record.samples_per_s:.2f}{whose}"]
+            if record.forecast_samples_per_s is not None:
+                lines.append(
+                    f"The card, by forecast: time {CARD_TIME.of(record)}, samples/second {CARD_SPEED.of(record)}"
+                )
             summary = _summary(
                 train_runtime=runtime,
                 train_samples_per_second=record.samples_per_s,

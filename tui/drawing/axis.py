@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 _STEPS = 5  # a nice range is at most this many ticks plus the rounding at both ends
+_TOO_LONG = "…"
 _LARGEST = 1e300  # keeps differences of two values finite
 
 
@@ -42,7 +44,10 @@ def nice_range(
 
 
 def ticks(low: float, high: float, count: int, *, log: bool = False) -> list[float]:
-    """Nice values in [low, high], ascending, about `count` of them (fewer where no nice value lies in the range)."""
+    """Nice values in [low, high], ascending, about `count` of them.
+
+    One alone says nothing of the scale: then there are more, at smaller steps, until there are two.
+    """
     if log:
         decades = _log_ticks(low, high, count)
         if len(decades) >= 2:
@@ -50,24 +55,34 @@ def ticks(low: float, high: float, count: int, *, log: bool = False) -> list[flo
     span = high - low
     if not 1e-300 < span < math.inf:
         return []
-    step = nice_step(span, max(1, count))
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [i * step for i in range(first, last + 1)]
+    marks: list[float] = []
+    for more in range(3):
+        step = nice_step(span, max(1, count) << more)
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        marks = [i * step for i in range(first, last + 1)]
+        if len(marks) > 1:
+            break
+    return marks
 
 
 def tick_label(value: float, step: float, width: int) -> str:
     """`value` with the digits that a distance of `step` asks for, in at most `width` characters where that is possible.
 
-    Falls back to k, M, G, T (thousands) and then to 2e-05; "…" where nothing fits.
+    Falls back to leaving out the leading zero, to k, M, G, T (thousands) and to 2e-05; "…" where nothing fits that is
+    true to a twentieth of the step.
     """
     digits = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 0
-    texts = [f"{value:.{digits}f}"] if digits < 20 else []
+    texts: list[tuple[str, float]] = []
+    if digits < 20:
+        plain = f"{value:.{digits}f}"
+        texts = [(plain, float(plain)), (plain.replace("0.", ".", 1), float(plain))]
     for power, letter in ((1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T")):
         if abs(value) >= power:
-            more = max(0, -math.floor(math.log10(step / power) + 1e-9))
-            texts.append(f"{value / power:.{more}f}{letter}")
-    texts.append(f"{value:.0e}")
-    return next((text for text in texts if len(text) <= width), "…").replace("-", "−")
+            short = f"{value / power:.{max(0, -math.floor(math.log10(step / power) + 1e-9))}f}"
+            texts.append((f"{short}{letter}", float(short) * power))
+    texts.append((f"{value:.0e}", float(f"{value:.0e}")))
+    fitting = (text for text, told in texts if len(text) <= width and abs(told - value) <= step / 20)
+    return next(fitting, _TOO_LONG).replace("-", "−")
 
 
 class Axis:
@@ -124,13 +139,30 @@ class Scale:
 def y_labels(scale: Scale, height: int, dots_y: int, width: int, y_format: Callable[[float], str] | None) -> list[str]:
     """Tick labels, one text per row of cells from the top, empty between ticks; `y_format` None: `tick_label`."""
     labels = [""] * height
-    marks = ticks(*scale.ends, max(2, height // 3), log=scale.log)
-    for i, tick in enumerate(marks):
-        step = marks[max(1, i)] - marks[max(1, i) - 1] if len(marks) > 1 else abs(tick)
-        label = tick_label(tick, tick if scale.log else step, width) if y_format is None else y_format(tick)
-        row = height - 1 - scale.row(tick) // dots_y
-        labels[row] = label if len(label) <= width else "…"
+    marks, texts = _labelled(scale, max(2, height // 3), width, y_format)
+    if _TOO_LONG in texts:  # fewer ticks need fewer digits
+        marks, texts = _labelled(scale, 1, width, y_format)
+    for tick, text in zip(marks, texts, strict=True):
+        labels[height - 1 - scale.row(tick) // dots_y] = text
     return labels
+
+
+def _labelled(
+    scale: Scale, count: int, width: int, y_format: Callable[[float], str] | None
+) -> tuple[list[float], list[str]]:
+    """About `count` ticks, and what each is called."""
+    marks = ticks(*scale.ends, count, log=scale.log)
+    if y_format is not None:
+        return marks, [text if len(text := y_format(tick)) <= width else _TOO_LONG for tick in marks]
+    apart = min((b - a for a, b in pairwise(marks)), default=0.0)
+    # of a decade each tick is its own step; a tick alone has the digits of a twentieth of it
+    steps = (tick if scale.log and _is_round(tick) else apart or abs(tick) / 20 for tick in marks)
+    return marks, [tick_label(tick, step, width) for tick, step in zip(marks, steps, strict=True)]
+
+
+def _is_round(value: float) -> bool:
+    """Whether one digit says all of it: 0.02, not 0.65."""
+    return abs(float(f"{value:.0e}") - value) <= 1e-9 * abs(value)
 
 
 def x_labels(x_range: tuple[float, float], width: int, x_format: Callable[[float], str] | None) -> str:

@@ -26,5 +26,17 @@ ROLES = {
 FILLS = {CONTEXT: "·", LIBRARIES: "·", CACHED: "░"}
 """Of parts that are not tensors of the training; the others are solid."""
 
-SHADES = {LIBRARIES: "·", WEIGHTS: "█", OPTIMIZER: "▓", GRADIENTS: "▒", ACTIVATIONS: "░", TEMPORARIES: "▚"}
+SHADES = {
+    CONTEXT: "·",
+    LIBRARIES: "•",
+    WEIGHTS: "█",
+    OPTIMIZER: "▓",
+    GRADIENTS: "▒",
+    ACTIVATIONS: "░",
+    TEMPORARIES: "▚",
+    CACHED: "▁",
+}
 """Fills that tell the parts apart where there is no colour."""
+
+PHASES = {"forward": "fwd", "backward": "bwd", "optimizer": "opt"}
+"""Short names of what an update does, where there is no room for the whole ones."""

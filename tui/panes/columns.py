@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from engine.contract import figures
-from engine.contract.figures import Entry, heading_of
+from engine.contract.figures import CPU, Entry, heading_of, is_virtual, short_of
 from engine.contract.records import RunRecord
 from tui.drawing.text import clean
 from tui.state.deltas import Deltas
 from tui.state.knobs import short_name
+
+DELTA = "Δ"
 
 Cell = Callable[[RunRecord, RunRecord | None, Deltas], str]
 
@@ -35,9 +37,9 @@ class Column:
     def named(self, rows: Sequence[RunRecord]) -> str:
         """Its heading over these rows, the short one where there is no room for it."""
         if self.entry is None:
-            return self.heading
+            return f"{self.heading} {CPU}" if self.heading == DELTA and is_virtual(rows) else self.heading
         text = heading_of(self.entry, rows)
-        return text if len(text) <= self.width else self.entry.short or text
+        return text if len(text) <= self.width else short_of(self.entry, rows) or text
 
 
 def _of(entry: Entry, width: int, keep: int, cell: Callable[[RunRecord], str] | None = None) -> Column:
@@ -61,14 +63,17 @@ COLUMNS: tuple[Column, ...] = (
     _of(figures.PRECISION, 4, 61),
     _of(figures.TIME, 6, 55),
     _of(figures.SPEED, 9, 95),
+    _of(figures.CARD_SPEED, 7, 93),
     _of(figures.MEMORY, 8, 94),
     _of(figures.SHARE, 4, 40),
     _of(figures.LOSS, 5, 45),
     _of(figures.ACCURACY, 5, 30),
-    Column("Δ", 6, 70, lambda row, base, deltas: deltas.speed(row, base)),
+    Column(DELTA, 6, 70, lambda row, base, deltas: deltas.speed(row, base)),
+    Column("Δ card", 6, 69, lambda row, base, deltas: deltas.card(row, base)),
     Column("Δ MiB", 6, 48, lambda row, base, deltas: deltas.memory(row, base)),
 )
-"""`Δ` is that of samples/s."""
+"""`Δ` is that of samples/s. The card's columns are there for runs on virtual GPUs alone."""
+_CARD = (figures.CARD_SPEED.heading, "Δ card")
 
 
 def columns_for(
@@ -79,10 +84,11 @@ def columns_for(
     A number is never cut: its column grows. Those that matter least are left out, and a long heading gets the room
     that is left.
     """
+    has_card = any(row.forecast_samples_per_s is not None for row in rows)
     drawn = [
         _grown(column, [column.cell(row, base, deltas) for row in rows])
         for column in COLUMNS
-        if base is not None or column.entry is not None
+        if (base is not None or column.entry is not None) and (has_card or column.heading not in _CARD)
     ]
     while drawn and taken + sum(column.width + 1 for column, _ in drawn) > width:
         drawn.remove(min(drawn, key=lambda pair: pair[0].keep))

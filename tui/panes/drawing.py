@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from engine.contract.records import Outcome
 from tui.drawing.axis import Axis
 from tui.drawing.bars import sparkline
-from tui.drawing.cells import Line, Span, first_that_fits, join
+from tui.drawing.cells import Line, Span, cut, first_that_fits, join
 from tui.drawing.plot import Columns, Layer, Mark, Range, Row, column_of, plot
 from tui.state.cursor import Cursor
 from tui.state.run_view import RunView
@@ -73,9 +73,14 @@ class RunPlot:
         limit: float | None = None,
         cursor: Cursor | None = None,
     ) -> list[Line]:
-        """`layers` (series, role) back to front. `scale_by` names the series that the y axis follows (default: all)."""
+        """`layers` (series, role) back to front. `scale_by` names the series that the y axis follows (default: all).
+
+        Without a value there is no axis to draw: then a word says what is missing.
+        """
         if run is None or not run.planned_updates or width < 4 or height < 1:
             return []
+        if height > 1 and not any(series.extremes(positive=log_y) for series, _ in layers):
+            return [[(cut(_nothing(run, [series for series, _ in layers]), width), "muted")]]
         if self._drawn != (run.run_id, recent, log_y):
             self._drawn, self._axis = (run.run_id, recent, log_y), Axis(zero=self._zero and not log_y, log=log_y)
         x_range = run.recent_range() if recent else (0.0, float(run.planned_updates))
@@ -101,6 +106,13 @@ class RunPlot:
     def _follow(self, followed: Sequence[Columns]) -> Range:
         found = [ends for series in followed if (ends := series.extremes(positive=self._axis.log)) is not None]
         return self._axis.follow((min(low for low, _ in found), max(high for _, high in found)) if found else None)
+
+
+def _nothing(run: RunView, series: Sequence[Columns]) -> str:
+    """Why nothing can be drawn."""
+    if any(len(one) for one in series):
+        return "no value that can be drawn"
+    return "nothing yet" if run.under_way else "nothing was measured"
 
 
 def _one_row(

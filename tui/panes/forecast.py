@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.contract.forecast_types import BREAKDOWN, Forecast
-from engine.contract.numbers import mib, percent, rate
+from engine.contract.numbers import forecast_rate, mib, percent
 from tui.drawing.bars import Marker, Part, stacked_bar
 from tui.drawing.categories import FILLS, ROLES
 from tui.drawing.cells import Line, first_that_fits, wrap
@@ -13,7 +13,7 @@ from tui.state.state import State
 
 
 class ForecastPane(Pane):
-    """Follows every key; greyed while the newest one is being computed."""
+    """Follows every key; while the newest answer is computed it says so, and shows none of other knobs."""
 
     TITLE = "Forecast"
 
@@ -22,21 +22,20 @@ class ForecastPane(Pane):
         answer = state.forecast
         if answer is None:
             return [[(" loading" if state.loading else " –", "muted")]]
-        stale = answer.config != state.editor.config
+        if answer.config != state.editor.config:
+            return [[(" forecasting …", "muted")]]
         if answer.forecast is None:
             return [[(f" {line}", "muted")] for line in wrap(clean(answer.message or "–", 200), width - 1, height)]
         made = answer.forecast
-        lines = [_verdict(made, stale, width), [(" ", "text"), *_bar(made, width - 2)], *_more(made, stale)]
+        lines = [_verdict(made, width), [(" ", "text"), *_bar(made, width - 2)], *_more(made, width)]
         return lines[:height]
 
 
-def _verdict(made: Forecast, stale: bool, width: int) -> Line:
+def _verdict(made: Forecast, width: int) -> Line:
     word, role = ("near limit" if made.near_limit else "fits"), ("warn" if made.near_limit else "good")
     if not made.fits:
         word, role = "too much", "bad"
     share = percent(100 * made.peak_used / made.limit, 0)
-    if stale:
-        return [(f" {mib(made.peak_used)} MiB {word}", "muted")]
     need: Line = [(f" {mib(made.peak_used)}", "value")]
     ways: list[Line] = [[*need, (f" MiB {share} ", "muted"), (word, role)], [*need, (" MiB ", "muted"), (word, role)]]
     return first_that_fits(ways, width)
@@ -62,10 +61,10 @@ def _role_of(style: int) -> str:
     return "limit" if style == len(_STYLES) else ROLES[_STYLES[style]]
 
 
-def _more(made: Forecast, stale: bool) -> list[Line]:
+def _more(made: Forecast, width: int) -> list[Line]:
+    """What dies, and the speed: the card's, which is not that of a CPU in its place."""
     lines: list[Line] = []
     if not made.fits:
-        lines.append([(f" out of memory: {made.failing_phase}", "muted" if stale else "bad")])
-    speed = rate(made.samples_per_s) if made.samples_per_s else "–"
-    lines.append([(" ~", "muted"), (speed, "muted" if stale else "speed"), (" samples/s, rough", "muted")])
-    return lines
+        lines.append([(f" out of memory: {made.failing_phase}", "bad")])
+    speed: Line = [(" card ", "muted"), (forecast_rate(made.samples_per_s), "speed"), (" samples/s", "muted")]
+    return [*lines, first_that_fits([[*speed, (", rough", "muted")], speed], width)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.contract.figures import CARD_SPEED, CPU
 from engine.contract.numbers import percent, plus_minus, rate
 from tui.drawing.cells import Line, first_that_fits, join
 from tui.drawing.digits import large
@@ -13,7 +14,10 @@ from tui.state.state import State
 
 
 class SpeedPane(PlotPane):
-    """Steady median and spread beside the mean of the whole run; the warm-up is drawn muted."""
+    """Steady median and spread beside the mean of the whole run; the warm-up is drawn muted.
+
+    On a virtual GPU they are those of the CPU, and the card's forecast stands beside them.
+    """
 
     TITLE = "Samples/s"
 
@@ -26,7 +30,8 @@ class SpeedPane(PlotPane):
         if height > 1:
             return super().lines(state, width, height)
         chart = width // 3
-        return [compact("samples/s", _numbers(state, width - chart - 13), self._chart(state, chart, 1), width, chart)]
+        label = f"{CPU} /s" if _is_cpus(state) else "samples/s"
+        return [compact(label, _numbers(state, width - chart - 13), self._chart(state, chart, 1), width, chart)]
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """The numbers, and the history in the rows that are left."""
@@ -34,6 +39,10 @@ class SpeedPane(PlotPane):
         if state.view.presenter:
             lines = _figure(state, width)
         return lines + [[(" ", "text"), *line] for line in self._chart(state, width - 2, height - len(lines))]
+
+    def title(self, state: State) -> str:
+        """On a virtual GPU the title says whose speed is measured."""
+        return f"{CPU} samples/s" if _is_cpus(state) else self.TITLE
 
     def _chart(self, state: State, width: int, height: int) -> list[Line]:
         run = state.run
@@ -51,8 +60,17 @@ def _figure(state: State, width: int) -> list[Line]:
     run, cursor = state.run, state.view.cursor
     if run is not None and cursor is not None:
         return large(_at(run, cursor), "speed", cursor.where, width)
-    steady = run.as_record().steady_samples_per_s if run is not None else None
-    return large(rate(steady), "speed", "samples/s", width)
+    row = run.as_record() if run is not None else None
+    unit = f"{CPU} samples/s" if _is_cpus(state) else "samples/s"
+    if row is not None and row.forecast_samples_per_s is not None:
+        unit += f", card {CARD_SPEED.of(row)}"
+    return large(rate(row.steady_samples_per_s if row is not None else None), "speed", unit, width)
+
+
+def _is_cpus(state: State) -> bool:
+    """Whether what is measured is the speed of the CPU that stands in for a card."""
+    device = state.run.device if state.run is not None else state.device
+    return device is not None and device.is_virtual
 
 
 def _at(run: RunView, cursor: Cursor) -> str:
@@ -73,8 +91,9 @@ def _numbers(state: State, width: int) -> Line:
     steady: Line = [(plus_minus(row.steady_samples_per_s, row.steady_spread), "speed")]
     if run.under_way and run.update and row.steady_samples_per_s is None:
         steady = [("warm-up", "muted")]
+    card: Line = [("card ", "muted"), (CARD_SPEED.of(row), "value")] if row.forecast_samples_per_s else []
     mean: Line = [("mean ", "muted"), (rate(row.samples_per_s), "value")]
     tokens: Line = [("tokens/s ", "muted"), (rate(row.tokens_per_s), "value")]
     mfu: Line = [("MFU ", "muted"), (percent(None if row.mfu is None else row.mfu * 100), "value")]
-    parts = [steady, mean, tokens, *([mfu] if run.device.kind == "cuda" else [])]
+    parts = [steady, *([card] if card else []), mean, tokens, *([mfu] if run.device.kind == "cuda" else [])]
     return first_that_fits([join(parts[:n], "   ") for n in range(len(parts), 0, -1)], width)

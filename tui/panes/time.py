@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from engine.contract.figures import CPU
 from engine.contract.numbers import percent, rate
 from tui.drawing.bars import Part, stacked_bar
-from tui.drawing.cells import Line
+from tui.drawing.categories import PHASES as SHORT
+from tui.drawing.cells import Line, first_that_fits
 from tui.panes.base import PlotPane
 from tui.panes.drawing import labelled, painted
 from tui.state.run_view import RunView
@@ -29,7 +31,9 @@ class TimePane(PlotPane):
         run = state.run
         if run is None or not run.timed_updates:
             return []
-        return [(f"{rate(sum(_seconds(run)) * 1000)} ms", "value"), (" an update", "muted")]
+        took: Line = [(f"{rate(sum(_seconds(run)) * 1000)} ms", "value"), (" an update", "muted")]
+        whose: Line = [(f" of the {CPU}", "muted")] if run.device.is_virtual else []
+        return first_that_fits([[*took, *whose], took], width)
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """All phases in one bar, and each with its share and its milliseconds."""
@@ -62,10 +66,11 @@ def _bar(values: list[float], width: int) -> Line:
     shares = [value / whole * 100 for value in values]
     row = stacked_bar(parts, whole, width)
     long = [f"{name} {share:.0f} %" for name, share in zip(PHASES, shares, strict=True)]
-    short = [f"{name[:3]} {share:.0f}" for name, share in zip(PHASES, shares, strict=True)]
+    short = [f"{SHORT.get(name, name)} {share:.0f} %" for name, share in zip(PHASES, shares, strict=True)]
+    bare = [f"{share:.0f} %" for share in shares]
     fitting = {style: len(text) for text, style in row}
     labels = [
         next((text for text in texts if len(text) + 2 <= fitting.get(index, 0)), "")
-        for index, texts in enumerate(zip(long, short, [f"{share:.0f}" for share in shares], strict=True), 1)
+        for index, texts in enumerate(zip(long, short, bare, [text[:-2] for text in bare], strict=True), 1)
     ]
     return labelled(row, PHASES, labels)

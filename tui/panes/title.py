@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.contract.figures import CPU
 from engine.contract.numbers import clock, mib, number
 from engine.contract.records import DeviceInfo
 from tui.drawing.cells import Line, ends, join, width_of
@@ -70,8 +71,13 @@ def _progress(state: State) -> list[Line]:
         return [[("ready: press r to run", "accent")], [("ready", "accent")]]
     outcome = run.outcome
     text = f"run {run.run_id} {outcome.words}"
-    took = f"   {clock(run.t)}" if run.t is not None else ""
-    return [[("■ ", OUTCOME_ROLES[outcome]), (text, OUTCOME_ROLES[outcome]), (took, "value")]]
+    took: Line = [(_whose(run), "muted"), (clock(run.t), "value")] if run.t is not None else []
+    return [[("■ ", OUTCOME_ROLES[outcome]), (text, OUTCOME_ROLES[outcome]), *took]]
+
+
+def _whose(run: RunView) -> str:
+    """Before a time: on a virtual GPU it is not the card's."""
+    return f"   {CPU} " if run.device.is_virtual else "   "
 
 
 def _under_way(state: State, run: RunView) -> list[Line]:
@@ -86,7 +92,8 @@ def _under_way(state: State, run: RunView) -> list[Line]:
         stands = f"  stands still for {clock(state.stalled_s)}"
         return [[*name, (stands, "warn")], [*name, ("  stands still", "warn")]]
     planned = run.planned_s
-    passed: Line = [(f"   {clock(run.t)}", "value"), (f" / ~{clock(planned)}" if planned else " / –", "muted")]
+    passed: Line = [(_whose(run), "muted"), (clock(run.t), "value")]
+    passed.append((f" / ~{clock(planned)}" if planned else " / –", "muted"))
     batch: Line = [(f"  batch {run.config.batch_size}", "muted")]
     update: Line = [(f"  update {number(run.update)}/{number(run.planned_updates)}", "muted")]
     return [[*name, *batch, *update, *passed], [*name, *update, *passed], [*name, *passed], passed]

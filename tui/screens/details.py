@@ -65,8 +65,11 @@ def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
 def _figures(row: RunRecord) -> list[str]:
     """Its figures by their headings, those that belong together in one line."""
     spread = row.steady_spread if figures.steady_of(row) is not None else None
-    lines = [f"{'device':<16}{row.device.name if row.device else UNKNOWN}"]
+    virtual = " (virtual: this machine's CPU computes in its place)" if figures.is_virtual([row]) else ""
+    lines = [f"{'device':<16}{row.device.name if row.device else UNKNOWN}{virtual}"]
     for first, *others in _LINES:
+        if first is figures.CARD_SPEED and row.forecast_samples_per_s is None:
+            continue
         text = first.with_spread(figures.speed_of(row), spread) if first is figures.SPEED else first.of(row)
         beside = (f"{figures.heading_of(entry, [row])} {entry.of(row)}" for entry in others)
         lines.append(f"{figures.heading_of(first, [row]):<16}{'   '.join((f'{text:<14}', *beside))}".rstrip())
@@ -78,6 +81,7 @@ _LINES = (
     (figures.UPDATES, figures.PLANNED),
     (figures.TIME,),
     (figures.SPEED, figures.MEAN_SPEED),
+    (figures.CARD_SPEED, figures.CARD_TIME),
     (figures.TOKENS, figures.MFU),
     (figures.LOSS, figures.LAST_LOSS),
     (figures.ACCURACY, figures.EVAL_LOSS),

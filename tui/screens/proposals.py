@@ -13,7 +13,7 @@ from textual.widgets.option_list import Option
 from engine.contract.config import RunConfig
 from engine.contract.events import Proposed
 from engine.contract.forecast_types import Proposal
-from engine.contract.numbers import mib, percent, rate
+from engine.contract.numbers import forecast_rate, mib, percent
 from tui.screens.dialog import Dialog
 
 
@@ -33,7 +33,7 @@ class ProposalsScreen(Dialog[RunConfig]):
         with Vertical(classes="dialog"):
             instead = f"run {self._answer.run_id}" if self._answer.run_id else "the next run"
             yield Static(f"Instead of {instead}, these fit", classes="heading", markup=False)
-            yield Static("Enter sets the knobs of the next run; r then runs it.", classes="why", markup=False)
+            yield Static(f"Enter sets the knobs of the next run; r then runs it. {_WHOSE}", classes="why", markup=False)
             yield OptionList(*(Option(_line(proposal, width)) for proposal in self._answer.proposals), markup=False)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
@@ -41,8 +41,12 @@ class ProposalsScreen(Dialog[RunConfig]):
         self.dismiss(self._answer.proposals[event.option_index].config)
 
 
+_WHOSE = "All forecasts; the speed is the card's."
+
+
 def _line(proposal: Proposal, width: int) -> str:
     made = proposal.forecast
-    speed = f"  ~{rate(made.samples_per_s)} samples/s" if made.samples_per_s else ""
+    speed = f"  {forecast_rate(made.samples_per_s)} samples/s" if made.samples_per_s else ""
     share = percent(100 * made.peak_used / made.limit, 0)
-    return f"{proposal.label:<{width}}  {mib(made.peak_used)} MiB {share}{speed}"
+    near = "  near the limit" if made.near_limit else ""
+    return f"{proposal.label:<{width}}  {mib(made.peak_used)} MiB {share:>4}{speed}{near}"

@@ -34,7 +34,7 @@ _STOP_WITH_QUEUE = (
     ("wait", "w  neither"),
 )
 _WONT_FIT = (
-    ("run", "r  run it anyway: it will show where it dies, and the next run works"),
+    ("run", "r  run it anyway, and see where it dies; the next run works"),
     ("fit", "h  see what would fit instead"),
     ("wait", "w  neither"),
 )

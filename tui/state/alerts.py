@@ -58,6 +58,7 @@ class Alerts:
         self.stalled_s: float | None = None
         """How long the run has stood still; None while it goes on."""
         self._told_loss = self._told_thrash = False
+        self._helps = _NORM
         self._retries: int | None = None
         self._asked_again: deque[bool] = deque(maxlen=THRASH_WINDOW)
 
@@ -65,6 +66,7 @@ class Alerts:
         """Take an event; what there is to tell about it."""
         if isinstance(event, RunStarted):
             self._follow(event.run_id)
+            self._helps = _against_overflow(event)
         elif isinstance(event, PlanStarted):
             self._in_plan = True
         elif isinstance(event, PlanFinished):
@@ -110,8 +112,8 @@ class Alerts:
         if not math.isfinite(event.loss) and not self._told_loss:
             self._told_loss = True
             return Alert(
-                f"Run {event.run_id}: the loss is {event.loss} from update {event.update} on. A smaller learning rate, "
-                "max grad norm 1, or bf16 in place of fp16 may help; non-finite loss: stop ends such a run."
+                f"Run {event.run_id}: the loss is {event.loss} from update {event.update} on. A smaller learning rate"
+                f"{self._helps} may help; non-finite loss: stop ends such a run."
             )
         retries = event.memory.alloc_retries
         if retries is not None and self._retries is not None and not event.warmup:
@@ -124,6 +126,16 @@ class Alerts:
                 "take a smaller batch."
             )
         return None
+
+
+_NORM = " or max grad norm 1"
+
+
+def _against_overflow(run: RunStarted) -> str:
+    """What helps against a loss that is no number, besides a smaller learning rate; bf16 only where the card has it."""
+    if run.config.precision != "fp16":
+        return _NORM
+    return f", max grad norm 1, or {'bf16' if run.device.sixteen_bits == 'bf16' else 'fp32'} in place of fp16"
 
 
 class _Steps:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.contract.figures import SPEED, speed_of
+from engine.contract.figures import CARD_SPEED, SPEED, heading_of, speed_of
 from engine.contract.forecast_types import Forecast
 from engine.contract.numbers import clock, number, signed_mib, signed_percent
 from engine.contract.records import Outcome, RunRecord
@@ -89,12 +89,16 @@ def _end(run: RunRecord, baseline: RunRecord | None) -> str:
         return f"run {run.run_id} is out of memory{where}{total}; the next run works (h: what fits)"
     if run.outcome is not Outcome.COMPLETED:
         return f"run {run.run_id} {word}{f': {clean(run.message, 120)}' if run.message else ''}"
-    text = f"run {run.run_id} completed in {clock(run.train_runtime_s)}: {SPEED.of(run)} samples/s, "
+    card = f" (card {CARD_SPEED.of(run)})" if run.forecast_samples_per_s is not None else ""
+    speed = f"{SPEED.of(run)} {heading_of(SPEED, [run])}{card}"
+    text = f"run {run.run_id} completed in {clock(run.train_runtime_s)}: {speed}, "
     text += f"peak {number(to_mib(run.peak_used), 0, 'MiB')}"
     if baseline is None or baseline.run_id == run.run_id or baseline.outcome is not Outcome.COMPLETED:
         return text
-    speed = signed_percent(speed_of(run), speed_of(baseline))
+    speed = f"{signed_percent(speed_of(run), speed_of(baseline))} {heading_of(SPEED, [run, baseline])}"
+    if run.forecast_samples_per_s and baseline.forecast_samples_per_s:
+        speed += f", card {signed_percent(run.forecast_samples_per_s, baseline.forecast_samples_per_s)}"
     if run.peak_used is None or baseline.peak_used is None:
-        return f"{text}; {speed} samples/s against run {baseline.run_id}"
+        return f"{text}; {speed} against run {baseline.run_id}"
     saved = signed_mib(run.peak_used - baseline.peak_used)
-    return f"{text}; {saved}, {speed} samples/s against run {baseline.run_id}"
+    return f"{text}; {saved}, {speed} against run {baseline.run_id}"

@@ -9,7 +9,7 @@ from engine.contract.records import Outcome, RunRecord
 from tui.drawing.text import clean
 
 if TYPE_CHECKING:
-    from engine.compare.compare import Comparison
+    from engine.compare.compare import Comparison, Quantity
 
 WITHIN_NOISE, NO_VERDICT = "≈", "?"
 """A difference that chance explains; one of which nobody can say yet. The exports use the same marks."""
@@ -34,11 +34,22 @@ class Deltas:
 
     def speed(self, row: RunRecord, base: RunRecord | None) -> str:
         """Samples/s in percent of the baseline's: `+25%`, `≈+1%` within noise, `?+3%` without enough data."""
+        from engine.compare.compare import Quantity
+
+        return self._percent(row, base, Quantity.SPEED)
+
+    def card(self, row: RunRecord, base: RunRecord | None) -> str:
+        """The same of the card that a virtual GPU stands for, by forecast."""
+        from engine.compare.compare import Quantity
+
+        return self._percent(row, base, Quantity.CARD_SPEED)
+
+    def _percent(self, row: RunRecord, base: RunRecord | None, quantity: Quantity) -> str:
         if base is None or base.run_id == row.run_id:
             return "" if base is not None else UNKNOWN
-        from engine.compare.compare import Quantity, Verdict
+        from engine.compare.compare import Verdict
 
-        found = self._compared(row, base).deltas[Quantity.SPEED]
+        found = self._compared(row, base).deltas[quantity]
         if found.percent is None:
             return UNKNOWN
         mark = {Verdict.SAME: WITHIN_NOISE, Verdict.NOT_ENOUGH_DATA: NO_VERDICT}.get(found.verdict, "")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.compare.compare import changed_knobs, compare, explain, row_of
-from engine.compare.explain import KNOB_TEXTS, evidence, largest_that_fitted, out_of_memory, ways_to_fit
+from engine.compare.explain import KNOB_TEXTS, evidence, largest_that_fitted, out_of_memory, too_much, ways_to_fit
 from engine.contract.config import KNOBS, RunConfig, Value
-from engine.contract.figures import ACCURACY
+from engine.contract.figures import ACCURACY, CARD_SPEED, SPEED, heading_of
 from engine.contract.forecast_types import Forecast
 from engine.contract.knob import GROUPS
 from engine.contract.numbers import mib, percent, rate, signed, signed_percent
@@ -91,10 +91,11 @@ def held_text(made: Forecast) -> str:
     if held is None:
         return ""
     name, size, whole = held
-    return (
-        f"One update as forecast, allocation by allocation; most of its peak: {name}, {mib(size)} of {mib(whole)} MiB "
-        f"({percent(100 * size / max(whole, 1))})"
-    )
+    what, where = "One update as forecast", "the peak's"
+    if not made.fits:
+        what, where = "The update that it dies in, as forecast, up to the request that fails", "the last"
+    share = percent(100 * size / max(whole, 1))
+    return f"{what}; of {where} {mib(whole)} MiB allocated {name} have {mib(size)} ({share})"
 
 
 def _no_memory(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
@@ -103,6 +104,8 @@ def _no_memory(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
     lines = [out_of_memory(run)]
     if run.message:
         lines += ["", run.message]
+    if short := too_much(run):
+        lines += ["", short]
     used = f"; at most {mib(run.peak_used)} MiB of them were used" if run.peak_used is not None else ""
     lines += ["", f"The card has {total}{used}."]
     fitted = largest_that_fitted(run, runs)
@@ -121,7 +124,10 @@ def _against(run: RunRecord, baseline: RunRecord) -> list[str]:
     lines = [f"Against run {baseline.run_id}: {explain(compare(row_of([run]), row_of([baseline])))}."]
     speeds = (run.steady_samples_per_s, baseline.steady_samples_per_s)
     if None not in speeds:
-        lines.append(f"{rate(speeds[0])} samples/s steady, against {rate(speeds[1])}.")
+        lines.append(f"{rate(speeds[0])} {heading_of(SPEED, [run, baseline])} steady, against {rate(speeds[1])}.")
+    if run.forecast_samples_per_s and baseline.forecast_samples_per_s:
+        card, before = CARD_SPEED.of(run), CARD_SPEED.of(baseline)
+        lines.append(f"{card} {CARD_SPEED.heading} by forecast, against {before}.")
     changed = changed_knobs(run.config, baseline.config)
     for name, (old, new) in list(changed.items())[:4]:
         knob = KNOBS[name]

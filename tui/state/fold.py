@@ -168,7 +168,8 @@ def _fold_boundary(state: State, event: RunStarted | RunRefused | RunFinished) -
         asked = state.forecast
         known = asked.forecast if asked is not None and asked.config == event.config else None
         state.expected = known.peak_used if known is not None else None
-        state.run = RunView(event.run_id, event.config, device, event.started_at)
+        card_speed = known.samples_per_s if known is not None and device.is_virtual else None
+        state.run = RunView(event.run_id, event.config, device, event.started_at, card_speed)
         state.editor.problem = None
         state.write("run", f"run {event.run_id}: {describe(event.config)} on {event.device.name}")
     elif isinstance(event, RunRefused):

@@ -32,6 +32,7 @@ ENTRIES: dict[str, Entry] = {
         figures.PRECISION,
         figures.TIME,
         figures.SPEED,
+        figures.CARD_SPEED,
         figures.MEMORY,
         figures.SHARE,
         figures.LOSS,

@@ -24,6 +24,8 @@ class RunView:
     config: RunConfig
     device: DeviceInfo
     started_at: float
+    card_speed: float | None = None
+    """Of a virtual GPU: the card's samples/s, as they were forecast when the run began."""
     outcome: Outcome = Outcome.RUNNING
     detail: str = "starting"
     """What it does before training starts, in words."""
@@ -59,7 +61,8 @@ class RunView:
     figures: RunFigures = field(init=False)
 
     def __post_init__(self) -> None:
-        self.figures = RunFigures(new_record(self.run_id, self.config, self.device, self.started_at))
+        began = new_record(self.run_id, self.config, self.device, self.started_at)
+        self.figures = RunFigures(replace(began, forecast_samples_per_s=self.card_speed))
 
     @property
     def under_way(self) -> bool:

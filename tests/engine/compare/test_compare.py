@@ -16,7 +16,7 @@ from engine.compare.compare import Quantity, Verdict, changed_knobs, compare, ex
 from engine.contract.config import RunConfig
 from engine.contract.records import Outcome, RunRecord
 from engine.gpus.units import MIB
-from tests.engine.lecture_runs import BASE, CHECKPOINTED, CPU, V100, run
+from tests.engine.lecture_runs import BASE, CHECKPOINTED, CPU, V100, run, virtual
 
 
 def verdicts(record: RunRecord, baseline: RunRecord) -> dict[Quantity, Verdict]:
@@ -40,12 +40,28 @@ def test_the_lectures_trade() -> None:
     assert [delta.verdict.value for delta in comparison.deltas.values()] == [
         "better",
         "worse",
+        "not enough data",  # no virtual GPU, so no forecast of a card that is not there
         "worse",
         "not enough data",
         "not enough data",
     ]
     assert explain(comparison) == (
         "checkpointing on: −3,450 MiB (−49 %), +40 % time per sample, loss ±0.000 (no verdict)"
+    )
+
+
+def test_on_a_virtual_gpu_the_times_say_whose_they_are() -> None:
+    base, dear = virtual()
+    comparison = compare(row_of([dear]), row_of([base]))
+    assert explain(comparison) == (
+        "checkpointing on: −3,450 MiB (−49 %), +150 % CPU time per sample, +50 % card time by forecast, "
+        "loss ±0.000 (no verdict)"
+    )
+    card = comparison.deltas[Quantity.CARD_SPEED]
+    assert (card.value, card.baseline, card.verdict) == (5.0, 7.5, Verdict.WORSE)
+    alike = replace(base, run_id=3)
+    assert explain(compare(row_of([alike]), row_of([base]))) == (
+        "same knobs: memory the same, CPU speed within noise, ±0 % card time by forecast, loss ±0.000 (no verdict)"
     )
 
 

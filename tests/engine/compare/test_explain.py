@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from engine.compare.explain import KNOB_TEXTS, evidence, largest_that_fitted, out_of_memory, ways_to_fit
+from engine.compare.explain import (
+    KNOB_TEXTS,
+    evidence,
+    largest_that_fitted,
+    out_of_memory,
+    too_much,
+    ways_to_fit,
+)
 from engine.contract.config import KNOBS, RunConfig
 from engine.contract.records import DeviceInfo, Outcome, Phase, RunRecord
 from engine.gpus.units import MIB
@@ -75,7 +82,7 @@ def test_ways_to_fit_begin_with_what_was_lacking_and_leave_out_what_is_done() ->
     assert [way.partition(":")[0] for way in ways_to_fit(forward)][:3] == [
         "batch size 8 with accumulation 2",
         "checkpointing on",
-        "precision bf16",
+        "precision fp16",  # a P4 has no bf16
     ]
     optimizer = replace(run(1, optimizer_implementation="foreach"), failed_phase=Phase.OPTIMIZER)
     assert ways_to_fit(optimizer)[0].startswith("implementation fused")
@@ -84,6 +91,68 @@ def test_ways_to_fit_begin_with_what_was_lacking_and_leave_out_what_is_done() ->
         failed_phase=Phase.FORWARD,
     )
     assert ways_to_fit(done) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "precision"),
+    [
+        ("Tesla P4", "virtual", "fp16"),
+        ("Tesla V100-SXM2-16GB", "cuda", "fp16"),
+        ("NVIDIA A100-SXM4-40GB", "cuda", "bf16"),
+        ("NVIDIA GeForce RTX 3090", "virtual", "bf16"),
+        ("A card of tomorrow", "cuda", "fp16"),
+        ("Intel Xeon", "cpu", "bf16"),
+    ],
+)
+def test_bf16_is_advised_only_where_the_card_has_it(name: str, kind: str, precision: str) -> None:
+    device = DeviceInfo(name=name, kind=kind, memory_total=1000 * MIB)  # a limit makes any card smaller
+    dead = replace(run(1, Outcome.OUT_OF_MEMORY), failed_phase=Phase.FORWARD, device=device)
+    halves = [way for way in ways_to_fit(dead) if way.startswith("precision")]
+    assert halves == [f"precision {precision}: saves half of the activations."]
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulation", "advice"),
+    [
+        (9, 1, "batch size 3 with accumulation 3: about 33 % of the activations, and the same updates."),
+        (9, 2, "batch size 6 with accumulation 3: about 67 % of the activations, and the same updates."),
+        (7, 1, "batch size 1 with accumulation 7: about 14 % of the activations, and the same updates."),
+    ],
+)
+def test_a_smaller_batch_keeps_the_effective_one(batch: int, accumulation: int, advice: str) -> None:
+    knobs = {"batch_size": batch, "gradient_accumulation_steps": accumulation}
+    dead = replace(run(1, Outcome.OUT_OF_MEMORY, **knobs), failed_phase=Phase.BACKWARD)
+    assert ways_to_fit(dead)[0] == advice
+
+
+@pytest.mark.parametrize("phase", [Phase.BACKWARD, Phase.OPTIMIZER])
+def test_the_first_update_is_told_from_a_later_one(phase: Phase) -> None:
+    first = replace(run(1, Outcome.OUT_OF_MEMORY), failed_phase=phase, updates=0)
+    assert "first update" in out_of_memory(first) or "first step" in out_of_memory(first)
+    later = out_of_memory(replace(first, updates=1))
+    assert "gradients are new" not in later
+    assert "first step" not in later
+    if phase is Phase.BACKWARD:
+        assert "Since the first update the optimizer's states are there too" in later
+
+
+PYTORCH = "CUDA out of memory. Tried to allocate {}. GPU 0 has a total capacity of 7.43 GiB of which {} is free."
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (PYTORCH.format("108.00 MiB", "72.00 MiB"), "It asked for 108 MiB where 72 were free: 36 MiB too much."),
+        (PYTORCH.format("20.00 MiB", "512.00 KiB"), "It asked for 20 MiB where 0 were free: 20 MiB too much."),
+        (PYTORCH.format("2.20 GiB", "72.00 MiB"), ""),  # known to 10 MiB only
+        (PYTORCH.format("20.00 MiB", "72.00 MiB"), ""),
+        ("nvcc fell over", ""),
+        (None, ""),
+    ],
+)
+def test_how_much_was_too_much(message: str | None, told: str) -> None:
+    assert too_much(run(1, Outcome.OUT_OF_MEMORY)) == ""
+    assert too_much(replace(run(1, Outcome.OUT_OF_MEMORY), message=message)) == told
 
 
 def test_the_largest_batch_that_fitted() -> None:

@@ -10,9 +10,21 @@ import pytest
 from engine.contract import figures
 from engine.contract.as_json import record_to_json
 from engine.contract.config import RunConfig
-from engine.contract.figures import ACCURACY, LOSS, MEAN_SPEED, MEMORY, SHARE, SPEED, STATUS, TIME, heading_of
+from engine.contract.figures import (
+    ACCURACY,
+    CARD_SPEED,
+    CARD_TIME,
+    LOSS,
+    MEAN_SPEED,
+    MEMORY,
+    SHARE,
+    SPEED,
+    STATUS,
+    TIME,
+    heading_of,
+)
 from engine.contract.records import Outcome, Phase
-from tests.engine.lecture_runs import BASE, CPU, run
+from tests.engine.lecture_runs import BASE, CPU, run, virtual
 
 
 def test_samples_per_second_are_steady_where_that_is_known() -> None:
@@ -29,6 +41,30 @@ def test_memory_is_named_as_the_devices_name_theirs() -> None:
     assert heading_of(TIME, [run(device=CPU)]) == "time s"
     hostile = replace(CPU, memory_label="R\x1b[31m\nM")
     assert heading_of(MEMORY, [run(device=hostile)]).isprintable()
+
+
+def test_what_is_timed_on_a_virtual_gpu_is_the_cpus_and_says_so() -> None:
+    runs = virtual()
+    assert [heading_of(entry, runs) for entry in (TIME, SPEED, MEAN_SPEED, figures.TOKENS)] == [
+        "CPU time s",
+        "CPU samples/s",
+        "CPU mean samples/s",
+        "CPU tokens/s",
+    ]
+    assert [figures.short_of(entry, runs) for entry in (TIME, SPEED, MEMORY)] == ["CPU s", "CPU /s", "MiB"]
+    assert heading_of(MEMORY, runs) == "VRAM MiB"
+    mixed = [*runs, run()]
+    assert [heading_of(entry, mixed) for entry in (TIME, SPEED)] == ["time s", "samples/s"]
+    assert figures.short_of(SPEED, mixed) == ""
+
+
+def test_the_cards_own_figures_are_forecasts_and_marked_as_such() -> None:
+    base, dear = virtual()
+    assert [heading_of(entry, [base]) for entry in (CARD_SPEED, CARD_TIME)] == ["card samples/s", "card time s"]
+    assert [(CARD_SPEED.of(row), CARD_TIME.of(row)) for row in (base, dear)] == [("~7.50", "~68.3"), ("~5.00", "~102")]
+    assert CARD_TIME.read(base) == pytest.approx(512 / 7.5)  # for the samples that were trained on
+    unknown = run()
+    assert (CARD_SPEED.of(unknown), CARD_TIME.of(unknown)) == ("–", "–")
 
 
 @pytest.mark.parametrize(("share", "text"), [(0.929, "92.9"), (0.9994, "99.9"), (0.9996, "100"), (1.2, "120")])

@@ -18,7 +18,7 @@ from engine.contract.config import RunConfig
 from engine.contract.records import Phase, RunRecord
 from engine.export.export import read_csv, to_csv, to_json
 from engine.gpus.units import MIB
-from tests.engine.lecture_runs import BASE, HOSTILE, lecture, run
+from tests.engine.lecture_runs import BASE, HOSTILE, lecture, run, virtual
 
 
 def expected(record: RunRecord) -> dict[str, Any]:
@@ -35,6 +35,16 @@ def test_csv_reads_back_to_the_same_values() -> None:
         run(5, BASE.with_values(learning_rate=1 / 3, dropout=False, data="a;b,c\"d'e\tf"), device=None),
     ]
     assert read_csv(to_csv(records)) == [expected(record) for record in records]
+
+
+def test_csv_of_a_virtual_gpu_has_the_cards_forecast() -> None:
+    base, dear = virtual()
+    rows = read_csv(to_csv([base, dear], base))
+    assert [row["forecast_samples_per_s"] for row in rows] == [7.5, 5.0]
+    assert [row["forecast_runtime_s"] for row in rows] == pytest.approx([512 / 7.5, 512 / 5.0])
+    assert [row["samples_per_s"] for row in rows] == [2.0, 0.8]
+    assert rows[1]["delta_forecast_samples_per_s_percent"] == pytest.approx(-100 / 3)
+    assert rows[1]["verdict_forecast_samples_per_s"] == "worse"
 
 
 def test_csv_types_are_kept() -> None:

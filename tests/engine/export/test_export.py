@@ -14,7 +14,7 @@ import pytest
 from engine.contract.config import RunConfig
 from engine.contract.text import columns_of
 from engine.export.export import read_csv, to_csv, to_json, to_latex, to_markdown
-from tests.engine.lecture_runs import BASE, HOSTILE, V100, lecture, run
+from tests.engine.lecture_runs import BASE, HOSTILE, V100, VIRTUAL, lecture, run, virtual
 
 
 def cells(markdown: str) -> list[dict[str, str]]:
@@ -53,6 +53,26 @@ def test_markdown_of_the_lecture() -> None:
     assert (second["Δ VRAM %"], second["Δ time %"], second["Δ loss"]) == ("−48.8", "+39.6", "±0.000 ?")
     assert (third["time s"], third["VRAM MiB"], third["Δ VRAM %"]) == ("–", "–", "–")
     assert third["status"] == "out of memory"
+
+
+def test_tables_of_a_virtual_gpu_say_whose_time_is_whose() -> None:
+    text = to_markdown(virtual(), virtual()[0])
+    first, second = cells(text)
+    assert (first["CPU time s"], first["CPU samples/s"]) == ("256.00", "2.00 ±0.03")
+    assert (first["card time s"], first["card samples/s"]) == (r"\~68.3", r"\~7.50")
+    assert (second["Δ CPU samples/s %"], second["Δ card samples/s %"]) == ("−60.0", "−33.3")
+    note = "a virtual GPU, so time and samples/s are those of the CPU in its place; card: the card's own, by forecast"
+    assert f"\n{note} (\\~), without evaluation.\n" in text
+    latex = to_latex(virtual())
+    assert "CPU samples/s & card time s & card samples/s &" in latex
+    assert note in latex
+
+
+def test_a_table_of_both_kinds_names_the_virtual_rows() -> None:
+    text = to_markdown([*virtual(), run(3), run(4, device=VIRTUAL)])
+    assert "\nruns 1, 2, 4: a virtual GPU, so time and samples/s are those of the CPU" in text
+    assert [row["card samples/s"] for row in cells(text)] == [r"\~7.50", r"\~5.00", "–", "–"]
+    assert "virtual" not in to_markdown([run()])
 
 
 def test_markdown_is_aligned() -> None:

@@ -17,14 +17,44 @@ def _fits(when: Callable[[RunConfig], bool]) -> Callable[[RunConfig], Forecast]:
     return lambda config: forecast(4000 if when(config) else 9000)
 
 
-def test_activations_halve_the_batch_and_double_the_accumulation_first() -> None:
-    labels = [p.label for p in propose(LARGE, Phase.BACKWARD, _fits(lambda config: True))]
-    assert labels == ["batch 4 × accumulation 2", "checkpointing", "batch 2 × accumulation 4"]
+def _labels(config: RunConfig, when: Callable[[RunConfig], bool]) -> list[str]:
+    return [proposal.label for proposal in propose(config, Phase.BACKWARD, _fits(when))]
+
+
+def test_the_largest_batch_comes_first_then_what_keeps_the_effective_one() -> None:
+    nine = LARGE.with_values(batch_size=9)
+    assert _labels(nine, lambda config: config.batch_size < 9) == [
+        "batch 8",
+        "batch 3 × accumulation 3",
+        "batch 1 × accumulation 9",
+        "batch 5 × accumulation 2",
+    ]
+    assert _labels(LARGE, lambda config: True) == [
+        "batch 7",
+        "batch 4 × accumulation 2",
+        "checkpointing",
+        "batch 2 × accumulation 4",
+    ]
+
+
+def test_the_largest_batch_is_the_largest_that_fits() -> None:
+    for largest in range(1, 40):
+        first, *_ = _labels(LARGE.with_values(batch_size=40), lambda config, n=largest: config.batch_size <= n)
+        assert first == f"batch {largest}"
+    assert not any(label.startswith("batch") for label in _labels(LARGE.with_values(batch_size=1), lambda config: True))
 
 
 def test_the_effective_batch_is_kept() -> None:
-    for proposal in propose(LARGE, Phase.FORWARD, _fits(lambda config: config.batch_size <= 2)):
+    largest, *others = propose(LARGE, Phase.FORWARD, _fits(lambda config: config.batch_size <= 2))
+    assert largest.config == LARGE.with_values(batch_size=2)
+    assert others
+    for proposal in others:
         assert proposal.config.effective_batch_size == LARGE.effective_batch_size
+
+
+def test_what_cannot_accumulate_is_offered_a_smaller_batch_alone() -> None:
+    config = LARGE.with_values(optimizer_in_backward=True, max_grad_norm=0.0)
+    assert _labels(config, lambda config: config.batch_size <= 3) == ["batch 3"]
 
 
 def test_the_optimizer_step_asks_for_fused_before_anything_else() -> None:

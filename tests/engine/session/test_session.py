@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.contract.as_json import record_to_json
 from engine.contract.config import RunConfig
 from engine.contract.events import (
     EngineReady,
@@ -27,6 +28,7 @@ from engine.contract.records import Outcome, Phase
 from engine.contract.run_figures import RunFigures, new_record
 from engine.devices.cpu import CpuDevice
 from engine.history.history import History
+from engine.session.forecasts import Forecasts, forecast_all
 from engine.session.session import Session
 
 SMALL = RunConfig(device="cpu", samples=24, batch_size=4, seq_len=16)
@@ -88,6 +90,30 @@ def test_a_run_from_start_to_row(driver: Driver) -> None:
     said = [event for event in driver.events if not isinstance(event, Sampled)]  # the run does not hear the sampler
     figures = RunFigures(new_record(begun.run_id, begun.config, begun.device, begun.started_at)).after(said)
     assert replace(figures.as_record(), outcome=Outcome.COMPLETED) == record
+
+
+def test_a_run_on_a_virtual_gpu_keeps_the_cards_speed_by_forecast(driver: Driver) -> None:
+    config = SMALL.with_values(device="virtual:tesla-p4", samples=8)
+    record = driver.run(config).record
+    made = forecast_all([config], None, "current", None, None)[0]
+    assert record.outcome is Outcome.COMPLETED
+    assert record.forecast_samples_per_s == made.samples_per_s
+    assert made.samples_per_s
+    assert record.forecast_samples_per_s != record.samples_per_s
+    assert driver.history.runs() == [record]
+    told = record_to_json(record)
+    assert told["forecast_samples_per_s"] == made.samples_per_s
+    assert told["forecast_runtime_s"] == pytest.approx(8 / made.samples_per_s)
+
+
+def test_a_forecast_that_breaks_takes_no_row(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(Forecasts, "card_speed", broken)
+    record = driver.run(SMALL.with_values(device="virtual:tesla-p4", samples=8)).record
+    assert record.outcome is Outcome.COMPLETED
+    assert record.forecast_samples_per_s is None
 
 
 def test_update_times_are_whole(driver: Driver) -> None:

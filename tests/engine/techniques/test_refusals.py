@@ -50,7 +50,7 @@ def test_missing_packages_are_named_with_their_install(
     [
         ({"gradient_accumulation_steps": 2, "max_grad_norm": 0.0}, "--gradient-accumulation-steps 1"),
         ({"max_grad_norm": 1.0}, "--max-grad-norm 0"),
-        ({"precision": "fp16", "max_grad_norm": 0.0}, "--precision bf16 or fp32"),
+        ({"precision": "fp16", "max_grad_norm": 0.0}, "--precision fp32, or bf16 where the card has it"),
     ],
 )
 def test_the_optimizer_in_backward_is_refused_what_needs_all_gradients(changes: dict[str, Any], fix: str) -> None:

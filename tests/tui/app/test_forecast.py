@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from engine.contract.config import RunConfig
 from engine.contract.events import Forecasted, Proposed
 from engine.contract.forecast_types import Forecast, Proposal
 from engine.contract.records import Outcome, Phase
 from tests.tui.fake_session import MIB, finished, started, training, update
-from tests.tui.screen_text import stage
+from tests.tui.screen_text import SIZES, Stage, stage
 
 
 def forecast(used: int = 7099, **values: Any) -> Forecast:
@@ -29,7 +31,9 @@ def forecast(used: int = 7099, **values: Any) -> Forecast:
         "loaded_used": 887 * MIB,
         "breakdown": {name: size * MIB for name, size in breakdown.items()},
         "failing_phase": None if fits else "backward",
-        "failing_request": None if fits else 20 * MIB,
+        "failing_request": None if fits else 18 * MIB,
+        "failing_segment": None if fits else 20 * MIB,
+        "failing_free": None if fits else 14 * MIB,
         "timeline": (),
         "samples_per_s": 7.9,
         "flops_per_sample": 10**12,
@@ -53,10 +57,43 @@ async def test_the_answer_stands_beside_the_knobs_and_goes_stale() -> None:
         await s.feed(Forecasted(config=RunConfig(), forecast=forecast()))
         text = "\n".join(s.lines)
         assert "7099 MiB 93 % fits" in text
-        assert "~7.90 samples/s" in text
+        assert "card ~7.90 samples/s" in text
         await s.press("b")
-        assert s.app.state.forecast is not None
-        assert s.app.state.forecast.config != s.app.state.editor.config
+        assert _pane(s) == [" forecasting …", "", "", ""]
+        assert "7099" not in s.text
+        assert "7.90" not in s.text
+        await s.feed(Forecasted(config=RunConfig(batch_size=16), forecast=forecast(7837)))
+        assert _pane(s)[0].startswith(" 7837 MiB 103 % too much")
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_loaded_preset_takes_the_figures_of_other_knobs_away_at_once(size: tuple[int, int]) -> None:
+    async with stage(size) as s:
+        await s.feed(Forecasted(config=RunConfig(), forecast=forecast()))
+        assert "7099" in s.text
+        await s.press("K", "down", "enter")
+        assert s.app.state.editor.config != RunConfig()
+        assert _pane(s)[0] == " forecasting …"
+        assert "7099" not in s.text
+
+
+async def test_what_fits_comes_too_late_for_knobs_that_were_turned_meanwhile() -> None:
+    async with stage() as s:
+        await s.feed(Forecasted(config=RunConfig(), forecast=forecast(7837)))
+        await s.press("r", "h")
+        await s.press("b")
+        smaller = Proposal(label="batch 4", config=RunConfig(batch_size=4), forecast=forecast(4613))
+        await s.feed(Proposed(run_id=0, proposals=(smaller,)))
+        assert "these fit" not in s.text
+        assert "the knobs were turned meanwhile" in s.lines[-1]
+
+
+def _pane(s: Stage) -> list[str]:
+    """What the forecast's pane says."""
+    lines = s.lines
+    top = next(row for row, line in enumerate(lines) if "┌ Forecast" in line)
+    bottom = next(row for row in range(top, len(lines)) if lines[row].startswith("└"))
+    return [line[1 : line.index("│", 1)].rstrip() for line in lines[top + 1 : bottom]]
 
 
 async def test_no_forecast_says_why() -> None:
@@ -75,6 +112,25 @@ async def test_a_run_that_will_not_fit_asks_once() -> None:
         assert s.session.started == []
         await s.press("r", "r")
         assert s.session.started == [RunConfig()]
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_question_shows_all_its_choices(size: tuple[int, int]) -> None:
+    async with stage(size) as s:
+        await s.feed(Forecasted(config=RunConfig(), forecast=forecast(7837)))
+        await s.press("r")
+        first = s.lines.index(s.line("r  run it anyway"))
+        shown = [line.partition("│ ")[2] for line in s.lines[first : first + 3]]
+        for line, words in zip(
+            s.lines[first : first + 3],
+            (
+                "r  run it anyway, and see where it dies; the next run works",
+                "h  see what would fit instead",
+                "w  neither",
+            ),
+            strict=True,
+        ):
+            assert words in line, shown
 
 
 async def test_a_run_that_fits_is_not_asked_about() -> None:

@@ -91,7 +91,7 @@ class TestByHand:
 
     def test_labels(self) -> None:
         rows = draw([(0, 0.0), (7, 3000.0)], 9, 3, (0, 7), (0, 3000), label_width=4, x_row=True)
-        assert rows == ["2000   ⡠⠊", "   0 ⡠⠊  ", "     0   "]
+        assert rows == ["2000   ⡠⠊", "   0 ⡠⠊  ", "     0 5 "]
 
     def test_limit_is_behind_the_data(self) -> None:
         rows = plot([Layer(Columns([(0, 3.0), (1, 3.0)]), 1)], 3, 1, x_range=(0, 5), y_range=(0, 3), limit=(3, 2))
