@@ -45,7 +45,7 @@ from engine.session.keeper import Keeper, Read, Reading
 from engine.session.mailbox import Mailbox
 from engine.session.plan_runner import PlanRunner
 from engine.telemetry.host import HostSampler
-from engine.telemetry.nvml import Nvml
+from engine.telemetry.nvml import door
 from engine.telemetry.sampler import Sampler
 from engine.training.hub import Hub
 
@@ -90,7 +90,7 @@ class Session:
         self._stop_run = threading.Event()
         self._closing = threading.Event()
         self._hub = Hub()
-        self._nvml = Nvml()
+        self._nvml = door()
         self._sampler = Sampler(self._nvml, HostSampler(), on_sample=self._on_sample)
         self._ready = threading.Event()
         self._forecasts: Forecasts | None = None
