@@ -83,7 +83,7 @@ class CardReader:
                 )
         # a card that fell off the bus may be in the driver's list no more, and those behind it move up
         missing = [card for uuid, card in self._known.items() if uuid not in there]
-        cards = sorted([*found, *missing], key=lambda card: (card.pci_bus_id or "", card.index))
+        cards = sorted([*found, *missing], key=lambda card: (card.index, not card.lost))
         self._processes.keep({process.pid for card in cards for process in card.processes or ()})
         return Cards(
             at=self._wall(),
