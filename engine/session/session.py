@@ -448,10 +448,12 @@ class Session:
 
     def _on_sample(self, gpu: GpuSample | None, host: HostSample) -> None:
         run_id, since = self._run_id, self._training_since  # first: a reading from before a run is none of it
-        memory = self._device.memory_if_known() if self._device else Memory()
-        t = time.perf_counter() - since if since is not None else None
-        self._emit(Sampled(run_id=run_id, t=t, gpu=gpu, host=host, memory=memory))
-        self._flush()
+        try:
+            memory = self._device.memory_if_known() if self._device else Memory()
+            t = time.perf_counter() - since if since is not None else None
+            self._emit(Sampled(run_id=run_id, t=t, gpu=gpu, host=host, memory=memory))
+        finally:  # whatever a reading meets, what happened is written
+            self._flush()
 
     def _on_output(self, line: str) -> None:
         log.info("%s", line)

@@ -114,6 +114,8 @@ def end(pid: int, started_at: float | None, *, force: bool = False) -> str | Non
         process = _process(pid, started_at)
         if pid == os.getpid():
             return "That is this traintop itself: q leaves it."
+        if pid == 1:
+            return "Process 1 is the machine's, or the container's, first: traintop does not end it."
         if sys.platform != "win32" and process.uids().real != os.getuid():
             return f"Process {pid} belongs to {process.username()}: traintop ends only your own."
         (process.kill if force else process.terminate)()

@@ -114,4 +114,4 @@ class EndScreen(Question):
         how = "t  kill it (SIGKILL): it cannot save anything" if force else "t  ask it to end (SIGTERM)"
         heading = f"Process {process.pid} has not ended. Kill it?" if force else f"End process {process.pid}?"
         what = f"{process.user or UNKNOWN}: {(process.command or UNKNOWN)[:300]}"
-        super().__init__(heading, what, (("end", how), ("wait", "w  leave it alone")))
+        super().__init__(heading, what, (("wait", "w  leave it alone"), ("end", how)))

@@ -45,9 +45,7 @@ class CardsScreen(Dialog[None]):
 
     TITLE = "The screen of the cards"
     COMPONENT_CLASSES: ClassVar[set[str]] = set(_ROLES)
-    CSS = "CardsScreen { background: $background; align: left top; }\n" + "\n".join(
-        f"CardsScreen > .{role} {{ color: {style}; }}" for role, style in _ROLES.items()
-    )
+    DEFAULT_CSS = "\n".join(f"CardsScreen > .{role} {{ color: {style}; }}" for role, style in _ROLES.items())
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1)", "row", key_display="↑↓"),
         Binding("down,j", "move(1)", "next row", show=False),
@@ -171,8 +169,10 @@ class CardsScreen(Dialog[None]):
             self.say(f"process {process.pid} cannot be seen from here, so it cannot be ended from here")
         elif not process.mine:
             self.say(f"process {process.pid} is {process.user or 'somebody else'}'s: only your own can be ended")
-        elif process.own:
-            self.say("that is this traintop itself")
+        elif process.own or process.pid == 1:
+            self.say(
+                "that is this traintop itself" if process.own else "process 1 is the machine's first: it is not ended"
+            )
         else:
             self._ask(process, force=False)
 
