@@ -29,6 +29,7 @@ COMMANDS = {
     "watch": ("tui.commands.watch", "look at the runs of another traintop on this history, live and read-only"),
     "replay": ("tui.commands.replay", "play recorded runs again, at any speed"),
     "serve": ("tui.commands.serve", "let browsers watch: a page with the runs of this history, read-only"),
+    "top": ("tui.commands.top", "show all cards of this machine and who is on them, live, once, or as JSON"),
     "doctor": ("tui.commands.doctor", "say what this machine has, and how to fix what is missing"),
 }
 """Name -> its module and a line for the help."""

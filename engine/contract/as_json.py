@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
 
+from engine.contract.cards import Card, CardProcess, Cards
 from engine.contract.config import RunConfig
 from engine.contract.events import Event, RunFinished
 from engine.contract.figures import RECORDED
@@ -16,6 +17,7 @@ from engine.gpus.units import to_mib
 _BYTES = {f.name for f in fields(Memory)} - {"by_category", "alloc_retries"} | {
     "process_memory",
     "memory_used",
+    "memory_reserved",
     "memory_total",
 }
 
@@ -45,6 +47,26 @@ def record_to_json(record: RunRecord) -> dict[str, Any]:
         "failed_phase": record.failed_phase.value if record.failed_phase else None,
         "message": record.message,
     }
+
+
+def cards_to_json(cards: Cards) -> list[dict[str, Any]]:
+    """The objects that `top --json` prints, one a card, with its processes; null where unknown."""
+    return [{"at": cards.at, **_card(card, cards.at)} for card in cards.cards]
+
+
+def _card(card: Card, at: float) -> dict[str, Any]:
+    plain = {"gpu": card.index, **_plain(card)}
+    del plain["index"]
+    plain["energy_j"] = plain.pop("energy")
+    plain["slices"] = [_plain(part) for part in card.slices]
+    known = card.processes is not None
+    plain["processes"] = [_process(each, at) for each in card.processes or ()] if known else None
+    return plain
+
+
+def _process(process: CardProcess, at: float) -> dict[str, Any]:
+    age_s = None if process.started_at is None else max(0.0, at - process.started_at)
+    return {**_plain(process), "age_s": age_s}
 
 
 def _plain(value: Any) -> Any:

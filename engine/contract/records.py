@@ -116,6 +116,8 @@ class GpuSample:
     temperature: int | None = None  # in degrees Celsius
     sm_clock: int | None = None  # in MHz
     memory_clock: int | None = None  # in MHz
+    lost: bool = False
+    """True while the GPU does not answer at all: then nothing else is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,7 @@ from engine.session.keeper import Keeper, Read, Reading
 from engine.session.mailbox import Mailbox
 from engine.session.plan_runner import PlanRunner
 from engine.telemetry.host import HostSampler
-from engine.telemetry.nvml import Nvml
+from engine.telemetry.nvml import door
 from engine.telemetry.sampler import Sampler
 from engine.training.hub import Hub
 
@@ -90,7 +90,7 @@ class Session:
         self._stop_run = threading.Event()
         self._closing = threading.Event()
         self._hub = Hub()
-        self._nvml = Nvml()
+        self._nvml = door()
         self._sampler = Sampler(self._nvml, HostSampler(), on_sample=self._on_sample)
         self._ready = threading.Event()
         self._forecasts: Forecasts | None = None
@@ -468,10 +468,12 @@ class Session:
 
     def _on_sample(self, gpu: GpuSample | None, host: HostSample) -> None:
         run_id, since = self._run_id, self._training_since  # first: a reading from before a run is none of it
-        memory = self._device.memory_if_known() if self._device else Memory()
-        t = time.perf_counter() - since if since is not None else None
-        self._emit(Sampled(run_id=run_id, t=t, gpu=gpu, host=host, memory=memory))
-        self._flush()
+        try:
+            memory = self._device.memory_if_known() if self._device else Memory()
+            t = time.perf_counter() - since if since is not None else None
+            self._emit(Sampled(run_id=run_id, t=t, gpu=gpu, host=host, memory=memory))
+        finally:  # whatever a reading meets, what happened is written
+            self._flush()
 
     def _on_output(self, line: str) -> None:
         log.info("%s", line)

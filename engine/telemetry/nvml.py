@@ -12,8 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from engine.contract.records import GpuSample
@@ -28,9 +28,10 @@ For the GPU that torch computes on, use the UUID of `torch.cuda.get_device_prope
 """
 
 # nvmlReturn_t of nvml.h, by number because an older binding lacks the newer names
-_UNINITIALIZED, _NOT_SUPPORTED, _NO_PERMISSION, _DRIVER_NOT_LOADED = 1, 3, 4, 9
+_UNINITIALIZED, _NOT_SUPPORTED, _NO_PERMISSION, _NOT_FOUND, _DRIVER_NOT_LOADED = 1, 3, 4, 6, 9
 _LIBRARY_NOT_FOUND, _FUNCTION_NOT_FOUND, _GPU_IS_LOST, _RESET_REQUIRED = 12, 13, 15, 16
 _VERSION_MISMATCH, _ARGUMENT_VERSION_MISMATCH, _DEPRECATED, _GPU_NOT_FOUND, _UNKNOWN = 18, 25, 26, 28, 999
+_UNANSWERED = {_NO_PERMISSION, _NOT_FOUND}  # no figure, but the handle lives
 _NEVER = {_NOT_SUPPORTED, _FUNCTION_NOT_FOUND, _ARGUMENT_VERSION_MISMATCH, _DEPRECATED}
 _LOST = {_UNINITIALIZED, _DRIVER_NOT_LOADED, _GPU_IS_LOST, _RESET_REQUIRED, _GPU_NOT_FOUND}
 
@@ -40,10 +41,12 @@ _REASONS = {
     _VERSION_MISMATCH: "The NVIDIA driver was updated while it ran (library and kernel module differ): reboot.",
     _GPU_IS_LOST: "A GPU has fallen off the bus: look for Xid lines in dmesg; a reboot usually brings it back.",
 }
+TEMPERATURE_GPU, CLOCK_SM, CLOCK_MEMORY = 0, 1, 2  # nvmlTemperatureSensors_t, nvmlClockType_t
 _NEEDED = ("NVMLError", "nvmlInit", "nvmlDeviceGetComputeRunningProcesses_v3")
 # the current name first, then that of older drivers
-_TEMPERATURE = ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature")
-_PROCESSES = ("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2")
+TEMPERATURE = ("nvmlDeviceGetTemperatureV", "nvmlDeviceGetTemperature")
+POWER_LIMIT = ("nvmlDeviceGetEnforcedPowerLimit", "nvmlDeviceGetPowerManagementLimit")
+COMPUTE_PROCESSES = ("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2")
 _WRONG_MODULE = (
     "The installed module pynvml is not NVIDIA's current one: run pip uninstall pynvml nvidia-ml-py3, "
     "then pip install --force-reinstall nvidia-ml-py."
@@ -62,18 +65,48 @@ class GpuInfo:
     memory_total: int | None = None  # in bytes
 
 
-class _GpuLostError(Exception):
+class GpuLostError(Exception):
     """The GPU or the driver went away; only a new start of NVML can find it again."""
 
 
-@dataclass(slots=True)
-class _Gpu:
-    handle: Any
-    name: str | None = None
-    never: set[tuple[Any, ...]] = field(default_factory=set)
-    """Calls, with their arguments, that this GPU or driver does not have."""
-    failed: bool = False
-    """A call failed, in this reading, for a reason that may pass."""
+class Gpu:
+    """A GPU, or a MIG instance of one, as long as its handle lives: questions to it."""
+
+    def __init__(self, lib: Any, handle: Any) -> None:
+        self._lib, self.handle = lib, handle
+        self._never: set[tuple[Any, ...]] = set()
+        """Calls, with their arguments, that this GPU or driver does not have."""
+        self.failed = False
+        """A call failed, in this reading, for a reason that may pass."""
+        self.kept: dict[str, Any] = {}
+        """What a reader keeps of it from reading to reading: it goes with the handle."""
+
+    def ask(self, function: str, *arguments: Any) -> Any:
+        """One call about this GPU; None where it has no answer. Raises `GpuLostError`."""
+        call = getattr(self._lib, function, None)
+        if call is None or (function, *arguments) in self._never:
+            return None
+        try:
+            return call(self.handle, *arguments)
+        except self._lib.NVMLError as error:
+            if error.value in _LOST:
+                raise GpuLostError from None
+            if error.value in _NEVER:
+                self._never.add((function, *arguments))
+            elif error.value not in _UNANSWERED:
+                self.failed = True
+        except UnicodeDecodeError:  # a name that is not text
+            self._never.add((function, *arguments))
+        return None
+
+    def first(self, functions: tuple[str, ...], *arguments: Any) -> Any:
+        """The answer of the first of several calls, the current name first, that has one."""
+        answers = (self.ask(function, *arguments) for function in functions)
+        return next((answer for answer in answers if answer is not None), None)
+
+    def part(self, handle: Any) -> Gpu:
+        """A MIG instance of this card."""
+        return Gpu(self._lib, handle)
 
 
 class Nvml:
@@ -90,7 +123,7 @@ class Nvml:
         self._lib: Any = None
         self._status = ""
         self._retry_at = float("-inf")
-        self._gpus: dict[GpuKey, _Gpu] = {}
+        self._gpus: dict[GpuKey, Gpu] = {}
         self._lost: dict[GpuKey, float] = {}  # when to look again
 
     @property
@@ -117,10 +150,10 @@ class Nvml:
         """Every GPU that the driver shows, in NVML's order; empty without NVML."""
         with self._lock:
             blank = [GpuInfo(index=index) for index in range(self.device_count())]
-            return [self._reading(gpu.index, partial(self._read_info, gpu.index), gpu) or gpu for gpu in blank]
+            return [self.reading(gpu.index, partial(self._read_info, gpu.index), gpu) or gpu for gpu in blank]
 
     def sample(self, key: GpuKey) -> GpuSample | None:
-        """One reading of one GPU. None without NVML or without such a GPU; all fields None while it is lost.
+        """One reading of one GPU. None without NVML or without such a GPU; nothing but `lost` while it is away.
 
         `memory_used` is the `used` of the plain, version 1 `nvmlDeviceGetMemoryInfo`: all processes plus what
         the driver keeps for itself, so that used + free = total. It is the figure the lecture printed and the one
@@ -129,22 +162,19 @@ class Nvml:
 
         A MIG instance (by its `MIG-` UUID) has memory figures of its own; the rest is usually unknown.
         """
-        with self._lock:
-            return self._reading(key, self._read, GpuSample())
+        return self.reading(key, self._read, GpuSample(lost=True))
 
     def memory_used(self, key: GpuKey) -> int | None:
         """Bytes in use on the GPU, as `sample` reads them, without the cost of the other readings."""
-        with self._lock:
-            memory = self._reading(key, lambda gpu: self._ask(gpu, "nvmlDeviceGetMemoryInfo"), None)
-            return None if memory is None else int(memory.used)
+        memory = self.reading(key, lambda gpu: gpu.ask("nvmlDeviceGetMemoryInfo"), None)
+        return None if memory is None else int(memory.used)
 
     def processes(self, key: GpuKey) -> list[tuple[int, int | None]] | None:
         """Who else computes on the GPU: (pid, used bytes or None) of every process but this one; None: unknown.
 
         Pids are the host's: in a container with its own process numbers this process is listed too.
         """
-        with self._lock:
-            return self._reading(key, self._read_processes, None)
+        return self.reading(key, self._read_processes, None)
 
     def shutdown(self) -> None:
         """Let go of NVML. A later question starts it again."""
@@ -190,8 +220,15 @@ class Nvml:
                     self._stop()
                 return None
 
-    def _reading(self, key: GpuKey, read: Callable[[_Gpu], _T], lost: _T) -> _T | None:
-        """What `read` says of the GPU, `lost` while the GPU is away, None when there is no such GPU."""
+    def reading(self, key: GpuKey, read: Callable[[Gpu], _T], lost: _T) -> _T | None:
+        """What `read` says of the GPU, `lost` while the GPU is away, None when there is no such GPU.
+
+        `read` runs with NVML held for it, and may raise `GpuLostError`.
+        """
+        with self._lock:
+            return self._reading(key, read, lost)
+
+    def _reading(self, key: GpuKey, read: Callable[[Gpu], _T], lost: _T) -> _T | None:
         if key in self._lost:
             if self._clock() < self._lost[key]:
                 return lost
@@ -201,87 +238,72 @@ class Nvml:
         try:
             gpu = self._find(key)
             answer = None if gpu is None else read(gpu)
-        except _GpuLostError:
+        except GpuLostError:
             # at once the first time (a stop behind our back heals at once), then rarely: starting takes long
             self._lost[key] = self._clock() + (self._retry_s if key in self._lost else 0.0)
             return lost
         self._lost.pop(key, None)
         return answer
 
-    def _find(self, key: GpuKey) -> _Gpu | None:
+    def _find(self, key: GpuKey) -> Gpu | None:
         if key in self._gpus:
             return self._gpus[key]
         for function, argument in _lookups(key):
             try:
-                return self._gpus.setdefault(key, _Gpu(getattr(self._lib, function)(argument)))
+                return self._gpus.setdefault(key, Gpu(self._lib, getattr(self._lib, function)(argument)))
             except self._lib.NVMLError as error:
                 if error.value in _LOST - {_GPU_NOT_FOUND} or error.value == _UNKNOWN:
-                    raise _GpuLostError from None
+                    raise GpuLostError from None
         if key in self._lost:
-            raise _GpuLostError
+            raise GpuLostError
         return None
 
-    def _ask(self, gpu: _Gpu, function: str, *arguments: Any) -> Any:
-        """One call about one GPU; None where it has no answer. Raises `_GpuLostError`."""
-        call = getattr(self._lib, function, None)
-        if call is None or (function, *arguments) in gpu.never:
-            return None
-        try:
-            return call(gpu.handle, *arguments)
-        except self._lib.NVMLError as error:
-            if error.value in _LOST:
-                raise _GpuLostError from None
-            if error.value in _NEVER:
-                gpu.never.add((function, *arguments))
-            elif error.value != _NO_PERMISSION:
-                gpu.failed = True
-        except UnicodeDecodeError:  # a name that is not text
-            gpu.never.add((function, *arguments))
-        return None
-
-    def _first(self, gpu: _Gpu, functions: tuple[str, ...], *arguments: Any) -> Any:
-        answers = (self._ask(gpu, function, *arguments) for function in functions)
-        return next((answer for answer in answers if answer is not None), None)
-
-    def _read(self, gpu: _Gpu) -> GpuSample:
-        lib, gpu.failed = self._lib, False
-        gpu.name = gpu.name or self._ask(gpu, "nvmlDeviceGetName")
-        busy = self._ask(gpu, "nvmlDeviceGetUtilizationRates")
-        memory = self._ask(gpu, "nvmlDeviceGetMemoryInfo")
-        power = self._ask(gpu, "nvmlDeviceGetPowerUsage")
-        limit = self._first(gpu, ("nvmlDeviceGetEnforcedPowerLimit", "nvmlDeviceGetPowerManagementLimit"))
+    def _read(self, gpu: Gpu) -> GpuSample:
+        gpu.failed = False
+        if gpu.kept.get("name") is None:
+            gpu.kept["name"] = gpu.ask("nvmlDeviceGetName")
+        busy = gpu.ask("nvmlDeviceGetUtilizationRates")
+        memory = gpu.ask("nvmlDeviceGetMemoryInfo")
+        power = gpu.ask("nvmlDeviceGetPowerUsage")
+        limit = gpu.first(POWER_LIMIT)
         sample = GpuSample(
-            name=gpu.name,
+            name=gpu.kept["name"],
             utilization=None if busy is None else float(busy.gpu),
             memory_utilization=None if busy is None else float(busy.memory),
             memory_used=None if memory is None else memory.used,
             memory_total=None if memory is None else memory.total,
             power=None if power is None else power / 1000,
             power_limit=None if limit is None else limit / 1000,
-            temperature=self._first(gpu, _TEMPERATURE, lib.NVML_TEMPERATURE_GPU),
-            sm_clock=self._ask(gpu, "nvmlDeviceGetClockInfo", lib.NVML_CLOCK_SM),
-            memory_clock=self._ask(gpu, "nvmlDeviceGetClockInfo", lib.NVML_CLOCK_MEM),
+            temperature=gpu.first(TEMPERATURE, TEMPERATURE_GPU),
+            sm_clock=gpu.ask("nvmlDeviceGetClockInfo", CLOCK_SM),
+            memory_clock=gpu.ask("nvmlDeviceGetClockInfo", CLOCK_MEMORY),
         )
         # one field may fail on its own for long; when none answers, the handle is dead
         if gpu.failed and replace(sample, name=None) == GpuSample():
-            raise _GpuLostError
+            raise GpuLostError
         return sample
 
-    def _read_processes(self, gpu: _Gpu) -> list[tuple[int, int | None]] | None:
-        found = self._first(gpu, _PROCESSES)
+    def _read_processes(self, gpu: Gpu) -> list[tuple[int, int | None]] | None:
+        found = gpu.first(COMPUTE_PROCESSES)
         others = (process for process in found or () if process.pid != os.getpid())
         return None if found is None else [(process.pid, process.usedGpuMemory) for process in others]
 
-    def _read_info(self, index: int, gpu: _Gpu) -> GpuInfo:
-        pci = self._ask(gpu, "nvmlDeviceGetPciInfo_v3")
-        memory = self._ask(gpu, "nvmlDeviceGetMemoryInfo")
+    def _read_info(self, index: int, gpu: Gpu) -> GpuInfo:
+        pci = gpu.ask("nvmlDeviceGetPciInfo_v3")
+        memory = gpu.ask("nvmlDeviceGetMemoryInfo")
         return GpuInfo(
             index=index,
-            name=self._ask(gpu, "nvmlDeviceGetName"),
-            uuid=self._ask(gpu, "nvmlDeviceGetUUID"),
+            name=gpu.ask("nvmlDeviceGetName"),
+            uuid=gpu.ask("nvmlDeviceGetUUID"),
             pci_bus_id=None if pci is None else str(pci.busId),
             memory_total=None if memory is None else memory.total,
         )
+
+
+@cache
+def door() -> Nvml:
+    """This process's one `Nvml`: to find a lost GPU again NVML has to be stopped, by all who started it."""
+    return Nvml()
 
 
 def _lookups(key: GpuKey) -> Iterator[tuple[str, GpuKey]]:

@@ -11,7 +11,7 @@ from typing import Protocol
 from engine.contract.records import GpuSample, HostSample
 from engine.telemetry.nvml import GpuKey
 
-_LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger("traintop")
 
 
 class GpuReader(Protocol):

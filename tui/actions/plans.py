@@ -114,5 +114,5 @@ class PlanControl:
             return
         state.pausing = not state.pausing
         self._session.pause_plan(state.pausing)
-        waits = "the plan waits after this run: P goes on" if state.running else "the plan waits: P goes on"
+        waits = "the plan waits after this run: S goes on" if state.running else "the plan waits: S goes on"
         self._desk.say(waits if state.pausing else "the plan goes on")

@@ -35,8 +35,8 @@ LOOKING = frozenset(
     }
 )
 """Actions that only change what is looked at. Every other one of the app's own is refused where it is read-only."""
-WRITING = frozenset({"export", "screenshot"})
-"""Actions that write a file where the app runs: not for somebody behind a browser."""
+LOCAL = frozenset({"export", "screenshot", "cards"})
+"""Actions that write a file where the app runs, or tell who else is there: not for somebody behind a browser."""
 
 
 class ReadOnlyControl:

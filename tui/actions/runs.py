@@ -51,7 +51,7 @@ class RunControl:
         if state.failed:
             self._desk.show_error("The engine could not start", state.failed)
         elif state.plan is not None:
-            self._desk.say("a plan is under way: P pauses it, s stops it")
+            self._desk.say("a plan is under way: S pauses it, s stops it")
         elif state.queued or state.running or self._session.busy:
             self._desk.say("a run is under way: s stops it")
         else:

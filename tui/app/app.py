@@ -32,7 +32,7 @@ from engine.contract.events import (
 from engine.contract.records import Outcome
 from tui.actions.cursor import MOVING
 from tui.actions.keys import COMMANDS, CURSOR_KEYS, KEYS
-from tui.actions.read_only import LOOKING, PLAYBACK_KEYS, WRITING
+from tui.actions.read_only import LOCAL, LOOKING, PLAYBACK_KEYS
 from tui.app.controllers import Controllers
 from tui.screens.main import SHORT, MainScreen
 from tui.state.fold import fold
@@ -288,7 +288,7 @@ class TraintopApp(App[str]):
         return super().check_action(action, parameters)
 
     def _is_harmless(self, action: str) -> bool:
-        if action in WRITING:
+        if action in LOCAL:
             return not self.is_web
         if action in self._actions:
             return action in LOOKING

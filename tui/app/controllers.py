@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from textual.app import App
 
 from tui.actions.baseline import BaselineControl
+from tui.actions.cards import CardControl
 from tui.actions.cursor import CursorControl
 from tui.actions.earlier import EarlierControl
 from tui.actions.explain import ExplainControl
@@ -57,6 +58,7 @@ class Controllers:
         self.alerts = AlertControl(self.desk, rings=rings)
         self.meter = MeterControl(self.desk)
         self.view = ViewControl(self.desk)
+        self.cards = CardControl(self.desk, ends=not read_only, paint_s=2.5 if slow_link else 0.5)
         self.presenter = PresenterControl(self.desk)
         self.cursor = CursorControl(self.desk)
         self.knobs = KnobControl(self.desk)
@@ -117,6 +119,7 @@ class Controllers:
             "cycle_theme": self.view.cycle_theme,
             "scroll_log": self.view.scroll_log,
             "log": self.view.log,
+            "cards": self.cards.show,
             "help": self.view.help,
             "presenter": self.presenter.toggle,
             "meter": self.meter.toggle,

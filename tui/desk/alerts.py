@@ -27,6 +27,9 @@ class AlertControl:
         if not state.playback:  # a recording that is paused does not stand still
             self._call_out(self._alerts.look(monotonic()))
         state.stalled_s = self._alerts.stalled_s
+        if state.unread_s != self._alerts.unread_s:
+            state.unread_s = self._alerts.unread_s
+            self._desk.painter.mark()
         self._desk.painter.link.show_title(window_title(state))
 
     def _call_out(self, alert: Alert | None) -> None:

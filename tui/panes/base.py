@@ -1,9 +1,9 @@
-"""Pane: a widget that paints lines of cells and sends the terminal only the cells that changed."""
+"""Canvas: a widget that sends the terminal only the cells that changed. Pane: one that shows the state of the app."""
 
 from __future__ import annotations
 
 import logging
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.segment import Segment
 from textual import events
@@ -14,63 +14,39 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui.drawing.cells import Cells, Line, changed_runs, frame, segments, to_cells, wrap
-from tui.state.state import State
+
+if TYPE_CHECKING:
+    from tui.state.state import State
 
 _FAILED = "this pane cannot be drawn: details are in the log file"
 
 
-class Pane(Widget):
-    """The base of all panes.
+class Canvas(Widget):
+    """The base of what paints cells.
 
-    A pane is given the state and says which lines it wants; this class finds the cells that differ from what is on
-    the screen. Textual repaints whole widgets when their content changes, which a slow SSH link would feel.
-    A pane whose lines cannot be made says so in their place, and is asked again with the next state.
+    It says which lines it wants; this class finds the cells that differ from what is on the screen. Textual repaints
+    whole widgets when their content changes, which a slow SSH link would feel.
+    Where the lines cannot be made, a sentence is in their place, and they are asked for again with the next paint.
     """
 
     TITLE = ""
-    """Shown in the frame; a pane without one has no frame."""
+    """Shown in the frame; without one there is no frame."""
 
     def __init__(self, pane_id: str | None = None) -> None:
         super().__init__(id=pane_id, markup=False)
-        self.state: State | None = None
         self._lines: list[Line] = []
         self._painted: list[Cells] = []
         self._strips: dict[int, Strip] = {}
         self._has_failed = False
-
-    def show(self, state: State) -> None:
-        """Paint what changed since the last call."""
-        self.state = state
-        if self.is_on_screen:
-            self._paint()
 
     @property
     def is_on_screen(self) -> bool:
         """False while the layout leaves the pane out."""
         return bool(self.display and self.size)
 
-    def body(self, state: State, width: int, height: int) -> list[Line]:
-        """The lines inside the frame, at most `height` of them are shown."""
+    def drawn(self, width: int, height: int) -> list[Line]:
+        """All lines, at most `height` of them are shown."""
         raise NotImplementedError
-
-    def title(self, state: State) -> str:
-        """The title in the frame."""
-        return self.TITLE
-
-    def headline(self, state: State, width: int) -> Line:
-        """What the frame's top edge says at the right."""
-        return []
-
-    def lines(self, state: State, width: int, height: int) -> list[Line]:
-        """All lines of the pane."""
-        if not self.TITLE:
-            return self.body(state, width, height)
-        if width < 4 or height < 3:
-            return []
-        title = self.title(state)
-        head = self.headline(state, width - len(title) - 10)
-        role = "focus" if self.has_focus else "frame"
-        return frame(title, head, self.body(state, width - 2, height - 2), (width, height), role)
 
     def _fits(self) -> bool:
         """Whether what was painted last has the pane's present size."""
@@ -79,13 +55,13 @@ class Pane(Widget):
 
     def _wanted(self) -> list[Line]:
         width, height = self.size
-        lines = self._made(self.state, width, height)[:height] if self.state is not None else []
+        lines = self._made(width, height)[:height]
         return lines + [[]] * (height - len(lines))
 
-    def _made(self, state: State, width: int, height: int) -> list[Line]:
+    def _made(self, width: int, height: int) -> list[Line]:
         """All lines; where there is a defect in them, a sentence."""
         try:
-            lines = self.lines(state, width, height)
+            lines = self.drawn(width, height)
         except Exception:
             if not self._has_failed:
                 logging.getLogger("traintop").exception("the pane %s cannot be drawn", self.id)
@@ -102,7 +78,8 @@ class Pane(Widget):
         except Exception as error:
             self.app._handle_exception(error)
 
-    def _paint(self) -> None:
+    def paint(self) -> None:
+        """Paint what changed since the last time."""
         if not self._fits():
             self.refresh()  # the lines are laid out when they are asked for
             return
@@ -139,15 +116,56 @@ class Pane(Widget):
 
     def on_resize(self, event: events.Resize) -> None:
         """Lay the lines out for the new size."""
-        self._paint()
+        self.paint()
 
     def on_focus(self, event: events.Focus) -> None:
         """Mark the frame."""
-        self._paint()
+        self.paint()
 
     def on_blur(self, event: events.Blur) -> None:
         """Unmark the frame."""
-        self._paint()
+        self.paint()
+
+
+class Pane(Canvas):
+    """The base of the app's panes: given the state, it says which lines it wants."""
+
+    def __init__(self, pane_id: str | None = None) -> None:
+        super().__init__(pane_id)
+        self.state: State | None = None
+
+    def show(self, state: State) -> None:
+        """Paint what changed since the last call."""
+        self.state = state
+        if self.is_on_screen:
+            self.paint()
+
+    def body(self, state: State, width: int, height: int) -> list[Line]:
+        """The lines inside the frame, at most `height` of them are shown."""
+        raise NotImplementedError
+
+    def title(self, state: State) -> str:
+        """The title in the frame."""
+        return self.TITLE
+
+    def headline(self, state: State, width: int) -> Line:
+        """What the frame's top edge says at the right."""
+        return []
+
+    def lines(self, state: State, width: int, height: int) -> list[Line]:
+        """All lines of the pane."""
+        if not self.TITLE:
+            return self.body(state, width, height)
+        if width < 4 or height < 3:
+            return []
+        title = self.title(state)
+        head = self.headline(state, width - len(title) - 10)
+        role = "focus" if self.has_focus else "frame"
+        return frame(title, head, self.body(state, width - 2, height - 2), (width, height), role)
+
+    def drawn(self, width: int, height: int) -> list[Line]:
+        """The lines for the state; none before there is one."""
+        return self.lines(self.state, width, height) if self.state is not None else []
 
 
 class PlotPane(Pane, can_focus=True):

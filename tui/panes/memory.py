@@ -62,6 +62,8 @@ class MemoryPane(PlotPane):
         memory = _memory(state)
         parts = _parts(memory)
         lines: list[Line] = [[(" ", "text"), *_bar(memory, parts, width - 2, state.expected)]]
+        if state.is_stale and memory.used is None:
+            lines = [[(" not known: the GPU does not answer", "bad")]]
         if state.view.presenter:
             lines = [*large(mib(memory.peak_used), "memory", f"MiB peak of {mib(memory.total)}", width), *lines]
         if height >= 6:

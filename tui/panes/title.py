@@ -26,6 +26,8 @@ class TitlePane(Pane):
             brand += [(f" {state.playback}", "pending")]
         if state.history_trouble:  # so is this
             brand += [(f" {state.history_trouble}", "bad")]
+        if state.gpu_lost:
+            brand += [(" GPU lost", "bad")]
         model: Line = [(clean(short_name(config.model), 40), "value")]
         work: Line = [(f" · {config.workload} {config.samples}×{config.seq_len}", "muted")]
         devices = _device(state.device)

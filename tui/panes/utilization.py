@@ -47,6 +47,8 @@ def _numbers(state: State, width: int, short: bool) -> Line:
     if state.run is not None and state.view.cursor is not None:
         value = value_at(state.run.utilization, state.view.cursor, number, held=True)
         return at_cursor(state.view.cursor, [(value, "gpu")], "", width)
+    if state.is_stale:
+        return _stale(state, width)
     if gpu is None:
         busy: Line = [(number(host.cpu), "gpu")] if short else [("cpu ", "muted"), (number(host.cpu), "gpu")]
         process: Line = [("this process ", "muted"), (percent(host.process_cpu), "value"), (" of a core", "muted")]
@@ -61,3 +63,13 @@ def _numbers(state: State, width: int, short: bool) -> Line:
     clock: Line = [(number(gpu.sm_clock, 0, "MHz"), "muted")]
     ways = [[busy, memory, power, heat, clock], [busy, memory, power, heat], [busy, memory, power[:1], heat]]
     return first_that_fits([join(way) for way in [*ways, [busy, power[:1], heat], [busy]]], width)
+
+
+def _stale(state: State, width: int) -> Line:
+    """What is not of now is said to be so, and left out; the host's figures go on where they come."""
+    if state.unread_s is not None:
+        text = f"no reading for {state.unread_s:.0f} s: the driver does not answer"
+        return first_that_fits([[(text, "bad")], [("no reading", "bad")]], width)
+    lost: Line = [("GPU lost: it does not answer", "bad")]
+    host: Line = [("cpu ", "muted"), (percent(state.host.cpu), "value")]
+    return first_that_fits([join([lost, host]), join([[("GPU lost", "bad")], host]), [("GPU lost", "bad")]], width)

@@ -19,11 +19,13 @@ from engine.contract.events import (
     RunFinished,
     RunRefused,
     RunStarted,
+    Sampled,
     TrainingStarted,
     UpdateDone,
 )
 from engine.contract.numbers import rate
 from engine.contract.records import Outcome
+from tui.state.run_view import STALE_S
 from tui.state.state import State
 
 STALL_S, STALL_FACTOR = 30.0, 10.0
@@ -50,6 +52,9 @@ class Alerts:
     def __init__(self) -> None:
         self._in_plan = False
         self._looked_at: float | None = None
+        self._sampled_at: float | None = None
+        self.unread_s: float | None = None
+        """How long no reading of the GPU and the host has come, which is too long; None while they come."""
         self._follow(None)
 
     def _follow(self, run_id: int | None) -> None:
@@ -64,7 +69,9 @@ class Alerts:
 
     def see(self, event: Event, now: float) -> Alert | None:
         """Take an event; what there is to tell about it."""
-        if isinstance(event, RunStarted):
+        if isinstance(event, Sampled):
+            self._sampled_at, self.unread_s = now, None
+        elif isinstance(event, RunStarted):
             self._follow(event.run_id)
             self._helps = _against_overflow(event)
         elif isinstance(event, PlanStarted):
@@ -87,6 +94,10 @@ class Alerts:
         since, self._looked_at = self._looked_at, now
         if since is not None and now - since > ASLEEP_S:
             self._steps.at = min(now, self._steps.at + now - since)
+            if self._sampled_at is not None:
+                self._sampled_at = min(now, self._sampled_at + now - since)
+        if self._sampled_at is not None and now - self._sampled_at > STALE_S:
+            self.unread_s = now - self._sampled_at
         usual, limit = self._steps.usual, self._steps.limit
         waited = now - self._steps.at
         if limit is None or usual is None or waited < limit:

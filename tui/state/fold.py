@@ -36,7 +36,7 @@ from engine.contract.events import (
 )
 from engine.contract.figures import ACCURACY
 from engine.contract.numbers import clock, duration, loss, mib, number, short_count
-from engine.contract.records import Outcome, RunRecord
+from engine.contract.records import GpuSample, Outcome, RunRecord
 from tui.drawing.text import clean
 from tui.state.foreign import SENTENCE, clean_device, clean_record
 from tui.state.knobs import describe
@@ -212,6 +212,15 @@ def _fold_history(state: State, event: HistoryState) -> None:
 
 
 def _sampled(state: State, event: Sampled) -> None:
+    if event.gpu is None and state.gpu is not None and state.device is not None and state.device.kind == "cuda":
+        event = replace(event, gpu=GpuSample(lost=True))  # the driver is gone, and the GPU with it
+    is_lost = event.gpu is not None and event.gpu.lost
+    if is_lost != state.gpu_lost:
+        state.gpu_lost = is_lost
+        state.notice = "the GPU does not answer any more" if is_lost else "the GPU answers again"
+        state.write(
+            "engine", f"{state.notice}{': see dmesg for Xid lines' if is_lost else ''}", "error" if is_lost else "info"
+        )
     state.gpu, state.host, state.memory = event.gpu, event.host, merged(state.memory, event.memory)
     run = state.run
     if run is not None and run.under_way and event.run_id == run.run_id:

@@ -12,6 +12,8 @@ from engine.contract.run_figures import RunFigures, new_record
 from engine.gpus.units import to_mib
 from tui.drawing.plot import Columns, Range
 
+STALE_S = 2.0
+"""Seconds without a reading, which comes twice a second, after which the last one is not of now."""
 RECENT_S, RECENT_STEP_S = 60.0, 5.0
 """The last minute moves on in steps: a plot that shifts with every frame would be sent anew with every frame."""
 
@@ -56,6 +58,8 @@ class RunView:
     """Until which t the last minute is this part of the x axis."""
     reading: Memory = field(default_factory=Memory)
     """The last one."""
+    sampled_t: float | None = None
+    """When the sampler's last reading was taken, as `t`."""
     record: RunRecord | None = None
     """None until the run is finished."""
     figures: RunFigures = field(init=False)
@@ -140,6 +144,9 @@ class RunView:
         self.remember(event.memory)
         if event.t is None:
             return
+        if self.sampled_t is not None and event.t - self.sampled_t > STALE_S:
+            self.utilization.append(self.progress, None)  # a line would tell of a time that nobody read
+        self.sampled_t = event.t
         self.t = max(self.t or 0.0, event.t)
         self.utilization.append(self.progress, event.gpu.utilization if event.gpu is not None else event.host.cpu)
 

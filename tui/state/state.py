@@ -42,6 +42,10 @@ class State:
     device: DeviceInfo | None = None
     torch_version: str | None = None
     gpu: GpuSample | None = None
+    gpu_lost: bool = False
+    """Whether the GPU that was read before does not answer."""
+    unread_s: float | None = None
+    """How long no reading has come, which is too long; None while they come."""
     host: HostSample = field(default_factory=HostSample)
     memory: Memory = field(default_factory=Memory)
     run: RunView | None = None
@@ -81,6 +85,11 @@ class State:
     """Bytes of used memory that were forecast for the run that is shown."""
     table: Rows = field(default_factory=Rows)
     view: View = field(default_factory=View)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether what the screen knows of the GPU and the host is not of now."""
+        return self.unread_s is not None or self.gpu_lost
 
     @property
     def running(self) -> bool:

@@ -136,7 +136,7 @@ _P4 = GpuSample(
 )
 _H200 = "GPU-22222222-aaaa-bbbb-cccc-000000000000"
 _MIG = "MIG-33333333-aaaa-bbbb-cccc-000000000000"
-_NOTHING = GpuSample()
+_NOTHING = GpuSample(lost=True)
 
 
 def _without(*names: str) -> GpuSample:
@@ -208,7 +208,7 @@ def test_a_mig_instance_has_memory_and_nothing_else(start: Start) -> None:
     child = start()
     mig = GpuSample(name="NVIDIA H200 MIG 1g.18gb", memory_used=15 * MIB, memory_total=16384 * MIB)
     assert child.sample(_MIG) == mig
-    assert child.ask("processes", _MIG) is None
+    assert child.ask("processes", _MIG) == []
     child.fault("nvmlDeviceGetMemoryInfo", 4)
     assert child.sample(_MIG) == GpuSample(name=mig.name)
 

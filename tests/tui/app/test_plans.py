@@ -177,17 +177,17 @@ async def test_a_plan_under_way_is_in_the_title_and_the_results(size: tuple[int,
 
 async def test_pausing_and_going_on() -> None:
     async with stage() as s:
-        await s.press("P")
+        await s.press("S")
         assert "no plan is under way" in s.lines[-1]
         await in_a_plan(s)
-        await s.press("P")
+        await s.press("S")
         assert s.session.paused == [True]
         assert "waits after this run" in s.lines[-1]
         await s.feed(finished(8), PlanProgress(plan_id=1, position=2, total=5, label="", paused=True))
         assert "paused" in s.lines[0]
         await s.press("r")
         assert s.session.started == []
-        await s.press("P")
+        await s.press("S")
         assert s.session.paused == [True, False]
 
 

@@ -68,7 +68,7 @@ async def pass_s(stage: Any, seconds: float) -> None:
     await stage.pilot.pause()
 
 
-@pytest.mark.parametrize("key", ["r", "s", "b", "B", "c", "f", "a", "A", "m", "w", "o", "p", "P", "n", "u", "space"])
+@pytest.mark.parametrize("key", ["r", "s", "b", "B", "c", "f", "a", "A", "m", "w", "o", "p", "S", "n", "u", "space"])
 async def test_keys_that_would_change_something_say_why_they_do_not(key: str) -> None:
     async with watching() as s:
         before = s.app.state.editor.config
