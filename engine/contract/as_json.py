@@ -42,6 +42,8 @@ def record_to_json(record: RunRecord) -> dict[str, Any]:
         "config": record.config.to_dict(),
         "device": record.device.name if record.device else None,
         "device_kind": record.device.kind if record.device else None,
+        "gpu_uuid": record.device.uuid if record.device else None,
+        "host": record.host,
         "started_at": record.started_at,
         **{entry.name: entry.read(record) for entry in RECORDED},
         "failed_phase": record.failed_phase.value if record.failed_phase else None,

@@ -22,11 +22,20 @@ class EngineLoading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineReady:
-    """The engine can run. `device` is what `auto` resolves to."""
+    """The engine can run. `device` is the one that was asked for; where that is not there, what `auto` stands for."""
 
     device: DeviceInfo
     torch_version: str
     import_s: float
+    note: str | None = None
+    """A sentence that should be known about the device, such as why the machine's GPU is not used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceChosen:
+    """The device that the next run would be placed on, and that is read until then. Told while nothing runs."""
+
+    device: DeviceInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +294,7 @@ class EventsDropped:
 Event = (
     EngineLoading
     | EngineReady
+    | DeviceChosen
     | EngineFailed
     | RunRefused
     | RunStarted

@@ -49,6 +49,9 @@ class Engine(Protocol):
     def forecast(self, config: RunConfig, /) -> None:
         """Ask what a run would need; `Forecasted` follows."""
 
+    def look_at(self, device: str, /) -> None:
+        """Show the device that the next run would be placed on; `DeviceChosen` follows, where it is there."""
+
     def propose(self, record: RunRecord, /) -> None:
         """Ask what would fit instead of a run that was out of memory; `Proposed` follows."""
 

@@ -94,6 +94,10 @@ class Playback(ABC):
         """No answer: what is shown has happened."""
         del config
 
+    def look_at(self, device: str) -> None:
+        """Nothing to do: what is shown has its device."""
+        del device
+
     def propose(self, record: RunRecord) -> None:
         """Refuse, in the log: the knobs are another program's."""
         self._refuse("no other configuration is proposed")

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import gc
 import logging
+import platform
 import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from engine.contract.changes import Change
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import (
+    DeviceChosen,
     EngineFailed,
     EngineLoading,
     EngineReady,
@@ -43,6 +45,7 @@ from engine.process.openmp import give_back_threads
 from engine.session.capture import OutputCapture
 from engine.session.keeper import Keeper, Read, Reading
 from engine.session.mailbox import Mailbox
+from engine.session.outside import OutsideMemory
 from engine.session.plan_runner import PlanRunner
 from engine.telemetry.host import HostSampler
 from engine.telemetry.nvml import door
@@ -51,7 +54,6 @@ from engine.training.hub import Hub
 
 if TYPE_CHECKING:
     from engine.devices.base import Device
-    from engine.devices.cuda import Outside
     from engine.session.forecasts import Forecasts
 
 log = logging.getLogger("traintop")
@@ -61,12 +63,20 @@ T = TypeVar("T")
 _LEFT = "traintop was left before the run had stopped."
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Asks the engine's thread to go over to another device, once what was asked before is done."""
+
+    device: str
+
+
 class Session:
     """Runs trainings in the background of a program.
 
     `history` keeps the runs; `capture`, already started, is where libraries' prints are read from; `hopeless`, asked
-    in the engine's thread, lets searches pass over tries that surely do not fit. With `measures` a CUDA GPU is asked at
-    the start what a context and the libraries take on it, for the forecasts: they are there from then on.
+    in the engine's thread, lets searches pass over tries that surely do not fit. `device` is the one to begin with.
+    With `measures` a CUDA GPU that nobody else computes on is asked at the start what a context and the libraries take
+    on it, for the forecasts: they are there from then on.
     """
 
     def __init__(
@@ -75,15 +85,17 @@ class Session:
         capture: OutputCapture | None = None,
         hopeless: Hopeless | None = None,
         *,
+        device: str = "auto",
         measures: bool = False,
     ) -> None:
         self._history = history
         self._capture = capture
         self._hopeless = hopeless or self._forecast_is_hopeless
+        self._looked_at = device
         self._measures = measures
         self._mailbox = Mailbox()
         self._keeper = Keeper(history, self._mailbox.put)
-        self._requests: queue.SimpleQueue[RunConfig | PlanRunner | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[RunConfig | PlanRunner | _Look | None] = queue.SimpleQueue()
         self._plan: PlanRunner | None = None
         self._pending = 0
         self._lock = threading.Lock()
@@ -91,6 +103,7 @@ class Session:
         self._closing = threading.Event()
         self._hub = Hub()
         self._nvml = door()
+        self._outside = OutsideMemory(self._nvml)
         self._sampler = Sampler(self._nvml, HostSampler(), on_sample=self._on_sample)
         self._ready = threading.Event()
         self._forecasts: Forecasts | None = None
@@ -134,6 +147,11 @@ class Session:
         """Ask what `config` would need; `Forecasted` follows, unless another question comes before the answer."""
         self._question = config
         self._questions.put(config)
+
+    def look_at(self, device: str) -> None:
+        """Show the device of the next run once nothing is under way; `DeviceChosen` follows, where it is there."""
+        self._looked_at = device
+        self._requests.put(_Look(device))
 
     def propose(self, record: RunRecord) -> None:
         """Ask what would fit instead of a run that was out of memory; `Proposed` follows."""
@@ -191,7 +209,7 @@ class Session:
             if self._plan is not None:
                 self._plan.control.stop()
             while not self._requests.empty():
-                if self._requests.get_nowait() is not None:
+                if isinstance(self._requests.get_nowait(), (RunConfig, PlanRunner)):
                     self._pending -= 1
             if self._pending:
                 self._stop_run.set()
@@ -242,6 +260,9 @@ class Session:
         if not self._load():
             return
         while (request := self._requests.get()) is not None:
+            if isinstance(request, _Look):
+                self._look(request.device)
+                continue
             try:
                 if isinstance(request, RunConfig):
                     self._attempt_alone(request)
@@ -291,23 +312,22 @@ class Session:
             self._run_id = self._training_since = None
 
     def _load(self) -> bool:
-        """Import what is heavy and open the default device."""
+        """Import what is heavy and open the device to begin with."""
         began = time.perf_counter()
         self._emit(EngineLoading(what="PyTorch"))
         try:
             import torch
 
             self._emit(EngineLoading(what="transformers"))
-            from engine.devices.open import open_device
             from engine.process.imports import import_transformers
             from engine.session.forecasts import Forecasts
             from engine.training.run import quiet_libraries
 
             import_transformers()
             quiet_libraries()
-            device = open_device(RunConfig())
+            device, note = self._open_first()
             self._use(device)
-            self._forecasts = Forecasts(self._hub, self._history.runs, self._read_outside(device))
+            self._forecasts = Forecasts(self._hub, self._history.runs, self._nvml, self._outside)
         except Exception as error:
             log.exception("the engine could not start")
             fix = "Run `traintop doctor` to see what is missing; the log file has the details."
@@ -318,30 +338,52 @@ class Session:
         gc.freeze()
         self._ready.set()
         import_s = time.perf_counter() - began
-        self._emit(EngineReady(device=device.info, torch_version=torch.__version__, import_s=import_s))
+        ready = EngineReady(device=device.info, torch_version=torch.__version__, import_s=import_s, note=note)
+        self._emit(ready)
         return True
 
-    def _read_outside(self, device: Device) -> Callable[[], Outside] | None:
-        """What tells the memory outside the allocator on a real GPU; None where it was not measured."""
-        from engine.devices.cuda import CudaDevice
+    def _open_first(self) -> tuple[Device, str | None]:
+        """The device to begin with, measured where that can be, and what should be known about it.
 
-        if not self._measures or not isinstance(device, CudaDevice):
-            return None
-        measured = device.measure_outside()
-        if measured is None:
-            return None
-        return lambda: replace(measured, others=device.others_now(measured))
+        Where it is not there, or a GPU answers nothing, the engine can still run on another: the CPU is always there.
+        """
+        from engine.devices.cpu import CpuDevice
+        from engine.devices.open import open_device, why_virtual
+
+        note = None
+        for name in dict.fromkeys((self._looked_at, "auto")):
+            config = RunConfig(device=name)
+            try:
+                device = open_device(config, self._nvml, patient=False)
+            except ConfigError:  # a run that asks for it is refused in the same words
+                continue
+            except Exception as error:
+                log.exception("the device %s cannot be used", name)
+                note = note or f"--device {name} cannot be used: {self._sentence(error)}"
+                continue
+            if self._measures and name == self._looked_at:
+                self._outside.measure(device)
+            return device, note or why_virtual(config, self._nvml)
+        return CpuDevice(), note
+
+    def _look(self, name: str) -> None:
+        """Show the device that the next run would be placed on; one that is not there changes nothing."""
+        from engine.devices.open import open_device
+
+        if name != self._looked_at:  # another one was asked for meanwhile
+            return
+        try:
+            device = open_device(RunConfig(device=name), self._nvml, patient=False)
+        except ConfigError:  # the forecast says so
+            return
+        except Exception:
+            log.exception("the device %s cannot be looked at", name)
+            return
+        self._use(device)
+        self._emit(DeviceChosen(device=device.info))
 
     def _use(self, device: Device) -> None:
-        from engine.devices.cuda import CudaDevice
-
-        if isinstance(device, CudaDevice):
-            uuid = device.uuid
-            card = self._nvml.sample(uuid)
-            device.read_from(lambda: self._nvml.memory_used(uuid), card.memory_total if card else None)
-            self._sampler.select(uuid)
-        else:
-            self._sampler.select(None)
+        self._sampler.select(device.info.uuid)
         self._device = device
 
     def _run(self, config: RunConfig, began: Callable[[int], None]) -> RunRecord | RunRefused:
@@ -349,7 +391,7 @@ class Session:
         from engine.training.run import Run, refuse_early
 
         try:
-            device = open_device(config)
+            device = open_device(config, self._nvml)
             refuse_early(config, device)
         except ConfigError as error:
             return self._refuse(RunRefused(run_id=None, config=config, knob=error.knob, message=error.message))
@@ -363,7 +405,7 @@ class Session:
         self._emit(started)
         if device.info.kind == "cuda":
             self._questions.put(started)
-        record = new_record(run_id, config, device.info, started_at)
+        record = replace(new_record(run_id, config, device.info, started_at), host=platform.node())
         try:
             run = Run(record=record, device=device, hub=self._hub, emit=self._emit, should_stop=self._stop_run.is_set)
             record = run.execute()
@@ -410,7 +452,8 @@ class Session:
             message = f"The run could not begin: {why}"
             return self._refuse(RunRefused(run_id=None, config=config, knob="", message=message))
         record = RunRecord(run_id=self._run_id, config=config, outcome=Outcome.FAILED, message=why[:300])
-        return self._finish(replace(record, device=self._device.info if self._device else None))
+        device = self._device.info if self._device else None
+        return self._finish(replace(record, device=device, host=platform.node()))
 
     # the forecaster's thread ------------------------------------------------------------------------------------
 

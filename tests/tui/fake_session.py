@@ -45,6 +45,7 @@ class FakeSession:
         self.started: list[RunConfig] = []
         self.asked: list[RunConfig] = []
         self.proposed: list[RunRecord] = []
+        self.looked_at: list[str] = []
         self.opened = 0
         self.stopped = 0
         self.skipped = 0
@@ -66,6 +67,9 @@ class FakeSession:
 
     def forecast(self, config: RunConfig) -> None:
         self.asked.append(config)
+
+    def look_at(self, device: str) -> None:
+        self.looked_at.append(device)
 
     def propose(self, record: RunRecord) -> None:
         self.proposed.append(record)

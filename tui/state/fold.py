@@ -9,6 +9,7 @@ from typing_extensions import assert_never
 from engine.contract.changes import Change, Delete, Note, Pin, Restore
 from engine.contract.config import KNOBS
 from engine.contract.events import (
+    DeviceChosen,
     EngineFailed,
     EngineLoading,
     EngineReady,
@@ -98,7 +99,14 @@ def fold(state: State, event: Event) -> bool:
         state.loading, state.failed = None, None
         state.device = state.ready = clean_device(event.device)
         state.torch_version = clean(event.torch_version, 40)
-        state.write("engine", f"PyTorch {event.torch_version} ready on {event.device.name} in {event.import_s:.1f} s")
+        on = f"{event.device.name} {event.device.numbers}".rstrip()
+        state.write("engine", f"PyTorch {event.torch_version} ready on {on} in {event.import_s:.1f} s")
+        if event.note:
+            state.notice = clean(event.note, SENTENCE)
+            state.write("engine", event.note, "warning")
+    elif isinstance(event, DeviceChosen):
+        state.ready = clean_device(event.device)
+        state.device = state.device if state.running else state.ready
     elif isinstance(event, EngineFailed):
         state.loading, state.queued = None, 0
         state.failed = clean(event.message, SENTENCE)

@@ -47,7 +47,7 @@ class State:
     run: RunView | None = None
     plan: PlanView | None = None
     ready: DeviceInfo | None = None
-    """What `auto` stands for; None until the engine is ready."""
+    """The device of the next run, or what `auto` stands for where that is not there; None until the engine is ready."""
     queued: int = 0
     """Runs and plans asked for that have not begun."""
     stopping: bool = False

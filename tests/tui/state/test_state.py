@@ -11,6 +11,7 @@ import pytest
 from engine.contract.changes import Pin
 from engine.contract.config import RunConfig
 from engine.contract.events import (
+    DeviceChosen,
     EngineFailed,
     EngineLoading,
     EngineReady,
@@ -74,6 +75,7 @@ def test_every_kind_of_event_is_known(state: State) -> None:
     samples: list[Event] = [
         EngineLoading(what="PyTorch"),
         ready(),
+        DeviceChosen(device=GPU),
         EngineFailed(message="broken"),
         RunRefused(run_id=None, config=RunConfig(), knob="precision", message="no"),
         started(),
