@@ -74,6 +74,8 @@ def _process(process: CardProcess, at: float) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, RunConfig):
         return value.to_dict()
+    if isinstance(value, tuple):
+        return [_plain(inner) for inner in value]
     if not is_dataclass(value):
         return value.value if isinstance(value, Enum) else value
     plain: dict[str, Any] = {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.contract.cards import CardProcess
 from engine.contract.changes import Change
 from engine.contract.config import RunConfig
 from engine.contract.forecast_types import Forecast, Proposal
@@ -43,6 +44,14 @@ class EngineFailed:
     """The engine cannot run at all: one sentence with the fix."""
 
     message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbours:
+    """Who else computes on the card that is read, told when it changes; empty: nobody any more."""
+
+    device: DeviceInfo
+    processes: tuple[CardProcess, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,6 +304,7 @@ Event = (
     EngineLoading
     | EngineReady
     | DeviceChosen
+    | Neighbours
     | EngineFailed
     | RunRefused
     | RunStarted

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (as everywhere in the field)
 
+from engine.contract.cards import CardProcess
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.neighbours import used_by, who
 from engine.contract.records import Memory
 from engine.devices import visible
 from engine.devices.base import FRESH_S, Device
 from engine.gpus.units import MIB
 from engine.process import gate
+from engine.telemetry.cards import CardReader
 from engine.telemetry.nvml import Nvml
 
 
@@ -29,6 +33,27 @@ class Outside:
     """Kernels and handles of cuBLAS and the like that a first training step loads."""
     others: int
     """Everything else: other programs, what the driver keeps, kernels that were loaded later."""
+
+
+_OTHER_CARD = "take another card (--device free takes an empty one), or wait"
+# c10/cuda/CUDACachingAllocator.cpp: what it asked the card for, and who had it
+_ASKED, _FREE = re.compile(r"Tried to allocate ([\d.]+) (\w+)"), re.compile(r"of which ([\d.]+) (\w+) is free")
+_IN_USE = re.compile(r"Process (\d+) has ([\d.]+) (\w+) memory in use")
+_UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def _bytes_in(pattern: re.Pattern[str], text: str) -> int | None:
+    found = pattern.search(text)
+    return int(float(found[1]) * _UNITS[found[2]]) if found and found[2] in _UNITS else None
+
+
+def _named_in(text: str) -> tuple[CardProcess, ...]:
+    """Other processes that PyTorch names in an out-of-memory text."""
+    return tuple(
+        CardProcess(pid=int(pid), kind="compute", memory_used=int(float(size) * _UNITS[unit]), visible=False)
+        for pid, size, unit in _IN_USE.findall(text)
+        if unit in _UNITS
+    )
 
 
 def own_bytes(index: int, measured: Outside) -> int:
@@ -183,6 +208,34 @@ class CudaDevice(Device):
             isinstance(error, RuntimeError)
             and any(words in text for words in ("CUDA out of memory", "ALLOC_FAILED", "CUDA error: out of memory"))
         )
+
+    def describe_out_of_memory(self, error: BaseException) -> str:
+        """With whoever else is on the card, and what to do where it is they who leave no room."""
+        text, said = super().describe_out_of_memory(error), str(error)
+        others = self._others() or _named_in(said)
+        if not others:
+            return text
+        asked, free = (_bytes_in(pattern, said) for pattern in (_ASKED, _FREE))
+        lacked = None if asked is None or free is None else asked - free
+        end = "" if text.endswith(".") else "."
+        shared = f"{text}{end} The card is shared with {who(others)}."
+        if lacked is not None and used_by(others) < lacked:
+            return f"{shared} Without them it would not have fitted either."
+        return f"{shared} They leave no room: {_OTHER_CARD}."
+
+    def explain(self, error: BaseException) -> str | None:
+        if "busy or unavailable" not in str(error):
+            return None
+        others = self._others()
+        by = f", and {who(others)} has it" if others else ""
+        return (
+            f"{self.info.name} ({self.info.numbers}) takes no further process{by}: its compute mode is exclusive or "
+            f"prohibited. Instead, {_OTHER_CARD}."
+        )
+
+    def _others(self) -> Sequence[CardProcess]:
+        card = CardReader(self._nvml).card(self.uuid)
+        return card.foreign if card is not None else ()
 
     def clean_up(self) -> None:
         super().clean_up()

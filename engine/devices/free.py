@@ -8,18 +8,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from engine.contract.cards import Card, CardProcess
 from engine.contract.config import ConfigError
 from engine.contract.device_name import DeviceName
+from engine.contract.neighbours import used_by, who
+from engine.contract.numbers import mib
 from engine.devices import visible
 from engine.gpus.units import MIB
+from engine.telemetry.cards import CardReader
 from engine.telemetry.nvml import Nvml
 
 READINGS, INTERVAL_S = 5, 0.5
 BUSY = 10.0
 """Percent of utilization from which a card is at work, whoever it is: idle ones have 0 to a few."""
 UNSEEN = 2048 * MIB
-"""Memory that no process accounts for, from which somebody must be there whom a container or MPS hides. A driver and a
-desktop take less."""
+"""Memory that no process accounts for, from which somebody must be there whom a container hides. A driver and a desktop
+take less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,22 +32,25 @@ class Seen:
 
     index: int
     """CUDA's ordinal."""
+    card: Card
+    """The last reading."""
     used: int
     """The most, in bytes."""
     total: int
     utilization: float
     """The mean, in percent."""
-    others: tuple[tuple[int, int | None], ...] = ()
-    """Processes of others that compute there, by pid, with their bytes where they are known."""
+    others: tuple[CardProcess, ...] = ()
+    """Processes but this one that computed there."""
     is_ours: bool = False
     """Whether this process has a context there: its own memory makes a card no less free, and moving would leave it."""
 
     @property
     def is_taken(self) -> bool:
         """Whether another process computes there, or must be taken to."""
-        if self.others:
+        if self.others or self.card.compute_mode == "prohibited":
             return True
-        return not self.is_ours and (self.used >= UNSEEN or self.utilization >= BUSY)
+        drawn = used_by(self.card.processes or ())
+        return not self.is_ours and (self.used - drawn >= UNSEEN or self.utilization >= BUSY)
 
     @property
     def rank(self) -> tuple[object, ...]:
@@ -62,64 +69,52 @@ def choose(
         )
     found = look(nvml, n_readings=n_readings, wait=wait)
     if not found:
-        raise ConfigError("device", f"--device free cannot be answered: {nvml.status or 'NVML shows no GPU'}")
-    best = min(found, key=lambda card: card.rank)
+        why = nvml.status or "NVML shows none of the GPUs that CUDA shows; use --device cuda:N."
+        raise ConfigError("device", f"--device free cannot be answered: {why}")
+    best = min(found, key=lambda seen: seen.rank)
     if best.is_taken and not name.shared:
-        raise ConfigError("device", f"--device free: no card is free ({_who(found)}). {_ANYWAY}")
+        taken = "; ".join(f"cuda:{seen.index}: {_by_whom(seen)}" for seen in found)
+        anyway = "Wait, or use --device free:shared for the emptiest of them."
+        raise ConfigError("device", f"--device free: no card is free ({taken}). {anyway}")
     return best.index
-
-
-_ANYWAY = "Wait, or use --device free:shared for the emptiest of them."
 
 
 def look(nvml: Nvml, *, n_readings: int = 1, wait: Callable[[float], None] = time.sleep) -> list[Seen]:
     """The cards that CUDA shows and NVML can read, by ordinal. Takes `n_readings` - 1 intervals."""
-    keys = [visible.uuid_of(index) for index in range(visible.count())]
-    readings: list[list[Seen]] = [[] for _ in keys]
+    reader = CardReader(nvml)
+    uuids = [visible.uuid_of(index) for index in range(visible.count())]
+    readings: list[list[Card]] = [[] for _ in uuids]
     for turn in range(n_readings):
         if turn:
             wait(INTERVAL_S)
-        for index, key in enumerate(keys):
-            if (seen := _seen(index, key, nvml)) is not None:
-                readings[index].append(seen)
-    return [_over(several) for several in readings if several]
+        for index, uuid in enumerate(uuids):
+            card = reader.card(uuid)
+            if card is not None and card.memory_used is not None and card.memory_total is not None:
+                readings[index].append(card)
+    hidden = reader.namespaced  # then this process stands among the others, under the host's number
+    return [_over(index, several, hidden=hidden) for index, several in enumerate(readings) if several]
 
 
-def _seen(index: int, key: str, nvml: Nvml) -> Seen | None:
-    sample = nvml.sample(key)
-    if sample is None or sample.memory_used is None or sample.memory_total is None:
-        return None
+def _over(index: int, readings: Sequence[Card], *, hidden: bool) -> Seen:
+    """One card's readings as one."""
+    is_ours = visible.has_context(index)
+    others = {process.pid: process for card in readings for process in card.foreign}
+    if hidden and is_ours and len(others) == 1:
+        others = {}
     return Seen(
         index=index,
-        used=sample.memory_used,
-        total=sample.memory_total,
-        utilization=sample.utilization or 0.0,
-        others=tuple(nvml.processes(key) or ()),
-        is_ours=visible.has_context(index),
+        card=readings[-1],
+        used=max(card.memory_used or 0 for card in readings),
+        total=readings[-1].memory_total or 0,
+        utilization=fmean(card.utilization or 0.0 for card in readings),
+        others=tuple(others.values()),
+        is_ours=is_ours,
     )
 
 
-def _over(readings: Sequence[Seen]) -> Seen:
-    """One card's readings as one."""
-    last = readings[-1]
-    others = {pid: used for seen in readings for pid, used in seen.others}
-    return Seen(
-        index=last.index,
-        used=max(seen.used for seen in readings),
-        total=last.total,
-        utilization=fmean(seen.utilization for seen in readings),
-        others=tuple(others.items()),
-        is_ours=last.is_ours,
-    )
-
-
-def _who(cards: Sequence[Seen]) -> str:
-    return "; ".join(f"cuda:{card.index}: {_on(card)}" for card in cards)
-
-
-def _on(card: Seen) -> str:
-    if not card.others:
-        return f"{card.used // MIB:,} MiB and {card.utilization:.0f} % of somebody who is not seen here"
-    used = [size for _, size in card.others if size is not None]
-    pids = ", ".join(str(pid) for pid, _ in card.others)
-    return f"process {pids}" + (f" with {sum(used) // MIB:,} MiB" if used else "")
+def _by_whom(seen: Seen) -> str:
+    if seen.others:
+        return who(seen.others)
+    if seen.card.compute_mode == "prohibited":
+        return "its compute mode is prohibited"
+    return f"{mib(seen.used)} MiB and {seen.utilization:.0f} % of somebody who is not seen from here"

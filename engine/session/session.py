@@ -36,6 +36,7 @@ from engine.contract.events import (
     Sampled,
     TrainingStarted,
 )
+from engine.contract.neighbours import who
 from engine.contract.records import GpuSample, HostSample, Memory, Outcome, RunRecord
 from engine.contract.run_figures import new_record
 from engine.history.history import History, HistoryError
@@ -45,6 +46,7 @@ from engine.process.openmp import give_back_threads
 from engine.session.capture import OutputCapture
 from engine.session.keeper import Keeper, Read, Reading
 from engine.session.mailbox import Mailbox
+from engine.session.neighbours import NeighbourWatch
 from engine.session.outside import OutsideMemory
 from engine.session.plan_runner import PlanRunner
 from engine.telemetry.host import HostSampler
@@ -104,6 +106,7 @@ class Session:
         self._hub = Hub()
         self._nvml = door()
         self._outside = OutsideMemory(self._nvml)
+        self._neighbours = NeighbourWatch(self._nvml, self._emit)
         self._sampler = Sampler(self._nvml, HostSampler(), on_sample=self._on_sample)
         self._ready = threading.Event()
         self._forecasts: Forecasts | None = None
@@ -405,6 +408,10 @@ class Session:
         self._emit(started)
         if device.info.kind == "cuda":
             self._questions.put(started)
+        self._neighbours.begin()
+        if others := self._neighbours.look(device.info):
+            shared = f"{device.info.numbers} is shared with {who(others)}: time and memory are not this run's alone."
+            self._emit(Logged(source="engine", text=shared, level="warning"))
         record = replace(new_record(run_id, config, device.info, started_at), host=platform.node())
         try:
             run = Run(record=record, device=device, hub=self._hub, emit=self._emit, should_stop=self._stop_run.is_set)
@@ -412,7 +419,8 @@ class Session:
         except ConfigError as error:
             self._drop(run_id)
             return self._refuse(RunRefused(run_id=run_id, config=config, knob=error.knob, message=error.message))
-        return self._finish(self._with_mfu(record))
+        self._neighbours.look(device.info)
+        return self._finish(self._neighbours.end(self._with_mfu(record)))
 
     def _with_mfu(self, record: RunRecord) -> RunRecord:
         if self._forecasts is None or record.tokens_per_s is None:
@@ -491,9 +499,12 @@ class Session:
 
     def _on_sample(self, gpu: GpuSample | None, host: HostSample) -> None:
         run_id, since = self._run_id, self._training_since  # first: a reading from before a run is none of it
-        memory = self._device.memory_if_known() if self._device else Memory()
+        device = self._device
+        memory = device.memory_if_known() if device else Memory()
         t = time.perf_counter() - since if since is not None else None
         self._emit(Sampled(run_id=run_id, t=t, gpu=gpu, host=host, memory=memory))
+        if device is not None:
+            self._neighbours.look(device.info)
         self._flush()
 
     def _on_output(self, line: str) -> None:

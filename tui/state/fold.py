@@ -22,6 +22,7 @@ from engine.contract.events import (
     Logged,
     MemoryMoment,
     MicroStepDone,
+    Neighbours,
     PlanFinished,
     PlanProgress,
     PlanStarted,
@@ -39,7 +40,7 @@ from engine.contract.figures import ACCURACY
 from engine.contract.numbers import clock, duration, loss, mib, number, short_count
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.text import clean
-from tui.state.foreign import SENTENCE, clean_device, clean_record
+from tui.state.foreign import SENTENCE, clean_device, clean_neighbours, clean_record
 from tui.state.knobs import describe
 from tui.state.plan_view import fold_plan
 from tui.state.run_view import RunView, merged
@@ -107,6 +108,8 @@ def fold(state: State, event: Event) -> bool:
     elif isinstance(event, DeviceChosen):
         state.ready = clean_device(event.device)
         state.device = state.device if state.running else state.ready
+    elif isinstance(event, Neighbours):
+        state.neighbours = clean_neighbours(event)
     elif isinstance(event, EngineFailed):
         state.loading, state.queued = None, 0
         state.failed = clean(event.message, SENTENCE)

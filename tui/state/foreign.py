@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from engine.contract.events import Neighbours
 from engine.contract.records import DeviceInfo, RunRecord
 from tui.drawing.text import clean
 from tui.state.result_rows import note_of
@@ -34,6 +35,15 @@ def clean_device(device: DeviceInfo) -> DeviceInfo:
         return device
     name, kind, label, uuid, software = (clean(name, NAME) for name in names)
     return replace(device, name=name, kind=kind, memory_label=label, uuid=uuid or None, software=software or None)
+
+
+def clean_neighbours(event: Neighbours) -> Neighbours:
+    """Other people's processes, whose names a terminal does not obey."""
+    processes = tuple(
+        replace(each, user=clean(each.user or "", NAME) or None, command=clean(each.command or "", SENTENCE) or None)
+        for each in event.processes
+    )
+    return replace(event, device=clean_device(event.device), processes=processes)
 
 
 def clean_notes(notes: Mapping[int, str]) -> dict[int, str]:
