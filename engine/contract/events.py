@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from engine.contract.cards import CardProcess
 from engine.contract.changes import Change
+from engine.contract.choices import CardChoice
 from engine.contract.config import RunConfig
 from engine.contract.forecast_types import Forecast, Proposal
 from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Phase, RunRecord, Shares
@@ -276,6 +277,16 @@ class Proposed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Surveyed:
+    """What was asked with `Session.survey`: the cards that a run may be placed on, by CUDA's ordinal."""
+
+    config: RunConfig
+    choices: tuple[CardChoice, ...]
+    message: str | None = None
+    """One sentence on why there are none, or on cards that are not among them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryState:
     """The history cannot be written any more, can be again, or has moved."""
 
@@ -323,6 +334,7 @@ Event = (
     | PlanFinished
     | Forecasted
     | Proposed
+    | Surveyed
     | HistoryState
     | HistoryChanged
     | EventsDropped

@@ -55,6 +55,9 @@ class Engine(Protocol):
     def propose(self, record: RunRecord, /) -> None:
         """Ask what would fit instead of a run that was out of memory; `Proposed` follows."""
 
+    def survey(self, config: RunConfig, /) -> None:
+        """Ask which cards there are for a run, and what it would need there; `Surveyed` follows."""
+
     def keep(self, change: Change, /) -> None:
         """Write what a person changed in the history; `HistoryChanged` follows."""
 

@@ -102,6 +102,10 @@ class Playback(ABC):
         """Refuse, in the log: the knobs are another program's."""
         self._refuse("no other configuration is proposed")
 
+    def survey(self, config: RunConfig) -> None:
+        """Refuse, in the log: nothing is placed anywhere."""
+        self._refuse("no card is chosen")
+
     def keep(self, change: Change) -> None:
         """Refuse a change of the history: the refusal is among the next events."""
         problem = f"Nothing can be changed here: this is read-only ({self.label})."

@@ -34,6 +34,7 @@ from engine.contract.events import (
     RunRefused,
     RunStarted,
     Sampled,
+    Surveyed,
     TrainingStarted,
 )
 from engine.contract.neighbours import who
@@ -70,6 +71,13 @@ class _Look:
     """Asks the engine's thread to go over to another device, once what was asked before is done."""
 
     device: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    """Asks the forecaster's thread for the cards."""
+
+    config: RunConfig
 
 
 class Session:
@@ -111,7 +119,7 @@ class Session:
         self._ready = threading.Event()
         self._forecasts: Forecasts | None = None
         self._question: RunConfig | None = None
-        self._questions: queue.SimpleQueue[RunConfig | RunRecord | RunStarted | None] = queue.SimpleQueue()
+        self._questions: queue.SimpleQueue[RunConfig | RunRecord | RunStarted | _Survey | None] = queue.SimpleQueue()
         self._device: Device | None = None
         self._run_id: int | None = None
         self._training_since: float | None = None
@@ -159,6 +167,10 @@ class Session:
     def propose(self, record: RunRecord) -> None:
         """Ask what would fit instead of a run that was out of memory; `Proposed` follows."""
         self._questions.put(record)
+
+    def survey(self, config: RunConfig) -> None:
+        """Ask which cards there are for `config`, and what it would need there; `Surveyed` follows."""
+        self._questions.put(_Survey(config))
 
     def keep(self, change: Change) -> None:
         """Write what a person changed in the history; `HistoryChanged` follows."""
@@ -473,6 +485,8 @@ class Session:
                 return
             if question is not self._question and isinstance(question, RunConfig):
                 continue
+            from engine.session.survey import survey
+
             try:
                 if isinstance(question, RunConfig):
                     self._mailbox.put(self._forecasts.answer(question, partial(self._say_reading, question)))
@@ -480,6 +494,8 @@ class Session:
                     counted = self._forecasts.count(question.run_id, question.config)
                     if counted is not None and self._run_id == counted.run_id:
                         self._emit(counted)
+                elif isinstance(question, _Survey):
+                    self._mailbox.put(survey(question.config, self._nvml, self._forecasts))
                 else:
                     self._mailbox.put(self._forecasts.proposals(question))
             except Exception as error:  # a defect of ours must not end the forecasts
@@ -488,6 +504,9 @@ class Session:
                 if isinstance(question, RunConfig):
                     message = "no forecast for this configuration (details in the log file)"
                     self._mailbox.put(Forecasted(config=question, forecast=None, message=message))
+                elif isinstance(question, _Survey):
+                    message = "the cards could not be looked at (details in the log file)"
+                    self._mailbox.put(Surveyed(config=question.config, choices=(), message=message))
 
     def _say_reading(self, config: RunConfig) -> None:
         self._mailbox.put(Forecasted(config=config, forecast=None, message="reading the data …", pending=True))

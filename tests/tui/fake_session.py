@@ -46,6 +46,7 @@ class FakeSession:
         self.asked: list[RunConfig] = []
         self.proposed: list[RunRecord] = []
         self.looked_at: list[str] = []
+        self.surveyed: list[RunConfig] = []
         self.opened = 0
         self.stopped = 0
         self.skipped = 0
@@ -73,6 +74,9 @@ class FakeSession:
 
     def propose(self, record: RunRecord) -> None:
         self.proposed.append(record)
+
+    def survey(self, config: RunConfig) -> None:
+        self.surveyed.append(config)
 
     def keep(self, change: Change) -> None:
         """Write at once; while `holds`, what came of it is told with `let_go`."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from textual.app import App
 
 from tui.actions.baseline import BaselineControl
+from tui.actions.card import CardControl
 from tui.actions.cursor import CursorControl
 from tui.actions.earlier import EarlierControl
 from tui.actions.explain import ExplainControl
@@ -63,7 +64,8 @@ class Controllers:
         self.hand_over = HandOverControl(self.desk)
         self.forecasts = ForecastControl(self.desk, session)
         self.explain = ExplainControl(self.desk, self.forecasts)
-        self.runs = RunControl(self.desk, self.forecasts, session)
+        self.cards = CardControl(self.desk, session)
+        self.runs = RunControl(self.desk, self.forecasts, self.cards, session)
         self.plans = PlanControl(self.desk, self.readings, self.runs, session)
         self.quitting = QuitControl(self.desk, self.runs, session, signals)
         self.baseline = BaselineControl(self.desk, self.readings, session)
@@ -89,6 +91,7 @@ class Controllers:
             "undo": self.knobs.undo,
             "explain": self.explain.explain,
             "propose": self.forecasts.propose,
+            "choose_card": self.cards.choose,
             "move_row": self.results.move,
             "select_row": self.results.select,
             "mark": self.results.mark,

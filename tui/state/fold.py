@@ -32,6 +32,7 @@ from engine.contract.events import (
     RunRefused,
     RunStarted,
     Sampled,
+    Surveyed,
     TrainingStarted,
     UpdateDone,
     WorkCounted,
@@ -70,7 +71,7 @@ def fold(state: State, event: Event) -> bool:
     if isinstance(event, Sampled):
         _sampled(state, event)
         return False
-    if isinstance(event, (Forecasted, Proposed)):
+    if isinstance(event, (Forecasted, Proposed, Surveyed)):
         if isinstance(event, Forecasted):
             state.forecast = replace(event, message=clean(event.message, SENTENCE) if event.message else None)
         return True
