@@ -46,7 +46,8 @@ def evidence(knob: str, runs: Sequence[RunRecord], baseline: RunRecord | None = 
 
 def _all_but(knob: str, run: RunRecord) -> object:
     """What runs have in common that differ in this knob alone."""
-    return run.device, *(getattr(run.config, name) for name in KNOBS if name != knob and name not in _IGNORED)
+    card = run.device.card if run.device is not None else None
+    return card, *(getattr(run.config, name) for name in KNOBS if name != knob and name not in _IGNORED)
 
 
 def _told(run: RunRecord, base: RunRecord) -> str:

@@ -175,7 +175,7 @@ def fold(records: Iterable[RunRecord]) -> list[Row]:
 def _repeat_key(record: RunRecord) -> object:
     if record.outcome is not Outcome.COMPLETED or record.device is None:
         return record.run_id
-    return tuple(getattr(record.config, name) for name in KNOBS if name not in ("seed", "device")), record.device
+    return tuple(getattr(record.config, name) for name in KNOBS if name not in ("seed", "device")), record.device.card
 
 
 def figure_of(row: Row, entry: Entry) -> Figure | None:

@@ -42,6 +42,8 @@ def record_to_json(record: RunRecord) -> dict[str, Any]:
         "config": record.config.to_dict(),
         "device": record.device.name if record.device else None,
         "device_kind": record.device.kind if record.device else None,
+        "gpu_uuid": record.device.uuid if record.device else None,
+        "host": record.host,
         "started_at": record.started_at,
         **{entry.name: entry.read(record) for entry in RECORDED},
         "failed_phase": record.failed_phase.value if record.failed_phase else None,
@@ -72,6 +74,8 @@ def _process(process: CardProcess, at: float) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, RunConfig):
         return value.to_dict()
+    if isinstance(value, tuple):
+        return [_plain(inner) for inner in value]
     if not is_dataclass(value):
         return value.value if isinstance(value, Enum) else value
     plain: dict[str, Any] = {}

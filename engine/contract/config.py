@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
+from engine.contract.device_name import SPELLINGS, read_device
 from engine.contract.knob import TRAIN, ConfigError, Knob, Value, check, coerce
 
 __all__ = ["KNOBS", "ConfigError", "Knob", "RunConfig", "Value", "coerce"]
@@ -267,7 +268,7 @@ class RunConfig:
         "auto",
         "device",
         "auto takes the first CUDA GPU, else a virtual Tesla P4: real training on the CPU, accounted as on that GPU.",
-        hint="auto, cpu, cuda, cuda:N, virtual:GPU",
+        hint=SPELLINGS,
         group="where",
     )
     vram_limit: int | None = _knob(
@@ -342,17 +343,7 @@ _NO_PACKING = {
 
 
 def _check_device(device: str, vram_limit: int | None) -> None:
-    kind, _, rest = device.partition(":")
-    if kind == "virtual":
-        from engine.gpus.catalogue import UnknownGpuError, find  # few configurations need it
-
-        try:
-            find(rest)
-        except UnknownGpuError as error:
-            raise ConfigError("device", f"--device {device!r} is not known: {error}") from None
-    elif kind not in ("auto", "cpu", "cuda") or (rest and not (kind == "cuda" and rest.isdecimal())):
-        raise ConfigError("device", f"--device {device!r} is not known: use auto, cpu, cuda, cuda:N or virtual:GPU.")
-    if kind == "cpu" and vram_limit is not None:
+    if read_device(device).kind == "cpu" and vram_limit is not None:
         raise ConfigError(
             "vram_limit", "--vram-limit needs a GPU: use --device virtual:tesla-p4 (or another GPU) instead of cpu."
         )

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.contract.cards import CardProcess
 from engine.contract.changes import Change
+from engine.contract.choices import CardChoice
 from engine.contract.config import RunConfig
 from engine.contract.forecast_types import Forecast, Proposal
 from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Phase, RunRecord, Shares
@@ -22,11 +24,20 @@ class EngineLoading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineReady:
-    """The engine can run. `device` is what `auto` resolves to."""
+    """The engine can run. `device` is the one that was asked for; where that is not there, what `auto` stands for."""
 
     device: DeviceInfo
     torch_version: str
     import_s: float
+    note: str | None = None
+    """A sentence that should be known about the device, such as why the machine's GPU is not used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceChosen:
+    """The device that the next run would be placed on, and that is read until then. Told while nothing runs."""
+
+    device: DeviceInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +45,14 @@ class EngineFailed:
     """The engine cannot run at all: one sentence with the fix."""
 
     message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbours:
+    """Who else computes on the card that is read, told when it changes; empty: nobody any more."""
+
+    device: DeviceInfo
+    processes: tuple[CardProcess, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,6 +280,16 @@ class Proposed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Surveyed:
+    """What was asked with `Session.survey`: the cards that a run may be placed on, by CUDA's ordinal."""
+
+    config: RunConfig
+    choices: tuple[CardChoice, ...]
+    message: str | None = None
+    """One sentence on why there are none, or on cards that are not among them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryState:
     """The history cannot be written any more, can be again, or has moved."""
 
@@ -288,6 +317,8 @@ class EventsDropped:
 Event = (
     EngineLoading
     | EngineReady
+    | DeviceChosen
+    | Neighbours
     | EngineFailed
     | RunRefused
     | RunStarted
@@ -306,6 +337,7 @@ Event = (
     | PlanFinished
     | Forecasted
     | Proposed
+    | Surveyed
     | HistoryState
     | HistoryChanged
     | EventsDropped

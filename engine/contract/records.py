@@ -53,10 +53,29 @@ class DeviceInfo:
     kind: str
     """`cuda`, `cpu` or `virtual`."""
     index: int | None = None
-    """CUDA ordinal."""
+    """CUDA ordinal: it counts what this process is shown."""
     memory_total: int | None = None  # in bytes: VRAM, or RAM on cpu
     memory_label: str = "VRAM"
     """What the memory pane measures: `VRAM`, or `RAM` (the process's memory) on cpu."""
+    gpu_index: int | None = None
+    """The number that nvidia-smi gives a CUDA GPU; None where the driver shows no other one."""
+    uuid: str | None = None
+    """Of a CUDA GPU or MIG instance, as `nvidia-smi -L` prints it."""
+    software: str | None = None
+    """Of a CUDA GPU: driver, CUDA and PyTorch with their versions, which what a run takes depends on."""
+
+    @property
+    def card(self) -> tuple[str, str, str | None, int | None]:
+        """What tells one device from another: not its numbers, which depend on who is shown what, nor the software."""
+        return self.kind, self.name, self.uuid, self.memory_total
+
+    @property
+    def numbers(self) -> str:
+        """A CUDA GPU's numbers, `cuda:1 = gpu 3` where CUDA and nvidia-smi count differently; empty for another."""
+        if self.kind != "cuda" or self.index is None:
+            return ""
+        same = self.gpu_index is None or self.gpu_index == self.index
+        return f"cuda:{self.index}" if same else f"cuda:{self.index} = gpu {self.gpu_index}"
 
     @property
     def sixteen_bits(self) -> str:
@@ -140,6 +159,8 @@ class RunRecord:
     outcome: Outcome
     device: DeviceInfo | None = None
     started_at: float | None = None  # Unix time
+    host: str | None = None
+    """The machine's name."""
     updates: int = 0
     planned_updates: int | None = None
     train_runtime_s: float | None = None
@@ -168,6 +189,9 @@ class RunRecord:
     peak_reserved: int | None = None  # bytes
     peak_allocated: int | None = None  # bytes
     memory_total: int | None = None  # bytes
+    n_others: int | None = None
+    """Most other processes that computed on the card at once during the run; 0: it had it to itself; None: unknown."""
+    peak_others: int | None = None  # bytes that they had there at most, as far as that is known
     failed_phase: Phase | None = None
     message: str | None = None
     """One sentence on how it ended, where there is something to say."""

@@ -103,6 +103,10 @@ class Device(ABC):
         end = line.find(" is free.")
         return line[: end + len(" is free.")] if end >= 0 else line[:300]
 
+    def explain(self, error: BaseException) -> str | None:
+        """Why a run failed and what to do, where the device knows more than the error says; else None."""
+        return None
+
     def clean_up(self) -> None:
         """Give memory back between runs. Call it outside any `except`, with the run's references dropped."""
         gc.collect()

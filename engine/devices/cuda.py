@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (as everywhere in the field)
 
+from engine.contract.cards import CardProcess
 from engine.contract.config import ConfigError, RunConfig
-from engine.contract.records import DeviceInfo, Memory
+from engine.contract.neighbours import used_by, who
+from engine.contract.records import Memory
+from engine.devices import visible
 from engine.devices.base import FRESH_S, Device
 from engine.gpus.units import MIB
 from engine.process import gate
+from engine.telemetry.cards import CardReader
+from engine.telemetry.nvml import Nvml
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,35 +35,59 @@ class Outside:
     """Everything else: other programs, what the driver keeps, kernels that were loaded later."""
 
 
+_OTHER_CARD = "take another card (--device free takes an empty one), or wait"
+# c10/cuda/CUDACachingAllocator.cpp: what it asked the card for, and who had it
+_ASKED, _FREE = re.compile(r"Tried to allocate ([\d.]+) (\w+)"), re.compile(r"of which ([\d.]+) (\w+) is free")
+_IN_USE = re.compile(r"Process (\d+) has ([\d.]+) (\w+) memory in use")
+_UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def _bytes_in(pattern: re.Pattern[str], text: str) -> int | None:
+    found = pattern.search(text)
+    return int(float(found[1]) * _UNITS[found[2]]) if found and found[2] in _UNITS else None
+
+
+def _named_in(text: str) -> tuple[CardProcess, ...]:
+    """Other processes that PyTorch names in an out-of-memory text."""
+    return tuple(
+        CardProcess(pid=int(pid), kind="compute", memory_used=int(float(size) * _UNITS[unit]), visible=False)
+        for pid, size, unit in _IN_USE.findall(text)
+        if unit in _UNITS
+    )
+
+
+def own_bytes(index: int, measured: Outside) -> int:
+    """What this process has on the card `cuda:index`."""
+    if not visible.has_context(index):
+        return 0
+    return measured.context + measured.libraries + torch.cuda.memory_reserved(index)
+
+
 class CudaDevice(Device):
-    """`used` is read through `read_used` (NVML); without it, from the driver (`cudaMemGetInfo`)."""
+    """`used` is NVML's; without NVML, the driver's (`cudaMemGetInfo`)."""
 
     pins_memory = True
 
-    def __init__(self, index: int, vram_limit: int | None = None) -> None:
+    def __init__(self, index: int, nvml: Nvml, vram_limit: int | None = None) -> None:
+        self.index = index
         self.torch_device = torch.device("cuda", index)
-        self.properties = torch.cuda.get_device_properties(index)
-        self.capability = (self.properties.major, self.properties.minor)
-        self.uuid = str(self.properties.uuid)
-        """NVML knows the GPU by it; ordinals differ under CUDA_VISIBLE_DEVICES."""
+        properties = torch.cuda.get_device_properties(index)
+        self.capability = (properties.major, properties.minor)
+        self.uuid = visible.uuid_of(index)
+        self._nvml = nvml
         self._used: int | None = None
         self._peak_used = 0
         self._read_at = -FRESH_S
-        self.read_used: Callable[[], int | None] = lambda: None
-        self._card_total = int(self.properties.total_memory)
+        self._card_total = int(properties.total_memory)  # less than NVML's by what the driver keeps
         self._limit = None if vram_limit is None else vram_limit * MIB
-        self._describe(self._card_total)
+        card = visible.describe(index, nvml)
+        if self._limit is not None and card.memory_total is not None:
+            card = replace(card, memory_total=min(self._limit, card.memory_total))
+        self.info = card
 
-    def _describe(self, total: int) -> None:
-        limit = total if self._limit is None else min(self._limit, total)
-        index = self.torch_device.index
-        self.info = DeviceInfo(name=self.properties.name, kind="cuda", index=index, memory_total=limit)
-
-    def read_from(self, read_used: Callable[[], int | None], total: int | None) -> None:
-        """Take used memory from NVML, and with it the card's total: CUDA's is less by what the driver keeps."""
-        self.read_used = read_used
-        if total is not None:
-            self._describe(total)
+    def read_used(self) -> int | None:
+        """Bytes in use on the whole card, as NVML says; None where it does not."""
+        return self._nvml.memory_used(self.uuid)
 
     def refuse(self, config: RunConfig) -> None:
         assert self.capability is not None
@@ -100,28 +130,26 @@ class CudaDevice(Device):
     def measure_outside(self) -> Outside | None:
         """Put a context and the libraries on the card, and see what they take.
 
-        None where this process is on the card already: then there is no telling them apart.
+        None where this process is on the card already: then there is no telling them apart. Raises `RuntimeError` where
+        the card takes no context.
         """
         if self.has_context():
             return None
         others = self.read_used()
         if others is None:
             return None
-        self.create_context()
-        with_context = self._device_used() - torch.cuda.memory_reserved(self.torch_device)
-        self._load_libraries()
-        loaded = self._device_used() - torch.cuda.memory_reserved(self.torch_device)
-        self.clean_up()
+        try:
+            self.create_context()
+            with_context = self._device_used() - torch.cuda.memory_reserved(self.torch_device)
+            self._load_libraries()
+            loaded = self._device_used() - torch.cuda.memory_reserved(self.torch_device)
+        finally:
+            self.clean_up()
         return Outside(context=with_context - others, libraries=loaded - with_context, others=others)
 
     def has_context(self) -> bool:
         """Whether this process has a CUDA context on the card: a few hundred MiB."""
-        return bool(torch._C._cuda_hasPrimaryContext(self.torch_device.index))  # type: ignore[attr-defined]
-
-    def others_now(self, measured: Outside) -> int:
-        """`Outside.others` as it is now, in bytes."""
-        own = measured.context + measured.libraries + torch.cuda.memory_reserved(self.torch_device)
-        return max(0, self._device_used() - own)
+        return visible.has_context(self.index)
 
     def _load_libraries(self) -> None:
         """A small training step: CUDA loads kernels when they are first used."""
@@ -180,6 +208,34 @@ class CudaDevice(Device):
             isinstance(error, RuntimeError)
             and any(words in text for words in ("CUDA out of memory", "ALLOC_FAILED", "CUDA error: out of memory"))
         )
+
+    def describe_out_of_memory(self, error: BaseException) -> str:
+        """With whoever else is on the card, and what to do where it is they who leave no room."""
+        text, said = super().describe_out_of_memory(error), str(error)
+        others = self._others() or _named_in(said)
+        if not others:
+            return text
+        asked, free = (_bytes_in(pattern, said) for pattern in (_ASKED, _FREE))
+        lacked = None if asked is None or free is None else asked - free
+        end = "" if text.endswith(".") else "."
+        shared = f"{text}{end} The card is shared with {who(others)}."
+        if lacked is not None and used_by(others) < lacked:
+            return f"{shared} Without them it would not have fitted either."
+        return f"{shared} They leave no room: {_OTHER_CARD}."
+
+    def explain(self, error: BaseException) -> str | None:
+        if "busy or unavailable" not in str(error):
+            return None
+        others = self._others()
+        by = f", and {who(others)} has it" if others else ""
+        return (
+            f"{self.info.name} ({self.info.numbers}) takes no further process{by}: its compute mode is exclusive or "
+            f"prohibited. Instead, {_OTHER_CARD}."
+        )
+
+    def _others(self) -> Sequence[CardProcess]:
+        card = CardReader(self._nvml).card(self.uuid)
+        return card.foreign if card is not None else ()
 
     def clean_up(self) -> None:
         super().clean_up()

@@ -5,13 +5,16 @@ Standard library only; nothing here is executed, and text from configurations is
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
 from string import ascii_letters, digits
 
-from engine.contract.config import KNOBS, RunConfig, Value
+from engine.contract.config import KNOBS, ConfigError, RunConfig, Value
+from engine.contract.device_name import DeviceName, read_device, visible_name
 from engine.contract.knob import typed
 from engine.contract.presets import PRESETS
+from engine.contract.records import DeviceInfo
 from engine.contract.text import one_line
 
 
@@ -56,12 +59,12 @@ def _quoted(text: str) -> str:
 _PLAIN = frozenset(f"{ascii_letters}{digits}/._- ".encode())
 
 
-def training_arguments(config: RunConfig) -> str:
+def training_arguments(config: RunConfig, device: DeviceInfo | None = None) -> str:
     """Python source that makes `arguments = TrainingArguments(…)` of equal meaning (transformers 5.20 or newer).
 
-    What TrainingArguments cannot say (model, data, attention, …) stands above it in comments.
+    `device` is where it ran. What TrainingArguments cannot say (model, data, attention, …) stands above it in comments.
     """
-    comments = "".join(f"# {one_line(line)}\n" for line in _beyond(config))
+    comments = "".join(f"# {one_line(line)}\n" for line in _beyond(config, device))
     arguments = "".join(f"    {name}={value!r},\n" for name, value in _arguments(config).items())
     return f"from transformers import TrainingArguments\n\n{comments}arguments = TrainingArguments(\n{arguments})\n"
 
@@ -129,7 +132,7 @@ _HEADS = {
 }
 
 
-def _beyond(config: RunConfig) -> list[str]:
+def _beyond(config: RunConfig, device: DeviceInfo | None) -> list[str]:
     """What TrainingArguments cannot say, a line each."""
     preset = PRESETS.get(config.model)
     name = preset.hub_name if preset else config.model
@@ -151,7 +154,7 @@ def _beyond(config: RunConfig) -> list[str]:
         )
     if config.gradient_checkpointing != "off":
         lines.append("before transformers 5: gradient_checkpointing and gradient_checkpointing_kwargs")
-    return [*lines, *_optimizer_lines(config), f"device: {_device(config)}"]
+    return [*lines, *_optimizer_lines(config), f"device: {_device(config, device)}"]
 
 
 def _attention(config: RunConfig) -> str:
@@ -188,12 +191,23 @@ def _optimizer_lines(config: RunConfig) -> list[str]:
     return lines
 
 
-def _device(config: RunConfig) -> str:
-    kind, _, which = config.device.partition(":")
-    if kind == "cpu":
+def _device(config: RunConfig, device: DeviceInfo | None) -> str:
+    try:
+        name = read_device(config.device)
+    except ConfigError:  # another version's
+        return config.device
+    if name.kind == "cpu":
         return "the CPU"
-    if kind == "virtual":
-        text = f"a virtual {which}; the Trainer needs the real GPU"
+    if name.kind == "virtual":
+        text = f"a virtual {name.gpu}; the Trainer needs the real GPU"
     else:
-        text = f"one GPU; the Trainer takes all that it sees, so start it with CUDA_VISIBLE_DEVICES={which or 0}"
+        which = (device.uuid if device is not None else None) or _visible(name)
+        text = f"one GPU; the Trainer takes all that it sees, so start it with CUDA_VISIBLE_DEVICES={which}"
     return text if config.vram_limit is None else f"{text}; at most {config.vram_limit} MiB of its memory"
+
+
+def _visible(name: DeviceName) -> str:
+    """What names the card where it is not known which one it was: as this process would find it."""
+    if name.card:
+        return name.card if "-" in name.card else "its UUID"  # the variable takes no PCI address
+    return "the UUID of a free one" if name.free else visible_name(name.index or 0, os.environ)

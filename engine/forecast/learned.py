@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from engine.contract.config import ConfigError
 from engine.contract.forecast_types import Forecast, ForecastError
-from engine.contract.records import Outcome, RunRecord
+from engine.contract.records import DeviceInfo, Outcome, RunRecord
 
 NEWEST = 8
 """Runs that are learned from."""
@@ -16,25 +16,57 @@ NEWEST = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
-    """From finished runs of one card; None where they do not tell."""
+    """From finished runs; None where they do not tell."""
 
     outside_bytes: int | None = None
-    """Context, libraries and whatever else is on the card: used - reserved at the peak."""
+    """Context, libraries and whatever else is always on the card: used - reserved at the peak."""
     speed: float | None = None
     """Measured samples/s by forecast ones, the median."""
     n_runs: int = 0
+    """Runs that told of the memory."""
+    n_speeds: int = 0
+    """Runs that told of the speed."""
+    on_this_card: bool = False
+    """Whether those ran on the very card, not only on one of its name."""
 
 
-def learn(records: Iterable[RunRecord], gpu_name: str, forecast: Callable[[RunRecord], Forecast]) -> Learned:
-    """Learn from the newest completed runs on the real card `gpu_name`; a virtual one's speed is the CPU's."""
+def learn(records: Iterable[RunRecord], card: DeviceInfo, forecast: Callable[[RunRecord], Forecast]) -> Learned:
+    """Learn from the newest completed runs on real cards called as `card`, under the same driver, CUDA and PyTorch.
+
+    A run beside which another process computed teaches nothing: its neighbour's memory is none of a context, and its
+    speed is not the card's. Where no run is known to have been alone (in containers, processes are not seen), all count
+    of which it is not known. What a context takes is the same on all cards of a name. Speed is not (cooling, power
+    limits): it is the card's own as soon as one run on it tells. A virtual card's speed is the CPU's.
+    """
     runs = [
         record
         for record in records
         if record.outcome is Outcome.COMPLETED
         and record.device is not None
-        and (record.device.kind, record.device.name) == ("cuda", gpu_name)
-    ][-NEWEST:]
-    outside = [r.peak_used - r.peak_reserved for r in runs if r.peak_used is not None and r.peak_reserved is not None]
+        and (record.device.kind, record.device.name) == ("cuda", card.name)
+        and record.device.software == card.software
+        and not record.n_others
+    ]
+    runs = [record for record in runs if record.n_others == 0] or runs
+    outside = _outside(runs[-NEWEST:])
+    here = [record for record in runs if record.device is not None and record.device.uuid == card.uuid]
+    ratios = _ratios(here[-NEWEST:], forecast)
+    on_this_card = bool(ratios)
+    ratios = ratios or _ratios(runs[-NEWEST:], forecast)
+    return Learned(
+        outside_bytes=int(median(outside)) if outside else None,
+        speed=median(ratios) if ratios else None,
+        n_runs=len(outside),
+        n_speeds=len(ratios),
+        on_this_card=on_this_card,
+    )
+
+
+def _outside(runs: Iterable[RunRecord]) -> list[int]:
+    return [r.peak_used - r.peak_reserved for r in runs if r.peak_used is not None and r.peak_reserved is not None]
+
+
+def _ratios(runs: Sequence[RunRecord], forecast: Callable[[RunRecord], Forecast]) -> list[float]:
     ratios = []
     for record in runs:
         measured = record.steady_samples_per_s or record.samples_per_s
@@ -44,8 +76,4 @@ def learn(records: Iterable[RunRecord], gpu_name: str, forecast: Callable[[RunRe
             expected = None
         if measured and expected:
             ratios.append(measured / expected)
-    return Learned(
-        outside_bytes=int(median(outside)) if outside else None,
-        speed=median(ratios) if ratios else None,
-        n_runs=len(runs),
-    )
+    return ratios

@@ -18,9 +18,9 @@ from engine.contract.records import DeviceInfo, Outcome, Phase, RunRecord
 HEARTBEAT_S = 60.0
 """A run of another host counts as dead when its row was not touched for this long."""
 
-RECORD_COLUMNS = "run_id, outcome, started_at, config, device, figures"
+RECORD_COLUMNS = "run_id, outcome, started_at, host, config, device, figures"
 
-_OWN_COLUMNS = ("run_id", "config", "outcome", "device", "started_at")
+_OWN_COLUMNS = ("run_id", "config", "outcome", "device", "started_at", "host")
 
 
 def to_figures(record: RunRecord) -> str:
@@ -40,7 +40,7 @@ def to_config(config: RunConfig) -> str:
 
 def read_record(row: tuple[Any, ...]) -> RunRecord:
     """A record from `RECORD_COLUMNS`. What this version cannot read becomes unknown; nothing raises."""
-    run_id, outcome_text, started_at, config, device, figures = row
+    run_id, outcome_text, started_at, host, config, device, figures = row
     types = _figure_types()
     known = {name: value for name, value in _object(figures).items() if type(value) in types.get(name, ())}
     if "failed_phase" in known:
@@ -54,6 +54,7 @@ def read_record(row: tuple[Any, ...]) -> RunRecord:
         outcome=outcome or Outcome.FAILED,
         device=_device(device),
         started_at=started_at if isinstance(started_at, float) else None,
+        host=host if isinstance(host, str) and host else None,
         **known,
     )
 
@@ -91,7 +92,9 @@ def _device(text: str | None) -> DeviceInfo | None:
     values = {name: value for name, value in _object(text).items() if name in {f.name for f in fields(DeviceInfo)}}
     if not all(isinstance(values.get(name, ""), str) for name in ("name", "kind", "memory_label")):
         return None
-    if not all(isinstance(values.get(name, 0), (int, type(None))) for name in ("index", "memory_total")):
+    if not all(isinstance(values.get(name), (int, type(None))) for name in ("index", "memory_total", "gpu_index")):
+        return None
+    if not all(isinstance(values.get(name), (str, type(None))) for name in ("uuid", "software")):
         return None
     return DeviceInfo(**values) if {"name", "kind"} <= values.keys() else None
 

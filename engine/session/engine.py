@@ -52,8 +52,14 @@ class Engine(Protocol):
     def forecast(self, config: RunConfig, /) -> None:
         """Ask what a run would need; `Forecasted` follows."""
 
+    def look_at(self, device: str, /) -> None:
+        """Show the device that the next run would be placed on; `DeviceChosen` follows, where it is there."""
+
     def propose(self, record: RunRecord, /) -> None:
         """Ask what would fit instead of a run that was out of memory; `Proposed` follows."""
+
+    def survey(self, config: RunConfig, /) -> None:
+        """Ask which cards there are for a run, and what it would need there; `Surveyed` follows."""
 
     def keep(self, change: Change, /) -> None:
         """Write what a person changed in the history; `HistoryChanged` follows."""

@@ -7,37 +7,41 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.device_name import read_device
 from engine.contract.events import Forecasted, Proposed, WorkCounted
 from engine.contract.forecast_types import Forecast, ForecastError
-from engine.contract.records import RunRecord
-from engine.devices.cuda import Outside
-from engine.devices.open import DEFAULT_VIRTUAL_GPU
+from engine.contract.records import DeviceInfo, RunRecord
+from engine.devices.open import DEFAULT_VIRTUAL_GPU, cuda_index, why_virtual
+from engine.devices.visible import describe
 from engine.forecast.forecast import Assumptions, Forecaster
 from engine.forecast.learned import Learned, learn
 from engine.forecast.proposals import propose
 from engine.gpus.catalogue import Gpu, UnknownGpuError, by_nvml_name, find
 from engine.gpus.units import MIB
 from engine.history.errors import HistoryError
+from engine.session.outside import OutsideMemory
+from engine.telemetry.nvml import Nvml, door
+from engine.tracing.stack import CURRENT
 from engine.training.hub import Hub
 
 
 class Forecasts:
     """Answers one question at a time, from any thread.
 
-    `read_runs` reads the history; `read_outside` tells what is on the real GPU outside the allocator, where that was
-    measured.
+    `read_runs` reads the history; `outside` tells what is on a real GPU outside the allocator.
     """
 
     def __init__(
         self,
         hub: Hub,
         read_runs: Callable[[], Sequence[RunRecord]],
-        read_outside: Callable[[], Outside] | None = None,
+        nvml: Nvml,
+        outside: OutsideMemory,
     ) -> None:
         self._forecaster = Forecaster(hub)
         self._read_runs = read_runs
-        self._read_outside = read_outside
-        self._learned: dict[str, Learned] = {}
+        self._nvml, self._outside_memory = nvml, outside
+        self._learned: dict[tuple[object, ...], Learned] = {}
         self._lock = threading.Lock()  # the forecaster itself is for one thread at a time
 
     def answer(self, config: RunConfig, reading: Callable[[], None] = lambda: None) -> Forecasted:
@@ -53,32 +57,35 @@ class Forecasts:
             return self._forecast(config, reading)
 
     def _forecast(self, config: RunConfig, reading: Callable[[], None]) -> Forecast:
-        gpu, is_real = gpu_of(config)
-        if not is_real:
+        gpu, card = gpu_of(config, self._nvml)
+        if card is None:
             return self._forecaster.forecast(config, gpu, reading=reading)
-        learned = self._learned_of(gpu)
-        given, source = self._outside(learned)
+        learned = self._learned_of(gpu, card)
+        given, sources = self._outside(gpu, card, learned)
         made = self._forecaster.forecast(config, gpu, given, reading)
-        notes = made.notes if source is None else (*made.notes, source)
+        notes = (*made.notes, *sources)
         if learned.speed is None or made.samples_per_s is None:
             return replace(made, notes=notes)
-        speed = f"Speed learned from {learned.n_runs} runs on this {gpu.name}."
+        on = "this card" if learned.on_this_card else f"cards like this {gpu.name}"
+        speed = f"Speed learned from {learned.n_speeds} runs on {on}."
         return replace(made, samples_per_s=made.samples_per_s * learned.speed, notes=(*notes, speed))
 
-    def _outside(self, learned: Learned) -> tuple[Assumptions, str | None]:
-        """Memory outside the allocator, and a sentence on it: measured, else learned from runs, else assumed."""
-        if self._read_outside is not None:
-            outside = self._read_outside()
+    def _outside(self, gpu: Gpu, card: DeviceInfo, learned: Learned) -> tuple[Assumptions, list[str]]:
+        """Memory outside the allocator, and sentences on it: measured, else learned from runs, else assumed."""
+        outside = self._outside_memory.on(card)
+        if outside is not None:
             note = (
                 f"Measured on this GPU: a context of {outside.context // MIB} MiB, {outside.libraries // MIB} MiB of "
                 f"libraries, and {outside.others // MIB} MiB of other programs and the driver (with the context)."
             )
             context = outside.context + outside.others
-            return Assumptions(context_bytes=context, library_bytes=outside.libraries), note
+            return Assumptions(context_bytes=context, library_bytes=outside.libraries), [note]
+        beside = self._outside_memory.beside(card)
+        notes = [f"Other processes have {beside // MIB} MiB of this GPU now (with the context)."] if beside else []
         if learned.outside_bytes is not None:
             note = f"Learned from {learned.n_runs} runs: {learned.outside_bytes // MIB} MiB outside the allocator."
-            return Assumptions(context_bytes=learned.outside_bytes, library_bytes=0), note
-        return Assumptions(), None
+            return Assumptions(context_bytes=learned.outside_bytes + beside, library_bytes=0), [note, *notes]
+        return Assumptions(context_bytes=CURRENT.outside(gpu)[0] + beside if beside else None), notes
 
     def proposals(self, record: RunRecord) -> Proposed:
         """What would fit instead of a run that was out of memory."""
@@ -99,8 +106,8 @@ class Forecasts:
     def count(self, run_id: int, config: RunConfig) -> WorkCounted | None:
         """What a run on a real GPU computes per token; None on another device, and where it cannot be counted."""
         try:
-            gpu, is_real = gpu_of(config)
-            peak = gpu.peak(config.precision) if is_real else None
+            gpu, card = gpu_of(config, self._nvml)
+            peak = gpu.peak(config.precision) if card is not None else None
             made = self.forecast(config) if peak else None
         except (ConfigError, ForecastError):
             return None
@@ -112,8 +119,8 @@ class Forecasts:
     def card_speed(self, config: RunConfig) -> float | None:
         """The samples/s of the card that a virtual GPU stands for; None on another device, and without a forecast."""
         try:
-            _, is_real = gpu_of(config)
-            return None if is_real else self.forecast(config).samples_per_s
+            _, card = gpu_of(config, self._nvml)
+            return None if card is not None else self.forecast(config).samples_per_s
         except (ConfigError, ForecastError):
             return None
 
@@ -121,34 +128,34 @@ class Forecasts:
         """A run ended: what is known of its card is read again when it is asked for."""
         self._learned = {}  # another one: what another thread is learning now is too old for it
 
-    def _learned_of(self, gpu: Gpu) -> Learned:
-        known = self._learned
-        if gpu.name not in known:
+    def _learned_of(self, gpu: Gpu, card: DeviceInfo) -> Learned:
+        known, key = self._learned, (card.name, card.uuid, card.software)
+        if key not in known:
             try:
                 records = self._read_runs()
             except HistoryError:  # told where the history is written; the next forecast tries again
                 return Learned()
-            known[gpu.name] = learn(records, gpu.name, lambda record: self._forecaster.forecast(record.config, gpu))
-        return known[gpu.name]
+            known[key] = learn(records, card, lambda record: self._forecaster.forecast(record.config, gpu))
+        return known[key]
 
 
-def gpu_of(config: RunConfig) -> tuple[Gpu, bool]:
-    """The GPU that `config` would run on, and whether it is really there.
+def gpu_of(config: RunConfig, nvml: Nvml) -> tuple[Gpu, DeviceInfo | None]:
+    """The GPU that `config` would run on, as the catalogue has it, and the card that is there; None: it is virtual.
 
-    Raises `ForecastError` for the CPU, and for a card that the catalogue does not know.
+    Raises `ForecastError` for the CPU, and for a card that the catalogue does not know; `ConfigError` for one that is
+    not there.
     """
-    import torch
-
-    kind, _, name = config.device.partition(":")
-    if kind == "cpu":
+    name = read_device(config.device)
+    if name.kind == "cpu":
         raise ForecastError("no forecast for the CPU: its memory is the whole process's")
-    if kind == "virtual" or not torch.cuda.is_available():
-        return find(name if kind == "virtual" and name else DEFAULT_VIRTUAL_GPU), False
-    properties = torch.cuda.get_device_properties(int(name or 0))
-    gpu = by_nvml_name(properties.name, int(properties.total_memory))
+    index = None if name.kind == "virtual" else cuda_index(name, config.device, nvml, patient=False)
+    if index is None:
+        return find(name.gpu or DEFAULT_VIRTUAL_GPU), None
+    card = describe(index, nvml)
+    gpu = by_nvml_name(card.name, card.memory_total or 0)
     if gpu is None:
-        raise ForecastError(f"no forecast: {properties.name} is not in the catalogue of GPUs")
-    return gpu, True
+        raise ForecastError(f"no forecast: {card.name} is not in the catalogue of GPUs")
+    return gpu, card
 
 
 def forecast_all(
@@ -160,9 +167,11 @@ def forecast_all(
     """
     hub = Hub()
     hub.probe()
-    forecaster = Forecaster(hub)
+    forecaster, nvml, named = Forecaster(hub), door(), _named_gpu(gpu)
     given = Assumptions(stack=stack, context_bytes=context_bytes, library_bytes=library_bytes)
-    return [forecaster.forecast(config, _named_gpu(gpu) or gpu_of(config)[0], given) for config in configs]
+    made = [forecaster.forecast(config, named or gpu_of(config, nvml)[0], given) for config in configs]
+    note = why_virtual(configs[0], nvml) if named is None else None
+    return [replace(each, notes=(note, *each.notes)) for each in made] if note else made
 
 
 def _named_gpu(name: str | None) -> Gpu | None:

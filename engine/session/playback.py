@@ -94,9 +94,17 @@ class Playback(ABC):
         """No answer: what is shown has happened."""
         del config
 
+    def look_at(self, device: str) -> None:
+        """Nothing to do: what is shown has its device."""
+        del device
+
     def propose(self, record: RunRecord) -> None:
         """Refuse, in the log: the knobs are another program's."""
         self._refuse("no other configuration is proposed")
+
+    def survey(self, config: RunConfig) -> None:
+        """Refuse, in the log: nothing is placed anywhere."""
+        self._refuse("no card is chosen")
 
     def keep(self, change: Change) -> None:
         """Refuse a change of the history: the refusal is among the next events."""

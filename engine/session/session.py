@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import gc
 import logging
+import platform
 import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from engine.contract.changes import Change
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import (
+    DeviceChosen,
     EngineFailed,
     EngineLoading,
     EngineReady,
@@ -32,8 +34,10 @@ from engine.contract.events import (
     RunRefused,
     RunStarted,
     Sampled,
+    Surveyed,
     TrainingStarted,
 )
+from engine.contract.neighbours import who
 from engine.contract.records import GpuSample, HostSample, Memory, Outcome, RunRecord
 from engine.contract.run_figures import new_record
 from engine.history.history import History, HistoryError
@@ -43,6 +47,8 @@ from engine.process.openmp import give_back_threads
 from engine.session.capture import OutputCapture
 from engine.session.keeper import Keeper, Read, Reading
 from engine.session.mailbox import Mailbox
+from engine.session.neighbours import NeighbourWatch
+from engine.session.outside import OutsideMemory
 from engine.session.plan_runner import PlanRunner
 from engine.telemetry.host import HostSampler
 from engine.telemetry.nvml import door
@@ -51,7 +57,6 @@ from engine.training.hub import Hub
 
 if TYPE_CHECKING:
     from engine.devices.base import Device
-    from engine.devices.cuda import Outside
     from engine.session.forecasts import Forecasts
 
 log = logging.getLogger("traintop")
@@ -61,12 +66,27 @@ T = TypeVar("T")
 _LEFT = "traintop was left before the run had stopped."
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Asks the engine's thread to go over to another device, once what was asked before is done."""
+
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    """Asks the forecaster's thread for the cards."""
+
+    config: RunConfig
+
+
 class Session:
     """Runs trainings in the background of a program.
 
     `history` keeps the runs; `capture`, already started, is where libraries' prints are read from; `hopeless`, asked
-    in the engine's thread, lets searches pass over tries that surely do not fit. With `measures` a CUDA GPU is asked at
-    the start what a context and the libraries take on it, for the forecasts: they are there from then on.
+    in the engine's thread, lets searches pass over tries that surely do not fit. `device` is the one to begin with.
+    With `measures` a CUDA GPU that nobody else computes on is asked at the start what a context and the libraries take
+    on it, for the forecasts: they are there from then on.
     """
 
     def __init__(
@@ -75,15 +95,17 @@ class Session:
         capture: OutputCapture | None = None,
         hopeless: Hopeless | None = None,
         *,
+        device: str = "auto",
         measures: bool = False,
     ) -> None:
         self._history = history
         self._capture = capture
         self._hopeless = hopeless or self._forecast_is_hopeless
+        self._looked_at = device
         self._measures = measures
         self._mailbox = Mailbox()
         self._keeper = Keeper(history, self._mailbox.put)
-        self._requests: queue.SimpleQueue[RunConfig | PlanRunner | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[RunConfig | PlanRunner | _Look | None] = queue.SimpleQueue()
         self._plan: PlanRunner | None = None
         self._pending = 0
         self._lock = threading.Lock()
@@ -91,11 +113,13 @@ class Session:
         self._closing = threading.Event()
         self._hub = Hub()
         self._nvml = door()
+        self._outside = OutsideMemory(self._nvml)
+        self._neighbours = NeighbourWatch(self._nvml, self._emit)
         self._sampler = Sampler(self._nvml, HostSampler(), on_sample=self._on_sample)
         self._ready = threading.Event()
         self._forecasts: Forecasts | None = None
         self._question: RunConfig | None = None
-        self._questions: queue.SimpleQueue[RunConfig | RunRecord | RunStarted | None] = queue.SimpleQueue()
+        self._questions: queue.SimpleQueue[RunConfig | RunRecord | RunStarted | _Survey | None] = queue.SimpleQueue()
         self._device: Device | None = None
         self._run_id: int | None = None
         self._training_since: float | None = None
@@ -135,9 +159,18 @@ class Session:
         self._question = config
         self._questions.put(config)
 
+    def look_at(self, device: str) -> None:
+        """Show the device of the next run once nothing is under way; `DeviceChosen` follows, where it is there."""
+        self._looked_at = device
+        self._requests.put(_Look(device))
+
     def propose(self, record: RunRecord) -> None:
         """Ask what would fit instead of a run that was out of memory; `Proposed` follows."""
         self._questions.put(record)
+
+    def survey(self, config: RunConfig) -> None:
+        """Ask which cards there are for `config`, and what it would need there; `Surveyed` follows."""
+        self._questions.put(_Survey(config))
 
     def keep(self, change: Change) -> None:
         """Write what a person changed in the history; `HistoryChanged` follows."""
@@ -190,7 +223,7 @@ class Session:
 
     def _empty_queue(self) -> None:
         while not self._requests.empty():
-            if self._requests.get_nowait() is not None:
+            if isinstance(self._requests.get_nowait(), (RunConfig, PlanRunner)):
                 self._pending -= 1
 
     def stop(self) -> None:
@@ -251,6 +284,9 @@ class Session:
         if not self._load():
             return
         while (request := self._requests.get()) is not None:
+            if isinstance(request, _Look):
+                self._look(request.device)
+                continue
             try:
                 if isinstance(request, RunConfig):
                     self._attempt_alone(request)
@@ -300,23 +336,22 @@ class Session:
             self._run_id = self._training_since = None
 
     def _load(self) -> bool:
-        """Import what is heavy and open the default device."""
+        """Import what is heavy and open the device to begin with."""
         began = time.perf_counter()
         self._emit(EngineLoading(what="PyTorch"))
         try:
             import torch
 
             self._emit(EngineLoading(what="transformers"))
-            from engine.devices.open import open_device
             from engine.process.imports import import_transformers
             from engine.session.forecasts import Forecasts
             from engine.training.run import quiet_libraries
 
             import_transformers()
             quiet_libraries()
-            device = open_device(RunConfig())
+            device, note = self._open_first()
             self._use(device)
-            self._forecasts = Forecasts(self._hub, self._history.runs, self._read_outside(device))
+            self._forecasts = Forecasts(self._hub, self._history.runs, self._nvml, self._outside)
         except Exception as error:
             log.exception("the engine could not start")
             fix = "Run `traintop doctor` to see what is missing; the log file has the details."
@@ -327,30 +362,52 @@ class Session:
         gc.freeze()
         self._ready.set()
         import_s = time.perf_counter() - began
-        self._emit(EngineReady(device=device.info, torch_version=torch.__version__, import_s=import_s))
+        ready = EngineReady(device=device.info, torch_version=torch.__version__, import_s=import_s, note=note)
+        self._emit(ready)
         return True
 
-    def _read_outside(self, device: Device) -> Callable[[], Outside] | None:
-        """What tells the memory outside the allocator on a real GPU; None where it was not measured."""
-        from engine.devices.cuda import CudaDevice
+    def _open_first(self) -> tuple[Device, str | None]:
+        """The device to begin with, measured where that can be, and what should be known about it.
 
-        if not self._measures or not isinstance(device, CudaDevice):
-            return None
-        measured = device.measure_outside()
-        if measured is None:
-            return None
-        return lambda: replace(measured, others=device.others_now(measured))
+        Where it is not there, or a GPU answers nothing, the engine can still run on another: the CPU is always there.
+        """
+        from engine.devices.cpu import CpuDevice
+        from engine.devices.open import open_device, why_virtual
+
+        note = None
+        for name in dict.fromkeys((self._looked_at, "auto")):
+            config = RunConfig(device=name)
+            try:
+                device = open_device(config, self._nvml, patient=False)
+            except ConfigError:  # a run that asks for it is refused in the same words
+                continue
+            except Exception as error:
+                log.exception("the device %s cannot be used", name)
+                note = note or f"--device {name} cannot be used: {self._sentence(error)}"
+                continue
+            if self._measures and name == self._looked_at:
+                self._outside.measure(device)
+            return device, note or why_virtual(config, self._nvml)
+        return CpuDevice(), note
+
+    def _look(self, name: str) -> None:
+        """Show the device that the next run would be placed on; one that is not there changes nothing."""
+        from engine.devices.open import open_device
+
+        if name != self._looked_at:  # another one was asked for meanwhile
+            return
+        try:
+            device = open_device(RunConfig(device=name), self._nvml, patient=False)
+        except ConfigError:  # the forecast says so
+            return
+        except Exception:
+            log.exception("the device %s cannot be looked at", name)
+            return
+        self._use(device)
+        self._emit(DeviceChosen(device=device.info))
 
     def _use(self, device: Device) -> None:
-        from engine.devices.cuda import CudaDevice
-
-        if isinstance(device, CudaDevice):
-            uuid = device.uuid
-            card = self._nvml.sample(uuid)
-            device.read_from(lambda: self._nvml.memory_used(uuid), card.memory_total if card else None)
-            self._sampler.select(uuid)
-        else:
-            self._sampler.select(None)
+        self._sampler.select(device.info.uuid)
         self._device = device
 
     def _run(self, config: RunConfig, began: Callable[[int], None]) -> RunRecord | RunRefused:
@@ -358,7 +415,7 @@ class Session:
         from engine.training.run import Run, refuse_early
 
         try:
-            device = open_device(config)
+            device = open_device(config, self._nvml)
             refuse_early(config, device)
         except ConfigError as error:
             return self._refuse(RunRefused(run_id=None, config=config, knob=error.knob, message=error.message))
@@ -372,14 +429,19 @@ class Session:
         self._emit(started)
         if device.info.kind == "cuda":
             self._questions.put(started)
-        record = new_record(run_id, config, device.info, started_at)
+        self._neighbours.begin()
+        if others := self._neighbours.look(device.info):
+            shared = f"{device.info.numbers} is shared with {who(others)}: time and memory are not this run's alone."
+            self._emit(Logged(source="engine", text=shared, level="warning"))
+        record = replace(new_record(run_id, config, device.info, started_at), host=platform.node())
         try:
             run = Run(record=record, device=device, hub=self._hub, emit=self._emit, should_stop=self._stop_run.is_set)
             record = run.execute()
         except ConfigError as error:
             self._drop(run_id)
             return self._refuse(RunRefused(run_id=run_id, config=config, knob=error.knob, message=error.message))
-        return self._finish(self._with_forecasts(record))
+        self._neighbours.look(device.info)
+        return self._finish(self._neighbours.end(self._with_forecasts(record)))
 
     def _with_forecasts(self, record: RunRecord) -> RunRecord:
         """What a forecast adds to a run that trained: MFU on a real GPU, the card's own speed on a virtual one.
@@ -430,7 +492,8 @@ class Session:
             message = f"The run could not begin: {why}"
             return self._refuse(RunRefused(run_id=None, config=config, knob="", message=message))
         record = RunRecord(run_id=self._run_id, config=config, outcome=Outcome.FAILED, message=why[:300])
-        return self._finish(replace(record, device=self._device.info if self._device else None))
+        device = self._device.info if self._device else None
+        return self._finish(replace(record, device=device, host=platform.node()))
 
     # the forecaster's thread ------------------------------------------------------------------------------------
 
@@ -442,6 +505,8 @@ class Session:
                 return
             if question is not self._question and isinstance(question, RunConfig):
                 continue
+            from engine.session.survey import survey
+
             try:
                 if isinstance(question, RunConfig):
                     self._mailbox.put(self._forecasts.answer(question, partial(self._say_reading, question)))
@@ -449,6 +514,8 @@ class Session:
                     counted = self._forecasts.count(question.run_id, question.config)
                     if counted is not None and self._run_id == counted.run_id:
                         self._emit(counted)
+                elif isinstance(question, _Survey):
+                    self._mailbox.put(survey(question.config, self._nvml, self._forecasts))
                 else:
                     self._mailbox.put(self._forecasts.proposals(question))
             except Exception as error:  # a defect of ours must not end the forecasts
@@ -457,6 +524,9 @@ class Session:
                 if isinstance(question, RunConfig):
                     message = "no forecast for this configuration (details in the log file)"
                     self._mailbox.put(Forecasted(config=question, forecast=None, message=message))
+                elif isinstance(question, _Survey):
+                    message = "the cards could not be looked at (details in the log file)"
+                    self._mailbox.put(Surveyed(config=question.config, choices=(), message=message))
 
     def _say_reading(self, config: RunConfig) -> None:
         self._mailbox.put(Forecasted(config=config, forecast=None, message="reading the data …", pending=True))
@@ -468,10 +538,13 @@ class Session:
 
     def _on_sample(self, gpu: GpuSample | None, host: HostSample) -> None:
         run_id, since = self._run_id, self._training_since  # first: a reading from before a run is none of it
+        device = self._device
         try:
-            memory = self._device.memory_if_known() if self._device else Memory()
+            memory = device.memory_if_known() if device else Memory()
             t = time.perf_counter() - since if since is not None else None
             self._emit(Sampled(run_id=run_id, t=t, gpu=gpu, host=host, memory=memory))
+            if device is not None:
+                self._neighbours.look(device.info)
         finally:  # whatever a reading meets, what happened is written
             self._flush()
 

@@ -65,6 +65,7 @@ class CardReader:
         self._clock, self._wall = clock, wall
         self._known: dict[str, Card] = {}
         """By UUID, what never changes of each card that was seen."""
+        self._index_of: dict[str, int] = {}
         self._at: dict[int, str] = {}
         """The UUID of the card that was last seen at an index."""
 
@@ -94,6 +95,27 @@ class CardReader:
             namespaced=self._processes.namespaced,
             took_s=self._clock() - began,
         )
+
+    def card(self, uuid: str) -> Card | None:
+        """One reading of one card, by its UUID or that of a slice of it; None where there is none. It costs no other's.
+
+        Of a slice, memory and processes are its own, and what it shares with the rest of the card is left out.
+        """
+        index = self._index_of.get(uuid)
+        card = self._card(index) if index is not None else None
+        if card is None or (card.uuid != uuid and all(part.uuid != uuid for part in card.slices)):
+            card = next((c for c in self.read().cards if uuid == c.uuid or any(uuid == p.uuid for p in c.slices)), None)
+        if card is None:
+            return None
+        self._index_of[uuid] = card.index
+        self._processes.keep({process.pid for process in card.processes or ()})
+        part = next((part for part in card.slices if part.uuid == uuid), None)
+        return card if part is None else _alone(card, part)
+
+    @property
+    def namespaced(self) -> bool:
+        """See `Cards.namespaced`."""
+        return self._processes.namespaced
 
     def _why_none(self) -> str:
         return self._nvml.status or (
@@ -250,4 +272,19 @@ def _slice(part: Gpu) -> MigSlice:
         uuid=part.kept["uuid"],
         memory_used=None if memory is None else memory.used,
         memory_total=None if memory is None else memory.total,
+    )
+
+
+def _alone(card: Card, part: MigSlice) -> Card:
+    """A slice as if it were a card."""
+    mine = None if card.processes is None else tuple(p for p in card.processes if p.slice_id == part.slice_id)
+    return Card(
+        index=card.index,
+        name=part.name,
+        uuid=part.uuid,
+        pci_bus_id=card.pci_bus_id,
+        memory_used=part.memory_used,
+        memory_total=part.memory_total,
+        compute_mode=card.compute_mode,
+        processes=mine,
     )

@@ -17,7 +17,7 @@ def described(error: Exception, where: str, device: Device) -> tuple[Outcome, st
             f"The host's memory ran out {where}: {host_memory.described(error)}. Use a smaller --model, --batch-size "
             "or --samples, or end other programs."
         )
-    why = str(error) if isinstance(error, WorkerDied) else sentence(error)
+    why = str(error) if isinstance(error, WorkerDied) else device.explain(error) or sentence(error)
     return Outcome.FAILED, f"Failed {where}: {why}"
 
 

@@ -27,6 +27,7 @@ from engine.gpus.units import MIB
 from engine.history.history import History
 from engine.session.forecasts import gpu_of
 from engine.session.session import Session
+from engine.telemetry.nvml import Nvml
 from tests.benchmarks.figures import Figure
 
 BASE = RunConfig(device="cuda", model="bert-base-uncased")
@@ -118,7 +119,7 @@ def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
 
 
 def _figures(session: Session) -> Iterator[Figure]:
-    gpu, _ = gpu_of(BASE)
+    gpu, _ = gpu_of(BASE, Nvml())
     given = _outside(session)
     forecaster = Forecaster()
     heads = "  ".join(f"{name:>8} forecast  error" for name in ("used", "reserved", "alloc."))

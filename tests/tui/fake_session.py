@@ -45,6 +45,8 @@ class FakeSession:
         self.started: list[RunConfig] = []
         self.asked: list[RunConfig] = []
         self.proposed: list[RunRecord] = []
+        self.looked_at: list[str] = []
+        self.surveyed: list[RunConfig] = []
         self.opened = 0
         self.stopped = 0
         self.skipped = 0
@@ -68,8 +70,14 @@ class FakeSession:
     def forecast(self, config: RunConfig) -> None:
         self.asked.append(config)
 
+    def look_at(self, device: str) -> None:
+        self.looked_at.append(device)
+
     def propose(self, record: RunRecord) -> None:
         self.proposed.append(record)
+
+    def survey(self, config: RunConfig) -> None:
+        self.surveyed.append(config)
 
     def keep(self, change: Change) -> None:
         """Write at once; while `holds`, what came of it is told with `let_go`."""

@@ -22,6 +22,7 @@ class ForecastControl:
         self._desk, self._session = desk, session
         self._state = desk.state
         self._asked: RunConfig | None = None
+        self._device = desk.state.editor.config.device  # the session begins with it
         self._proposing = False
         self._instead_of: RunConfig | None = None
         """The next run that is to be replaced; None where it is a run of the past."""
@@ -29,6 +30,10 @@ class ForecastControl:
     def ask(self, explained: RunConfig | None) -> None:
         """Ask anew where the next run, or what a dialog explains in its place, is not what was asked about."""
         config = explained or self._state.editor.config
+        device = self._state.editor.config.device
+        if device != self._device and not self._state.playback:
+            self._device = device
+            self._session.look_at(device)
         if config is not self._asked and not self._state.playback:
             self._asked = config
             self._session.forecast(config)

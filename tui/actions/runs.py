@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tui.actions.card import CardControl
 from tui.actions.forecast import ForecastControl
 from tui.desk.desk import Desk
 
@@ -14,16 +15,22 @@ if TYPE_CHECKING:
 class RunControl:
     """Asks the session for runs. Between two of its events `state.queued`, which plans count too, is what was asked."""
 
-    def __init__(self, desk: Desk, forecasts: ForecastControl, session: Engine) -> None:
-        self._desk, self._forecasts, self._session = desk, forecasts, session
+    def __init__(self, desk: Desk, forecasts: ForecastControl, cards: CardControl, session: Engine) -> None:
+        self._desk, self._forecasts, self._cards, self._session = desk, forecasts, cards, session
         self._state = desk.state
 
     def run(self) -> None:
         """Start a run with the knobs as they are; before the engine is ready it waits for it.
 
-        One that is forecast to be out of memory is asked about first.
+        One that would share its card, or that is forecast to be out of memory, is asked about first.
         """
         if not self.may_start():
+            return
+        ready, neighbours = self._state.ready, self._cards.neighbours
+        if ready is not None and neighbours:
+            from tui.screens.question import BusyCardScreen
+
+            self._desk.open(BusyCardScreen(ready, neighbours), self._share_or_not)
             return
         made = self._forecasts.of_next()
         if made is None or made.fits:
@@ -44,6 +51,16 @@ class RunControl:
             self._start()
         elif answer == "fit":
             self._forecasts.propose_for_next()
+
+    def _share_or_not(self, answer: str | None) -> None:
+        if answer == "run":
+            self._cards.accept()
+            self.run()
+        elif answer == "free":
+            if self._cards.take_free() and self.may_start():
+                self._start()
+        elif answer == "choose":
+            self._cards.choose()
 
     def may_start(self) -> bool:
         """Whether a run can be started now; says why not."""

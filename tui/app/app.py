@@ -28,6 +28,7 @@ from engine.contract.events import (
     PlanFinished,
     Proposed,
     RunFinished,
+    Surveyed,
 )
 from engine.contract.records import Outcome
 from tui.actions.cursor import MOVING
@@ -212,6 +213,8 @@ class TraintopApp(App[str]):
             does.explain.show(event)
         elif isinstance(event, Proposed):
             does.forecasts.show(event)
+        elif isinstance(event, Surveyed):
+            does.cards.show(event)
         elif isinstance(event, HistoryChanged):
             self._settle(event)
         elif isinstance(event, PlanFinished) and not self.read_only and not does.quitting.is_leaving:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from textual.app import App
 
+from tui.actions.all_cards import AllCardsControl
 from tui.actions.baseline import BaselineControl
-from tui.actions.cards import CardControl
+from tui.actions.card import CardControl
 from tui.actions.cursor import CursorControl
 from tui.actions.earlier import EarlierControl
 from tui.actions.explain import ExplainControl
@@ -58,14 +59,15 @@ class Controllers:
         self.alerts = AlertControl(self.desk, rings=rings)
         self.meter = MeterControl(self.desk)
         self.view = ViewControl(self.desk)
-        self.cards = CardControl(self.desk, ends=not read_only, paint_s=2.5 if slow_link else 0.5)
+        self.all_cards = AllCardsControl(self.desk, ends=not read_only, paint_s=2.5 if slow_link else 0.5)
         self.presenter = PresenterControl(self.desk)
         self.cursor = CursorControl(self.desk)
         self.knobs = KnobControl(self.desk)
         self.hand_over = HandOverControl(self.desk)
         self.forecasts = ForecastControl(self.desk, session)
         self.explain = ExplainControl(self.desk, self.forecasts)
-        self.runs = RunControl(self.desk, self.forecasts, session)
+        self.cards = CardControl(self.desk, session)
+        self.runs = RunControl(self.desk, self.forecasts, self.cards, session)
         self.plans = PlanControl(self.desk, self.readings, session)
         self.quitting = QuitControl(self.desk, self.runs, session, signals)
         self.baseline = BaselineControl(self.desk, self.readings, session)
@@ -94,6 +96,7 @@ class Controllers:
             "undo": self.knobs.undo,
             "explain": self.explain.explain,
             "propose": self.forecasts.propose,
+            "choose_card": self.cards.choose,
             "move_row": self.results.move,
             "select_row": self.results.select,
             "mark": self.results.mark,
@@ -119,7 +122,7 @@ class Controllers:
             "cycle_theme": self.view.cycle_theme,
             "scroll_log": self.view.scroll_log,
             "log": self.view.log,
-            "cards": self.cards.show,
+            "cards": self.all_cards.show,
             "help": self.view.help,
             "presenter": self.presenter.toggle,
             "meter": self.meter.toggle,

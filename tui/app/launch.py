@@ -40,7 +40,7 @@ def open_app(
     if problem:
         sys.stderr.write(f"traintop: {problem}\n")
     capture = OutputCapture()
-    with Signals() as noticed, _Behind(capture) as behind:
+    with Signals() as noticed, _Behind(capture, config.device) as behind:
         link = Link()
         app = TraintopApp(
             cast("Session", Later(behind.open)),
@@ -83,8 +83,8 @@ def open_app(
 class _Behind:
     """What stands behind the screen: the history and the session over it, opened once the screen has painted."""
 
-    def __init__(self, capture: OutputCapture) -> None:
-        self._capture = capture
+    def __init__(self, capture: OutputCapture, device: str) -> None:
+        self._capture, self._device = capture, device
         self._history: History | None = None
         self.session: Session | None = None
 
@@ -103,7 +103,7 @@ class _Behind:
         if history.notice:
             logging.getLogger("traintop").warning("history: %s", history.notice)
         history.mark_interrupted()
-        self.session = Session(history, self._capture, measures=True)
+        self.session = Session(history, self._capture, device=self._device, measures=True)
         return self.session
 
     def close(self) -> str | None:

@@ -43,7 +43,7 @@ def train(config: RunConfig, *, as_json: bool) -> int:
             report.say(no_log)
         tell_notice(history, report.say)
         history.mark_interrupted()
-        session = Session(history)
+        session = Session(history, device=config.device)
         session.open()
         session.start(config)
         code = follow(session, report, interrupts, run_code, never_began="the run began; it has no row")

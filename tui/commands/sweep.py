@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.contract import paths
 from engine.contract.config import KNOBS, ConfigError, RunConfig
+from engine.contract.device_name import read_device
 from engine.contract.events import EngineFailed, EngineReady, Event, Forecasted, PlanFinished
 from engine.contract.records import DeviceInfo, RunRecord
 from engine.plans.course import NAMED, SCALES, Plan, named_plan, repeat_plan, scale_for, sweep, until_oom
@@ -30,7 +31,7 @@ _WHOLE = frozenset(("data", "text_column", "label_column"))
 _CLOSE_S = 0.3
 
 PlanOn = Callable[[DeviceInfo], Plan]
-"""The plan on the device that `auto` stands for."""
+"""The plan on the device of its first run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Request:
     """What the command line asks for: a plan (that waits to know its device), or one to go on with."""
 
     plan_on: PlanOn
+    device: str = "auto"
+    """What its first run is placed on."""
     stored: StoredPlan | None = None
 
 
@@ -84,7 +87,7 @@ def execute(arguments: Namespace) -> int:
         request = request_of(arguments, history)
         if no_log:
             report.say(no_log)
-        session = Session(history)
+        session = Session(history, device=request.device)
         session.open()
         under_way = PlanUnderWay(session, request, report, interrupts, history)
         code = follow(session, report, interrupts, under_way.code_of, never_began="the plan began")
@@ -107,7 +110,8 @@ def request_of(arguments: Namespace, history: History) -> Request:
         if given or arguments.plan or arguments.until_oom or arguments.repeat or arguments.config or arguments.scale:
             raise UsageError("--resume goes on with a plan as it was: leave the other flags out.")
         stored = _stored(arguments.resume, history)
-        return Request(lambda device: stored.plan, stored)
+        first = next((run.config.device for run in stored.plan.runs), "auto")
+        return Request(lambda device: stored.plan, first, stored)
     if arguments.plan and arguments.until_oom:
         raise UsageError("--plan and --until-oom are two plans: give one of them.")
     if arguments.scale and not arguments.plan:
@@ -118,7 +122,7 @@ def request_of(arguments: Namespace, history: History) -> Request:
         if lists:
             flag = KNOBS[next(iter(lists))].flag
             raise UsageError(f"--plan {arguments.plan} has its own list of runs: give {flag} one value, or none.")
-        return Request(_named(arguments, base, given, repeat))
+        return Request(_named(arguments, base, given, repeat), base.device)
     if arguments.until_oom:
         if repeat > 1:
             raise UsageError("--until-oom looks once: leave --repeat out.")
@@ -128,7 +132,7 @@ def request_of(arguments: Namespace, history: History) -> Request:
         plan = sweep(base, lists, repeat=repeat)
     else:
         raise UsageError("nothing to sweep: give a knob several values (--batch-size 1,2,4,8), --until-oom or --plan.")
-    return Request(lambda device: plan)
+    return Request(lambda device: plan, base.device)
 
 
 def _base_and_lists(arguments: Namespace, given: dict[str, Any]) -> tuple[RunConfig, dict[str, list[str]]]:
@@ -163,8 +167,8 @@ def _named(arguments: Namespace, base: RunConfig, given: Collection[str], repeat
         names.add("workload")
 
     def plan_on(device: DeviceInfo) -> Plan:
-        there = base.device == "auto" or base.device.startswith("cuda")
-        kind = device.kind if there else base.device.partition(":")[0]
+        named = read_device(base.device).kind
+        kind = device.kind if named in ("auto", "cuda") else named
         memory_total = device.memory_total if kind == "cuda" else None
         scale = arguments.scale or scale_for(kind)
         return repeat_plan(named_plan(arguments.plan, base, scale, given=names, memory_total=memory_total), repeat)

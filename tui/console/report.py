@@ -9,7 +9,7 @@ import os
 from typing import Any, TextIO
 
 from engine.contract.as_json import to_json
-from engine.contract.events import EngineFailed, EngineLoading, Event, Logged, RunFinished, RunRefused
+from engine.contract.events import EngineFailed, EngineLoading, EngineReady, Event, Logged, RunFinished, RunRefused
 from engine.contract.records import Outcome
 from tui.console.progress import ProgressBar, ProgressLines
 from tui.console.transcript import Transcript
@@ -79,6 +79,8 @@ class Report:
                 return event.message
             case EngineLoading():
                 return f"loading {event.what} …"
+            case EngineReady():
+                return event.note
             case Logged():
                 return event.text if event.level == "info" else f"{event.level}: {event.text}"
             case RunFinished() if self._as_json and event.record.outcome is not Outcome.COMPLETED:

@@ -57,7 +57,7 @@ def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
         ),
     ]
     lines += ["", "The command that does it again (y copies it):", command_line(row.config)]
-    lines += ["", "As TrainingArguments:", *training_arguments(row.config).splitlines()]
+    lines += ["", "As TrainingArguments:", *training_arguments(row.config, row.device).splitlines()]
     bad = row.outcome in (Outcome.OUT_OF_MEMORY, Outcome.FAILED)
     return DetailsScreen(f"Run {row.run_id}", lines, bad=bad)
 

@@ -14,6 +14,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.device_name import read_device
 from engine.contract.records import DeviceInfo
 from engine.plans.course import NAMED, SCALES, Plan, named_plan, scale_for
 from tui.drawing.text import clean
@@ -53,8 +54,8 @@ class PlansScreen(Dialog[Chosen]):
         self._config, self._device = config, device
         self._interrupted = [stored for stored in plans if stored.can_go_on][:_OFFERED]
         self._newest = {stored.plan.name: stored for stored in reversed(plans) if stored.run_ids}
-        kind = config.device.partition(":")[0]
-        self._scale = scale_for(device.kind if kind == "auto" else kind)
+        kind = read_device(config.device).kind
+        self._scale = scale_for(device.kind if kind in ("auto", "cuda") else kind)
         self._plans: dict[str, Plan | str] = {}
 
     def compose(self) -> ComposeResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -10,8 +11,12 @@ from textual.containers import Vertical
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from engine.contract.cards import CardProcess
 from engine.contract.forecast_types import Forecast
+from engine.contract.neighbours import who
 from engine.contract.numbers import mib
+from engine.contract.records import DeviceInfo
+from tui.drawing.text import clean
 from tui.screens.dialog import Dialog
 from tui.state.knobs import describe
 from tui.state.state import State
@@ -37,6 +42,14 @@ _WONT_FIT = (
     ("run", "r  run it anyway, and see where it dies; the next run works"),
     ("fit", "h  see what would fit instead"),
     ("wait", "w  neither"),
+)
+
+
+_BUSY = (
+    ("run", "r  run beside them: time and memory will not be this run's alone"),
+    ("free", "f  run on a free card: --device free takes the emptiest"),
+    ("choose", "c  choose a card: who is on each, and whether the run fits"),
+    ("wait", "w  none of it"),
 )
 
 
@@ -130,3 +143,18 @@ class WontFitScreen(Question):
             f"{made.failing_phase}{sure}."
         )
         super().__init__("Out of memory, says the forecast", what, _WONT_FIT)
+
+
+class BusyCardScreen(Question):
+    """Asks whether to start a run on a card that others compute on: "run", "free", "choose" or "wait"."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("r", "choose('run')", "beside them"),
+        Binding("f", "choose('free')", "on a free card"),
+        Binding("c,D", "choose('choose')", "choose a card"),
+        Binding("w,escape,q", "choose('wait')", "none of it"),
+    ]
+
+    def __init__(self, device: DeviceInfo, processes: Sequence[CardProcess]) -> None:
+        what = f"{device.name} ({device.numbers}) is shared with {clean(who(processes), 300)}."
+        super().__init__("Somebody is on this card", what, _BUSY)

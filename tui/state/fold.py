@@ -9,6 +9,7 @@ from typing_extensions import assert_never
 from engine.contract.changes import Change, Delete, Note, Pin, Restore
 from engine.contract.config import KNOBS
 from engine.contract.events import (
+    DeviceChosen,
     EngineFailed,
     EngineLoading,
     EngineReady,
@@ -21,6 +22,7 @@ from engine.contract.events import (
     Logged,
     MemoryMoment,
     MicroStepDone,
+    Neighbours,
     PlanFinished,
     PlanProgress,
     PlanStarted,
@@ -30,6 +32,7 @@ from engine.contract.events import (
     RunRefused,
     RunStarted,
     Sampled,
+    Surveyed,
     TrainingStarted,
     UpdateDone,
     WorkCounted,
@@ -38,7 +41,7 @@ from engine.contract.figures import ACCURACY
 from engine.contract.numbers import clock, duration, loss, mib, number, short_count
 from engine.contract.records import GpuSample, Outcome, RunRecord
 from tui.drawing.text import clean
-from tui.state.foreign import SENTENCE, clean_device, clean_record
+from tui.state.foreign import SENTENCE, clean_device, clean_neighbours, clean_record
 from tui.state.knobs import describe
 from tui.state.plan_view import fold_plan
 from tui.state.run_view import RunView, merged
@@ -68,7 +71,7 @@ def fold(state: State, event: Event) -> bool:
     if isinstance(event, Sampled):
         _sampled(state, event)
         return False
-    if isinstance(event, (Forecasted, Proposed)):
+    if isinstance(event, (Forecasted, Proposed, Surveyed)):
         if isinstance(event, Forecasted):
             state.forecast = replace(event, message=clean(event.message, SENTENCE) if event.message else None)
         return True
@@ -101,7 +104,16 @@ def fold(state: State, event: Event) -> bool:
         state.loading, state.failed = None, None
         state.device = state.ready = clean_device(event.device)
         state.torch_version = clean(event.torch_version, 40)
-        state.write("engine", f"PyTorch {event.torch_version} ready on {event.device.name} in {event.import_s:.1f} s")
+        on = f"{event.device.name} {event.device.numbers}".rstrip()
+        state.write("engine", f"PyTorch {event.torch_version} ready on {on} in {event.import_s:.1f} s")
+        if event.note:
+            state.notice = clean(event.note, SENTENCE)
+            state.write("engine", event.note, "warning")
+    elif isinstance(event, DeviceChosen):
+        state.ready = clean_device(event.device)
+        state.device = state.device if state.running else state.ready
+    elif isinstance(event, Neighbours):
+        state.neighbours = clean_neighbours(event)
     elif isinstance(event, EngineFailed):
         state.loading, state.queued, state.queued_plans = None, 0, []
         state.failed = clean(event.message, SENTENCE)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from engine.contract.events import Neighbours
 from engine.contract.records import DeviceInfo, RunRecord
 from tui.drawing.text import clean
 from tui.state.result_rows import note_of
@@ -20,19 +21,29 @@ NAME = 80
 def clean_record(record: RunRecord) -> RunRecord:
     """A run's row whose texts a terminal does not obey."""
     message = clean(record.message, SENTENCE) or None if record.message else None
+    host = clean(record.host, NAME) or None if record.host else None
     device = clean_device(record.device) if record.device is not None else None
-    if message == record.message and device == record.device:
+    if (message, host, device) == (record.message, record.host, record.device):
         return record
-    return replace(record, message=message, device=device)
+    return replace(record, message=message, host=host, device=device)
 
 
 def clean_device(device: DeviceInfo) -> DeviceInfo:
     """A device whose names a terminal does not obey."""
-    names = (device.name, device.kind, device.memory_label)
+    names = (device.name, device.kind, device.memory_label, device.uuid or "", device.software or "")
     if all(name.isascii() and name.isprintable() and len(name) <= NAME for name in names):
         return device
-    name, kind, label = (clean(name, NAME) for name in names)
-    return replace(device, name=name, kind=kind, memory_label=label)
+    name, kind, label, uuid, software = (clean(name, NAME) for name in names)
+    return replace(device, name=name, kind=kind, memory_label=label, uuid=uuid or None, software=software or None)
+
+
+def clean_neighbours(event: Neighbours) -> Neighbours:
+    """Other people's processes, whose names a terminal does not obey."""
+    processes = tuple(
+        replace(each, user=clean(each.user or "", NAME) or None, command=clean(each.command or "", SENTENCE) or None)
+        for each in event.processes
+    )
+    return replace(event, device=clean_device(event.device), processes=processes)
 
 
 def clean_notes(notes: Mapping[int, str]) -> dict[int, str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from engine.contract.config import RunConfig
-from engine.contract.events import Forecasted
+from engine.contract.events import Forecasted, Neighbours
 from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, RunRecord
 from tui.drawing.text import clean
 from tui.state.foreign import clean_notes, clean_record
@@ -51,7 +51,9 @@ class State:
     run: RunView | None = None
     plan: PlanView | None = None
     ready: DeviceInfo | None = None
-    """What `auto` stands for; None until the engine is ready."""
+    """The device of the next run, or what `auto` stands for where that is not there; None until the engine is ready."""
+    neighbours: Neighbours | None = None
+    """Who else computes on the card that is read; None while nobody was seen yet."""
     queued: int = 0
     """Runs and plans asked for that have not begun."""
     queued_plans: list[QueuedPlan] = field(default_factory=list)

@@ -32,7 +32,7 @@ from tui.state.state import State
 
 GPU = DeviceInfo(name="Tesla P4", kind="cuda", index=0, memory_total=8000)
 CONFIG = RunConfig(batch_size=8)
-ENDS = {"outcome", "message", "failed_phase"}
+ENDS = {"outcome", "message", "failed_phase", "host"}
 
 
 def events_of(run_id: int, n_updates: int, seed: int = 0) -> list[Event]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -27,7 +28,15 @@ from engine.contract.events import (
 from engine.contract.records import DeviceInfo, HostSample, Memory, Outcome, Phase, RunRecord, Shares
 from engine.history.history import History, HistoryError
 
-DEVICE = DeviceInfo(name="Tesla P4", kind="cuda", index=0, memory_total=7611 * 2**20)
+DEVICE = DeviceInfo(
+    name="Tesla P4",
+    kind="cuda",
+    index=1,
+    memory_total=7611 * 2**20,
+    gpu_index=3,
+    uuid="GPU-11111111-aaaa-bbbb-cccc-000000000000",
+    software="driver 535.129.03, CUDA 12.6, PyTorch 2.9.0",
+)
 HOSTILE = "\x1b[2J[bold]\x00'\"\\ \ud800 \u202e"
 
 
@@ -83,6 +92,7 @@ def test_a_run_has_its_row_from_its_first_second(history: History) -> None:
             outcome=Outcome.RUNNING,
             device=DEVICE,
             started_at=1000.5,
+            host=platform.node(),
             planned_updates=64,
             memory_total=DEVICE.memory_total,
         )
@@ -155,6 +165,7 @@ def test_a_finished_run_is_complete(history: History, path: Path, loss: float) -
         outcome=Outcome.OUT_OF_MEMORY,
         device=replace(DEVICE, name=HOSTILE),
         started_at=1001.0,
+        host=platform.node(),
         updates=1,
         train_runtime_s=66.7,
         steady_spread=0.03,

@@ -18,6 +18,8 @@ from engine.gpus.catalogue import find
 from engine.gpus.units import MIB
 from engine.history.errors import HistoryError
 from engine.session.forecasts import Forecasts, forecast_all, gpu_of
+from engine.session.outside import OutsideMemory
+from engine.telemetry.nvml import Nvml
 from engine.training.hub import Hub
 from tests.engine.make_reviews import write_reviews
 from tests.tui.app.test_forecast import forecast
@@ -27,15 +29,22 @@ SMALL = RunConfig(seq_len=32, batch_size=2, device="virtual:tesla-p4")
 
 @pytest.fixture
 def forecasts() -> Forecasts:
-    hub = Hub()
+    return _forecasts(list)
+
+
+def _forecasts(read_runs: Callable[[], list[RunRecord]], outside: Outside | None = None) -> Forecasts:
+    hub, nvml = Hub(), Nvml()
     hub.probe()
-    return Forecasts(hub, list)
+    memory = OutsideMemory(nvml)
+    if outside is not None:
+        memory.on = lambda card: outside  # type: ignore[method-assign]
+    return Forecasts(hub, read_runs, nvml, memory)
 
 
 def test_the_gpu_is_that_of_the_device() -> None:
-    assert gpu_of(RunConfig(device="virtual:a100-40gb"))[0].key == "a100-40gb"
+    assert gpu_of(RunConfig(device="virtual:a100-40gb"), Nvml())[0].key == "a100-40gb"
     with pytest.raises(ForecastError, match="no forecast for the CPU"):
-        gpu_of(RunConfig(device="cpu"))
+        gpu_of(RunConfig(device="cpu"), Nvml())
 
 
 def test_a_limit_decides(forecasts: Forecasts) -> None:
@@ -106,12 +115,17 @@ def test_an_unknown_gpu_is_refused_with_a_suggestion() -> None:
         forecast_all([SMALL], "tesla-p5", "current", None, None)
 
 
+P4 = DeviceInfo(
+    name="Tesla P4", kind="cuda", index=0, memory_total=7611 * MIB, uuid="GPU-1", software="driver 535, PyTorch 2.9"
+)
+
+
 def _finished(run_id: int, kind: str = "cuda", **values: object) -> RunRecord:
     record = {
         "run_id": run_id,
         "config": RunConfig(),
         "outcome": Outcome.COMPLETED,
-        "device": DeviceInfo(name="Tesla P4", kind=kind, memory_total=7611 * MIB),
+        "device": replace(P4, kind=kind),
         "steady_samples_per_s": 6.32,
         "peak_used": 7100 * MIB,
         "peak_reserved": 6600 * MIB,
@@ -121,7 +135,7 @@ def _finished(run_id: int, kind: str = "cuda", **values: object) -> RunRecord:
 
 
 def test_learns_memory_and_speed_from_runs_on_the_same_card() -> None:
-    learned = learn([_finished(1), _finished(2)], "Tesla P4", lambda record: forecast(samples_per_s=7.9))
+    learned = learn([_finished(1), _finished(2)], P4, lambda record: forecast(samples_per_s=7.9))
     assert learned.n_runs == 2
     assert learned.outside_bytes == 500 * MIB
     assert learned.speed == pytest.approx(0.8)
@@ -131,17 +145,40 @@ def test_learns_nothing_from_virtual_runs_other_cards_and_failures() -> None:
     others = [
         _finished(1, kind="virtual"),
         _finished(2, outcome=Outcome.OUT_OF_MEMORY),
-        _finished(3, device=DeviceInfo(name="Tesla T4", kind="cuda")),
+        _finished(3, device=replace(P4, name="Tesla T4")),
+        _finished(4, device=replace(P4, software="driver 580, PyTorch 2.9")),
     ]
-    learned = learn(others, "Tesla P4", lambda record: forecast())
+    learned = learn(others, P4, lambda record: forecast())
     assert (learned.n_runs, learned.outside_bytes, learned.speed) == (0, None, None)
 
 
+def test_a_neighbour_on_the_card_teaches_nothing() -> None:
+    """Three runs beside 30,000 MiB of somebody else's once taught 30,650 MiB of context, and half the speed."""
+    beside = {"n_others": 1, "peak_others": 30_000 * MIB, "peak_used": 37_250 * MIB, "steady_samples_per_s": 3.0}
+    crowded = [_finished(number, **beside) for number in (2, 3, 4)]
+    learned = learn([_finished(1, n_others=0), *crowded], P4, lambda record: forecast(samples_per_s=6.32))
+    assert (learned.outside_bytes, learned.speed, learned.n_runs) == (500 * MIB, 1.0, 1)
+    nothing = learn(crowded, P4, lambda record: forecast())
+    assert (nothing.outside_bytes, nothing.speed) == (None, None)
+    # what is not known to have been alone counts only where nothing is
+    unknown = _finished(5, peak_used=9000 * MIB)
+    assert learn([_finished(1, n_others=0), unknown], P4, lambda record: forecast()).outside_bytes == 500 * MIB
+    assert learn([unknown], P4, lambda record: forecast()).outside_bytes == 2400 * MIB
+
+
+def test_memory_is_learned_by_the_name_and_speed_by_the_card() -> None:
+    """A card that runs hot is slower than its neighbour of the same name; a context takes the same on both."""
+    slow = _finished(1, device=replace(P4, uuid="GPU-2"), steady_samples_per_s=5.0)
+    told = lambda record: forecast(samples_per_s=10.0)  # noqa: E731
+    other = learn([slow], P4, told)
+    assert (other.outside_bytes, other.speed, other.on_this_card) == (500 * MIB, 0.5, False)
+    both = learn([slow, _finished(2, steady_samples_per_s=9.0)], P4, told)
+    assert (both.speed, both.n_speeds, both.n_runs, both.on_this_card) == (0.9, 1, 2, True)
+
+
 def _real(read_runs: Callable[[], list[RunRecord]], monkeypatch: pytest.MonkeyPatch) -> Forecasts:
-    monkeypatch.setattr("engine.session.forecasts.gpu_of", lambda config: (find("tesla-p4"), True))
-    hub = Hub()
-    hub.probe()
-    return Forecasts(hub, read_runs)
+    monkeypatch.setattr("engine.session.forecasts.gpu_of", lambda config, nvml: (find("tesla-p4"), P4))
+    return _forecasts(read_runs)
 
 
 def test_a_run_that_ends_while_another_thread_learns_is_learned_from_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +193,7 @@ def test_a_run_that_ends_while_another_thread_learns_is_learned_from_next(monkey
 
     forecasts = _real(read_runs, monkeypatch)
     real = SMALL.with_values(device="cuda")
-    assert "from 1 runs" in forecasts.forecast(real).notes[-1]
+    assert "from 1 runs on this card" in forecasts.forecast(real).notes[-1]
     assert "from 2 runs" in forecasts.forecast(real).notes[-1]
 
 
@@ -171,12 +208,10 @@ def test_a_history_that_cannot_be_read_leaves_the_forecast_as_it_is(monkeypatch:
 def test_what_was_measured_on_the_card_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """With other programs beside it a run has less room, and the forecast says so."""
     real = SMALL.with_values(device="cuda")
-    monkeypatch.setattr("engine.session.forecasts.gpu_of", lambda config: (find("tesla-p4"), True))
+    monkeypatch.setattr("engine.session.forecasts.gpu_of", lambda config, nvml: (find("tesla-p4"), P4))
     outside = Outside(context=300 * MIB, libraries=90 * MIB, others=7200 * MIB)
-    hub = Hub()
-    hub.probe()
-    crowded = Forecasts(hub, list, lambda: outside).forecast(real)
-    alone = Forecasts(hub, list, lambda: replace(outside, others=0)).forecast(real)
+    crowded = _forecasts(list, outside).forecast(real)
+    alone = _forecasts(list, replace(outside, others=0)).forecast(real)
     assert crowded.peak_used - alone.peak_used == 7200 * MIB
     assert alone.fits
     assert not crowded.fits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -259,7 +260,7 @@ def test_nothing_can_be_started_or_stopped(history: History, clock: Clock) -> No
 
 def test_a_row_without_a_device_or_a_date_still_plays(history: History, clock: Clock) -> None:
     run_id = history.writer.begin_run(RunConfig(), DEVICE, DAY)
-    record = RunRecord(run_id=run_id, config=RunConfig(), outcome=Outcome.FAILED)
+    record = RunRecord(run_id=run_id, config=RunConfig(), outcome=Outcome.FAILED, host=platform.node())
     history.writer.finish_run(record)
     replay = opened(history, clock, run_id)
     begun, ended = replay.drain()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -89,7 +90,8 @@ def test_a_run_from_start_to_row(driver: Driver) -> None:
     begun = next(event for event in driver.events if isinstance(event, RunStarted))
     said = [event for event in driver.events if not isinstance(event, Sampled)]  # the run does not hear the sampler
     figures = RunFigures(new_record(begun.run_id, begun.config, begun.device, begun.started_at)).after(said)
-    assert replace(figures.as_record(), outcome=Outcome.COMPLETED) == record
+    assert record.host == platform.node()
+    assert replace(figures.as_record(), outcome=Outcome.COMPLETED, host=record.host) == record
 
 
 def test_a_run_on_a_virtual_gpu_keeps_the_cards_speed_by_forecast(driver: Driver) -> None:

@@ -146,14 +146,15 @@ def test_a_limit_below_the_context_is_refused(driver: Driver) -> None:
 
 MEASURE = """
 import torch
-from engine.devices.cuda import CudaDevice
+from engine.devices.cuda import CudaDevice, own_bytes
 from engine.telemetry.nvml import Nvml
 from engine.gpus.units import MIB
-nvml, device = Nvml(), CudaDevice(0)
+nvml = Nvml()
+device = CudaDevice(0, nvml)
 assert not device.has_context()
-device.read_from(lambda: nvml.memory_used(device.uuid), nvml.sample(device.uuid).memory_total)
 measured = device.measure_outside()
-print(measured.context // MIB, measured.libraries // MIB, measured.others // MIB, device.others_now(measured) // MIB)
+others_now = nvml.memory_used(device.uuid) - own_bytes(0, measured)
+print(measured.context // MIB, measured.libraries // MIB, measured.others // MIB, others_now // MIB)
 print(device.measure_outside(), torch.cuda.memory_reserved())
 print(device.info.memory_total - torch.cuda.get_device_properties(0).total_memory)
 """

@@ -11,6 +11,7 @@ import pytest
 from engine.contract.changes import Pin
 from engine.contract.config import RunConfig
 from engine.contract.events import (
+    DeviceChosen,
     EngineFailed,
     EngineLoading,
     EngineReady,
@@ -22,12 +23,14 @@ from engine.contract.events import (
     HistoryState,
     Logged,
     MicroStepDone,
+    Neighbours,
     PlanFinished,
     PlanProgress,
     PlanStarted,
     Proposed,
     RunProgress,
     RunRefused,
+    Surveyed,
     WorkCounted,
 )
 from engine.contract.records import DeviceInfo, Memory, Outcome, Phase, Shares
@@ -74,6 +77,9 @@ def test_every_kind_of_event_is_known(state: State) -> None:
     samples: list[Event] = [
         EngineLoading(what="PyTorch"),
         ready(),
+        DeviceChosen(device=GPU),
+        Neighbours(device=GPU, processes=()),
+        Surveyed(config=RunConfig(), choices=()),
         EngineFailed(message="broken"),
         RunRefused(run_id=None, config=RunConfig(), knob="precision", message="no"),
         started(),

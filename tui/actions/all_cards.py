@@ -6,7 +6,7 @@ from engine.session.cards import CardWatch
 from tui.desk.desk import Desk
 
 
-class CardControl:
+class AllCardsControl:
     """Owns the watch over the cards, which reads while its screen is open."""
 
     def __init__(self, desk: Desk, *, ends: bool, paint_s: float) -> None:
