@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from engine.contract.changes import Change
 from engine.contract.config import RunConfig
 from engine.contract.forecast_types import Forecast, Proposal
-from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Phase, RunRecord, Shares
+from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Phase, Place, RunRecord, Shares
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +165,8 @@ class Sampled:
     gpu: GpuSample | None
     host: HostSample
     memory: Memory
+    place: Place | None = None
+    """Where the run is within a step; None while steps are short, and where the host runs ahead of the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ class CudaDevice(Device):
     """`used` is read through `read_used` (NVML); without it, from the driver (`cudaMemGetInfo`)."""
 
     pins_memory = True
+    runs_ahead = True
 
     def __init__(self, index: int, vram_limit: int | None = None) -> None:
         self.torch_device = torch.device("cuda", index)

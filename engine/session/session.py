@@ -34,7 +34,7 @@ from engine.contract.events import (
     Sampled,
     TrainingStarted,
 )
-from engine.contract.records import GpuSample, HostSample, Memory, Outcome, RunRecord
+from engine.contract.records import GpuSample, HostSample, Memory, Outcome, Place, RunRecord
 from engine.contract.run_figures import new_record
 from engine.history.history import History, HistoryError
 from engine.plans.course import Hopeless, Plan
@@ -59,6 +59,10 @@ log = logging.getLogger("traintop")
 T = TypeVar("T")
 
 _LEFT = "traintop was left before the run had stopped."
+
+
+def _nowhere() -> None:
+    """No step is under way."""
 
 
 class Session:
@@ -99,6 +103,7 @@ class Session:
         self._device: Device | None = None
         self._run_id: int | None = None
         self._training_since: float | None = None
+        self._place: Callable[[], Place | None] = _nowhere
         self._history_state = HistoryState(problem=None)
         self._threads: list[threading.Thread] = []
 
@@ -183,7 +188,7 @@ class Session:
                 self._stop_run.set()
 
     def stop(self) -> None:
-        """Stop the run under way after its current micro-step, and its plan, and forget what is queued.
+        """Stop the run under way at its next layer, or where it loads, and its plan, and forget what is queued.
 
         The row is kept, and the plan can go on later.
         """
@@ -289,6 +294,7 @@ class Session:
             return self._abandon(config, self._sentence(error))
         finally:
             self._run_id = self._training_since = None
+            self._place = _nowhere
 
     def _load(self) -> bool:
         """Import what is heavy and open the default device."""
@@ -366,6 +372,7 @@ class Session:
         record = new_record(run_id, config, device.info, started_at)
         try:
             run = Run(record=record, device=device, hub=self._hub, emit=self._emit, should_stop=self._stop_run.is_set)
+            self._place = run.place
             record = run.execute()
         except ConfigError as error:
             self._drop(run_id)
@@ -450,7 +457,8 @@ class Session:
         run_id, since = self._run_id, self._training_since  # first: a reading from before a run is none of it
         memory = self._device.memory_if_known() if self._device else Memory()
         t = time.perf_counter() - since if since is not None else None
-        self._emit(Sampled(run_id=run_id, t=t, gpu=gpu, host=host, memory=memory))
+        place = self._place() if t is not None else None
+        self._emit(Sampled(run_id=run_id, t=t, gpu=gpu, host=host, memory=memory, place=place))
         self._flush()
 
     def _on_output(self, line: str) -> None:

@@ -68,7 +68,7 @@ class RunControl:
         self._desk.say("on to the plan's next run")
 
     def stop(self) -> None:
-        """Stop after the current micro-step; the row is kept. Of a plan, ask what is meant."""
+        """Stop at the next layer; the row is kept. Of a plan, ask what is meant."""
         if not self._session.busy:
             self._desk.say("nothing is running")
         elif self._state.plan is not None and self._state.running and not self._state.stopping:
