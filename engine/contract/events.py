@@ -12,7 +12,7 @@ from engine.contract.changes import Change
 from engine.contract.choices import CardChoice
 from engine.contract.config import RunConfig
 from engine.contract.forecast_types import Forecast, Proposal
-from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Phase, RunRecord, Shares
+from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Phase, Place, RunRecord, Shares
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +184,8 @@ class Sampled:
     gpu: GpuSample | None
     host: HostSample
     memory: Memory
+    place: Place | None = None
+    """Where the run is within a step; None while steps are short, and where the host runs ahead of the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

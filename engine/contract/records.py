@@ -122,6 +122,31 @@ class Shares:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a run is within a step that takes long."""
+
+    phase: Phase
+    layer: int | None = None
+    """From 1 to `layers`; 0 for what comes before the first, `layers + 1` for what comes after the last."""
+    layers: int | None = None
+    """None, with `layer`, where a model's layers cannot be counted."""
+    micro_step: int = 1
+    """Of its update, counted from 1."""
+    micro_steps: int = 1
+
+    @property
+    def words(self) -> str:
+        """As people read it: `layer 7 of 12, backward`."""
+        parts = [self.phase.noun]
+        if self.layer is not None and self.layers is not None:
+            inner = f"layer {self.layer} of {self.layers}" if self.layer <= self.layers else "head"
+            parts.insert(0, inner if self.layer else "embeddings")
+        if self.micro_steps > 1:
+            parts.insert(0, f"micro-step {self.micro_step} of {self.micro_steps}")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GpuSample:
     """One NVML reading of one GPU; each field None where the driver or the card does not say."""
 

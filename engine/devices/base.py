@@ -29,6 +29,9 @@ class Device(ABC):
     pins_memory = False
     """Whether copies to this device gain from page-locked host memory."""
 
+    runs_ahead = False
+    """Whether the host gives this device work without waiting for it: what it is at is not what the host is at."""
+
     @abstractmethod
     def refuse(self, config: RunConfig) -> None:
         """Raise `ConfigError`, naming the fix, when this device cannot run `config`."""

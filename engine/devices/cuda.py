@@ -67,6 +67,7 @@ class CudaDevice(Device):
     """`used` is NVML's; without NVML, the driver's (`cudaMemGetInfo`)."""
 
     pins_memory = True
+    runs_ahead = True
 
     def __init__(self, index: int, nvml: Nvml, vram_limit: int | None = None) -> None:
         self.index = index

@@ -47,7 +47,7 @@ class Engine(Protocol):
         """Forget what is queued; what is under way goes on."""
 
     def stop(self) -> None:
-        """Stop the run under way after its current micro-step, and its plan, and forget what is queued."""
+        """Stop the run under way at its next layer, or where it loads, and its plan, and forget what is queued."""
 
     def forecast(self, config: RunConfig, /) -> None:
         """Ask what a run would need; `Forecasted` follows."""

@@ -38,7 +38,7 @@ from engine.contract.events import (
     TrainingStarted,
 )
 from engine.contract.neighbours import who
-from engine.contract.records import GpuSample, HostSample, Memory, Outcome, RunRecord
+from engine.contract.records import GpuSample, HostSample, Memory, Outcome, Place, RunRecord
 from engine.contract.run_figures import new_record
 from engine.history.history import History, HistoryError
 from engine.plans.course import Hopeless, Plan
@@ -78,6 +78,10 @@ class _Survey:
     """Asks the forecaster's thread for the cards."""
 
     config: RunConfig
+
+
+def _nowhere() -> None:
+    """No step is under way."""
 
 
 class Session:
@@ -123,6 +127,7 @@ class Session:
         self._device: Device | None = None
         self._run_id: int | None = None
         self._training_since: float | None = None
+        self._place: Callable[[], Place | None] = _nowhere
         self._history_state = HistoryState(problem=None)
         self._threads: list[threading.Thread] = []
 
@@ -227,7 +232,7 @@ class Session:
                 self._pending -= 1
 
     def stop(self) -> None:
-        """Stop the run under way after its current micro-step, and its plan, and forget what is queued.
+        """Stop the run under way at its next layer, or where it loads, and its plan, and forget what is queued.
 
         The row is kept, and the plan can go on later.
         """
@@ -334,6 +339,7 @@ class Session:
             return self._abandon(config, self._sentence(error))
         finally:
             self._run_id = self._training_since = None
+            self._place = _nowhere
 
     def _load(self) -> bool:
         """Import what is heavy and open the device to begin with."""
@@ -436,6 +442,7 @@ class Session:
         record = replace(new_record(run_id, config, device.info, started_at), host=platform.node())
         try:
             run = Run(record=record, device=device, hub=self._hub, emit=self._emit, should_stop=self._stop_run.is_set)
+            self._place = run.place
             record = run.execute()
         except ConfigError as error:
             self._drop(run_id)
@@ -542,7 +549,8 @@ class Session:
         try:
             memory = device.memory_if_known() if device else Memory()
             t = time.perf_counter() - since if since is not None else None
-            self._emit(Sampled(run_id=run_id, t=t, gpu=gpu, host=host, memory=memory))
+            place = self._place() if t is not None else None
+            self._emit(Sampled(run_id=run_id, t=t, gpu=gpu, host=host, memory=memory, place=place))
             if device is not None:
                 self._neighbours.look(device.info)
         finally:  # whatever a reading meets, what happened is written

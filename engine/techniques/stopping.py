@@ -38,23 +38,43 @@ class Stoppable(TorchFunctionMode):
 
 
 @contextmanager
-def between_layers(model: torch.nn.Module, should_stop: Callable[[], bool]) -> Iterator[None]:
+def between_layers(
+    model: torch.nn.Module, should_stop: Callable[[], bool], arrive: Callable[[int], None] = lambda layer: None
+) -> Iterator[None]:
     """Inside, a forward or backward of `model` raises `Stopped` at the next layer once `should_stop` is true.
 
     A layer is what stands in a `ModuleList`. It asks before its forward, and when the gradient of its first trained
-    parameter is complete, which is about the end of its backward. Nothing is computed, kept or copied for it.
+    parameter is complete, which is about the end of its backward. `arrive` is told first which layer comes: counted
+    from 1, and in backward down to 0; one more than there are after the last one's forward. Nothing is computed, kept
+    or copied for it.
     """
 
-    def ask(*_: Any) -> None:
-        if should_stop():
-            raise Stopped
+    def ask(layer: int) -> Callable[..., None]:
+        def asked(*_: Any) -> None:
+            arrive(layer)
+            if should_stop():
+                raise Stopped
+
+        return asked
+
+    found = layers(model)
+    n = len(found)
+
+    def leave(module: torch.nn.Module, inputs: Any, output: Any) -> None:
+        arrive(n + 1)
+        hidden = output[0] if isinstance(output, tuple) else output
+        if isinstance(hidden, torch.Tensor) and hidden.requires_grad:
+            hidden.register_hook(lambda grad: arrive(n))  # type: ignore[no-untyped-call]  # the head's backward is over
 
     handles = []
-    for layer in layers(model):
-        handles.append(layer.register_forward_pre_hook(ask))
+    for number, layer in enumerate(found, 1):
+        handles.append(layer.register_forward_pre_hook(ask(number)))
         trained = next((parameter for parameter in layer.parameters() if parameter.requires_grad), None)
         if trained is not None:
-            handles.append(trained.register_post_accumulate_grad_hook(ask))  # type: ignore[no-untyped-call]
+            hook = trained.register_post_accumulate_grad_hook(ask(number - 1))  # type: ignore[no-untyped-call]
+            handles.append(hook)
+    if found:
+        handles.append(found[-1].register_forward_hook(leave))
     try:
         yield
     finally:
@@ -63,15 +83,26 @@ def between_layers(model: torch.nn.Module, should_stop: Callable[[], bool]) -> I
 
 
 def layers(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """The members of the model's outermost lists."""
+    """The members of the model's outermost lists; of a list of lists, theirs."""
     found: list[torch.nn.Module] = []
 
     def visit(module: torch.nn.Module) -> None:
         for child in module.children():
             if isinstance(child, torch.nn.ModuleList):
-                found.extend(child)
+                for member in child:
+                    if isinstance(member, torch.nn.ModuleList):
+                        found.extend(member)
+                    else:
+                        found.append(member)
             else:
                 visit(child)
 
     visit(model)
     return found
+
+
+def countable(model: torch.nn.Module) -> int | None:
+    """How many layers it has; None where they are fewer than it computes, as where one is used again and again."""
+    n = len(layers(model))
+    stated = getattr(getattr(model, "config", None), "num_hidden_layers", n)
+    return n if n and isinstance(stated, int) and stated <= n else None

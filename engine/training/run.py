@@ -13,7 +13,7 @@ import torch
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import Event, MemoryMoment, RunProgress, TrainingStarted
 from engine.contract.presets import model_name
-from engine.contract.records import Outcome, Phase, RunRecord
+from engine.contract.records import Outcome, Phase, Place, RunRecord
 from engine.contract.run_figures import RunFigures
 from engine.devices.base import Device
 from engine.process.heap import keeping_pages
@@ -66,6 +66,11 @@ class Run:
             raise end
         outcome, message = end
         return replace(self._figures.as_record(), outcome=outcome, message=message, failed_phase=self._failed_phase)
+
+    def place(self) -> Place | None:
+        """Where it is within a long step; None where that is not known. Any thread may ask."""
+        job = self.job
+        return None if job is None or self.device.runs_ahead else job.whereabouts.place()
 
     def _attempt(self) -> End:
         """Load and train. What fails after the first error, as all does on a lost device, does not hide it."""

@@ -21,8 +21,9 @@ from engine.devices.base import Device
 from engine.devices.precision import Precision
 from engine.techniques import gradients
 from engine.techniques.preloading import Batch, EpochOrder, batches
-from engine.techniques.stopping import Stopped, between_layers
+from engine.techniques.stopping import Stopped, between_layers, countable
 from engine.training.clock import Clock
+from engine.training.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -51,6 +52,7 @@ class Job:
     emit: Callable[[Event], None]
     should_stop: Callable[[], bool]
     clock: Clock = field(init=False)
+    whereabouts: Whereabouts = field(init=False)
     micro_step: int = 0
     """The micro-step under way, counted from 1 over the whole run."""
     update: int = 0
@@ -58,6 +60,8 @@ class Job:
 
     def __post_init__(self) -> None:
         self.clock = Clock(self.device)
+        n_layers = None if self.config.torch_compile else countable(self.model)
+        self.whereabouts = Whereabouts(self.clock, n_layers)
 
     @property
     def micro_steps_per_epoch(self) -> int:
@@ -76,8 +80,9 @@ def planned_updates(config: RunConfig, micro_steps_per_epoch: int) -> int:
 def train(job: Job) -> bool:
     """Train for the configured epochs. True when it ran to its end, False when it was asked to stop."""
     try:
-        # hooks inside what is compiled would be compiled with it
-        with nullcontext() if job.config.torch_compile else between_layers(job.model, job.should_stop):
+        hooks = between_layers(job.model, job.should_stop, job.whereabouts.arrive)
+        # inside what is compiled they would be compiled with it
+        with nullcontext() if job.config.torch_compile else hooks:
             return train_epochs(job)
     except Stopped:
         return False
@@ -86,6 +91,7 @@ def train(job: Job) -> bool:
 def train_epochs(job: Job) -> bool:
     """All epochs, each with its evaluation. False when it was asked to stop; `Stopped` in the midst of a micro-step."""
     job.clock.start_training()
+    job.whereabouts.begin()
     for epoch in range(job.config.epochs):
         job.order.epoch = epoch
         if not train_epoch(job, epoch):
@@ -104,6 +110,7 @@ def train_epoch(job: Job, epoch: int) -> bool:
         job.micro_step += 1
         batch = job.device.place(host_batch)
         window = min(accumulation, steps - step // accumulation * accumulation)
+        job.whereabouts.begin(step % accumulation + 1, window)
         loss = micro_step(job.model, batch, job.precision, window, job.clock.enter)
         window_loss = loss if window_loss is None else window_loss + loss
         n_samples += len(host_batch["labels"])
@@ -115,6 +122,7 @@ def train_epoch(job: Job, epoch: int) -> bool:
         else:
             job.clock.enter(Phase.DATA)
             report_micro_step(job)
+        job.whereabouts.begin()
         if job.should_stop():
             return False
     return True
@@ -203,6 +211,7 @@ def evaluate(job: Job, loader: Iterable[Batch], epoch: float) -> bool:
     scores = Scores(loss=torch.zeros((), device=job.device.torch_device))
     for host_batch in job.device.batches(batches(loader, job.should_stop)):
         batch = job.device.place(host_batch)
+        job.whereabouts.begin()
         scores.add(job.model, batch, job.precision)
         if job.should_stop():
             return False

@@ -64,7 +64,7 @@ KEYS: list[BindingType] = [
 
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("Run", "Start a run with the knobs as they are (r)", "run"),
-    ("Stop", "Stop after the current micro-step; the row is kept (s)", "stop"),
+    ("Stop", "Stop at the next layer; the row is kept (s)", "stop"),
     ("Plans", "Start one of the lecture's experiments, or go on with a plan (p)", "plans"),
     ("Pause plan", "Wait after the current run, or go on (S)", "pause"),
     ("Skip run", "End the current run of the plan, and go on with the next (n)", "skip"),

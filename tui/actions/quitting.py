@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tui.terminal.signals import Signals
 
 STOP_WAIT_S = 8.0
-"""How long a SIGTERM waits for the micro-step under way."""
+"""How long a SIGTERM waits for the layer under way."""
 
 
 class QuitControl:

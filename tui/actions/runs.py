@@ -86,7 +86,7 @@ class RunControl:
         self._desk.say("on to the plan's next run" if state.plan is not None else "on to the plan that waits")
 
     def stop(self) -> None:
-        """Stop after the current micro-step; the row is kept. With a plan, under way or waiting, ask what is meant."""
+        """Stop at the next layer; the row is kept. With a plan, under way or waiting, ask what is meant."""
         state = self._state
         if not self._session.busy:
             self._desk.say("nothing is running")

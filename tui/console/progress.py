@@ -13,11 +13,13 @@ from engine.contract.events import (
     MicroStepDone,
     RunFinished,
     RunStarted,
+    Sampled,
     TrainingStarted,
     UpdateDone,
 )
 from engine.contract.figures import LAST_LOSS, SPEED, heading_of
 from engine.contract.numbers import UNKNOWN, clock
+from engine.contract.records import Place
 from engine.contract.run_figures import RunFigures, new_record
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 REFRESH_S = 0.2
 """Seconds between two drawings of the bar."""
+SILENCE_S = 30.0
+"""After so long without a line a step that lasts says where it is."""
 
 
 class Pace:
@@ -34,7 +38,9 @@ class Pace:
     def __init__(self) -> None:
         self.fraction = 0.0
         """Of the whole training, 0 to 1."""
-        self.elapsed_s = 0.0
+        self.elapsed_s = self._done_s = 0.0
+        self.place: Place | None = None
+        """Where the run is within a step that takes long."""
         self._epochs = 1
         self._accumulation = 1
         self._per_epoch = 1
@@ -43,7 +49,7 @@ class Pace:
         self._figures: RunFigures | None = None
 
     def fold(self, event: Event) -> bool:
-        """Take an event in; True when it moved the run forward."""
+        """Take an event in; True when it moved the run forward, be it within a step."""
         if self._figures is not None:
             self._figures.add(event)
         match event:
@@ -61,6 +67,9 @@ class Pace:
                 self._micro_steps = ""
                 self._forward(event.epoch / self._epochs, event.t)
                 return True
+            case Sampled(t=float(t), place=Place() as place):
+                self.place, self.elapsed_s = place, max(self.elapsed_s, t)
+                return True
         return False
 
     def _ends_update(self, micro_step: int) -> bool:
@@ -69,12 +78,12 @@ class Pace:
 
     def _forward(self, fraction: float, elapsed_s: float) -> None:
         self.fraction = max(self.fraction, min(1.0, fraction))
-        self.elapsed_s = elapsed_s
+        self.elapsed_s, self._done_s, self.place = elapsed_s, elapsed_s, None
 
     @property
     def remaining_s(self) -> float | None:
         """Time to go at the pace so far; None before the first step."""
-        return self.elapsed_s / self.fraction - self.elapsed_s if self.fraction else None
+        return max(0.0, self._done_s / self.fraction - self.elapsed_s) if self.fraction else None
 
     def text(self) -> str:
         """Updates, loss and speed."""
@@ -82,6 +91,8 @@ class Pace:
             return ""
         row = self._figures.as_record()
         where = f"{self._micro_steps}update {row.updates}/{row.planned_updates or UNKNOWN}"
+        if self.place is not None:
+            where += f", {self.place.words}"
         return f"{where}  loss {LAST_LOSS.of(row)}  {SPEED.of(row)} {heading_of(SPEED, [row])}"
 
     def clock(self) -> str:
@@ -90,17 +101,21 @@ class Pace:
 
 
 class ProgressLines:
-    """A line at every tenth of one run."""
+    """A line at every tenth of one run, and in the midst of a step that lasts for long."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._pace = Pace()
         self._tenth = 0
+        self._said_s = 0.0
 
     def show(self, event: Event) -> None:
-        """Write a line when the event completes another tenth."""
-        if self._pace.fold(event) and (tenth := int(self._pace.fraction * 10 + 1e-9)) > self._tenth:
-            self._tenth = tenth
+        """Write a line when the event completes another tenth, or when there was none for `SILENCE_S`."""
+        if not self._pace.fold(event):
+            return
+        tenth, now = int(self._pace.fraction * 10 + 1e-9), self._pace.elapsed_s
+        if tenth > self._tenth or (self._pace.place is not None and now - self._said_s >= SILENCE_S):
+            self._tenth, self._said_s = tenth, now
             self._stream.write(
                 f"{int(100 * self._pace.fraction + 1e-9):3} %  {self._pace.text()}  {self._pace.clock()}\n"
             )

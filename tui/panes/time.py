@@ -41,7 +41,8 @@ class TimePane(PlotPane):
         whole = sum(values)
         lines: list[Line] = [[(" ", "text"), *_bar(values, width - 2)]]
         if not whole:
-            return lines
+            place = state.run.place if state.run is not None and state.run.under_way else None
+            return lines if place is None else [[(f" {place.words}", "accent")]]
         room = width - 30
         for index, (name, value) in enumerate(zip(PHASES, values, strict=True)):
             share: Line = [(f" {name:<10}", "muted"), (f"{percent(value / whole * 100):>5}", "value")]

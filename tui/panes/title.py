@@ -103,4 +103,9 @@ def _under_way(state: State, run: RunView) -> list[Line]:
     passed.append((f" / ~{clock(planned)}" if planned else " / –", "muted"))
     batch: Line = [(f"  batch {run.config.batch_size}", "muted")]
     update: Line = [(f"  update {number(run.update)}/{number(run.planned_updates)}", "muted")]
-    return [[*name, *batch, *update, *passed], [*name, *update, *passed], [*name, *passed], passed]
+    ways = [[*name, *batch, *update, *passed], [*name, *update, *passed], [*name, *passed], passed]
+    if run.place is None:
+        return ways
+    place: Line = [(f"  {run.place.words}", "accent")]
+    placed = [[*name, *batch, *update, *place, *passed], [*name, *update, *place, *passed], [*name, *place, *passed]]
+    return placed + ways

@@ -136,7 +136,7 @@ def _fold_run(
         run.updated(event)
         return False
     if isinstance(event, EvalDone):
-        run.t, run.evaluation = event.t, event
+        run.t, run.evaluation, run.place = event.t, event, None
         state.write(
             "run",
             f"evaluated {event.n_samples} samples in {duration(event.eval_s)} s: "

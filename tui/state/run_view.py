@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from engine.contract.config import RunConfig
 from engine.contract.events import EvalDone, MicroStepDone, Sampled, UpdateDone
-from engine.contract.records import DeviceInfo, Memory, Outcome, RunRecord, Shares
+from engine.contract.records import DeviceInfo, Memory, Outcome, Place, RunRecord, Shares
 from engine.contract.run_figures import RunFigures, new_record
 from engine.gpus.units import to_mib
 from tui.drawing.plot import Columns, Range
@@ -38,6 +38,8 @@ class RunView:
     progress: float = 0.0
     """Updates done, with the micro-steps of the one under way as its fraction: the x axis of the plots."""
     t: float | None = None  # seconds since training started
+    place: Place | None = None
+    """Where it is within a step that takes long."""
     last: UpdateDone | None = None
     evaluation: EvalDone | None = None
     warmup: bool = True
@@ -97,7 +99,7 @@ class RunView:
 
     def micro_step(self, event: MicroStepDone) -> None:
         """Move along the x axis within an update."""
-        self.t = event.t
+        self.t, self.place = event.t, None
         if self.planned_updates and event.micro_steps:
             share = min(1.0, event.micro_step / event.micro_steps)
             self.progress = max(self.progress, share * self.planned_updates)
@@ -120,7 +122,7 @@ class RunView:
     def updated(self, event: UpdateDone) -> None:
         """Take one update's figures."""
         self.last, self.update = event, event.update
-        self.t = event.t
+        self.t, self.place = event.t, None
         self.progress = max(self.progress, float(event.update))
         self._mark()
         self.losses.append(event.update, event.loss)
@@ -147,7 +149,7 @@ class RunView:
         if self.sampled_t is not None and event.t - self.sampled_t > STALE_S:
             self.utilization.append(self.progress, None)  # a line would tell of a time that nobody read
         self.sampled_t = event.t
-        self.t = max(self.t or 0.0, event.t)
+        self.t, self.place = max(self.t or 0.0, event.t), event.place
         self.utilization.append(self.progress, event.gpu.utilization if event.gpu is not None else event.host.cpu)
 
     def remember(self, memory: Memory) -> None:

@@ -118,6 +118,17 @@ def test_a_forecast_that_breaks_takes_no_row(driver: Driver, monkeypatch: pytest
     assert record.forecast_samples_per_s is None
 
 
+def test_readings_say_where_a_long_step_is(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.training.whereabouts.LONG_S", 0.0)
+    driver.session.start(SMALL.with_values(samples=100_000))
+    while not (places := [e.place for e in driver.events if isinstance(e, Sampled) and e.place is not None]):
+        driver.until(Sampled, sum(isinstance(event, Sampled) for event in driver.events))
+    driver.session.stop()
+    assert isinstance(driver.until(RunFinished), RunFinished)
+    assert places[0].layers in (None, 2)  # none in between: clipping, the optimizer, data
+    assert driver.session._place() is None
+
+
 def test_update_times_are_whole(driver: Driver) -> None:
     driver.run(SMALL)
     for update in (event for event in driver.events if isinstance(event, UpdateDone)):

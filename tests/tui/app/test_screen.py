@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from textual.geometry import Size
 
 from engine.contract.config import RunConfig
 from engine.contract.events import HistoryState, Logged, PlanProgress, PlanStarted, RunProgress
-from engine.contract.records import Memory, Outcome, Phase
+from engine.contract.records import Memory, Outcome, Phase, Place
 from tests.tui.fake_session import (
     CPU,
     GPU,
@@ -50,6 +52,17 @@ async def test_a_run_under_way(size: tuple[int, int]) -> None:
         assert s.line("base").count("7.70") == 1
         assert "46 %" in text
         assert all(len(line) == size[0] for line in s.lines if line.isascii())
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_long_step_says_where_it_is(size: tuple[int, int]) -> None:
+    place = Place(phase=Phase.BACKWARD, layer=7, layers=12)
+    async with stage(size, [], started(run_id=8), training(8), replace(sampled(8, t=79.0), place=place)) as s:
+        assert "layer 7 of 12, backward   01:19 / –" in s.lines[0]
+        assert size[0] == 80 or "update 0/64  layer 7 of 12, backward" in s.lines[0]
+        assert s.text.count("layer 7 of 12, backward") == (1 if size[1] == 24 else 2)
+        await s.feed(update(1, 8, t=80.0))
+        assert "layer 7" not in s.text
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -27,10 +27,11 @@ from engine.contract.events import (
     RunProgress,
     RunRefused,
     RunStarted,
+    Sampled,
     TrainingStarted,
     UpdateDone,
 )
-from engine.contract.records import DeviceInfo, Memory, Outcome, Phase, RunRecord, Shares
+from engine.contract.records import DeviceInfo, HostSample, Memory, Outcome, Phase, Place, RunRecord, Shares
 from tui.console.progress import Pace, ProgressLines
 from tui.console.report import Report, dump, json_line
 from tui.console.transcript import Transcript
@@ -328,6 +329,34 @@ def test_epochs_count_as_parts_of_the_whole() -> None:
     pace.fold(replace(STARTED, config=RunConfig(epochs=4)))
     pace.fold(_update(512, epoch=1.0, t=5.0))
     assert (pace.fraction, pace.remaining_s) == (0.25, 15.0)
+
+
+def _reading(t: float, layer: int) -> Sampled:
+    place = Place(phase=Phase.BACKWARD, layer=layer, layers=12)
+    return Sampled(run_id=7, t=t, gpu=None, host=HostSample(), memory=Memory(), place=place)
+
+
+def test_a_step_that_lasts_says_where_it_is_after_each_half_minute() -> None:
+    err = io.StringIO()
+    lines = ProgressLines(err)
+    for event in (STARTED, TRAINING, *(_reading(float(t), 12 - t // 10) for t in range(1, 80)), _update(60, t=80.0)):
+        lines.show(event)
+    assert err.getvalue().splitlines() == [
+        "  0 %  update 0/512, layer 9 of 12, backward  loss –  – samples/s  00:30 < ~–",
+        "  0 %  update 0/512, layer 6 of 12, backward  loss –  – samples/s  01:00 < ~–",
+        " 10 %  update 60/512  loss 0.500  0.0125 samples/s  01:20 < ~10:02",
+    ]
+
+
+def test_within_a_step_the_time_to_go_runs_down() -> None:
+    pace = Pace()
+    for event in (STARTED, TRAINING, _update(256, t=100.0)):
+        pace.fold(event)
+    assert pace.clock() == "01:40 < ~01:40"
+    assert pace.fold(_reading(110.0, 3))
+    assert pace.clock() == "01:50 < ~01:30"
+    assert ", layer 3 of 12, backward  loss" in pace.text()
+    assert not pace.fold(Sampled(run_id=7, t=111.0, gpu=None, host=HostSample(), memory=Memory()))
 
 
 def test_a_long_step_over_several_tenths_makes_one_line() -> None:
