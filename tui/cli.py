@@ -6,6 +6,7 @@ to the first paint belongs to the app.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ COMMANDS = {
 
 COLOURS = ("dark", "light", "high-contrast", "colour-blind")
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What the operating system says of a stream that takes no more; a file that cannot be opened has a name."""
 _ABOUT = "top for a training run that it also drives: VRAM, loss and samples/s of PyTorch training, live."
 _NO_TERMINAL = "traintop: there is no terminal here, so it trains without the screen, as `traintop run` does.\n"
 
@@ -62,17 +65,25 @@ def _obey(words: list[str]) -> int:
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED
     except BrokenPipeError:  # the reader (`| head`) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes stdout once more on its way out
+        _let_go_of_stdout()
         return exit_codes.DONE
     except Exception as error:
-        from tui.drawing.text import clean
-
-        code = _code_of(error)
+        code, told = _code_of(error), str(error)
+        if isinstance(error, OSError) and error.filename is None and error.errno in _NO_ROOM:
+            _let_go_of_stdout()
+            code, told = exit_codes.FAILED, f"The output cannot be written: {error.strerror}."
         if code == exit_codes.DONE:
             raise
-        told = "\n".join(clean(line) for line in str(error).splitlines())
+        from tui.drawing.text import clean
+
+        told = "\n".join(clean(line) for line in told.splitlines())
         sys.stderr.write(f"traintop{f' {command}' if command else ''}: {told}\n")
         return code
+
+
+def _let_go_of_stdout() -> None:
+    """The interpreter flushes stdout once more on its way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _open_missing_streams() -> None:

@@ -35,6 +35,20 @@ def _home() -> Path | None:
         raise ConfigError("", message) from None
 
 
+def make_private(folder: Path, mode: int | None = None) -> None:
+    """Make a folder of the user's own where there is none, its parents too; the folder itself is for its owner alone,
+    as the XDG base directory specification asks, or gets `mode`. Raises `OSError`.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return
+    if mode is not None:
+        folder.chmod(mode)  # whatever the umask
+
+
 def history_file() -> Path:
     """The SQLite file of all runs."""
     return data_dir() / "history.sqlite3"

@@ -16,9 +16,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.contract.paths import make_private
 from engine.history.errors import HistoryError, explain, is_damage, is_locked
 from engine.history.file_system import file_system_of
 from engine.history.salvage import PARTS, Identity, identity_of, replace_damaged
@@ -39,6 +41,8 @@ class OpenedFile:
     """The type as the kernel names it (`ext4`, `nfs4`); None where the platform does not say."""
     parts: dict[str, Identity | None]
     """The file (under the empty name) and what SQLite keeps beside it, by the ending of their names."""
+    folder_mode: int | None = None
+    """Who may do what in its folder, as `chmod` takes it; None where nobody says."""
     notice: str | None = None
     """One sentence when a damaged file was set aside."""
 
@@ -62,13 +66,13 @@ def open_file(path: Path) -> OpenedFile:
     program, or was made by a newer version.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
     except OSError as error:
         why = error.strerror or error
         message = f"The folder {path.parent} for the history cannot be made ({why}): set TRAINTOP_HOME to another one."
         raise HistoryError(message) from None
-    if path.is_dir():
-        raise HistoryError(f"The history {path} is a folder: move it away, or set TRAINTOP_HOME to another folder.")
+    if (what := _no_file(path)) is not None:
+        raise HistoryError(f"The history {path} is {what}: move it away, or set TRAINTOP_HOME to another folder.")
     identity = identity_of(path)
     try:
         return _open(path)
@@ -83,6 +87,16 @@ def open_file(path: Path) -> OpenedFile:
     except OSError as error:
         message = f"The history {path} is damaged ({reason}) and cannot be renamed ({error.strerror}): move it away."
         raise HistoryError(message) from None
+
+
+def _no_file(path: Path) -> str | None:
+    """What is at `path` where that is no file: SQLite would say that the disk is broken, or full. Else None."""
+    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket"}
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return None
+    return None if stat.S_ISREG(mode) else next((what for is_one, what in kinds.items() if is_one(mode)), "a device")
 
 
 def open_to_read(path: Path) -> OpenedFile:
@@ -119,7 +133,15 @@ def _open_as_it_is(path: Path, kind: str | None, how: str) -> OpenedFile | None:
         read.execute("SELECT run_id FROM runs ORDER BY run_id DESC LIMIT 1").fetchall()
         mode = pragma(read, "journal_mode")
         undo.pop_all()
-    return OpenedFile(path=path, write=None, read=read, journal_mode=mode, file_system=kind, parts=_parts_of(path))
+    return OpenedFile(
+        path=path,
+        write=None,
+        read=read,
+        journal_mode=mode,
+        file_system=kind,
+        parts=_parts_of(path),
+        folder_mode=_folder_mode(path),
+    )
 
 
 def _is_in_wal_mode(path: Path) -> bool:
@@ -130,6 +152,13 @@ def _is_in_wal_mode(path: Path) -> bool:
 
 def _parts_of(path: Path) -> dict[str, Identity | None]:
     return {ending: identity_of(path.with_name(path.name + ending)) for ending in PARTS}
+
+
+def _folder_mode(path: Path) -> int | None:
+    try:
+        return stat.S_IMODE(path.parent.stat().st_mode)
+    except OSError:
+        return None
 
 
 def _open(path: Path, notice: str | None = None) -> OpenedFile:
@@ -166,6 +195,7 @@ def _open_in(journal: str, path: Path, kind: str | None, is_network: bool, notic
         journal_mode=mode,
         file_system=kind,
         parts=_parts_of(path),
+        folder_mode=_folder_mode(path),
         notice=notice,
     )
 

@@ -42,7 +42,7 @@ def go_on(opened: OpenedFile, under_way: Restated) -> Moved:
     if identity_of(path) is None:
         what = f"The history {path} was deleted or moved away while it was in use"
         with contextlib.suppress(HistoryError, OSError, sqlite3.Error):
-            n_runs = begin_from(path, opened.read, more)
+            n_runs = begin_from(path, opened.read, more, folder_mode=opened.folder_mode)
             return Moved(opened=open_file(path), sentence=f"{what}: it was written there again ({_runs(n_runs)}).")
     else:
         what = f"The history {path} was replaced by another file while it was in use"

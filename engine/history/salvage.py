@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.contract.paths import make_private
 from engine.history.errors import is_locked
 from engine.history.schema import connect, set_format
 
@@ -73,13 +74,19 @@ def replace_damaged(path: Path, identity: Identity | None, reason: str, more: Se
     )
 
 
-def begin_from(path: Path, source: sqlite3.Connection | None, more: Sequence[Statement] = ()) -> int:
+def begin_from(
+    path: Path,
+    source: sqlite3.Connection | None,
+    more: Sequence[Statement] = (),
+    *,
+    folder_mode: int | None = None,
+) -> int:
     """Make a history at `path` with all that `source` can tell, changed by the statements `more`; the runs it took.
 
-    The file appears there at once and whole; one that is there by then stays, and gets what it lacks. Raises
-    `HistoryError`, `OSError` and `sqlite3.Error`.
+    The file appears there at once and whole; one that is there by then stays, and gets what it lacks. A folder that
+    has to be made gets `folder_mode`. Raises `HistoryError`, `OSError` and `sqlite3.Error`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path.parent, folder_mode)
     with _made(path, source, more) as (making, n_runs):
         return n_runs if _put(making, path) else add_to(path, source, more)
 

@@ -97,7 +97,8 @@ def save(name: str, config: RunConfig) -> None:
     """Keep `config` under `name`, in the place of what had that name. Raises `ConfigError` with what to do instead."""
     path = _path(name)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        paths.make_private(paths.data_dir())
+        paths.make_private(path.parent)
     except OSError as error:
         raise ConfigError("", f"{path.parent} cannot be made ({error.strerror or error}).") from None
     save_knobs(config, path)

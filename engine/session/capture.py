@@ -14,6 +14,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TextIO
 
+from engine.contract.paths import make_private
+
 LINE_LIMIT = 10_000
 """Characters of one printed line that are kept."""
 
@@ -70,7 +72,7 @@ def log_to_file(path: Path) -> str | None:
     if logger.handlers:
         return None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
         handler: logging.Handler = RotatingFileHandler(path, maxBytes=2_000_000, backupCount=1, encoding="utf-8")
         sentence = None
     except OSError as error:

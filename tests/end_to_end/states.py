@@ -41,7 +41,17 @@ STATES = {
     "plan": State(
         flags=LONG, steps=[(READY, ("p",)), ("Enter starts it", ("enter",)), (r"update [1-9]", ())], trains=True
     ),
-    "dialog": State(flags=LONG, steps=[(READY, ("?",)), ("Keys here", ())], covered=True),
+    "plan waits": State(
+        flags=LONG,
+        steps=[
+            (READY, ("r",)),
+            (r"update [1-9]", ("p",)),
+            ("Enter starts it when run 1 has ended", ("enter",)),
+            ("After the plan", ()),
+        ],
+        trains=True,
+    ),
+    "dialog": State(flags=LONG, steps=[(READY, ("?",)), ("Esc closes", ())], covered=True),
 }
 
 
@@ -57,10 +67,10 @@ def app_in(name: str, home: Path) -> Terminal:
 
 
 def leave_by_key(terminal: Terminal, state: State, key: str) -> None:
-    """Press `q` or `ctrl+c`, and answer with `s` where quitting asks."""
+    """Press `q`, `ctrl+c` or `ctrl+q`, and answer with `s` where quitting asks."""
     if state.covered and key == "q":
         terminal.press("q")
-        terminal.wait_for(lambda text: "Keys here" not in text)
+        terminal.wait_for(lambda text: "Esc closes" not in text)
     terminal.press(key)
     if state.trains:
         terminal.wait_for("Quit?")

@@ -33,6 +33,7 @@ KEYS = {
     "left": "\x1b[D",
     "ctrl+c": "\x03",
     "ctrl+p": "\x10",
+    "ctrl+q": "\x11",
 }
 """What a terminal sends for the keys that are not one character."""
 

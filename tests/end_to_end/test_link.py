@@ -165,9 +165,9 @@ def a_look_around(env: dict[str, str]) -> Terminal:
     with Terminal(APP, env=env) as terminal:
         terminal.wait_for("update 1/64")
         terminal.press("?")
-        terminal.wait_for("Keys here")
+        terminal.wait_for("Esc closes")
         terminal.press("q")
-        terminal.wait_for(lambda text: "Keys here" not in text)
+        terminal.wait_for(lambda text: "Esc closes" not in text)
         terminal.press("T")
         terminal.wait_for("colours: ")
         terminal.press("q")

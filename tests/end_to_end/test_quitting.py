@@ -24,11 +24,14 @@ from tests.end_to_end.states import (
 )
 from tests.end_to_end.terminal import Terminal
 
-KEYS = ("q", "ctrl+c", "ctrl+c twice")
+KEYS = ("q", "ctrl+c", "ctrl+q", "ctrl+c twice")
 SIGNALS = ("SIGTERM", "SIGTERM to the group", "SIGTERM twice", "SIGINT", "SIGHUP", "SIGQUIT")
+CLOSED = "terminal closed"
 ALWAYS = {
     ("loading", "ctrl+c"),
     ("forecasting", "q"),
+    ("ready", CLOSED),
+    ("dialog", "ctrl+q"),
     ("training", "SIGTERM twice"),
     ("training with workers", "SIGTERM to the group"),
     ("training with workers", "SIGQUIT"),
@@ -39,7 +42,7 @@ ESCAPES = re.compile(rb"\x1b(\[[0-9;?<>=$]*[a-zA-Z]|\][^\x07]*\x07)")
 TABLE = [
     pytest.param(state, way, marks=() if (state, way) in ALWAYS else pytest.mark.slow)
     for state in STATES
-    for way in (*KEYS, *SIGNALS)
+    for way in (*KEYS, *SIGNALS, CLOSED)
 ]
 
 
@@ -49,7 +52,11 @@ def test_every_way_out(name: str, way: str, tmp_path: Path) -> None:
     with app_in(name, tmp_path) as terminal:
         family = psutil.Process(terminal.process.pid).children(recursive=True)
         assert len(family) == (4 if "workers" in name else 0)
-        if way.startswith("SIG"):
+        if way == CLOSED:
+            terminal.hang_up()
+            if state.trains:  # the run goes on without the screen, for hours
+                leave_by_signal(terminal, signal.SIGTERM)
+        elif way.startswith("SIG"):
             number = signal.Signals[way.split()[0]]
             leave_by_signal(terminal, number, to_group="group" in way)
             if way.endswith("twice"):
@@ -64,9 +71,13 @@ def test_every_way_out(name: str, way: str, tmp_path: Path) -> None:
             leave_by_ctrl_c_twice(terminal, state)
         else:
             leave_by_key(terminal, state, way)
-        assert terminal.wait_exit() == code_of(way, trains=state.trains)
-        assert terminal.restored
-        assert ESCAPES.sub(b"", terminal.raw.rpartition(b"\x1b[?1049l")[2]).strip() == b""
+        if way == CLOSED:
+            assert terminal.process.wait(60) == code_of(way, trains=state.trains)
+            assert (tmp_path / "terminal-lost.txt").exists()  # told at the next start
+        else:
+            assert terminal.wait_exit() == code_of(way, trains=state.trains)
+            assert terminal.restored
+            assert ESCAPES.sub(b"", terminal.raw.rpartition(b"\x1b[?1049l")[2]).strip() == b""
         _, alive = psutil.wait_procs(family, timeout=60)
         assert not alive
     with History(tmp_path / "history.sqlite3") as history:
@@ -87,7 +98,7 @@ def code_of(way: str, *, trains: bool) -> int:
     """The exit code that a way out has to have."""
     if way == "SIGQUIT":
         return -signal.SIGQUIT
-    return 130 if way.startswith(("SIGTERM", "SIGINT")) or (way == "SIGHUP" and trains) else 0
+    return 130 if way.startswith(("SIGTERM", "SIGINT")) or (way in ("SIGHUP", CLOSED) and trains) else 0
 
 
 def leave_by_signal_unless_gone(terminal: Terminal, number: signal.Signals) -> None:

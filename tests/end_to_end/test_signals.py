@@ -85,9 +85,9 @@ def test_plain_ascii(env: dict[str, str], words: tuple[str, ...], locale: str) -
     with Terminal((*APP, *words), env={**env, "LC_ALL": locale}) as terminal:
         terminal.wait_for("update 1/64")
         terminal.press("?")
-        terminal.wait_for("Keys here")
+        terminal.wait_for("Esc closes")
         terminal.press("q")
-        terminal.wait_for(lambda text: "Keys here" not in text)
+        terminal.wait_for(lambda text: "Esc closes" not in text)
         terminal.press("q")
         terminal.wait_for("Run 1 is under way")
         assert terminal.raw.isascii()

@@ -8,7 +8,7 @@ DONE = 0
 WRONG_USAGE = 2
 OUT_OF_MEMORY = 3
 FAILED = 4
-"""The run failed, or nothing can be trained here."""
+"""The run failed, nothing can be trained here, or what a command has to say cannot be written."""
 NOT_STORED = 5
 """The history could not be opened or written, so that something that was done, or should have been, is not in it."""
 INTERRUPTED = 130

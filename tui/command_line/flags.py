@@ -9,13 +9,17 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig
 from engine.contract.knob import GROUPS, typed
 from tui.state.knobs import bounds
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 _DEFAULTS = RunConfig()
 
@@ -42,6 +46,12 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             raise UsageError(self._unknown(unknown[0]))
         return arguments
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Write the help. Raises `OSError`: argparse itself would end as if it had been written."""
+        out = file or sys.stdout
+        out.write(self.format_help())
+        sys.stdout.flush()
 
     def error(self, message: str) -> NoReturn:
         """What argparse has to complain about, in our words where it is about a knob's missing value."""

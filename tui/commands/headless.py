@@ -131,7 +131,7 @@ def _open_log() -> int:
     """A descriptor of the log file, which whoever prints adds to; of nothing where it cannot be written."""
     path = paths.log_file()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        paths.make_private(path.parent)
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     except OSError:
         return os.open(os.devnull, os.O_WRONLY)

@@ -38,6 +38,8 @@ class PlanView:
     @property
     def next(self) -> str:
         """What it does after the run under way."""
+        if not self.label:
+            return UNKNOWN
         if self.upcoming is not None:
             return self.upcoming_label or describe(self.upcoming)
         return "a search decides" if self.total is None else "nothing (last run)"

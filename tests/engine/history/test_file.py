@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
+import socket
 import sqlite3
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -305,3 +309,33 @@ def test_the_default_place_follows_the_environment(tmp_path: Path, monkeypatch: 
     with History() as history:
         assert history.path == paths.history_file() == tmp_path / "home" / "history.sqlite3"
         assert os.path.exists(history.path)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("what", ["a named pipe", "a socket", "a device", "a folder"])
+def test_what_is_no_file_is_said_to_be_none(
+    what: str, read_only: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "history.sqlite3"
+    if what == "a named pipe":
+        os.mkfifo(path)
+    elif what == "a socket":
+        monkeypatch.chdir(tmp_path)  # a whole path may be too long for a socket's address
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as one:
+            one.bind(path.name)
+    elif what == "a device":
+        path.symlink_to("/dev/null")
+    else:
+        path.mkdir()
+    sentence = f"The history {path} is {what}: move it away, or set TRAINTOP_HOME to another folder."
+    with pytest.raises(HistoryError, match=re.escape(sentence)):
+        History(path, read_only=read_only)
+
+
+def test_a_folder_that_is_made_for_the_history_is_its_owners_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        with History(tmp_path / "made" / "history.sqlite3"):
+            assert stat.S_IMODE((tmp_path / "made").stat().st_mode) == 0o700
+    finally:
+        os.umask(before)

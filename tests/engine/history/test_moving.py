@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import stat
 import subprocess
 import sys
 import tempfile
@@ -98,6 +99,21 @@ def test_a_file_that_is_gone_is_made_again_with_all_it_held(
         assert (again.notes(), again.baseline()) == ({1: "kept"}, 1)
         assert again.writer.begin_run(RunConfig(), DEVICE, started_at=1.0) == 3
     assert not list(path.parent.glob("*.new"))
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o750])
+def test_a_home_that_is_made_again_is_open_to_those_that_it_was_open_to(mode: int, path: Path) -> None:
+    path.parent.mkdir()
+    path.parent.chmod(mode)
+    before = os.umask(0o027)
+    try:
+        with History(path) as history:
+            run(history, 1, 1)
+            shutil.rmtree(path.parent)
+            assert "was written there again (1 run)" in go_on(history)
+        assert stat.S_IMODE(path.parent.stat().st_mode) == mode
+    finally:
+        os.umask(before)
 
 
 def test_a_file_that_was_moved_away_is_whole(history: History, path: Path) -> None:

@@ -124,6 +124,22 @@ def test_a_course_runs_everything_whatever_fails() -> None:
     assert course.next() is None
 
 
+def test_the_run_after_a_step_passes_over_what_cannot_be_run_and_is_unknown_in_a_search() -> None:
+    values = {"optimizer_in_backward": ["off", "on"], "gradient_accumulation_steps": ["2", "1"]}
+    plan = sweep(RunConfig(max_grad_norm=0.0), values)
+    course, labels = Course(plan), []
+    while (step := course.next()) is not None:
+        following = course.upcoming(step)
+        labels.append(following.label if following is not None else None)
+        course.tell(step, Verdict(record=record(step.config, Outcome.COMPLETED)))
+    off, last = "in backward off, accumulation 1", "in backward on, accumulation 1"
+    assert labels == [off, last, last, None]  # the third, in backward with accumulation 2, is not run
+    search = Course(until_oom(RunConfig(batch_size=2, device="cuda"), {"gradient_checkpointing": ["off", "on"]}))
+    step = search.next()
+    assert step is not None
+    assert search.upcoming(step) is None
+
+
 def test_a_search_for_every_combination() -> None:
     course = Course(until_oom(RunConfig(batch_size=2, device="cuda"), {"gradient_checkpointing": ["off", "on"]}))
     steps = walk(course, fits=3)

@@ -92,6 +92,14 @@ def test_runs_in_order_with_their_positions(history: History) -> None:
     assert history.plans.interrupted() == []
 
 
+def test_it_tells_the_run_after_the_one_that_begins(history: History) -> None:
+    machine = Machine(history)
+    machine.runner(FOUR).execute()
+    following = [(event.upcoming, event.upcoming_label) for event in machine.progress]
+    sizes = [(RunConfig(batch_size=size), f"batch size {size}") for size in (2, 4, 8)]
+    assert following == [*sizes, (None, "")]
+
+
 def test_a_bad_run_does_not_end_it(history: History) -> None:
     ends = {1: Outcome.FAILED, 2: None, 4: Outcome.OUT_OF_MEMORY, 8: Outcome.COMPLETED}
     machine = Machine(history, lambda config: ends[config.batch_size])

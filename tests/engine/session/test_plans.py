@@ -168,6 +168,21 @@ def test_skip_pause_and_stop(driver: Driver) -> None:
     assert driver.history.plans.interrupted() == []
 
 
+def test_a_plan_waits_for_the_end_of_a_run_and_begins_though_that_is_ended_early(driver: Driver) -> None:
+    driver.session.start(LONG)
+    driver.until_training(1)
+    driver.session.start_plan(_plan(SMALL))
+    driver.session.start_plan(_plan(LONG))
+    driver.session.forget_queued()
+    driver.session.start_plan(_plan(SMALL, SMALL))
+    driver.session.skip_run()
+    end = driver.until(PlanFinished)
+    assert isinstance(end, PlanFinished)
+    assert (end.plan_id, end.completed, end.done) == (1, True, 2)
+    assert driver.outcomes == [Outcome.STOPPED, Outcome.COMPLETED, Outcome.COMPLETED]
+    assert not driver.session.busy
+
+
 def test_closing_wakes_a_paused_plan(driver: Driver) -> None:
     driver.session.start_plan(_plan(LONG, SMALL))
     driver.until_training(1)

@@ -112,7 +112,10 @@ async def out_of_memory(s: Stage) -> None:
 
 async def plan(s: Stage) -> None:
     s.session.busy = s.session.has_plan = True
-    step = PlanProgress(plan_id=1, position=3, total=5, label="batch size 4")
+    upcoming = BASE.with_values(batch_size=8)
+    step = PlanProgress(
+        plan_id=1, position=3, total=5, label="batch size 4", upcoming=upcoming, upcoming_label="batch size 8"
+    )
     await s.feed(answer(), PlanStarted(plan_id=1, name="batch-size", title="Batch size", total=5), step, *RUN)
 
 

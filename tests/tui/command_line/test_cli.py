@@ -88,6 +88,27 @@ def test_the_help_has_the_screens_groups_with_every_flag_once(capsys: pytest.Cap
         assert flags == [knob.flag for knob in KNOBS.values() if knob.group == group]
 
 
+@pytest.mark.parametrize(
+    "words", ["--help", "--version", "doctor --help", "runs --json", "report --format csv", "doctor --json"]
+)
+def test_a_command_whose_output_cannot_be_written_says_so_and_fails(words: str, tmp_path: Path) -> None:
+    with History(tmp_path / "history.sqlite3") as history:
+        history.writer.begin_run(RunConfig(), CPU, 0.0)
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "tui.cli", *words.split()],
+            cwd=ROOT,
+            env={**os.environ, "TRAINTOP_HOME": str(tmp_path)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    command = words.split()[0]
+    name = "traintop" if command.startswith("-") else f"traintop {command}"
+    assert ended.stderr == f"{name}: The output cannot be written: No space left on device.\n"
+    assert ended.returncode == 4
+
+
 def test_bare_switches_are_on() -> None:
     config = _config("--gradient-checkpointing", "--dropout", "off", "--batch-size", "4")
     assert (config.gradient_checkpointing, config.dropout, config.batch_size) == ("on", False, 4)
