@@ -1,4 +1,4 @@
-"""Session: the engine's threads, the run under way, stop, and the mailbox. The only maker of threads.
+"""Session: the engine's threads, the run under way, stop, and the mailbox. The training has no other threads.
 
 One daemon thread imports torch and runs one `RunConfig` after the other; another samples the GPU and the host
 twice a second and flushes the history; two write and read the history for the screen; a short-lived one asks whether

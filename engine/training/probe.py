@@ -10,16 +10,19 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from engine.contract.cards import Card
+
 LIBRARIES = ("torch", "transformers", "datasets")
 """Without one of these nothing can be trained."""
 
 Section = dict[str, Any]
 
 
-def probe() -> Iterator[Section]:
+def probe(device: int | None = None) -> Iterator[Section]:
     """What JSON can hold, part by part, each named by `section`: `driver`, `library` three times, `cuda`, `hub`.
 
-    Memory is in bytes. `cuda` and `hub` are left out where the libraries that know of them do not work.
+    Memory is in bytes. `device` is the CUDA GPU to compute on once; without it no card gets a context.
+    `cuda` and `hub` are left out where the libraries that know of them do not work.
     """
     yield _driver()
     works = {}
@@ -28,24 +31,30 @@ def probe() -> Iterator[Section]:
         works[name] = "version" in library
         yield library
     if works["torch"]:
-        yield _cuda()
+        yield _cuda(device)
     if works["transformers"]:
         yield _hub()
 
 
 def _driver() -> Section:
-    """The NVIDIA driver and its GPUs, or in `problem` why there are none."""
+    """The NVIDIA driver and its cards, or in `problem` why there are none."""
+    from engine.telemetry.cards import CardReader
     from engine.telemetry.nvml import Nvml
 
     nvml = Nvml()
-    gpus = []
-    for gpu in nvml.gpus():
-        sample = nvml.sample(gpu.index)
-        used = sample.memory_used if sample else None
-        gpus.append({"index": gpu.index, "name": gpu.name, "memory_total": gpu.memory_total, "memory_used": used})
-    found = {"problem": nvml.status, "version": nvml.driver_version(), "cuda": nvml.cuda_version(), "gpus": gpus}
+    read = CardReader(nvml).read()
     nvml.shutdown()
-    return {"section": "driver", **found}
+    gpus = [_gpu(card) for card in read.cards]
+    return {"section": "driver", "problem": read.problem, "version": read.driver, "cuda": read.cuda, "gpus": gpus}
+
+
+def _gpu(card: Card) -> Section:
+    names = (
+        *("index", "name", "uuid", "lost", "memory_used", "memory_total", "throttle", "grave"),
+        *("ecc_uncorrected", "compute_mode", "mig"),
+    )
+    figures = {name: getattr(card, name) for name in names}
+    return {**figures, "slices": len(card.slices), "others": len(card.foreign)}
 
 
 def _library(name: str) -> Section:
@@ -59,23 +68,41 @@ def _library(name: str) -> Section:
     return {"section": "library", "name": name, "version": version, "import_s": time.perf_counter() - began}
 
 
-def _cuda() -> Section:
-    """The CUDA version PyTorch was built for (None: without) and each GPU, with the error of a first small step."""
+def _cuda(device: int | None) -> Section:
+    """The CUDA version PyTorch was built for (None: without) and each GPU that it sees.
+
+    That puts no context on a card: only on `device`, where one is chosen, a first small step is done.
+    """
     import torch
 
     gpus = []
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        gpu: dict[str, Any] = {"index": index, "error": None}
+        gpu: dict[str, Any] = {"index": index, "error": None, "tried": index == device}
         try:
             properties = torch.cuda.get_device_properties(index)
             gpu |= {"name": properties.name, "capability": f"{properties.major}.{properties.minor}"}
-            torch.ones((1, 1), device=f"cuda:{index}").add(1).cpu()  # the way back shows what a kernel met
-            gpu["memory_free"], gpu["memory_total"] = torch.cuda.mem_get_info(index)
+            gpu["uuid"] = f"GPU-{properties.uuid}"
+            gpu["built_for_it"] = _runs_on(torch.cuda.get_arch_list(), properties.major, properties.minor)
+            if index == device:
+                torch.ones((1, 1), device=f"cuda:{index}").add(1).cpu()  # the way back shows what a kernel met
         except RuntimeError as error:
             gpu["error"] = str(error).strip().splitlines()[0][:300]
         gpus.append(gpu)
     available = torch.cuda.is_available()
     return {"section": "cuda", "built_for": torch.version.cuda, "available": available, "gpus": gpus}
+
+
+def _runs_on(built: list[str], major: int, minor: int) -> bool | None:
+    """Whether a build for `built` (`sm_80`, `compute_90`) has code for a card of this compute capability.
+
+    Machine code runs on the same major number from its minor on; PTX (`compute_…`) on everything newer. None where the
+    build does not say.
+    """
+    found = [(kind, int(digits)) for kind, _, digits in (name.partition("_") for name in built) if digits.isdecimal()]
+    card = 10 * major + minor
+    if not found:
+        return None
+    return any(number <= card and (kind == "compute" or number // 10 == major) for kind, number in found)
 
 
 def _hub() -> Section:

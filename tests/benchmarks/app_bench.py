@@ -97,10 +97,10 @@ def first_paint(home: Path, rounds: int) -> Iterator[Figure]:
         yield ratio(f"{name} ÷ a bare Textual app's", a, b, goal, note, at_most=True)
 
 
-def _first_paint(terminal: Terminal) -> tuple[float, float]:
-    """Seconds by the clock and of the processor."""
+def _first_paint(terminal: Terminal, content: bytes = b"Next run") -> tuple[float, float]:
+    """Seconds by the clock and of the processor until `content` is there."""
     with terminal:
-        at = terminal.wait_for_bytes(b"Next run", PATIENCE_S)
+        at = terminal.wait_for_bytes(content, PATIENCE_S)
         used = _processor_s(terminal)
         terminal.press("q")
         terminal.wait_exit(PATIENCE_S)

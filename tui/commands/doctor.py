@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.contract.numbers import mib
 from tui.command_line import exit_codes
+from tui.command_line.flags import UsageError
 from tui.commands.finding import Finding, Status, as_text
 from tui.commands.own_python import own_python
 from tui.console.report import dump
@@ -22,7 +23,7 @@ PROBE_S = 180.0
 _PROBE = """
 import json
 from engine.training.probe import probe
-for part in probe():
+for part in probe({device}):
     print("\\n" + json.dumps(part), flush=True)
 """
 _ON_CPU = "training runs on the CPU"
@@ -34,15 +35,16 @@ Part = dict[str, Any]
 
 def add_flags(parser: ArgumentParser) -> None:
     """The flags of `traintop doctor`."""
+    parser.add_argument("--device", metavar="cuda:N", help="compute on this GPU once (default: no GPU is touched)")
     parser.add_argument("--json", action="store_true", help="one JSON object per finding and line on stdout")
 
 
 def execute(arguments: Namespace) -> int:
-    """`traintop doctor`: 4 when nothing can be trained here, else 0."""
+    """`traintop doctor`: 4 when nothing can be trained here or a card is lost, else 0. Raises `UsageError`."""
     from tui.commands.doctor_files import files
     from tui.commands.doctor_terminal import terminal
 
-    probing = start_probe()
+    probing = start_probe(_ordinal(arguments.device))
     fatal = False
     try:
         for finding in (*python(), *terminal(), *files(), *judged(read_probe(probing))):
@@ -68,10 +70,19 @@ def python() -> Iterator[Finding]:
     yield Finding(check="machine", found=f"{platform.platform()}, {cores}, {ram}")
 
 
-def start_probe() -> subprocess.Popen[bytes]:
+def _ordinal(device: str | None) -> int | None:
+    if device is None:
+        return None
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or (number and not (number.isascii() and number.isdecimal())):
+        raise UsageError(f"--device {device!r} is no CUDA GPU: use cuda:0, cuda:1, …")
+    return int(number[:6] or 0)
+
+
+def start_probe(device: int | None = None) -> subprocess.Popen[bytes]:
     """Start to ask the driver and to import the libraries, in a process that may crash without harm."""
     return subprocess.Popen(
-        own_python(_PROBE),
+        own_python(_PROBE.format(device=device)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -127,9 +138,53 @@ def driver(part: Part) -> Iterator[Finding]:
         yield Finding(check="driver", found=found, status="note", fix=part["problem"])
         return
     yield Finding(check="driver", found=f"NVIDIA {part['version'] or '?'}, runs CUDA up to {part['cuda'] or '?'}")
-    for gpu in part["gpus"]:
-        used = f", {mib(gpu['memory_used'])} in use" if gpu["memory_used"] is not None else ""
-        yield Finding(check=f"gpu {gpu['index']}", found=f"{gpu['name']}, {mib(gpu['memory_total'])} MiB{used}")
+    yield from map(card, part["gpus"])
+
+
+def card(gpu: Part) -> Finding:
+    """One card of the driver's: lost, in trouble, shared in a way of its own, or nothing to say."""
+    check, name = f"gpu {gpu['index']}", gpu["name"] or "GPU"
+    if gpu["lost"]:
+        fix = "look for Xid lines in dmesg; nvidia-smi -r or a reboot usually brings it back. Choose another card."
+        return Finding(check=check, found=f"{name}: lost, it does not answer", status="fatal", fix=fix)
+    used = f", {mib(gpu['memory_used'])} in use" if gpu["memory_used"] is not None else ""
+    used += f" by {gpu['others']} process{'es' * (gpu['others'] != 1)}" if gpu["others"] else ""
+    parts = [f"{name}, {mib(gpu['memory_total'])} MiB{used}"]
+    problems, notes = _troubles(gpu), _conditions(gpu)
+    parts += [what for what, _ in (*problems, *notes)]
+    fixes = " ".join(how for _, how in (*problems, *notes))
+    status: Status = "problem" if problems else "note" if notes else "ok"
+    return Finding(check=check, found="; ".join(parts), status=status, fix=fixes or None)
+
+
+def _troubles(gpu: Part) -> list[tuple[str, str]]:
+    """What is broken, and what to do."""
+    found = []
+    if gpu["ecc_uncorrected"]:
+        errors = f"{gpu['ecc_uncorrected']} uncorrected ECC error{'s' * (gpu['ecc_uncorrected'] != 1)}"
+        found.append((errors, "a run on it may crash or learn nonsense: tell the administrator, a reset may help."))
+    if gpu["grave"]:
+        why = " and ".join(gpu["grave"])
+        found.append((f"slowed down ({why})", "look at its cooling and power supply: speeds measured now are too low."))
+    if gpu["compute_mode"] == "prohibited":
+        found.append(("compute mode prohibited", "nothing can compute on it: sudo nvidia-smi -c DEFAULT."))
+    if gpu["compute_mode"] == "exclusive" and gpu["others"]:
+        found.append(("compute mode exclusive, and taken", "choose another card with --device, or wait."))
+    return found
+
+
+def _conditions(gpu: Part) -> list[tuple[str, str]]:
+    """What is not broken, and changes what can be done with it."""
+    found = []
+    if gpu["compute_mode"] == "exclusive" and not gpu["others"]:
+        found.append(("compute mode exclusive", "one process at a time: a second run on it fails."))
+    if gpu["mig"]:
+        slices = f"{gpu['slices']} slice{'s' * (gpu['slices'] != 1)}"
+        found.append((f"MIG mode, {slices}", "choose a slice: CUDA_VISIBLE_DEVICES=MIG-… (nvidia-smi -L lists them)."))
+    mild = [reason for reason in gpu["throttle"] or () if reason not in gpu["grave"]]
+    if mild:
+        found.append((f"slowed down ({' and '.join(mild)})", "it is at its limit now: usual under full load."))
+    return found
 
 
 def library(part: Part) -> Finding:
@@ -155,16 +210,30 @@ def cuda(part: Part, n_gpus: int) -> Iterator[Finding]:
         yield Finding(check="cuda", found=found, status=missed, fix=fix)
     else:
         yield Finding(check="cuda", found=f"PyTorch is built for CUDA {built_for}")
-    for gpu in part["gpus"]:
-        check = f"cuda:{gpu['index']}"
-        name = f"{gpu.get('name', 'GPU')}, compute capability {gpu.get('capability', '?')}"
-        if gpu["error"]:
-            fix = f"choose another one with --device, or install a PyTorch built for it: {gpu['error']}"
-            found = f"{name}: a first small computation failed"
-            yield Finding(check=check, found=found, status="problem", fix=fix)
-        else:
-            memory = f"{mib(gpu['memory_free'])} of {mib(gpu['memory_total'])} MiB free"
-            yield Finding(check=check, found=f"{name}, {memory}")
+    yield from map(_cuda_gpu, part["gpus"])
+
+
+_BUSY = ("out of memory", "busy or unavailable")
+"""What CUDA says of a card that others have taken, by memory or for themselves."""
+
+
+def _cuda_gpu(gpu: Part) -> Finding:
+    """One GPU as PyTorch sees it."""
+    check = f"cuda:{gpu['index']}"
+    name = f"{gpu.get('name', 'GPU')}, compute capability {gpu.get('capability', '?')}"
+    name += f", {gpu['uuid']}" if gpu.get("uuid") else ""
+    error = gpu["error"]
+    if error and any(words in error for words in _BUSY):
+        fix = f"others have taken it: choose another with --device (`traintop top` shows who), or wait: {error}"
+        return Finding(check=check, found=f"{name}: taken", status="problem", fix=fix)
+    if gpu.get("built_for_it") is False or (error and "no kernel image" in error):
+        why = f": {error}" if error else "."
+        fix = f"install a PyTorch that is built for compute capability {gpu.get('capability', '?')}{why}"
+        return Finding(check=check, found=f"{name}: this PyTorch has no code for it", status="problem", fix=fix)
+    if error:
+        fix = f"choose another with --device; dmesg and nvidia-smi may say more: {error}"
+        return Finding(check=check, found=f"{name}: a first small computation failed", status="problem", fix=fix)
+    return Finding(check=check, found=f"{name}{', computes' if gpu.get('tried') else ''}")
 
 
 def hub(part: Part) -> Finding:

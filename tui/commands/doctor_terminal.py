@@ -66,12 +66,16 @@ def characters(encoding: str | None) -> Finding:
 
 
 def between(environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Multiplexers and SSH: a run ends with its terminal unless something keeps it."""
+    """Multiplexers and SSH: a run under way outlives its terminal; its screen does not, unless something keeps it."""
     names = {"TMUX": "tmux", "STY": "screen", "ZELLIJ": "zellij"}
     inside = next((name for variable, name in names.items() if environment.get(variable)), None)
     over_ssh = bool(environment.get("SSH_CONNECTION") or environment.get("SSH_TTY"))
     if inside:
-        yield Finding(check="kept by", found=f"{inside}: a run outlives a lost connection")
+        yield Finding(check="kept by", found=f"{inside}: run and screen outlive a lost connection")
     elif over_ssh:
-        fix = "start traintop inside tmux (or screen): tmux new -s train; tmux attach -t train comes back to it."
-        yield Finding(check="connection", found="SSH: a lost connection ends the run", status="problem", fix=fix)
+        fix = (
+            "to come back to the screen too, and where the server ends its users' processes at logout, start traintop "
+            "inside tmux: tmux new -s train; tmux attach -t train."
+        )
+        found = "SSH: when the connection is lost the run goes on to its end without the screen; queued ones too"
+        yield Finding(check="connection", found=found, status="note", fix=fix)

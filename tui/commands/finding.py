@@ -8,7 +8,8 @@ from typing import Literal
 from tui.drawing.text import clean
 
 Status = Literal["ok", "note", "problem", "fatal"]
-"""`note`: good to know; `problem`: something is worse than it could be; `fatal`: nothing can be trained."""
+"""`note`: good to know; `problem`: something is worse than it could be; `fatal`: nothing can be trained, or a card is
+lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

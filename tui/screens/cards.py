@@ -56,8 +56,8 @@ class CardsScreen(Dialog[None]):
         Binding("enter", "details", "details", key_display="Enter"),
         Binding("less_than_sign", "sort(-1)", "sort, the other way", show=False),
         Binding("greater_than_sign", "sort(1)", "sort", key_display="< >"),
-        Binding("m", "only_mine", "mine only"),
-        Binding("k", "end", "end a process of yours"),
+        Binding("m", "only_mine", "mine"),
+        Binding("k", "end", "end yours"),
         Binding("question_mark", "help", "help", key_display="?"),
         Binding("q,escape,P", "leave", "close", key_display="q"),
     ]

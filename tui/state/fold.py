@@ -230,9 +230,8 @@ def _sampled(state: State, event: Sampled) -> None:
     if is_lost != state.gpu_lost:
         state.gpu_lost = is_lost
         state.notice = "the GPU does not answer any more" if is_lost else "the GPU answers again"
-        state.write(
-            "engine", f"{state.notice}{': see dmesg for Xid lines' if is_lost else ''}", "error" if is_lost else "info"
-        )
+        where = ": dmesg may have Xid lines about it" if is_lost else ""
+        state.write("engine", state.notice + where, "error" if is_lost else "info")
     state.gpu, state.host, state.memory = event.gpu, event.host, merged(state.memory, event.memory)
     run = state.run
     if run is not None and run.under_way and event.run_id == run.run_id:

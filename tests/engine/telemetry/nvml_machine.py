@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 LIBRARY = "libnvidia-ml.so.1"
 _SOURCE = Path(__file__).with_name("nvml_stub.c")
 _NAMES = ("Tesla P4", "NVIDIA H200", "NVIDIA A100-SXM4-40GB", "Tesla T4")
@@ -33,6 +35,16 @@ def build(folder: Path, *flags: str) -> Path:
     command = [compiler, "-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", *flags]
     subprocess.run([*command, f"-Wl,-soname,{LIBRARY}", "-o", folder / LIBRARY, _SOURCE], check=True)
     return folder
+
+
+def machine(folder: Path, n_cards: int = 0) -> Machine:
+    """A machine with `n_cards` idle cards, seen with `Machine.environment`. Skips the test where none can be built."""
+    if why := why_no_library():
+        pytest.skip(why)
+    made = Machine(build(folder), folder / "cards.txt")
+    for index in range(n_cards):
+        made.card(index)
+    return made.write()
 
 
 class Machine:

@@ -21,14 +21,14 @@ import pytest
 from engine.contract.records import GpuSample
 from engine.gpus.units import MIB
 from engine.telemetry.nvml import Nvml
+from tests.engine.telemetry.nvml_machine import LIBRARY, build, why_no_library
 
 _ROOT = Path(__file__).parents[3]
-_SOURCE = Path(__file__).with_name("nvml_stub.c")
-_LIBRARY = "libnvidia-ml.so.1"
 
 _CHILD = """
 import ctypes, dataclasses, json, sys, threading
 from engine.telemetry.nvml import Nvml
+from tests.engine.telemetry.nvml_machine import LIBRARY, build, why_no_library
 
 now = 0.0
 nvml = Nvml(retry_s=30, clock=lambda: now)
@@ -59,7 +59,7 @@ class Child:
     def __init__(self, folder: Path, python_path: str = "") -> None:
         self.folder = folder
         environment = os.environ | {
-            "LD_LIBRARY_PATH": str(folder),
+            "LDLIBRARY_PATH": str(folder),
             "PYTHONPATH": os.pathsep.join(filter(None, [python_path, str(_ROOT)])),
         }
         self._process = subprocess.Popen(
@@ -97,17 +97,10 @@ Start = Callable[..., Child]
 @pytest.fixture(scope="module")
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders with the stand-in built as a current and as an old driver."""
-    if not sys.platform.startswith("linux"):
-        pytest.skip("the stand-in driver library is built for Linux only")
-    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    if compiler is None:
-        pytest.skip("no C compiler (cc, gcc or clang) to build the stand-in driver library")
-    folders = {}
-    for name, flags in {"current": [], "old": ["-DOLD_DRIVER"]}.items():
-        folders[name] = tmp_path_factory.mktemp(name)
-        command = [compiler, "-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", *flags]
-        subprocess.run([*command, f"-Wl,-soname,{_LIBRARY}", "-o", folders[name] / _LIBRARY, _SOURCE], check=True)
-    return folders
+    if why := why_no_library():
+        pytest.skip(why)
+    flags = {"current": [], "old": ["-DOLD_DRIVER"]}
+    return {name: build(tmp_path_factory.mktemp(name), *more) for name, more in flags.items()}
 
 
 @pytest.fixture
@@ -355,7 +348,7 @@ def test_recovers_when_another_library_of_the_process_stops_nvml(start: Start, s
 
 def test_a_driver_that_appears_later_is_found(start: Start, libraries: dict[str, Path], tmp_path: Path) -> None:
     # a file that is no library, so that a driver of this machine is not found in its stead
-    (tmp_path / _LIBRARY).write_text("not a library")
+    (tmp_path / LIBRARY).write_text("not a library")
     child = start(tmp_path)
     assert child.sample() is None
     assert child.ask("status") == (
@@ -366,8 +359,8 @@ def test_a_driver_that_appears_later_is_found(start: Start, libraries: dict[str,
     assert child.ask("device_count") == 0
     assert child.ask("gpus") == []
     assert child.ask("processes", 0) is None
-    (tmp_path / _LIBRARY).unlink()
-    shutil.copy(libraries["current"] / _LIBRARY, tmp_path)
+    (tmp_path / LIBRARY).unlink()
+    shutil.copy(libraries["current"] / LIBRARY, tmp_path)
     child.ask("advance", 29)
     assert child.sample() is None
     child.ask("advance", 1)
