@@ -109,8 +109,8 @@ def _unrun(run: PlannedRun, without_gpu: bool) -> PlannedRun:
 
 _EMULATED = {
     "tf32": "a CPU has no tf32",
-    "bf16": "a CPU is slower in bf16, not faster as the card",
-    "fp16": "a CPU is slower in fp16, not faster as the card",
+    "bf16": "a CPU is slower in 16 bits, not faster as the card",
+    "fp16": "a CPU is slower in 16 bits, not faster as the card",
     "adamw-8bit": "its step takes minutes on a CPU",
 }
 """Precisions and optimizers whose runs on a CPU would say nothing of a card, and why not."""

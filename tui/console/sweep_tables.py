@@ -72,14 +72,16 @@ def plan_table(plan: Plan, records: Sequence[RunRecord], *, narrow: bool = False
     entries = _entries(pairs, narrow)
     counts = _counts(pairs, narrow)
     heads = [name for name, _ in counts]
+    under = "\nhere" if printed else "\n"
     for entry in entries:
         heading = (narrow and short_of(entry, records)) or heading_of(entry, records)
-        heads += [f"{heading}\nhere", "\nlecture"] if printed else [heading]  # the unit above, whose figure below
+        heads += [f"{heading}{under}", *(["\nlecture"] if printed else [])]  # the unit above, whose figure below
     if not narrow and any(_card_s(pair) for pair in pairs):
         heads.append("card s\nforecast")
     has_card = heads[-1].startswith("card")
-    heads += [f"{STATUS.heading}\nhere", *([f"{STATUS.heading}\nlecture"] if ends else [])]
-    drawn = _table(f"{TABLES[plan.name].heading if printed else clean(plan.title)}\n", *heads)
+    heads += [f"{STATUS.heading}{under}", *([f"{STATUS.heading}\nlecture"] if ends else [])]
+    title = TABLES[plan.name].heading if printed else clean(plan.title)
+    drawn = _table(f"{title.split()[-1] if narrow else title}\n", *heads)
     for label, pair in rows:
         row = fold(pair.records)[0] if pair.records else None
         cells = [of(pair) for _, of in counts]
