@@ -16,6 +16,7 @@ from engine.gpus.units import to_mib
 
 _BYTES = {f.name for f in fields(Memory)} - {"by_category", "alloc_retries"} | {
     "process_memory",
+    "limit",
     "memory_used",
     "memory_reserved",
     "memory_total",

@@ -11,7 +11,7 @@ from engine.contract.cards import CardProcess
 from engine.contract.changes import Change
 from engine.contract.choices import CardChoice
 from engine.contract.config import RunConfig
-from engine.contract.forecast_types import Forecast, Proposal
+from engine.contract.forecast_types import Forecast, Foretold, Proposal
 from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Phase, Place, RunRecord, Shares
 
 
@@ -231,6 +231,10 @@ class PlanProgress:
     repeat: int = 1
     skipped: str | None = None
     """Why the run at this position is not run."""
+    by_forecast: bool = False
+    """True where `foretold` stands for the run that is passed over."""
+    foretold: Foretold | None = None
+    """What a forecast says of this run, where the plan has forecasts."""
     finding: str | None = None
     """What a search that is over found."""
     paused: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from engine.contract.config import RunConfig
@@ -111,6 +111,25 @@ class Forecast:
             "flops_per_sample": self.flops_per_sample,
             "forecast_s": self.forecast_s,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foretold:
+    """What a plan keeps of a row's forecast. Sizes in bytes; the peak is what it would need with no limit."""
+
+    gpu: str
+    """The GPU's name as NVML says it."""
+    limit: int
+    peak_used: int
+    fits: bool
+    near_limit: bool
+    failing_phase: str | None
+    samples_per_s: float | None
+
+    @classmethod
+    def of(cls, made: Forecast) -> Foretold:
+        """The part of a forecast that is kept."""
+        return cls(**{f.name: getattr(made, f.name) for f in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

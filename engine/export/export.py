@@ -22,10 +22,14 @@ __all__ = ["read_csv", "to_csv", "to_json", "to_latex", "to_markdown"]
 
 
 def to_markdown(
-    records: Sequence[RunRecord], baseline: RunRecord | None = None, *, repeats_as_one: bool = False
+    records: Sequence[RunRecord],
+    baseline: RunRecord | None = None,
+    *,
+    repeats_as_one: bool = False,
+    closings: Sequence[str] = (),
 ) -> str:
     """A table (GitHub's Markdown) that is also aligned as plain text; see `engine.export.table.build`."""
-    table = build(records, baseline, repeats_as_one=repeats_as_one)
+    table = build(records, baseline, repeats_as_one=repeats_as_one, closings=closings)
     columns = [_padded(column) for column in table.columns]
     lines = [f"| {' | '.join(cells)} |" for cells in zip(*columns, strict=True)]
     notes = [f"\n{_escaped(note)}" for note in table.notes]
@@ -58,11 +62,12 @@ def to_latex(
     baseline: RunRecord | None = None,
     *,
     repeats_as_one: bool = False,
+    closings: Sequence[str] = (),
     caption: str | None = None,
     label: str | None = None,
 ) -> str:
     """A booktabs table, in a float where a caption or a label is given; see `engine.export.table.build`."""
-    table = build(records, baseline, repeats_as_one=repeats_as_one)
+    table = build(records, baseline, repeats_as_one=repeats_as_one, closings=closings)
     return export_latex.to_latex(table, caption=caption, label=label)
 
 

@@ -34,6 +34,7 @@ _SPECIAL = {
     "×": r"$\times$",
     "≈": r"$\approx$",
     "Δ": r"$\Delta$",
+    "→": r"$\rightarrow$",
     "µ": r"$\mu$",
     "μ": r"$\mu$",
     "²": "$^2$",

@@ -40,11 +40,18 @@ class Table:
         return list(zip(*(column.cells for column in self.columns), strict=True))
 
 
-def build(records: Sequence[RunRecord], baseline: RunRecord | None = None, *, repeats_as_one: bool = False) -> Table:
+def build(
+    records: Sequence[RunRecord],
+    baseline: RunRecord | None = None,
+    *,
+    repeats_as_one: bool = False,
+    closings: Sequence[str] = (),
+) -> Table:
     """The table of `records`, in their order, with differences to `baseline` where one is given.
 
     `repeats_as_one` folds completed repeats into a row of medians (samples/s, time), the highest memory, and mean ±
-    standard deviation over seeds (loss, accuracy). The baseline need not be among the records.
+    standard deviation over seeds (loss, accuracy). The baseline need not be among the records. `closings` are the
+    sentences of the experiments whose runs these are, which come last.
     """
     rows = fold(records) if repeats_as_one else [row_of([record]) for record in records]
     columns = [*_knob_columns(rows), *_figure_columns(rows)]
@@ -59,7 +66,7 @@ def build(records: Sequence[RunRecord], baseline: RunRecord | None = None, *, re
         columns += _delta_columns(rows, base)
         marks = f"{WITHIN_NOISE} within noise, {NO_VERDICT} not enough data for a verdict"
         notes.append(f"Δ: difference to run {_ids(base)}; {marks}.")
-    return Table(tuple(columns), tuple(notes))
+    return Table(tuple(columns), (*notes, *map(one_line, closings)))
 
 
 def _ids(row: Row) -> str:

@@ -41,6 +41,7 @@ from engine.forecast.step import StepPlan
 from engine.forecast.traces import Traces
 from engine.gpus.catalogue import Gpu
 from engine.gpus.units import MIB
+from engine.techniques.refusals import refuse_missing_packages
 from engine.tracing.stack import STACKS, Stack
 from engine.training import models
 from engine.training.hub import Hub
@@ -246,6 +247,7 @@ def _play(traces: Traces, order: Sequence, capacity: int, stack: Stack) -> _Play
 
 
 def _refuse(config: RunConfig, gpu: Gpu) -> None:
+    refuse_missing_packages(config)
     if gpu.supports(config.precision):
         return
     major, minor = gpu.compute_capability

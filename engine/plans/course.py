@@ -12,6 +12,7 @@ from itertools import product
 from math import prod
 
 from engine.contract.config import KNOBS, ConfigError, RunConfig, Value, coerce
+from engine.contract.forecast_types import Foretold
 from engine.contract.knob import check
 from engine.contract.records import Outcome, RunRecord
 from engine.plans.named import NAMED, SCALES, NamedPlan, named_plan, scale_for
@@ -119,6 +120,9 @@ class Step:
     label: str
     repeat: int = 1
     skip: str | None = None
+    by_forecast: bool = False
+    """True where `foretold` stands for the run that is not made."""
+    foretold: Foretold | None = None
     tries: int | None = None
     """The batch size that a search tries here."""
 
@@ -177,6 +181,8 @@ class Course:
                     label=planned.label,
                     repeat=planned.repeat,
                     skip=planned.skip,
+                    by_forecast=planned.by_forecast,
+                    foretold=planned.foretold,
                 )
             if self._search is None:
                 self._search = BatchSearch(first=planned.config.batch_size)

@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.contract.config import RunConfig, Value
 from engine.contract.records import Outcome, RunRecord
+from engine.plans.types import Plan, PlannedRun
 
 SOURCE = 'ECE 459 Lecture 24 "Large Language Models", University of Waterloo, Winter 2023; Tesla P4'
 MEMORY_MIB = 7611
@@ -59,11 +60,12 @@ class LectureTable:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A row of the lecture and the runs here with the same knobs; one of the two may be missing."""
+    """A row of the lecture and the plan's with the same knobs, with its runs; one of the two may be missing."""
 
     knobs: dict[str, Value]
     lecture: LectureRow | None
     records: list[RunRecord] = field(default_factory=list)
+    run: PlannedRun | None = None
 
 
 def _batch(size: int, time_s: float, samples_per_s: float, memory_mib: int) -> LectureRow:
@@ -150,27 +152,41 @@ TABLES: dict[str, LectureTable] = {
 """By the name of the plan that repeats it."""
 
 
-def beside(name: str, records: Iterable[RunRecord]) -> list[Pair]:
-    """The lecture's table of the plan `name`, with this machine's runs at its rows, and its other runs.
+def beside(plan: Plan, records: Iterable[RunRecord]) -> list[Pair]:
+    """The rows of an experiment, each with its runs and the lecture's row of the same knobs, and what only that has.
 
-    In the order of the knob where it is one number, else the other runs come last. Runs of equal knobs but for the
-    seed (repeats) share a row. Empty where the lecture has no table.
+    In the order of the knob where the lecture's table turns one, else the lecture's other rows come last. A row of the
+    lecture stands beside the first of the plan's that has its knobs. Empty for a plan without a table there.
     """
-    table = TABLES.get(name)
+    table = TABLES.get(plan.name)
     if table is None:
         return []
-    pairs = [Pair(row.knobs, row) for row in table.rows]
-    names = tuple(table.rows[0].knobs)
-    for record in records:
-        knobs: dict[str, Value] = {knob: getattr(record.config, knob) for knob in names}
-        pair = next((pair for pair in pairs if pair.knobs == knobs), None)
-        if pair is None:
-            pair = Pair(knobs, None)
-            pairs.append(pair)
-        pair.records.append(record)
+    left, pairs = list(table.rows), []
+    names = tuple(left[0].knobs)
+    for run, own in rows_of(plan, records):
+        knobs: dict[str, Value] = {name: getattr(run.config, name) for name in names}
+        lecture = next((row for row in left if row.knobs == knobs and run.config != _UNKNOWN), None)
+        if lecture is not None:
+            left.remove(lecture)
+        pairs.append(Pair(knobs, lecture, own, run))
+    pairs += [Pair(row.knobs, row) for row in left]
     if len(names) == 1:
         pairs.sort(key=lambda pair: pair.knobs[names[0]])  # type: ignore[arg-type, return-value]
     return pairs
+
+
+_UNKNOWN = RunConfig()
+"""What stands for a configuration that cannot be."""
+
+
+def rows_of(plan: Plan, records: Iterable[RunRecord]) -> list[tuple[PlannedRun, list[RunRecord]]]:
+    """Every row of a plan with its runs, repeats included."""
+    known = list(records)
+    return [
+        (run, [] if run.skip else [r for r in known if run.config.with_values(seed=r.config.seed) == r.config])
+        for run in plan.runs
+        if run.repeat == 1
+    ]
 
 
 _COST = ("model", "seq_len", "batch_size", "precision", "attention", "padding", "workload", "task")

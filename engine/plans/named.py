@@ -36,6 +36,7 @@ class NamedPlan:
     description: str
     """One sentence."""
     build: Callable[[Sized, str], tuple[PlannedRun, ...]]
+    """The rows at a scale."""
     small: dict[str, Value]
     """Sizes on a machine without a GPU; the other knobs are the lecture's."""
     short: dict[str, Value]
@@ -44,7 +45,9 @@ class NamedPlan:
     small_is_short: bool = False
     """True where a small model would show nothing: without a GPU, the lecture's sizes for a few updates."""
     virtual: dict[str, Value] = field(default_factory=dict)
-    """What the small sizes need of the virtual GPU that `auto` stands for on a machine without one."""
+    """What the plan needs of the virtual GPU that `auto` stands for on a machine without one."""
+    why_virtual: str = ""
+    """Why it needs that, for the sentence on sizes."""
 
 
 def scale_for(device_kind: str) -> str:
@@ -72,22 +75,45 @@ def named_plan(
     if scale not in SCALES:
         raise ConfigError("", f"{scale!r} is not a scale: use {', '.join(SCALES)}.")
     plan = NAMED[name]
+    without_gpu = base.device == "auto" and memory_total is None
+    on_virtual = without_gpu and (scale == "small" or plan.small_is_short)
     scale = "short" if scale == "small" and plan.small_is_short else scale
     values = {knob: getattr(plan.lecture, knob) for knob in KNOBS if knob not in _KEPT}
     values |= {"small": plan.small, "short": plan.short}.get(scale, {})
     if name == "bert-large":
         values |= _as_on_the_card(memory_total)
-    if scale == "small" and base.device == "auto" and memory_total is None:
+    if on_virtual:
         values |= plan.virtual
     kept = {knob: getattr(base, knob) for knob in given}
 
     def sized(**turned: Value) -> RunConfig:
         return base.with_values(**{**values, **turned, **{k: v for k, v in kept.items() if k not in turned}})
 
-    runs = plan.build(sized, scale)
+    runs = tuple(_unrun(run, without_gpu) for run in plan.build(sized, scale))
     text = _GENERATED if plan.lecture.workload == "reviews" and base.data is None else ""
+    text += f"; {plan.why_virtual}" if on_virtual and plan.why_virtual else ""
     return Plan(name=name, title=plan.title, runs=runs, sizes=_sizes(runs, scale) + text)
 
+
+def _unrun(run: PlannedRun, without_gpu: bool) -> PlannedRun:
+    """The row, by forecast alone where a CPU that stands for a GPU would take minutes for it, or cannot do it."""
+    config = run.config
+    why = _EMULATED.get(config.precision) or _EMULATED.get(config.optimizer)
+    if run.skip or why is None:
+        return run
+    if config.device == "cpu":
+        return replace(run, skip=f"{why}: leave --device cpu out for a card's forecast")
+    is_virtual = config.device.startswith("virtual") or (without_gpu and config.device == "auto")
+    return replace(run, skip=why, by_forecast=True) if is_virtual else run
+
+
+_EMULATED = {
+    "tf32": "a CPU has no tf32",
+    "bf16": "a CPU is slower in 16 bits, not faster as the card",
+    "fp16": "a CPU is slower in 16 bits, not faster as the card",
+    "adamw-8bit": "its step takes minutes on a CPU",
+}
+"""Precisions and optimizers whose runs on a CPU would say nothing of a card, and why not."""
 
 _GENERATED = "; made-up reviews, learnt from scratch; --data FILE or a hub name for real ones"
 
@@ -101,8 +127,8 @@ def _as_on_the_card(memory_total: int | None) -> dict[str, Value]:
 
 def _sizes(runs: tuple[PlannedRun, ...], scale: str) -> str:
     config = next((run.config for run in runs if not run.skip), runs[0].config)
-    card = f", a card of {config.vram_limit:,} MiB" if config.vram_limit is not None else ""
-    samples = sorted({run.config.samples for run in runs if not run.skip})
+    card = f", the card held to {config.vram_limit:,} MiB" if config.vram_limit is not None else ""
+    samples = sorted({run.config.samples for run in runs if run.is_possible})
     many = f"{samples[0]:,} to {samples[-1]:,}" if len(samples) > 1 else f"{config.samples:,}"
     epochs = f", {config.epochs} epochs" if config.epochs > 1 else ""
     return f"{scale}: {config.model}, {many} samples × {config.seq_len} tokens{epochs}{card} ({SCALES[scale]})"
@@ -116,7 +142,7 @@ def _rows(sized: Sized, *turns: dict[str, Value], labels: tuple[str, ...] = ()) 
             rows.append(PlannedRun(config=sized(**turned), label=label))
         except ConfigError as error:
             rows.append(PlannedRun(config=RunConfig(), label=label, skip=error.message))
-    if all(row.skip for row in rows):
+    if not any(row.is_possible for row in rows):
         raise ConfigError("", f"None of this plan's runs is possible: {rows[0].skip}")
     return tuple(rows)
 
@@ -131,7 +157,8 @@ def _batch_size(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
 
 
 def _accumulation(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
-    steps = {"small": (1, 2, 4, 8, 16, 32, 128), "short": (1, 2, 4)}
+    # 32 micro-steps an epoch in the small sizes: with 32 there is one update left, and more would change nothing
+    steps = {"small": (1, 2, 4, 8, 16, 32), "short": (1, 2, 4)}
     return _each(sized, "gradient_accumulation_steps", steps.get(scale, (1, 2, 4, 8, 16, 32, 128, 1024, 4096)))
 
 
@@ -159,12 +186,15 @@ def _preloading(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
 
 
 def _bert_large(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
+    """The lecture's own deaths first, under its software: no card runs that today. Then what solves it."""
     on: dict[str, Value] = {"gradient_checkpointing": "on"}
     fused: dict[str, Value] = {"optimizer_implementation": "fused"}
+    of_2023: dict[str, dict[str, Value]] = {
+        "as the lecture: PyTorch 2.0's AdamW": {},
+        "the same + checkpointing": on,
+    }
     rows: dict[str, dict[str, Value]] = {
-        "foreach AdamW, as the lecture": {},
-        "foreach AdamW + checkpointing": on,
-        "foreach AdamW, batch 4": {"batch_size": 4},
+        "today's foreach AdamW": {},
         "fused AdamW": fused,
         "fused + checkpointing": fused | on,
         "fused + checkpointing, batch 4": fused | on | {"batch_size": 4},
@@ -172,16 +202,23 @@ def _bert_large(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
         "8-bit AdamW + checkpointing": on | {"optimizer": "adamw-8bit"},
         "LoRA rank 8": fused | {"lora_rank": 8},
     }
-    turns = [{"batch_size": 1, **turned} for turned in rows.values()]
+    turns = [{"batch_size": 1, **turned} for turned in (*of_2023.values(), *rows.values())]
     if scale != "lecture":
         turns = [{**turned, "samples": _enough(turned)} for turned in turns]
-    runs = _rows(sized, *turns, labels=tuple(rows))
-    on_cpu = runs[0].config.device.startswith("virtual")
-    slow = [run for run in runs if on_cpu and run.config.optimizer == "adamw-8bit"]
-    return tuple(replace(run, skip=run.skip or _SLOW) if run in slow else run for run in runs)
+    runs = _rows(sized, *turns, labels=(*of_2023, *rows))
+    return (*map(_as_in_2023, runs[: len(of_2023)]), *runs[len(of_2023) :])
 
 
-_SLOW = "its step takes minutes on a CPU; traintop forecast --optimizer adamw-8bit says what it needs."
+def _as_in_2023(run: PlannedRun) -> PlannedRun:
+    if run.skip:
+        return run
+    config = run.config.with_values(device=_LARGE_CARD, vram_limit=None)
+    return replace(run, config=config, skip=_OLD, by_forecast=True, stack=STACK_OF_2023)
+
+
+STACK_OF_2023 = "lecture-2023"
+"""The lecture's software, as forecasts call it."""
+_OLD = "the software of 2023 does not run here"
 
 
 def _enough(turned: dict[str, Value]) -> int:
@@ -205,14 +242,15 @@ NAMED: dict[str, NamedPlan] = {
             build=_batch_size,
             small=_SMALL,
             short=_SHORT,
-            virtual={"vram_limit": 1100},  # batch 16 fills it, as batch 8 of the lecture's model does its card
+            virtual={"vram_limit": 1100},
+            why_virtual="so that batch 16 of a small model fills it, as batch 8 of the lecture's did its own",
         ),
         NamedPlan(
             name="accumulation",
             title="Gradient accumulation",
             description="A larger effective batch at the memory of a small one; fewer updates, so it learns less.",
             build=_accumulation,
-            small=_SMALL,
+            small={**_SMALL, "samples": 256},
             short={"samples": 32},
         ),
         NamedPlan(
@@ -245,9 +283,11 @@ NAMED: dict[str, NamedPlan] = {
             title="Precision",
             description="fp32, tf32, bf16 and fp16: the memory of activations and the speed of matrix units.",
             build=_precision,
-            small=_MINI,
+            small={},
             short={"samples": 16},
-            virtual={"device": "virtual:a100-40gb"},  # the lecture's card has neither tf32 nor bf16
+            small_is_short=True,
+            virtual={"device": "virtual:a100-40gb"},
+            why_virtual="on a virtual A100, for the lecture's P4 has neither tf32 nor bf16",
         ),
         NamedPlan(
             name="preloading",

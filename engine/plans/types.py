@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, get_args, get_type_hints
 
 from engine.contract.config import KNOBS, ConfigError, RunConfig, Value
+from engine.contract.forecast_types import Foretold
 from engine.contract.knob import shown
 
 MAX_RUNS = 10_000
@@ -25,7 +26,18 @@ class PlannedRun:
     """Counted from 1."""
     skip: str | None = None
     """Why it is not run: one sentence."""
+    by_forecast: bool = False
+    """True where its forecast stands for the run that `skip` says is not made."""
+    stack: str | None = None
+    """The software whose forecast it is, by its name for `--stack`; None for today's."""
+    foretold: Foretold | None = None
+    """What a forecast says of it; None where none was made yet, or can be."""
     search: bool = False
+
+    @property
+    def is_possible(self) -> bool:
+        """False where the configuration makes no sense, so that there is nothing to run or to forecast."""
+        return self.skip is None or self.by_forecast
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +65,9 @@ def to_json(plan: Plan) -> str:
             "label": run.label,
             "repeat": run.repeat,
             "skip": run.skip,
+            "by_forecast": run.by_forecast,
+            "stack": run.stack,
+            "foretold": None if run.foretold is None else asdict(run.foretold),
             "search": run.search,
         }
         for run in plan.runs
@@ -84,8 +99,21 @@ def _read_run(values: dict[str, Any]) -> PlannedRun:
         label=str(values["label"]),
         repeat=int(values["repeat"]),
         skip=skip,
+        by_forecast=bool(values.get("by_forecast")),
+        stack=None if values.get("stack") is None else str(values["stack"]),
+        foretold=_read_foretold(values.get("foretold")),
         search=bool(values["search"]),
     )
+
+
+def _read_foretold(values: Any) -> Foretold | None:
+    """None also for a forecast that another version kept in another way: a plan can go on without it."""
+    kinds = get_type_hints(Foretold)
+    if not isinstance(values, dict) or values.keys() != kinds.keys():
+        return None
+    if not all(isinstance(values[name], (get_args(kind) or (kind,))) for name, kind in kinds.items()):
+        return None
+    return Foretold(**values)
 
 
 def label_of(values: dict[str, Value]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.device_name import read_device
 from engine.contract.events import Forecasted, Proposed, WorkCounted
-from engine.contract.forecast_types import Forecast, ForecastError
+from engine.contract.forecast_types import Forecast, ForecastError, Foretold
 from engine.contract.records import DeviceInfo, RunRecord
 from engine.devices.open import DEFAULT_VIRTUAL_GPU, cuda_index, why_virtual
 from engine.devices.visible import describe
@@ -19,7 +19,9 @@ from engine.forecast.proposals import propose
 from engine.gpus.catalogue import Gpu, UnknownGpuError, by_nvml_name, find
 from engine.gpus.units import MIB
 from engine.history.errors import HistoryError
+from engine.plans.course import NAMED, Plan, PlannedRun
 from engine.session.outside import OutsideMemory
+from engine.techniques.refusals import missing_package
 from engine.telemetry.nvml import Nvml, door
 from engine.tracing.stack import CURRENT
 from engine.training.hub import Hub
@@ -51,13 +53,20 @@ class Forecasts:
         except (ConfigError, ForecastError) as error:
             return Forecasted(config=config, forecast=None, message=str(error))
 
-    def forecast(self, config: RunConfig, reading: Callable[[], None] = lambda: None) -> Forecast:
-        """The forecast on the device of `config`. Raises `ConfigError` and `ForecastError`."""
-        with self._lock:
-            return self._forecast(config, reading)
+    def forecast(
+        self, config: RunConfig, reading: Callable[[], None] = lambda: None, *, stack: str | None = None
+    ) -> Forecast:
+        """The forecast on the device of `config`, under today's software or that of a `stack`.
 
-    def _forecast(self, config: RunConfig, reading: Callable[[], None]) -> Forecast:
+        Raises `ConfigError` and `ForecastError`.
+        """
+        with self._lock:
+            return self._forecast(config, reading, stack)
+
+    def _forecast(self, config: RunConfig, reading: Callable[[], None], stack: str | None) -> Forecast:
         gpu, card = gpu_of(config, self._nvml)
+        if stack is not None:
+            return self._forecaster.forecast(config, gpu, Assumptions(stack=stack), reading)
         if card is None:
             return self._forecaster.forecast(config, gpu, reading=reading)
         learned = self._learned_of(gpu, card)
@@ -92,6 +101,29 @@ class Forecasts:
         return Proposed(
             run_id=record.run_id, proposals=tuple(propose(record.config, record.failed_phase, self.forecast))
         )
+
+    def foretell(self, plan: Plan, stopped: Callable[[], bool] = lambda: False) -> Plan:
+        """One of the lecture's experiments with the forecast of every row; other plans as they are.
+
+        A row that wants for a package is passed over with the sentence how to get it. Repeats share the first one's
+        forecast. Once `stopped` says so, the rest goes without.
+        """
+        if plan.name not in NAMED:
+            return plan
+        return replace(plan, runs=tuple(run if stopped() else self._foretold(run) for run in plan.runs))
+
+    def _foretold(self, run: PlannedRun) -> PlannedRun:
+        if not run.is_possible:
+            return run
+        if missing := missing_package(run.config):
+            return replace(run, skip=missing, by_forecast=False)
+        if run.repeat > 1 or run.config.device == "cpu":
+            return run
+        try:
+            made = self.forecast(run.config, stack=run.stack)
+        except (ConfigError, ForecastError) as error:
+            return replace(run, skip=f"{run.skip}, and {error}", by_forecast=False) if run.by_forecast else run
+        return replace(run, foretold=Foretold.of(made))
 
     def hopeless(self, config: RunConfig) -> str | None:
         """Why `config` surely does not fit; None where it may, or where nothing is known."""

@@ -91,16 +91,20 @@ class PlanRunner:
     emit: Callable[[Event], None]
     control: PlanControl = field(default_factory=PlanControl)
     hopeless: Hopeless = lambda config: None
+    foretell: Callable[[Plan], Plan] = lambda plan: plan
+    """Puts forecasts into the rows of a plan that begins; those of one that goes on are there."""
     plan_id: int | None = None
     _done: int = field(default=0, init=False)
     """Steps that are over, those of an earlier process included."""
 
     def execute(self) -> None:
         """Run to the end of the plan, or until it is stopped. Never raises: what goes wrong is in `PlanFinished`."""
-        course = Course(self.plan, self.hopeless)
         completed, problem, no_history = False, "", False
+        findings: list[str] = []
         try:
             over = self._begin()
+            course = Course(self.plan, self.hopeless)
+            findings = course.findings
             try:
                 completed = self._follow(course, over)
             finally:
@@ -117,7 +121,7 @@ class PlanRunner:
                 completed=completed,
                 done=self._done,
                 total=self.plan.total,
-                findings=tuple(course.findings),
+                findings=tuple(findings),
                 failed=bool(problem),
                 no_history=no_history,
                 message=problem or (None if completed else "Stopped before its end; it can go on later."),
@@ -126,6 +130,8 @@ class PlanRunner:
 
     def _begin(self) -> dict[tuple[int, int], Verdict]:
         """Give the plan its row. What an earlier process did of it."""
+        if self.plan_id is None:
+            self.plan = self.foretell(self.plan)
         over = self.history.plans.steps(self.plan_id) if self.plan_id is not None else {}
         self.plan_id = self.history.plans.begin(self.plan, self.plan_id)
         name, title, total = self.plan.name, self.plan.title, self.plan.total
@@ -226,6 +232,8 @@ class PlanRunner:
             label=step.label if step is not None else "",
             repeat=step.repeat if step is not None else 1,
             skipped=skipped,
+            by_forecast=step is not None and step.by_forecast,
+            foretold=step.foretold if step is not None else None,
             finding=finding,
             paused=paused,
             upcoming=upcoming.config if upcoming is not None else None,

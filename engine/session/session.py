@@ -41,7 +41,7 @@ from engine.contract.neighbours import who
 from engine.contract.records import GpuSample, HostSample, Memory, Outcome, Place, RunRecord
 from engine.contract.run_figures import new_record
 from engine.history.history import History, HistoryError
-from engine.plans.course import Hopeless, Plan
+from engine.plans.course import NAMED, Hopeless, Plan
 from engine.process.heap import share_main_heap
 from engine.process.openmp import give_back_threads
 from engine.session.capture import OutputCapture
@@ -198,6 +198,7 @@ class Session:
             run_one=self._attempt_next,
             emit=self._emit,
             hopeless=self._hopeless,
+            foretell=self._foretell,
             plan_id=plan_id,
         )
         self._queue(runner)
@@ -540,6 +541,18 @@ class Session:
 
     def _forecast_is_hopeless(self, config: RunConfig) -> str | None:
         return self._forecasts.hopeless(config) if self._forecasts else None
+
+    def _foretell(self, plan: Plan) -> Plan:
+        """The plan with the forecasts of its rows; without them where they cannot be made."""
+        if self._forecasts is None:
+            return plan
+        if plan.name in NAMED:
+            self._emit(Logged(source="plan", text=f"{plan.title}: its rows are forecast first"))
+        try:
+            return self._forecasts.foretell(plan, self._stop_run.is_set)
+        except Exception:  # a defect of ours must not end the plan: its runs need no forecast
+            log.exception("a plan could not be forecast")
+            return plan
 
     # the other threads ------------------------------------------------------------------------------------------
 

@@ -14,12 +14,22 @@ if TYPE_CHECKING:
 
 def refuse(config: RunConfig, device: Device) -> None:
     """Raise `ConfigError`, naming the fix, for what is known before model and data are."""
-    _refuse_missing_packages(config)
+    refuse_missing_packages(config)
     compiling.refuse(config, device)
     attention.refuse(config, device)
 
 
-def _refuse_missing_packages(config: RunConfig) -> None:
+def missing_package(config: RunConfig) -> str | None:
+    """Which package the run wants for, and how to get it; None where all are there."""
+    try:
+        refuse_missing_packages(config)
+    except ConfigError as error:
+        return error.message
+    return None
+
+
+def refuse_missing_packages(config: RunConfig) -> None:
+    """Raise `ConfigError` where the run, and so its forecast, needs an extra that is not installed."""
     if config.lora_rank > 0 and find_spec("peft") is None:
         raise ConfigError(
             "lora_rank", "--lora-rank needs the package peft: pip install 'traintop[lora]', or use --lora-rank 0."

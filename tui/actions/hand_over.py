@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from engine.contract.config import RunConfig
 from engine.contract.numbers import number
 from tui.desk.desk import Desk
+from tui.desk.readings import Readings
 from tui.state.paths import free_path
 from tui.state.result_rows import note_of
 
 if TYPE_CHECKING:
+    from engine.history.plans import StoredPlan
     from tui.screens.export import Wanted
 
 CLIPBOARD_LIMIT = 74_994
@@ -21,21 +23,27 @@ CLIPBOARD_LIMIT = 74_994
 class HandOverControl:
     """What leaves the app."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, desk: Desk, readings: Readings) -> None:
+        self._desk, self._readings = desk, readings
         self._state = desk.state
 
     def export(self) -> None:
         """Ask which rows go where in which format."""
+        query = note_of(self._state.table.query)
+        if not self._state.rows:
+            self._desk.say(f"no run has {query!r} to export: Esc shows all" if query else "no runs to export")
+            return
+        self._readings.ask(lambda history: history.plans.newest(), self._offer, lambda problem: self._offer([]))
+
+    def _offer(self, plans: list[StoredPlan]) -> None:
         from tui.screens.export import ExportScreen
 
         state = self._state
         rows = [row for row in state.rows if row.run_id in state.table.marked]
         query = note_of(state.table.query)
-        if not state.rows:
-            self._desk.say(f"no run has {query!r} to export: Esc shows all" if query else "no runs to export")
-            return
-        self._desk.open(ExportScreen(rows, state.rows, state.record_of(state.baseline), query), self._export)
+        if self._desk.shows_panes:
+            screen = ExportScreen(rows, state.rows, state.record_of(state.baseline), query, plans)
+            self._desk.open(screen, self._export)
 
     def _export(self, wanted: Wanted | None) -> None:
         if wanted is not None:

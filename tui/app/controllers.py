@@ -63,7 +63,7 @@ class Controllers:
         self.presenter = PresenterControl(self.desk)
         self.cursor = CursorControl(self.desk)
         self.knobs = KnobControl(self.desk)
-        self.hand_over = HandOverControl(self.desk)
+        self.hand_over = HandOverControl(self.desk, self.readings)
         self.forecasts = ForecastControl(self.desk, session)
         self.explain = ExplainControl(self.desk, self.forecasts)
         self.cards = CardControl(self.desk, session)

@@ -18,6 +18,7 @@ from tui.drawing.text import clean
 
 if TYPE_CHECKING:
     from engine.history.history import History
+    from engine.history.plans import StoredPlan
 
 FORMATS = {"markdown": (".md", ".markdown"), "latex": (".tex",), "csv": (".csv",), "json": (".json",)}
 """Names and the endings of files that mean them."""
@@ -61,7 +62,8 @@ def execute(arguments: Namespace) -> int:
         baseline = _baseline(history, arguments.baseline)
         if not records:
             say_no_runs(history)
-    _write(_exported(name, records, baseline, arguments), arguments.output)
+        plans = history.plans.newest() if name in ("markdown", "latex") else []
+    _write(_exported(name, records, baseline, plans, arguments), arguments.output)
     if records and arguments.output not in (None, "-"):
         runs = "1 run" if len(records) == 1 else f"{len(records)} runs"
         sys.stderr.write(f"{runs} written to {clean(arguments.output)}.\n")
@@ -140,8 +142,15 @@ def _baseline(history: History, text: str | None) -> RunRecord | None:
     return listed[0]
 
 
-def _exported(name: str, records: list[RunRecord], baseline: RunRecord | None, arguments: Namespace) -> str:
+def _exported(
+    name: str,
+    records: list[RunRecord],
+    baseline: RunRecord | None,
+    plans: Sequence[StoredPlan],
+    arguments: Namespace,
+) -> str:
     from engine.export import export
+    from engine.export.closings import closings
 
     if name == "json":
         return export.to_json(records)
@@ -152,10 +161,12 @@ def _exported(name: str, records: list[RunRecord], baseline: RunRecord | None, a
             records,
             baseline,
             repeats_as_one=arguments.repeats_as_one,
+            closings=closings(plans, records),
             caption=arguments.caption,
             label=arguments.label,
         )
-    return export.to_markdown(records, baseline, repeats_as_one=arguments.repeats_as_one)
+    as_one = arguments.repeats_as_one
+    return export.to_markdown(records, baseline, repeats_as_one=as_one, closings=closings(plans, records))
 
 
 def _write(text: str, output: str | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import product
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from engine.contract import paths
 from engine.contract.config import KNOBS, ConfigError, RunConfig
 from engine.contract.device_name import read_device
-from engine.contract.events import EngineFailed, EngineReady, Event, Forecasted, PlanFinished
+from engine.contract.events import EngineFailed, EngineReady, Event, PlanFinished
 from engine.contract.records import DeviceInfo, RunRecord
 from engine.plans.course import NAMED, SCALES, Plan, named_plan, repeat_plan, scale_for, sweep, until_oom
 from tui.command_line import exit_codes
@@ -202,18 +201,13 @@ def _stored(which: str, history: History) -> StoredPlan:
 
 
 class PlanUnderWay:
-    """Starts the plan when the engine is ready, and tells the exit code when it is over.
-
-    The runs of a named plan are forecast before the first one begins, so that forecasting takes no run's time.
-    """
+    """Starts the plan when the engine is ready, and tells the exit code when it is over."""
 
     def __init__(
         self, session: Engine, request: Request, report: SweepReport, interrupts: Interrupts, history: History
     ) -> None:
         self._session, self._request, self._report = session, request, report
         self._interrupts, self._history = interrupts, history
-        self._plan: Plan | None = None
-        self._questions: deque[RunConfig] = deque()
 
     def code_of(self, event: Event) -> int | None:
         """The exit code, where the plan is over with this event."""
@@ -222,27 +216,11 @@ class PlanUnderWay:
         if isinstance(event, PlanFinished):
             return self._report.code(event)
         if isinstance(event, EngineReady):
-            self._plan = self._request.plan_on(event.device)
-            self._report.begin(self._plan, _done_before(self._request, self._history))
-            self._questions.extend(_questions(self._plan))
-        answered = isinstance(event, EngineReady) or (isinstance(event, Forecasted) and not event.pending)
-        if answered and not (self._interrupts.count or self._report.lost):
-            self._go_on()
+            plan, stored = self._request.plan_on(event.device), self._request.stored
+            self._report.begin(plan, _done_before(self._request, self._history))
+            if not (self._interrupts.count or self._report.lost):
+                self._session.start_plan(plan, stored.plan_id if stored else None)
         return None
-
-    def _go_on(self) -> None:
-        stored = self._request.stored
-        if self._questions:
-            self._session.forecast(self._questions.popleft())
-        elif self._plan is not None:
-            self._session.start_plan(self._plan, stored.plan_id if stored else None)
-
-
-def _questions(plan: Plan) -> list[RunConfig]:
-    """Configurations to forecast: those of the lecture's experiments, which are few."""
-    if plan.name not in NAMED:
-        return []
-    return [run.config for run in plan.runs if not run.skip and run.repeat == 1 and run.config.device != "cpu"]
 
 
 def _done_before(request: Request, history: History) -> list[RunRecord]:

@@ -32,13 +32,12 @@ class SweepReport(Report):
         super().__init__(out, err, as_json=as_json)
         self._progress = None
         self._draws = err.isatty() and os.environ.get("TERM") != "dumb"
-        self._plan: Plan | None = None
         self._rows: Rows | None = None
         self._step: PlanProgress | None = None
 
     def begin(self, plan: Plan, before: Sequence[RunRecord]) -> None:
         """The plan that events will tell of, and its runs of an earlier process."""
-        self._plan, self._rows = plan, Rows(plan, before)
+        self._rows = Rows(plan, before)
 
     def show(self, event: Event) -> None:
         """Report an event."""
@@ -88,9 +87,10 @@ class SweepReport(Report):
 
     def _close(self, event: PlanFinished) -> None:
         """The tables, and how the plan ended."""
-        plan, rows = self._plan, self._rows
-        if plan is None or rows is None:
+        rows = self._rows
+        if rows is None:
             return
+        plan = rows.plan
         if self._as_json:
             table = table_json(plan, rows.records)
             for values in (table, to_json(event)):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from engine.contract.config import RunConfig
 from engine.contract.events import (
     Event,
-    Forecasted,
     PlanFinished,
     PlanProgress,
     PlanStarted,
@@ -29,10 +27,10 @@ from engine.contract.figures import (
     label_of,
     short_of,
 )
-from engine.contract.forecast_types import Forecast
-from engine.contract.numbers import mib
+from engine.contract.forecast_types import Foretold
+from engine.contract.numbers import forecast_rate, mib
 from engine.contract.records import Outcome, RunRecord
-from engine.plans.course import Plan
+from engine.plans.course import NAMED, Plan, PlannedRun
 from tui.drawing.text import clean
 
 LABEL = 60
@@ -47,6 +45,7 @@ class Counts:
     out_of_memory: int = 0
     failed: int = 0
     refused: int = 0
+    by_forecast: int = 0
     skipped: int = 0
     stopped: int = 0
 
@@ -58,6 +57,7 @@ class Counts:
             "out of memory": self.out_of_memory,
             "failed": self.failed,
             "refused": self.refused,
+            "by forecast": self.by_forecast,
             "skipped": self.skipped,
             "stopped": self.stopped,
         }
@@ -85,7 +85,8 @@ class Rows:
         self._plan = plan
         self._before = done_before
         self._step: PlanProgress | None = None
-        self._forecasts: dict[RunConfig, Forecast] = {}
+        self._told: dict[str, PlanProgress] = {}
+        """The last step of every label."""
         widest = max((len(_label(run.label, run.repeat)) for run in plan.runs), default=0)
         self._width = min(LABEL, max(12, widest + (len(", batch size 65536") if plan.total is None else 0)))
 
@@ -96,9 +97,6 @@ class Rows:
                 return self._opening(event)
             case PlanProgress():
                 return self._progress(event)
-            case Forecasted():
-                if event.forecast is not None:
-                    self._forecasts[event.config.with_values(seed=0)] = event.forecast
             case RunRefused():
                 self.counts.refused += 1
                 return [self._line(f"refused: {clean(event.message)}")]
@@ -121,10 +119,26 @@ class Rows:
         if event.finding:
             return [f"→ {clean(event.finding)}"]
         self._step = event
-        if event.skipped:
-            self.counts.skipped += 1
-            return [self._line(f"skipped: {clean(event.skipped)}")]
-        return []
+        self._told[event.label] = event
+        if not event.skipped:
+            return []
+        if event.by_forecast and event.foretold is not None:
+            self.counts.by_forecast += 1
+            return [self._line(_only_forecast(event.foretold, event.skipped))]
+        self.counts.skipped += 1
+        return [self._line(f"skipped: {clean(event.skipped)}")]
+
+    @property
+    def plan(self) -> Plan:
+        """The plan with the forecasts, and the reasons to pass over rows, that its steps told."""
+        return replace(self._plan, runs=tuple(map(self._as_told, self._plan.runs)))
+
+    def _as_told(self, run: PlannedRun) -> PlannedRun:
+        event = self._told.get(run.label)
+        if event is None or run.search:
+            return run
+        skip, told = event.skipped or run.skip, event.foretold or run.foretold
+        return replace(run, skip=skip, by_forecast=event.by_forecast, foretold=told)
 
     def _finished(self, record: RunRecord) -> str:
         self.counts.count(record)
@@ -133,7 +147,7 @@ class Rows:
         parts = [
             f"{TIME.of(record):>8} {short_of(TIME, [record]) or TIME.unit}",
             f"{SPEED.of(record):>6} {heading_of(SPEED, [record])}{self._card(record)}",
-            f"{memory}{self._forecast(record)}",
+            f"{memory}{self._forecast()}",
             f"{LOSS.label} {LOSS.of(record):>7}",
             *([f"{ACCURACY.label} {ACCURACY.of(record)}"] if record.eval_accuracy is not None else []),
             STATUS.of(record),
@@ -144,12 +158,10 @@ class Rows:
         """Of a virtual GPU the card's own speed, by forecast."""
         return f" (card {CARD_SPEED.of(record):>6})" if is_virtual([record]) else ""
 
-    def _forecast(self, record: RunRecord) -> str:
-        if not self._forecasts:
-            return ""
-        made = self._forecasts.get(record.config.with_values(seed=0))
+    def _forecast(self) -> str:
+        made = self._step.foretold if self._step is not None else None
         if made is None:
-            return f"  {'':>20}"
+            return f"  {'':>22}" if self._plan.name in NAMED else ""
         verdict = "close" if made.near_limit else "fits" if made.fits else "not"
         return f"  (forecast {mib(made.peak_used):>5} {verdict:<5})"
 
@@ -167,6 +179,14 @@ class Rows:
         total = f" of {event.total}" if event.total is not None else ""
         how = "done" if event.completed else "stopped"
         return f"Plan {event.plan_id} {how}: {event.done}{total} runs, {self.counts.text}."
+
+
+def _only_forecast(made: Foretold, why: str) -> str:
+    """`by forecast: 8263 MiB VRAM of 7611, out of memory in optimizer (the software of 2023 does not run here)`."""
+    end = "fits" if made.fits else f"out of memory in {made.failing_phase}"
+    speed = f", {forecast_rate(made.samples_per_s)} samples/s" if made.samples_per_s and made.fits else ""
+    need = f"{mib(made.peak_used)} of {mib(made.limit)} {MEMORY.unit}"
+    return f"by forecast for {clean(made.gpu)}: {need}, {end}{speed} ({clean(why)})"
 
 
 def _label(label: str, repeat: int) -> str:

@@ -5,12 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from engine.compare.closing import closing
 from engine.compare.compare import Row, figure_of, fold
-from engine.contract.figures import ACCURACY, LOSS, MEAN_SPEED, MEMORY, SPEED, STATUS, TIME, Entry, heading_of, short_of
-from engine.contract.numbers import UNKNOWN
+from engine.contract.figures import (
+    ACCURACY,
+    CARD_TIME,
+    LOSS,
+    MEAN_SPEED,
+    MEMORY,
+    SPEED,
+    STATUS,
+    TIME,
+    Entry,
+    heading_of,
+    short_of,
+)
+from engine.contract.forecast_types import FITS, OUT_OF_MEMORY
+from engine.contract.numbers import UNKNOWN, fixed, number
 from engine.contract.records import Outcome, RunRecord
-from engine.plans.course import NAMED, Plan, PlannedRun, label_of
-from engine.plans.lecture import MEMORY_MIB, SOURCE, TABLES, LectureRow, Pair, beside, same_memory
+from engine.gpus.units import to_mib
+from engine.plans.course import Plan, PlannedRun, label_of
+from engine.plans.lecture import MEMORY_MIB, SOURCE, TABLES, LectureRow, Pair, beside, rows_of, same_memory
 from tui.console.sweep_rows import LABEL
 from tui.drawing.text import clean
 
@@ -42,49 +57,100 @@ def _cell(row: Row | None, entry: Entry) -> str:
 
 
 def plan_table(plan: Plan, records: Sequence[RunRecord], *, narrow: bool = False) -> tuple[Table, list[str]] | None:
-    """This machine's rows, beside the lecture's where it has a table of this plan, and sentences on how to read them.
+    """This machine's rows, beside the lecture's where it has a table of this plan, and sentences: what came of it, and
+    how to read it.
 
     `narrow` keeps what the experiment is about within 72 cells. None for a plan that is not one of the lecture's.
     """
-    if plan.name not in NAMED:
+    point = closing(plan, records)
+    if point is None:
         return None
     rows = _table_rows(plan, records)
+    pairs = [pair for _, pair in rows]
     printed = plan.name in TABLES
-    ends = not narrow and any(pair.lecture and pair.lecture.outcome is not Outcome.COMPLETED for _, pair in rows)
-    entries = _entries([pair for _, pair in rows], narrow)
-    headings = [(narrow and short_of(entry, records)) or heading_of(entry, records) for entry in entries]
-    if printed:  # the unit above, whose figure below
-        heads = [head for heading in headings for head in (f"{heading}\nhere", "\nlecture")]
-        heads += [f"{STATUS.heading}\nhere", *([f"{STATUS.heading}\nlecture"] if ends else [])]
-        drawn = _table(f"{TABLES[plan.name].heading}\n", *heads)
-    else:
-        drawn = _table(clean(plan.title), *headings, STATUS.heading)
+    ends = not narrow and any(pair.lecture and pair.lecture.outcome is not Outcome.COMPLETED for pair in pairs)
+    entries = _entries(pairs, narrow)
+    counts = _counts(pairs, narrow)
+    heads = [name for name, _ in counts]
+    under = "\nhere" if printed else "\n"
+    for entry in entries:
+        heading = (narrow and short_of(entry, records)) or heading_of(entry, records)
+        heads += [f"{heading}{under}", *(["\nlecture"] if printed else [])]  # the unit above, whose figure below
+    if not narrow and any(_card_s(pair) for pair in pairs):
+        heads.append("card s\nforecast")
+    has_card = heads[-1].startswith("card")
+    heads += [f"{STATUS.heading}{under}", *([f"{STATUS.heading}\nlecture"] if ends else [])]
+    title = TABLES[plan.name].heading if printed else clean(plan.title)
+    drawn = _table(f"{title.split()[-1] if narrow else title}\n", *heads)
     for label, pair in rows:
         row = fold(pair.records)[0] if pair.records else None
-        cells = []
+        cells = [of(pair) for _, of in counts]
         for entry in entries:
-            cells += [_cell(row, entry), *([_there(pair, entry, narrow)] if printed else [])]
-        ended = UNKNOWN if row is None else row.first.outcome.words if narrow else STATUS.of(row.first)
+            cells += [_here(pair, row, entry), *([_there(pair, entry, narrow)] if printed else [])]
+        cells += [CARD_TIME.write(_card_s(pair))] if has_card else []
         there = [pair.lecture.outcome.words if pair.lecture else UNKNOWN] if ends else []
-        _add(drawn, label, *cells, ended, *there)
-    return drawn, _notes(plan, records)
+        _add(drawn, label, *cells, _ended(pair, row, narrow), *there)
+    return drawn, [f"→ {point}", *_notes(plan, records, pairs)]
+
+
+def _counts(pairs: Sequence[Pair], narrow: bool) -> list[tuple[str, Callable[[Pair], str]]]:
+    """Columns of the effective batch and of the updates, by their headings."""
+    accumulates = any("gradient_accumulation_steps" in pair.knobs for pair in pairs)
+    updates = ("updates\n", _updates)
+    if narrow:
+        return [updates] if accumulates else []
+    return [("effective\nbatch", _effective), updates]
+
+
+def _effective(pair: Pair) -> str:
+    """Samples behind an update."""
+    if pair.run is None:
+        return UNKNOWN
+    return number(pair.run.config.batch_size * pair.run.config.gradient_accumulation_steps)
+
+
+def _updates(pair: Pair) -> str:
+    return number(pair.records[0].updates) if pair.records else UNKNOWN
+
+
+def _here(pair: Pair, row: Row | None, entry: Entry) -> str:
+    """What was measured; the memory of a row that was only forecast is the forecast's."""
+    if entry is MEMORY and row is None and _is_forecast(pair) and pair.run and pair.run.foretold:
+        return f"~{fixed(to_mib(pair.run.foretold.peak_used))}"
+    return _cell(row, entry)
+
+
+def _is_forecast(pair: Pair) -> bool:
+    """Whether a forecast stands for the run."""
+    return pair.run is not None and pair.run.by_forecast and pair.run.foretold is not None
+
+
+def _card_s(pair: Pair) -> float | None:
+    """Seconds that the card would take for the row's samples, by forecast; None where it ran on a card, or cannot."""
+    if pair.records:
+        figure = fold(pair.records)[0].card_time
+        return figure.value if figure is not None and pair.records[0].outcome is Outcome.COMPLETED else None
+    told = pair.run.foretold if pair.run is not None else None
+    if pair.run is None or told is None or not (_is_forecast(pair) and told.fits and told.samples_per_s):
+        return None
+    return pair.run.config.samples * pair.run.config.epochs / told.samples_per_s
+
+
+def _ended(pair: Pair, row: Row | None, narrow: bool) -> str:
+    if row is not None:
+        return row.first.outcome.words if narrow else STATUS.of(row.first)
+    told = pair.run.foretold if pair.run is not None else None
+    if told is None or not _is_forecast(pair):
+        return UNKNOWN
+    end = "fits" if told.fits else Outcome.OUT_OF_MEMORY.words
+    where = "" if told.fits or narrow else f" in {told.failing_phase}"
+    return f"{end}{where}, by forecast"
 
 
 def _table_rows(plan: Plan, records: Sequence[RunRecord]) -> list[tuple[str, Pair]]:
-    """Every row by its name: the lecture's and this machine's, or the plan's where the lecture has no table."""
-    if plan.name in TABLES:
-        pairs = beside(plan.name, records)
-        return [(_label(plan, pair, pairs), pair) for pair in pairs]
-    return [
-        (clean(run.label, LABEL), Pair({}, None, [record for record in records if _is_of(record, run)]))
-        for run in plan.runs
-        if run.repeat == 1
-    ]
-
-
-def _is_of(record: RunRecord, run: PlannedRun) -> bool:
-    """Whether a run is this one of the plan, or a repeat of it."""
-    return run.skip is None and run.config.with_values(seed=record.config.seed) == record.config
+    """Every row by its name: the plan's, and where the lecture has a table those that only it has."""
+    pairs = beside(plan, records) or [Pair({}, None, own, run) for run, own in rows_of(plan, records)]
+    return [(_label(pair, pairs), pair) for pair in pairs]
 
 
 _PRINTED: dict[Entry, Callable[[LectureRow], float | None]] = {
@@ -121,19 +187,24 @@ def _there(pair: Pair, entry: Entry, narrow: bool) -> str:
     return entry.write(_printed(pair, entry))
 
 
-def _label(plan: Plan, pair: Pair, pairs: Sequence[Pair]) -> str:
-    """The row's name in the plan; where it was not run, the knobs that differ within the table."""
-    for run in plan.runs:
-        if any(_is_of(record, run) for record in pair.records):
-            return clean(run.label, LABEL)
+def _label(pair: Pair, pairs: Sequence[Pair]) -> str:
+    """The row's name in the plan; of one that only the lecture has, the knobs that differ within the table."""
+    if pair.run is not None:
+        return clean(pair.run.label, LABEL)
     names = [name for name in pair.knobs if len({other.knobs[name] for other in pairs}) > 1]
     return clean(label_of({name: pair.knobs[name] for name in names}), LABEL)
 
 
-def _notes(plan: Plan, records: Sequence[RunRecord]) -> list[str]:
+def _notes(plan: Plan, records: Sequence[RunRecord], pairs: Sequence[Pair]) -> list[str]:
     device = next((record.device for record in records if record.device), None)
     on = f", on {clean(device.name)} ({device.kind})" if device is not None else ""
     notes = [f"Here: {clean(plan.sizes)}{on}."]
+    unrun = [pair.run for pair in pairs if pair.run is not None and _is_forecast(pair)]
+    for why in dict.fromkeys(run.skip for run in unrun):
+        rows = ", ".join(run.label for run in unrun if run.skip == why)
+        notes.append(f"By forecast alone (~): {clean(rows, 200)}: {clean(why or '', 200)}.")
+    passed = [(run.label, run.skip) for run in plan.runs if run.skip and not run.by_forecast and run.repeat == 1]
+    notes += [f"Passed over: {clean(label, LABEL)}: {clean(why, 200)}" for label, why in passed]
     table = TABLES.get(plan.name)
     if table is None:
         return [*notes, "The lecture names this technique and has no figures of it."]
@@ -141,12 +212,13 @@ def _notes(plan: Plan, records: Sequence[RunRecord]) -> list[str]:
     notes.append(f"The lecture: {c.model}, {c.samples:,} samples × {c.seq_len} tokens, {MEMORY_MIB} MiB. {SOURCE}.")
     if device is None:
         return notes
-    if plan.name == "bert-large":
-        notes.append("PyTorch of 2023 needed more in the optimizer's step: traintop forecast --stack lecture-2023.")
     if device.kind == "cpu":
         notes.append("On a CPU the memory is the process's RAM: only trends may be compared.")
     elif not all(same_memory(record.config, table) for record in records):
-        notes.append("Another model or other sequences: only trends may be compared. --scale short has the lecture's.")
+        notes.append(
+            "Another model or other sequences than the lecture's: only trends may be compared. Its memory shows with "
+            "--scale short, which runs its model for a few updates."
+        )
     elif device.kind == "virtual":
         notes.append("Memory may be compared; time and samples/s are this CPU's.")
     return notes
@@ -170,24 +242,58 @@ def _add(table: Table, *cells: str) -> None:
 
 
 def table_json(plan: Plan, records: Sequence[RunRecord]) -> dict[str, object] | None:
-    """The lecture's table beside this machine's as JSON: run numbers here, the printed numbers there."""
-    pairs = beside(plan.name, records)
-    if not pairs:
+    """The lecture's table beside this machine's as JSON: run numbers here, forecasts, the printed numbers there.
+
+    None for a plan that is not one of the lecture's.
+    """
+    point = closing(plan, records)
+    if point is None:
         return None
-    rows = []
-    for pair in pairs:
-        row = pair.lecture
-        printed = (
-            None
-            if row is None
-            else {
-                "time_s": row.time_s,
-                "samples_per_s": row.samples_per_s,
-                "memory_mib": row.memory_mib,
-                "train_loss": row.train_loss,
-                "eval_accuracy": row.eval_accuracy,
-                "outcome": row.outcome.value,
-            }
-        )
-        rows.append({"knobs": pair.knobs, "run_ids": [r.run_id for r in pair.records], "lecture": printed})
-    return {"event": "lecture_table", "plan": plan.name, "sizes": plan.sizes, "source": SOURCE, "rows": rows}
+    rows = [
+        {
+            "knobs": pair.knobs,
+            "label": pair.run.label if pair.run is not None else None,
+            "run_ids": [r.run_id for r in pair.records],
+            "forecast": _foretold_json(pair.run),
+            "lecture": _lecture_json(pair.lecture),
+        }
+        for _, pair in _table_rows(plan, records)
+    ]
+    return {
+        "event": "lecture_table",
+        "plan": plan.name,
+        "sizes": plan.sizes,
+        "source": SOURCE,
+        "rows": rows,
+        "closing": point,
+    }
+
+
+def _foretold_json(run: PlannedRun | None) -> dict[str, object] | None:
+    told = run.foretold if run is not None else None
+    if run is None or told is None:
+        return None
+    return {
+        "gpu": told.gpu,
+        "stack": run.stack,
+        "stands_for_the_run": run.by_forecast,
+        "peak_used_mib": to_mib(told.peak_used),
+        "limit_mib": to_mib(told.limit),
+        "verdict": FITS if told.fits else OUT_OF_MEMORY,
+        "near_limit": told.near_limit,
+        "failing_phase": told.failing_phase,
+        "samples_per_s": told.samples_per_s,
+    }
+
+
+def _lecture_json(row: LectureRow | None) -> dict[str, object] | None:
+    if row is None:
+        return None
+    return {
+        "time_s": row.time_s,
+        "samples_per_s": row.samples_per_s,
+        "memory_mib": row.memory_mib,
+        "train_loss": row.train_loss,
+        "eval_accuracy": row.eval_accuracy,
+        "outcome": row.outcome.value,
+    }

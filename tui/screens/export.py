@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -15,9 +15,13 @@ from textual.widgets.option_list import Option
 
 from engine.contract.records import RunRecord
 from engine.export import export
+from engine.export.closings import closings
 from tui.drawing.text import clean
 from tui.screens.dialog import Dialog
 from tui.state.paths import free_path
+
+if TYPE_CHECKING:
+    from engine.history.plans import StoredPlan
 
 _FORMATS = {
     "Markdown": (".md", "a table for a page; also aligned as plain text"),
@@ -51,10 +55,16 @@ class ExportScreen(Dialog[Wanted]):
     ]
 
     def __init__(
-        self, marked: Sequence[RunRecord], every: Sequence[RunRecord], baseline: RunRecord | None, query: str = ""
+        self,
+        marked: Sequence[RunRecord],
+        every: Sequence[RunRecord],
+        baseline: RunRecord | None,
+        query: str = "",
+        plans: Sequence[StoredPlan] = (),
     ) -> None:
         super().__init__()
         self._marked, self._all, self._baseline, self._query = marked, every, baseline, query
+        self._plans = plans
         self._only_marked = bool(marked)
         self._format = next(iter(_FORMATS))
         self._overwrite: str | None = None
@@ -128,7 +138,7 @@ class ExportScreen(Dialog[Wanted]):
 
     def _take(self, path: Path | None) -> None:
         rows = list(self._marked if self._only_marked else self._all)
-        text = _written(self._format, rows, self._baseline)
+        text = _written(self._format, rows, self._baseline, self._plans)
         query = "" if self._only_marked else self._query
         self.dismiss(Wanted(text, len(rows), self._format, path, query))
 
@@ -136,8 +146,10 @@ class ExportScreen(Dialog[Wanted]):
 _KEYS = "↑↓ format   Tab file name   Enter writes the file   c copies to the clipboard"
 
 
-def _written(name: str, rows: Sequence[RunRecord], baseline: RunRecord | None) -> str:
+def _written(name: str, rows: Sequence[RunRecord], baseline: RunRecord | None, plans: Sequence[StoredPlan]) -> str:
     if name == "JSON":
         return export.to_json(rows)
-    write = {"CSV": export.to_csv, "LaTeX": export.to_latex, "Markdown": export.to_markdown}[name]
-    return write(rows, baseline)
+    if name == "CSV":
+        return export.to_csv(rows, baseline)
+    write = export.to_latex if name == "LaTeX" else export.to_markdown
+    return write(rows, baseline, closings=closings(plans, rows))
