@@ -105,11 +105,11 @@ class Forecast:
             "peak_allocated_mib": to_mib(self.peak_allocated),
             "breakdown_mib": {name: to_mib(size) for name, size in self.breakdown.items()},
             "failing_phase": self.failing_phase,
-            "failing_request_mib": to_mib(self.failing_segment),
-            "failing_free_mib": to_mib(self.failing_free),
             "samples_per_s": self.samples_per_s,
             "flops_per_sample": self.flops_per_sample,
             "forecast_s": self.forecast_s,
+            "failing_request_mib": to_mib(self.failing_segment),
+            "failing_free_mib": to_mib(self.failing_free),
         }
 
 

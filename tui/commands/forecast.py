@@ -31,10 +31,17 @@ _WIDTH, _WIDEST = 110, 1000
 
 def add_flags(parser: ArgumentParser) -> None:
     """The flags of `traintop forecast`."""
-    group = parser.add_argument_group("the forecast", "Any knob below takes several values: --batch-size 1,2,4,8")
+    group = parser.add_argument_group(
+        "the forecast",
+        "Any knob below takes several values: --batch-size 1,2,4,8. The exit code is 0 whatever the verdict, also where "
+        'nothing fits (--json has it as "verdict"), 2 on wrong usage, 4 where no forecast can be made.',
+    )
     group.add_argument("--gpu", metavar="NAME", help="a GPU of the catalogue, such as tesla-p4, a100-40gb or rtx-4090")
     group.add_argument(
-        "--stack", metavar="current|lecture-2023", default="current", help="the software whose memory is forecast"
+        "--stack",
+        metavar="current|lecture-2023",
+        default="current",
+        help="the software whose memory is forecast: today's, or the lecture's PyTorch 2.0 (its tables need that one)",
     )
     group.add_argument("--context-mib", metavar="MIB", help="memory of a CUDA context, measured on your machine")
     group.add_argument("--library-mib", metavar="MIB", help="memory of the CUDA libraries, measured on your machine")
@@ -115,8 +122,11 @@ def _text(configs: list[RunConfig], forecasts: list[Forecast]) -> str:
             parts = " · ".join(f"{name} {mib(first.breakdown[name])}" for name in BREAKDOWN if first.breakdown[name])
             console.print(f"At the peak, MiB: {parts}", soft_wrap=True)
             if first.failing_phase:
-                asked = mib(first.failing_request)
-                console.print(f"It dies in {first.failing_phase}, where {asked} MiB more cannot be had.")
+                asked, free, short = mib(first.failing_segment), mib(first.failing_free), mib(first.short)
+                console.print(
+                    f"It dies in {first.failing_phase}, asking for {asked} MiB where {free} are free: "
+                    f"{short} MiB too much."
+                )
         for note in first.notes:
             console.print(note, soft_wrap=True)
     return captured.get()

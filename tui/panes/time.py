@@ -6,7 +6,7 @@ from engine.contract.figures import CPU
 from engine.contract.numbers import percent, rate
 from tui.drawing.bars import Part, stacked_bar
 from tui.drawing.categories import PHASES as SHORT
-from tui.drawing.cells import Line, first_that_fits
+from tui.drawing.cells import Line, width_of
 from tui.panes.base import PlotPane
 from tui.panes.drawing import labelled, painted
 from tui.state.run_view import RunView
@@ -33,7 +33,8 @@ class TimePane(PlotPane):
             return []
         took: Line = [(f"{rate(sum(_seconds(run)) * 1000)} ms", "value"), (" an update", "muted")]
         whose: Line = [(f" of the {CPU}", "muted")] if run.device.is_virtual else []
-        return first_that_fits([[*took, *whose], took], width)
+        whole: Line = [*took, *whose]
+        return whole if width_of(whole) <= width else took
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """All phases in one bar, and each with its share and its milliseconds."""

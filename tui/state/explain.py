@@ -91,11 +91,11 @@ def held_text(made: Forecast) -> str:
     if held is None:
         return ""
     name, size, whole = held
-    what, where = "One update as forecast", "the peak's"
+    what, where = "One update as forecast", "at the peak"
     if not made.fits:
-        what, where = "The update that it dies in, as forecast, up to the request that fails", "the last"
+        what, where = "The update that it dies in, as forecast, up to the request that fails", "then"
     share = percent(100 * size / max(whole, 1))
-    return f"{what}; of {where} {mib(whole)} MiB allocated {name} have {mib(size)} ({share})"
+    return f"{what}: {name} have {mib(size)} of the {mib(whole)} MiB allocated {where} ({share})"
 
 
 def _no_memory(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:

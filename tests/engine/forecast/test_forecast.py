@@ -205,6 +205,8 @@ def test_the_json_fields_are_stable(forecaster: Forecaster) -> None:
         "samples_per_s",
         "flops_per_sample",
         "forecast_s",
+        "failing_request_mib",
+        "failing_free_mib",
     ]
     assert told["vram_total_mib"] == 7611
     assert list(told["breakdown_mib"]) == list(BREAKDOWN)

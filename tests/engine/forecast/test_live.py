@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.allocator.report import format_size
 from engine.contract.config import RunConfig
 from engine.contract.records import Outcome, RunRecord
 from engine.devices.open import open_device
 from engine.forecast.forecast import Forecaster
 from engine.gpus.catalogue import find
+from engine.gpus.units import MIB
 from engine.tracing.stack import CURRENT
 from engine.training.hub import Hub
 from engine.training.run import Run
@@ -65,3 +67,31 @@ def assert_measured_as_forecast(
     workspace, lt_workspace = CURRENT.workspaces(find(gpu).compute_capability)
     workspaces = 2 * workspace + lt_workspace
     assert measured.peak_allocated - workspaces == pytest.approx(told.peak_allocated - workspaces, rel=0.002)
+
+
+def test_the_update_that_dies_is_that_of_the_run(tmp_path: Path) -> None:
+    """The request that fails, what is free then and so by how much it is too much: as the real run's message says."""
+    torch.set_num_threads(1)
+    config = RunConfig(
+        model=model_folder(tmp_path, "bert"), device="virtual:tesla-p4", batch_size=64, samples=128, attention="eager"
+    )
+    config = config.with_values(seq_len=64, vram_limit=590)
+    run = Run(
+        record=RunRecord(run_id=1, config=config, outcome=Outcome.RUNNING),
+        device=open_device(config),
+        hub=Hub(),
+        emit=lambda event: None,
+        should_stop=lambda: False,
+    )
+    died = run.execute()
+    assert died.outcome is Outcome.OUT_OF_MEMORY
+    told = Forecaster().forecast(config, find("tesla-p4"))
+    assert told.failing_phase == (died.failed_phase and died.failed_phase.value)
+    asked, free = told.failing_segment or 0, told.failing_free or 0
+    assert f"Tried to allocate {format_size(asked)}." in (died.message or "")
+    assert f"of which {format_size(free)} is free" in (died.message or "")
+    assert told.short == asked - free > 0
+    last = told.timeline[-1]
+    assert last.phase == told.failing_phase
+    assert told.outside + last.reserved + free == told.limit == 590 * MIB
+    assert all(told.outside + point.reserved <= told.limit for point in told.timeline)

@@ -20,10 +20,10 @@ NEXT = Forecasted(config=RunConfig(), forecast=forecast(timeline=UPDATE))
 async def test_a_knob_shows_one_update_of_the_next_run(size: tuple[int, int]) -> None:
     async with stage(size, [], NEXT) as s:
         await s.press("e")
-        assert "peak 800 MiB in backward" in s.text
+        assert "peak 800 MiB allocated in backward" in s.text
         for phase in ("└ forward", "└ backward", "└optimizer"):
             assert phase in s.text.replace("└ optimizer", "└optimizer")
-        assert "most of its peak: activations, 400 of 800 MiB" in s.dialog
+        assert "One update as forecast: activations have 400 of the 800 MiB allocated at the peak (50 %)" in s.dialog
         assert "traintop run" in s.text
 
 
@@ -34,7 +34,7 @@ async def test_the_picture_comes_when_the_forecast_does() -> None:
         await s.feed(Forecasted(config=RunConfig(batch_size=2), forecast=forecast(timeline=UPDATE)))
         assert "forecasting one update" in s.text
         await s.feed(NEXT)
-        assert "peak 800 MiB in backward" in s.text
+        assert "peak 800 MiB allocated in backward" in s.text
 
 
 async def test_why_there_is_none() -> None:
@@ -51,7 +51,7 @@ async def test_a_row_is_asked_about_and_the_next_run_again_when_it_is_read() -> 
         s.app.tick()
         assert s.session.asked[-1] == other
         await s.feed(Forecasted(config=other, forecast=forecast(4613, timeline=UPDATE[:4])))
-        assert "peak 800 MiB in backward" in s.text
+        assert "peak 800 MiB allocated in backward" in s.text
         await s.press("escape")
         s.app.tick()
         assert s.session.asked[-1] == RunConfig()
@@ -63,12 +63,17 @@ async def test_an_out_of_memory_names_phase_category_request_and_the_way_on() ->
     dead = record(1, Outcome.OUT_OF_MEMORY, failed_phase=Phase.BACKWARD, message=message)
     async with stage((120, 40), [dead]) as s:
         await s.press("tab", "e")
-        await s.feed(Forecasted(config=dead.config, forecast=forecast(7900, timeline=UPDATE)))
+        await s.feed(Forecasted(config=dead.config, forecast=forecast(7900, timeline=UPDATE[:3])))
         text = s.dialog
         assert "It ran out of memory in backward" in text
         assert "Tried to allocate 384.00 MiB" in text
         assert "23.00 MiB is free" in text
-        assert "most of its peak: activations, 400 of 800 MiB (50 %)" in text
+        assert "It asked for 384 MiB where 23 were free: 361 MiB too much." in text
+        assert "The update that it dies in, as forecast, up to the request that fails" in text
+        assert "activations have 400 of the 800 MiB allocated then (50 %)" in text
+        assert "backward asks for 20 MiB, 14 are free: 6 MiB too much ▼" in text
+        assert "7611 ╌╌ the card's limit ╌╌" in text
+        assert "· context 529" in text
         assert "h: what fits instead" in text
         await s.press("h")
         assert [run.run_id for run in s.session.proposed] == [1]

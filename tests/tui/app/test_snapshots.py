@@ -133,7 +133,11 @@ async def explain(s: Stage) -> None:
 
 async def explain_out_of_memory(s: Stage) -> None:
     await s.press("tab", "e")
-    await s.feed(answer(TURNED, 12_900))
+    *before, last = update_of_a_model(18)[:89]
+    points = (*before, replace(last, phase="backward"))
+    free = (7611 - 529) * MIB - last.allocated
+    made = forecast(12_900, timeline=points, failing_segment=384 * MIB, failing_free=free)
+    await s.feed(Forecasted(config=TURNED, forecast=made))
 
 
 async def presenter(s: Stage) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from engine.contract.config import RunConfig
 from tests.tui.app.test_forecast import forecast
+from tui.cli import main
 from tui.commands.forecast import _text
 
 TURNED = RunConfig(
@@ -50,3 +53,17 @@ def test_one_configuration_fits_a_narrow_terminal() -> None:
     assert "precision bf16" in with_values
     table = lines[: lines.index(with_values)]
     assert max(len(line.rstrip()) for line in table) <= 100
+
+
+def test_what_does_not_fit_says_by_how_much() -> None:
+    text = _text([TURNED], [forecast(7837)])
+    assert "It dies in backward, asking for 20 MiB where 14 are free: 6 MiB too much." in text
+
+
+def test_the_help_says_that_a_verdict_is_no_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["forecast", "--help"])
+    assert left.value.code == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "The exit code is 0 whatever the verdict, also where nothing fits" in told
+    assert "the lecture's PyTorch 2.0 (its tables need that one)" in told

@@ -103,6 +103,28 @@ def _lines(events: Sequence[Event]) -> list[str]:
     return [line for event in events for line in transcript.lines(event)]
 
 
+VIRTUAL = replace(P4, kind="virtual", index=None)
+
+
+def test_on_a_virtual_gpu_the_transcript_says_whose_the_time_is() -> None:
+    record = replace(LECTURE, device=VIRTUAL, train_runtime_s=512.0, samples_per_s=1.0, forecast_samples_per_s=4.6)
+    lines = _lines([replace(STARTED, device=VIRTUAL), RunFinished(record=record)])
+    assert lines[2:5] == [
+        "Time: 512.00 (CPU)",
+        "Samples/second: 1.00 (CPU)",
+        "The card, by forecast: time ~111, samples/second ~4.60",
+    ]
+    unknown = _lines([RunFinished(record=replace(record, forecast_samples_per_s=None))])
+    assert not any("forecast" in line for line in unknown)
+
+
+def test_progress_on_a_virtual_gpu_says_whose_speed_it_is() -> None:
+    pace = Pace()
+    for event in (replace(STARTED, device=VIRTUAL), TRAINING, _update(1)):
+        pace.fold(event)
+    assert pace.text() == "update 1/512  loss 0.500  5.00 CPU samples/s"
+
+
 def test_a_run_reads_as_in_the_lecture() -> None:
     assert _lines(RUN) == [
         "Run 7 on Tesla P4 (cuda:0, 7611 MiB VRAM)",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui.drawing.axis import Axis, nice_range, tick_label, ticks
+from tui.drawing.axis import Axis, Scale, nice_range, tick_label, ticks, y_labels
 
 INF = math.inf
 
@@ -21,6 +22,7 @@ INF = math.inf
         (-1, 1, 4, [-1, -0.5, 0, 0.5, 1]),
         (7.64, 7.72, 4, [7.64, 7.66, 7.68, 7.7, 7.72]),
         (5, 5, 4, []),
+        (0.64, 0.69, 2, [0.64, 0.66, 0.68]),  # 0.65 alone would say nothing of the scale
     ],
 )
 def test_ticks(low: float, high: float, count: int, wanted: list[float]) -> None:
@@ -50,6 +52,38 @@ def test_log_ticks() -> None:
 )
 def test_tick_labels(value: float, step: float, width: int, wanted: str) -> None:
     assert tick_label(value, step, width) == wanted
+
+
+def labels(low: float, high: float, height: int, *, log: bool = False) -> list[str]:
+    return y_labels(Scale(*nice_range(low, high, log=log), height * 4, log), height, 4, 5, None)
+
+
+def test_a_loss_between_two_thirds_and_seven_tenths_has_two_true_ticks() -> None:
+    """One tick at .65 was once written "0.7", under a curve from .683 to .652."""
+    assert labels(0.652, 0.683, 5) == ["", "0.68", "", "0.66", ""]
+    assert labels(0.64, 0.69, 3) == ["0.68", "0.66", "0.64"]
+    assert labels(0.65, 0.70, 4) == ["0.70", "", "", "0.65"]
+    assert labels(0.00122, 0.00128, 4) == [".0013", "", "", ".0012"]  # fewer ticks need fewer digits
+    assert labels(0.02, 0.7, 4, log=True) == ["1", "", "0.1", ""]
+
+
+@given(st.floats(-6, 6), st.floats(0, 6), st.integers(2, 20), st.booleans())
+def test_labels_are_true_and_distinct(power: float, decades: float, height: int, log: bool) -> None:
+    low, high = 10**power, 10 ** (power + decades)
+    ends = nice_range(low, high, log=log)
+    shown = [label for label in y_labels(Scale(*ends, height * 4, log), height, 4, 5, None) if label]
+    told = [label for label in shown if label != "…"]
+    assert len(set(told)) == len(told)
+    values = [float(_SCALED.sub(lambda found: f"e{_POWERS[found[0]]}", label.replace("−", "-"))) for label in told]
+    for count in (max(2, height // 3), 1):
+        marks = ticks(*ends, count, log=log)
+        if all(any(value == pytest.approx(mark, rel=1e-6, abs=1e-12) for mark in marks) for value in values):
+            return
+    raise AssertionError(f"{told} are no ticks of {ends}")
+
+
+_POWERS = {"k": 3, "M": 6, "G": 9, "T": 12}
+_SCALED = re.compile("[kMGT]")
 
 
 @given(st.floats(allow_nan=False), st.floats(allow_nan=False), st.booleans(), st.booleans())

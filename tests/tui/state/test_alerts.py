@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from engine.contract.config import RunConfig
 from engine.contract.events import EvalDone, Event, MicroStepDone, PlanFinished, PlanStarted, RunRefused
 from engine.contract.records import Outcome
-from tests.tui.fake_session import finished, memory, started, training, update
+from tests.tui.fake_session import GPU, finished, memory, started, training, update
 from tui.state.alerts import Alert, Alerts, window_title
 from tui.state.fold import fold
 from tui.state.knobs import KnobEditor
@@ -125,6 +126,27 @@ def test_a_loss_that_is_no_number_is_told_once(value: float) -> None:
     alerts.see(started(), 9.0)
     alerts.see(training(), 9.0)
     assert alerts.see(update(1, loss=value), 9.0) is not None  # another run
+
+
+@pytest.mark.parametrize(
+    ("precision", "card", "advice"),
+    [
+        ("fp16", "Tesla P4", "A smaller learning rate, max grad norm 1, or fp32 in place of fp16 may help"),
+        (
+            "fp16",
+            "NVIDIA H100 80GB HBM3",
+            "A smaller learning rate, max grad norm 1, or bf16 in place of fp16 may help",
+        ),
+        ("fp32", "NVIDIA H100 80GB HBM3", "A smaller learning rate or max grad norm 1 may help"),
+    ],
+)
+def test_bf16_is_advised_only_where_the_card_has_it(precision: str, card: str, advice: str) -> None:
+    alerts = Alerts()
+    alerts.see(started(config=RunConfig(precision=precision), device=replace(GPU, name=card)), 0.0)
+    alerts.see(training(), 0.0)
+    alert = alerts.see(update(1, loss=math.nan), 1.0)
+    assert alert is not None
+    assert advice in alert.text
 
 
 def retrying(retries: list[int | None], first: int = 4) -> list[int]:
