@@ -81,13 +81,14 @@ def table(records: list[RunRecord]) -> Table:
     drawn.add_column(figures.RUN_ID.heading, justify="right", no_wrap=True)
     drawn.add_column(figures.MODEL.heading, no_wrap=True)
     drawn.add_column("workload", no_wrap=True)
-    for entry in (*_KNOBS, *_FIGURES):
+    entries = (*figures.places(records), *_KNOBS, *_FIGURES)
+    for entry in entries:
         heading = figures.heading_of(entry, records)
         drawn.add_column(Text(clean(heading)), justify="left" if entry.left else "right", no_wrap=True)
     for record in records:
         config = record.config
         cells = [str(record.run_id), clean(short_name(config.model), 24), _workload(config)]
-        cells += [entry.of(record) for entry in (*_KNOBS, *_FIGURES)]
+        cells += [entry.of(record) for entry in entries]
         drawn.add_row(*(Text(clean(cell)) for cell in cells))
     return drawn
 
