@@ -8,13 +8,14 @@ all of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from engine.contract.config import KNOBS, Value
 from engine.contract.knob import shown
 from engine.contract.numbers import (
+    UNKNOWN,
     digits_of,
     duration,
     fixed,
@@ -140,6 +141,16 @@ def status_of(record: RunRecord) -> str:
     return record.outcome.words
 
 
+def card_words(uuid: str | None) -> str:
+    """A UUID by its beginning, which tells the cards of one house apart: `GPU-8932f937`."""
+    return UNKNOWN if uuid is None else one_line("-".join(uuid.split("-")[:2]))
+
+
+def places(records: Sequence[RunRecord]) -> tuple[Entry, ...]:
+    """`HOST` and `CARD`, where these runs are known to be of several."""
+    return tuple(entry for entry in (HOST, CARD) if len({*map(entry.read, records)} - {None}) > 1)
+
+
 RUN_ID = Entry(name="run_id", label="#", read=lambda record: record.run_id, write=str)
 MODEL = knob_entry("model")
 BATCH = knob_entry("batch_size")
@@ -218,6 +229,13 @@ ALLOCATED = Entry(
     name="peak_allocated_mib", label="allocated", unit="MiB", read=lambda r: to_mib(r.peak_allocated), write=fixed
 )
 TOTAL = Entry(name="vram_total_mib", label="total", unit="MiB", read=lambda r: to_mib(r.memory_total), write=fixed)
+CARD = Entry(
+    name="gpu_uuid", label="card", read=lambda r: r.device.uuid if r.device else None, write=card_words, left=True
+)
+"""Of rows on several cards."""
+HOST = Entry(
+    name="host", label="host", read=lambda r: r.host, write=lambda v: UNKNOWN if v is None else one_line(v), left=True
+)
 STATUS = Entry(name="status", label="status", read=status_of, write=one_line, key=lambda r: r.outcome.value, left=True)
 
 RECORDED: tuple[Entry, ...] = (

@@ -89,6 +89,9 @@ def _knob_columns(rows: Sequence[Row]) -> list[Column]:
     devices = [one_line(row.first.device.name) if row.first.device else UNKNOWN for row in rows]
     if len(set(devices)) > 1:
         columns.append(Column("device", tuple(devices), right=False))
+    columns += [
+        _column(entry, (entry.of(row.first) for row in rows)) for entry in figures.places([r.first for r in rows])
+    ]
     folded = {"seed"} if any(len(row.records) > 1 for row in rows) else set()
     told = {"model", "device", *(entry.name for entry in _ALWAYS)} | folded
     others = [knob_entry(name) for name in KNOBS if name not in told]

@@ -41,7 +41,7 @@ class CardControl:
             return
         from tui.screens.choose_card import ChooseCardScreen
 
-        self._state.notice = ""
+        self._desk.say()
         self._desk.open(ChooseCardScreen(answer, self._state.editor.config.device), self._take)
 
     def _take(self, device: str | None) -> None:

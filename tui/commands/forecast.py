@@ -33,8 +33,8 @@ def add_flags(parser: ArgumentParser) -> None:
     """The flags of `traintop forecast`."""
     group = parser.add_argument_group(
         "the forecast",
-        "Any knob below takes several values: --batch-size 1,2,4,8. The exit code is 0 whatever the verdict, also where "
-        'nothing fits (--json has it as "verdict"), 2 on wrong usage, 4 where no forecast can be made.',
+        "Any knob below takes several values: --batch-size 1,2,4,8. The exit code is 0 whatever the verdict, also "
+        'where nothing fits (--json has it as "verdict"), 2 on wrong usage, 4 where no forecast can be made.',
     )
     group.add_argument("--gpu", metavar="NAME", help="a GPU of the catalogue, such as tesla-p4, a100-40gb or rtx-4090")
     group.add_argument(

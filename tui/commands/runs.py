@@ -86,7 +86,11 @@ def table(records: list[RunRecord]) -> Table:
     drawn.add_column(figures.MODEL.heading, no_wrap=True)
     drawn.add_column("workload", no_wrap=True)
     # the card's own figures are known of virtual GPUs alone
-    entries = [entry for entry in (*_KNOBS, *_FIGURES) if entry not in _CARD or any(map(entry.read, records))]
+    entries = [
+        entry
+        for entry in (*figures.places(records), *_KNOBS, *_FIGURES)
+        if entry not in _CARD or any(map(entry.read, records))
+    ]
     for entry in entries:
         heading = figures.heading_of(entry, records)
         drawn.add_column(Text(clean(heading)), justify="left" if entry.left else "right", no_wrap=True)

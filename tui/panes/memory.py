@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
+from engine.contract.neighbours import used_by
 from engine.contract.numbers import mib
 from engine.contract.records import Memory, Outcome
 from engine.gpus.units import MIB, to_mib
@@ -60,7 +61,7 @@ class MemoryPane(PlotPane):
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """The bar, and the history in the rows that are left."""
         memory = _memory(state)
-        parts = _parts(memory)
+        parts = _parts(memory, _others(state))
         lines: list[Line] = [[(" ", "text"), *_bar(memory, parts, width - 2, state.expected)]]
         if state.is_stale and memory.used is None:
             lines = [[(" not known: the GPU does not answer", "bad")]]
@@ -99,6 +100,12 @@ def _memory(state: State) -> Memory:
     return replace(now, **peaks, by_category=now.by_category if state.run.under_way else None)
 
 
+def _others(state: State) -> int:
+    """Bytes of other processes on the card that is read."""
+    there, device = state.neighbours, state.device
+    return used_by(there.processes) if there and device and there.device.uuid == device.uuid else 0
+
+
 def _at_cursor(run: RunView, cursor: Cursor, width: int) -> Line:
     """What was used and allocated where the plots are read."""
     where: Line = [(cursor.where, "accent")]
@@ -124,8 +131,8 @@ class _Part(NamedTuple):
     fill: str
 
 
-def _parts(memory: Memory) -> list[_Part]:
-    """Allocated by category, what the allocator keeps, what else is used: they sum to what is used."""
+def _parts(memory: Memory, others: int) -> list[_Part]:
+    """Allocated by category, what the allocator keeps, what others have, and the rest: they sum to what is used."""
     if memory.used is None:
         return []
     live = memory.by_category or {}
@@ -140,7 +147,9 @@ def _parts(memory: Memory) -> list[_Part]:
     if below is None:
         parts.append(_Part("used", "memory", memory.used, "█"))
     else:
-        parts.append(_Part("context", "context", memory.used - below, "·"))
+        theirs = max(0, min(others, memory.used - below))
+        parts.append(_Part("context", "context", memory.used - below - theirs, "·"))
+        parts.append(_Part("others", "warn", theirs, "▒"))
     return [part for part in parts if part.size >= MIB]
 
 

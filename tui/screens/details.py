@@ -12,7 +12,7 @@ from textual.widgets import Static
 
 from engine.contract import figures
 from engine.contract.config import KNOBS
-from engine.contract.numbers import UNKNOWN
+from engine.contract.numbers import UNKNOWN, mib
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.text import clean
 from tui.screens.dialog import Dialog
@@ -65,8 +65,7 @@ def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
 def _figures(row: RunRecord) -> list[str]:
     """Its figures by their headings, those that belong together in one line."""
     spread = row.steady_spread if figures.steady_of(row) is not None else None
-    virtual = " (virtual: this machine's CPU computes in its place)" if figures.is_virtual([row]) else ""
-    lines = [f"{'device':<16}{row.device.name if row.device else UNKNOWN}{virtual}"]
+    lines = _place(row)
     for first, *others in _LINES:
         if first is figures.CARD_SPEED and row.forecast_samples_per_s is None:
             continue
@@ -74,6 +73,20 @@ def _figures(row: RunRecord) -> list[str]:
         beside = (f"{figures.heading_of(entry, [row])} {entry.of(row)}" for entry in others)
         lines.append(f"{figures.heading_of(first, [row]):<16}{'   '.join((f'{text:<14}', *beside))}".rstrip())
     return lines
+
+
+def _place(row: RunRecord) -> list[str]:
+    """Where it ran, and who else was there."""
+    device = row.device
+    on = f"{device.name}   {device.numbers}".rstrip() if device else UNKNOWN
+    told = {
+        "device": on,
+        "card": device.uuid if device else None,
+        "host": row.host,
+        "software": device.software if device else None,
+        "beside it": f"{row.n_others} other, {mib(row.peak_others)} MiB at most" if row.n_others else None,
+    }
+    return [f"{name:<16}{text}" for name, text in told.items() if text is not None]
 
 
 _LINES = (

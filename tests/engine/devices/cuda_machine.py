@@ -28,7 +28,7 @@ class _Cards:
     def shown(self) -> list[dict[str, str]]:
         """The cards that CUDA shows, by ordinal."""
         if self._shown is None:
-            cards = list(_read("card"))
+            cards = _read("card")
             if os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
                 cards.sort(key=lambda card: -int(card["total"]))
             self._shown = list(_visible(cards, os.environ.get("CUDA_VISIBLE_DEVICES")))

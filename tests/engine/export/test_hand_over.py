@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.contract.config import KNOBS, ConfigError, RunConfig
+from engine.contract.records import DeviceInfo
 from engine.export.hand_over import command_line, training_arguments
 from tui.command_line.flags import Parser, add_knobs, config_of
 
@@ -218,3 +219,14 @@ def test_a_preset_is_handed_over_by_its_hub_name() -> None:
     source = training_arguments(RunConfig(model="bert-base-uncased", device="virtual:tesla-p4"))
     assert "from_pretrained('google-bert/bert-base-uncased'" in source
     assert "virtual tesla-p4" in source
+
+
+def test_the_hand_over_names_the_card_that_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert "CUDA_VISIBLE_DEVICES=3\n" in training_arguments(RunConfig(device="cuda:1"))
+    uuid = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
+    ran_on = DeviceInfo(name="Tesla P4", kind="cuda", index=1, uuid=uuid)
+    for device in ("cuda:1", "free", "auto"):
+        assert f"CUDA_VISIBLE_DEVICES={uuid}\n" in training_arguments(RunConfig(device=device), ran_on)
+    assert "CUDA_VISIBLE_DEVICES=GPU-8932\n" in training_arguments(RunConfig(device="GPU-8932"))
+    assert "3B:00" not in training_arguments(RunConfig(device="3b:00.0"))  # the variable takes no PCI address

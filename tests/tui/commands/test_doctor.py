@@ -18,8 +18,17 @@ from tui.commands import doctor, doctor_files, doctor_terminal
 from tui.commands.finding import Finding
 
 GPU = {
-    **{"index": 0, "name": "Tesla P4", "lost": False, "memory_total": 7611 * 2**20, "memory_used": 3 * 2**20},
-    **{"throttle": [], "grave": [], "ecc_uncorrected": None, "compute_mode": "default", "mig": None, "slices": 0},
+    "index": 0,
+    "name": "Tesla P4",
+    "lost": False,
+    "memory_total": 7611 * 2**20,
+    "memory_used": 3 * 2**20,
+    "throttle": [],
+    "grave": [],
+    "ecc_uncorrected": None,
+    "compute_mode": "default",
+    "mig": None,
+    "slices": 0,
     "others": 0,
 }
 DRIVER = {"section": "driver", "problem": None, "version": "470.199.02", "cuda": "11.4", "gpus": [GPU]}

@@ -1,0 +1,61 @@
+"""What `--device` may name, and what names a card to another process."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.contract.config import ConfigError, RunConfig
+from engine.contract.device_name import DeviceName, pci_address, read_device, visible_name
+
+MIG = "MIG-41b0e7c5-4b4c-5b3d-9d1f-7c3c4b8fd1a2"
+UUID = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("auto", DeviceName(kind="auto")),
+        ("cpu", DeviceName(kind="cpu")),
+        ("virtual:tesla-p4", DeviceName(kind="virtual", gpu="tesla-p4")),
+        ("cuda", DeviceName(kind="cuda", index=0)),
+        ("cuda:12", DeviceName(kind="cuda", index=12)),
+        ("free", DeviceName(kind="cuda", free=1)),
+        ("free:2", DeviceName(kind="cuda", free=2)),
+        ("free:shared", DeviceName(kind="cuda", free=1, shared=True)),
+        (UUID, DeviceName(kind="cuda", card=UUID)),
+        ("GPU-8932f937", DeviceName(kind="cuda", card="GPU-8932f937")),
+        (MIG, DeviceName(kind="cuda", card=MIG)),
+        (f"MIG-{UUID}/1/0", DeviceName(kind="cuda", card=f"MIG-{UUID}/1/0")),
+        ("0000:3b:00.0", DeviceName(kind="cuda", card="00000000:3B:00.0")),
+        ("3B:00", DeviceName(kind="cuda", card="00000000:3B:00.0")),
+    ],
+)  # fmt: skip
+def test_a_name_is_read(text: str, name: DeviceName) -> None:
+    assert read_device(text) == name
+    assert RunConfig(device=text).device == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:１", "free:", "free:0", "free:65", "free:x", "GPU-", "GPU-xyz",
+     "MIG-", "3", "3b", "3b:zz.0", "cpu:0", "auto:1", "virtual:no-such", "cuda:1\n", "0000:3b:00.8"],
+)  # fmt: skip
+def test_what_names_nothing_is_refused_with_what_does(text: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        RunConfig(device=text)
+    assert refused.value.knob == "device"
+    if text:
+        assert "--device" in refused.value.message
+
+
+def test_a_pci_address_compares_however_it_is_written() -> None:
+    assert pci_address("3b:00.0") == pci_address("0000:3B:00.0") == pci_address("00000000:3b:00.0")
+    assert pci_address("cuda:1") is None
+
+
+def test_another_process_is_shown_the_card_that_this_one_means() -> None:
+    """Under CUDA_VISIBLE_DEVICES=2,3 `cuda:1` is the card that CUDA_VISIBLE_DEVICES=3 shows."""
+    assert visible_name(1, {"CUDA_VISIBLE_DEVICES": "2,3"}) == "3"
+    assert visible_name(0, {"CUDA_VISIBLE_DEVICES": f" {UUID} , 3"}) == UUID
+    assert visible_name(1, {}) == "1"
+    assert visible_name(4, {"CUDA_VISIBLE_DEVICES": "2,3"}) == "4"
