@@ -79,6 +79,8 @@ def _place(row: RunRecord) -> list[str]:
     """Where it ran, and who else was there."""
     device = row.device
     on = f"{device.name}   {device.numbers}".rstrip() if device else UNKNOWN
+    if figures.is_virtual([row]):
+        on += " (virtual: this machine's CPU computes in its place)"
     told = {
         "device": on,
         "card": device.uuid if device else None,
