@@ -360,6 +360,7 @@ async def test_the_help_keeps_every_key_on_one_line(size: tuple[int, int]) -> No
     async with stage(size, [record(1)], started(8), training(8), update(1, 8)) as s:
         await s.press("tab", "v", "question_mark")
         seen = s.text
+        assert "↑↓ scroll   Esc closes" in seen
         while size[1] == 24 and "q  quit " not in seen:
             await s.press("pagedown")
             seen += s.text
