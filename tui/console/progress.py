@@ -116,9 +116,8 @@ class ProgressLines:
         tenth, now = int(self._pace.fraction * 10 + 1e-9), self._pace.elapsed_s
         if tenth > self._tenth or (self._pace.place is not None and now - self._said_s >= SILENCE_S):
             self._tenth, self._said_s = tenth, now
-            self._stream.write(
-                f"{int(100 * self._pace.fraction + 1e-9):3} %  {self._pace.text()}  {self._pace.clock()}\n"
-            )
+            share = int(self._pace.fraction * 100 + 1e-9)
+            self._stream.write(f"{share:3} %  {self._pace.text()}  {self._pace.clock()}\n")
             self._stream.flush()
 
     @contextmanager

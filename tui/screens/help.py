@@ -15,6 +15,7 @@ from engine.contract.config import KNOBS
 from tui.drawing.cells import cut
 from tui.drawing.key_names import key_name
 from tui.screens.dialog import Dialog
+from tui.screens.main import SHORT
 from tui.state.key_groups import in_order
 from tui.state.knobs import bounds
 
@@ -22,8 +23,8 @@ _COLUMN, _KEY = 41, 7
 """Columns of a key with what it does, at most, and of the key alone."""
 _NARROW = 20
 """Columns below which a key with what it does has a line to itself."""
-_AROUND = 4
-"""Rows of the dialog that are not its text: edges and the last line."""
+_AROUND, _TIGHT_AROUND = 5, 3
+"""Rows of the dialog that are not its text: edges and the last line; in a low terminal there are no blank ones."""
 _UNSAID = {"ctrl+q", "ctrl+c", "super+c"}
 
 Keys = list[tuple[str, str]]
@@ -64,8 +65,9 @@ class HelpScreen(Dialog[None]):
 
     def on_mount(self) -> None:
         """Leave room for the last line."""
-        scroll = self.query_one(VerticalScroll)
-        scroll.styles.max_height = max(3, self.app.size.height * 96 // 100 - _AROUND)
+        height = self.app.size.height
+        around = _TIGHT_AROUND if height < SHORT else _AROUND
+        self.query_one(VerticalScroll).styles.max_height = max(3, height * 96 // 100 - around)
 
 
 def _grouped(groups: dict[str, Keys], width: int) -> Text:

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 KEY_GROUPS: dict[str, tuple[str, ...]] = {
     "Runs and plans": ("run", "stop", "plans", "pause", "skip", "propose"),
     "Recording": ("replay_pause", "replay_seek", "replay_speed"),
-    "Knobs": ("step", "move_knob", "turn", "type_value", "find_knob", "fold_all", "undo", "named"),
+    "Knobs": ("step", "move_knob", "turn", "type_value", "find_knob", "fold_all", "undo", "named", "choose_card"),
     "Results": (
         *("move_row", "run_details", "pin", "explain", "mark", "filter", "sort", "reverse_sort", "note"),
         *("delete", "restore", "export", "copy_command"),
     ),
     "Plots": ("cursor", "move_cursor", "leave_cursor", "log_scale", "recent"),
     "Screen": (
-        *("next_pane", "zoom", "back", "log", "scroll_log", "presenter", "cycle_theme", "meter", "screenshot"),
+        *("next_pane", "zoom", "back", "log", "scroll_log", "cards", "presenter", "cycle_theme", "meter", "screenshot"),
         *("help", "command_palette", "suspend_process", "quit"),
     ),
 }

@@ -23,7 +23,7 @@ CASES: dict[str, tuple[Sequence[Event], Sequence[str], str]] = {
     "ready": ((finished(8),), (), " r run  p plans  e explain  x export  Enter type"),
     "ready, on a group": ((finished(8),), ("end",), " r run  p plans  e explain  x export  Enter open"),
     "training": (RUN, (), " s stop  p plans  e explain  x export  Enter type"),
-    "plan": ((*PLAN, *RUN), (), " s stop  P pause  n next run  e explain  x export"),
+    "plan": ((*PLAN, *RUN), (), " s stop  S pause  n next run  e explain  x export"),
     "out of memory": (
         (*RUN, finished(8, Outcome.OUT_OF_MEMORY)),
         (),
@@ -31,7 +31,7 @@ CASES: dict[str, tuple[Sequence[Event], Sequence[str], str]] = {
     ),
     "ready, results": ((finished(8),), ("tab",), " r run  space pin  / filter  x export  e explain"),
     "training, results": (RUN, ("tab",), " s stop  space pin  / filter  x export  e explain"),
-    "plan, results": ((*PLAN, *RUN), ("tab",), " s stop  P pause  n next run  space pin  / filter"),
+    "plan, results": ((*PLAN, *RUN), ("tab",), " s stop  S pause  n next run  space pin  / filter"),
     "zoomed": (RUN, ("z",), " Esc zoom out  s stop  p plans  e explain  x export"),
 }
 

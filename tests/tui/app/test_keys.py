@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from textual.binding import Binding
 
 from engine.contract.config import KNOBS, RunConfig
 from engine.contract.events import EngineFailed, RunRefused
 from engine.contract.records import Outcome
 from tests.tui.fake_session import MIB, FakeHistory, finished, record, sampled, started, training, update
 from tests.tui.screen_text import SIZES, stage
+from tui.app.app import TraintopApp
+from tui.panes.knobs import KnobsPane
+from tui.panes.log import LogPane
+from tui.panes.results import ResultsPane
 from tui.screens.main import MainScreen
+from tui.state.key_groups import KEY_GROUPS, action_name
 from tui.state.knob_list import IN_GROUPS, LETTERS, ORDER
 
 
@@ -355,11 +361,19 @@ async def test_events_behind_a_dialog_are_shown_when_it_closes() -> None:
         assert "update 30/64" in s.lines[0]
 
 
+def test_every_key_is_in_a_group_of_the_help() -> None:
+    grouped = {name for names in KEY_GROUPS.values() for name in names}
+    panes = (*KnobsPane.BINDINGS, *ResultsPane.BINDINGS, *LogPane.BINDINGS, *MainScreen.BINDINGS)
+    bindings = [each for each in (*TraintopApp.BINDINGS, *panes) if isinstance(each, Binding)]
+    assert {action_name(binding.action) for binding in bindings} <= grouped
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_help_keeps_every_key_on_one_line(size: tuple[int, int]) -> None:
     async with stage(size, [record(1)], started(8), training(8), update(1, 8)) as s:
         await s.press("tab", "v", "question_mark")
         seen = s.text
+        assert "↑↓ scroll   Esc closes" in seen
         while size[1] == 24 and "q  quit " not in seen:
             await s.press("pagedown")
             seen += s.text

@@ -275,6 +275,18 @@ def test_stdout_has_the_transcript_and_stderr_a_line_for_every_tenth() -> None:
     assert err[-1].startswith("100 %  update 512/512")
 
 
+def test_the_share_that_is_done_is_that_of_the_updates_beside_it() -> None:
+    steps = [MicroStepDone(run_id=7, micro_step=number, micro_steps=8, t=float(number)) for number in range(1, 9)]
+    updates = [_update(number, epoch=number / 8) for number in range(1, 9)]
+    training = replace(TRAINING, planned_updates=8, n_train=8, micro_steps_per_epoch=8)
+    both = [event for pair in zip(steps, updates, strict=True) for event in pair]
+    _, err = _reported([STARTED, training, *both], as_json=False)
+    shares = (" 12", " 25", " 37", " 50", " 62", " 75", " 87", "100")
+    assert [line.partition("  loss")[0] for line in err] == [
+        f"{share} %  update {number}/8" for number, share in enumerate(shares, 1)
+    ]
+
+
 def test_as_json_stdout_has_one_object_per_event_and_stderr_only_messages() -> None:
     warned = Logged(source="history", text="the disk is full", level="warning")
     out, err = _reported([EngineLoading(what="PyTorch"), *RUN[:-1], warned, RUN[-1]], as_json=True)
@@ -337,12 +349,16 @@ def test_on_a_terminal_a_bar_is_drawn_and_taken_away(monkeypatch: pytest.MonkeyP
 def test_micro_steps_move_a_run_whose_updates_are_far_apart() -> None:
     pace = Pace()
     assert pace.remaining_s is None
-    pace.fold(STARTED)
-    pace.fold(TRAINING)
+    pace.fold(replace(STARTED, config=CONFIG.with_values(gradient_accumulation_steps=256)))
+    pace.fold(replace(TRAINING, planned_updates=2))
     assert pace.fold(MicroStepDone(run_id=7, micro_step=128, micro_steps=512, t=10.0))
     assert pace.fraction == 0.25
     assert pace.clock() == "00:10 < ~00:30"
-    assert "update 0/512" in pace.text()
+    assert pace.text().startswith("micro-step 128/512, update 0/2  ")
+    assert not pace.fold(MicroStepDone(run_id=7, micro_step=256, micro_steps=512, t=20.0))  # the update's last one
+    assert pace.fold(_update(1, epoch=0.5, t=20.0))
+    assert pace.fraction == 0.5
+    assert pace.text().startswith("update 1/2  ")
     assert not pace.fold(_moment("trained", 1))
 
 
@@ -366,7 +382,7 @@ def test_a_step_that_lasts_says_where_it_is_after_each_half_minute() -> None:
     assert err.getvalue().splitlines() == [
         "  0 %  update 0/512, layer 9 of 12, backward  loss –  – samples/s  00:30 < ~–",
         "  0 %  update 0/512, layer 6 of 12, backward  loss –  – samples/s  01:00 < ~–",
-        " 10 %  update 60/512  loss 0.500  0.0125 samples/s  01:20 < ~10:02",
+        " 11 %  update 60/512  loss 0.500  0.0125 samples/s  01:20 < ~10:02",
     ]
 
 
