@@ -34,8 +34,7 @@ async def test_p_shows_the_cards_and_their_keys_start_no_run(
     monkeypatch.setattr(watching, "new_reader", _Reader)
     async with stage(size) as s:
         await s.press("P")
-        while "2 cards" not in s.text:
-            await s.pilot.pause(0.01)
+        await s.until("2 cards")
         assert "1 lost" in s.text
         assert "4242" in s.text
         await s.press("r", "b", "down", "k")
