@@ -105,6 +105,20 @@ async def capture(size: tuple[int, int], home: Path) -> None:
         session.close()
 
 
+async def cards(size: tuple[int, int], folder: Path) -> None:
+    """`traintop top`: one, four and eight cards, some full, in slices, slowed down or lost.
+
+    They are those of the tests' stand-in for NVIDIA's library, read through pynvml as a real driver's are.
+    """
+    script = FOLDER.parent / "screenshots" / "cards.py"
+    for count in (1, 4, 8):
+        home = folder / str(count)
+        home.mkdir()
+        words = [sys.executable, str(script), str(count), f"{size[0]}x{size[1]}", str(home)]
+        process = await asyncio.create_subprocess_exec(*words)
+        assert await process.wait() == 0, f"the scene of {count} cards did not come about"
+
+
 async def dialog(pilot: object, app: TraintopApp) -> None:
     """Wait for a dialog, and a moment for what it asks the engine."""
     await until(pilot, lambda: len(app.screen_stack) == 2)
@@ -155,6 +169,7 @@ def main() -> int:
     for size in SIZES:
         with tempfile.TemporaryDirectory() as home:
             os.environ["TRAINTOP_HOME"] = home
+            asyncio.run(cards(size, Path(home)))
             asyncio.run(capture(size, Path(home)))
     return 0
 

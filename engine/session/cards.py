@@ -27,6 +27,7 @@ class CardWatch:
         self._interval_s = interval_s
         self._closing = threading.Event()
         self._newest: Cards | None = None
+        self._read_at = 0.0  # by a clock that nobody sets
 
     @property
     def newest(self) -> Cards | None:
@@ -35,9 +36,8 @@ class CardWatch:
 
     @property
     def age_s(self) -> float | None:
-        """Seconds since the last reading, by the wall's clock."""
-        newest = self._newest
-        return None if newest is None else max(0.0, time.time() - newest.at)
+        """Seconds since the last reading."""
+        return None if self._newest is None else time.monotonic() - self._read_at
 
     def open(self) -> None:
         """Begin; returns at once. The first reading follows as soon as the driver answers."""
@@ -54,12 +54,14 @@ class CardWatch:
             reader = new_reader()
             while not closing.is_set():
                 began = time.monotonic()
-                self._newest = reader.read()
+                newest = reader.read()
+                self._read_at = time.monotonic()
+                self._newest = newest
                 closing.wait(max(0.0, self._interval_s - (time.monotonic() - began)))
         except Exception as error:  # a defect of ours: told where the cards would be
             log.exception("the cards cannot be read")
             why = f"The cards cannot be read ({type(error).__name__}: {error}); the log file has the details."
-            self._newest = Cards(at=time.time(), problem=why)
+            self._read_at, self._newest = time.monotonic(), Cards(at=time.time(), problem=why)
 
 
 def new_reader() -> CardReader:

@@ -66,12 +66,17 @@ class CardReader:
         self._known: dict[str, Card] = {}
         """By UUID, what never changes of each card that was seen."""
         self._index_of: dict[str, int] = {}
+        self._versions: tuple[str | None, str | None] = (None, None)
+        self._versions_until = float("-inf")
         self._at: dict[int, str] = {}
         """The UUID of the card that was last seen at an index."""
 
     def read(self) -> Cards:
         """One reading of every card, in NVML's order."""
         began = self._clock()
+        if began >= self._versions_until:
+            self._versions = self._nvml.driver_version(), self._nvml.cuda_version()
+            self._versions_until = began + (SLOW_S if self._versions[0] else 0.0)
         # twice: where another library of this process stopped NVML, the first question only finds that out
         count = self._nvml.device_count() or self._nvml.device_count()
         found = [self._card(index) for index in range(count)]
@@ -90,8 +95,8 @@ class CardReader:
             at=self._wall(),
             cards=tuple(cards),
             problem=None if cards else self._why_none(),
-            driver=self._nvml.driver_version(),
-            cuda=self._nvml.cuda_version(),
+            driver=self._versions[0],
+            cuda=self._versions[1],
             namespaced=self._processes.namespaced,
             took_s=self._clock() - began,
         )
@@ -146,7 +151,6 @@ class CardReader:
             energy=None if energy is None else energy / 1000,
             temperature=temperature,
             sm_clock=gpu.ask("nvmlDeviceGetClockInfo", CLOCK_SM),
-            memory_clock=gpu.ask("nvmlDeviceGetClockInfo", CLOCK_MEMORY),
             throttle=_reasons(gpu.first(_THROTTLE)),
             **slow,
         )
@@ -175,6 +179,7 @@ class CardReader:
         kept["slow"] = {
             **kept["fixed"],
             "power_limit": None if limit is None else limit / 1000,
+            "memory_clock": gpu.ask("nvmlDeviceGetClockInfo", CLOCK_MEMORY),
             "fan": None if fan is None else float(fan),
             "memory_reserved": None if split is None or plain is None else split.reserved,
             "ecc_uncorrected": gpu.ask("nvmlDeviceGetTotalEccErrors", _UNCORRECTED, _SINCE_START),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -38,6 +39,13 @@ class Stage:
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
         await self.pilot.pause()
+
+    async def until(self, part: str, timeout_s: float = 30.0) -> None:
+        """Let the app live until its screen holds `part`, which comes from another thread."""
+        deadline = time.monotonic() + timeout_s
+        while part not in self.text:
+            assert time.monotonic() < deadline, f"{part!r} did not come:\n{self.text}"
+            await self.pilot.pause(0.01)
 
     @property
     def lines(self) -> list[str]:

@@ -17,7 +17,7 @@ from tui.terminal.link import Link
 from tui.terminal.palette import DARK, LIGHT, SIXTEEN, THEMES
 from tui.terminal.signals import Signals
 
-SIGNALS_S = 0.5
+SIGNALS_S = 1.0
 
 
 class TopApp(App[str]):

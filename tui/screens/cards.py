@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 
 from tui.panes.cards import CardsPane
 from tui.screens.dialog import Dialog
-from tui.state.cards import CardsView
+from tui.state.cards import STALE_S, CardsView
 
 if TYPE_CHECKING:
     from engine.contract.cards import CardProcess
@@ -71,7 +71,7 @@ class CardsScreen(Dialog[None]):
         ends: bool = True,
     ) -> None:
         super().__init__()
-        self.view = CardsView()
+        self.view = CardsView(stale_s=max(STALE_S, 4 * paint_s))
         self._watch, self._leave, self._paint_s, self._ends = watch, leave, paint_s, ends
         shown = [binding for binding in self.BINDINGS if isinstance(binding, Binding) and binding.show]
         self.view.hints = tuple(
@@ -89,12 +89,17 @@ class CardsScreen(Dialog[None]):
 
     def _begin(self) -> None:
         self._watch.open()
-        self.set_interval(self._paint_s, self.show)
+        self.set_interval(self._paint_s, self._turn)
         self.set_timer(min(0.1, self._paint_s), self.show)
 
     def on_unmount(self) -> None:
         """Nobody looks any more."""
         self._watch.close()
+
+    def _turn(self) -> None:
+        """Show what is new."""
+        if self._watch.newest is not self.view.reading or (self._watch.age_s or 0.0) > self.view.stale_s:
+            self.show()
 
     def show(self) -> None:
         """Paint the newest reading, unless a dialog lies over it or the terminal does not take what it was sent."""

@@ -73,7 +73,7 @@ def screen_lines(view: CardsView, heading: str, width: int, height: int) -> list
         if view.is_stale:
             line = [(text, "ghost") for text, _ in line]
         if place == index and row.key == view.selected:
-            line = [(text, "cursor") for text, _ in pad(line, width)]
+            line = [(text, role if "█" in text else "cursor") for text, role in pad(line, width)]  # a bar stays one
         lines.append(line)
     lines = lines[: height - 1]
     lines += [[]] * (height - 1 - len(lines))

@@ -9,7 +9,7 @@ from engine.contract.cards import Card, CardProcess, Cards, MigSlice
 from engine.gpus.units import MIB
 
 STALE_S = 2.0
-"""Age of a reading from which it is marked: four times the pace of the readings."""
+"""Age of a reading from which it is marked, where readings come twice a second."""
 UNSEEN = 256 * MIB
 """In use on a card without a process that is shown: more than a driver and a display take."""
 
@@ -65,6 +65,7 @@ class CardsView:
     reading: Cards | None = None
     """None before the first."""
     age_s: float = 0.0
+    stale_s: float = STALE_S
     sort: str = "MiB"
     only_mine: bool = False
     selected: Key | None = None
@@ -78,7 +79,7 @@ class CardsView:
     @property
     def is_stale(self) -> bool:
         """Whether the reading is too old to be taken for the present."""
-        return self.reading is not None and self.age_s > STALE_S
+        return self.reading is not None and self.age_s > self.stale_s
 
     @property
     def rows(self) -> list[Row]:

@@ -25,7 +25,7 @@ from engine.contract.events import (
     TrainingStarted,
     UpdateDone,
 )
-from engine.contract.records import Outcome, Phase
+from engine.contract.records import HostSample, Outcome, Phase
 from engine.contract.run_figures import RunFigures, new_record
 from engine.devices.cpu import CpuDevice
 from engine.history.history import History
@@ -293,3 +293,25 @@ def test_switches_of_torch_are_put_back(driver: Driver, monkeypatch: pytest.Monk
     _raise_in(Phase.FORWARD, monkeypatch, torch.OutOfMemoryError("CUDA out of memory."))
     driver.run(SMALL)
     assert read() == before
+
+
+def test_a_reading_that_fails_keeps_no_history_from_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with History(tmp_path / "history.sqlite3") as history:
+        session = Session(history)
+        written = threading.Event()
+        flush = history.writer.flush
+
+        def note() -> str | None:
+            written.set()
+            return flush()
+
+        def fail(event: Event) -> None:
+            raise RuntimeError("the driver did something new")
+
+        monkeypatch.setattr(history.writer, "flush", note)
+        monkeypatch.setattr(session, "_emit", fail)
+        with pytest.raises(RuntimeError, match="something new"):
+            session._on_sample(None, HostSample())
+        assert written.is_set()

@@ -10,7 +10,7 @@ import pytest
 from engine.contract.config import RunConfig
 from engine.contract.events import EvalDone, Event, MicroStepDone, PlanFinished, PlanStarted, RunRefused
 from engine.contract.records import Outcome
-from tests.tui.fake_session import GPU, finished, memory, started, training, update
+from tests.tui.fake_session import GPU, finished, memory, sampled, started, training, update
 from tui.state.alerts import Alert, Alerts, window_title
 from tui.state.fold import fold
 from tui.state.knobs import KnobEditor
@@ -224,3 +224,18 @@ def test_the_title_says_how_far_the_run_is_and_how_it_ended() -> None:
     state.stalled_s = None
     fold(state, finished(outcome=Outcome.OUT_OF_MEMORY))
     assert window_title(state) == "traintop: run 1 out of memory"
+
+
+def test_readings_that_stay_away_are_noticed_and_a_suspended_laptop_is_not_blamed() -> None:
+    alerts = Alerts()
+    assert alerts.see(sampled(None, None), 0.0) is None
+    for now in (0.5, 1.0, 2.0):
+        alerts.look(now)
+        assert alerts.unread_s is None
+    alerts.look(3.0)
+    assert alerts.unread_s == 3.0
+    alerts.see(sampled(None, None), 3.5)
+    assert alerts.unread_s is None
+    alerts.look(3.6)
+    alerts.look(600.0)
+    assert alerts.unread_s is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import get_args
 
 import pytest
@@ -33,7 +33,7 @@ from engine.contract.events import (
     Surveyed,
     WorkCounted,
 )
-from engine.contract.records import DeviceInfo, Memory, Outcome, Phase, Shares
+from engine.contract.records import DeviceInfo, GpuSample, Memory, Outcome, Phase, Shares
 from tests.tui.fake_session import (
     CPU,
     GPU,
@@ -425,3 +425,40 @@ def test_a_loss_of_nan_leaves_the_rows_in_order_and_the_cursor_on_its_run() -> N
     assert state.selected_run is None  # at the newest again
     state.table.sort = "loss"
     assert [row.run_id for row in state.rows] == [3, 1, 2, 4]
+
+
+LOST = replace(sampled(t=6.0), gpu=GpuSample(lost=True), memory=Memory(total=7611 * MIB))
+
+
+def test_a_lost_gpu_is_told_at_once_and_leaves_a_gap_while_the_host_goes_on(state: State) -> None:
+    feed(state, ready(), started(), training(), sampled(t=5.0), LOST)
+    run = state.run
+    assert run is not None
+    assert state.is_stale
+    assert state.notice == "the GPU does not answer any more"
+    assert state.host.cpu == 55.0
+    assert run.utilization.last_until(64.0) == (0.0, None)
+    assert run.used_mib.last_until(64.0) == (0.0, None)
+    assert state.memory.used is None
+    feed(state, sampled(t=6.5))
+    assert not state.is_stale
+    assert state.notice == "the GPU answers again"
+    assert run.utilization.last_until(64.0) == (0.0, 97.0)
+    assert [line.text for line in state.log if "answer" in line.text] == [
+        "the GPU does not answer any more: dmesg may have Xid lines about it",
+        "the GPU answers again",
+    ]
+
+
+def test_a_driver_that_is_gone_is_a_lost_gpu_and_the_hosts_share_is_not_drawn_in_its_place(state: State) -> None:
+    feed(state, ready(), started(), training(), sampled(t=5.0), sampled(t=5.5, gpu=False))
+    assert state.gpu_lost
+    assert state.run is not None
+    assert state.run.utilization.last_until(64.0) == (0.0, None)
+
+
+def test_a_time_without_readings_is_a_gap(state: State) -> None:
+    feed(state, ready(), started(), training(), sampled(t=5.0), update(1, t=6.0), update(2, t=9.0), sampled(t=10.0))
+    assert state.run is not None
+    assert len(state.run.utilization) == 3
+    assert state.run.utilization.within(0.0, 64.0) == (97.0, 97.0)
