@@ -84,7 +84,7 @@ import sys
 from tests.engine.devices.cuda_machine import pretend
 pretend()
 from engine.contract.config import RunConfig
-from engine.contract.events import DeviceChosen, EngineFailed, EngineReady, Forecasted, RunFinished, Surveyed
+from engine.contract.events import DeviceChosen, EngineFailed, EngineReady, Forecasted, Proposed, RunFinished, Surveyed
 from engine.history.history import History
 from engine.session.session import Session
 with History() as history:
@@ -116,6 +116,8 @@ with History() as history:
     session.start(small.with_values(device="cuda:0"))
     record = until(RunFinished).record
     print(record.outcome.value, record.message)
+    session.propose(record)
+    print([proposal.label for proposal in until(Proposed).proposals])
     assert session.close(60)
 """
 
@@ -136,6 +138,7 @@ def test_a_full_first_card_leaves_every_other_and_the_cpu(machine: Machine, tmp_
     ]
     assert lines[9] == "beside 1 2900"
     assert lines[10].startswith("out_of_memory Out of memory in load: CUDA error: out of memory. The card is shared ")
+    assert lines[11].startswith("['the same on cuda:")  # a smaller batch would be no answer
     assert contexts(machine) == ["1"]  # where a run was; nothing was measured on the full card
 
 
