@@ -89,7 +89,7 @@ def _used(choice: CardChoice) -> str:
 def _line(choice: CardChoice, width: int, used: int) -> Text:
     where = cut(_where(choice), width)
     return Text.assemble(
-        f"{where}{' ' * (width - cell_len(where))}  {_used(choice):>{used}} {percent(choice.utilization, 0):>5}  ",
+        f"{where}{' ' * (width - cell_len(where))} {_used(choice):>{used}} {percent(choice.utilization, 0):>5} ",
         ("taken ", "dim") if choice.taken else "free  ",
         _verdict(choice),
     )
