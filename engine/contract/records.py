@@ -70,6 +70,11 @@ class DeviceInfo:
         return self.kind, self.name, self.uuid, self.memory_total
 
     @property
+    def is_of_several(self) -> bool:
+        """Whether it is a CUDA GPU beside others, so that its name alone does not tell which."""
+        return bool(self.index) or self.gpu_index is not None
+
+    @property
     def numbers(self) -> str:
         """A CUDA GPU's numbers, `cuda:1 = gpu 3` where CUDA and nvidia-smi count differently; empty for another."""
         if self.kind != "cuda" or self.index is None:

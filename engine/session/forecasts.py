@@ -9,13 +9,14 @@ from dataclasses import replace
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.device_name import read_device
 from engine.contract.events import Forecasted, Proposed, WorkCounted
-from engine.contract.forecast_types import Forecast, ForecastError, Foretold
+from engine.contract.forecast_types import Forecast, ForecastError, Foretold, Proposal
 from engine.contract.records import DeviceInfo, RunRecord
+from engine.devices import free
 from engine.devices.open import DEFAULT_VIRTUAL_GPU, cuda_index, why_virtual
-from engine.devices.visible import describe
+from engine.devices.visible import describe, uuid_of
 from engine.forecast.forecast import Assumptions, Forecaster
 from engine.forecast.learned import Learned, learn
-from engine.forecast.proposals import propose
+from engine.forecast.proposals import MAX_PROPOSALS, propose
 from engine.gpus.catalogue import Gpu, UnknownGpuError, by_nvml_name, find
 from engine.gpus.units import MIB
 from engine.history.errors import HistoryError
@@ -90,17 +91,38 @@ class Forecasts:
             context = outside.context + outside.others
             return Assumptions(context_bytes=context, library_bytes=outside.libraries), [note]
         beside = self._outside_memory.beside(card)
-        notes = [f"Other processes have {beside // MIB} MiB of this GPU now (with the context)."] if beside else []
+        notes = [_beside(beside)] if beside else []
         if learned.outside_bytes is not None:
             note = f"Learned from {learned.n_runs} runs: {learned.outside_bytes // MIB} MiB outside the allocator."
             return Assumptions(context_bytes=learned.outside_bytes + beside, library_bytes=0), [note, *notes]
         return Assumptions(context_bytes=CURRENT.outside(gpu)[0] + beside if beside else None), notes
 
     def proposals(self, record: RunRecord) -> Proposed:
-        """What would fit instead of a run that was out of memory."""
-        return Proposed(
-            run_id=record.run_id, proposals=tuple(propose(record.config, record.failed_phase, self.forecast))
-        )
+        """What would fit instead of a run that was out of memory: the same elsewhere, then something smaller."""
+        try:
+            elsewhere = self._elsewhere(record)
+        except ConfigError:  # another version's device
+            elsewhere = []
+        smaller = propose(record.config, record.failed_phase, self.forecast)
+        return Proposed(run_id=record.run_id, proposals=(*elsewhere, *smaller)[:MAX_PROPOSALS])
+
+    def _elsewhere(self, record: RunRecord) -> list[Proposal]:
+        """The same run on a free card that has room for it: a smaller batch is no answer to a neighbour."""
+        config, name = record.config, read_device(record.config.device)
+        if name.kind not in ("auto", "cuda") or (record.device is not None and record.device.kind != "cuda"):
+            return []
+        index = cuda_index(name, config.device, self._nvml, patient=False)
+        if index is None:
+            return []
+        there = record.device.uuid if record.device is not None else uuid_of(index)
+        for seen in sorted(free.look(self._nvml), key=lambda seen: seen.rank):
+            if seen.is_taken or seen.card.uuid == there:
+                continue
+            other = config.with_values(device=f"cuda:{seen.index}")
+            made = self.answer(other).forecast
+            if made is not None and made.fits:
+                return [Proposal(label=f"the same on {other.device}", config=other, forecast=made)]
+        return []
 
     def foretell(self, plan: Plan, stopped: Callable[[], bool] = lambda: False) -> Plan:
         """One of the lecture's experiments with the forecast of every row; other plans as they are.
@@ -201,9 +223,25 @@ def forecast_all(
     hub.probe()
     forecaster, nvml, named = Forecaster(hub), door(), _named_gpu(gpu)
     given = Assumptions(stack=stack, context_bytes=context_bytes, library_bytes=library_bytes)
-    made = [forecaster.forecast(config, named or gpu_of(config, nvml)[0], given) for config in configs]
-    note = why_virtual(configs[0], nvml) if named is None else None
+    if named is not None:
+        return [forecaster.forecast(config, named, given) for config in configs]
+    made = [_on_its_own(config, forecaster, given, nvml) for config in configs]
+    note = why_virtual(configs[0], nvml)
     return [replace(each, notes=(note, *each.notes)) for each in made] if note else made
+
+
+def _on_its_own(config: RunConfig, forecaster: Forecaster, given: Assumptions, nvml: Nvml) -> Forecast:
+    """The forecast on a configuration's own device; of a card that is there, beside those who are on it now."""
+    gpu, card = gpu_of(config, nvml)
+    beside = OutsideMemory(nvml).beside(card) if card is not None and given.stack == CURRENT.name else 0
+    if not beside or given.context_bytes is not None:
+        return forecaster.forecast(config, gpu, given)
+    made = forecaster.forecast(config, gpu, replace(given, context_bytes=CURRENT.outside(gpu)[0] + beside))
+    return replace(made, notes=(*made.notes, _beside(beside)))
+
+
+def _beside(n_bytes: int) -> str:
+    return f"Other processes have {n_bytes // MIB} MiB of this GPU now (with the context)."
 
 
 def _named_gpu(name: str | None) -> Gpu | None:

@@ -122,7 +122,7 @@ def _opening(event: RunStarted) -> list[str]:
 
 def _named(device: DeviceInfo) -> str:
     memory = f", {mib(device.memory_total)} MiB {device.memory_label}" if device.memory_total is not None else ""
-    return f"{clean(device.name)} ({device.numbers or device.kind}{memory})"
+    return f"{clean(device.name)} ({device.numbers if device.is_of_several else device.kind}{memory})"
 
 
 def _training(event: TrainingStarted) -> str:

@@ -49,13 +49,11 @@ def _device(device: DeviceInfo | None) -> list[Line]:
         return [[]]
     name = clean(device.name, 32)
     kind = "" if device.kind == "cuda" else f" · {device.kind}"
-    # the only card of a machine needs no number
-    number = f" · {device.numbers}" if device.index or device.gpu_index is not None else ""
+    number = f" · {device.numbers}" if device.is_of_several else ""
     memory = f" · {mib(device.memory_total)} MiB" if device.memory_total is not None else ""
     return [
         [(name, "value"), (kind + number + memory, "muted")],
         [(name, "value"), (kind + number, "muted")],
-        [(name, "value"), (kind, "muted")],
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -20,6 +21,9 @@ from tui.drawing.text import clean
 from tui.screens.dialog import Dialog
 
 FREE = "free"
+_BESIDE = 40
+"""Columns of a line and of the dialog around it, without where the card is and what is used of it."""
+_LEAST = 8
 
 
 class ChooseCardScreen(Dialog[str]):
@@ -39,12 +43,14 @@ class ChooseCardScreen(Dialog[str]):
     def compose(self) -> ComposeResult:
         """A line for every card, and who is on the one under the cursor."""
         choices = self._answer.choices
-        width = max(len(_where(choice)) for choice in choices)
+        used = max(len(_used(choice)) for choice in choices)
+        room = max(_LEAST, self.app.size.width - _BESIDE - used)
+        width = min(room, max(cell_len(_where(choice)) for choice in choices))
         with Vertical(classes="dialog -wide"):
             yield Static("The card of the next run", classes="heading", markup=False)
             if self._answer.message:
                 yield Static(clean(self._answer.message, 400), classes="why", markup=False)
-            options = [Option(_line(choice, width)) for choice in choices]
+            options = [Option(_line(choice, width, used)) for choice in choices]
             last = Option(Text.assemble(f"{'free':<{width}}", ("  the emptiest when the run begins (f)", "dim")))
             yield OptionList(*options, last, markup=False, classes="more")
             yield Static("", id="about", classes="why last", markup=False)
@@ -76,15 +82,16 @@ def _where(choice: CardChoice) -> str:
     return f"{choice.device.numbers}  {clean(choice.device.name, 28)}"
 
 
-def _line(choice: CardChoice, width: int) -> Text:
-    used = f"{mib(choice.used)} of {mib(choice.device.memory_total)} MiB"
-    busy = percent(choice.utilization, 0)
-    word, style = _verdict(choice)
-    state = "taken" if choice.taken else "free"
+def _used(choice: CardChoice) -> str:
+    return f"{mib(choice.used)} of {mib(choice.device.memory_total)} MiB"
+
+
+def _line(choice: CardChoice, width: int, used: int) -> Text:
+    where = cut(_where(choice), width)
     return Text.assemble(
-        f"{_where(choice):<{width}}  {used:>22}  {busy:>5}  ",
-        (f"{state:<6}", "dim" if choice.taken else ""),
-        (word, style),
+        f"{where}{' ' * (width - cell_len(where))} {_used(choice):>{used}} {percent(choice.utilization, 0):>5} ",
+        ("taken ", "dim") if choice.taken else "free  ",
+        _verdict(choice),
     )
 
 

@@ -104,7 +104,7 @@ def fold(state: State, event: Event) -> bool:
         state.loading, state.failed = None, None
         state.device = state.ready = clean_device(event.device)
         state.torch_version = clean(event.torch_version, 40)
-        on = f"{event.device.name} {event.device.numbers}".rstrip()
+        on = f"{event.device.name} {event.device.numbers}" if event.device.is_of_several else event.device.name
         state.write("engine", f"PyTorch {event.torch_version} ready on {on} in {event.import_s:.1f} s")
         if event.note:
             state.notice = clean(event.note, SENTENCE)

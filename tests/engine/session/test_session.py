@@ -14,6 +14,7 @@ import torch
 from engine.contract.as_json import record_to_json
 from engine.contract.config import RunConfig
 from engine.contract.events import (
+    DeviceChosen,
     EngineReady,
     Event,
     Logged,
@@ -22,6 +23,7 @@ from engine.contract.events import (
     RunRefused,
     RunStarted,
     Sampled,
+    Surveyed,
     TrainingStarted,
     UpdateDone,
 )
@@ -127,6 +129,29 @@ def test_readings_say_where_a_long_step_is(driver: Driver, monkeypatch: pytest.M
     assert isinstance(driver.until(RunFinished), RunFinished)
     assert places[0].layers in (None, 2)  # none in between: clipping, the optimizer, data
     assert driver.session._place() is None
+
+
+def test_what_is_ready_is_the_device_that_was_asked_for(tmp_path: Path) -> None:
+    """`run --device cpu` was once told as a run on a virtual Tesla P4. The next run's device may be another."""
+    driver = Driver(tmp_path)
+    driver.session = Session(driver.history, device="cpu", measures=True)
+    driver.session.open()
+    ready = driver.until(EngineReady)
+    assert isinstance(ready, EngineReady)
+    assert (ready.device.kind, ready.device.uuid, ready.note) == ("cpu", None, None)
+    driver.session.look_at("no such device")
+    driver.session.look_at("virtual:tesla-t4")
+    chosen = driver.until(DeviceChosen)
+    assert isinstance(chosen, DeviceChosen)
+    assert (chosen.device.name, chosen.device.kind) == ("Tesla T4", "virtual")
+    driver.session.survey(SMALL)
+    survey = driver.until(Surveyed)
+    assert isinstance(survey, Surveyed)
+    if not torch.cuda.is_available():
+        assert survey.choices == ()
+        assert survey.message
+    assert driver.session.close(60)
+    driver.history.close()
 
 
 def test_update_times_are_whole(driver: Driver) -> None:

@@ -127,7 +127,7 @@ def test_progress_on_a_virtual_gpu_says_whose_speed_it_is() -> None:
 
 def test_a_run_reads_as_in_the_lecture() -> None:
     assert _lines(RUN) == [
-        "Run 7 on Tesla P4 (cuda:0, 7611 MiB VRAM)",
+        "Run 7 on Tesla P4 (cuda, 7611 MiB VRAM)",
         "Knobs: --model bert-base-uncased --batch-size 1",
         "VRAM at start: 0 MiB",
         "VRAM after the context: 417 MiB",
