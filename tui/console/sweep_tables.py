@@ -79,7 +79,7 @@ def plan_table(plan: Plan, records: Sequence[RunRecord], *, narrow: bool = False
         heading = heading or (f"{label_of(entry, records)}\n{entry.unit}" if entry.unit else heading_of(entry, records))
         heads += [f"{heading}\nhere", "lecture"] if printed else [heading]
     has_card = not narrow and any(_card_s(pair) for pair in pairs)
-    heads += ["card s\nby fore-\ncast"] if has_card else []
+    heads += ["card s\nby\nforecast"] if has_card else []
     heads += [f"{STATUS.heading}\nhere", *(["lecture"] if ends else [])] if printed else [STATUS.heading]
     title = TABLES[plan.name].heading if printed else clean(plan.title)
     drawn = _table(title.split()[-1] if narrow else title, *heads, n_words=1 + ends)
