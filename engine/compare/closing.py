@@ -68,6 +68,13 @@ class _Side:
         return self.run.foretold.samples_per_s if self.run.foretold is not None else None
 
     @property
+    def card(self) -> str:
+        """The name of the card that `card_speed` is of."""
+        if self.row is not None and self.row.first.device is not None:
+            return one_line(self.row.first.device.name)
+        return one_line(self.run.foretold.gpu) if self.run.foretold is not None else "card"
+
+    @property
     def updates(self) -> int | None:
         return self.row.first.updates if self.row is not None else None
 
@@ -139,7 +146,7 @@ def _preloading(sides: list[_Side]) -> str | None:
     best = max(some, key=lambda side: _rate(side, none))
     n = best.run.config.dataloader_num_workers
     workers = f"{n} worker{'s' if n > 1 else ''}{', the best of them,' if len(some) > 1 else ''}"
-    return f"preloading: {_time(none, best)} with {workers} against none; {_NO_NUMBERS}"
+    return f"preloading: {_here(none, best, 'time', _more_time)} with {workers} against none; {_NO_NUMBERS}"
 
 
 def _rate(side: _Side, other: _Side) -> float:
@@ -247,7 +254,7 @@ def _memory(side: _Side, other: _Side) -> str:
 
 def _time(side: _Side, other: _Side) -> str:
     """More or less time for a sample, here and on the card by forecast."""
-    return _here_and_there(side, other, "time", lambda before, after: 100 * (before / after - 1))
+    return _here_and_there(side, other, "time", _more_time)
 
 
 def _faster(side: _Side, other: _Side) -> str:
@@ -255,16 +262,27 @@ def _faster(side: _Side, other: _Side) -> str:
     return _here_and_there(side, other, "samples/s", lambda before, after: 100 * (after / before - 1))
 
 
+def _more_time(before: float, after: float) -> float:
+    """Percent more time for a sample, from two speeds."""
+    return 100 * (before / after - 1)
+
+
 def _here_and_there(side: _Side, other: _Side, what: str, change: Callable[[float, float], float]) -> str:
-    parts = []
-    here, card = _speeds(side, other), (side.card_speed, other.card_speed)
-    if here is not None and other.row is not None and side.row is not None:
-        same = compare(other.row, side.row).deltas[Quantity.SPEED].verdict is Verdict.SAME
-        parts.append(f"{what} within noise here" if same else f"{signed(change(*here))} % {what} here")
-    if card[0] and card[1] and other.run.foretold is not None:
-        more = f"{signed(change(card[0], card[1]))} %{'' if parts else f' {what}'}"
-        parts.append(f"{more} on the {one_line(other.run.foretold.gpu)} by forecast")
-    return ", ".join(parts) or f"{what} unknown"
+    here, before, after = _here(side, other, what, change), side.card_speed, other.card_speed
+    if not before or not after:
+        return here or f"{what} unknown"
+    there = f"{signed(change(before, after))} %{'' if here else f' {what}'} on the {other.card} by forecast"
+    return ", ".join(filter(None, (here, there)))
+
+
+def _here(side: _Side, other: _Side, what: str, change: Callable[[float, float], float]) -> str:
+    """What was measured; empty where one of the two was not run."""
+    both = _speeds(side, other)
+    if both is None or side.row is None or other.row is None:
+        return ""
+    if compare(other.row, side.row).deltas[Quantity.SPEED].verdict is Verdict.SAME:
+        return f"{what} within noise here"
+    return f"{signed(change(*both))} % {what} here"
 
 
 def _speeds(side: _Side, other: _Side) -> tuple[float, float] | None:

@@ -165,7 +165,7 @@ def beside(plan: Plan, records: Iterable[RunRecord]) -> list[Pair]:
     names = tuple(left[0].knobs)
     for run, own in rows_of(plan, records):
         knobs: dict[str, Value] = {name: getattr(run.config, name) for name in names}
-        lecture = next((row for row in left if row.knobs == knobs and run.config != _UNKNOWN), None)
+        lecture = next((row for row in left if row.knobs == knobs and not _is_unknown(run)), None)
         if lecture is not None:
             left.remove(lecture)
         pairs.append(Pair(knobs, lecture, own, run))
@@ -175,8 +175,9 @@ def beside(plan: Plan, records: Iterable[RunRecord]) -> list[Pair]:
     return pairs
 
 
-_UNKNOWN = RunConfig()
-"""What stands for a configuration that cannot be."""
+def _is_unknown(run: PlannedRun) -> bool:
+    """Whether its configuration cannot be, so that the default one stands for it."""
+    return run.skip is not None and run.config == RunConfig()
 
 
 def rows_of(plan: Plan, records: Iterable[RunRecord]) -> list[tuple[PlannedRun, list[RunRecord]]]:

@@ -28,11 +28,14 @@ CARD = RunConfig(model="bert-mini", seq_len=128, samples=192, device="virtual:te
 REVIEWS = RunConfig(
     model="bert-tiny",
     workload="reviews",
-    seq_len=32,
-    samples=1024,
+    padding="bucketed",
+    seq_len=64,
+    samples=1500,
     eval_samples=200,
-    epochs=2,
-    learning_rate=2e-4,
+    epochs=3,
+    learning_rate=5e-4,
+    lr_scheduler="constant",
+    dropout=False,
     device="virtual:tesla-p4",
 )
 EIGHT = CARD.with_values(batch_size=8)
@@ -57,8 +60,8 @@ STORY: tuple[tuple[RunConfig, str], ...] = (
     ),
     (REVIEWS, "Now text with labels to learn: an update for every 8 reviews. Watch the accuracy after each epoch."),
     (
-        REVIEWS.with_values(gradient_accumulation_steps=16),
-        "The same reviews and epochs, accumulation 16: a sixteenth of the updates, and it learns less.",
+        REVIEWS.with_values(gradient_accumulation_steps=32),
+        "The same reviews and epochs, accumulation 32: few updates, and it learns less.",
     ),
 )
 """The lecture's tables 2, 3, 5 and 4, and what each run is to show; `problems` says how they must end."""

@@ -11,7 +11,10 @@ from tui.state.knobs import describe
 
 
 class PresenterControl:
-    """Owns the captions, and what was said to those who watch; there is nothing of it while nobody presents."""
+    """Owns the captions, and what was said to those who watch.
+
+    There is nothing of it while nobody presents, but for a recording with notes: they are its captions in every view.
+    """
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -38,7 +41,11 @@ class PresenterControl:
             self._desk.paint_soon()
 
     def caption(self) -> bool:
-        """Say what changed; False where nothing did."""
+        """Say what changed, or what a recorded run is to show; False where nothing did."""
+        state = self._desk.state
+        if self._captions is None and state.playback and state.table.notes and self._desk.main is not None:
+            self._captions = Captions(state, run_is_told=False)
+            self._desk.main.guide()
         caption = self._captions.look(self._desk.state) if self._captions is not None else None
         if caption is not None:
             self._view.caption = caption

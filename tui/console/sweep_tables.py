@@ -18,13 +18,15 @@ from engine.contract.figures import (
     TIME,
     Entry,
     heading_of,
+    label_of,
     short_of,
 )
 from engine.contract.forecast_types import FITS, OUT_OF_MEMORY
 from engine.contract.numbers import UNKNOWN, fixed, number
 from engine.contract.records import Outcome, RunRecord
 from engine.gpus.units import to_mib
-from engine.plans.course import Plan, PlannedRun, label_of
+from engine.plans.course import Plan, PlannedRun
+from engine.plans.course import label_of as knobs_label
 from engine.plans.lecture import MEMORY_MIB, SOURCE, TABLES, LectureRow, Pair, beside, rows_of, same_memory
 from tui.console.sweep_rows import LABEL
 from tui.drawing.text import clean
@@ -72,16 +74,15 @@ def plan_table(plan: Plan, records: Sequence[RunRecord], *, narrow: bool = False
     entries = _entries(pairs, narrow)
     counts = _counts(pairs, narrow)
     heads = [name for name, _ in counts]
-    under = "\nhere" if printed else "\n"
     for entry in entries:
-        heading = (narrow and short_of(entry, records)) or heading_of(entry, records)
-        heads += [f"{heading}{under}", *(["\nlecture"] if printed else [])]  # the unit above, whose figure below
-    if not narrow and any(_card_s(pair) for pair in pairs):
-        heads.append("card s\nforecast")
-    has_card = heads[-1].startswith("card")
-    heads += [f"{STATUS.heading}{under}", *([f"{STATUS.heading}\nlecture"] if ends else [])]
+        heading = narrow and short_of(entry, records)
+        heading = heading or (f"{label_of(entry, records)}\n{entry.unit}" if entry.unit else heading_of(entry, records))
+        heads += [f"{heading}\nhere", "lecture"] if printed else [heading]
+    has_card = not narrow and any(_card_s(pair) for pair in pairs)
+    heads += ["card s\nby\nforecast"] if has_card else []
+    heads += [f"{STATUS.heading}\nhere", *(["lecture"] if ends else [])] if printed else [STATUS.heading]
     title = TABLES[plan.name].heading if printed else clean(plan.title)
-    drawn = _table(f"{title.split()[-1] if narrow else title}\n", *heads)
+    drawn = _table(title.split()[-1] if narrow else title, *heads, n_words=1 + ends)
     for label, pair in rows:
         row = fold(pair.records)[0] if pair.records else None
         cells = [of(pair) for _, of in counts]
@@ -96,10 +97,10 @@ def plan_table(plan: Plan, records: Sequence[RunRecord], *, narrow: bool = False
 def _counts(pairs: Sequence[Pair], narrow: bool) -> list[tuple[str, Callable[[Pair], str]]]:
     """Columns of the effective batch and of the updates, by their headings."""
     accumulates = any("gradient_accumulation_steps" in pair.knobs for pair in pairs)
-    updates = ("updates\n", _updates)
+    updates = ("updates", _updates)
     if narrow:
         return [updates] if accumulates else []
-    return [("effective\nbatch", _effective), updates]
+    return [("eff.\nbatch", _effective), updates]
 
 
 def _effective(pair: Pair) -> str:
@@ -192,7 +193,7 @@ def _label(pair: Pair, pairs: Sequence[Pair]) -> str:
     if pair.run is not None:
         return clean(pair.run.label, LABEL)
     names = [name for name in pair.knobs if len({other.knobs[name] for other in pairs}) > 1]
-    return clean(label_of({name: pair.knobs[name] for name in names}), LABEL)
+    return clean(knobs_label({name: pair.knobs[name] for name in names}), LABEL)
 
 
 def _notes(plan: Plan, records: Sequence[RunRecord], pairs: Sequence[Pair]) -> list[str]:
@@ -224,14 +225,21 @@ def _notes(plan: Plan, records: Sequence[RunRecord], pairs: Sequence[Pair]) -> l
     return notes
 
 
-def _table(*columns: str) -> Table:
+def _table(title: str, *columns: str, n_words: int = 1) -> Table:
+    """A table without rows: the title above the first column, the last `n_words` are of words.
+
+    A heading of few lines stands low, so that units are level with units.
+    """
     from rich.table import Table
     from rich.text import Text
 
     drawn = Table(box=None, pad_edge=False, header_style="bold")
+    drawn.add_column(Text(title), justify="left", no_wrap=True)
+    lines = max(name.count("\n") for name in columns)
     for index, name in enumerate(columns):
-        left = index == 0 or name.startswith(STATUS.heading)
-        drawn.add_column(Text(name), justify="left" if left else "right", no_wrap=True)
+        left = index >= len(columns) - n_words
+        text = "\n" * (lines - name.count("\n")) + name
+        drawn.add_column(Text(text), justify="left" if left else "right", no_wrap=True)
     return drawn
 
 

@@ -201,6 +201,10 @@ class MainScreen(Screen[None]):
         """Fewer panes, or all of them again."""
         self.set_class(presenting, "presenter")
 
+    def guide(self) -> None:
+        """Captions in every view."""
+        self.add_class("guided")
+
     def toggle_log(self) -> None:
         """Show or hide the log pane."""
         self._log_wanted = not self.has_class("log")

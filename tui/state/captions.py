@@ -19,9 +19,10 @@ _TURNS = 3
 class Captions:
     """Follows the state, and says the newest of its changes that matters."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, *, run_is_told: bool = True) -> None:
+        """`run_is_told` False: the run under way has its caption still to come."""
         self._config = state.editor.config
-        self._run = _seen(state.run)
+        self._run = _seen(state.run) if run_is_told else None
         self._known = state.forecast
         """The last forecast of a next run: what a turn of a knob is compared with."""
         self._turned_from = self._known.config if self._known is not None else self._config
@@ -57,7 +58,8 @@ class Captions:
         if run is None or before == self._run:
             return None
         if run.under_way:
-            return f"run {run.run_id} starts: {describe(run.config)}"
+            note = state.table.notes.get(run.run_id) if state.playback else None
+            return note or f"run {run.run_id} starts: {describe(run.config)}"
         return _end(run.as_record(), state.record_of(state.baseline))
 
 

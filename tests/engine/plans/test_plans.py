@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from engine.contract.config import KNOBS, ConfigError, RunConfig
+from engine.contract.forecast_types import Foretold
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
 from engine.plans.course import (
     NAMED,
@@ -99,8 +100,15 @@ def test_repeats_come_in_rounds_with_the_next_seed() -> None:
 
 
 def test_a_plan_survives_the_history() -> None:
-    for plan in (sweep(RunConfig(), {"batch_size": ["1", "2"]}, repeat=2), until_oom(RunConfig())):
+    told = Foretold(
+        gpu="Tesla P4", limit=7, peak_used=8, fits=False, near_limit=True, failing_phase="forward", samples_per_s=None
+    )
+    large = named_plan("bert-large", RunConfig(), "small")
+    forecast = replace(large, runs=tuple(replace(run, foretold=told) for run in large.runs))
+    for plan in (sweep(RunConfig(), {"batch_size": ["1", "2"]}, repeat=2), until_oom(RunConfig()), forecast):
         assert from_json(to_json(plan)) == plan
+    for other in ('"gpu": 4', '"card": "x"', '"gpu": null'):  # as another version may keep it
+        assert from_json(to_json(forecast).replace('"gpu": "Tesla P4"', other)) == large
 
 
 def test_a_plan_of_another_version_loses_only_what_cannot_be_run() -> None:
@@ -198,25 +206,30 @@ def test_a_cpu_has_no_largest_batch() -> None:
         until_oom(RunConfig(), {"batch_size": ["1", "2"]})
 
 
+AS_IN_2023 = ["as the lecture: PyTorch 2.0's AdamW", "the same + checkpointing"]
+
+
 @pytest.mark.parametrize("name", list(NAMED))
 @pytest.mark.parametrize("scale", list(SCALES))
 def test_every_experiment_at_every_scale(name: str, scale: str) -> None:
     plan = named_plan(name, RunConfig(seed=7), scale, memory_total=80 * 2**30)
     runnable = [run for run in plan.runs if not run.skip]
-    assert len(runnable) == len(plan.runs) > 1
+    assert len(runnable) > 1
+    assert [run.label for run in plan.runs if run.skip] == (AS_IN_2023 if name == "bert-large" else [])
     assert all(run.config.device == "auto" for run in runnable)
     assert len({run.label for run in runnable}) == len(runnable)
     assert all(run.config.seed == 7 for run in runnable)
     lecture = all(run.config.model.startswith("bert-") and run.config.model.endswith("-uncased") for run in runnable)
-    assert lecture is (scale != "small" or name == "bert-large")
+    assert lecture is (scale != "small" or name in ("bert-large", "precision"))
     assert runnable[0].config.model in plan.sizes
 
 
 @pytest.mark.parametrize("name", list(TABLES))
 def test_at_the_lectures_scale_every_row_of_its_table_is_run(name: str) -> None:
     plan = named_plan(name, RunConfig(), "lecture")
-    pairs = beside(name, [record(run.config) for run in plan.runs])
-    assert all(len(pair.records) == 1 for pair in pairs)
+    pairs = beside(plan, [record(run.config) for run in plan.runs if not run.skip])
+    assert all(pair.run is not None and len(pair.records) == (not pair.run.skip) for pair in pairs)
+    assert [pair.lecture for pair in pairs if pair.lecture] == list(TABLES[name].rows)
     fixed = {"samples", "seq_len", "model", "epochs", "attention", "padding", "precision"}
     for run in plan.runs:
         assert {n: getattr(run.config, n) for n in fixed} == {n: getattr(TABLES[name].config, n) for n in fixed}
@@ -235,7 +248,7 @@ def test_what_is_given_expressly_wins_over_the_sizes_but_not_over_the_rows() -> 
 def test_bert_large_is_held_to_the_lectures_card() -> None:
     def devices(**of: object) -> set[tuple[str, int | None]]:
         plan = named_plan("bert-large", RunConfig(device=str(of.pop("device", "auto"))), **of)  # type: ignore[arg-type]
-        return {(run.config.device, run.config.vram_limit) for run in plan.runs}
+        return {(run.config.device, run.config.vram_limit) for run in plan.runs if run.stack is None}
 
     assert devices(scale="lecture", memory_total=80 * 2**30) == {("auto", 7611)}
     assert devices(scale="lecture", memory_total=7611 * 2**20) == {("auto", None)}
@@ -244,9 +257,43 @@ def test_bert_large_is_held_to_the_lectures_card() -> None:
     assert devices(scale="small", device="virtual:tesla-t4", given={"device"}) == {("virtual:tesla-t4", None)}
 
 
-def test_what_takes_minutes_on_a_cpu_is_passed_over_there() -> None:
-    skipped = [run.label for run in named_plan("bert-large", RunConfig(), "small").runs if run.skip]
-    assert skipped == ["8-bit AdamW + checkpointing"]
+def test_what_a_cpu_cannot_show_in_minutes_is_there_by_forecast() -> None:
+    unrun = [run for run in named_plan("bert-large", RunConfig(), "small").runs if run.skip]
+    assert [run.label for run in unrun] == [*AS_IN_2023, "8-bit AdamW + checkpointing"]
+    assert all(run.by_forecast for run in unrun)
+    emulated = [run for run in named_plan("precision", RunConfig(), "small").runs if run.skip]
+    assert [run.config.precision for run in emulated] == ["tf32", "bf16", "fp16"]
+    assert all(run.by_forecast and run.skip and "a CPU" in run.skip for run in emulated)
+    on_cpu = [run for run in named_plan("precision", RunConfig(device="cpu"), "small").runs if run.skip]
+    assert len(on_cpu) == 3
+    assert all("leave --device cpu out" in (run.skip or "") and not run.by_forecast for run in on_cpu)
+    assert not any(run.skip for run in named_plan("precision", RunConfig(), "lecture", memory_total=2**36).runs)
+
+
+@pytest.mark.parametrize("memory_total", [None, 80 * 2**30])
+def test_the_lectures_own_deaths_come_first_on_its_card_and_under_its_software(memory_total: int | None) -> None:
+    for scale in SCALES:
+        first, second, third, *_ = named_plan("bert-large", RunConfig(), scale, memory_total=memory_total).runs
+        assert [first.config.gradient_checkpointing, second.config.gradient_checkpointing] == ["off", "on"]
+        for run in (first, second):
+            assert (run.stack, run.by_forecast, run.skip) == (
+                "lecture-2023",
+                True,
+                "the software of 2023 does not run here",
+            )
+            assert (run.config.device, run.config.vram_limit) == ("virtual:tesla-p4", None)
+        assert third.label == "today's foreach AdamW"
+        assert (third.stack, third.skip) == (None, None)
+        pairs = beside(named_plan("bert-large", RunConfig(), scale), [])
+        assert [pair.run and pair.run.label for pair in pairs if pair.lecture] == AS_IN_2023
+
+
+def test_no_two_small_accumulations_are_the_same_run() -> None:
+    runs = named_plan("accumulation", RunConfig(), "small").runs
+    windows = [
+        -(-run.config.samples // run.config.batch_size // run.config.gradient_accumulation_steps) for run in runs
+    ]
+    assert windows == [32, 16, 8, 4, 2, 1]
 
 
 def test_without_a_gpu_the_virtual_one_is_sized_to_what_a_plan_shows() -> None:
@@ -255,8 +302,11 @@ def test_without_a_gpu_the_virtual_one_is_sized_to_what_a_plan_shows() -> None:
         return {(run.config.device, run.config.vram_limit) for run in plan.runs}
 
     assert on("batch-size") == {("auto", 1100)}
-    assert "a card of 1,100 MiB" in named_plan("batch-size", RunConfig(), "small").sizes
+    sizes = named_plan("batch-size", RunConfig(), "small").sizes
+    assert "the card held to 1,100 MiB" in sizes
+    assert "so that batch 16 of a small model fills it" in sizes
     assert on("precision") == {("virtual:a100-40gb", None)}
+    assert "the lecture's P4 has neither tf32 nor bf16" in named_plan("precision", RunConfig(), "small").sizes
     for name in ("batch-size", "precision"):
         assert on(name, memory_total=80 * 2**30) == {("auto", None)}
         assert on(name, "cpu") == {("cpu", None)}
@@ -285,11 +335,12 @@ def test_the_lectures_tables_hold_together() -> None:
 
 
 def test_runs_that_the_lecture_lacks_come_after_its_rows() -> None:
-    runs = [record(CONFIG.with_values(batch_size=n)) for n in (1, 16)]
-    pairs = beside("batch-size", runs)
+    plan = replace(sweep(CONFIG, {"batch_size": ["1", "16"]}), name="batch-size")
+    runs = [record(run.config) for run in plan.runs]
+    pairs = beside(plan, runs)
     assert [pair.knobs["batch_size"] for pair in pairs] == [1, 2, 4, 8, 9, 16]
     assert [len(pair.records) for pair in pairs] == [1, 0, 0, 0, 0, 1]
-    assert beside("sweep", runs) == []
+    assert beside(replace(plan, name="sweep"), runs) == []
 
 
 def test_a_planned_run_may_be_known_impossible() -> None:

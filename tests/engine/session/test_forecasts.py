@@ -17,6 +17,7 @@ from engine.forecast.learned import learn
 from engine.gpus.catalogue import find
 from engine.gpus.units import MIB
 from engine.history.errors import HistoryError
+from engine.plans.course import named_plan, repeat_plan, sweep
 from engine.session.forecasts import Forecasts, forecast_all, gpu_of
 from engine.session.outside import OutsideMemory
 from engine.telemetry.nvml import Nvml
@@ -29,10 +30,10 @@ SMALL = RunConfig(seq_len=32, batch_size=2, device="virtual:tesla-p4")
 
 @pytest.fixture
 def forecasts() -> Forecasts:
-    return _forecasts(list)
+    return forecasts_of(list)
 
 
-def _forecasts(read_runs: Callable[[], list[RunRecord]], outside: Outside | None = None) -> Forecasts:
+def forecasts_of(read_runs: Callable[[], list[RunRecord]], outside: Outside | None = None) -> Forecasts:
     hub, nvml = Hub(), Nvml()
     hub.probe()
     memory = OutsideMemory(nvml)
@@ -178,7 +179,7 @@ def test_memory_is_learned_by_the_name_and_speed_by_the_card() -> None:
 
 def _real(read_runs: Callable[[], list[RunRecord]], monkeypatch: pytest.MonkeyPatch) -> Forecasts:
     monkeypatch.setattr("engine.session.forecasts.gpu_of", lambda config, nvml: (find("tesla-p4"), P4))
-    return _forecasts(read_runs)
+    return forecasts_of(read_runs)
 
 
 def test_a_run_that_ends_while_another_thread_learns_is_learned_from_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,10 +211,35 @@ def test_what_was_measured_on_the_card_counts(monkeypatch: pytest.MonkeyPatch) -
     real = SMALL.with_values(device="cuda")
     monkeypatch.setattr("engine.session.forecasts.gpu_of", lambda config, nvml: (find("tesla-p4"), P4))
     outside = Outside(context=300 * MIB, libraries=90 * MIB, others=7200 * MIB)
-    crowded = _forecasts(list, outside).forecast(real)
-    alone = _forecasts(list, replace(outside, others=0)).forecast(real)
+    crowded = forecasts_of(list, outside).forecast(real)
+    alone = forecasts_of(list, replace(outside, others=0)).forecast(real)
     assert crowded.peak_used - alone.peak_used == 7200 * MIB
     assert alone.fits
     assert not crowded.fits
     assert alone.breakdown["context"] == 300 * MIB
     assert alone.notes[-1].startswith("Measured on this GPU: a context of 300 MiB, 90 MiB of libraries, and 0 MiB")
+
+
+def test_the_lectures_own_death_is_foretold_under_its_software(forecasts: Forecasts) -> None:
+    """Its bert-large died in the optimizer at batch 1; today's software fits the same row."""
+    plan = named_plan("bert-large", RunConfig(), "small")
+    wanted = {"as the lecture: PyTorch 2.0's AdamW", "today's foreach AdamW"}
+    told = forecasts.foretell(replace(plan, runs=tuple(run for run in plan.runs if run.label in wanted)))
+    then, now = (run.foretold for run in told.runs)
+    assert then is not None
+    assert now is not None
+    assert (then.gpu, then.fits, then.failing_phase) == ("Tesla P4", False, "optimizer")
+    assert then.limit == now.limit == 7611 * MIB
+    assert then.peak_used > then.limit
+    assert now.fits
+    assert then.peak_used - now.peak_used == pytest.approx(1_279 * MIB, rel=0.1)  # one more copy of all parameters
+
+
+def test_a_plan_is_foretold_once_for_its_repeats_and_not_after_a_stop(forecasts: Forecasts) -> None:
+    base = RunConfig(model="bert-tiny", seq_len=16, samples=16, device="virtual:tesla-p4")
+    plan = repeat_plan(named_plan("checkpointing", base, "small", given=("model", "seq_len", "samples")), 2)
+    told = forecasts.foretell(plan)
+    assert [run.foretold is not None for run in told.runs] == [True] * 4 + [False] * 4
+    assert forecasts.foretell(plan, lambda: True) == plan
+    other = sweep(base, {"batch_size": ["1", "2"]})
+    assert forecasts.foretell(other) == other

@@ -126,4 +126,4 @@ def test_beside_the_lecture_stands_the_mean() -> None:
     made = plan_table(plan, [done])
     assert made is not None
     cells = {str(column.header): [str(cell) for cell in column.cells] for column in made[0].columns}
-    assert cells["mean samples/s\nhere"][0] == "4.60"
+    assert cells["mean\nsamples/s\nhere"][0] == "4.60"

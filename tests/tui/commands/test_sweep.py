@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from engine.contract.config import ConfigError, RunConfig
-from engine.contract.events import EngineFailed, Event, Forecasted, PlanFinished, PlanProgress, PlanStarted, RunRefused
-from engine.contract.forecast_types import Forecast
+from engine.contract.events import EngineFailed, Event, PlanFinished, PlanProgress, PlanStarted, RunRefused
+from engine.contract.forecast_types import Foretold
 from engine.contract.records import DeviceInfo, Outcome
 from engine.history.history import History
 from engine.plans.course import NAMED, Plan, sweep, until_oom
@@ -162,32 +162,6 @@ class FakePlans(FakeSession):
         super().start_plan(plan, plan_id)
         self._waiting.extend([event] for event in self._after)
 
-    def forecast(self, config: RunConfig) -> None:
-        need = config.batch_size * 800 * MIB
-        made = Forecast(
-            gpu="Tesla P4",
-            total=7611 * MIB,
-            limit=7611 * MIB,
-            verdict="fits" if need <= 7611 * MIB else "out_of_memory",
-            near_limit=False,
-            peak_used=need,
-            peak_reserved=need,
-            peak_allocated=need,
-            loaded_used=need,
-            breakdown={},
-            failing_phase=None,
-            failing_request=None,
-            timeline=(),
-            samples_per_s=None,
-            flops_per_sample=0,
-            model_flops_per_sample=0,
-            n_parameters=0,
-            forecast_s=0.0,
-            notes=(),
-        )
-        super().forecast(config)
-        self._waiting.append([Forecasted(config=config, forecast=made)])
-
     def stop(self) -> None:
         super().stop()
         self.busy = False
@@ -215,13 +189,34 @@ def followed(
     return code, out.getvalue(), err.getvalue()
 
 
+def need(config: RunConfig) -> Foretold:
+    """A forecast by which batch 9 is too much."""
+    peak = config.batch_size * 800 * MIB
+    return Foretold(
+        gpu="Tesla P4",
+        limit=7611 * MIB,
+        peak_used=peak,
+        fits=peak <= 7 * 1024 * MIB,
+        near_limit=False,
+        failing_phase=None if peak <= 7 * 1024 * MIB else "optimizer",
+        samples_per_s=8.0,
+    )
+
+
 def steps(plan: Plan, *ends: Event | str) -> list[Event]:
-    """The events of a plan whose steps end so; a text skips."""
+    """The events of a plan whose steps end so; a text skips. The lecture's experiments have their forecasts."""
     events: list[Event] = [PlanStarted(plan_id=3, name=plan.name, title=plan.title, total=plan.total)]
     for position, (run, end) in enumerate(zip(plan.runs, ends, strict=False), 1):
         skipped = end if isinstance(end, str) else None
         progress = PlanProgress(
-            plan_id=3, position=position, total=plan.total, label=run.label, repeat=run.repeat, skipped=skipped
+            plan_id=3,
+            position=position,
+            total=plan.total,
+            label=run.label,
+            repeat=run.repeat,
+            skipped=skipped,
+            by_forecast=run.by_forecast,
+            foretold=need(run.config) if plan.name in NAMED and run.is_possible else None,
         )
         events += [progress] if isinstance(end, str) else [progress, started(position, run.config), end]
     done = PlanFinished(plan_id=3, name=plan.name, completed=True, done=len(ends), total=plan.total)
@@ -343,13 +338,13 @@ def test_the_lectures_table_stands_beside(history: History) -> None:
     _, out, _ = followed(history, plan, *steps(plan, *ends, out_of_memory))
     lines = out.splitlines()
     row = next(line for line in lines if line.startswith("batch size 8 "))
-    assert row.split()[3:] == ["66.70", "66.70", "7.68", "7.68", "7069", "7069", "completed", "completed"]
+    assert row.split()[3:] == ["8", "64", "66.70", "66.70", "7.68", "7.68", "7069", "7069", "completed", "completed"]
     last = next(line for line in lines if line.startswith("batch size 9 "))
-    assert last.split()[3:] == ["–"] * 6 + ["out", "of", "memory"] * 2
+    assert last.split()[3:] == ["9", "3", *["–"] * 6] + ["out", "of", "memory"] * 2
     assert "The lecture: bert-base-uncased, 512 samples × 512 tokens, 7611 MiB." in out
     assert "only trends" not in out
     assert "(forecast  6400 fits )" in out
-    assert "(forecast  7200 fits )" in next(line for line in lines if line.startswith("5/5"))
+    assert "(forecast  7200 not  )" in next(line for line in lines if line.startswith("5/5"))
 
 
 def test_other_sizes_are_said_to_be_other_sizes(history: History) -> None:
@@ -367,9 +362,9 @@ def test_what_the_lecture_has_no_figures_of_gets_this_machines_table(history: Hi
     _, out, _ = followed(history, plan, *steps(plan, end))
     lines = out.splitlines()
     head = next(line for line in lines if line.startswith("Precision  "))
-    assert head.split() == ["Precision", "time", "s", "samples/s", "RAM", "MiB", "loss", "status"]
+    assert head.split() == ["Precision", "batch", "updates", "s", "samples/s", "MiB", "loss", "status"]
     assert "completed" in next(line for line in lines if line.startswith("precision fp32 "))
-    assert next(line for line in lines if line.startswith("precision tf32 ")).split()[2:] == ["–"] * 5
+    assert next(line for line in lines if line.startswith("precision tf32 ")).split()[2:] == ["8", *["–"] * 6]
     assert "The lecture names this technique and has no figures of it." in out
 
 
@@ -391,7 +386,8 @@ def test_json_is_rare_events_the_table_and_the_end(history: History) -> None:
     assert code == exit_codes.DONE
     lines = [json.loads(line) for line in out.splitlines()]
     names = [line["event"] for line in lines]
-    assert names[:6] == ["engine_ready", *["forecasted"] * 5]
+    assert names[:3] == ["engine_ready", "plan_started", "plan_progress"]
+    assert lines[2]["foretold"]["peak_used_mib"] == 800
     assert names[-2:] == ["lecture_table", "plan_finished"]
     assert "update_done" not in names
     runs = [line for line in lines if line["event"] == "run_finished"]
@@ -399,7 +395,19 @@ def test_json_is_rare_events_the_table_and_the_end(history: History) -> None:
     table = next(line for line in lines if line["event"] == "lecture_table")
     assert table["rows"][3] == {
         "knobs": {"batch_size": 8},
+        "label": "batch size 8",
         "run_ids": [4],
+        "forecast": {
+            "gpu": "Tesla P4",
+            "stack": None,
+            "stands_for_the_run": False,
+            "peak_used_mib": 6400,
+            "limit_mib": 7611,
+            "verdict": "fits",
+            "near_limit": False,
+            "failing_phase": None,
+            "samples_per_s": 8.0,
+        },
         "lecture": {
             "time_s": 66.7,
             "samples_per_s": 7.68,
@@ -409,4 +417,5 @@ def test_json_is_rare_events_the_table_and_the_end(history: History) -> None:
             "outcome": "completed",
         },
     }
+    assert table["closing"].startswith("batch size 1 → 9: ")
     assert "{" not in err
