@@ -30,6 +30,7 @@ from engine.contract.events import (
     Forecasted,
     HistoryState,
     Logged,
+    MemoryMoment,
     RunFinished,
     RunRefused,
     RunStarted,
@@ -576,8 +577,13 @@ class Session:
     # any thread -------------------------------------------------------------------------------------------------
 
     def _emit(self, event: Event) -> None:
+        device = self._device
         if isinstance(event, TrainingStarted):
             self._training_since = time.perf_counter()
+            if device is not None:
+                self._neighbours.training(device.info, True)
+        elif isinstance(event, MemoryMoment) and event.moment == "trained" and device is not None:
+            self._neighbours.training(device.info, False)
         self._mailbox.put(event)
         self._history.writer.append(event)
 

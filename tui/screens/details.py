@@ -12,6 +12,7 @@ from textual.widgets import Static
 
 from engine.contract import figures
 from engine.contract.config import KNOBS
+from engine.contract.marks import sentences, slowed
 from engine.contract.numbers import UNKNOWN, mib
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.text import clean
@@ -48,6 +49,7 @@ def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
 
     lines = [f"“{note}”", ""] if note else []
     lines += [row.message, ""] if row.message else []
+    lines += [line for sentence in sentences(row) for line in (sentence, "")]
     lines += _figures(row)
     lines += [
         "",
@@ -72,6 +74,21 @@ def _figures(row: RunRecord) -> list[str]:
         text = first.with_spread(figures.speed_of(row), spread) if first is figures.SPEED else first.of(row)
         beside = (f"{figures.heading_of(entry, [row])} {entry.of(row)}" for entry in others)
         lines.append(f"{figures.heading_of(first, [row]):<16}{'   '.join((f'{text:<14}', *beside))}".rstrip())
+    return [*lines, *_met(row)]
+
+
+def _met(row: RunRecord) -> list[str]:
+    """What it met on its card, and where its energy is from, as far as that is known."""
+    lines = []
+    if row.energy_source is not None:
+        source = "the card's own counter" if row.energy_source == "counter" else "its power, read twice a second"
+        beside = f"   {figures.PER_SAMPLE.unit} {figures.PER_SAMPLE.of(row)}   from {source}"
+        lines.append(f"{figures.ENERGY.heading:<16}{figures.ENERGY.of(row)}{beside}")
+    met = row.conditions
+    if met is not None and met.neighbours is not None:
+        lines.append(f"{'card':<16}{'shared' if met.neighbours else 'to itself'}")
+    if met is not None and met.slowdowns is not None:
+        lines.append(f"{'slowed down':<16}{slowed(met.slowdowns) or 'never'}")
     return lines
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from engine.contract.conditions import Conditions
 from engine.contract.events import Neighbours
 from engine.contract.records import DeviceInfo, RunRecord
 from tui.drawing.text import clean
@@ -23,9 +24,21 @@ def clean_record(record: RunRecord) -> RunRecord:
     message = clean(record.message, SENTENCE) or None if record.message else None
     host = clean(record.host, NAME) or None if record.host else None
     device = clean_device(record.device) if record.device is not None else None
-    if (message, host, device) == (record.message, record.host, record.device):
+    met = _clean_conditions(record.conditions) if record.conditions is not None else None
+    if (message, host, device, met) == (record.message, record.host, record.device, record.conditions):
         return record
-    return replace(record, message=message, host=host, device=device)
+    return replace(record, message=message, host=host, device=device, conditions=met)
+
+
+def _clean_conditions(met: Conditions) -> Conditions:
+    if not met.neighbours and not met.slowdowns:
+        return met
+    neighbours = met.neighbours and tuple(
+        replace(each, user=clean(each.user or "", NAME) or None, command=clean(each.command or "", SENTENCE) or None)
+        for each in met.neighbours
+    )
+    slowdowns = met.slowdowns and tuple(replace(each, reason=clean(each.reason, NAME)) for each in met.slowdowns)
+    return replace(met, neighbours=neighbours, slowdowns=slowdowns)
 
 
 def clean_device(device: DeviceInfo) -> DeviceInfo:
