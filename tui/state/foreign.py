@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from engine.contract.conditions import Conditions
 from engine.contract.events import Neighbours
+from engine.contract.job import BatchJob
 from engine.contract.records import DeviceInfo, RunRecord
 from tui.drawing.text import clean
 from tui.state.result_rows import note_of
@@ -48,6 +49,12 @@ def clean_device(device: DeviceInfo) -> DeviceInfo:
         return device
     name, kind, label, uuid, software = (clean(name, NAME) for name in names)
     return replace(device, name=name, kind=kind, memory_label=label, uuid=uuid or None, software=software or None)
+
+
+def clean_job(job: BatchJob) -> BatchJob:
+    """A job whose names, from the environment, a terminal does not obey."""
+    node, partition = (clean(text, NAME) or None if text else None for text in (job.node, job.partition))
+    return replace(job, job_id=clean(job.job_id, NAME), node=node, partition=partition)
 
 
 def clean_neighbours(event: Neighbours) -> Neighbours:
