@@ -11,6 +11,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Static
 
 from engine.contract import figures
+from engine.contract.conditions import Conditions
 from engine.contract.config import KNOBS
 from engine.contract.marks import sentences, slowed
 from engine.contract.numbers import UNKNOWN, mib
@@ -85,11 +86,17 @@ def _met(row: RunRecord) -> list[str]:
         beside = f"   {figures.PER_SAMPLE.unit} {figures.PER_SAMPLE.of(row)}   from {source}"
         lines.append(f"{figures.ENERGY.heading:<16}{figures.ENERGY.of(row)}{beside}")
     met = row.conditions
-    if met is not None and met.neighbours is not None:
-        lines.append(f"{'card':<16}{'shared' if met.neighbours else 'to itself'}")
     if met is not None and met.slowdowns is not None:
         lines.append(f"{'slowed down':<16}{slowed(met.slowdowns) or 'never'}")
     return lines
+
+
+def _beside(met: Conditions | None) -> str | None:
+    """Who else was on its card, in short; None where that is unknown."""
+    if met is None or met.neighbours is None:
+        return None
+    n = len(met.neighbours)
+    return f"{n} other{'s' if n > 1 else ''}, {mib(met.peak_others)} MiB at most" if n else "nobody"
 
 
 def _place(row: RunRecord) -> list[str]:
@@ -103,7 +110,7 @@ def _place(row: RunRecord) -> list[str]:
         "card": device.uuid if device else None,
         "host": row.host,
         "software": device.software if device else None,
-        "beside it": f"{row.n_others} other, {mib(row.peak_others)} MiB at most" if row.n_others else None,
+        "beside it": _beside(row.conditions),
     }
     return [f"{name:<16}{text}" for name, text in told.items() if text is not None]
 
