@@ -165,7 +165,7 @@ def _delta_columns(rows: Sequence[Row], base: Row) -> list[Column]:
     columns = []
     for quantity in Quantity:
         if any(comparison.deltas[quantity].difference is not None for comparison in comparisons):
-            rates = quantity in (Quantity.SPEED, Quantity.CARD_SPEED)
+            rates = quantity in (Quantity.SPEED, Quantity.CARD_SPEED, Quantity.ENERGY)
             label = heading_of(quantity.value, records) if rates else label_of(quantity.value, records)
             label += " per sample" if per_sample and quantity is Quantity.TIME else ""
             heading = f"Δ {label}" if quantity in _ABSOLUTE else f"Δ {label} %"

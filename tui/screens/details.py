@@ -82,9 +82,9 @@ def _met(row: RunRecord) -> list[str]:
     """What it met on its card, and where its energy is from, as far as that is known."""
     lines = []
     if row.energy_source is not None:
-        source = "the card's own counter" if row.energy_source == "counter" else "its power, read twice a second"
-        beside = f"   {figures.PER_SAMPLE.unit} {figures.PER_SAMPLE.of(row)}   from {source}"
-        lines.append(f"{figures.ENERGY.heading:<16}{figures.ENERGY.of(row)}{beside}")
+        source = "the card's counter" if row.energy_source == "counter" else "readings of its power"
+        beside = f"{figures.PER_SAMPLE.unit} {figures.PER_SAMPLE.of(row)}   ({source})"
+        lines.append(f"{figures.ENERGY.heading:<16}{figures.ENERGY.of(row):<14}   {beside}")
     met = row.conditions
     if met is not None and met.slowdowns is not None:
         lines.append(f"{'slowed down':<16}{slowed(met.slowdowns) or 'never'}")
