@@ -35,6 +35,9 @@ COMMANDS = {
 }
 """Name -> its module and a line for the help."""
 
+WITHOUT_HISTORY = {"forecast", "top"}
+"""Commands that neither read nor write it."""
+
 COLOURS = ("dark", "light", "high-contrast", "colour-blind")
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -108,17 +111,19 @@ def _code_of(error: Exception) -> int:
 
 
 def _run_command(command: str, words: Sequence[str]) -> int:
-    from tui.command_line.flags import Parser
+    from tui.command_line.flags import Parser, add_history_dir
 
     module, about = COMMANDS[command]
     execute = import_module(module)
     parser = Parser(prog=f"traintop {command}", description=f"{about[0].upper()}{about[1:]}.")
     execute.add_flags(parser)
+    if command not in WITHOUT_HISTORY:
+        add_history_dir(parser)
     return int(execute.execute(parser.read(words)))
 
 
 def _run_app(words: Sequence[str]) -> int:
-    from tui.command_line.flags import Parser, UsageError, add_knobs, add_slow_link, config_of
+    from tui.command_line.flags import Parser, UsageError, add_history_dir, add_knobs, add_slow_link, config_of
 
     if words and not words[0].startswith("-"):
         raise UsageError(f"{words[0]!r} is not a command: use {', '.join(COMMANDS)}, or none to open the app.")
@@ -135,6 +140,7 @@ def _run_app(words: Sequence[str]) -> int:
     parser.add_argument("--theme", metavar="|".join(COLOURS), help="colours (default: dark; T changes them)")
     add_slow_link(parser)
     parser.add_argument("--no-bell", action="store_true", help="do not ring when a run or a plan ends, or stands still")
+    add_history_dir(parser)
     add_knobs(parser)
     arguments = parser.read(words)
     if arguments.theme not in (None, *COLOURS):

@@ -9,6 +9,7 @@ from engine.compare.rows import Comparison, Delta, Figure, Quantity, Row, Verdic
 from engine.contract.config import KNOBS, RunConfig, Value
 from engine.contract.figures import CPU, is_virtual
 from engine.contract.knob import shown
+from engine.contract.marks import why_no_verdict
 from engine.contract.numbers import signed
 from engine.contract.records import Outcome
 from engine.contract.throughput import ENOUGH_UPDATES
@@ -49,6 +50,7 @@ def compare(row: Row, baseline: Row, *, per_sample: bool | None = None) -> Compa
         _speed(row, baseline),
         _card_speed(row, baseline),
         _time(row, baseline, per_sample),
+        _energy(row, baseline),
         _loss(row, baseline, changed),
         _accuracy(row, baseline, changed),
     )
@@ -93,6 +95,11 @@ def _early_end(*rows: Row, but: Outcome = Outcome.COMPLETED) -> str:
     return f"run {early[0].run_id} {_ENDED[early[0].outcome]}" if early else ""
 
 
+def _disturbed(*rows: Row, memory: bool = False) -> str:
+    """Why what a run took says little; empty where none was disturbed."""
+    return why_no_verdict([record for row in rows for record in row.records], memory=memory)
+
+
 def _judge(
     quantity: Quantity,
     values: tuple[float | None, float | None],
@@ -100,9 +107,13 @@ def _judge(
     *,
     apart: str = "",
     early: str = "",
+    disturbed: str = "",
     unknown: str = "",
 ) -> Delta:
-    """The verdict on (value, baseline). None where `apart` or `early` says why, or where the noise is `unknown`."""
+    """The verdict on (value, baseline).
+
+    None where `apart`, `early` or `disturbed` says why, or where the noise is `unknown`.
+    """
     value, baseline = values
     verdict, why = Verdict.NOT_ENOUGH_DATA, ""
     if apart:
@@ -111,6 +122,8 @@ def _judge(
         why = early or "not measured"
     elif not (math.isfinite(value) and math.isfinite(baseline)):
         verdict, why = _judge_diverged(value, baseline), "not a finite number"
+    elif disturbed:
+        verdict, why = Verdict.DISTURBED, disturbed
     elif noise is None:
         why = unknown
     elif abs(value - baseline) <= noise:
@@ -138,6 +151,7 @@ def _memory(row: Row, baseline: Row) -> Delta:
         memory_noise(row, baseline),
         apart=_other_kind(row, baseline),
         early=_early_end(row, baseline),
+        disturbed=_disturbed(row, baseline, memory=True),
     )
 
 
@@ -153,6 +167,7 @@ def _speed(row: Row, baseline: Row) -> Delta:
         speed_noise(row, baseline) if steady else None,
         apart=_other_kind(row, baseline),
         early=_early_end(row, baseline, but=Outcome.STOPPED),
+        disturbed=_disturbed(row, baseline),
         unknown=_TOO_FEW,
     )
 
@@ -171,6 +186,21 @@ def _time(row: Row, baseline: Row, per_sample: bool) -> Delta:
         time_noise(one, other, row, baseline),
         apart=_other_kind(row, baseline),
         early=_early_end(row, baseline),
+        disturbed=_disturbed(row, baseline),
+        unknown=_TOO_FEW,
+    )
+
+
+def _energy(row: Row, baseline: Row) -> Delta:
+    """Joules a sample. Its noise is taken to be as large a part as that of the speed: power varies less than time."""
+    one, other = row.energy_per_sample, baseline.energy_per_sample
+    return _judge(
+        Quantity.ENERGY,
+        (_value(one), _value(other)),
+        time_noise(one, other, row, baseline),
+        apart=_other_kind(row, baseline),
+        early=_early_end(row, baseline),
+        disturbed=_disturbed(row, baseline),
         unknown=_TOO_FEW,
     )
 
@@ -216,14 +246,21 @@ def explain(comparison: Comparison) -> str:
     deltas = comparison.deltas
     cost = [deltas[Quantity.MEMORY], deltas[Quantity.SPEED]]
     whose = f"{CPU} " if is_virtual((*comparison.row.records, *comparison.baseline.records)) else ""
-    told = (_memory_part(cost[0]), _speed_part(cost[1], whose), _card_part(deltas[Quantity.CARD_SPEED]))
+    told = (
+        _memory_part(cost[0]),
+        _speed_part(cost[1], whose),
+        _card_part(deltas[Quantity.CARD_SPEED]),
+        _energy_part(deltas[Quantity.ENERGY]),
+    )
     parts = [part for part in told if part]
+    disturbed = _disturbed(comparison.row, comparison.baseline)
     if all(delta.verdict is Verdict.NOT_COMPARABLE for delta in cost):
         parts = [f"memory and speed not comparable ({cost[0].why})"]
     elif not parts:
         parts = [cost[1].why]
     parts += [part for part in (_loss_part(deltas[Quantity.LOSS]), _accuracy_part(deltas[Quantity.ACCURACY])) if part]
-    return f"{_changes(comparison.changed)}: {', '.join(parts)}"
+    because = f"; {disturbed}" if disturbed else ""
+    return f"{_changes(comparison.changed)}: {', '.join(parts)}{because}"
 
 
 def _changes(changed: dict[str, tuple[Value, Value]]) -> str:
@@ -239,7 +276,7 @@ def _memory_part(delta: Delta) -> str:
         return ""
     if delta.verdict is Verdict.SAME:
         return "memory the same"
-    return f"{signed(delta.difference / MIB)} MiB ({signed(delta.percent)} %)"
+    return f"{signed(delta.difference / MIB)} MiB ({signed(delta.percent)} %){_doubt(delta)}"
 
 
 def _speed_part(delta: Delta, whose: str) -> str:
@@ -262,8 +299,14 @@ def _more_time(delta: Delta) -> str:
     return signed(100 * (delta.baseline / delta.value - 1))
 
 
+def _energy_part(delta: Delta) -> str:
+    if delta.verdict is Verdict.SAME:
+        return "energy within noise"
+    return "" if delta.percent is None else f"{signed(delta.percent)} % energy per sample{_doubt(delta)}"
+
+
 def _doubt(delta: Delta) -> str:
-    return " (no verdict)" if delta.verdict is Verdict.NOT_ENOUGH_DATA else ""
+    return " (no verdict)" if delta.verdict in (Verdict.NOT_ENOUGH_DATA, Verdict.DISTURBED) else ""
 
 
 def _loss_part(delta: Delta) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from engine.compare.compare import changed_knobs, compare, explain, row_of
 from engine.contract.config import KNOBS, ConfigError, RunConfig, Value
+from engine.contract.marks import marks_of
 from engine.contract.numbers import fixed
 from engine.contract.records import Outcome, Phase, RunRecord
 from engine.knobs.texts import KNOB_TEXTS
@@ -24,11 +25,11 @@ def evidence(knob: str, runs: Sequence[RunRecord], baseline: RunRecord | None = 
     """What turning `knob` did in the user's own runs, a sentence for each other value, the newest run of each.
 
     Against the baseline where there is one; else among the newest runs that differ in this knob alone, against the
-    oldest of them.
+    oldest of them. Runs that were disturbed are no evidence.
     """
     groups: dict[object, list[RunRecord]] = {}
     for run in runs:
-        if run.outcome is Outcome.COMPLETED:
+        if run.outcome is Outcome.COMPLETED and not marks_of(run):
             groups.setdefault(_all_but(knob, run), []).append(run)
     if baseline is not None:
         group, base = groups.get(_all_but(knob, baseline), []), baseline

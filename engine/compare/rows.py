@@ -11,6 +11,7 @@ from statistics import median, stdev
 from engine.contract import figures
 from engine.contract.config import KNOBS, Value
 from engine.contract.figures import Entry, share_of, steady_of
+from engine.contract.marks import marks_of
 from engine.contract.records import Outcome, RunRecord
 from engine.gpus.units import to_mib
 
@@ -43,6 +44,10 @@ class Row:
     train_loss: Figure | None
     """Mean ± standard deviation over seeds."""
     eval_accuracy: Figure | None
+    energy: Figure | None
+    """Wh of the training: median over repeats."""
+    energy_per_sample: Figure | None
+    """In joules."""
 
     @property
     def first(self) -> RunRecord:
@@ -90,7 +95,17 @@ class Verdict(str, Enum):
     WORSE = "worse"
     SAME = "same within noise"
     NOT_ENOUGH_DATA = "not enough data"
+    DISTURBED = "disturbed"
     NOT_COMPARABLE = "not comparable"
+
+
+WITHIN_NOISE, NO_VERDICT = "≈", "?"
+MARKS = {
+    Verdict.SAME: WITHIN_NOISE,
+    Verdict.NOT_ENOUGH_DATA: NO_VERDICT,
+    Verdict.DISTURBED: NO_VERDICT,
+}
+"""At a difference that chance explains, and at one of which nobody can say yet."""
 
 
 class Quantity(Enum):
@@ -100,6 +115,7 @@ class Quantity(Enum):
     SPEED = figures.SPEED  # steady where both sides have it, else of the whole training
     CARD_SPEED = figures.CARD_SPEED  # by forecast, of virtual GPUs
     TIME = figures.TIME  # of the training, or of a sample
+    ENERGY = figures.PER_SAMPLE
     LOSS = figures.LOSS
     ACCURACY = figures.ACCURACY
 
@@ -158,13 +174,15 @@ def row_of(records: Sequence[RunRecord]) -> Row:
         peak_range=int(max(peaks) - min(peaks)) if peaks else 0,
         train_loss=_over_seeds(records, lambda record: record.train_loss),
         eval_accuracy=_over_seeds(records, lambda record: record.eval_accuracy),
+        energy=_median(_known(map(figures.energy_of, records))),
+        energy_per_sample=_median(_known(map(figures.energy_per_sample, records))),
     )
 
 
 def fold(records: Iterable[RunRecord]) -> list[Row]:
     """Rows in the order of their first run; completed runs of equal knobs (but for the seed) on one device share one.
 
-    The knob `device` does not count: `auto` and `cuda` may be the same GPU.
+    The knob `device` does not count: `auto` and `cuda` may be the same GPU. A run that was disturbed stands alone.
     """
     groups: dict[object, list[RunRecord]] = {}
     for record in records:
@@ -173,7 +191,7 @@ def fold(records: Iterable[RunRecord]) -> list[Row]:
 
 
 def _repeat_key(record: RunRecord) -> object:
-    if record.outcome is not Outcome.COMPLETED or record.device is None:
+    if record.outcome is not Outcome.COMPLETED or record.device is None or marks_of(record):
         return record.run_id
     return tuple(getattr(record.config, name) for name in KNOBS if name not in ("seed", "device")), record.device.card
 
@@ -195,6 +213,8 @@ _FIGURES: dict[Entry, Callable[[Row], Figure | None]] = {
     figures.CARD_TIME: lambda row: row.card_time,
     figures.LOSS: lambda row: row.train_loss,
     figures.ACCURACY: lambda row: row.eval_accuracy,
+    figures.ENERGY: lambda row: row.energy,
+    figures.PER_SAMPLE: lambda row: row.energy_per_sample,
 }
 
 

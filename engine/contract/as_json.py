@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from engine.contract.cards import Card, CardProcess, Cards
+from engine.contract.conditions import Conditions
 from engine.contract.config import RunConfig
 from engine.contract.events import Event, RunFinished
 from engine.contract.figures import RECORDED
@@ -17,6 +18,7 @@ from engine.gpus.units import to_mib
 _BYTES = {f.name for f in fields(Memory)} - {"by_category", "alloc_retries"} | {
     "process_memory",
     "limit",
+    "peak_memory",
     "memory_used",
     "memory_reserved",
     "memory_total",
@@ -47,9 +49,26 @@ def record_to_json(record: RunRecord) -> dict[str, Any]:
         "host": record.host,
         "started_at": record.started_at,
         **{entry.name: entry.read(record) for entry in RECORDED},
+        "energy_source": record.energy_source,
+        "contended": _contended(record.conditions),
+        "throttled": _throttled(record.conditions),
         "failed_phase": record.failed_phase.value if record.failed_phase else None,
         "message": record.message,
     }
+
+
+def _contended(met: Conditions | None) -> list[dict[str, Any]] | None:
+    """Other processes on the card during the run; empty: it had the card to itself; null: unknown."""
+    if met is None or met.neighbours is None:
+        return None
+    return [_plain(each) for each in met.neighbours]
+
+
+def _throttled(met: Conditions | None) -> list[dict[str, Any]] | None:
+    """Why the card slowed itself down, and for which share of the training; empty: it did not; null: unknown."""
+    if met is None or met.slowdowns is None:
+        return None
+    return [_plain(each) for each in met.throttled]
 
 
 def cards_to_json(cards: Cards) -> list[dict[str, Any]]:

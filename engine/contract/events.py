@@ -12,6 +12,7 @@ from engine.contract.changes import Change
 from engine.contract.choices import CardChoice
 from engine.contract.config import RunConfig
 from engine.contract.forecast_types import Forecast, Foretold, Proposal
+from engine.contract.job import BatchJob
 from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Phase, Place, RunRecord, Shares
 
 
@@ -53,6 +54,20 @@ class Neighbours:
 
     device: DeviceInfo
     processes: tuple[CardProcess, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobKnown:
+    """The batch job that the engine runs in: at the start, and again when its time limit is known."""
+
+    job: BatchJob
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WontEnd:
+    """What begins now will not end before the batch job does, in a sentence."""
+
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,6 +340,8 @@ Event = (
     | EngineReady
     | DeviceChosen
     | Neighbours
+    | JobKnown
+    | WontEnd
     | EngineFailed
     | RunRefused
     | RunStarted

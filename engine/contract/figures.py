@@ -14,6 +14,7 @@ from typing import Any
 
 from engine.contract.config import KNOBS, Value
 from engine.contract.knob import shown
+from engine.contract.marks import words_of
 from engine.contract.numbers import (
     UNKNOWN,
     digits_of,
@@ -135,10 +136,23 @@ def share_of(used: float | None, total: float | None) -> float | None:
 
 
 def status_of(record: RunRecord) -> str:
-    """How a run ended, in words; one that failed or did not fit says in which phase."""
+    """How a run ended, in words; one that failed or did not fit says in which phase. What disturbed it is said."""
+    words = record.outcome.words
     if record.outcome in (Outcome.OUT_OF_MEMORY, Outcome.FAILED) and record.failed_phase:
-        return f"{record.outcome.words} in {record.failed_phase.noun}"
-    return record.outcome.words
+        words = f"{words} in {record.failed_phase.noun}"
+    return ", ".join(filter(None, (words, words_of(record))))
+
+
+def energy_of(record: RunRecord) -> float | None:
+    """Wh that the card took for the training; None where it is unknown."""
+    return None if record.energy is None else record.energy / 3600
+
+
+def energy_per_sample(record: RunRecord) -> float | None:
+    """Joules that the card took for one sample of the training; None where they are unknown."""
+    if record.energy is None or not record.samples_per_s or not record.train_runtime_s:
+        return None
+    return record.energy / (record.samples_per_s * record.train_runtime_s)
 
 
 def card_words(uuid: str | None) -> str:
@@ -236,6 +250,15 @@ CARD = Entry(
 HOST = Entry(
     name="host", label="host", read=lambda r: r.host, write=lambda v: UNKNOWN if v is None else one_line(v), left=True
 )
+ENERGY = Entry(
+    name="energy_wh",
+    label="energy",
+    unit="Wh",
+    read=energy_of,
+    write=rate,
+)
+"""Of the training, as its time."""
+PER_SAMPLE = Entry(name="energy_j_per_sample", unit="J/sample", short="J/sa", read=energy_per_sample, write=rate)
 STATUS = Entry(name="status", label="status", read=status_of, write=one_line, key=lambda r: r.outcome.value, left=True)
 
 RECORDED: tuple[Entry, ...] = (
@@ -273,6 +296,8 @@ RECORDED: tuple[Entry, ...] = (
     TOTAL,
     CARD_SPEED,
     CARD_TIME,
+    ENERGY,
+    PER_SAMPLE,
 )
 """The figures of JSON and CSV, in their order. `SPEED`, `SHARE` and `STATUS` are made of what is in there."""
 

@@ -1,4 +1,8 @@
-"""Where traintop keeps its files. `TRAINTOP_HOME` moves all of them; else the platform's user folders."""
+"""Where traintop keeps its files. `TRAINTOP_HOME` moves all of them; else the platform's user folders.
+
+`TRAINTOP_HISTORY_DIR`, which `--history-dir` sets, moves the history alone, to another disk or into a project's own
+folder; the log, named configurations and the cache stay where they are.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from platformdirs import PlatformDirs
 
 from engine.contract.knob import ConfigError
 
+_HISTORY_DIR = "TRAINTOP_HISTORY_DIR"
 _DIRS = PlatformDirs("traintop", appauthor=False)
 
 
@@ -24,14 +29,18 @@ def cache_dir() -> Path:
 
 
 def _home() -> Path | None:
-    home = os.environ.get("TRAINTOP_HOME")
+    return _folder_in("TRAINTOP_HOME")
+
+
+def _folder_in(variable: str) -> Path | None:
+    home = os.environ.get(variable)
     if not home:
         return None
     try:
         return Path(home).expanduser()
     except RuntimeError:  # `~name` of nobody, or `~` of a user without a home
         user = Path(home).parts[0]
-        message = f"TRAINTOP_HOME is {home!r}, and there is no home folder for {user}: set it to a folder of your own."
+        message = f"{variable} is {home!r}, and there is no home folder for {user}: set it to a folder of your own."
         raise ConfigError("", message) from None
 
 
@@ -50,8 +59,18 @@ def make_private(folder: Path, mode: int | None = None) -> None:
 
 
 def history_file() -> Path:
-    """The SQLite file of all runs."""
-    return data_dir() / "history.sqlite3"
+    """The SQLite file of all runs. Raises `ConfigError` as `data_dir` does."""
+    return (_folder_in(_HISTORY_DIR) or data_dir()) / "history.sqlite3"
+
+
+def use_history_dir(folder: str) -> None:
+    """Keep the history in `folder` from now on, here and in processes that this one starts."""
+    os.environ[_HISTORY_DIR] = folder if folder.startswith("~") else os.path.abspath(folder)
+
+
+def history_moved_by() -> str | None:
+    """The variable that says where the history is, where one does."""
+    return next((name for name in (_HISTORY_DIR, "TRAINTOP_HOME") if os.environ.get(name)), None)
 
 
 def log_file() -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from engine.contract.conditions import Conditions
 from engine.contract.config import RunConfig
 
 
@@ -219,9 +220,12 @@ class RunRecord:
     peak_reserved: int | None = None  # bytes
     peak_allocated: int | None = None  # bytes
     memory_total: int | None = None  # bytes
-    n_others: int | None = None
-    """Most other processes that computed on the card at once during the run; 0: it had it to itself; None: unknown."""
-    peak_others: int | None = None  # bytes that they had there at most, as far as that is known
+    conditions: Conditions | None = None
+    """What it met on its card that is none of its own doing."""
+    energy: float | None = None
+    """Joules that the card took while it trained, as long as `train_runtime_s`; its neighbours' are in there too."""
+    energy_source: str | None = None
+    """`counter`: the card's own; `power`: readings of its power added up over time, at least for a part."""
     failed_phase: Phase | None = None
     message: str | None = None
     """One sentence on how it ended, where there is something to say."""

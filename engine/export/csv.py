@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import get_args, get_type_hints
 
 from engine.compare.compare import Delta, Quantity, compare, row_of
 from engine.contract.as_json import record_to_json
 from engine.contract.config import KNOBS, RunConfig, Value
+from engine.contract.figures import ENERGY, PER_SAMPLE
+from engine.contract.marks import in_words, slowed
 from engine.contract.records import Outcome, RunRecord
 from engine.contract.text import harmless
 from engine.gpus.units import to_mib
@@ -23,6 +25,7 @@ _DELTAS = {
     Quantity.SPEED: "samples_per_s",
     Quantity.CARD_SPEED: "forecast_samples_per_s",
     Quantity.TIME: "time",
+    Quantity.ENERGY: "energy_j_per_sample",
     Quantity.LOSS: "train_loss",
     Quantity.ACCURACY: "eval_accuracy",
 }
@@ -48,11 +51,22 @@ _NOTHING = RunRecord(run_id=0, config=RunConfig(), outcome=Outcome.RUNNING)
 """Has every column."""
 
 
+NO = "no"
+"""A run that had its card to itself, and one that was not slowed down."""
+_CONDITIONS: dict[str, Callable[[RunRecord], str]] = {
+    "contended": lambda r: in_words(r.conditions.neighbours) if r.conditions and r.conditions.neighbours else "",
+    "throttled": lambda r: slowed(r.conditions.throttled) if r.conditions and r.conditions.throttled else "",
+}
+"""What is a list in JSON, in words."""
+
+
 def _values(record: RunRecord, baseline: RunRecord | None) -> dict[str, Value]:
     values: dict[str, Value] = {}
     for name, value in record_to_json(record).items():
         if name == "config":
             values |= record.config.to_dict()
+        elif name in _CONDITIONS:
+            values[name] = None if value is None else _CONDITIONS[name](record) or NO
         else:
             values["device_name" if name == "device" else name] = value
     return values if baseline is None else values | _deltas(record, baseline)
@@ -132,7 +146,7 @@ def _kind(name: str) -> type:
         return str
     if name == "baseline_run_id":
         return int
-    if name.startswith("delta_") or name.endswith(("_mib", "_s")):
+    if name.startswith("delta_") or name.endswith(("_mib", "_s")) or name in (ENERGY.name, PER_SAMPLE.name):
         return float
     kinds = get_args(_FIELDS.get(name, str)) or (_FIELDS.get(name, str),)
     return float if float in kinds else int if int in kinds else str

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from engine.compare.compare import Comparison, Delta, Quantity, Row, Verdict, compare, figure_of, fold, row_of
+from engine.compare.compare import Comparison, Delta, Quantity, Row, compare, figure_of, fold, row_of
+from engine.compare.rows import MARKS, NO_VERDICT, WITHIN_NOISE
 from engine.contract import figures
 from engine.contract.config import KNOBS
 from engine.contract.figures import CPU, Entry, heading_of, is_virtual, knob_entry, label_of
+from engine.contract.marks import marks_of
 from engine.contract.numbers import UNKNOWN, signed
 from engine.contract.presets import model_name
 from engine.contract.records import RunRecord
 from engine.contract.text import one_line
-
-WITHIN_NOISE, NO_VERDICT = "≈", "?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,14 @@ def build(
     if baseline is not None:
         base = next((row for row in rows if baseline.run_id in row.run_ids), row_of([baseline]))
         columns += _delta_columns(rows, base)
-        marks = f"{WITHIN_NOISE} within noise, {NO_VERDICT} not enough data for a verdict"
+        marks = f"{WITHIN_NOISE} within noise, {NO_VERDICT} no verdict: not enough data, or disturbed"
         notes.append(f"Δ: difference to run {_ids(base)}; {marks}.")
+    # whose process it was is nobody's business in a paper; JSON and CSV have it
+    told = [
+        (record, " and ".join(f"{mark.word} {mark.how_long}".rstrip() for mark in marks_of(record)))
+        for record in records
+    ]
+    notes += [f"Run {record.run_id} was {marks}." for record, marks in told if marks]
     return Table(tuple(columns), (*notes, *map(one_line, closings)))
 
 
@@ -109,7 +115,7 @@ def _column(entry: Entry, cells: Iterable[str], heading: str = "") -> Column:
 
 def _figure_columns(rows: Sequence[Row]) -> list[Column]:
     records = _records(rows)
-    entries = [entry for entry in _FIGURES if entry not in _CARD or any(figure_of(row, entry) for row in rows)]
+    entries = [entry for entry in _FIGURES if entry not in _WHERE_KNOWN or any(figure_of(row, entry) for row in rows)]
     columns = [_column(entry, (_cell(row, entry) for row in rows), heading_of(entry, records)) for entry in entries]
     return [*columns, _column(figures.STATUS, (figures.STATUS.of(row.first) for row in rows))]
 
@@ -133,8 +139,10 @@ _FIGURES = (
     figures.SHARE,
     figures.LOSS,
     figures.ACCURACY,
+    figures.ENERGY,
+    figures.PER_SAMPLE,
 )
-_CARD = (figures.CARD_TIME, figures.CARD_SPEED)
+_WHERE_KNOWN = (figures.CARD_TIME, figures.CARD_SPEED, figures.ENERGY, figures.PER_SAMPLE)
 """Left out where no row knows them."""
 
 
@@ -157,7 +165,7 @@ def _delta_columns(rows: Sequence[Row], base: Row) -> list[Column]:
     columns = []
     for quantity in Quantity:
         if any(comparison.deltas[quantity].difference is not None for comparison in comparisons):
-            rates = quantity in (Quantity.SPEED, Quantity.CARD_SPEED)
+            rates = quantity in (Quantity.SPEED, Quantity.CARD_SPEED, Quantity.ENERGY)
             label = heading_of(quantity.value, records) if rates else label_of(quantity.value, records)
             label += " per sample" if per_sample and quantity is Quantity.TIME else ""
             heading = f"Δ {label}" if quantity in _ABSOLUTE else f"Δ {label} %"
@@ -174,7 +182,7 @@ def _delta_cell(comparison: Comparison, quantity: Quantity) -> str:
         return ""
     delta = comparison.deltas[quantity]
     text = _difference(delta)
-    mark = {Verdict.SAME: WITHIN_NOISE, Verdict.NOT_ENOUGH_DATA: NO_VERDICT}.get(delta.verdict, "")
+    mark = MARKS.get(delta.verdict, "")
     return text if text == UNKNOWN or not mark else f"{text} {mark}"
 
 

@@ -8,6 +8,7 @@ from statistics import median
 
 from engine.contract.config import ConfigError
 from engine.contract.forecast_types import Forecast, ForecastError
+from engine.contract.marks import marks_of
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
 
 NEWEST = 8
@@ -33,9 +34,9 @@ class Learned:
 def learn(records: Iterable[RunRecord], card: DeviceInfo, forecast: Callable[[RunRecord], Forecast]) -> Learned:
     """Learn from the newest completed runs on real cards called as `card`, under the same driver, CUDA and PyTorch.
 
-    A run beside which another process computed teaches nothing: its neighbour's memory is none of a context, and its
-    speed is not the card's. Where no run is known to have been alone (in containers, processes are not seen), all count
-    of which it is not known. What a context takes is the same on all cards of a name. Speed is not (cooling, power
+    A run that was disturbed teaches nothing: a neighbour's memory is none of a context, and its speed not the card's.
+    Where no run is known to have been alone (in containers, processes are not seen), all count of which it is unknown.
+    What a context takes is the same on all cards of a name. Speed is not (cooling, power
     limits): it is the card's own as soon as one run on it tells. A virtual card's speed is the CPU's.
     """
     runs = [
@@ -45,9 +46,9 @@ def learn(records: Iterable[RunRecord], card: DeviceInfo, forecast: Callable[[Ru
         and record.device is not None
         and (record.device.kind, record.device.name) == ("cuda", card.name)
         and record.device.software == card.software
-        and not record.n_others
+        and not marks_of(record)
     ]
-    runs = [record for record in runs if record.n_others == 0] or runs
+    runs = [record for record in runs if record.conditions and record.conditions.neighbours is not None] or runs
     outside = _outside(runs[-NEWEST:])
     here = [record for record in runs if record.device is not None and record.device.uuid == card.uuid]
     ratios = _ratios(here[-NEWEST:], forecast)

@@ -17,11 +17,11 @@ import contextlib
 import os
 import sqlite3
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.contract.paths import make_private
-from engine.history.errors import HistoryError, explain, is_damage, is_locked
+from engine.history.errors import HistoryError, explain, is_damage, is_locked, no_room
 from engine.history.file_system import file_system_of
 from engine.history.salvage import PARTS, Identity, identity_of, replace_damaged
 from engine.history.schema import MIGRATIONS, connect, format_of, give_name, pragma, set_format
@@ -33,7 +33,7 @@ class OpenedFile:
 
     path: Path
     write: sqlite3.Connection | None
-    """None where it was opened to be read only."""
+    """None where it was opened to be read only, and while there is no room to write."""
     read: sqlite3.Connection
     journal_mode: str
     """`wal` or `delete`."""
@@ -68,22 +68,24 @@ def open_file(path: Path) -> OpenedFile:
     try:
         make_private(path.parent)
     except OSError as error:
+        if full := no_room(path, error):
+            raise full from None
         why = error.strerror or error
-        message = f"The folder {path.parent} for the history cannot be made ({why}): set TRAINTOP_HOME to another one."
+        message = f"The folder {path.parent} for the history cannot be made ({why}): give --history-dir another one."
         raise HistoryError(message) from None
     if (what := _no_file(path)) is not None:
-        raise HistoryError(f"The history {path} is {what}: move it away, or set TRAINTOP_HOME to another folder.")
+        raise HistoryError(f"The history {path} is {what}: move it away, or give --history-dir another folder.")
     identity = identity_of(path)
     try:
         return _open(path)
     except sqlite3.Error as error:
         if not is_damage(error):
-            raise HistoryError(explain(path, error)) from None
+            raise explain(path, error) from None
         reason = str(error)
     try:
         return _open(path, replace_damaged(path, identity, reason))
     except sqlite3.Error as error:
-        raise HistoryError(explain(path, error)) from None
+        raise explain(path, error) from None
     except OSError as error:
         message = f"The history {path} is damaged ({reason}) and cannot be renamed ({error.strerror}): move it away."
         raise HistoryError(message) from None
@@ -112,7 +114,7 @@ def open_to_read(path: Path) -> OpenedFile:
         return _open_as_it_is(path, kind, "mode=ro") or open_file(path)
     except sqlite3.Error as error:
         if is_locked(error):
-            raise HistoryError(explain(path, error)) from None
+            raise explain(path, error) from None
         wal = path.with_name(path.name + "-wal")
         if is_damage(error) or (wal.exists() and wal.stat().st_size):
             return open_file(path)
@@ -120,7 +122,22 @@ def open_to_read(path: Path) -> OpenedFile:
         # where a folder is read-only or full, SQLite cannot make a WAL's index; but then nobody writes there either
         return _open_as_it_is(path, kind, "mode=ro&immutable=1") or open_file(path)
     except sqlite3.Error as error:
-        raise HistoryError(explain(path, error)) from None
+        raise explain(path, error) from None
+
+
+def open_without_room(path: Path, notice: str) -> OpenedFile:
+    """What can be read of the history at `path` where there is no room to open it for writing; maybe nothing."""
+    with contextlib.suppress(HistoryError, OSError, sqlite3.Error):
+        for how in ("mode=ro", "mode=ro&immutable=1"):
+            with contextlib.suppress(sqlite3.Error):
+                if path.is_file() and (opened := _open_as_it_is(path, file_system_of(path)[0], how)):
+                    return replace(opened, notice=notice)
+    read = connect(Path(":memory:"))
+    set_format(read, path)
+    kind = file_system_of(path)[0]
+    return OpenedFile(
+        path=path, write=None, read=read, journal_mode="", file_system=kind, parts=_parts_of(path), notice=notice
+    )
 
 
 def _open_as_it_is(path: Path, kind: str | None, how: str) -> OpenedFile | None:

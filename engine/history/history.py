@@ -12,6 +12,7 @@ Threads: any may call anything. One connection writes and one reads, each under 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -22,7 +23,7 @@ from typing import Any
 from engine.contract import paths
 from engine.contract.events import Event
 from engine.contract.records import Outcome, RunRecord
-from engine.history.errors import HistoryError
+from engine.history.errors import HistoryError, NoRoomError
 from engine.history.plans import Plans
 from engine.history.records import RECORD_COLUMNS, Owner, read_record, to_figures
 from engine.history.salvage import Statement, damaged_files
@@ -55,7 +56,7 @@ class History:
         self.writer = RunWriter(self._store)
         self.plans = Plans(self._store)
         self.notice: str | None = self._store.opened.notice
-        """One sentence when a damaged file was set aside at opening."""
+        """One sentence when a damaged file was set aside at opening, or when there is no room to write."""
         self.journal_mode = self._store.opened.journal_mode
         """`wal` or `delete`."""
         self.file_system = self._store.opened.file_system
@@ -72,6 +73,11 @@ class History:
     def path(self) -> Path:
         """Of the file in use; another one than was asked for when that one was lost and could not be made again."""
         return self._store.path
+
+    @property
+    def can_write(self) -> bool:
+        """False where it was opened to be read only, and while there is no room for it."""
+        return self._store.can_write
 
     @property
     def moved_to(self) -> Path | None:
@@ -108,7 +114,8 @@ class History:
             statements.append((update, (record.outcome.value, to_figures(record), record.run_id, heartbeat)))
             marked.append(record)
         if statements:
-            self._store.change(statements)
+            with contextlib.suppress(NoRoomError):  # a later start marks them
+                self._store.change(statements)
         return marked
 
     def lost_runs(self) -> list[RunRecord]:
@@ -153,7 +160,7 @@ class History:
 
     def _records(self, query: str, values: tuple[Any, ...]) -> list[RunRecord]:
         records = [read_record(row) for row in self._store.rows(query, values)]
-        if not self._store.read_only or all(record.outcome is not Outcome.RUNNING for record in records):
+        if self._store.can_write or all(record.outcome is not Outcome.RUNNING for record in records):
             return records
         lost = {record.run_id: record for record in self.lost_runs()}
         return [lost.get(record.run_id, record) for record in records]

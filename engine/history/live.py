@@ -36,6 +36,7 @@ class LiveRun:
     """
 
     run_id: int
+    """Of its row; while it has none, that which it was promised."""
     figures: RunFigures
     last_seq: int = 0
     merged: tuple[_Batch, ...] = ()
@@ -45,6 +46,8 @@ class LiveRun:
     """Events of the small rows."""
     final: RunRecord | None = None
     """The finished run, once it has ended."""
+    stored: bool = True
+    """False while there was no room for its row."""
 
     @property
     def record(self) -> RunRecord:
@@ -69,7 +72,7 @@ class LiveRun:
             open_events, n_open, merged = [], 0, _newest((*merged, batch))
         elif events:
             statements = [self._insert(_Batch(last_seq, len(events), pack(events, level=1)))]
-        now = LiveRun(self.run_id, figures, last_seq, merged, n_open, open_events, self.final)
+        now = LiveRun(self.run_id, figures, last_seq, merged, n_open, open_events, self.final, self.stored)
         return now, [*statements, *now.row()]
 
     def row(self) -> list[Statement]:
@@ -115,6 +118,14 @@ def insert_run(record: RunRecord, run_id: int | None = None) -> Statement:
         "process_started, run_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     )
     return insert, (*_figures_of(record), *place, run_id)
+
+
+def insert_promised(record: RunRecord, run_id: int) -> Statement:
+    """A row under the number that a run was promised, or the next one where that was given to another meanwhile."""
+    insert, (*values, _) = insert_run(record)
+    free = "(SELECT ? WHERE ? > ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'runs'), 0))"
+    marks = ", ".join("?" * len(values))
+    return f"{insert.partition(' VALUES')[0]} VALUES ({marks}, {free})", (*values, run_id, run_id)
 
 
 def _figures_of(record: RunRecord) -> tuple[str | float | None, ...]:

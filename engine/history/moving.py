@@ -51,7 +51,7 @@ def go_on(opened: OpenedFile, under_way: Restated) -> Moved:
                 add_to(path, opened.read, more)
                 return Moved(opened=open_file(path), sentence=f"{what}, a copy of it, and goes on there.")
     folder = keep_elsewhere(path, lambda target: begin_from(target, opened.read, more))
-    sentence = f"{what}: it goes on in {folder}; `TRAINTOP_HOME={folder} traintop runs` shows it."
+    sentence = f"{what}: it goes on in {folder}; `traintop runs --history-dir {folder}` shows it."
     return Moved(opened=open_file(folder / path.name), sentence=sentence)
 
 
@@ -61,7 +61,7 @@ def go_on_without_damage(opened: OpenedFile, under_way: Restated, reason: str) -
     try:
         sentence = replace_damaged(opened.path, opened.identity, reason, more)
     except sqlite3.Error as error:
-        raise HistoryError(explain(opened.path, error)) from None
+        raise explain(opened.path, error) from None
     except OSError as error:
         message = f"The history {opened.path} is damaged ({reason}), and no new one can be made ({error.strerror})."
         raise HistoryError(message) from None

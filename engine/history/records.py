@@ -12,6 +12,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from engine.contract import conditions
 from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig, coerce
 from engine.contract.records import DeviceInfo, Outcome, Phase, RunRecord
 
@@ -25,7 +26,8 @@ _OWN_COLUMNS = ("run_id", "config", "outcome", "device", "started_at", "host")
 
 def to_figures(record: RunRecord) -> str:
     """All of a record that has no column of its own, as JSON (which, unlike a column, keeps NaN)."""
-    return json.dumps({f.name: getattr(record, f.name) for f in fields(record) if f.name not in _OWN_COLUMNS})
+    figures = {f.name: getattr(record, f.name) for f in fields(record) if f.name not in _OWN_COLUMNS}
+    return json.dumps({**figures, "conditions": conditions.to_plain(record.conditions)})
 
 
 def to_device(device: DeviceInfo | None) -> str | None:
@@ -42,7 +44,9 @@ def read_record(row: tuple[Any, ...]) -> RunRecord:
     """A record from `RECORD_COLUMNS`. What this version cannot read becomes unknown; nothing raises."""
     run_id, outcome_text, started_at, host, config, device, figures = row
     types = _figure_types()
-    known = {name: value for name, value in _object(figures).items() if type(value) in types.get(name, ())}
+    values = _object(figures)
+    known = {name: value for name, value in values.items() if type(value) in types.get(name, ())}
+    known["conditions"] = conditions.from_plain(values.get("conditions"))
     if "failed_phase" in known:
         known["failed_phase"] = next((phase for phase in Phase if phase.value == known["failed_phase"]), None)
     outcome = next((outcome for outcome in Outcome if outcome.value == outcome_text), None)
@@ -111,7 +115,7 @@ def _object(text: object) -> dict[str, Any]:
 def _figure_types() -> dict[str, tuple[type, ...]]:
     accepted = {}
     for name, hint in get_type_hints(RunRecord).items():
-        if name not in _OWN_COLUMNS:
+        if name not in (*_OWN_COLUMNS, "conditions"):
             kinds = set(get_args(hint) or (hint,)) - {type(None)}
             accepted[name] = (int, float) if float in kinds else (str,) if Phase in kinds else tuple(kinds)
     return accepted

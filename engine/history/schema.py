@@ -89,11 +89,11 @@ def format_of(connection: sqlite3.Connection, path: Path) -> int:
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     application, version = pragma(connection, "application_id"), int(pragma(connection, "user_version"))
     if tables and int(application) != _APPLICATION_ID:
-        raise HistoryError(f"{path} is another program's database: set TRAINTOP_HOME to another folder.")
+        raise HistoryError(f"{path} is another program's database: give --history-dir another folder.")
     if version > len(MIGRATIONS):
         message = (
             f"The history {path} was made by a newer traintop (format {version}, this one knows {len(MIGRATIONS)}): "
-            "update traintop, or set TRAINTOP_HOME to another folder."
+            "update traintop, or give --history-dir another folder."
         )
         raise HistoryError(message)
     return version

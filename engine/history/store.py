@@ -10,26 +10,62 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine.history.errors import HistoryError, explain, is_damage, is_locked
-from engine.history.file import OpenedFile, open_file, open_to_read
+from engine.history.errors import HistoryError, NoRoomError, explain, is_damage, is_locked
+from engine.history.file import OpenedFile, open_file, open_to_read, open_without_room
 from engine.history.moving import Moved, Restated, go_on, go_on_without_damage
 from engine.history.salvage import Statement, identity_of
 from engine.history.schema import OPEN_WAIT_S
+
+_LOOK_EVERY_S = 2.0
+"""Where there was no room, between two looks whether there is."""
 
 
 class Store:
     """One connection that writes and one that reads, each under its own lock. Any thread may call anything."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open or create the file; raises `HistoryError` as `engine.history.file.open_file` does."""
+        """Open or create the file; raises `HistoryError` as `engine.history.file.open_file` does.
+
+        Where there is no room for it, what is there is read, and each change looks whether there is room again.
+        """
         self.asked_for = path
         self._read_only = read_only
-        self._opened: OpenedFile = open_to_read(path) if read_only else open_file(path)
+        self._no_room: NoRoomError | None = None
+        self._look_at = 0.0
+        self._opened: OpenedFile = open_to_read(path) if read_only else self._open(path)
         self.under_way: Callable[[], Restated] = dict
         """Asked for what is to be written again when the file is lost."""
         self._news: list[str] = []
         self._owed: list[Statement] = []
         self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
+
+    def _open(self, path: Path) -> OpenedFile:
+        try:
+            return open_file(path)
+        except NoRoomError as error:
+            self._no_room = error
+            return open_without_room(path, f"{error} Until then runs are kept in memory.")
+
+    def _look_for_room(self, wait_s: float) -> None:
+        """Open the file for writing where there was no room for it before. Raises `HistoryError`."""
+        if self._no_room is None:
+            return
+        if wait_s < OPEN_WAIT_S and time.monotonic() < self._look_at:
+            raise self._no_room
+        self._look_at = time.monotonic() + _LOOK_EVERY_S
+        try:
+            opened = open_file(self.asked_for)
+        except NoRoomError as error:
+            self._no_room = error
+            raise
+        with self._read_lock:
+            self._opened.close()
+            self._opened, self._no_room = opened, None
+
+    @property
+    def can_write(self) -> bool:
+        """False where nothing is to be written, and while there is no room for the file."""
+        return not self._read_only and self._no_room is None
 
     @property
     def read_only(self) -> bool:
@@ -51,6 +87,10 @@ class Store:
         with self._write_lock, self._read_lock:
             self._opened.close()
 
+    def tell(self, sentence: str) -> None:
+        """Add to what `take_news` tells."""
+        self._news.append(sentence)
+
     def take_news(self) -> str | None:
         """What happened to the file since the last call, in a sentence."""
         news, self._news = self._news, []
@@ -63,14 +103,14 @@ class Store:
             return self._query(query, values)
         except sqlite3.Error as error:
             if not is_damage(error) or self._read_only:
-                raise HistoryError(explain(self.path, error)) from None
+                raise explain(self.path, error) from None
             reason = str(error)
         with self._write_lock:
             self._replace_damaged(opened, reason)
         try:
             return self._query(query, values)
         except sqlite3.Error as error:
-            raise HistoryError(explain(self.path, error)) from None
+            raise explain(self.path, error) from None
 
     def _query(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         with self._read_lock:
@@ -92,7 +132,7 @@ class Store:
         try:
             return self.apply(statements, OPEN_WAIT_S)
         except sqlite3.Error as error:
-            raise HistoryError(explain(self.path, error)) from None
+            raise explain(self.path, error) from None
 
     def change_or_owe(self, statements: list[Statement]) -> None:
         """As `change`; what cannot be written now is written before whatever is written next."""
@@ -111,6 +151,7 @@ class Store:
     def apply(self, statements: list[Statement], wait_s: float) -> int:
         """As `change`, waiting up to `wait_s` for another writer. Raises `sqlite3.Error` and `HistoryError`."""
         with self._write_lock:
+            self._look_for_room(wait_s)
             self._mind_the_file()
             every = [*self._owed, *statements]
             try:

@@ -12,9 +12,10 @@ from engine.contract.config import RunConfig
 from engine.contract.events import FREQUENT, Event, Logged
 from engine.contract.records import DeviceInfo, RunRecord
 from engine.contract.run_figures import RunFigures, new_record
-from engine.history.errors import HistoryError, explain, is_locked
-from engine.history.live import LiveRun, insert_run
+from engine.history.errors import HistoryError, NoRoomError, explain, is_locked
+from engine.history.live import LiveRun, insert_promised, insert_run
 from engine.history.moving import Restated, keep_elsewhere
+from engine.history.records import this_process
 from engine.history.salvage import Statement, begin_from
 from engine.history.schema import OPEN_WAIT_S
 from engine.history.series import STORED
@@ -41,23 +42,37 @@ class RunWriter:
         self._retry_at = 0.0
         self._locked_since: float | None = None
         self._live: dict[int, LiveRun] = {}
+        """By the number that `begin_run` told."""
+        self._promised = 0
+        """The last number that was told without a row for it."""
 
     def begin_run(
         self, config: RunConfig, device: DeviceInfo, started_at: float, planned_updates: int | None = None
     ) -> int:
         """Give a run its row, outcome `running`, and return its number. `started_at` in Unix time.
 
-        Raises `HistoryError`.
+        Where there is no room for a row it is promised the next number, and a later `flush` writes it. Raises
+        `HistoryError`.
         """
         record = replace(new_record(0, config, device, started_at), planned_updates=planned_updates)
         with self._flush_lock:
-            run_id = self._store.change([insert_run(record)])
-            self._live = {**self._live, run_id: LiveRun(run_id, RunFigures(replace(record, run_id=run_id)))}
+            stored = True
+            try:
+                run_id = self._store.change([insert_run(record)])
+            except NoRoomError:
+                run_id, stored = self._next_number(), False
+                self._promised = run_id
+            live = LiveRun(run_id, RunFigures(replace(record, run_id=run_id)), stored=stored)
+            self._live = {**self._live, run_id: live}
         return run_id
+
+    def _next_number(self) -> int:
+        given = self._store.rows("SELECT max(seq) FROM sqlite_sequence WHERE name = 'runs'")[0][0] or 0
+        return 1 + max(given, *self._live, *(live.run_id for live in self._live.values()), self._promised)
 
     def is_writing(self, run_id: int) -> bool:
         """Whether this object has begun the run and not finished it."""
-        return run_id in self._live
+        return any(live.stored and live.run_id == run_id for live in self._live.values())
 
     def append(self, event: Event) -> None:
         """Remember an event for the next flush; never touches the disk.
@@ -126,7 +141,10 @@ class RunWriter:
         On `HistoryError` they go with a later `flush`.
         """
         with self._flush_lock:
+            dropped = self._live.get(run_id)
             self._live = {number: live for number, live in self._live.items() if number != run_id}
+            if dropped is not None and not dropped.stored:
+                return
             tables = ("batches", "runs")
             self._store.change_or_owe([(f"DELETE FROM {table} WHERE run_id = ?", (run_id,)) for table in tables])
 
@@ -149,7 +167,7 @@ class RunWriter:
             folder = keep_elsewhere(self._store.path, lambda path: begin_from(path, None, more)) if more else None
         except HistoryError as problem:
             return f"{what}, and the rest is lost. {why} {problem}"
-        kept = f" All of it is kept in {folder}: `TRAINTOP_HOME={folder} traintop runs` shows it." if folder else ""
+        kept = f" All of it is kept in {folder}: `traintop runs --history-dir {folder}` shows it." if folder else ""
         return f"{what}. {why}{kept}"
 
     def _place(self) -> str | None:
@@ -157,13 +175,13 @@ class RunWriter:
         path, asked_for = self._store.path, self._store.asked_for
         if path == asked_for:
             return None
-        shown = f"`TRAINTOP_HOME={path.parent} traintop runs` shows it."
+        shown = f"`traintop runs --history-dir {path.parent}` shows it."
         return f"The history {asked_for} was lost while it was in use; it is kept in {path.parent}: {shown}"
 
     def _write_rows_alone(self, live: dict[int, LiveRun]) -> None:
         """At least say how the runs ended: a row needs less room than its series."""
         for run in live.values():
-            if run.final is not None:
+            if run.final is not None and run.stored:
                 message = run.final.message or "Its series is not complete: the history could not be written."
                 row = replace(run, final=replace(run.final, message=message)).row()
                 try:
@@ -178,10 +196,10 @@ class RunWriter:
             return {run_id: live.after(events[run_id])[0] for run_id, live in self._live.items()}
 
     def _restated(self) -> Restated:
-        return {run_id: live.whole() for run_id, live in self._live.items()}
+        return {live.run_id: live.whole() for live in self._live.values() if live.stored}
 
     def _why(self, error: Exception) -> str:
-        return explain(self._store.path, error) if isinstance(error, sqlite3.Error) else str(error)
+        return str(explain(self._store.path, error) if isinstance(error, sqlite3.Error) else error)
 
     def _tell(self, error: Exception | None) -> str | None:
         news = self._store.take_news()
@@ -205,10 +223,11 @@ class RunWriter:
                 pending, self._pending = self._pending, []
             events = _by_run(pending)
             began, after, statements = time.thread_time(), {}, list[Statement]()
-            for run_id, live in self._live.items():
-                after[run_id], more = live.after(events[run_id])
-                statements += more
             try:
+                self._store_promised(wait_s)
+                for run_id, live in self._live.items():
+                    after[run_id], more = live.after(events[run_id])
+                    statements += more
                 if statements or self._store.owes:
                     self._store.apply(statements, wait_s)
             except (sqlite3.Error, HistoryError) as error:
@@ -219,6 +238,23 @@ class RunWriter:
                 return error
             self._live = {run_id: live for run_id, live in after.items() if live.final is None}
             return None
+
+    def _store_promised(self, wait_s: float) -> None:
+        """Give the runs that have none their rows. Raises `sqlite3.Error` and `HistoryError`."""
+        for promised, live in self._live.items():
+            if live.stored:
+                continue
+            run_id = self._store.apply([insert_promised(live.record, promised)], wait_s)
+            self._live = {**self._live, promised: replace(live, run_id=run_id, stored=True)}
+            if run_id != promised:
+                ours = "SELECT plan_id FROM plans WHERE machine = ? AND pid = ? AND abs(process_started - ?) < 2"
+                owner = this_process()
+                place = (owner.machine, owner.pid, owner.process_started)
+                update = f"UPDATE plan_steps SET run_id = ? WHERE run_id = ? AND plan_id IN ({ours})"
+                self._store.tell(
+                    f"Run {promised} is run {run_id} in the history: another program had taken its number meanwhile."
+                )
+                self._store.change_or_owe([(update, (run_id, promised, *place))])
 
 
 def _by_run(pending: list[tuple[int, Event]]) -> defaultdict[int, list[Event]]:

@@ -170,6 +170,14 @@ class Forecasts:
         per_token = made.model_flops_per_sample / made.tokens_per_sample
         return WorkCounted(run_id=run_id, flops_per_token=per_token, peak_flops_per_s=peak)
 
+    def speed(self, config: RunConfig) -> float | None:
+        """The samples/s that a run would have; None where it would not be on a real GPU, and without a forecast."""
+        try:
+            _, card = gpu_of(config, self._nvml)
+            return self.forecast(config).samples_per_s if card is not None else None
+        except (ConfigError, ForecastError):
+            return None
+
     def card_speed(self, config: RunConfig) -> float | None:
         """The samples/s of the card that a virtual GPU stands for; None on another device, and without a forecast."""
         try:

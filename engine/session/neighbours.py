@@ -1,17 +1,22 @@
-"""Who else computes on the card that a session reads or runs on: asked with every reading, told when it changes."""
+"""Who else computes on the card that a session reads or runs on: asked with every reading, told when it changes.
+
+The same readings tell what a run met there, and the energy that it took.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from engine.contract.cards import CardProcess
+from engine.contract.cards import Card, CardProcess
 from engine.contract.events import Neighbours
 from engine.contract.neighbours import used_by
 from engine.contract.records import DeviceInfo, RunRecord
 from engine.gpus.units import MIB
 from engine.telemetry.cards import CardReader
+from engine.telemetry.conditions import RunConditions
 from engine.telemetry.nvml import Nvml
 
 _WORTH_TELLING = 64 * MIB
@@ -28,23 +33,31 @@ class NeighbourWatch:
         self._emit = emit
         self._lock = threading.Lock()
         self._told: Neighbours | None = None
-        self._met: list[Others | None] = []
+        self._run = RunConditions()
+        self._trains = False
 
     def begin(self) -> None:
         """A run begins: what others met before it is none of it."""
         with self._lock:
-            self._met = []
+            self._run, self._trains = RunConditions(), False
+
+    def training(self, device: DeviceInfo, trains: bool) -> None:
+        """The training of the run begins or ends now: energy and clocks count between the two."""
+        if device.kind == "cuda":
+            self._trains = trains
+            self.look(device)
 
     def look(self, device: DeviceInfo) -> Others | None:
         """Who is there now; None where there is no card, or where that cannot be known."""
         with self._lock:
-            others = self._others(device)
-            self._met.append(others) if device.kind == "cuda" else None
+            card = self._reader.card(device.uuid) if device.uuid is not None else None
+            others = self._others(device, card)
+            if device.kind == "cuda":
+                self._run.add(time.monotonic(), card, others, trains=self._trains)
             self._tell(device, others or ())
             return others
 
-    def _others(self, device: DeviceInfo) -> Others | None:
-        card = self._reader.card(device.uuid) if device.uuid is not None else None
+    def _others(self, device: DeviceInfo, card: Card | None) -> Others | None:
         if card is None or card.processes is None:
             return None
         if self._reader.namespaced and card.processes and not any(process.own for process in card.processes):
@@ -66,10 +79,8 @@ class NeighbourWatch:
     def end(self, record: RunRecord) -> RunRecord:
         """A run's record with what was met since it began."""
         with self._lock:
-            known = [others for others in self._met if others is not None]
-        if not known:
-            return record
-        return replace(record, n_others=max(map(len, known)), peak_others=max(map(used_by, known)))
+            energy, source = self._run.energy()
+            return replace(record, conditions=self._run.conditions(), energy=energy, energy_source=source)
 
 
 def _are_alike(some: Others, others: Others) -> bool:

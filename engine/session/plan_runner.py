@@ -97,6 +97,12 @@ class PlanRunner:
     _done: int = field(default=0, init=False)
     """Steps that are over, those of an earlier process included."""
 
+    @property
+    def left(self) -> list[RunConfig]:
+        """The runs that are still to be done; of a search, which decides as it goes, its first."""
+        done = self._done if self.plan.total is not None else 0
+        return [run.config for run in self.plan.runs[done:] if run.skip is None]
+
     def execute(self) -> None:
         """Run to the end of the plan, or until it is stopped. Never raises: what goes wrong is in `PlanFinished`."""
         completed, problem, no_history = False, "", False

@@ -14,7 +14,7 @@ import platform
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -29,19 +29,24 @@ from engine.contract.events import (
     Event,
     Forecasted,
     HistoryState,
+    JobKnown,
     Logged,
+    MemoryMoment,
     RunFinished,
     RunRefused,
     RunStarted,
     Sampled,
     Surveyed,
     TrainingStarted,
+    WontEnd,
 )
+from engine.contract.job import BatchJob
 from engine.contract.neighbours import who
 from engine.contract.records import GpuSample, HostSample, Memory, Outcome, Place, RunRecord
 from engine.contract.run_figures import new_record
 from engine.history.history import History, HistoryError
 from engine.plans.course import NAMED, Hopeless, Plan
+from engine.process import slurm
 from engine.process.heap import share_main_heap
 from engine.process.openmp import give_back_threads
 from engine.session.capture import OutputCapture
@@ -50,6 +55,7 @@ from engine.session.mailbox import Mailbox
 from engine.session.neighbours import NeighbourWatch
 from engine.session.outside import OutsideMemory
 from engine.session.plan_runner import PlanRunner
+from engine.session.time_limit import TimeLimit
 from engine.telemetry.host import HostSampler
 from engine.telemetry.nvml import door
 from engine.telemetry.sampler import Sampler
@@ -128,6 +134,8 @@ class Session:
         self._run_id: int | None = None
         self._training_since: float | None = None
         self._place: Callable[[], Place | None] = _nowhere
+        self._limit = TimeLimit(self._earlier_runs, self._speed_by_forecast)
+        self._said_late = False
         self._history_state = HistoryState(problem=None)
         self._threads: list[threading.Thread] = []
 
@@ -148,6 +156,10 @@ class Session:
             "keeper": self._keeper.write_changes,
             "reader": self._keeper.answer,
         }
+        if job := slurm.job_here():
+            self._know(job)
+            if job.ends_at is None:
+                work["job"] = lambda: self._know(slurm.ask_end(job))
         if self._capture:
             capture = self._capture
             work["output"] = lambda: capture.pump(self._on_output)
@@ -304,11 +316,22 @@ class Session:
                     self._pending -= 1
                     self._stop_run.clear()
 
+    def _say_if_late(self, configs: Sequence[RunConfig], what: str) -> None:
+        """Say where what begins now does not end before the batch job does."""
+        try:
+            why = self._limit.why_not(configs, self._device.info if self._device else None, what)
+        except HistoryError:  # told where the history is written
+            return
+        self._said_late = why is not None
+        if why is not None:
+            self._emit(WontEnd(message=why))
+
     def _follow(self, plan: PlanRunner) -> None:
         with self._lock:
             self._plan = plan
             if self._stop_run.is_set():  # between the queue and here
                 plan.control.stop()
+        self._say_if_late(plan.left, f"The plan {plan.plan.title!r}")
         plan.execute()
 
     def _attempt_next(self, config: RunConfig, began: Callable[[int], None]) -> RunRecord | RunRefused:
@@ -316,11 +339,15 @@ class Session:
         with self._lock:
             if self._plan is not None and not self._plan.control.stopped:
                 self._stop_run.clear()  # it was meant for the run before
+            plan = self._plan
+        if plan is not None and not self._said_late:
+            self._say_if_late(plan.left, "What is left of the plan")
         return self._attempt(config, began)
 
     def _attempt_alone(self, config: RunConfig) -> None:
         """Do one run that belongs to no plan."""
         try:
+            self._say_if_late([config], "This run")
             self._attempt(config, lambda run_id: None)
         except HistoryError as error:
             self._refuse(RunRefused(run_id=None, config=config, knob="", message=str(error), no_history=True))
@@ -539,6 +566,12 @@ class Session:
     def _say_reading(self, config: RunConfig) -> None:
         self._mailbox.put(Forecasted(config=config, forecast=None, message="reading the data …", pending=True))
 
+    def _speed_by_forecast(self, config: RunConfig) -> float | None:
+        return self._forecasts.speed(config) if self._forecasts else None
+
+    def _earlier_runs(self) -> Sequence[RunRecord]:
+        return self._history.runs()
+
     def _forecast_is_hopeless(self, config: RunConfig) -> str | None:
         return self._forecasts.hopeless(config) if self._forecasts else None
 
@@ -569,6 +602,10 @@ class Session:
         finally:  # whatever a reading meets, what happened is written
             self._flush()
 
+    def _know(self, job: BatchJob) -> None:
+        self._limit.job = job
+        self._emit(JobKnown(job=job))
+
     def _on_output(self, line: str) -> None:
         log.info("%s", line)
         self._emit(Logged(source="output", text=line))
@@ -576,8 +613,13 @@ class Session:
     # any thread -------------------------------------------------------------------------------------------------
 
     def _emit(self, event: Event) -> None:
+        device = self._device
         if isinstance(event, TrainingStarted):
             self._training_since = time.perf_counter()
+            if device is not None:
+                self._neighbours.training(device.info, True)
+        elif isinstance(event, MemoryMoment) and event.moment == "trained" and device is not None:
+            self._neighbours.training(device.info, False)
         self._mailbox.put(event)
         self._history.writer.append(event)
 

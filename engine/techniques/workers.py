@@ -21,9 +21,9 @@ _POLL_S = 0.1
 _NOTICE_S = 1.0
 """How long the fork server may take to tell of a death that a broken connection has told of already."""
 _UNHEARD = frozenset(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP", "SIGQUIT") if hasattr(signal, name)
 )
-"""What ends a run by way of its own process. A terminal and a service manager send it to the whole group."""
+"""What ends a run by way of its own process. A terminal, a service manager and Slurm send it to the whole group."""
 _QUIET = {"PYTHONWARNINGS": "ignore:resource_tracker", "PYTHONSAFEPATH": "1"}
 """For the helpers: what they clean up after a killed parent is not told on its terminal, and a `queue.py` in the
 folder that the program was started in is not taken for the standard library's (Python 3.11 and newer)."""

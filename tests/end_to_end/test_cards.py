@@ -112,7 +112,7 @@ with History() as history:
         print(choice.name, choice.taken, choice.forecast.verdict, [process.pid for process in choice.others])
     session.start(small.with_values(device="cuda:1"))
     record = until(RunFinished).record
-    print("beside", record.n_others, record.peak_others // 2**20)
+    print("beside", len(record.conditions.neighbours), record.conditions.peak_others // 2**20)
     session.start(small.with_values(device="cuda:0"))
     record = until(RunFinished).record
     print(record.outcome.value, record.message)

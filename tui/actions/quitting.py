@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING
 
 from tui.actions.runs import RunControl
 from tui.desk.desk import Desk
+from tui.terminal.signals import STOP_WAIT_S
 
 if TYPE_CHECKING:
     from engine.session.engine import Engine
     from tui.terminal.signals import Signals
-
-STOP_WAIT_S = 8.0
-"""How long a SIGTERM waits for the layer under way."""
 
 
 class QuitControl:
@@ -61,6 +59,9 @@ class QuitControl:
             self._how = "terminated"
             self._runs.stop_all()
             app.set_timer(STOP_WAIT_S, lambda: app.exit("terminated"))
+        elif signals.warned and self._how is None:
+            self._how = "warned"
+            self._runs.stop_all()
 
     def leave_if_stopped(self) -> None:
         """Leave, where that was asked for and nothing runs any more."""

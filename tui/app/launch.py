@@ -142,13 +142,13 @@ def _go_on_without(session: Session, noticed: Signals) -> None:
                 what = f"run {event.record.run_id} went on without the screen: {outcome}."
         if idle:
             break
-        if noticed.terminations:
+        if noticed.to_leave:
             session.stop()
     signals.leave_word(what)
 
 
 def _code(app: TraintopApp, noticed: Signals, *, gone: bool) -> int:
-    if noticed.terminations:
+    if noticed.to_leave:
         return exit_codes.INTERRUPTED
     if not app.return_code or gone:
         return exit_codes.DONE

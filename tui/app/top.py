@@ -77,7 +77,7 @@ class TopApp(App[str]):
         assert self._signals is not None
         if self._signals.hung_up:
             self.exit("hangup")
-        elif self._signals.terminations:
+        elif self._signals.to_leave:
             self.exit("terminated")
 
     def action_quit_top(self) -> None:

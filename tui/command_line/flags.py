@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from engine.contract import paths
 from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig
 from engine.contract.knob import GROUPS, typed
 from tui.state.knobs import bounds
@@ -45,6 +46,10 @@ class Parser(argparse.ArgumentParser):
         arguments, unknown = self.parse_known_args(words)
         if unknown:
             raise UsageError(self._unknown(unknown[0]))
+        if (folder := getattr(arguments, "history_dir", None)) is not None:
+            if not folder:
+                raise UsageError("--history-dir needs a folder: the history is made there if it is not there yet.")
+            paths.use_history_dir(folder)
         return arguments
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
@@ -76,6 +81,15 @@ def add_knobs(parser: argparse.ArgumentParser) -> None:
     files = parser.add_argument_group("knobs in a file")
     files.add_argument("--config", metavar="FILE", type=Path, help="take knobs from a TOML file; flags override it")
     files.add_argument("--save-config", metavar="FILE", type=Path, help="write the knobs of this run to a TOML file")
+
+
+def add_history_dir(parser: argparse.ArgumentParser) -> None:
+    """Add `--history-dir`, which every command has that reads or writes the history."""
+    parser.add_argument(
+        "--history-dir",
+        metavar="DIR",
+        help="keep the history in this folder, not in that of TRAINTOP_HOME; the log and the cache stay there",
+    )
 
 
 def add_slow_link(parser: argparse.ArgumentParser) -> None:

@@ -20,16 +20,18 @@ LOW_DISK = 500 * 2**20
 def files() -> Iterator[Finding]:
     """The history, as the next run would open it, and its disk."""
     path = paths.history_file()
-    moved = " (TRAINTOP_HOME)" if os.environ.get("TRAINTOP_HOME") else ""
+    variable = paths.history_moved_by()
+    moved = f" ({variable})" if variable else ""
     try:
         with History() as history:
             n_runs, journal = history.n_runs(), history.journal_mode
-            notice, damaged = history.notice, history.damaged_files
+            notice, damaged, writable = history.notice, history.damaged_files, history.can_write
     except HistoryError as error:
         yield Finding(check="history", found=f"{path}{moved} cannot be used", status="fatal", fix=str(error))
         return
     size = sum(part.stat().st_size for part in path.parent.glob(f"{path.name}*") if part.is_file())
-    yield Finding(check="history", found=f"{path}{moved}: {n_runs:,} runs, {mib(size)} MiB, writable")
+    can = "writable" if writable else "not writable"
+    yield Finding(check="history", found=f"{path}{moved}: {n_runs:,} runs, {mib(size)} MiB, {can}")
     if notice:
         yield Finding(check="history", found=notice, status="problem")
     elif damaged:
@@ -47,7 +49,7 @@ def _disk(folder: Path) -> Finding:
     free = shutil.disk_usage(folder).free
     text = f"{mib(free)} MiB free at {folder}"
     if free < LOW_DISK:
-        fix = "free some space, or set TRAINTOP_HOME to another disk."
+        fix = "free some space, or give --history-dir a folder on another disk."
         return Finding(check="disk", found=text, status="problem", fix=fix)
     return Finding(check="disk", found=text)
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -14,7 +15,7 @@ from engine.contract import paths
 from engine.contract.events import EngineFailed, Event, RunFinished, RunRefused
 from tui.command_line import exit_codes
 from tui.console.report import Report
-from tui.terminal.signals import Terminations
+from tui.terminal.signals import STOP_WAIT_S, WARNING, Terminations
 
 if TYPE_CHECKING:
     from engine.session.engine import Engine
@@ -52,7 +53,7 @@ def follow(
             stopping = True
             engine.stop()
             report.say("Stopping; a run that has begun is kept. Once more quits at once.")
-        elif interrupts.count > 1:
+        elif interrupts.count > 1 or interrupts.overdue:
             report.end("Quitting at once: what is under way ends as interrupted.")
             return exit_codes.INTERRUPTED
 
@@ -70,19 +71,21 @@ def run_code(event: Event) -> int | None:
 
 
 class Interrupts:
-    """Counts Ctrl-C and SIGTERM: one stops, two quit, and the third ends the process where it stands.
+    """Counts Ctrl-C, SIGTERM and SIGUSR1: one stops, two quit, and the third ends the process where it stands.
 
-    `err` may be a terminal.
+    SIGUSR1, which warns of the end of a job's time, counts once however often it comes. `err` may be a terminal.
     """
 
     def __init__(self, err: TextIO | None = None) -> None:
         self.count = 0
+        self._warned = False
+        self._terminated_at: float | None = None
         self._sent = Terminations()
         self._err = 2 if err is None else err.fileno()
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in filter(None, (signal.SIGINT, signal.SIGTERM, WARNING)):
             self._before[number] = signal.signal(number, self._on_signal)
         return self
 
@@ -90,9 +93,20 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @property
+    def overdue(self) -> bool:
+        """Whether a SIGTERM came so long ago that whoever sent it will not wait much longer."""
+        return self._terminated_at is not None and time.monotonic() - self._terminated_at > STOP_WAIT_S
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         # only counts: whatever takes a lock may be what was interrupted
-        self.count += not self._sent.is_echo(number)
+        if number == WARNING:
+            again, self._warned = self._warned, True
+        else:
+            again = self._sent.is_echo(number)
+        if number == signal.SIGTERM and self._terminated_at is None:
+            self._terminated_at = time.monotonic()
+        self.count += not again
         if self.count > 2:
             if os.isatty(self._err):
                 os.write(self._err, b"\x1b[?25h\n")  # a progress bar hides the cursor

@@ -33,11 +33,10 @@ _FIGURES = (
     figures.SHARE,
     figures.LOSS,
     figures.ACCURACY,
-    figures.STATUS,
+    figures.ENERGY,
+    figures.PER_SAMPLE,
 )
-
-
-_CARD = (figures.CARD_SPEED,)
+_WHERE_KNOWN = (figures.CARD_SPEED, figures.ENERGY, figures.PER_SAMPLE)
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -85,12 +84,9 @@ def table(records: list[RunRecord]) -> Table:
     drawn.add_column(figures.RUN_ID.heading, justify="right", no_wrap=True)
     drawn.add_column(figures.MODEL.heading, no_wrap=True)
     drawn.add_column("workload", no_wrap=True)
-    # the card's own figures are known of virtual GPUs alone
-    entries = [
-        entry
-        for entry in (*figures.places(records), *_KNOBS, *_FIGURES)
-        if entry not in _CARD or any(map(entry.read, records))
-    ]
+    # the card's own figures are known of virtual GPUs alone, energy of real ones
+    wanted = (*figures.places(records), *_KNOBS, *_FIGURES, figures.STATUS)
+    entries = [entry for entry in wanted if entry not in _WHERE_KNOWN or any(map(entry.read, records))]
     for entry in entries:
         heading = figures.heading_of(entry, records)
         drawn.add_column(Text(clean(heading)), justify="left" if entry.left else "right", no_wrap=True)

@@ -115,7 +115,7 @@ def _show(interval_s: float, *, in_ascii: bool, slow_link: bool) -> int:
         gone = noticed.hung_up or (bool(app.return_code) and terminal_is_gone())
     if gone:
         leave_terminal()
-    code = exit_codes.INTERRUPTED if noticed.terminations else exit_codes.DONE
+    code = exit_codes.INTERRUPTED if noticed.to_leave else exit_codes.DONE
     if link.abandoned:
         link.leave(code)
     if code == exit_codes.DONE and app.return_code and not gone:

@@ -133,8 +133,8 @@ def show(
     if gone:
         leave_terminal()
     if link.abandoned:
-        link.leave(exit_codes.INTERRUPTED if noticed.terminations else exit_codes.DONE)
-    if noticed.terminations:
+        link.leave(exit_codes.INTERRUPTED if noticed.to_leave else exit_codes.DONE)
+    if noticed.to_leave:
         return exit_codes.INTERRUPTED
     if gone or not app.return_code:
         return exit_codes.DONE

@@ -6,10 +6,22 @@ import contextlib
 import json
 import math
 import os
+import time
 from typing import Any, TextIO
 
 from engine.contract.as_json import to_json
-from engine.contract.events import EngineFailed, EngineLoading, EngineReady, Event, Logged, RunFinished, RunRefused
+from engine.contract.events import (
+    EngineFailed,
+    EngineLoading,
+    EngineReady,
+    Event,
+    JobKnown,
+    Logged,
+    RunFinished,
+    RunRefused,
+    WontEnd,
+)
+from engine.contract.job import BatchJob, time_left
 from engine.contract.records import Outcome
 from tui.console.progress import ProgressBar, ProgressLines
 from tui.console.transcript import Transcript
@@ -81,6 +93,10 @@ class Report:
                 return f"loading {event.what} …"
             case EngineReady():
                 return event.note
+            case JobKnown(job=BatchJob(ends_at=float() as ends_at) as job):
+                return f"{job.words}: {time_left(max(0.0, ends_at - time.time()))} left ({job.source})"
+            case WontEnd():
+                return f"warning: {event.message}"
             case Logged():
                 return event.text if event.level == "info" else f"{event.level}: {event.text}"
             case RunFinished() if self._as_json and event.record.outcome is not Outcome.COMPLETED:

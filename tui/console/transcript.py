@@ -18,7 +18,8 @@ from engine.contract.events import (
     TrainingStarted,
     UpdateDone,
 )
-from engine.contract.figures import CARD_SPEED, CARD_TIME, CPU, is_virtual
+from engine.contract.figures import CARD_SPEED, CARD_TIME, CPU, ENERGY, PER_SAMPLE, is_virtual
+from engine.contract.marks import sentences
 from engine.contract.numbers import mib, number, percent
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
 from engine.export.hand_over import flags_of
@@ -94,6 +95,10 @@ class Transcript:
             )
             lines.append(summary)
         lines += self._peaks(record)
+        if record.energy is not None:
+            per_sample = f" ({PER_SAMPLE.of(record)} {PER_SAMPLE.unit})" if PER_SAMPLE.read(record) is not None else ""
+            lines.append(f"Energy: {ENERGY.of(record)} {ENERGY.unit}{per_sample}")
+        lines += [clean(sentence) for sentence in sentences(record)]
         if not completed:
             lines.append(f"Run {record.run_id}: {record.outcome.words}")
         if record.message:

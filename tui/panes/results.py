@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 
 from engine.contract import figures
 from engine.contract.figures import heading_of
+from engine.contract.marks import marks_of, sentences
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.cells import Line, cut, join, pad, wrap
 from tui.panes.base import Pane
@@ -108,8 +109,10 @@ class ResultsPane(Pane, can_focus=True):
         row = state.selected
         if row is None:
             return []
-        role = OUTCOME_ROLES[row.outcome] if row.message else "muted"
+        marks = " ".join(sentences(row))
+        role = OUTCOME_ROLES[row.outcome] if row.message else "warn" if marks else "muted"
         text = row.message or self._deltas.sentence(row, state.record_of(state.baseline)) or describe(row.config)
+        text = f"{marks} {text}".lstrip()
         written = state.table.notes.get(row.run_id, "")
         text = f"run {row.run_id}: {f'“{written}” · ' if written else ''}{text}"
         return [[(" ", "text"), (line, role)] for line in wrap(text, width, limit)]
@@ -159,7 +162,8 @@ def _row(
         cell = "".join(part for part, _ in (filled if column.left else reversed(filled)))
         line.append((f" {cell}", cursor or ("value" if column.entry in _STRONG else "text")))
     word = _status(row, short=status < 13)
-    line.append((f" {cut(word, status):<{status}}", cursor or OUTCOME_ROLES[row.outcome]))
+    role = "warn" if row.outcome is Outcome.COMPLETED and marks_of(row) else OUTCOME_ROLES[row.outcome]
+    line.append((f" {cut(word, status):<{status}}", cursor or role))
     return pad(line, width, cursor or "text")
 
 
@@ -168,4 +172,7 @@ def _status(row: RunRecord, short: bool) -> str:
         share = f"{int(row.updates / row.planned_updates * 100)} %"
         return share if short else f"running {share}"
     words = row.outcome.words
+    marks = marks_of(row)
+    if row.outcome is Outcome.COMPLETED and marks:
+        return marks[0].short if short else marks[0].word
     return SHORT_WORDS.get(row.outcome, words) if short else words

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 from engine.contract.figures import CPU
+from engine.contract.job import BatchJob, time_left
 from engine.contract.numbers import clock, mib, number
 from engine.contract.records import DeviceInfo
 from tui.drawing.cells import Line, ends, join, width_of
@@ -12,6 +15,9 @@ from tui.panes.drawing import OUTCOME_ROLES
 from tui.state.knobs import short_name
 from tui.state.run_view import RunView
 from tui.state.state import State
+
+_SOON_S = 15 * 60
+"""A job that ends so soon is said in a colour."""
 
 
 class TitlePane(Pane):
@@ -30,9 +36,10 @@ class TitlePane(Pane):
             brand += [(" GPU lost", "bad")]
         model: Line = [(clean(short_name(config.model), 40), "value")]
         work: Line = [(f" · {config.workload} {config.samples}×{config.seq_len}", "muted")]
-        devices = _device(state.device)
-        named = [join([brand, device, model + work], "   ") for device in devices]
-        named += [join([brand, devices[-1], model], "   "), join([brand, devices[-1]], "  ")]
+        devices, jobs = _device(state.device), _job(state.job)
+        named = [join([brand, job, device, model + work], "   ") for device in devices for job in jobs]
+        named += [join([brand, jobs[-1], devices[-1], model], "   "), join([brand, jobs[-1], devices[-1]], "  ")]
+        brand = join([brand, jobs[-1]], "  ")
         # the device's name is worth more than the longest way to say how far the run is
         pairs = [(left, tail) for tail in right for left in named] + [(brand, tail) for tail in right]
         left, tail = next((pair for pair in pairs if _fits(*pair, width)), (brand, right[-1]))
@@ -41,6 +48,17 @@ class TitlePane(Pane):
 
 def _fits(left: Line, right: Line, width: int) -> bool:
     return width_of(left) + 2 + width_of(right) <= width
+
+
+def _job(job: BatchJob | None) -> list[Line]:
+    """Ways to name the job and the time that it has left, the longest first."""
+    if job is None:
+        return [[]]
+    left_s = job.left_s(time.time())
+    left: Line = [] if left_s is None else [(f"{time_left(left_s)} left", "warn" if left_s < _SOON_S else "value")]
+    places = [" · ".join(filter(None, (f"job {job.job_id}", job.node, job.partition))), f"job {job.job_id}"]
+    ways = [join([[(place, "muted")], left], " · ") for place in places]
+    return [*ways, left] if left else ways
 
 
 def _device(device: DeviceInfo | None) -> list[Line]:

@@ -11,7 +11,9 @@ from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Static
 
 from engine.contract import figures
+from engine.contract.conditions import Conditions
 from engine.contract.config import KNOBS
+from engine.contract.marks import sentences, slowed
 from engine.contract.numbers import UNKNOWN, mib
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.text import clean
@@ -48,6 +50,7 @@ def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
 
     lines = [f"“{note}”", ""] if note else []
     lines += [row.message, ""] if row.message else []
+    lines += [line for sentence in sentences(row) for line in (sentence, "")]
     lines += _figures(row)
     lines += [
         "",
@@ -72,7 +75,28 @@ def _figures(row: RunRecord) -> list[str]:
         text = first.with_spread(figures.speed_of(row), spread) if first is figures.SPEED else first.of(row)
         beside = (f"{figures.heading_of(entry, [row])} {entry.of(row)}" for entry in others)
         lines.append(f"{figures.heading_of(first, [row]):<16}{'   '.join((f'{text:<14}', *beside))}".rstrip())
+    return [*lines, *_met(row)]
+
+
+def _met(row: RunRecord) -> list[str]:
+    """What it met on its card, and where its energy is from, as far as that is known."""
+    lines = []
+    if row.energy_source is not None:
+        source = "the card's counter" if row.energy_source == "counter" else "readings of its power"
+        beside = f"{figures.PER_SAMPLE.unit} {figures.PER_SAMPLE.of(row)}   ({source})"
+        lines.append(f"{figures.ENERGY.heading:<16}{figures.ENERGY.of(row):<14}   {beside}")
+    met = row.conditions
+    if met is not None and met.slowdowns is not None:
+        lines.append(f"{'slowed down':<16}{slowed(met.slowdowns) or 'never'}")
     return lines
+
+
+def _beside(met: Conditions | None) -> str | None:
+    """Who else was on its card, in short; None where that is unknown."""
+    if met is None or met.neighbours is None:
+        return None
+    n = len(met.neighbours)
+    return f"{n} other{'s' if n > 1 else ''}, {mib(met.peak_others)} MiB at most" if n else "nobody"
 
 
 def _place(row: RunRecord) -> list[str]:
@@ -86,7 +110,7 @@ def _place(row: RunRecord) -> list[str]:
         "card": device.uuid if device else None,
         "host": row.host,
         "software": device.software if device else None,
-        "beside it": f"{row.n_others} other, {mib(row.peak_others)} MiB at most" if row.n_others else None,
+        "beside it": _beside(row.conditions),
     }
     return [f"{name:<16}{text}" for name, text in told.items() if text is not None]
 

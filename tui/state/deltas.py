@@ -11,9 +11,6 @@ from tui.drawing.text import clean
 if TYPE_CHECKING:
     from engine.compare.compare import Comparison, Quantity
 
-WITHIN_NOISE, NO_VERDICT = "≈", "?"
-"""A difference that chance explains; one of which nobody can say yet. The exports use the same marks."""
-
 
 class Deltas:
     """Comparisons of finished runs are kept: their figures do not change any more."""
@@ -47,24 +44,24 @@ class Deltas:
     def _percent(self, row: RunRecord, base: RunRecord | None, quantity: Quantity) -> str:
         if base is None or base.run_id == row.run_id:
             return "" if base is not None else UNKNOWN
-        from engine.compare.compare import Verdict
+        from engine.compare.rows import MARKS
 
         found = self._compared(row, base).deltas[quantity]
         if found.percent is None:
             return UNKNOWN
-        mark = {Verdict.SAME: WITHIN_NOISE, Verdict.NOT_ENOUGH_DATA: NO_VERDICT}.get(found.verdict, "")
+        mark = MARKS.get(found.verdict, "")
         return f"{mark}{signed(found.percent, unit='%').replace(' ', '').replace('±', '')}"
 
     def memory(self, row: RunRecord, base: RunRecord | None) -> str:
         """Peak memory against the baseline's in MiB: `−3450`, `≈+1`; `?` where a run did not reach its end."""
         if base is None or base.run_id == row.run_id:
             return "" if base is not None else UNKNOWN
-        from engine.compare.compare import Quantity, Verdict
+        from engine.compare.rows import MARKS, Quantity
 
         found = self._compared(row, base).deltas[Quantity.MEMORY]
         if found.difference is None:
             return UNKNOWN
-        mark = {Verdict.SAME: WITHIN_NOISE, Verdict.NOT_ENOUGH_DATA: NO_VERDICT}.get(found.verdict, "")
+        mark = MARKS.get(found.verdict, "")
         return f"{mark}{signed_mib(found.difference).removesuffix(' MiB').replace(',', '')}"
 
     def sentence(self, row: RunRecord, base: RunRecord | None) -> str:

@@ -10,6 +10,7 @@ from engine.contract.config import KNOBS, RunConfig, Value
 from engine.contract.figures import ACCURACY, CARD_SPEED, SPEED, heading_of
 from engine.contract.forecast_types import Forecast
 from engine.contract.knob import GROUPS
+from engine.contract.marks import sentences
 from engine.contract.numbers import mib, percent, rate, signed, signed_percent
 from engine.contract.records import Outcome, RunRecord
 from engine.export.hand_over import command_line
@@ -79,6 +80,7 @@ def run_text(run: RunRecord, runs: Sequence[RunRecord], baseline: RunRecord | No
         return f"{heading}   h: what fits instead", [*lines, *_no_memory(run, runs)]
     if run.message:
         lines += [run.message, ""]
+    lines += [line for sentence in sentences(run) for line in (sentence, "")]
     if baseline is None or baseline.run_id == run.run_id:
         lines.append("Press space on another run to pin it as the baseline; this one is then compared with it.")
         return heading, lines

@@ -19,6 +19,7 @@ from engine.contract.events import (
     Forecasted,
     HistoryChanged,
     HistoryState,
+    JobKnown,
     Logged,
     MemoryMoment,
     MicroStepDone,
@@ -35,13 +36,14 @@ from engine.contract.events import (
     Surveyed,
     TrainingStarted,
     UpdateDone,
+    WontEnd,
     WorkCounted,
 )
 from engine.contract.figures import ACCURACY
 from engine.contract.numbers import clock, duration, loss, mib, number, short_count
 from engine.contract.records import GpuSample, Outcome, RunRecord
 from tui.drawing.text import clean
-from tui.state.foreign import SENTENCE, clean_device, clean_neighbours, clean_record
+from tui.state.foreign import SENTENCE, clean_device, clean_job, clean_neighbours, clean_record
 from tui.state.knobs import describe
 from tui.state.plan_view import fold_plan
 from tui.state.run_view import RunView, merged
@@ -114,6 +116,11 @@ def fold(state: State, event: Event) -> bool:
         state.device = state.device if state.running else state.ready
     elif isinstance(event, Neighbours):
         state.neighbours = clean_neighbours(event)
+    elif isinstance(event, JobKnown):
+        state.job = clean_job(event.job)
+    elif isinstance(event, WontEnd):
+        state.notice = clean(event.message, SENTENCE)
+        state.write("engine", event.message, "warning")
     elif isinstance(event, EngineFailed):
         state.loading, state.queued, state.queued_plans = None, 0, []
         state.failed = clean(event.message, SENTENCE)

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from engine.contract.conditions import Conditions
 from engine.contract.events import Neighbours
+from engine.contract.job import BatchJob
 from engine.contract.records import DeviceInfo, RunRecord
 from tui.drawing.text import clean
 from tui.state.result_rows import note_of
@@ -23,9 +25,21 @@ def clean_record(record: RunRecord) -> RunRecord:
     message = clean(record.message, SENTENCE) or None if record.message else None
     host = clean(record.host, NAME) or None if record.host else None
     device = clean_device(record.device) if record.device is not None else None
-    if (message, host, device) == (record.message, record.host, record.device):
+    met = _clean_conditions(record.conditions) if record.conditions is not None else None
+    if (message, host, device, met) == (record.message, record.host, record.device, record.conditions):
         return record
-    return replace(record, message=message, host=host, device=device)
+    return replace(record, message=message, host=host, device=device, conditions=met)
+
+
+def _clean_conditions(met: Conditions) -> Conditions:
+    if not met.neighbours and not met.slowdowns:
+        return met
+    neighbours = met.neighbours and tuple(
+        replace(each, user=clean(each.user or "", NAME) or None, command=clean(each.command or "", SENTENCE) or None)
+        for each in met.neighbours
+    )
+    slowdowns = met.slowdowns and tuple(replace(each, reason=clean(each.reason, NAME)) for each in met.slowdowns)
+    return replace(met, neighbours=neighbours, slowdowns=slowdowns)
 
 
 def clean_device(device: DeviceInfo) -> DeviceInfo:
@@ -35,6 +49,12 @@ def clean_device(device: DeviceInfo) -> DeviceInfo:
         return device
     name, kind, label, uuid, software = (clean(name, NAME) for name in names)
     return replace(device, name=name, kind=kind, memory_label=label, uuid=uuid or None, software=software or None)
+
+
+def clean_job(job: BatchJob) -> BatchJob:
+    """A job whose names, from the environment, a terminal does not obey."""
+    node, partition = (clean(text, NAME) or None if text else None for text in (job.node, job.partition))
+    return replace(job, job_id=clean(job.job_id, NAME), node=node, partition=partition)
 
 
 def clean_neighbours(event: Neighbours) -> Neighbours:

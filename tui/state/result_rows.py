@@ -37,6 +37,7 @@ ENTRIES: dict[str, Entry] = {
         figures.SHARE,
         figures.LOSS,
         figures.ACCURACY,
+        figures.PER_SAMPLE,
         figures.STATUS,
     )
 }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from engine.contract.config import RunConfig
 from engine.contract.events import Forecasted, Neighbours
+from engine.contract.job import BatchJob
 from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, RunRecord
 from tui.drawing.text import clean
 from tui.state.foreign import clean_notes, clean_record
@@ -54,6 +55,8 @@ class State:
     """The device of the next run, or what `auto` stands for where that is not there; None until the engine is ready."""
     neighbours: Neighbours | None = None
     """Who else computes on the card that is read; None while nobody was seen yet."""
+    job: BatchJob | None = None
+    """The batch system's job that the engine runs in."""
     queued: int = 0
     """Runs and plans asked for that have not begun."""
     queued_plans: list[QueuedPlan] = field(default_factory=list)

@@ -1,4 +1,7 @@
-"""SIGTERM, SIGINT and SIGQUIT, and a terminal that went away.
+"""SIGTERM, SIGUSR1, SIGINT and SIGQUIT, and a terminal that went away.
+
+SIGUSR1 is Slurm's warning that the time limit is near (`sbatch --signal=USR1@60`): what runs is stopped and kept, and
+the program left. SIGTERM means the same and that there is little time: Slurm sends SIGKILL 30 s later, docker 10 s.
 
 SIGHUP is blocked, not handled: no write to a terminal that is gone is interrupted, and the app looks now and then
 whether one is pending.
@@ -21,6 +24,10 @@ from engine.contract import paths
 
 _CAN_BLOCK = hasattr(signal, "pthread_sigmask")  # not on Windows
 
+
+STOP_WAIT_S = 8.0
+"""How long a SIGTERM waits for the layer under way."""
+WARNING = getattr(signal, "SIGUSR1", None)  # not on Windows
 
 _GIVE_BACK = (
     b"\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l"  # no mouse reports
@@ -48,13 +55,15 @@ class Terminations:
 
 
 class Signals:
-    """Counts SIGTERM and SIGINT and notices SIGHUP from entering to leaving. For the main thread, before others begin.
+    """Counts SIGTERM and SIGINT, notices SIGUSR1 and SIGHUP. For the main thread, before others begin.
 
     SIGQUIT gives the terminal back and then does what it does to every program.
     """
 
     def __init__(self) -> None:
         self.terminations = 0
+        self.warned = False
+        """Whether SIGUSR1 came: leave once what runs has stopped, however long that takes."""
         self._sent = Terminations()
         self._hung_up = False
         self._before: dict[int, Any] = {}
@@ -63,6 +72,8 @@ class Signals:
     def __enter__(self) -> Signals:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._on_terminate)
+        if WARNING is not None:
+            self._before[WARNING] = signal.signal(WARNING, self._on_warning)
         if _CAN_BLOCK and os.isatty(2):
             import termios
 
@@ -95,6 +106,14 @@ class Signals:
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
         self.terminations += not self._sent.is_echo(number)  # only counts: a lock may be what was interrupted
+
+    def _on_warning(self, number: int, frame: FrameType | None) -> None:
+        self.warned = True
+
+    @property
+    def to_leave(self) -> bool:
+        """Whether the program was asked to end."""
+        return self.warned or self.terminations > 0
 
     @property
     def hung_up(self) -> bool:

@@ -42,6 +42,7 @@ def test_the_lectures_trade() -> None:
         "worse",
         "not enough data",  # no virtual GPU, so no forecast of a card that is not there
         "worse",
+        "not enough data",  # energy, loss and accuracy: not measured
         "not enough data",
         "not enough data",
     ]

@@ -100,7 +100,7 @@ def test_small_numbers_keep_their_digits() -> None:
 def test_noise_is_marked_and_explained() -> None:
     text = to_markdown([run(), run(2, rate=7.69)], run())
     assert cells(text)[1]["Δ samples/s %"] == "+0.1 ≈"
-    assert "Δ: difference to run 1; ≈ within noise, ? not enough data for a verdict." in text
+    assert "Δ: difference to run 1; ≈ within noise, ? no verdict: not enough data, or disturbed." in text
     assert "Δ" not in to_markdown([run()])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import resource
@@ -121,6 +122,66 @@ def full_to_the_end(path: Path) -> None:
         say(history.close())
 
 
+def _whole_run(history: History, run_id: int, until: int, since: int = 1) -> None:
+    for number in range(since, until + 1):
+        history.writer.append(update(run_id, number))
+        if number % 50 == 0:
+            history.writer.flush()
+
+
+def _finish(history: History, run_id: int) -> None:
+    record = RunRecord(run_id=run_id, config=RunConfig(), outcome=Outcome.COMPLETED, updates=300)
+    with contextlib.suppress(HistoryError):
+        history.writer.finish_run(record)
+
+
+def used_up_for_a_while(path: Path, flag: Path) -> None:
+    """Two runs: in the first, and before the second, the quota is used up; in the second there is room again."""
+    history = History(path)
+    first = history.writer.begin_run(RunConfig(), DEVICE, started_at=1000.0)
+    _whole_run(history, first, 100)
+    flag.touch()
+    _whole_run(history, first, 300, since=101)
+    _finish(history, first)
+    second = history.writer.begin_run(RunConfig(), DEVICE, started_at=2000.0)
+    _whole_run(history, second, 100)
+    say(first, second)
+    say(history.writer.failure)
+    flag.unlink()
+    history.writer._retry_at = 0.0
+    _whole_run(history, second, 300, since=101)
+    _finish(history, second)
+    say(history.writer.failure)
+    say(history.close())
+
+
+def used_up_throughout(path: Path, flag: Path) -> None:
+    """A run on a history that cannot be written from its opening to its end."""
+    flag.touch()
+    history = History(path)
+    say(history.notice)
+    _unwritten(history)
+
+
+def full_from_the_start(path: Path) -> None:
+    """A run on a history whose disk got full before it was opened."""
+    with History(path) as history:
+        _finish(history, history.writer.begin_run(RunConfig(), DEVICE, started_at=1000.0))
+    filler = os.open(path.parents[1] / "filler", os.O_WRONLY | os.O_CREAT)
+    with contextlib.suppress(OSError):
+        while True:
+            os.write(filler, bytes(1024))
+    _unwritten(History(path))
+
+
+def _unwritten(history: History) -> None:
+    run_id = history.writer.begin_run(RunConfig(), DEVICE, started_at=1000.0)
+    say(history.n_runs(), run_id)
+    _whole_run(history, run_id, 300)
+    _finish(history, run_id)
+    say(history.close())
+
+
 def on_command(path: Path) -> None:
     """Begin a run with one update; a line lets it go on by one more, and another finish it. Say what a flush says."""
     with History(path) as history:
@@ -144,6 +205,12 @@ if __name__ == "__main__":
         full(file)
     elif command == "full_to_the_end":
         full_to_the_end(file)
+    elif command == "used_up_for_a_while":
+        used_up_for_a_while(file, Path(sys.argv[3]))
+    elif command == "used_up_throughout":
+        used_up_throughout(file, Path(sys.argv[3]))
+    elif command == "full_from_the_start":
+        full_from_the_start(file)
     elif command == "on_command":
         on_command(file)
     else:

@@ -295,7 +295,7 @@ def test_folders_are_made_and_bad_places_explained(tmp_path: Path) -> None:
     with History(tmp_path / "a" / "b" / "history.sqlite3") as history:
         assert history.runs() == []
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(HistoryError, match=r"folder .*/file/x for the history cannot be made .* set TRAINTOP_HOME"):
+    with pytest.raises(HistoryError, match=r"folder .*/file/x for the history cannot be made .* give --history-dir"):
         History(tmp_path / "file" / "x" / "history.sqlite3")
     with pytest.raises(HistoryError, match="is a folder"):
         History(tmp_path / "a")

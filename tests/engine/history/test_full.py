@@ -65,7 +65,7 @@ def test_what_does_not_fit_at_the_end_is_kept_elsewhere(tmp_path: Path, monkeypa
     told = history.close()
     assert told is not None
     assert told.startswith(f"Not all of run {run_id} is in the history. The disk of the history {path} is full")
-    found = re.search(r"TRAINTOP_HOME=(\S+) traintop runs", told)
+    found = re.search(r"traintop runs --history-dir (\S+)`", told)
     assert found is not None
     with History(Path(found[1]) / "history.sqlite3") as kept:
         assert numbers(kept, run_id) == list(range(1, 2001))
@@ -113,7 +113,7 @@ def test_a_file_system_that_is_full_to_the_end(tmp_path: Path, journal: str) -> 
     assert "is full: free some space" in during
     assert end.startswith("Not all of run 1 is in the history.")
     (folder,) = temporary.iterdir()
-    assert f"TRAINTOP_HOME={folder} traintop runs" in end
+    assert f"traintop runs --history-dir {folder}`" in end
     with History(folder / "history.sqlite3") as kept:
         assert numbers(kept, 1) == list(range(1, 2001))
         assert [run.outcome for run in kept.runs()] == [Outcome.COMPLETED]
@@ -124,10 +124,10 @@ def test_a_used_up_quota_is_told_from_a_broken_disk(tmp_path: Path, monkeypatch:
     import sqlite3
 
     broken = sqlite3.OperationalError("disk I/O error")  # what SQLite says of both
-    assert "(disk I/O error): check the disk" in errors.explain(tmp_path / "history", broken)
+    assert "(disk I/O error): check the disk" in str(errors.explain(tmp_path / "history", broken))
 
     def used_up(_: int) -> None:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
     monkeypatch.setattr(os, "fsync", used_up)
-    assert errors.explain(tmp_path / "history", broken).startswith("The disk quota is used up where the history")
+    assert str(errors.explain(tmp_path / "history", broken)).startswith("The disk quota is used up where the history")

@@ -151,7 +151,7 @@ def test_another_file_in_its_place_is_left_alone(history: History, path: Path, t
     assert f"The history {path} was replaced by another file" in said
     folder = history.path.parent
     assert folder.parent == path.parent
-    assert f"TRAINTOP_HOME={folder} traintop runs" in said
+    assert f"traintop runs --history-dir {folder}`" in said
     assert history.moved_to == folder
     history.writer.finish_run(done(2))
     told = history.close()

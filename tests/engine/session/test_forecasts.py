@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.contract.conditions import Conditions, Neighbour
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.forecast_types import ForecastError
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
@@ -121,6 +122,10 @@ P4 = DeviceInfo(
 )
 
 
+ALONE = Conditions(neighbours=(), shared=0.0, peak_others=0)
+CROWDED = Conditions(neighbours=(Neighbour(pid=4242, peak_memory=30_000 * MIB, share=1.0),), shared=1.0)
+
+
 def _finished(run_id: int, kind: str = "cuda", **values: object) -> RunRecord:
     record = {
         "run_id": run_id,
@@ -155,15 +160,15 @@ def test_learns_nothing_from_virtual_runs_other_cards_and_failures() -> None:
 
 def test_a_neighbour_on_the_card_teaches_nothing() -> None:
     """Three runs beside 30,000 MiB of somebody else's once taught 30,650 MiB of context, and half the speed."""
-    beside = {"n_others": 1, "peak_others": 30_000 * MIB, "peak_used": 37_250 * MIB, "steady_samples_per_s": 3.0}
+    beside = {"conditions": CROWDED, "peak_used": 37_250 * MIB, "steady_samples_per_s": 3.0}
     crowded = [_finished(number, **beside) for number in (2, 3, 4)]
-    learned = learn([_finished(1, n_others=0), *crowded], P4, lambda record: forecast(samples_per_s=6.32))
+    learned = learn([_finished(1, conditions=ALONE), *crowded], P4, lambda record: forecast(samples_per_s=6.32))
     assert (learned.outside_bytes, learned.speed, learned.n_runs) == (500 * MIB, 1.0, 1)
     nothing = learn(crowded, P4, lambda record: forecast())
     assert (nothing.outside_bytes, nothing.speed) == (None, None)
     # what is not known to have been alone counts only where nothing is
     unknown = _finished(5, peak_used=9000 * MIB)
-    assert learn([_finished(1, n_others=0), unknown], P4, lambda record: forecast()).outside_bytes == 500 * MIB
+    assert learn([_finished(1, conditions=ALONE), unknown], P4, lambda record: forecast()).outside_bytes == 500 * MIB
     assert learn([unknown], P4, lambda record: forecast()).outside_bytes == 2400 * MIB
 
 

@@ -325,6 +325,25 @@ def test_signals_are_counted_and_handlers_are_put_back() -> None:
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+def test_a_warning_of_the_end_counts_once_and_a_termination_after_it_still_does() -> None:
+    with headless.Interrupts() as interrupts:
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGUSR1)
+        assert (interrupts.count, interrupts.overdue) == (1, False)
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupts.count == 2
+
+
+def test_a_termination_does_not_wait_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    with headless.Interrupts() as interrupts:
+        signal.raise_signal(signal.SIGTERM)
+        monkeypatch.setattr(headless, "STOP_WAIT_S", 0.0)
+        session = Scripted([STARTED], on_stop=lambda: [READY])
+        code, _, err = _followed(session, interrupts)
+    assert (code, session.stopped) == (130, 1)
+    assert "ends as interrupted" in err
+
+
 def test_a_second_interrupt_does_not_wait_for_the_run() -> None:
     interrupts = headless.Interrupts()
     session = Scripted([STARTED], on_stop=lambda: [READY])

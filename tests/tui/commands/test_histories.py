@@ -64,7 +64,7 @@ def test_a_read_only_history_is_read_and_no_run_begins_there(home: Path) -> None
             assert done.stdout
         run = subprocess.run([*before, *COMMAND, "run"], env=env, capture_output=True, text=True, check=False)
         assert run.returncode == 5
-        assert "writable, or set TRAINTOP_HOME" in run.stderr.splitlines()[-1]
+        assert "writable, or give --history-dir" in run.stderr.splitlines()[-1]
         assert "Traceback" not in run.stderr
     finally:
         home.chmod(0o755)
