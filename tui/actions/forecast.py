@@ -79,7 +79,7 @@ class ForecastControl:
             return
         from tui.screens.proposals import ProposalsScreen
 
-        self._state.notice = ""
+        self._desk.say()
         self._desk.open(ProposalsScreen(answer), self._take)
 
     def _take(self, config: RunConfig | None) -> None:

@@ -31,9 +31,11 @@ class TimePane(PlotPane):
         run = state.run
         if run is None or not run.timed_updates:
             return []
-        took: Line = [(f"{rate(sum(_seconds(run)) * 1000)} ms", "value"), (" an update", "muted")]
-        whose: Line = [(f" of the {CPU}", "muted")] if run.device.is_virtual else []
-        whole: Line = [*took, *whose]
+        took: Line = [(f"{rate(sum(_seconds(run)) * 1000)} ms", "value")]
+        if not run.device.is_virtual:
+            return [*took, (" an update", "muted")]
+        took = [(f"{CPU} ", "muted"), *took]
+        whole: Line = [*took, (" an update", "muted")]
         return whole if width_of(whole) <= width else took
 
     def body(self, state: State, width: int, height: int) -> list[Line]:

@@ -104,7 +104,7 @@ def _place(row: RunRecord) -> list[str]:
     device = row.device
     on = f"{device.name}   {device.numbers}".rstrip() if device else UNKNOWN
     if figures.is_virtual([row]):
-        on += " (virtual: this machine's CPU computes in its place)"
+        on += ", virtual: this CPU computes in its place"
     told = {
         "device": on,
         "card": device.uuid if device else None,

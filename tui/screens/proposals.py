@@ -33,7 +33,7 @@ class ProposalsScreen(Dialog[RunConfig]):
         with Vertical(classes="dialog"):
             instead = f"run {self._answer.run_id}" if self._answer.run_id else "the next run"
             yield Static(f"Instead of {instead}, these fit", classes="heading", markup=False)
-            yield Static(f"Enter sets the knobs of the next run; r then runs it. {_WHOSE}", classes="why", markup=False)
+            yield Static(f"Enter sets the knobs of the next run. {_WHOSE}", classes="why", markup=False)
             yield OptionList(*(Option(_line(proposal, width)) for proposal in self._answer.proposals), markup=False)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
@@ -41,12 +41,12 @@ class ProposalsScreen(Dialog[RunConfig]):
         self.dismiss(self._answer.proposals[event.option_index].config)
 
 
-_WHOSE = "All forecasts; the speed is the card's."
+_WHOSE = "Forecasts: used memory, the card's samples/s."
 
 
 def _line(proposal: Proposal, width: int) -> str:
     made = proposal.forecast
-    speed = f"  {forecast_rate(made.samples_per_s)} samples/s" if made.samples_per_s else ""
+    speed = f"{forecast_rate(made.samples_per_s)}/s"
     share = percent(100 * made.peak_used / made.limit, 0)
-    near = "  near the limit" if made.near_limit else ""
-    return f"{proposal.label:<{width}}  {mib(made.peak_used)} MiB {share:>4}{speed}{near}"
+    near = "  near limit" if made.near_limit else ""
+    return f"{proposal.label:<{width}}  {mib(made.peak_used):>5} MiB {share:>5}  {speed:>7}{near}"

@@ -103,11 +103,10 @@ def held_text(made: Forecast) -> str:
 def _no_memory(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
     limit = run.config.vram_limit
     total = f"{limit} MiB, the limit that was set" if limit is not None else f"{mib(run.memory_total)} MiB"
-    lines = [out_of_memory(run)]
+    short = too_much(run)
+    lines = [*([short, ""] if short else []), out_of_memory(run)]
     if run.message:
         lines += ["", run.message]
-    if short := too_much(run):
-        lines += ["", short]
     used = f"; at most {mib(run.peak_used)} MiB of them were used" if run.peak_used is not None else ""
     lines += ["", f"The card has {total}{used}."]
     fitted = largest_that_fitted(run, runs)

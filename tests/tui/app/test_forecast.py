@@ -160,7 +160,12 @@ async def test_a_proposal_after_an_out_of_memory_sets_the_knobs() -> None:
         await s.press("h")
         assert [record.run_id for record in s.session.proposed] == [1]
         proposal = Proposal(label="batch 4 × accumulation 2", config=smaller, forecast=forecast(4613))
-        await s.feed(Proposed(run_id=1, proposals=(proposal,)))
+        tight = Proposal(label="batch 7", config=RunConfig(batch_size=7), forecast=forecast(7500))
+        await s.feed(Proposed(run_id=1, proposals=(proposal, tight)))
+        assert "looking for" not in s.lines[-1]
+        assert "the card's samples/s" in s.dialog
+        assert "batch 4 × accumulation 2   4613 MiB  61 %  ~7.90/s" in s.text
+        assert "batch 7                    7500 MiB  99 %  ~7.90/s  near limit" in s.text
         await s.press("enter")
         assert s.app.state.editor.config == smaller
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from textual.geometry import Size
 
 from engine.contract.config import RunConfig
-from engine.contract.events import HistoryState, Logged, PlanProgress, PlanStarted, RunProgress
-from engine.contract.records import Memory, Outcome, Phase, Place
+from engine.contract.events import Forecasted, HistoryState, Logged, PlanProgress, PlanStarted, RunProgress
+from engine.contract.records import Memory, Outcome, Phase, Place, RunRecord
+from tests.tui.app.test_forecast import forecast
 from tests.tui.fake_session import (
     CPU,
     GPU,
@@ -261,3 +263,68 @@ async def test_the_title_says_that_the_history_is_not_written(size: tuple[int, i
         assert "traintop  history not written" in s.lines[0]
         await s.feed(HistoryState(problem=None))
         assert "history not written" not in s.text
+
+
+VIRTUAL = replace(GPU, kind="virtual", index=None)
+CARD = 745.0
+
+
+def on_virtual(run_id: int, **values: Any) -> RunRecord:
+    return record(run_id, device=VIRTUAL, config=RunConfig(), forecast_samples_per_s=CARD, **values)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_on_a_virtual_gpu_every_speed_says_whose_it_is(size: tuple[int, int]) -> None:
+    """The card's forecast of 745 samples/s beside this CPU's 8."""
+    asked = Forecasted(config=RunConfig(), forecast=forecast(695, samples_per_s=CARD))
+    async with stage(size, [on_virtual(1)], ready(VIRTUAL), asked) as s:
+        await s.feed(started(2, device=VIRTUAL), training(2), *(update(n, 2) for n in range(1, 11)))
+        assert "card ~745 samples/s" in s.text  # the forecast
+        speed = s.line("card ~745   ") or s.line("8.00 ±0.00")
+        assert "8.00 ±0.00   card ~745" in speed
+        assert "CPU samples/s" in s.text or "CPU /s " in s.line("8.00 ±0.00")
+        assert "CPU 00:10" in s.lines[0]
+        heading = s.line("VRAM MiB ").partition("Results")[2] or s.line(" status ")
+        assert "CPU /s" in heading or "CPU samples/s" in heading
+        assert "card" in heading
+        first, second = (next(line for line in s.lines if f"│ {n}    " in line) for n in (1, 2))
+        assert "~745" in first
+        assert "~745" in second
+        await s.press("tab", "home", "enter")
+        assert "device Tesla P4, virtual: this CPU computes in its place" in s.dialog
+        assert "CPU time s 66.70" in s.dialog
+        assert "CPU samples/s 7.70 ±0.03 CPU mean samples/s 7.68" in s.dialog
+        assert "card samples/s ~745 card time s ~0.688" in s.dialog
+
+
+async def test_a_real_card_has_no_forecast_beside_its_speed() -> None:
+    async with stage((120, 40), [record(1)]) as s:
+        await s.feed(Forecasted(config=RunConfig(), forecast=forecast(695, samples_per_s=CARD)))
+        await s.feed(started(2), training(2), *(update(n, 2) for n in range(1, 11)))
+        assert "CPU" not in s.text
+        assert s.text.count("~745") == 1  # in the forecast's pane
+
+
+async def test_differences_to_the_baseline_are_the_cpus_and_the_cards() -> None:
+    slower = on_virtual(2, steady_samples_per_s=3.85, samples_per_s=3.85)
+    async with stage((120, 40), [on_virtual(1), replace(slower, forecast_samples_per_s=596.0)]) as s:
+        await s.press("tab", "home", "space", "down")
+        assert "Δ CPU Δ card" in s.line(" status ")
+        row = next(line for line in s.lines if "│ 2    " in line)
+        assert "−50%   −20%" in row
+        assert "+100 % CPU time per sample, +25 % card time by" in s.text
+
+
+@pytest.mark.parametrize("size", [(120, 40), (200, 60)])
+async def test_a_plot_without_data_draws_no_axis_but_says_so(size: tuple[int, int]) -> None:
+    async with stage(size) as s:
+        await s.feed(started(), training())
+        row = s.line("┌ Loss").index("┌ Loss")
+        start = s.lines.index(s.line("┌ Loss"))
+        inside = [line[row : row + 40] for line in s.lines[start + 1 : start + 7]]
+        assert "nothing yet" in inside[1]
+        assert not any(character in "".join(inside) for character in "0123456789")
+        await s.feed(update(1, loss=float("nan")))
+        assert "no value that can be drawn" in s.text
+        await s.feed(update(2))
+        assert "0.69" in "".join(line[row : row + 40] for line in s.lines[start + 1 : start + 8])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.contract.config import RunConfig
 from engine.contract.events import Event, Forecasted
 from engine.contract.records import Outcome, Phase
 from tests.tui.app.test_forecast import forecast
-from tests.tui.fake_session import MIB, finished, record, started, training, update
+from tests.tui.fake_session import GPU, MIB, finished, record, started, training, update
 from tests.tui.screen_text import SIZES, stage
 from tui.state.captions import Captions
 from tui.state.fold import fold
@@ -91,6 +93,19 @@ def test_a_runs_start_and_end() -> None:
     assert told.after(started(8)) == "run 8 starts: bert-tiny, batch 8, 512 tokens, fp32"
     assert told.after(training(8), update(1, 8)) is None
     assert told.after(finished(8)) == "run 8 completed in 01:06: 7.70 samples/s, peak 7,069 MiB"
+
+
+def test_on_a_virtual_gpu_an_end_says_whose_speed_is_whose() -> None:
+    virtual = replace(GPU, kind="virtual", index=None)
+    told = Told()
+    told.state.add_history([record(7, device=virtual, forecast_samples_per_s=10.0)])
+    told.state.baseline = 7
+    told.after(started(8, device=virtual), training(8))
+    end = finished(8, device=virtual, steady_samples_per_s=3.85, forecast_samples_per_s=8.0, peak_used=3619 * MIB)
+    assert told.after(end) == (
+        "run 8 completed in 01:06: 3.85 CPU samples/s (card ~8.00), peak 3,619 MiB; −3,450 MiB, −50 % CPU samples/s, "
+        "card −20 % against run 7"
+    )
 
 
 def test_an_end_is_compared_with_the_baseline() -> None:
