@@ -68,9 +68,9 @@ class Card:
     lost: bool = False
     """True while it does not answer: only what never changes is known then."""
     memory_used: int | None = None
-    """All processes and what the driver keeps: used + free = total."""
+    """Of all processes, as nvidia-smi shows it: used + reserved + free = total, where `memory_reserved` is known."""
     memory_reserved: int | None = None
-    """The driver's part of `memory_used`; nvidia-smi leaves it out."""
+    """What the driver keeps for itself. A run's `used` has it in it, since a program cannot have it."""
     memory_total: int | None = None
     utilization: float | None = None  # percent of the last sample period a kernel was running
     memory_utilization: float | None = None  # percent of the period memory was read or written

@@ -143,7 +143,7 @@ class CardReader:
             raise GpuLostError
         card = Card(
             index=index,
-            memory_used=None if memory is None else memory.used,
+            memory_used=None if memory is None else max(0, memory.used - (slow["memory_reserved"] or 0)),
             memory_total=None if memory is None else memory.total,
             utilization=None if busy is None else float(busy.gpu),
             memory_utilization=None if busy is None else float(busy.memory),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -89,15 +88,14 @@ def test_a_run_beside_a_process_is_contended_and_one_alone_is_not(
     neighbour: Callable[[int], int], tmp_path: Path
 ) -> None:
     alone = last(tmp_path, *SMALL, "--samples", "256")
-    assert (alone["outcome"], alone["contended"]) == ("completed", False)
+    assert (alone["outcome"], alone["contended"]) == ("completed", [])
     assert alone["energy_wh"] > 0
     pid = neighbour(3000)
     shared = last(tmp_path, *SMALL, "--samples", "256")
-    assert (shared["outcome"], shared["contended"]) == ("completed", True)
+    assert (shared["outcome"], [other["pid"] for other in shared["contended"]]) == ("completed", [pid])
     assert shared["peak_used_mib"] - alone["peak_used_mib"] < 500  # the neighbour's is none of it
     table = traintop("runs", env=environment(tmp_path)).stdout
     assert "contended" in table
-    assert pid != os.getpid()
 
 
 def test_out_of_memory_names_who_has_the_card(neighbour: Callable[[int], int], tmp_path: Path) -> None:

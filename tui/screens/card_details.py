@@ -59,7 +59,7 @@ def _card(card: Card) -> list[str]:
     lines = [_line("UUID", card.uuid or UNKNOWN), _line("PCI bus id", card.pci_bus_id or UNKNOWN)]
     if card.lost:
         return [*lines, "", "It does not answer. Look for Xid lines in dmesg; a reset or a reboot usually helps."]
-    driver = f", of which the driver keeps {mib(card.memory_reserved)}" if card.memory_reserved is not None else ""
+    driver = f", beside {mib(card.memory_reserved)} that the driver keeps" if card.memory_reserved is not None else ""
     reasons = UNKNOWN if card.throttle is None else " · ".join(card.throttle) or "no"
     wh = None if card.energy is None else card.energy / 3600
     lines += [

@@ -145,6 +145,6 @@ def _remark(card: Card) -> str:
         return "it does not answer: look for Xid lines in dmesg; a reset or a reboot usually brings it back"
     if card.processes is None:
         return "this driver does not tell who is on it"
-    if not card.processes and (card.memory_used or 0) - (card.memory_reserved or 0) > UNSEEN:
+    if not card.processes and (card.memory_used or 0) > UNSEEN:
         return "in use by processes that cannot be seen from here: another container's, or another user's"
     return ""
