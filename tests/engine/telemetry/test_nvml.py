@@ -59,7 +59,7 @@ class Child:
     def __init__(self, folder: Path, python_path: str = "") -> None:
         self.folder = folder
         environment = os.environ | {
-            "LDLIBRARY_PATH": str(folder),
+            "LD_LIBRARY_PATH": str(folder),
             "PYTHONPATH": os.pathsep.join(filter(None, [python_path, str(_ROOT)])),
         }
         self._process = subprocess.Popen(
