@@ -57,7 +57,7 @@ def test_a_line_a_card_and_below_it_who_is_on_it(
     home: dict[str, str], own: subprocess.Popen[bytes], size: tuple[int, int]
 ) -> None:
     with Terminal([*COMMAND, "top"], columns=size[0], rows=size[1], env=home) as terminal:
-        text = terminal.wait_for("4 cards")
+        text = terminal.wait_for(lambda text: "4 cards" in text and "Tesla T4" in text and "close" in text)
         lines = text.splitlines()
         at = {index: next(i for i, line in enumerate(lines) if line.startswith(f" {index:>2} ")) for index in range(4)}
         assert "7069 / 7611" in lines[at[0]]

@@ -100,7 +100,8 @@ def test_nvitop_shows_the_same(seen: Machine, busy: int, tmp_path: Path) -> None
         processes = {str(each["pid"]): each for each in mine["processes"]}
         assert set(processes) == set(other["processes"])
         for pid, (used, kind, sm, _) in other["processes"].items():
-            assert processes[pid]["memory_used_mib"] == used / 2**20
+            if used is not None:  # of what computes and draws, nvitop keeps the figure that is not known
+                assert processes[pid]["memory_used_mib"] == used / 2**20
             assert processes[pid]["kind"] == {"C": "compute", "G": "graphics", "C+G": "compute+graphics"}[kind]
             assert processes[pid]["sm"] == sm
 
