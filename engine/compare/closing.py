@@ -13,6 +13,7 @@ from engine.compare.rows import Quantity, Row, Verdict, fold
 from engine.contract.config import KNOBS
 from engine.contract.figures import ACCURACY, LOSS, MEMORY, label_of
 from engine.contract.knob import shown
+from engine.contract.marks import why_no_verdict
 from engine.contract.numbers import number, signed
 from engine.contract.records import Outcome, RunRecord
 from engine.contract.text import one_line
@@ -282,7 +283,8 @@ def _here(side: _Side, other: _Side, what: str, change: Callable[[float, float],
         return ""
     if compare(other.row, side.row).deltas[Quantity.SPEED].verdict is Verdict.SAME:
         return f"{what} within noise here"
-    return f"{signed(change(*both))} % {what} here"
+    disturbed = why_no_verdict((*side.row.records, *other.row.records))
+    return f"{signed(change(*both))} % {what} here{f' ({disturbed})' if disturbed else ''}"
 
 
 def _speeds(side: _Side, other: _Side) -> tuple[float, float] | None:

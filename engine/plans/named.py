@@ -190,7 +190,7 @@ def _bert_large(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
     on: dict[str, Value] = {"gradient_checkpointing": "on"}
     fused: dict[str, Value] = {"optimizer_implementation": "fused"}
     of_2023: dict[str, dict[str, Value]] = {
-        "as the lecture: PyTorch 2.0's AdamW": {},
+        "as the lecture: PyTorch 2.0 AdamW": {},
         "the same + checkpointing": on,
     }
     rows: dict[str, dict[str, Value]] = {

@@ -21,8 +21,9 @@ from tui.drawing.text import clean
 if TYPE_CHECKING:
     from rich.table import Table
 
-_MIN_WIDTH = 120
-"""Columns of the closing tables where nobody says how wide the output is; a narrow terminal wraps them."""
+_MIN_WIDTH, _WIDEST = 120, 1000
+"""Columns of the closing tables where nobody says how wide the output is, and what they may grow to before a cell is
+cut; a narrow terminal wraps them."""
 
 
 class SweepReport(Report):
@@ -119,6 +120,7 @@ class SweepReport(Report):
         on_terminal = self._out.isatty()
         width = max(_MIN_WIDTH, shutil.get_terminal_size().columns if on_terminal else 0)
         console = Console(width=width, file=self._out, force_terminal=on_terminal)
+        console.width = max(width, console.measure(table, options=console.options.update(width=_WIDEST)).maximum)
         with console.capture() as capture:
             console.print(table)
         return [line.rstrip() for line in capture.get().splitlines()]

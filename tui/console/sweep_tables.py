@@ -138,6 +138,7 @@ def _card_s(pair: Pair) -> float | None:
 
 
 def _ended(pair: Pair, row: Row | None, narrow: bool) -> str:
+    """How the run ended; with ~ how the forecast says that it would."""
     if row is not None:
         return row.first.outcome.words if narrow else STATUS.of(row.first)
     told = pair.run.foretold if pair.run is not None else None
@@ -145,7 +146,7 @@ def _ended(pair: Pair, row: Row | None, narrow: bool) -> str:
         return UNKNOWN
     end = "fits" if told.fits else Outcome.OUT_OF_MEMORY.words
     where = "" if told.fits or narrow else f" in {told.failing_phase}"
-    return f"{end}{where}, by forecast"
+    return f"~{end}{where}"
 
 
 def _table_rows(plan: Plan, records: Sequence[RunRecord]) -> list[tuple[str, Pair]]:

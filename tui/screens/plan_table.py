@@ -42,7 +42,9 @@ class PlanTableScreen(Dialog[None]):
                 table, notes = made
                 with HorizontalScroll():
                     yield Static(_drawn(table), classes="table")
-                yield Static("\n".join(notes), classes="why", markup=False)
+                point, *how = notes
+                yield Static(point, classes="heading", markup=False)
+                yield Static("\n".join(how), classes="why", markup=False)
             yield Static("↑↓ ← → scroll   Esc closes; p and then t shows it again", classes="why last", markup=False)
 
 

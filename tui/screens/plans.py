@@ -77,7 +77,7 @@ class PlansScreen(Dialog[Chosen]):
             options.append(Option(_line(f"go on: {clean(stored.plan.title, 26)}", f"{how}, {runs}"), id=_id(stored)))
         for name, named in NAMED.items():
             plan = self._plans[name]
-            about = f"{sum(not run.skip for run in plan.runs)} runs" if isinstance(plan, Plan) else "not possible here"
+            about = _counted(plan) if isinstance(plan, Plan) else "not possible here"
             about += " · t: its table" if name in self._newest else ""
             options.append(Option(_line(named.title, about), id=name))
         return options
@@ -101,9 +101,12 @@ class PlansScreen(Dialog[Chosen]):
         stored = self._stored(name)
         plan = stored.plan if stored is not None else self._plans.get(name, "")
         about = NAMED[plan.name].description if isinstance(plan, Plan) and plan.name in NAMED else ""
-        labels = "" if isinstance(plan, str) else _together([run.label for run in plan.runs if not run.skip])
-        left_out = [] if isinstance(plan, str) else [clean(run.skip, 200) for run in plan.runs if run.skip]
-        text = "\n".join([about, clean(labels, 400), *(f"left out: {why}" for why in left_out[:2])]).strip()
+        labels = "" if isinstance(plan, str) else _together([run.label for run in plan.runs if run.is_possible])
+        unrun = [] if isinstance(plan, str) else [run for run in plan.runs if run.skip]
+        reasons = dict.fromkeys(
+            f"{'by forecast' if run.by_forecast else 'left out'}: {clean(run.skip or '', 200)}" for run in unrun
+        )
+        text = "\n".join([about, clean(labels, 400), *list(reasons)[:2]]).strip()
         self.query_one("#about", Static).update(plan if isinstance(plan, str) else text)
         sizes = "" if isinstance(plan, str) else clean(plan.sizes, 300)
         scales = "  ".join(f"[{scale}]" if scale == self._scale else scale for scale in SCALES)
@@ -143,6 +146,14 @@ class PlansScreen(Dialog[Chosen]):
         plan = self._plans[name]
         if isinstance(plan, Plan):
             self.dismiss(Chosen(plan))
+
+
+def _counted(plan: Plan) -> str:
+    """`6 runs, 3 more by forecast`."""
+    runs = sum(not run.skip for run in plan.runs)
+    told = sum(run.by_forecast for run in plan.runs)
+    more = f", {told} more by forecast" if told else ""
+    return f"{runs} {'run' if runs == 1 else 'runs'}{more}"
 
 
 def _together(labels: Sequence[str]) -> str:

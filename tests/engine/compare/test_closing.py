@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.compare.closing import closing
+from engine.contract.conditions import Conditions, Neighbour
 from engine.contract.config import RunConfig
 from engine.contract.forecast_types import Foretold
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
@@ -72,6 +73,9 @@ def test_checkpointing() -> None:
     assert closing(plan, [replace(record, device=CARD, forecast_samples_per_s=None) for record in records]) == (
         "checkpointing: −30 % memory, +100 % time here; the lecture saw −49 %, +40 %"
     )
+    met = Conditions(neighbours=(Neighbour(pid=7),))
+    shared = [replace(record, conditions=met if record.run_id == 3 else None) for record in records]
+    assert "+100 % time here (run 3 was contended), +41 % on the Tesla P4" in (closing(plan, shared) or "")
     assert (closing(plan, [replace(r, device=CPU, forecast_samples_per_s=None) for r in records]) or "").startswith(
         "checkpointing: −30 % RAM, "
     )

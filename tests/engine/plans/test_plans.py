@@ -206,7 +206,7 @@ def test_a_cpu_has_no_largest_batch() -> None:
         until_oom(RunConfig(), {"batch_size": ["1", "2"]})
 
 
-AS_IN_2023 = ["as the lecture: PyTorch 2.0's AdamW", "the same + checkpointing"]
+AS_IN_2023 = ["as the lecture: PyTorch 2.0 AdamW", "the same + checkpointing"]
 
 
 @pytest.mark.parametrize("name", list(NAMED))

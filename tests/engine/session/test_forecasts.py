@@ -228,7 +228,7 @@ def test_what_was_measured_on_the_card_counts(monkeypatch: pytest.MonkeyPatch) -
 def test_the_lectures_own_death_is_foretold_under_its_software(forecasts: Forecasts) -> None:
     """Its bert-large died in the optimizer at batch 1; today's software fits the same row."""
     plan = named_plan("bert-large", RunConfig(), "small")
-    wanted = {"as the lecture: PyTorch 2.0's AdamW", "today's foreach AdamW"}
+    wanted = {"as the lecture: PyTorch 2.0 AdamW", "today's foreach AdamW"}
     told = forecasts.foretell(replace(plan, runs=tuple(run for run in plan.runs if run.label in wanted)))
     then, now = (run.foretold for run in told.runs)
     assert then is not None

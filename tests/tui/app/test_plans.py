@@ -281,3 +281,13 @@ async def test_a_plan_that_was_stopped_or_is_no_experiment_shows_no_table() -> N
         await s.press("p", "down", "t")  # accumulation was never run here
         assert not isinstance(s.app.screen, PlanTableScreen)
         assert stored.plan.title in s.text
+
+
+async def test_the_list_says_what_is_shown_by_forecast_and_why() -> None:
+    async with stage() as s:
+        await s.feed(ready(replace(GPU, kind="virtual")))
+        await s.press("p", *["down"] * list(NAMED).index("precision"))
+        assert "1 run, 3 more by forecast" in s.line("Precision")
+        assert "by forecast: a CPU has no tf32" in s.text
+        assert "6 runs, 3 more by forecast" in s.line("BERT-large on")
+        assert "left out" not in s.text

@@ -419,3 +419,28 @@ def test_json_is_rare_events_the_table_and_the_end(history: History) -> None:
     }
     assert table["closing"].startswith("batch size 1 → 9: ")
     assert "{" not in err
+
+
+def test_what_is_shown_by_forecast_is_said_to_be_that(history: History) -> None:
+    plan = asked(history, "--plan", "bert-large")
+    ends: list[Event | str] = [
+        run.skip or finished(n, config=run.config, device=VIRTUAL) for n, run in enumerate(plan.runs, 1)
+    ]
+    code, out, _ = followed(history, plan, *steps(plan, *ends), device=VIRTUAL)
+    assert code == exit_codes.DONE
+    lines = out.splitlines()
+    why = "(the software of 2023 does not run here)"
+    assert next(line for line in lines if line.startswith("1/9")).split("AdamW")[1].strip() == (
+        f"by forecast for Tesla P4: 800 of 7611 MiB, fits, ~8.00 samples/s {why}"
+    )
+    row = next(line for line in lines if line.startswith("as the lecture: PyTorch 2.0 AdamW  "))
+    assert row.split()[6:] == ["1", "–", "~800", "–", "~0.125", "~fits", "out", "of", "memory"]
+    assert "…" not in "\n".join(lines)  # nothing is cut, however wide the table is
+    assert (
+        "By forecast alone (~): as the lecture: PyTorch 2.0 AdamW, the same + checkpointing: "
+        "the software of 2023 does not run here." in lines
+    )
+    assert lines[-1] == "Plan 3 done: 9 of 9 runs, 6 completed, 3 by forecast."
+    assert any(
+        line.startswith("→ batch 1 under the lecture's PyTorch 2.0: it fits by forecast (800 of") for line in lines
+    )
