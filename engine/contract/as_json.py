@@ -10,7 +10,7 @@ from typing import Any
 from engine.contract.cards import Card, CardProcess, Cards
 from engine.contract.conditions import Conditions
 from engine.contract.config import RunConfig
-from engine.contract.events import Event, RunFinished
+from engine.contract.events import Event, PlanFinished, PlanProgress, PlanStarted, RunFinished
 from engine.contract.figures import RECORDED
 from engine.contract.records import Memory, RunRecord
 from engine.gpus.units import to_mib
@@ -23,6 +23,8 @@ _BYTES = {f.name for f in fields(Memory)} - {"by_category", "alloc_retries"} | {
     "memory_reserved",
     "memory_total",
 }
+_COUNTED = (PlanStarted, PlanProgress, PlanFinished)
+"""Their `total` is a number of runs."""
 
 
 def event_name(event: object) -> str:
@@ -101,7 +103,7 @@ def _plain(value: Any) -> Any:
     plain: dict[str, Any] = {}
     for f in fields(value):
         inner = getattr(value, f.name)
-        if f.name in _BYTES and not is_dataclass(inner):
+        if f.name in _BYTES and not is_dataclass(inner) and not isinstance(value, _COUNTED):
             plain[f"{f.name}_mib"] = to_mib(inner)
         elif f.name == "by_category":
             plain["by_category_mib"] = inner and {name: to_mib(size) for name, size in inner.items()}

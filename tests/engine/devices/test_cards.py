@@ -246,7 +246,7 @@ def test_who_is_beside_a_run_is_told_when_it_changes_and_kept_for_its_record(mac
         assert ask(ask_there) == [[], 2]
         ask("globals().update(Record=__import__('engine.contract.records', fromlist=['']))")
         ask("globals().update(record=Record.RunRecord(run_id=1, config=RunConfig(), outcome=Record.Outcome.COMPLETED))")
-        met = ask("watch.end(record).conditions")
+        met = ask("dataclasses.asdict(watch.end(record).conditions)")
         assert ([each["pid"] for each in met["neighbours"]], met["peak_others"]) == ([os.getpid()], 3000 * 2**20)
         assert ask("[watch.begin(), watch.end(record).conditions]")[1] is None  # nothing was asked
         assert ask("[watch.look(card), watch.end(record).conditions.neighbours]")[1] == []

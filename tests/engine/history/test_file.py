@@ -327,7 +327,7 @@ def test_what_is_no_file_is_said_to_be_none(
         path.symlink_to("/dev/null")
     else:
         path.mkdir()
-    sentence = f"The history {path} is {what}: move it away, or set TRAINTOP_HOME to another folder."
+    sentence = f"The history {path} is {what}: move it away, or give --history-dir another folder."
     with pytest.raises(HistoryError, match=re.escape(sentence)):
         History(path, read_only=read_only)
 

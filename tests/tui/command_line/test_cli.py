@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from engine.contract import paths
 from engine.contract.config import KNOBS, Knob, RunConfig
 from engine.contract.events import EngineFailed, EngineReady, Event, RunFinished, RunRefused, RunStarted
 from engine.contract.knob import GROUPS
@@ -518,3 +519,25 @@ def test_a_refusal_after_loading_exits_2_and_leaves_no_row() -> None:
     assert "--precision tf32" in err
     with History() as history:
         assert history.runs() == []
+
+
+def test_history_dir_moves_the_history_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TRAINTOP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TRAINTOP_HISTORY_DIR", "")  # put back at the end, whatever the flag sets
+    monkeypatch.chdir(tmp_path)
+    with History(tmp_path / "elsewhere" / "history.sqlite3") as history:
+        assert RECORD.device is not None
+        run_id = history.writer.begin_run(RECORD.config, RECORD.device, 1.0)
+        history.writer.finish_run(replace(RECORD, run_id=run_id))
+    assert cli.main(["runs", "--json"]) == 0
+    assert capsys.readouterr().out == ""
+    for words in (["--history-dir", "elsewhere"], ["--history-dir=elsewhere"]):
+        assert cli.main(["runs", "--json", *words]) == 0
+        assert json.loads(capsys.readouterr().out)["run_id"] == run_id
+        assert paths.history_file() == tmp_path / "elsewhere" / "history.sqlite3"
+    assert paths.log_file() == tmp_path / "home" / "traintop.log"
+    assert cli.main(["runs", "--history-dir", ""]) == 2
+    assert "--history-dir needs a folder" in capsys.readouterr().err
+    assert cli.main(["forecast", "--history-dir", "x"]) == 2

@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 
 from engine.contract.changes import Pin
+from engine.contract.conditions import Conditions, Neighbour, Slowdown
 from engine.contract.config import RunConfig
 from engine.contract.events import (
     DeviceChosen,
@@ -21,6 +22,7 @@ from engine.contract.events import (
     Forecasted,
     HistoryChanged,
     HistoryState,
+    JobKnown,
     Logged,
     MicroStepDone,
     Neighbours,
@@ -31,8 +33,10 @@ from engine.contract.events import (
     RunProgress,
     RunRefused,
     Surveyed,
+    WontEnd,
     WorkCounted,
 )
+from engine.contract.job import BatchJob
 from engine.contract.records import DeviceInfo, GpuSample, Memory, Outcome, Phase, Shares
 from tests.tui.fake_session import (
     CPU,
@@ -79,6 +83,8 @@ def test_every_kind_of_event_is_known(state: State) -> None:
         ready(),
         DeviceChosen(device=GPU),
         Neighbours(device=GPU, processes=()),
+        JobKnown(job=BatchJob(job_id="42")),
+        WontEnd(message="This run will not end in time."),
         Surveyed(config=RunConfig(), choices=()),
         EngineFailed(message="broken"),
         RunRefused(run_id=None, config=RunConfig(), knob="precision", message="no"),
@@ -105,6 +111,24 @@ def test_every_kind_of_event_is_known(state: State) -> None:
     assert {type(event) for event in samples} == set(get_args(Event))
     for event in samples:
         fold(state, event)
+
+
+def test_a_job_is_made_harmless_and_what_will_not_end_in_time_is_a_notice(state: State) -> None:
+    feed(state, JobKnown(job=BatchJob(job_id="42\x1b[2J", node="node\x07", partition=None)))
+    assert state.job == BatchJob(job_id="42", node="node")
+    feed(state, WontEnd(message="This run will not end in time."))
+    assert state.notice == "This run will not end in time."
+    assert state.log[-1].level == "warning"
+
+
+def test_what_a_run_met_is_made_harmless(state: State) -> None:
+    anna = Neighbour(pid=7, user="anna\x1b[2J", command="python\nx", share=0.5)
+    met = Conditions(neighbours=(anna,), shared=0.5, slowdowns=(Slowdown(reason="hot\x07", share=0.5),))
+    feed(state, finished(conditions=met))
+    kept = state.finished[-1].conditions
+    assert kept is not None
+    assert kept.neighbours == (replace(anna, user="anna", command="python⏎x"),)
+    assert kept.slowdowns == (Slowdown(reason="hot", share=0.5),)
 
 
 def test_loading_then_ready(state: State) -> None:
