@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.binding import Binding, BindingType
 
 from engine.contract.config import KNOBS
-from tui.state.knob_list import LETTERS
+from tui.state.knob_list import LETTERS, knobs_of
 
 CURSOR_KEYS: list[BindingType] = [
     Binding("left", "move_cursor(-1)", "cursor: a column", key_display="←→", priority=True),
@@ -69,11 +69,13 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("Pause plan", "Wait after the current run, or go on (S)", "pause"),
     ("Skip run", "End the current run of the plan, and go on with the next (n)", "skip"),
     ("Undo", "Take the last change of a knob back (u)", "undo"),
+    ("Find knob", "Go to a knob by its name, its flag or its group (/ in the list)", "find_knob"),
+    ("Groups", "Open or close all groups of knobs (G in the list)", "fold_all"),
     ("Configurations", "Load or save the knobs under a name; presets; the command (K)", "named"),
     ("Pin", "Make the selected run the baseline, or let go of it (space)", "pin"),
     ("Explain", "What the knob or the run in focus does, and why (e)", "explain"),
     ("What fits", "Configurations that fit instead of a run that was out of memory (h)", "propose"),
-    ("Cards", "Choose the card of the next run: who is on each, and whether it fits (D)", "choose_card"),
+    ("Choose card", "Choose the card of the next run: who is on each, and whether it fits (D)", "choose_card"),
     ("Run details", "Everything known about the selected run", "run_details"),
     ("Mark run", "Mark the selected run for an export or a deletion (t)", "mark"),
     ("Filter runs", "Show the runs that have some words (/)", "filter"),
@@ -96,9 +98,17 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("Colours", "Dark, light, high contrast, for colour-blind eyes (T)", "cycle_theme"),
     ("Theme", "Choose among all themes", "change_theme"),
     ("Quit", "Leave; asks while a run is under way (q)", "quit"),
-    *(
-        (f"Set {knob.label}{f' ({LETTERS[name]})' if name in LETTERS else ''}", knob.why, f"type_value({name!r})")
-        for name, knob in KNOBS.items()
-    ),
 )
 """Name, help and action."""
+
+
+def knob_commands(job: str) -> list[tuple[str, str, str]]:
+    """The same for typing each knob of a job."""
+    return [
+        (
+            f"Set {KNOBS[name].label}{f' ({LETTERS[name]})' if name in LETTERS else ''}",
+            KNOBS[name].why,
+            f"type_value({name!r})",
+        )
+        for name in knobs_of(job)
+    ]

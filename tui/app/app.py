@@ -32,7 +32,7 @@ from engine.contract.events import (
 )
 from engine.contract.records import Outcome
 from tui.actions.cursor import MOVING
-from tui.actions.keys import COMMANDS, CURSOR_KEYS, KEYS
+from tui.actions.keys import COMMANDS, CURSOR_KEYS, KEYS, knob_commands
 from tui.actions.read_only import LOCAL, LOOKING, PLAYBACK_KEYS
 from tui.app.controllers import Controllers
 from tui.screens.main import SHORT, MainScreen
@@ -300,6 +300,6 @@ class TraintopApp(App[str]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every action, and every knob by name."""
-        for name, what, action in COMMANDS:
+        for name, what, action in (*COMMANDS, *knob_commands(self.state.editor.config.job)):
             if self.check_action(action.partition("(")[0], ()):
                 yield SystemCommand(name, what, partial(self.run_action, action))

@@ -377,7 +377,7 @@ async def test_the_help_keeps_every_key_on_one_line(size: tuple[int, int]) -> No
         while size[1] == 24 and "q  quit " not in seen:
             await s.press("pagedown")
             seen += s.text
-        for said in ("PgUp  10 columns to the left", "P  pause the plan, go on", "n  next run of the plan"):
+        for said in ("PgUp  10 columns to the left", "S  pause the plan, go on", "n  next run of the plan"):
             assert said in seen
         places = [seen.index(heading) for heading in ("Results\n", "Runs and plans\n") if heading in seen]
         assert places == sorted(places)  # the focused pane's first

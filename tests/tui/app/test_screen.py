@@ -149,7 +149,7 @@ async def test_history_is_there_before_the_engine() -> None:
         assert s.session.opened == 1
         assert "completed" in s.text
         await s.press("b")
-        assert "8 → 16" in s.line("batch size")
+        assert " 16 │" in s.line("batch size")
 
 
 @pytest.mark.parametrize(
