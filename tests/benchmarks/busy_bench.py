@@ -28,7 +28,7 @@ def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
     for loops, goal in ((cores, GOAL_BUSY), (0, GOAL_QUIET)):
         for model, batch_size in MODELS if full else MODELS[:1]:
             beside = f"beside {loops} loops" if loops else "quiet"
-            samples = batch_size * 80
+            samples = batch_size * 40
             with tempfile.TemporaryDirectory() as folder, busy(loops):
                 ours, theirs = alternate(
                     lambda: samples_per_s(folder, model, batch_size, samples, None),  # noqa: B023
