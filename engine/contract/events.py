@@ -121,6 +121,8 @@ class TrainingStarted:
     n_eval: int
     planned_updates: int
     micro_steps_per_epoch: int
+    threads: int | None = None
+    """That compute at once in this process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

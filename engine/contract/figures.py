@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.contract.config import KNOBS, Value
+from engine.contract.host_load import busy_share
 from engine.contract.knob import shown
 from engine.contract.marks import words_of
 from engine.contract.numbers import (
@@ -133,6 +134,11 @@ def is_virtual(records: Iterable[RunRecord]) -> bool:
 def share_of(used: float | None, total: float | None) -> float | None:
     """Memory used in percent of the whole; None where one is unknown."""
     return 100 * used / total if used is not None and total else None
+
+
+def busy_of(record: RunRecord) -> float | None:
+    """What other programs took of the cores that a run could use, 0 to 1; None where it is unknown."""
+    return busy_share(record.host_cores, record.host_free_cores)
 
 
 def status_of(record: RunRecord) -> str:
@@ -259,6 +265,13 @@ ENERGY = Entry(
 )
 """Of the training, as its time."""
 PER_SAMPLE = Entry(name="energy_j_per_sample", unit="J/sample", short="J/sa", read=energy_per_sample, write=rate)
+HOST_BUSY = Entry(
+    name="host_busy",
+    label="host busy",
+    read=busy_of,
+    write=lambda v: percent(None if v is None else 100 * v),
+)  # 0 to 1
+THREADS = Entry(name="threads", label="threads", read=lambda r: r.threads, write=number)
 STATUS = Entry(name="status", label="status", read=status_of, write=one_line, key=lambda r: r.outcome.value, left=True)
 
 RECORDED: tuple[Entry, ...] = (
@@ -298,6 +311,8 @@ RECORDED: tuple[Entry, ...] = (
     CARD_TIME,
     ENERGY,
     PER_SAMPLE,
+    THREADS,
+    HOST_BUSY,
 )
 """The figures of JSON and CSV, in their order. `SPEED`, `SHARE` and `STATUS` are made of what is in there."""
 

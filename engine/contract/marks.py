@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.contract.conditions import Neighbour, Slowdown
+from engine.contract.host_load import busy_share, is_busy, taken
 from engine.contract.numbers import mib, percent
 from engine.contract.records import RunRecord
 
@@ -26,27 +27,31 @@ class Mark:
     short: str
     """The word where there is room for seven characters."""
     how_long: str
-    """`40 % of the time`, empty where that is unknown."""
+    """How long, or how much: `40 % of the time`, empty where that is unknown."""
     why: str
     """What happened, without the run: `card shared with anna's process 4242 (30000 MiB, …)`."""
+    was: str = ""
+    """What the run was, where it is not the word: `on a busy host`."""
     memory: bool = False
     """Whether the memory that was used is not the run's alone either."""
 
 
 def marks_of(record: RunRecord) -> tuple[Mark, ...]:
     """What is known to have disturbed a run; empty where nothing is."""
-    met = record.conditions
-    if met is None:
-        return ()
-    marks = []
-    if met.neighbours:
+    met, marks = record.conditions, []
+    if met is not None and met.neighbours:
         how_long = f"{share_of(met.shared)} of the time" if met.shared is not None else ""
         why = f"the card was shared with {in_words(met.neighbours)}"
         marks.append(Mark(word="contended", short="shared", how_long=how_long, why=why, memory=True))
-    if met.throttled:
+    if met is not None and met.throttled:
         how_long = f"{share_of(met.throttled[0].share)} of the time"
         why = f"the card slowed itself down, {slowed(met.throttled)}"
         marks.append(Mark(word="throttled", short="slowed", how_long=how_long, why=why))
+    cores, free = record.host_cores, record.host_free_cores
+    if cores is not None and free is not None and is_busy(cores, free, record.device, record.config):
+        why = f"{taken(cores, free, past=True)}, and on a quiet host it would be faster"
+        how_much = share_of(busy_share(cores, free))
+        marks.append(Mark(word="host busy", short="busy", how_long=how_much, why=why, was="on a busy host"))
     return tuple(marks)
 
 
@@ -66,7 +71,7 @@ def why_no_verdict(records: Sequence[RunRecord], *, memory: bool = False) -> str
     With `memory` only what disturbs the memory counts.
     """
     for record in records:
-        words = [mark.word for mark in marks_of(record) if mark.memory or not memory]
+        words = [mark.was or mark.word for mark in marks_of(record) if mark.memory or not memory]
         if words:
             return f"run {record.run_id} was {' and '.join(words)}"
     return ""

@@ -179,6 +179,10 @@ class HostSample:
     memory_used: int | None = None  # in bytes
     memory_total: int | None = None  # in bytes
     process_memory: int | None = None  # in bytes, resident
+    cores: float | None = None
+    """That this process may use: logical processors, less what affinity and quotas withhold."""
+    free_cores: float | None = None
+    """Of them, since the reading before: not taken by other programs or the hypervisor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +230,12 @@ class RunRecord:
     """Joules that the card took while it trained, as long as `train_runtime_s`; its neighbours' are in there too."""
     energy_source: str | None = None
     """`counter`: the card's own; `power`: readings of its power added up over time, at least for a part."""
+    threads: int | None = None
+    """That computed at once in this process."""
+    host_cores: float | None = None
+    """That the process could use while it trained."""
+    host_free_cores: float | None = None
+    """Of them, on average: not taken by other programs or the hypervisor."""
     failed_phase: Phase | None = None
     message: str | None = None
     """One sentence on how it ended, where there is something to say."""

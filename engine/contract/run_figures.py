@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from engine.contract.config import RunConfig
 from engine.contract.events import EvalDone, Event, MemoryMoment, Sampled, TrainingStarted, UpdateDone, WorkCounted
+from engine.contract.host_load import HostLoad
 from engine.contract.records import DeviceInfo, Memory, Outcome, RunRecord
 from engine.contract.throughput import Rates
 
@@ -48,6 +49,7 @@ class RunFigures:
         self._training: TrainingStarted | None = None
         self._work: WorkCounted | None = None
         self._evaluation: EvalDone | None = None
+        self._host = HostLoad()
         self._total = record.memory_total
         self._peak_used: int | None = None
         self._peak_reserved: int | None = None
@@ -66,6 +68,8 @@ class RunFigures:
             self._remember(event.memory)
         elif isinstance(event, (Sampled, MemoryMoment)):
             self._remember(event.memory)
+            if isinstance(event, Sampled) and event.t is not None:
+                self._host = self._host.plus(event.host)
         elif isinstance(event, EvalDone):
             self._evaluation, self._t = event, event.t
         elif isinstance(event, TrainingStarted):
@@ -102,6 +106,9 @@ class RunFigures:
             eval_loss=evaluation.loss if evaluation else None,
             n_eval=evaluation.n_samples if evaluation else None,
             n_parameters=training.n_parameters if training else self._began.n_parameters,
+            threads=training.threads if training else self._began.threads,
+            host_cores=self._host.cores,
+            host_free_cores=self._host.free,
             peak_used=self._peak_used,
             peak_reserved=self._peak_reserved,
             peak_allocated=self._peak_allocated,

@@ -14,6 +14,7 @@ from engine.contract.config import ConfigError, RunConfig
 from engine.contract.records import DeviceInfo, Memory
 from engine.devices import host_memory
 from engine.devices.base import FRESH_S, Device
+from engine.process.machine import Machine
 
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -27,9 +28,7 @@ class CpuDevice(Device):
         self._used = self._peak = 0
         self._read_at = -FRESH_S
         self._exact_peak = False
-        self.info = DeviceInfo(
-            name=cpu_name(), kind="cpu", memory_total=psutil.virtual_memory().total, memory_label="RAM"
-        )
+        self.info = DeviceInfo(name=cpu_name(), kind="cpu", memory_total=Machine().memory().total, memory_label="RAM")
 
     def refuse(self, config: RunConfig) -> None:
         if config.precision == "fp16":

@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import re
 
-import psutil
-
 from engine.gpus.units import MIB
+from engine.process.machine import Machine
 
 _TRIED = re.compile(r"you tried to allocate (\d+) bytes")  # c10/core/impl/alloc_cpu.cpp
 _UNABLE = re.compile(r"Unable to allocate ([\d.]+) (bytes|[KMGTPE]iB)")  # numpy._core._exceptions._ArrayMemoryError
@@ -37,7 +36,9 @@ def asked(error: BaseException) -> int | None:
 
 def described(error: BaseException) -> str:
     """`20.0 GiB were asked for, 3.1 of 7.8 GiB are free`."""
-    memory, wanted = psutil.virtual_memory(), asked(error)
+    memory, wanted = Machine().memory(), asked(error)
+    if memory.available is None or memory.total is None:
+        return "the memory did not suffice" if wanted is None else f"{_size(wanted)} were asked for"
     free = f"{memory.available / 2**30:,.1f} of {memory.total / 2**30:,.1f} GiB are free"
     return free if wanted is None else f"{_size(wanted)} were asked for, {free}"
 

@@ -4,7 +4,7 @@ The engine trains in one thread and forecasts in another. What both would set go
 thread at a time, and put back as it was found. A thread that is in may go in again. Where a thread needs two of these,
 it takes them in the order of this file.
 
-A forecast beside a training must need none of what lasts for a whole run (`tf32`, `attention_kernels`).
+A forecast beside a training must need none of what lasts for a whole run (`threads`, `tf32`, `attention_kernels`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,23 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_TF32, _ATTENTION, _BUILDING, _COMPILING, _QUIET = (threading.RLock() for _ in range(5))
+_THREADS, _TF32, _ATTENTION, _BUILDING, _COMPILING, _QUIET = (threading.RLock() for _ in range(6))
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Operators compute with `n` threads, in the calling thread and in those that have not computed yet."""
+    import torch
+
+    with _THREADS:
+        before = torch.get_num_threads()
+        if n != before:
+            torch.set_num_threads(n)
+        try:
+            yield
+        finally:
+            if n != before:
+                torch.set_num_threads(before)
 
 
 @contextmanager

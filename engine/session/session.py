@@ -14,6 +14,7 @@ import platform
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,6 +41,7 @@ from engine.contract.events import (
     TrainingStarted,
     WontEnd,
 )
+from engine.contract.host_load import HostLoad
 from engine.contract.job import BatchJob
 from engine.contract.neighbours import who
 from engine.contract.records import GpuSample, HostSample, Memory, Outcome, Place, RunRecord
@@ -69,6 +71,8 @@ log = logging.getLogger("traintop")
 
 T = TypeVar("T")
 
+_BEFORE_RUN = 6
+"""Readings of the host, 3 seconds, that tell a run which cores are free."""
 _LEFT = "traintop was left before the run had stopped."
 
 
@@ -136,6 +140,8 @@ class Session:
         self._place: Callable[[], Place | None] = _nowhere
         self._limit = TimeLimit(self._earlier_runs, self._speed_by_forecast)
         self._said_late = False
+        self._host_before: deque[HostSample] = deque(maxlen=_BEFORE_RUN)
+        self._host = HostLoad()
         self._history_state = HistoryState(problem=None)
         self._threads: list[threading.Thread] = []
 
@@ -454,6 +460,7 @@ class Session:
         except ConfigError as error:
             return self._refuse(RunRefused(run_id=None, config=config, knob=error.knob, message=error.message))
         self._use(device)
+        self._host = HostLoad()
         device.reset_peaks()  # before the sampler can take a reading for this run
         started_at = time.time()
         run_id = self._history.writer.begin_run(config, device.info, started_at)
@@ -469,12 +476,22 @@ class Session:
             self._emit(Logged(source="engine", text=shared, level="warning"))
         record = replace(new_record(run_id, config, device.info, started_at), host=platform.node())
         try:
-            run = Run(record=record, device=device, hub=self._hub, emit=self._emit, should_stop=self._stop_run.is_set)
+            run = Run(
+                record=record,
+                device=device,
+                hub=self._hub,
+                emit=self._emit,
+                should_stop=self._stop_run.is_set,
+                host=HostLoad.over(list(self._host_before)),
+            )
             self._place = run.place
             record = run.execute()
         except ConfigError as error:
             self._drop(run_id)
             return self._refuse(RunRefused(run_id=run_id, config=config, knob=error.knob, message=error.message))
+        # a run does not hear the sampler; one that ended between two of its readings has what came before
+        host = self._host if self._host.n else HostLoad.over(list(self._host_before))
+        record = replace(record, host_cores=host.cores, host_free_cores=host.free)
         self._neighbours.look(device.info)
         return self._finish(self._neighbours.end(self._with_forecasts(record)))
 
@@ -595,6 +612,9 @@ class Session:
         try:
             memory = device.memory_if_known() if device else Memory()
             t = time.perf_counter() - since if since is not None else None
+            self._host_before.append(host)
+            if t is not None:
+                self._host = self._host.plus(host)
             place = self._place() if t is not None else None
             self._emit(Sampled(run_id=run_id, t=t, gpu=gpu, host=host, memory=memory, place=place))
             if device is not None:
@@ -615,6 +635,7 @@ class Session:
     def _emit(self, event: Event) -> None:
         device = self._device
         if isinstance(event, TrainingStarted):
+            self._host = HostLoad()
             self._training_since = time.perf_counter()
             if device is not None:
                 self._neighbours.training(device.info, True)

@@ -11,6 +11,7 @@ import torch
 from engine.contract.config import ConfigError, RunConfig
 from engine.devices import host_memory
 from engine.process import gate
+from engine.process.machine import Machine
 from engine.techniques.stopping import Stopped
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def problem_of(model: PreTrainedModel, config: RunConfig) -> Exception | None:
 def check_room(model: PreTrainedModel, config: RunConfig) -> None:
     """Raise `ConfigError` when the weights of this model on the meta device exceed the machine's memory."""
     n = sum(parameter.numel() for parameter in model.parameters())
-    room = psutil.virtual_memory().total + psutil.swap_memory().total
+    room = (Machine().memory().total or psutil.virtual_memory().total) + psutil.swap_memory().total
     if 4 * n > room:
         raise ConfigError(
             "model",

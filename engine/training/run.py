@@ -5,18 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import torch
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import Event, MemoryMoment, RunProgress, TrainingStarted
+from engine.contract.host_load import HostLoad, is_busy, taken
 from engine.contract.presets import model_name
 from engine.contract.records import Outcome, Phase, Place, RunRecord
 from engine.contract.run_figures import RunFigures
 from engine.devices.base import Device
+from engine.process import gate
 from engine.process.heap import keeping_pages
+from engine.process.machine import Machine
+from engine.process.openmp import threads_to_use
 from engine.techniques import attention, checkpointing, compiling, lora, packing, refusals
 from engine.techniques.bucketing import epoch_order, scoring_order
 from engine.techniques.optimizers import build_optimizer, build_schedule
@@ -46,6 +50,8 @@ class Run:
     hub: Hub
     emit: Callable[[Event], None]
     should_stop: Callable[[], bool]
+    host: HostLoad = field(default_factory=HostLoad)
+    """What others took of the host just before."""
     job: Job | None = None
 
     def __post_init__(self) -> None:
@@ -78,6 +84,7 @@ class Run:
         try:
             with ExitStack() as stack:
                 self._moment("start")
+                stack.enter_context(gate.threads(self._threads()))
                 if self.device.torch_device.type == "cpu":
                     stack.enter_context(keeping_pages())
                 stack.enter_context(self.device.settings(self.record.config))
@@ -102,8 +109,22 @@ class Run:
             return self._describe(error)
         return (Outcome.COMPLETED, None) if finished else (Outcome.STOPPED, "Stopped by the user.")
 
+    def _threads(self) -> int:
+        """Those that are free, where it is the CPU that computes."""
+        free = self.host.free if self.device.torch_device.type == "cpu" else None
+        return threads_to_use(torch.get_num_threads(), Machine().threads(), free)
+
+    def _say_how_busy(self) -> None:
+        cores, free = self.host.cores, self.host.free
+        if cores is None or free is None or not is_busy(cores, free, self.device.info, self.record.config):
+            return
+        n = torch.get_num_threads()
+        with_threads = f"computes with {n} thread{'s' if n > 1 else ''} and " if not self.device.runs_ahead else ""
+        self._say(Phase.LOAD, f"Host busy: {taken(cores, free)}; this run {with_threads}is slower than on a quiet one.")
+
     def _load(self) -> None:
         config, run_id = self.record.config, self.record.run_id
+        self._say_how_busy()
         self.device.create_context()
         self._moment("context")
         self._say(Phase.LOAD, f"looking for {model_name(config.model)}")
@@ -138,6 +159,7 @@ class Run:
                 n_eval=len(data.evaluation) if data.evaluation is not None else 0,
                 planned_updates=self.job.planned_updates,
                 micro_steps_per_epoch=self.job.micro_steps_per_epoch,
+                threads=torch.get_num_threads(),
             )
         )
 
@@ -158,6 +180,13 @@ class Run:
             held_out_order = scoring_order(config, data.evaluation.lengths())
             evaluation = build_loader(
                 config, data.evaluation, data.collate, order=held_out_order, pin=device.pins_memory
+            )
+        n_workers, n_cores = config.dataloader_num_workers, Machine().threads()
+        if n_workers > n_cores:
+            self._say(
+                Phase.DATA,
+                f"{n_workers} data-loader workers share {n_cores} core{'s' if n_cores > 1 else ''}: "
+                f"--dataloader-num-workers {n_cores} prepares as much.",
             )
         optimizer = build_optimizer(config, model.parameters(), enter=self._enter)
         if note := optimizer_note(config, device.torch_device.type):

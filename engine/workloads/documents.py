@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.process.machine import Machine
 from engine.workloads.columns import find_text_column, is_missing
 from engine.workloads.files import TEXT_SUFFIXES, check_file, check_utf8, quoted, sha256_of
 from engine.workloads.hub_data import HubLike
@@ -53,8 +53,8 @@ def find_documents(
 
 def _file(path: Path, data: str, report: Callable[[str], None]) -> TextSource:
     check_file(path, data)
-    needed, free = path.stat().st_size * _BYTES_IN_MEMORY, psutil.virtual_memory().available
-    if needed > free:
+    needed, free = path.stat().st_size * _BYTES_IN_MEMORY, Machine().memory().available
+    if free is not None and needed > free:
         raise ConfigError(
             "data",
             f"{quoted(path.name)} needs about {needed / 2**30:,.1f} GiB of RAM and {free / 2**30:,.1f} GiB are free: "

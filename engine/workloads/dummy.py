@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import psutil
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.process.machine import Machine
 from engine.workloads.collate import Samples, stack
 from engine.workloads.data_shape import DataShape, full_shape
 from engine.workloads.prepared import PreparedData
@@ -72,8 +72,8 @@ def _token_range(model_vocab_size: int | None) -> tuple[int, int]:
 
 def _check_room(config: RunConfig) -> None:
     arrays = 2 if config.task == "seq2seq-lm" else 1
-    needed, free = config.samples * config.seq_len * _BYTES_PER_TOKEN * arrays, psutil.virtual_memory().available
-    if needed > free:
+    needed, free = config.samples * config.seq_len * _BYTES_PER_TOKEN * arrays, Machine().memory().available
+    if free is not None and needed > free:
         raise ConfigError(
             "samples",
             f"--samples {config.samples:,} × --seq-len {config.seq_len:,} needs {needed / 2**30:,.1f} GiB of RAM "

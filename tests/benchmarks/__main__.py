@@ -18,6 +18,7 @@ from tests.benchmarks.figures import Figure, line, save, table
 
 BENCHMARKS = {
     "trainer": "our loop against transformers.Trainer",
+    "busy": "threads that are free against PyTorch's own number, beside busy programs and on a quiet machine",
     "text": "real text: our bucketed run against the lecture's script and the Trainer at its best; bf16 against fp32",
     "app": "the app's cost while training, first paint, key press to screen, bytes to the terminal",
     "top": "traintop top with eight cards: first paint, share of a core, bytes to the terminal",

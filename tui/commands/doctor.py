@@ -8,14 +8,19 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from engine.contract.config import RunConfig
+from engine.contract.host_load import is_busy, taken
 from engine.contract.numbers import mib
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError
 from tui.commands.finding import Finding, Status, as_text
 from tui.commands.own_python import own_python
 from tui.console.report import dump
+
+if TYPE_CHECKING:
+    from engine.process.others import Cores
 
 PROBE_S = 180.0
 """Importing PyTorch from a cold network disk takes minutes; longer than this, something hangs."""
@@ -41,13 +46,16 @@ def add_flags(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """`traintop doctor`: 4 when nothing can be trained here or a card is lost, else 0. Raises `UsageError`."""
+    from engine.process.others import Others
     from tui.commands.doctor_files import files
     from tui.commands.doctor_terminal import terminal
 
+    others = Others()
+    others.read()
     probing = start_probe(_ordinal(arguments.device))
     fatal = False
     try:
-        for finding in (*python(), *terminal(), *files(), *judged(read_probe(probing))):
+        for finding in (*python(), *terminal(), *files(), *judged(read_probe(probing)), *host(others.read())):
             fatal |= finding.status == "fatal"
             sys.stdout.write(dump(asdict(finding)) + "\n" if arguments.json else as_text(finding))
             sys.stdout.flush()
@@ -63,11 +71,24 @@ def python() -> Iterator[Finding]:
 
     import psutil
 
+    from engine.process.machine import Machine
+
     version = f"{platform.python_implementation()} {platform.python_version()} at {sys.executable}"
     yield Finding(check="python", found=version)
-    ram = f"{mib(psutil.virtual_memory().total)} MiB RAM"
-    cores = f"{psutil.cpu_count(logical=False) or psutil.cpu_count() or '?'} cores"
-    yield Finding(check="machine", found=f"{platform.platform()}, {cores}, {ram}")
+    machine, all_ram, all_cores = Machine(), psutil.virtual_memory().total, psutil.cpu_count()
+    cores, ram = machine.cores(), machine.memory().total
+    of_cores = f" of {all_cores}" if all_cores and cores < all_cores else ""
+    of_ram = f" of {mib(all_ram)}" if ram is not None and ram < all_ram else ""
+    withheld = " (affinity and control groups allow no more)" if of_cores or of_ram else ""
+    found = f"{platform.platform()}, {cores:g}{of_cores} cores, {mib(ram)}{of_ram} MiB RAM{withheld}"
+    yield Finding(check="machine", found=found)
+
+
+def host(now: Cores | None) -> Iterator[Finding]:
+    """How busy other programs kept the cores meanwhile; nothing where they hardly did."""
+    if now is not None and is_busy(now.cores, now.free, None, RunConfig()):
+        fix = "runs are slower, and their rows say so; those on the CPU compute with the threads that are free."
+        yield Finding(check="host", found=f"busy: {taken(now.cores, now.free)}", status="note", fix=fix)
 
 
 def _ordinal(device: str | None) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.contract.host_load import BUSY_SHARE, busy_share, taken
 from engine.contract.numbers import mib, number, percent
 from tui.drawing.cells import Line, first_that_fits, join
 from tui.panes.base import PlotPane
@@ -52,6 +53,10 @@ def _numbers(state: State, width: int, short: bool) -> Line:
     if gpu is None:
         busy: Line = [(number(host.cpu), "gpu")] if short else [("cpu ", "muted"), (number(host.cpu), "gpu")]
         process: Line = [("this process ", "muted"), (percent(host.process_cpu), "value"), (" of a core", "muted")]
+        share = busy_share(host.cores, host.free_cores)
+        if share is not None and share >= BUSY_SHARE and not short:
+            others: Line = [(taken(host.cores or 0.0, host.free_cores or 0.0), "warn")]
+            return first_that_fits([join([busy, process, others]), join([busy, others]), others, busy], width)
         ram: Line = [("RAM ", "muted"), (f"{mib(host.memory_used)} of {mib(host.memory_total)} MiB", "value")]
         return first_that_fits([join([busy, process, ram]), join([busy, process]), busy], width)
     busy = [(number(gpu.utilization), "gpu")] if short else [("gpu ", "muted"), (number(gpu.utilization), "gpu")]

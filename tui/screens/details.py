@@ -127,4 +127,5 @@ _LINES = (
     (figures.PARAMETERS,),
     (figures.MEMORY, figures.SHARE, figures.TOTAL),
     (figures.RESERVED, figures.ALLOCATED),
+    (figures.THREADS, figures.HOST_BUSY),
 )

@@ -23,8 +23,9 @@ from engine.contract.events import (
     TrainingStarted,
     UpdateDone,
 )
+from engine.contract.host_load import HostLoad, is_busy, taken
 from engine.contract.numbers import rate
-from engine.contract.records import Outcome
+from engine.contract.records import HostSample, Outcome
 from tui.state.run_view import STALE_S
 from tui.state.state import State
 
@@ -35,6 +36,8 @@ ASLEEP_S = 5.0
 """Between two looks at the clock: the process was stopped, or the laptop suspended, and the run with it."""
 THRASH_WINDOW, THRASH_UPDATES = 10, 5
 """Of the last updates, so many in which the allocator had to ask again."""
+BUSY_READINGS = 10
+"""Readings of the host, 5 seconds, over which other programs must have been busy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,11 @@ class Alerts:
         """How long no reading of the GPU and the host has come, which is too long; None while they come."""
         self._follow(None)
 
-    def _follow(self, run_id: int | None) -> None:
-        self._run_id = run_id
+    def _follow(self, run: RunStarted | None) -> None:
+        self._run = run
+        self._run_id = None if run is None else run.run_id
+        self._host: deque[HostSample] = deque(maxlen=BUSY_READINGS)
+        self._told_busy = False
         self._steps = _Steps()
         self.stalled_s: float | None = None
         """How long the run has stood still; None while it goes on."""
@@ -71,8 +77,9 @@ class Alerts:
         """Take an event; what there is to tell about it."""
         if isinstance(event, Sampled):
             self._sampled_at, self.unread_s = now, None
-        elif isinstance(event, RunStarted):
-            self._follow(event.run_id)
+            return self._judge_host(event)
+        if isinstance(event, RunStarted):
+            self._follow(event)
             self._helps = _against_overflow(event)
         elif isinstance(event, PlanStarted):
             self._in_plan = True
@@ -118,6 +125,21 @@ class Alerts:
         if alert is None and stood is not None:
             return Alert(f"Run {self._run_id} goes on after {stood:.0f} s.", "info", rings=False)
         return alert
+
+    def _judge_host(self, event: Sampled) -> Alert | None:
+        run = self._run
+        if run is None or event.run_id != run.run_id or event.t is None or self._told_busy:
+            return None
+        self._host.append(event.host)
+        load = HostLoad.over(self._host)
+        cores, free = load.cores, load.free
+        if load.n < BUSY_READINGS or cores is None or free is None:
+            return None
+        if not is_busy(cores, free, run.device, run.config):
+            return None
+        self._told_busy = True
+        words = f"Run {run.run_id}: host busy: {taken(cores, free)}; it is slower than on a quiet one."
+        return Alert(words, rings=False)
 
     def _judge(self, event: UpdateDone) -> Alert | None:
         if not math.isfinite(event.loss) and not self._told_loss:

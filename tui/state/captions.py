@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.contract.figures import CARD_SPEED, SPEED, heading_of, speed_of
 from engine.contract.forecast_types import Forecast
+from engine.contract.marks import why_no_verdict
 from engine.contract.numbers import clock, number, signed_mib, signed_percent
 from engine.contract.records import Outcome, RunRecord
 from engine.gpus.units import to_mib
@@ -100,7 +101,9 @@ def _end(run: RunRecord, baseline: RunRecord | None) -> str:
     speed = f"{signed_percent(speed_of(run), speed_of(baseline))} {heading_of(SPEED, [run, baseline])}"
     if run.forecast_samples_per_s and baseline.forecast_samples_per_s:
         speed += f", card {signed_percent(run.forecast_samples_per_s, baseline.forecast_samples_per_s)}"
+    disturbed = why_no_verdict([run, baseline])
+    doubt = f" ({disturbed})" if disturbed else ""
     if run.peak_used is None or baseline.peak_used is None:
-        return f"{text}; {speed} against run {baseline.run_id}"
+        return f"{text}; {speed} against run {baseline.run_id}{doubt}"
     saved = signed_mib(run.peak_used - baseline.peak_used)
-    return f"{text}; {saved}, {speed} against run {baseline.run_id}"
+    return f"{text}; {saved}, {speed} against run {baseline.run_id}{doubt}"

@@ -197,3 +197,17 @@ def test_nothing_heavy_is_imported() -> None:
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
     assert said.strip() == "set()"
+
+
+def test_beside_busy_programs_nobody_won() -> None:
+    busy = replace(run(3, CHECKPOINTED, 20.0, peak_used=3619 * MIB), device=CPU, host_cores=2.0, host_free_cores=0.5)
+    quiet = replace(run(), device=CPU)
+    for row, base in ((busy, quiet), (quiet, busy)):
+        comparison = compare(row_of([row]), row_of([base]))
+        for quantity in (Quantity.SPEED, Quantity.TIME):
+            delta = comparison.deltas[quantity]
+            assert delta.verdict is Verdict.DISTURBED
+            assert delta.why == "run 3 was on a busy host"
+            assert delta.percent is not None  # the difference is shown all the same
+        assert comparison.deltas[Quantity.MEMORY].verdict in (Verdict.BETTER, Verdict.WORSE)
+        assert explain(comparison).endswith("; run 3 was on a busy host")

@@ -46,7 +46,8 @@ def events_of(run_id: int, n_updates: int, seed: int = 0) -> list[Event]:
         return Memory(used=used, reserved=reserved, allocated=reserved // 2, peak_used=peak, total=7900)
 
     def sample(t: float | None) -> Sampled:
-        return Sampled(run_id=run_id, t=t, gpu=GpuSample(utilization=90.0), host=HostSample(cpu=5.0), memory=memory())
+        host = HostSample(cpu=5.0, cores=4.0, free_cores=numbers.choice([None, 4.0, numbers.uniform(0.0, 4.0)]))
+        return Sampled(run_id=run_id, t=t, gpu=GpuSample(utilization=90.0), host=host, memory=memory())
 
     events: list[Event] = [
         MemoryMoment(run_id=run_id, moment="start", memory=memory()),

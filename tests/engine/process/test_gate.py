@@ -52,10 +52,11 @@ def _stance() -> str:
     ("hold", "hold_another", "read"),
     [
         (lambda: gate.attention_kernels("FLASH_ATTENTION"), lambda: gate.attention_kernels("MATH"), _kernels),
+        (lambda: gate.threads(1), lambda: gate.threads(3), torch.get_num_threads),
         (lambda: gate.tf32(True), lambda: gate.tf32(False), _tf32),
         (lambda: gate.compiling("force_eager"), lambda: gate.compiling("default"), _stance),
     ],
-    ids=["attention", "tf32", "compiling"],
+    ids=["attention", "threads", "tf32", "compiling"],
 )
 def test_the_second_thread_waits_for_the_first_and_all_is_put_back(
     hold: Callable[[], AbstractContextManager[None]],

@@ -147,12 +147,13 @@ def test_learns_memory_and_speed_from_runs_on_the_same_card() -> None:
     assert learned.speed == pytest.approx(0.8)
 
 
-def test_learns_nothing_from_virtual_runs_other_cards_and_failures() -> None:
+def test_learns_nothing_from_virtual_runs_other_cards_failures_and_busy_hosts() -> None:
     others = [
         _finished(1, kind="virtual"),
         _finished(2, outcome=Outcome.OUT_OF_MEMORY),
         _finished(3, device=replace(P4, name="Tesla T4")),
         _finished(4, device=replace(P4, software="driver 580, PyTorch 2.9")),
+        _finished(5, host_cores=8.0, host_free_cores=0.5),
     ]
     learned = learn(others, P4, lambda record: forecast())
     assert (learned.n_runs, learned.outside_bytes, learned.speed) == (0, None, None)

@@ -93,7 +93,9 @@ def test_a_run_from_start_to_row(driver: Driver) -> None:
     said = [event for event in driver.events if not isinstance(event, Sampled)]  # the run does not hear the sampler
     figures = RunFigures(new_record(begun.run_id, begun.config, begun.device, begun.started_at)).after(said)
     assert record.host == platform.node()
-    assert replace(figures.as_record(), outcome=Outcome.COMPLETED, host=record.host) == record
+    told = replace(figures.as_record(), outcome=Outcome.COMPLETED, host=record.host)
+    assert replace(told, host_cores=record.host_cores, host_free_cores=record.host_free_cores) == record
+    assert record.threads == 1
 
 
 def test_a_run_on_a_virtual_gpu_keeps_the_cards_speed_by_forecast(driver: Driver) -> None:

@@ -10,7 +10,7 @@ from textual.geometry import Size
 
 from engine.contract.config import RunConfig
 from engine.contract.events import Forecasted, HistoryState, Logged, PlanProgress, PlanStarted, RunProgress
-from engine.contract.records import Memory, Outcome, Phase, Place, RunRecord
+from engine.contract.records import HostSample, Memory, Outcome, Phase, Place, RunRecord
 from tests.tui.app.test_forecast import forecast
 from tests.tui.fake_session import (
     CPU,
@@ -28,6 +28,7 @@ from tests.tui.fake_session import (
 )
 from tests.tui.screen_text import SIZES, stage
 from tui.panes.base import Pane
+from tui.screens.details import run_details
 from tui.screens.main import MainScreen, layout_for
 
 TRAINING = (
@@ -54,6 +55,19 @@ async def test_a_run_under_way(size: tuple[int, int]) -> None:
         assert s.line("base").count("7.70") == 1
         assert "46 %" in text
         assert all(len(line) == size[0] for line in s.lines if line.isascii())
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_busy_host_is_said_beside_the_plots_and_in_the_row(size: tuple[int, int]) -> None:
+    busy = replace(record(7), device=CPU, host_cores=2.0, host_free_cores=0.1)
+    reading = replace(sampled(8, t=79.0, gpu=False), host=HostSample(cpu=99.0, cores=2.0, free_cores=0.06))
+    async with stage(size, [busy], started(run_id=8), training(8), reading) as s:
+        assert size[1] == 24 or "other programs take 1.9 of 2 cores" in s.text
+        assert (" busy " if size[0] == 80 else " host busy ") in s.line("base").ljust(size[0])
+        s.app.push_screen(run_details(busy))
+        await s.pilot.pause()
+        assert "completed, host busy" in s.text
+        assert "Host busy 95 %" in s.text
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -10,10 +10,13 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from engine.contract import paths
 from engine.history.history import History
+from engine.process.machine import Machine, Ram
+from engine.process.others import Cores
 from tui.commands import doctor, doctor_files, doctor_terminal
 from tui.commands.finding import Finding
 
@@ -301,3 +304,31 @@ def test_the_real_probe_finds_the_libraries_of_this_environment() -> None:
     parts = doctor.read_probe(process)
     assert [part["section"] for part in parts] == ["driver", "library", "library", "library", "cuda", "hub"]
     assert not [part for part in parts if "error" in part]
+
+
+def test_a_busy_host_is_noted_with_what_it_means() -> None:
+    (finding,) = doctor.host(Cores(2.0, 0.1))
+    assert (finding.status, finding.found) == ("note", "busy: other programs take 1.9 of 2 cores")
+    assert "slower" in (finding.fix or "")
+    assert list(doctor.host(Cores(2.0, 1.9))) == []
+    assert list(doctor.host(None)) == []
+
+
+@pytest.mark.parametrize(
+    ("cores", "ram", "says"),
+    [
+        (4.0, 8192, "4 cores, 8192 MiB RAM"),
+        (1.5, 8192, "1.5 of 4 cores, 8192 MiB RAM (affinity and control groups allow no more)"),
+        (2.0, 512, "2 of 4 cores, 512 of 8192 MiB RAM (affinity and control groups allow no more)"),
+    ],
+)
+def test_the_machine_is_what_may_be_used_of_it(
+    monkeypatch: pytest.MonkeyPatch, cores: float, ram: int, says: str
+) -> None:
+    whole = psutil.virtual_memory()._replace(total=8192 * 2**20)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: whole)
+    monkeypatch.setattr(psutil, "cpu_count", lambda: 4)
+    monkeypatch.setattr(Machine, "cores", lambda self: cores)
+    monkeypatch.setattr(Machine, "memory", lambda self: Ram(total=ram * 2**20, used=0, available=0))
+    machine = next(finding for finding in doctor.python() if finding.check == "machine")
+    assert machine.found.endswith(says)

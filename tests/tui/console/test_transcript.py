@@ -404,3 +404,13 @@ def test_a_long_step_over_several_tenths_makes_one_line() -> None:
     lines.show(_update(300))
     lines.show(_update(301))
     assert len(err.getvalue().splitlines()) == 1
+
+
+def test_a_busy_host_is_told_at_the_end() -> None:
+    busy = replace(LECTURE, device=DeviceInfo(name="Xeon", kind="cpu"), host_cores=2.0, host_free_cores=0.1)
+    told = "Host busy 95 %: other programs took 1.9 of 2 cores, and on a quiet host it would be faster."
+    assert told in _lines([RunFinished(record=busy)])
+    assert not [line for line in _lines([RunFinished(record=LECTURE)]) if "Host busy" in line]
+    finished = json.loads(json_line(RunFinished(record=busy)))
+    assert finished["host_busy"] == pytest.approx(0.95)
+    assert json.loads(json_line(RunFinished(record=LECTURE)))["host_busy"] is None

@@ -9,8 +9,8 @@ import pytest
 
 from engine.contract.config import RunConfig
 from engine.contract.events import EvalDone, Event, MicroStepDone, PlanFinished, PlanStarted, RunRefused
-from engine.contract.records import Outcome
-from tests.tui.fake_session import GPU, finished, memory, sampled, started, training, update
+from engine.contract.records import HostSample, Outcome
+from tests.tui.fake_session import CPU, GPU, finished, memory, sampled, started, training, update
 from tui.state.alerts import Alert, Alerts, window_title
 from tui.state.fold import fold
 from tui.state.knobs import KnobEditor
@@ -239,3 +239,27 @@ def test_readings_that_stay_away_are_noticed_and_a_suspended_laptop_is_not_blame
     alerts.look(3.6)
     alerts.look(600.0)
     assert alerts.unread_s is None
+
+
+# a busy host -----------------------------------------------------------------------------------------------------
+
+
+def test_a_busy_host_is_told_once_and_never_rings() -> None:
+    alerts = Alerts()
+    for event in (replace(started(), device=CPU), training()):
+        alerts.see(event, 0.0)
+    reading = replace(sampled(t=1.0), host=HostSample(cores=2.0, free_cores=0.1))
+    before = replace(reading, t=None)  # training has not begun
+    told = [alerts.see(event, 0.0) for event in (*[before] * 10, *[reading] * 40)]
+    said = "Run 1: host busy: other programs take 1.9 of 2 cores; it is slower than on a quiet one."
+    assert [alert for alert in told if alert] == [Alert(said, rings=False)]
+    assert told[19] is not None  # after five seconds of it
+
+
+def test_a_short_burst_of_others_is_not_told() -> None:
+    alerts = Alerts()
+    for event in (replace(started(), device=CPU), training()):
+        alerts.see(event, 0.0)
+    for free in (2.0, 2.0, 2.0, 0.5, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0):
+        event = replace(sampled(t=1.0), host=HostSample(cores=2.0, free_cores=free))
+        assert alerts.see(event, 0.0) is None

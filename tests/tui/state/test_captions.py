@@ -10,7 +10,7 @@ from engine.contract.config import RunConfig
 from engine.contract.events import Event, Forecasted
 from engine.contract.records import Outcome, Phase
 from tests.tui.app.test_forecast import forecast
-from tests.tui.fake_session import GPU, MIB, finished, record, started, training, update
+from tests.tui.fake_session import CPU, GPU, MIB, finished, record, started, training, update
 from tests.tui.screen_text import SIZES, stage
 from tui.state.captions import Captions
 from tui.state.fold import fold
@@ -117,6 +117,15 @@ def test_an_end_is_compared_with_the_baseline() -> None:
     assert told.after(end) == (
         "run 8 completed in 01:06: 5.50 samples/s, peak 3,619 MiB; −3,450 MiB, −29 % samples/s against run 7"
     )
+
+
+def test_an_end_on_a_busy_host_is_said_to_be_that() -> None:
+    told = Told()
+    told.state.add_history([record(7)])
+    told.state.baseline = 7
+    told.after(started(8), training(8))
+    end = finished(8, steady_samples_per_s=5.5, device=CPU, host_cores=2.0, host_free_cores=1.0)
+    assert str(told.after(end)).endswith("−29 % samples/s against run 7 (run 8 was on a busy host)")
 
 
 @pytest.mark.parametrize(
