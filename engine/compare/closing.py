@@ -218,8 +218,14 @@ def _ends(sides: list[_Side]) -> tuple[_Side, _Side] | None:
 
 
 def _lecture_ends(name: str, last: _Side) -> tuple[LectureRow, LectureRow]:
-    """The lecture's first row, and the one with as much accumulation as `last` or the nearest below."""
-    rows = TABLES[name].rows
+    """The lecture's first row, and the one with as much accumulation as `last` or the nearest below.
+
+    Where a single update was left here, the lecture's first row of a single one.
+    """
+    rows, config = TABLES[name].rows, TABLES[name].config
+    single = [row for row in rows if _steps_of(row) * config.batch_size >= config.samples]
+    if last.updates == 1 and config.epochs == 1 and single:
+        return rows[0], single[0]
     below = [row for row in rows[1:] if _steps_of(row) <= _steps(last.run)]
     return rows[0], below[-1] if below else rows[1]
 
