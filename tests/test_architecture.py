@@ -52,9 +52,8 @@ def test_the_whole_screen_is_imported_without_anything_heavy() -> None:
 
 def test_the_boundary_of_the_engine_is_imported_without_anything_heavy_and_without_the_screen() -> None:
     inner = tuple(f"engine.{room}" for room in INNER)
-    names = [
-        name for name in _modules_of("engine") if not name.startswith(inner) and name != "engine.session.forecasts"
-    ]
+    in_its_threads = ("engine.session.forecasts", "engine.session.survey")
+    names = [name for name in _modules_of("engine") if not name.startswith(inner) and name not in in_its_threads]
     assert {"engine.contract.config", "engine.session.session", "engine.history.history"} <= set(names)
     assert not _loaded_by(*names) & (HEAVY | SCREEN)
 
