@@ -87,6 +87,8 @@ class TrainingStarted:
     n_eval: int
     planned_updates: int
     micro_steps_per_epoch: int
+    majority: float | None = None
+    """The share of the held-out samples' largest class, 0 to 1: what always answering it scores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

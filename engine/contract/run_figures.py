@@ -101,6 +101,8 @@ class RunFigures:
             eval_accuracy=evaluation.accuracy if evaluation else None,
             eval_loss=evaluation.loss if evaluation else None,
             n_eval=evaluation.n_samples if evaluation else None,
+            eval_majority=training.majority if training else self._began.eval_majority,
+            n_train=training.n_train if training else self._began.n_train,
             n_parameters=training.n_parameters if training else self._began.n_parameters,
             peak_used=self._peak_used,
             peak_reserved=self._peak_reserved,

@@ -11,6 +11,7 @@ from string import ascii_letters, digits
 
 from engine.contract.config import KNOBS, RunConfig, Value
 from engine.contract.knob import typed
+from engine.contract.own_data import is_own_file
 from engine.contract.presets import PRESETS
 from engine.contract.text import one_line
 
@@ -30,11 +31,13 @@ def flags_of(config: RunConfig) -> str:
 
 def _words(config: RunConfig) -> Iterator[str]:
     default = RunConfig()
+    own_file = is_own_file(config.workload, config.data)
     for name, knob in KNOBS.items():
         value = getattr(config, name)
         # a file of data implies another workload than the default one
         implied = name == "workload" and config.data is not None
-        if value == getattr(default, name) and not implied:
+        unset = None if name == "samples" and own_file else getattr(default, name)
+        if value == unset and not implied:
             continue
         text = typed(value)
         # a word with a leading dash would be taken for a flag
@@ -167,8 +170,9 @@ def _data(config: RunConfig) -> str:
         return f"{config.samples} samples × {config.seq_len} random tokens (traintop's dummy workload)"
     names = {"file": config.data, "text column": config.text_column, "label column": config.label_column}
     named = "".join(f", {label} {name!r}" for label, name in names.items() if name is not None)
+    many = "all" if config.samples is None else config.samples
     return (
-        f"workload {config.workload}{named}; {config.samples} samples to train on and up to "
+        f"workload {config.workload}{named}; {many} samples to train on and up to "
         f"{config.eval_samples} held out; tokenizer(…, truncation=True, max_length={config.seq_len}, "
         f"padding={config.padding!r})"
     )

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from engine.compare.compare import Comparison, Delta, Quantity, Row, Verdict, compare, figure_of, fold, row_of
 from engine.contract import figures
+from engine.contract.accuracy import accuracy_interval
 from engine.contract.config import KNOBS
 from engine.contract.figures import Entry, heading_of, knob_entry, label_of
 from engine.contract.numbers import UNKNOWN, signed
+from engine.contract.own_data import data_name
 from engine.contract.presets import model_name
 from engine.contract.records import RunRecord
 from engine.contract.text import one_line
@@ -54,6 +56,8 @@ def build(records: Sequence[RunRecord], baseline: RunRecord | None = None, *, re
         other = "" if steady_only else "; without ±: of the whole training"
         what = "updates, after warm-up" if all(len(row.records) == 1 for row in rows) else "updates or repeats"
         notes.append(f"samples/s: median ± spread of {what}{other}.")
+    if any(figures.ACCURACY.mark(row.first) for row in rows):
+        notes.append(f"accuracy {figures.NO_BETTER}: no better than always answering the majority class.")
     if baseline is not None:
         base = next((row for row in rows if baseline.run_id in row.run_ids), row_of([baseline]))
         columns += _delta_columns(rows, base)
@@ -83,7 +87,12 @@ def _knob_columns(rows: Sequence[Row]) -> list[Column]:
     if len(set(devices)) > 1:
         columns.append(Column("device", tuple(devices), right=False))
     folded = {"seed"} if any(len(row.records) > 1 for row in rows) else set()
-    told = {"model", "device", *(entry.name for entry in _ALWAYS)} | folded
+    told = {"model", "device", "workload", *(entry.name for entry in _ALWAYS)} | folded
+    names = [one_line(data_name(row.first.config)) for row in rows]
+    if len(set(names)) > 1:
+        columns.append(Column(figures.DATA.heading, tuple(names), right=False))
+        if len({row.first.config.data for row in rows}) == len(set(names)):
+            told.add("data")  # else only their folders tell some of them apart
     others = [knob_entry(name) for name in KNOBS if name not in told]
     differing = [entry for entry in others if len({entry.read(row.first) for row in rows}) > 1]
     return columns + [_column(entry, (entry.of(row.first) for row in rows)) for entry in (*_ALWAYS, *differing)]
@@ -100,6 +109,8 @@ def _column(entry: Entry, cells: Iterable[str], heading: str = "") -> Column:
 def _figure_columns(rows: Sequence[Row]) -> list[Column]:
     records = _records(rows)
     columns = [_column(entry, (_cell(row, entry) for row in rows), heading_of(entry, records)) for entry in _FIGURES]
+    if any(len(row.records) == 1 and accuracy_interval(row.first) for row in rows):
+        columns.append(_column(figures.INTERVAL, (_interval(row) for row in rows)))
     return [*columns, _column(figures.STATUS, (figures.STATUS.of(row.first) for row in rows))]
 
 
@@ -112,7 +123,14 @@ def _records(rows: Iterable[Row]) -> list[RunRecord]:
 
 def _cell(row: Row, entry: Entry) -> str:
     figure = figure_of(row, entry)
-    return UNKNOWN if figure is None else entry.with_spread(figure.value, figure.spread)
+    if figure is None:
+        return UNKNOWN
+    return entry.with_spread(figure.value, figure.spread) + entry.mark(row.first)
+
+
+def _interval(row: Row) -> str:
+    """That of one run's accuracy; over seeds their deviation stands beside it."""
+    return figures.INTERVAL.of(row.first) if len(row.records) == 1 else UNKNOWN
 
 
 def _delta_columns(rows: Sequence[Row], base: Row) -> list[Column]:

@@ -14,6 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -127,8 +128,21 @@ class Session:
             thread.start()
 
     def start(self, config: RunConfig) -> None:
-        """Queue a run; it begins when the runs before it have ended."""
+        """Queue a run; it begins when the runs before it have ended. A file that is missing is refused at once."""
+        try:
+            self.check_data(config)
+        except ConfigError as error:
+            self._emit(RunRefused(run_id=None, config=config, knob=error.knob, message=error.message))
+            return
         self._queue(config)
+
+    @staticmethod
+    def check_data(config: RunConfig) -> None:
+        """Raises `ConfigError` where a file to train on is missing or broken, as far as that is soon seen."""
+        from engine.workloads.early import check_data
+
+        with suppress(OSError):  # reading it for the run says what is wrong
+            check_data(config)
 
     def forecast(self, config: RunConfig) -> None:
         """Ask what `config` would need; `Forecasted` follows, unless another question comes before the answer."""
@@ -349,6 +363,7 @@ class Session:
         from engine.training.run import Run, refuse_early
 
         try:
+            self.check_data(config)
             device = open_device(config)
             refuse_early(config, device)
         except ConfigError as error:

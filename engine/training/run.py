@@ -133,6 +133,7 @@ class Run:
                 n_eval=len(data.evaluation) if data.evaluation is not None else 0,
                 planned_updates=self.job.planned_updates,
                 micro_steps_per_epoch=self.job.micro_steps_per_epoch,
+                majority=data.majority,
             )
         )
 

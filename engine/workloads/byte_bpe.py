@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from engine.contract.config import ConfigError
-from engine.workloads.files import go_on
+from engine.workloads.plain_files import go_on
 from engine.workloads.vocabulary import MAX_VOCABULARY, first_texts
 
 END_OF_TEXT = "<|endoftext|>"
@@ -54,29 +54,30 @@ def tokenise_documents(
     tokenizer: PreTrainedTokenizerBase,
     end: int | None,
     *,
-    at_most: int,
+    at_most: int | None,
     ask: Callable[[], None] = go_on,
 ) -> list[Tokens1D]:
     """Every document as tokens with `end` behind it, without other special tokens, until there are `at_most` tokens.
 
-    A document at the border is cut there. `ask` is called now and then, and may raise to end the work.
+    None takes all. A document at the border is cut there. `ask` is called now and then, and may raise to end the work.
     """
     found: list[Tokens1D] = []
     parts: list[list[int]] = []
     for ids, is_last in _encoded(documents, tokenizer):
         ask()
         parts.append(ids)
-        enough = sum(map(len, parts)) >= at_most
+        enough = at_most is not None and sum(map(len, parts)) >= at_most
         if is_last or enough:
             tokens = [token for part in parts for token in part]
             if is_last and end is not None and tokens:
                 tokens.append(end)
             document = np.array(tokens[:at_most], dtype=np.int32)
-            at_most -= len(document)
             parts = []
             if len(document):
                 found.append(document)
-        if at_most <= 0:
+            if at_most is not None:
+                at_most -= len(document)
+        if at_most is not None and at_most <= 0:
             break
     return found
 

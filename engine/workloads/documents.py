@@ -11,10 +11,12 @@ import numpy as np
 import psutil
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.own_data import TEXT_SUFFIXES, suffix_of
 from engine.workloads.columns import find_text_column, is_missing
-from engine.workloads.files import TEXT_SUFFIXES, check_file, check_utf8, quoted, sha256_of
 from engine.workloads.hub_data import HubLike
+from engine.workloads.plain_files import check_file, check_utf8, quoted, sha256_of
 from engine.workloads.sources import Source, find_source
+from engine.workloads.unpacked import plain
 
 HELD_OUT_SHARE = 0.1
 _BYTES_IN_MEMORY = 6  # per byte of the file: the text, its paragraphs and their pieces
@@ -45,7 +47,7 @@ def find_documents(
 ) -> TextSource:
     """What `config.data` stands for, as documents. `report` may raise to end the reading. Raises `ConfigError`."""
     path = Path(config.data).expanduser() if config.data else None
-    if path is not None and path.suffix.lower() in TEXT_SUFFIXES:
+    if path is not None and suffix_of(path.name) in TEXT_SUFFIXES:
         return _file(path, str(config.data), report)
     source = find_source(config, hub, report)
     return TextSource(name=source.name, fingerprint=source.fingerprint, open=lambda: _columns(source, config))
@@ -69,8 +71,9 @@ def _file(path: Path, data: str, report: Callable[[str], None]) -> TextSource:
 
 
 def _paragraphs(path: Path, name: str, ask: Callable[[], None]) -> Documents:
-    check_utf8(path, ask)
-    text = path.read_text(encoding="utf-8-sig").replace("\r\n", "\n").strip()
+    with plain(path, ask) as readable:
+        check_utf8(readable, ask)
+        text = readable.read_text(encoding="utf-8-sig").replace("\r\n", "\n").strip()
     documents = [part for part in _BLANK_LINES.split(text) if part.strip()]
     if not documents:
         raise ConfigError("data", f"{name} is blank: give a file with text.")

@@ -88,7 +88,11 @@ def _make(
     parts, layouts = [], []
     for texts, wanted in ((documents.train, config.samples), (documents.held_out, config.eval_samples)):
         tokens = tokenise_documents(
-            texts, tokenizer, end, at_most=wanted * config.seq_len, ask=lambda: report("tokenising the text")
+            texts,
+            tokenizer,
+            end,
+            at_most=None if wanted is None else wanted * config.seq_len,
+            ask=lambda: report("tokenising the text"),
         )
         rows, layout = (_packed if packed else _blocks)(tokens, config.seq_len, wanted, pad_id)
         parts.append(rows)
@@ -114,10 +118,10 @@ def _end_of_text(tokenizer: PreTrainedTokenizerBase) -> int | None:
     return next((int(token) for token in known if token is not None), None)
 
 
-def _blocks(documents: Sequence[Tokens1D], width: int, wanted: int, pad_id: int) -> tuple[Samples, str]:
+def _blocks(documents: Sequence[Tokens1D], width: int, wanted: int | None, pad_id: int) -> tuple[Samples, str]:
     """Full blocks of the documents run together; one short block where there is not a full one."""
     flat = np.concatenate(documents) if documents else np.zeros(0, dtype=np.int32)
-    n = min(wanted, len(flat) // width)
+    n = len(flat) // width if wanted is None else min(wanted, len(flat) // width)
     if n:
         flat = flat[: n * width]
         offsets = np.arange(n + 1, dtype=np.int64) * width
@@ -127,7 +131,7 @@ def _blocks(documents: Sequence[Tokens1D], width: int, wanted: int, pad_id: int)
     return Samples({"input_ids": flat, "labels": flat}, offsets), told
 
 
-def _packed(documents: Sequence[Tokens1D], width: int, wanted: int, pad_id: int) -> tuple[Samples, str]:
+def _packed(documents: Sequence[Tokens1D], width: int, wanted: int | None, pad_id: int) -> tuple[Samples, str]:
     """Whole documents packed into rows; those longer than a row are cut into pieces of it."""
     pieces = list(chain.from_iterable((d[i : i + width] for i in range(0, len(d), width)) for d in documents))
     pieces = [piece for piece in pieces if len(piece) > 1]  # one token alone predicts nothing

@@ -8,7 +8,6 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from engine.contract import figures
-from engine.contract.config import RunConfig
 from engine.contract.events import RunFinished
 from engine.contract.records import RunRecord
 from tui.command_line import exit_codes
@@ -80,20 +79,15 @@ def table(records: list[RunRecord]) -> Table:
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     drawn.add_column(figures.RUN_ID.heading, justify="right", no_wrap=True)
     drawn.add_column(figures.MODEL.heading, no_wrap=True)
-    drawn.add_column("workload", no_wrap=True)
+    drawn.add_column(figures.DATA.heading, no_wrap=True)
     for entry in (*_KNOBS, *_FIGURES):
         heading = figures.heading_of(entry, records)
         drawn.add_column(Text(clean(heading)), justify="left" if entry.left else "right", no_wrap=True)
     for record in records:
-        config = record.config
-        cells = [str(record.run_id), clean(short_name(config.model), 24), _workload(config)]
+        cells = [str(record.run_id), clean(short_name(record.config.model), 24), figures.DATA.of(record)]
         cells += [entry.of(record) for entry in (*_KNOBS, *_FIGURES)]
         drawn.add_row(*(Text(clean(cell)) for cell in cells))
     return drawn
-
-
-def _workload(config: RunConfig) -> str:
-    return f"{config.workload} {config.samples}×{config.seq_len}"
 
 
 def _drawn(content: Table) -> str:

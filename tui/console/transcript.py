@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from engine.contract.accuracy import accuracy_sentence
 from engine.contract.events import (
     EngineReady,
     EvalDone,
@@ -85,6 +86,8 @@ class Transcript:
                 epoch=self._epoch,
             )
             lines.append(summary)
+        if sentence := accuracy_sentence(record):
+            lines.append(sentence)
         lines += self._peaks(record)
         if not completed:
             lines.append(f"Run {record.run_id}: {record.outcome.words}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.contract.numbers import clock, mib, number
+from engine.contract.own_data import work_of
 from engine.contract.records import DeviceInfo
 from tui.drawing.cells import Line, ends, join, width_of
 from tui.drawing.text import clean
@@ -19,14 +20,15 @@ class TitlePane(Pane):
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """The whole line."""
         right = [join([part, [(" ", "text")]], "") for part in _progress(state)]
-        config = state.run.config if state.running and state.run else state.editor.config
+        run = state.run if state.running else None
+        config = run.config if run else state.editor.config
         brand: Line = [(" traintop ", "brand")]
         if state.playback:  # part of the brand: it is never left out
             brand += [(f" {state.playback}", "pending")]
         if state.history_trouble:  # so is this
             brand += [(f" {state.history_trouble}", "bad")]
         model: Line = [(clean(short_name(config.model), 40), "value")]
-        work: Line = [(f" · {config.workload} {config.samples}×{config.seq_len}", "muted")]
+        work: Line = [(f" · {clean(work_of(config, run.n_train if run else None), 40)}", "muted")]
         devices = _device(state.device)
         named = [join([brand, device, model + work], "   ") for device in devices]
         named += [join([brand, devices[-1], model], "   "), join([brand, devices[-1]], "  ")]

@@ -11,8 +11,10 @@ from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Static
 
 from engine.contract import figures
+from engine.contract.accuracy import accuracy_sentence, no_better
 from engine.contract.config import KNOBS
 from engine.contract.numbers import UNKNOWN
+from engine.contract.own_data import data_name, is_own_file
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.text import clean
 from tui.screens.dialog import Dialog
@@ -48,6 +50,8 @@ def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
     lines = [f"“{note}”", ""] if note else []
     lines += [row.message, ""] if row.message else []
     lines += _figures(row)
+    if no_better(row):
+        lines += ["", accuracy_sentence(row)]
     lines += ["", *(f"{KNOBS[name].label:<16}{shown(KNOBS[name], getattr(row.config, name))}" for name in ORDER)]
     lines += ["", "The command that does it again (y copies it):", command_line(row.config)]
     lines += ["", "As TrainingArguments:", *training_arguments(row.config).splitlines()]
@@ -58,12 +62,20 @@ def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
 def _figures(row: RunRecord) -> list[str]:
     """Its figures by their headings, those that belong together in one line."""
     spread = row.steady_spread if figures.steady_of(row) is not None else None
-    lines = [f"{'device':<16}{row.device.name if row.device else UNKNOWN}"]
+    lines = [f"{'device':<16}{row.device.name if row.device else UNKNOWN}", f"{'data':<16}{_data(row)}"]
     for first, *others in _LINES:
         text = first.with_spread(figures.speed_of(row), spread) if first is figures.SPEED else first.of(row)
         beside = (f"{figures.heading_of(entry, [row])} {entry.of(row)}" for entry in others)
         lines.append(f"{figures.heading_of(first, [row]):<16}{'   '.join((f'{text:<14}', *beside))}".rstrip())
     return lines
+
+
+def _data(row: RunRecord) -> str:
+    """What it trained on; a file by its whole path, which tells apart those of one name."""
+    name = data_name(row.config)
+    where = row.config.data if is_own_file(row.config.workload, row.config.data) else None
+    counted = figures.DATA.of(row)
+    return f"{counted}   {where}" if where is not None and where != name else counted
 
 
 _LINES = (
@@ -73,7 +85,7 @@ _LINES = (
     (figures.SPEED, figures.MEAN_SPEED),
     (figures.TOKENS, figures.MFU),
     (figures.LOSS, figures.LAST_LOSS),
-    (figures.ACCURACY, figures.EVAL_LOSS),
+    (figures.ACCURACY, figures.INTERVAL, figures.N_EVAL, figures.EVAL_LOSS),
     (figures.PARAMETERS,),
     (figures.MEMORY, figures.SHARE, figures.TOTAL),
     (figures.RESERVED, figures.ALLOCATED),

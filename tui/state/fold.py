@@ -130,6 +130,7 @@ def _fold_run(
     elif isinstance(event, TrainingStarted):
         run.t = 0.0
         run.n_parameters, run.planned_updates = event.n_parameters, event.planned_updates
+        run.n_train, run.majority = event.n_train, event.majority
         state.write(
             "run",
             f"training {short_count(event.n_parameters)} parameters: {number(event.n_train)} samples, "

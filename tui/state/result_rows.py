@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from engine.contract import figures
 from engine.contract.config import KNOBS, Value
 from engine.contract.figures import Entry
+from engine.contract.own_data import data_name
 from engine.contract.records import RunRecord
 from tui.drawing.text import clean
 from tui.state.knobs import shown
@@ -91,7 +92,15 @@ def matches(query: str, row: RunRecord, note: str = "") -> bool:
     """Whether a row has every word of a query, capitals or not."""
     words = query.lower().split()
     config = row.config
-    parts = [str(row.run_id), config.model, config.workload, config.precision, config.optimizer, note]
+    parts = [
+        str(row.run_id),
+        config.model,
+        config.workload,
+        data_name(config),
+        config.precision,
+        config.optimizer,
+        note,
+    ]
     parts += [row.outcome.value.replace("_", " "), row.device.name if row.device else ""]
     text = " ".join(parts).lower()
     return all(_has_value(word, row) if "=" in word else word in text for word in words)
