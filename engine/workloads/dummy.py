@@ -32,7 +32,7 @@ def prepare_dummy(
     """
     report(f"drawing {config.n_samples:,} × {config.seq_len:,} random tokens")
     _check_room(config)
-    low, high = _token_range(model_vocab_size)
+    low, high = token_range(model_vocab_size)
     generator = np.random.default_rng(config.seed)
     n_tokens = config.n_samples * config.seq_len
     sequences = {"input_ids": generator.integers(low, high, n_tokens, dtype=np.int32)}
@@ -63,7 +63,8 @@ def dummy_shape(config: RunConfig) -> DataShape:
     return full_shape(config, fields, n_labels=2, vocab_size=None, held_out=0)
 
 
-def _token_range(model_vocab_size: int | None) -> tuple[int, int]:
+def token_range(model_vocab_size: int | None) -> tuple[int, int]:
+    """The range of tokens that are drawn for a model whose embedding has so many rows."""
     low, high = TOKEN_RANGE
     if model_vocab_size is None or model_vocab_size >= high:
         return low, high

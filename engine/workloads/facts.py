@@ -110,7 +110,7 @@ def remember(
 
 def assumed_shape(config: RunConfig, *, has_tokenizer: bool, model_vocab_size: int | None) -> tuple[DataShape, str]:
     """What data that was not read is taken for, and a sentence that says so."""
-    from engine.workloads.vocabulary import MAX_VOCABULARY
+    from engine.workloads.standalone.first_texts import MAX_VOCABULARY
 
     packed = config.padding == "packed"
     if config.workload == "reviews":

@@ -48,6 +48,9 @@ class Parts:
     """The first `samples` of the pool."""
     held_out: Rows
     label_names: tuple[str, ...]
+    label_column: str
+    spellings: dict[str, int]
+    """Every label of the source without the blanks around it, to its class; rows with another one are left out."""
     notes: tuple[str, ...]
 
 
@@ -84,7 +87,13 @@ def _split_one(table: datasets.Dataset, source: Source, config: RunConfig, text:
         Rows(table, text, places[part], classes.ids[part]) for part in (pool, train, held_out)
     )
     return Parts(
-        pool=pool_rows, train=train_rows, held_out=held_out_rows, label_names=classes.names, notes=tuple(notes)
+        pool=pool_rows,
+        train=train_rows,
+        held_out=held_out_rows,
+        label_names=classes.names,
+        label_column=label,
+        spellings=classes.spellings,
+        notes=tuple(notes),
     )
 
 
@@ -115,7 +124,15 @@ def _take_two(
         f"{len(held_out_rows):,}{shuffled}; {_majority(held_out_rows.classes)}",
         *classes.notes,
     )
-    return Parts(pool=pool_rows, train=train_rows, held_out=held_out_rows, label_names=classes.names, notes=notes)
+    return Parts(
+        pool=pool_rows,
+        train=train_rows,
+        held_out=held_out_rows,
+        label_names=classes.names,
+        label_column=label,
+        spellings=classes.spellings,
+        notes=notes,
+    )
 
 
 def _labels(table: datasets.Dataset, label: str) -> list[object]:

@@ -92,8 +92,16 @@ def _from_hub(data: str, config: RunConfig, hub: HubLike | None) -> Source:
     )
 
 
+def hub_splits(data: str, config: RunConfig, hub: HubLike | None) -> tuple[str, str | None]:
+    """The names of the parts of a data set that train and are scored. Raises `ConfigError`."""
+    splits = open_hub(data, hub)
+    train, evaluation = pick_splits(splits, data, config.label_column or "label")
+    names = {id(table): name for name, table in splits.items()}
+    return names[id(train)], None if evaluation is None else names[id(evaluation)]
+
+
 def _generated(config: RunConfig, *, asked_for: bool) -> Source:
-    n_train = max(config.n_samples, _VOCABULARY_REVIEWS)
+    n_train = n_generated(config)
 
     def make(warn: Callable[[str], None]) -> Tables:
         return Tables(train=_table(config.seed, "train", n_train), evaluation=_table(config.seed, "test", n_test))
@@ -107,6 +115,11 @@ def _generated(config: RunConfig, *, asked_for: bool) -> Source:
         shuffled=True,
         notes=(f"The text is generated: made-up reviews, not written by people; seed {config.seed}.{other}",),
     )
+
+
+def n_generated(config: RunConfig) -> int:
+    """The reviews that are made to train on."""
+    return max(config.n_samples, _VOCABULARY_REVIEWS)
 
 
 def _table(seed: int, part: str, n: int) -> datasets.Dataset:

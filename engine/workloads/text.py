@@ -14,8 +14,8 @@ from engine.workloads.byte_bpe import tokenise_documents, train_byte_bpe
 from engine.workloads.collate import Samples, stack
 from engine.workloads.documents import TextSource, find_documents
 from engine.workloads.hub_data import HubLike
-from engine.workloads.packing import assign, pack
 from engine.workloads.prepared import PreparedData
+from engine.workloads.standalone.packing import assign, pack
 from engine.workloads.token_cache import Tokenised, remembered, tokenizer_fingerprint
 from engine.workloads.vocabulary import check_ids, pad_token_id_of
 
@@ -82,7 +82,7 @@ def _make(
     if tokenizer is None:
         report("training a vocabulary")
         tokenizer = trained = train_byte_bpe(documents.train, model_vocab_size)
-    end = _end_of_text(tokenizer)
+    end = end_of_text(tokenizer)
     report("tokenising the text")
     packed, pad_id = config.padding == "packed", pad_token_id_of(tokenizer, model_pad_id)
     parts, layouts = [], []
@@ -113,7 +113,8 @@ def _make(
     )
 
 
-def _end_of_text(tokenizer: PreTrainedTokenizerBase) -> int | None:
+def end_of_text(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token behind every document; None where the tokenizer has none for it."""
     known = (tokenizer.eos_token_id, tokenizer.sep_token_id)
     return next((int(token) for token in known if token is not None), None)
 
@@ -136,7 +137,8 @@ def _packed(documents: Sequence[Tokens1D], width: int, wanted: int | None, pad_i
     pieces = list(chain.from_iterable((d[i : i + width] for i in range(0, len(d), width)) for d in documents))
     pieces = [piece for piece in pieces if len(piece) > 1]  # one token alone predicts nothing
     rows = assign([len(piece) for piece in pieces], width)[:wanted]
-    samples = pack(pieces, rows, width, pad_id)
+    sequences = {name: table.ravel() for name, table in pack(pieces, rows, width, pad_id).items()}
+    samples = Samples(sequences, np.arange(len(rows) + 1, dtype=np.int64) * width)
     n_pieces = sum(map(len, rows))
     n_tokens = sum(len(pieces[i]) for row in rows for i in row)
     padding = 1 - n_tokens / max(1, len(rows) * width)
