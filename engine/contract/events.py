@@ -260,6 +260,20 @@ class Proposed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptMade:
+    """What was asked with `Session.hand_over`: a run as a script for the Hugging Face Trainer."""
+
+    title: str
+    """What it was called when it was asked for: `run 7`, `the next run`."""
+    text: str | None = None
+    """None where there is none to make; `message` says why."""
+    data_name: str = ""
+    """The file that belongs beside the script; empty where it reads what is there already."""
+    data: str = ""
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryState:
     """The history cannot be written any more, can be again, or has moved."""
 
@@ -305,6 +319,7 @@ Event = (
     | PlanFinished
     | Forecasted
     | Proposed
+    | ScriptMade
     | HistoryState
     | HistoryChanged
     | EventsDropped

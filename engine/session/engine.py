@@ -52,6 +52,9 @@ class Engine(Protocol):
     def propose(self, record: RunRecord, /) -> None:
         """Ask what would fit instead of a run that was out of memory; `Proposed` follows."""
 
+    def hand_over(self, config: RunConfig, title: str, /) -> None:
+        """Ask for a run as a script for the Hugging Face Trainer; `ScriptMade` follows."""
+
     def keep(self, change: Change, /) -> None:
         """Write what a person changed in the history; `HistoryChanged` follows."""
 

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -33,6 +33,7 @@ from engine.contract.events import (
     RunRefused,
     RunStarted,
     Sampled,
+    ScriptMade,
     TrainingStarted,
 )
 from engine.contract.records import GpuSample, HostSample, Memory, Outcome, RunRecord
@@ -60,6 +61,14 @@ log = logging.getLogger("traintop")
 T = TypeVar("T")
 
 _LEFT = "traintop was left before the run had stopped."
+
+
+@dataclass(frozen=True, slots=True)
+class _ScriptAsked:
+    """A run that is to be handed over, and what it is called."""
+
+    config: RunConfig
+    title: str
 
 
 class Session:
@@ -96,7 +105,9 @@ class Session:
         self._ready = threading.Event()
         self._forecasts: Forecasts | None = None
         self._question: RunConfig | None = None
-        self._questions: queue.SimpleQueue[RunConfig | RunRecord | RunStarted | None] = queue.SimpleQueue()
+        self._questions: queue.SimpleQueue[RunConfig | RunRecord | RunStarted | _ScriptAsked | None] = (
+            queue.SimpleQueue()
+        )
         self._device: Device | None = None
         self._run_id: int | None = None
         self._training_since: float | None = None
@@ -152,6 +163,10 @@ class Session:
     def propose(self, record: RunRecord) -> None:
         """Ask what would fit instead of a run that was out of memory; `Proposed` follows."""
         self._questions.put(record)
+
+    def hand_over(self, config: RunConfig, title: str) -> None:
+        """Ask for a run as a script for the Hugging Face Trainer; `ScriptMade` follows."""
+        self._questions.put(_ScriptAsked(config, title))
 
     def keep(self, change: Change) -> None:
         """Write what a person changed in the history; `HistoryChanged` follows."""
@@ -444,6 +459,8 @@ class Session:
                     counted = self._forecasts.count(question.run_id, question.config)
                     if counted is not None and self._run_id == counted.run_id:
                         self._emit(counted)
+                elif isinstance(question, _ScriptAsked):
+                    self._mailbox.put(self._make_script(question))
                 else:
                     self._mailbox.put(self._forecasts.proposals(question))
             except Exception as error:  # a defect of ours must not end the forecasts
@@ -452,6 +469,15 @@ class Session:
                 if isinstance(question, RunConfig):
                     message = "no forecast for this configuration (details in the log file)"
                     self._mailbox.put(Forecasted(config=question, forecast=None, message=message))
+
+    def _make_script(self, asked: _ScriptAsked) -> ScriptMade:
+        from engine.session.scripts import Left, script_of
+
+        def go_on(what: str) -> None:
+            if self._closing.is_set():
+                raise Left
+
+        return script_of(asked.config, asked.title, self._hub, go_on)
 
     def _say_reading(self, config: RunConfig) -> None:
         self._mailbox.put(Forecasted(config=config, forecast=None, message="reading the data …", pending=True))

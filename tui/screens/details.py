@@ -45,7 +45,7 @@ class DetailsScreen(Dialog[None]):
 
 def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
     """A run's figures, its knobs, and how to do it elsewhere."""
-    from engine.export.hand_over import command_line, training_arguments
+    from engine.export.hand_over import command_line
 
     lines = [f"“{note}”", ""] if note else []
     lines += [row.message, ""] if row.message else []
@@ -54,7 +54,8 @@ def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
         lines += ["", accuracy_sentence(row)]
     lines += ["", *(f"{KNOBS[name].label:<16}{shown(KNOBS[name], getattr(row.config, name))}" for name in ORDER)]
     lines += ["", "The command that does it again (y copies it):", command_line(row.config)]
-    lines += ["", "As TrainingArguments:", *training_arguments(row.config).splitlines()]
+    script = f"traintop script --run {row.run_id}"
+    lines += ["", "As a whole script for the Hugging Face Trainer, with the same losses: X copies it, or", script]
     bad = row.outcome in (Outcome.OUT_OF_MEMORY, Outcome.FAILED)
     return DetailsScreen(f"Run {row.run_id}", lines, bad=bad)
 

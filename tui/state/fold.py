@@ -30,6 +30,7 @@ from engine.contract.events import (
     RunRefused,
     RunStarted,
     Sampled,
+    ScriptMade,
     TrainingStarted,
     UpdateDone,
     WorkCounted,
@@ -68,7 +69,7 @@ def fold(state: State, event: Event) -> bool:
     if isinstance(event, Sampled):
         _sampled(state, event)
         return False
-    if isinstance(event, (Forecasted, Proposed)):
+    if isinstance(event, (Forecasted, Proposed, ScriptMade)):
         if isinstance(event, Forecasted):
             state.forecast = replace(event, message=clean(event.message, SENTENCE) if event.message else None)
         return True

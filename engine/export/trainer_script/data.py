@@ -341,7 +341,8 @@ def text_part(
             f"held_out = [text for text in [last[{cut}:], *documents[{whole + 1}:]] if text.strip()]",
             f"documents = [text for text in [*documents[:{whole}], last[:{cut}]] if text.strip()]",
         ]
-    functions.append(_ENCODED.replace("END", repr(end_token_id)))
+    end = "" if end_token_id is None else f", {end_token_id}"
+    functions.append(_ENCODED.replace(", END", end))
     if packed:
         more = embedded(packing)
         part = Part(
@@ -386,7 +387,7 @@ def encoded(documents, tokenizer):
         pieces = tokenizer(pieces_of(document), add_special_tokens=False, verbose=False)["input_ids"]
         ids = [token for piece in pieces for token in piece]
         if ids:
-            found.append(np.array([*ids, *([END] if END is not None else [])], dtype=np.int32))
+            found.append(np.array([*ids, END], dtype=np.int32))
     return found
 '''
 _BLOCKS = '''

@@ -56,7 +56,7 @@ def make_script(
     shaped = models.shape(source_of_model, config, n_labels=data.n_labels, vocab_size=data.vocab_size)
     with torch.device("meta"):  # refuses what the run would
         models.build(source_of_model, shaped, config)
-    data_name = f"traintop-reviews-{config.seed}.jsonl" if _is_generated(config) else ""
+    data_name = _generated_name(config) if _is_generated(config) else ""
     parts = [
         _device_part(config),
         _data_part(config, data, source_of_model, hub, data_name),
@@ -67,8 +67,9 @@ def make_script(
     ]
     if any("trained_of(" in line for part in parts for line in part.main):
         parts.append(Part(functions=(TRAINED_OF,)))
+    name = one_line(title[:1].upper() + title[1:])
     heading = [
-        f"{one_line(title)} of traintop as a script for the Hugging Face Trainer, with the same losses:",
+        f"{name} of traintop as a script for the Hugging Face Trainer, with the same losses:",
         one_line(command_line(config)),
     ]
     return Script(text=source(heading, parts), data_name=data_name, data=_generated(config) if data_name else "")
@@ -76,6 +77,13 @@ def make_script(
 
 def _is_generated(config: RunConfig) -> bool:
     return config.workload != "dummy" and config.data in (None, GENERATED)
+
+
+def _generated_name(config: RunConfig) -> str:
+    """Of the file with the generated rows; the same name means the same rows."""
+    from engine.workloads.sources import n_generated
+
+    return f"traintop-reviews-{config.seed}-{n_generated(config)}-{config.eval_samples}.jsonl"
 
 
 def _generated(config: RunConfig) -> str:

@@ -46,6 +46,8 @@ def trainer_part(config: RunConfig, *, collator: Code, held_out: bool, bucketed:
     imports = ["import torch", "from transformers import Trainer, TrainerCallback, TrainingArguments"]
     if _stops(config):
         imports.append("import math")
+    if bucketed:
+        imports += ["from collections.abc import Iterator, Sequence", "from torch.utils.data import Sampler"]
     if config.attention == "flash":
         imports.append("from torch.nn.attention import SDPBackend, sdpa_kernel")
     return Part(
@@ -200,11 +202,15 @@ def _notes(config: RunConfig) -> list[str]:
     kind, _, which = config.device.partition(":")
     if kind == "virtual":
         notes.append(
-            f"The run was on a virtual {one_line(which)}, computed by the CPU; this script takes a real GPU where there "
-            "is one."
+            f"The run was on a virtual {one_line(which)}, computed by the CPU; this script takes a real GPU where "
+            "there is one."
         )
     if config.vram_limit is not None and not kind.startswith("cuda"):
         notes.append(f"The run was held to {config.vram_limit} MiB of memory; this script is not.")
+    if config.padding == "packed":
+        notes.append(
+            "The run weighs a held-out loss by tokens and the Trainer by rows: they differ in the last digits."
+        )
     if config.precision == "fp16" and kind != "cuda":
         notes.append("fp16 needs a GPU here: the Trainer refuses it on a CPU.")
     return notes
