@@ -69,6 +69,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("Δ MiB", 6, 48, lambda row, base, deltas: deltas.memory(row, base)),
 )
 """`Δ` is that of samples/s."""
+_KNOWN = 46
+"""What an accuracy is kept for where a run has one: before its share of the memory and its loss."""
 
 
 def columns_for(
@@ -84,6 +86,10 @@ def columns_for(
         for column in COLUMNS
         if base is not None or column.entry is not None
     ]
+    if any(row.eval_accuracy is not None for row in rows):
+        drawn = [
+            (replace(column, keep=_KNOWN) if column.entry is figures.ACCURACY else column, c) for column, c in drawn
+        ]
     while drawn and taken + sum(column.width + 1 for column, _ in drawn) > width:
         drawn.remove(min(drawn, key=lambda pair: pair[0].keep))
     spare = width - taken - sum(column.width + 1 for column, _ in drawn)

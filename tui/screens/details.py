@@ -55,7 +55,7 @@ def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
     lines += ["", *(f"{KNOBS[name].label:<16}{shown(KNOBS[name], getattr(row.config, name))}" for name in ORDER)]
     lines += ["", "The command that does it again (y copies it):", command_line(row.config)]
     script = f"traintop script --run {row.run_id}"
-    lines += ["", "As a whole script for the Hugging Face Trainer, with the same losses: X copies it, or", script]
+    lines += ["", "As a script for the Trainer, with the same losses (X copies it):", script]
     bad = row.outcome in (Outcome.OUT_OF_MEMORY, Outcome.FAILED)
     return DetailsScreen(f"Run {row.run_id}", lines, bad=bad)
 
@@ -86,7 +86,8 @@ _LINES = (
     (figures.SPEED, figures.MEAN_SPEED),
     (figures.TOKENS, figures.MFU),
     (figures.LOSS, figures.LAST_LOSS),
-    (figures.ACCURACY, figures.INTERVAL, figures.N_EVAL, figures.EVAL_LOSS),
+    (figures.ACCURACY, figures.INTERVAL),
+    (figures.N_EVAL, figures.EVAL_LOSS),
     (figures.PARAMETERS,),
     (figures.MEMORY, figures.SHARE, figures.TOTAL),
     (figures.RESERVED, figures.ALLOCATED),

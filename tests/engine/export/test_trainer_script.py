@@ -255,6 +255,7 @@ def test_what_a_run_would_be_refused_for_is_refused(tmp_path: Path, hub: Hub) ->
 
 OTHER_VALUES: dict[str, Any] = {
     "model": "bert-mini",
+    "optimizer": "sgd",  # Adam is AdamW where there is no weight decay
     "text_column": "more",
     "label_column": "other",
     "vram_limit": 4096,

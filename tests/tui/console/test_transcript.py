@@ -337,3 +337,12 @@ def test_a_long_step_over_several_tenths_makes_one_line() -> None:
     lines.show(_update(300))
     lines.show(_update(301))
     assert len(err.getvalue().splitlines()) == 1
+
+
+def test_the_transcript_ends_with_what_the_accuracy_is_worth() -> None:
+    poor = replace(LECTURE, eval_accuracy=0.762, n_eval=210, eval_majority=0.75)
+    said = (
+        "Accuracy 0.762 of 210 held out (95 % interval 0.700–0.815): no better than always answering the majority class"
+    )
+    assert any(line.startswith(said) for line in _lines([*RUN[:-1], RunFinished(record=poor)]))
+    assert not any("Accuracy" in line for line in _lines(RUN))
