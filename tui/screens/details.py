@@ -37,10 +37,10 @@ class DetailsScreen(Dialog[None]):
 
     def compose(self) -> ComposeResult:
         """The text, scrolled when it is long."""
-        with Vertical(classes="dialog -bad" if self._bad else "dialog"):
+        # the heading scrolls too: beside it the text would be higher than what is left, and its end out of reach
+        with Vertical(classes="dialog -bad" if self._bad else "dialog"), VerticalScroll():
             yield Static(self._heading, classes="heading", markup=False)
-            with VerticalScroll():
-                yield Static("\n".join(self._lines), classes="last", markup=False)
+            yield Static("\n".join(self._lines), classes="last", markup=False)
 
 
 def run_details(row: RunRecord, note: str = "") -> DetailsScreen:

@@ -76,11 +76,11 @@ async def test_y_copies_the_command_of_the_run_or_of_the_next_one() -> None:
 
 
 async def test_details_tell_how_to_do_it_elsewhere() -> None:
-    async with stage((200, 60), RUNS) as s:
+    async with stage((120, 40), RUNS) as s:
         await s.press("tab", "enter")
-        assert "traintop run --model bert-base-uncased --batch-size 4" in s.text
-        s.app.screen.query_one(VerticalScroll).scroll_end(animate=False)
+        s.app.screen.query_one(VerticalScroll).scroll_end(animate=False, immediate=True)
         await s.pilot.pause()
+        assert "traintop run --model bert-base-uncased --batch-size 4" in s.text
         assert "traintop script --run 2" in s.text
 
 
