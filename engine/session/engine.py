@@ -61,6 +61,9 @@ class Engine(Protocol):
     def survey(self, config: RunConfig, /) -> None:
         """Ask which cards there are for a run, and what it would need there; `Surveyed` follows."""
 
+    def hand_over(self, config: RunConfig, title: str, /) -> None:
+        """Ask for a run as a script for the Hugging Face Trainer; `ScriptMade` follows."""
+
     def keep(self, change: Change, /) -> None:
         """Write what a person changed in the history; `HistoryChanged` follows."""
 

@@ -134,7 +134,7 @@ def _card_s(pair: Pair) -> float | None:
     told = pair.run.foretold if pair.run is not None else None
     if pair.run is None or told is None or not (_is_forecast(pair) and told.fits and told.samples_per_s):
         return None
-    return pair.run.config.samples * pair.run.config.epochs / told.samples_per_s
+    return pair.run.config.n_samples * pair.run.config.epochs / told.samples_per_s
 
 
 def _ended(pair: Pair, row: Row | None, narrow: bool) -> str:
