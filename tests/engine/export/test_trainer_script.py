@@ -291,6 +291,26 @@ def test_no_knob_is_forgotten(name: str, tmp_path: Path, hub: Hub) -> None:
     assert one != two
 
 
+@pytest.mark.parametrize(
+    ("device", "card"),
+    [
+        ("cuda:1", "3"),
+        ("auto", "2"),
+        ("GPU-8932f937", "GPU-8932f937"),
+        ("3b:00.0", "2"),  # the variable takes no PCI address
+        ("cpu", None),
+        ("virtual:tesla-p4", None),
+    ],
+)
+def test_a_script_takes_the_card_that_was_meant_and_no_other(
+    device: str, card: str | None, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    lines = script_of(dummy(device=device), hub).text.splitlines()
+    said = [line for line in lines if "CUDA_VISIBLE_DEVICES" in line]
+    assert [line.split("=")[1].split("#")[0].strip() for line in said] == ([f'"{card}"'] if card else [])
+
+
 def test_hostile_text_stays_text(tmp_path: Path, hub: Hub) -> None:
     file = table(tmp_path / 'a"""\\\n\'import os.csv', ['a"\\n', "'b", '"label\nimport os', "c"])
     config = reviews(file, text_column='a"\\n', label_column='"label\nimport os')
