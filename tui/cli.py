@@ -27,6 +27,10 @@ COMMANDS = {
     ),
     "runs": ("tui.commands.runs", "list the runs of the history"),
     "report": ("tui.commands.report", "write runs of the history as a Markdown or LaTeX table, as CSV or as JSON"),
+    "script": (
+        "tui.commands.script",
+        "write a run as a whole script for the Hugging Face Trainer, with the same losses",
+    ),
     "watch": ("tui.commands.watch", "look at the runs of another traintop on this history, live and read-only"),
     "replay": ("tui.commands.replay", "play recorded runs again, at any speed"),
     "serve": ("tui.commands.serve", "let browsers watch: a page with the runs of this history, read-only"),

@@ -223,7 +223,7 @@ def _lecture_ends(name: str, last: _Side) -> tuple[LectureRow, LectureRow]:
     Where a single update was left here, the lecture's first row of a single one.
     """
     rows, config = TABLES[name].rows, TABLES[name].config
-    single = [row for row in rows if _steps_of(row) * config.batch_size >= config.samples]
+    single = [row for row in rows if _steps_of(row) * config.batch_size >= config.n_samples]
     if last.updates == 1 and config.epochs == 1 and single:
         return rows[0], single[0]
     below = [row for row in rows[1:] if _steps_of(row) <= _steps(last.run)]

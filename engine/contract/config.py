@@ -14,6 +14,7 @@ from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from engine.contract.device_name import SPELLINGS, read_device
 from engine.contract.knob import TRAIN, ConfigError, Knob, Value, check, coerce
+from engine.contract.own_data import is_own_file
 
 __all__ = ["KNOBS", "ConfigError", "Knob", "RunConfig", "Value", "coerce"]
 
@@ -23,6 +24,8 @@ def _knob(default: Value, label: str, why: str, **more: Any) -> Any:
 
 
 _POWERS = tuple(2**i for i in range(13))
+DEFAULT_SAMPLES = 512
+"""Of data that is made up or the hub's, as in the lecture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +56,7 @@ class RunConfig:
     data: str | None = _knob(
         None,
         "data",
-        "CSV, TSV, JSON lines, Parquet or plain text file, data set of the hub, or generated.",
+        "CSV, TSV, JSON lines, Parquet, Excel or plain text file (also .gz), data set of the hub, or generated.",
         optional=True,
         hint="file, hub name or generated; generated where not set",
         group="data",
@@ -172,14 +175,17 @@ class RunConfig:
         steps=_POWERS[3:],
         group="batch",
     )
-    samples: int = _knob(
-        512,
+    samples: int | None = _knob(
+        None,
         "samples",
         "Training samples in an epoch.",
         minimum=1,
         maximum=10_000_000,
         steps=(64, 128, 256, 512, 1000, 2000, 5000, 10_000, 100_000),
         group="data",
+        optional=True,
+        hint="all of a file",
+        none="all",
     )
     eval_samples: int = _knob(
         1000,
@@ -284,6 +290,8 @@ class RunConfig:
     )
 
     def __post_init__(self) -> None:
+        if self.samples is None and not is_own_file(self.workload, self.data):
+            object.__setattr__(self, "samples", DEFAULT_SAMPLES)  # a file has an end, made-up data has none
         for knob in KNOBS.values() if "KNOBS" in globals() else ():
             check(knob, getattr(self, knob.name))
         if self.workload == "reviews" and self.task != "classification":
@@ -312,6 +320,11 @@ class RunConfig:
         for size in range(self.batch_size - 1, 0, -1):
             if whole % size == 0:
                 yield size, whole // size
+
+    @property
+    def n_samples(self) -> int:
+        """Training samples in an epoch; of a file that is taken whole, and so has no number yet, the default."""
+        return DEFAULT_SAMPLES if self.samples is None else self.samples
 
     def with_values(self, **changes: Value) -> RunConfig:
         """A copy with some knobs changed. Raises `ConfigError` when the result cannot run."""

@@ -123,6 +123,8 @@ class TrainingStarted:
     micro_steps_per_epoch: int
     threads: int | None = None
     """That compute at once in this process."""
+    majority: float | None = None
+    """The share of the held-out samples' largest class, 0 to 1: what always answering it scores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,6 +315,20 @@ class Surveyed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptMade:
+    """What was asked with `Session.hand_over`: a run as a script for the Hugging Face Trainer."""
+
+    title: str
+    """What it was called when it was asked for: `run 7`, `the next run`."""
+    text: str | None = None
+    """None where there is none to make; `message` says why."""
+    data_name: str = ""
+    """The file that belongs beside the script; empty where it reads what is there already."""
+    data: str = ""
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryState:
     """The history cannot be written any more, can be again, or has moved."""
 
@@ -363,6 +379,7 @@ Event = (
     | Forecasted
     | Proposed
     | Surveyed
+    | ScriptMade
     | HistoryState
     | HistoryChanged
     | EventsDropped

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.contract.accuracy import accuracy_interval, interval_text, no_better
 from engine.contract.config import KNOBS, Value
 from engine.contract.host_load import busy_share
 from engine.contract.knob import shown
@@ -28,6 +29,7 @@ from engine.contract.numbers import (
     plus_minus,
     rate,
 )
+from engine.contract.own_data import data_name, work_of
 from engine.contract.records import Outcome, RunRecord
 from engine.contract.text import one_line
 from engine.contract.throughput import ENOUGH_UPDATES, warmup_updates
@@ -52,6 +54,8 @@ class Entry:
     """Decimals of a value with its spread; None: as many as `rate` has."""
     key: Callable[[RunRecord], Value] | None = None
     """What rows are sorted by, where it is not the value."""
+    mark: Callable[[RunRecord], str] = lambda record: ""
+    """What is written behind the value."""
     left: bool = False
     """Words are aligned on the left, numbers on the right."""
     is_timed: bool = False
@@ -64,7 +68,7 @@ class Entry:
 
     def of(self, record: RunRecord) -> str:
         """The cell of a run."""
-        return self.write(self.read(record))
+        return self.write(self.read(record)) + self.mark(record)
 
     def sort_key(self, record: RunRecord) -> Value:
         """What a run is sorted by; None where it is unknown."""
@@ -171,6 +175,16 @@ def places(records: Sequence[RunRecord]) -> tuple[Entry, ...]:
     return tuple(entry for entry in (HOST, CARD) if len({*map(entry.read, records)} - {None}) > 1)
 
 
+NO_BETTER = "="
+"""Behind an accuracy that is no better than always answering the majority class."""
+
+
+def _bound(record: RunRecord, which: int) -> float | None:
+    """The lower (0) or upper (1) end of the accuracy's 95 % interval."""
+    bounds = accuracy_interval(record)
+    return None if bounds is None else bounds[which]
+
+
 RUN_ID = Entry(name="run_id", label="#", read=lambda record: record.run_id, write=str)
 MODEL = knob_entry("model")
 BATCH = knob_entry("batch_size")
@@ -229,7 +243,24 @@ ACCURACY = Entry(
     read=lambda r: r.eval_accuracy,
     write=lambda v: fixed(v, 3),
     digits=3,
+    mark=lambda r: NO_BETTER if no_better(r) else "",
 )  # 0 to 1
+INTERVAL = Entry(name="eval_accuracy_interval", label="95 % interval", read=interval_text, write=lambda v: v or UNKNOWN)
+"""Of the accuracy, after Wilson."""
+MAJORITY = Entry(
+    name="eval_majority", label="majority class", read=lambda r: r.eval_majority, write=lambda v: fixed(v, 3)
+)  # 0 to 1
+N_EVAL = Entry(name="n_eval", label="held out", read=lambda r: r.n_eval, write=number)
+N_TRAIN = Entry(name="n_train", label="trained on", read=lambda r: r.n_train, write=number)
+DATA = Entry(
+    name="work",
+    label="data",
+    read=lambda r: work_of(r.config, r.n_train),
+    write=one_line,
+    key=lambda r: data_name(r.config).lower(),
+    left=True,
+)
+"""What was trained on and how much of it, `reviews.csv 960×512`; the knob of that name has the whole path."""
 EVAL_LOSS = Entry(name="eval_loss", label="eval loss", read=lambda r: r.eval_loss, write=loss, digits=3)
 PARAMETERS = Entry(name="n_parameters", label="parameters", read=lambda r: r.n_parameters, write=number)
 MEMORY = Entry(
@@ -301,7 +332,11 @@ RECORDED: tuple[Entry, ...] = (
     LAST_LOSS,
     ACCURACY,
     EVAL_LOSS,
-    Entry(name="n_eval", label="held out", read=lambda r: r.n_eval, write=number),
+    N_EVAL,
+    Entry(name="eval_accuracy_low", label="low", read=lambda r: _bound(r, 0), write=lambda v: fixed(v, 3)),
+    Entry(name="eval_accuracy_high", label="high", read=lambda r: _bound(r, 1), write=lambda v: fixed(v, 3)),
+    MAJORITY,
+    N_TRAIN,
     PARAMETERS,
     MEMORY,
     RESERVED,

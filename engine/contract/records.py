@@ -219,6 +219,10 @@ class RunRecord:
     eval_loss: float | None = None
     n_eval: int | None = None
     """Held-out samples that the accuracy counts."""
+    eval_majority: float | None = None
+    """The share of the held-out samples' largest class, 0 to 1."""
+    n_train: int | None = None
+    """Samples of an epoch."""
     n_parameters: int | None = None
     peak_used: int | None = None  # bytes
     peak_reserved: int | None = None  # bytes

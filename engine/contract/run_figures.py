@@ -105,6 +105,8 @@ class RunFigures:
             eval_accuracy=evaluation.accuracy if evaluation else None,
             eval_loss=evaluation.loss if evaluation else None,
             n_eval=evaluation.n_samples if evaluation else None,
+            eval_majority=training.majority if training else self._began.eval_majority,
+            n_train=training.n_train if training else self._began.n_train,
             n_parameters=training.n_parameters if training else self._began.n_parameters,
             threads=training.threads if training else self._began.threads,
             host_cores=self._host.cores,

@@ -1,1 +1,1 @@
-"""Runs for elsewhere: Markdown, LaTeX, CSV, command lines, TrainingArguments."""
+"""Runs for elsewhere: Markdown, LaTeX, CSV, command lines, scripts for the Trainer."""

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from engine.compare.compare import Comparison, Delta, Quantity, Row, compare, figure_of, fold, row_of
 from engine.compare.rows import MARKS, NO_VERDICT, WITHIN_NOISE
 from engine.contract import figures
+from engine.contract.accuracy import accuracy_interval
 from engine.contract.config import KNOBS
 from engine.contract.figures import CPU, Entry, heading_of, is_virtual, knob_entry, label_of
 from engine.contract.marks import marks_of
 from engine.contract.numbers import UNKNOWN, signed
+from engine.contract.own_data import data_name
 from engine.contract.presets import model_name
 from engine.contract.records import RunRecord
 from engine.contract.text import one_line
@@ -61,6 +63,8 @@ def build(
         other = "" if steady_only else "; without ±: of the whole training"
         what = "updates, after warm-up" if all(len(row.records) == 1 for row in rows) else "updates or repeats"
         notes.append(f"samples/s: median ± spread of {what}{other}.")
+    if any(figures.ACCURACY.mark(row.first) for row in rows):
+        notes.append(f"accuracy {figures.NO_BETTER}: no better than always answering the majority class.")
     if baseline is not None:
         base = next((row for row in rows if baseline.run_id in row.run_ids), row_of([baseline]))
         columns += _delta_columns(rows, base)
@@ -99,7 +103,12 @@ def _knob_columns(rows: Sequence[Row]) -> list[Column]:
         _column(entry, (entry.of(row.first) for row in rows)) for entry in figures.places([r.first for r in rows])
     ]
     folded = {"seed"} if any(len(row.records) > 1 for row in rows) else set()
-    told = {"model", "device", *(entry.name for entry in _ALWAYS)} | folded
+    told = {"model", "device", "workload", *(entry.name for entry in _ALWAYS)} | folded
+    names = [one_line(data_name(row.first.config)) for row in rows]
+    if len(set(names)) > 1:
+        columns.append(Column(figures.DATA.heading, tuple(names), right=False))
+        if len({row.first.config.data for row in rows}) == len(set(names)):
+            told.add("data")  # else only their folders tell some of them apart
     others = [knob_entry(name) for name in KNOBS if name not in told]
     differing = [entry for entry in others if len({entry.read(row.first) for row in rows}) > 1]
     return columns + [_column(entry, (entry.of(row.first) for row in rows)) for entry in (*_ALWAYS, *differing)]
@@ -117,6 +126,8 @@ def _figure_columns(rows: Sequence[Row]) -> list[Column]:
     records = _records(rows)
     entries = [entry for entry in _FIGURES if entry not in _WHERE_KNOWN or any(figure_of(row, entry) for row in rows)]
     columns = [_column(entry, (_cell(row, entry) for row in rows), heading_of(entry, records)) for entry in entries]
+    if any(len(row.records) == 1 and accuracy_interval(row.first) for row in rows):
+        columns.append(_column(figures.INTERVAL, (_interval(row) for row in rows)))
     return [*columns, _column(figures.STATUS, (figures.STATUS.of(row.first) for row in rows))]
 
 
@@ -152,7 +163,14 @@ def _records(rows: Iterable[Row]) -> list[RunRecord]:
 
 def _cell(row: Row, entry: Entry) -> str:
     figure = figure_of(row, entry)
-    return UNKNOWN if figure is None else entry.with_spread(figure.value, figure.spread)
+    if figure is None:
+        return UNKNOWN
+    return entry.with_spread(figure.value, figure.spread) + entry.mark(row.first)
+
+
+def _interval(row: Row) -> str:
+    """That of one run's accuracy; over seeds their deviation stands beside it."""
+    return figures.INTERVAL.of(row.first) if len(row.records) == 1 else UNKNOWN
 
 
 def _delta_columns(rows: Sequence[Row], base: Row) -> list[Column]:

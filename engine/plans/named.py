@@ -128,8 +128,8 @@ def _as_on_the_card(memory_total: int | None) -> dict[str, Value]:
 def _sizes(runs: tuple[PlannedRun, ...], scale: str) -> str:
     config = next((run.config for run in runs if not run.skip), runs[0].config)
     card = f", the card held to {config.vram_limit:,} MiB" if config.vram_limit is not None else ""
-    samples = sorted({run.config.samples for run in runs if run.is_possible})
-    many = f"{samples[0]:,} to {samples[-1]:,}" if len(samples) > 1 else f"{config.samples:,}"
+    samples = sorted({run.config.n_samples for run in runs if run.is_possible})
+    many = f"{samples[0]:,} to {samples[-1]:,}" if len(samples) > 1 else f"{config.n_samples:,}"
     epochs = f", {config.epochs} epochs" if config.epochs > 1 else ""
     return f"{scale}: {config.model}, {many} samples × {config.seq_len} tokens{epochs}{card} ({SCALES[scale]})"
 

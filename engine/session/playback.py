@@ -24,6 +24,7 @@ from engine.contract.events import (
     RunRefused,
     RunStarted,
     Sampled,
+    ScriptMade,
     TrainingStarted,
 )
 from engine.contract.records import DeviceInfo, RunRecord
@@ -105,6 +106,12 @@ class Playback(ABC):
     def survey(self, config: RunConfig) -> None:
         """Refuse, in the log: nothing is placed anywhere."""
         self._refuse("no card is chosen")
+
+    def hand_over(self, config: RunConfig, title: str, device: DeviceInfo | None = None) -> None:
+        """Refuse: the data is read by an engine of one's own."""
+        del config, device
+        message = f"No script is made here: this is read-only ({self.label})."
+        self._answers.append(ScriptMade(title=title, message=message))
 
     def keep(self, change: Change) -> None:
         """Refuse a change of the history: the refusal is among the next events."""

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -37,6 +38,7 @@ from engine.contract.events import (
     RunRefused,
     RunStarted,
     Sampled,
+    ScriptMade,
     Surveyed,
     TrainingStarted,
     WontEnd,
@@ -44,7 +46,7 @@ from engine.contract.events import (
 from engine.contract.host_load import HostLoad
 from engine.contract.job import BatchJob
 from engine.contract.neighbours import who
-from engine.contract.records import GpuSample, HostSample, Memory, Outcome, Place, RunRecord
+from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Outcome, Place, RunRecord
 from engine.contract.run_figures import new_record
 from engine.history.history import History, HistoryError
 from engine.plans.course import NAMED, Hopeless, Plan
@@ -74,6 +76,15 @@ T = TypeVar("T")
 _BEFORE_RUN = 6
 """Readings of the host, 3 seconds, that tell a run which cores are free."""
 _LEFT = "traintop was left before the run had stopped."
+
+
+@dataclass(frozen=True, slots=True)
+class _ScriptAsked:
+    """A run that is to be handed over, and what it is called."""
+
+    config: RunConfig
+    title: str
+    device: DeviceInfo | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +144,8 @@ class Session:
         self._ready = threading.Event()
         self._forecasts: Forecasts | None = None
         self._question: RunConfig | None = None
-        self._questions: queue.SimpleQueue[RunConfig | RunRecord | RunStarted | _Survey | None] = queue.SimpleQueue()
+        self._questions: queue.SimpleQueue[RunConfig | RunRecord | RunStarted | _Survey | _ScriptAsked | None]
+        self._questions = queue.SimpleQueue()
         self._device: Device | None = None
         self._run_id: int | None = None
         self._training_since: float | None = None
@@ -174,8 +186,21 @@ class Session:
             thread.start()
 
     def start(self, config: RunConfig) -> None:
-        """Queue a run; it begins when the runs before it have ended."""
+        """Queue a run; it begins when the runs before it have ended. A file that is missing is refused at once."""
+        try:
+            self.check_data(config)
+        except ConfigError as error:
+            self._emit(RunRefused(run_id=None, config=config, knob=error.knob, message=error.message))
+            return
         self._queue(config)
+
+    @staticmethod
+    def check_data(config: RunConfig) -> None:
+        """Raises `ConfigError` where a file to train on is missing or broken, as far as that is soon seen."""
+        from engine.workloads.early import check_data
+
+        with suppress(OSError):  # reading it for the run says what is wrong
+            check_data(config)
 
     def forecast(self, config: RunConfig) -> None:
         """Ask what `config` would need; `Forecasted` follows, unless another question comes before the answer."""
@@ -194,6 +219,10 @@ class Session:
     def survey(self, config: RunConfig) -> None:
         """Ask which cards there are for `config`, and what it would need there; `Surveyed` follows."""
         self._questions.put(_Survey(config))
+
+    def hand_over(self, config: RunConfig, title: str, device: DeviceInfo | None = None) -> None:
+        """Ask for a run as a script for the Hugging Face Trainer; `ScriptMade` follows. `device` is where it was."""
+        self._questions.put(_ScriptAsked(config, title, device))
 
     def keep(self, change: Change) -> None:
         """Write what a person changed in the history; `HistoryChanged` follows."""
@@ -455,6 +484,7 @@ class Session:
         from engine.training.run import Run, refuse_early
 
         try:
+            self.check_data(config)
             device = open_device(config, self._nvml)
             refuse_early(config, device)
         except ConfigError as error:
@@ -568,6 +598,8 @@ class Session:
                         self._emit(counted)
                 elif isinstance(question, _Survey):
                     self._mailbox.put(survey(question.config, self._nvml, self._forecasts))
+                elif isinstance(question, _ScriptAsked):
+                    self._mailbox.put(self._make_script(question))
                 else:
                     self._mailbox.put(self._forecasts.proposals(question))
             except Exception as error:  # a defect of ours must not end the forecasts
@@ -579,6 +611,15 @@ class Session:
                 elif isinstance(question, _Survey):
                     message = "the cards could not be looked at (details in the log file)"
                     self._mailbox.put(Surveyed(config=question.config, choices=(), message=message))
+
+    def _make_script(self, asked: _ScriptAsked) -> ScriptMade:
+        from engine.session.scripts import Left, script_of
+
+        def go_on(what: str) -> None:
+            if self._closing.is_set():
+                raise Left
+
+        return script_of(asked.config, asked.title, asked.device, self._hub, go_on)
 
     def _say_reading(self, config: RunConfig) -> None:
         self._mailbox.put(Forecasted(config=config, forecast=None, message="reading the data …", pending=True))

@@ -5,9 +5,12 @@ Names are those of transformers' architectures; what none of them has is left to
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Any
 
 from engine.contract.config import ConfigError
+from engine.training.model_faults import told
 from engine.training.model_files import refused
 
 _SIZE_NAMES = (
@@ -22,12 +25,16 @@ _MAX_SIZE = 2**31 - 1
 _MAX_LAYERS = 4_096  # the deepest transformer that was trained has 1,000
 _MAX_LABELS = 100_000
 _TOKENS = ("pad_token_id", "decoder_start_token_id")
+_DTYPE = re.compile(r"(torch\.)?(auto|half|double|b?float\d+\w*|float)", re.ASCII)
 
 
 def check_fields(name: str, said: dict[str, Any]) -> None:
     """Raise `ConfigError` where a field of the config.json of `name` cannot be."""
     for field, value in said.items():
-        if isinstance(value, dict):  # the text part of a model with several
+        if field == "model_type":
+            if not (isinstance(value, str) and value):
+                raise _refused(name, field, value, "the name of an architecture, such as 'bert'")
+        elif isinstance(value, dict):  # the text part of a model with several
             check_fields(name, value)
         elif field in _SIZES:
             _check_whole(name, field, value, 1, _MAX_SIZE)
@@ -41,6 +48,11 @@ def check_fields(name: str, said: dict[str, Any]) -> None:
             _check_whole(name, field, value, 1, _MAX_LABELS)
         elif "dropout" in field or field.endswith("pdrop"):
             _check_share(name, field, value)
+        elif field in ("dtype", "torch_dtype"):
+            if value is not None and not (isinstance(value, str) and _DTYPE.fullmatch(value)):
+                raise _refused(name, field, value, "a kind of float, such as 'float32'")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise _refused(name, field, value, "a finite number")
     _check_heads(name, said)
     _check_tokens(name, said)
 
@@ -76,6 +88,4 @@ def _check_tokens(name: str, said: dict[str, Any]) -> None:
 
 
 def _refused(name: str, field: str, value: Any, allowed: str) -> ConfigError:
-    told = repr(value)
-    told = told if len(told) <= 60 else f"{told[:60]}…"
-    return refused(name, f"{field} is {told} in its config.json, and has to be {allowed}", "correct it")
+    return refused(name, f"{field} is {told(value)} in its config.json, and has to be {allowed}", "correct it")

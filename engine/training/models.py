@@ -19,7 +19,7 @@ from engine.process import gate
 from engine.process.imports import import_transformers
 from engine.techniques import attention
 from engine.techniques.stopping import Stopped
-from engine.training import model_trial
+from engine.training import model_faults, model_trial
 from engine.training.hub import Hub
 from engine.training.model_fields import check_fields
 from engine.training.model_files import INDEX, WEIGHTS, read_config, refused, weights_folder
@@ -90,13 +90,15 @@ def _read_config(name: str, folder: Path) -> PretrainedConfig:
     """The configuration in a folder, checked. Raises `ConfigError`."""
     from transformers import AutoConfig
 
-    check_fields(name, read_config(name, folder / "config.json"))
+    said = read_config(name, folder / "config.json")
+    check_fields(name, said)
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # an architecture's own code: it raises anything
-        raise refused(name, f"its config.json cannot be used, {_reason(error)}", "correct it") from None
+        at_fault = model_faults.wrong_kind(name, said, error) or model_faults.culprit(name, said, error, _loads)
+        raise at_fault or refused(name, f"its config.json cannot be used, {_reason(error)}", "correct it") from None
     for field in _LOADERS_FIELDS:
         if hasattr(config, field):
             delattr(config, field)
@@ -104,6 +106,17 @@ def _read_config(name: str, folder: Path) -> PretrainedConfig:
     if (text.pad_token_id or 0) < 0:  # as the first Llamas have it: no token
         text.pad_token_id = config.pad_token_id = None
     return config
+
+
+def _loads(said: dict[str, Any]) -> bool:
+    """Whether a configuration can be made of these fields."""
+    from transformers import AutoConfig
+
+    try:
+        AutoConfig.for_model(**said)
+    except Exception:  # an architecture's own code: it raises anything
+        return False
+    return True
 
 
 def _has_tokenizer(folder: Path) -> bool:
@@ -276,14 +289,7 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
     import torch
 
     import_transformers()
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
-
-    heads = {
-        "classification": AutoModelForSequenceClassification,
-        "causal-lm": AutoModelForCausalLM,
-        "seq2seq-lm": AutoModelForSeq2SeqLM,
-    }
-    head = heads[config.task]
+    head = _heads()[config.task]
     if type(shaped) not in head._model_mapping:
         raise ConfigError(
             "task",
@@ -303,6 +309,17 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
     if not trusted and (problem := model_trial.problem_of(model, config)) is not None:
         raise _refusal(problem, config, shaped, "trained")
     return model
+
+
+def _heads() -> dict[str, Any]:
+    """The classes of transformers that put a head on a model, by task."""
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
+
+    return {
+        "classification": AutoModelForSequenceClassification,
+        "causal-lm": AutoModelForCausalLM,
+        "seq2seq-lm": AutoModelForSeq2SeqLM,
+    }
 
 
 def _on_host(
@@ -348,6 +365,10 @@ def _refusing(config: RunConfig, shaped: PretrainedConfig, what: str) -> Iterato
 
 def _refusal(error: Exception, config: RunConfig, shaped: PretrainedConfig, what: str) -> ConfigError:
     """`what`: the model could not be built, read or trained."""
+    if what != "read":
+        fields = {"model_type": shaped.model_type, **shaped.to_diff_dict()}
+        if at_fault := model_faults.culprit(config.model, fields, error, lambda said: _trains(said, shaped, config)):
+            return at_fault
     reason, fix = _reason(error), "Get its files again, or use another model."
     if any(words in reason for words in ("support an attention implementation", "attn_implementation")):
         return ConfigError(
@@ -359,6 +380,19 @@ def _refusal(error: Exception, config: RunConfig, shaped: PretrainedConfig, what
             named = [field for field, value in vars(shaped).items() if error.args and value == error.args[0]]
             reason = f"{' and '.join(named) or 'something'} in its config.json is {reason}, which transformers lacks"
     return ConfigError("model", f"--model {config.model!r} could not be {what}: {reason.rstrip('.')}. {fix}")
+
+
+def _trains(said: dict[str, Any], shaped: PretrainedConfig, config: RunConfig) -> bool:
+    """Whether a model of the architecture of `shaped` with these fields can be built and tried, on the meta device."""
+    import torch
+
+    try:
+        made = type(shaped).from_dict({key: value for key, value in said.items() if key != "model_type"})
+        with gate.building(), torch.device("meta"):
+            options = {"attn_implementation": attention.implementation(config), "dtype": torch.float32}
+            return model_trial.problem_of(_heads()[config.task].from_config(made, **options), config) is None
+    except Exception:  # a model's own code may raise anything
+        return False
 
 
 def _reason(error: BaseException) -> str:

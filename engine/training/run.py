@@ -160,6 +160,7 @@ class Run:
                 planned_updates=self.job.planned_updates,
                 micro_steps_per_epoch=self.job.micro_steps_per_epoch,
                 threads=torch.get_num_threads(),
+                majority=data.majority,
             )
         )
 

@@ -6,18 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from engine.contract.config import ConfigError
-from engine.workloads.files import go_on
-from engine.workloads.vocabulary import MAX_VOCABULARY, first_texts
+from engine.workloads.plain_files import go_on
+from engine.workloads.standalone import byte_level
+from engine.workloads.vocabulary import vocabulary_size
 
-END_OF_TEXT = "<|endoftext|>"
-"""GPT-2's only special token: ends a document, and pads."""
-_PIECE = 20_000  # characters; longer documents are tokenised in pieces cut before a blank
 _BATCH = 256  # pieces
-_MIN_FREQUENCY = 2
 Tokens1D = npt.NDArray[np.int32]
 
 
@@ -27,26 +24,12 @@ def train_byte_bpe(texts: Sequence[str], model_vocab_size: int | None = None) ->
     At most `MAX_VOCABULARY` entries, and no more than the model's embedding has rows. The same texts give the same
     vocabulary. Raises `ConfigError` when the model's vocabulary has no room for the 256 bytes.
     """
-    size = min(MAX_VOCABULARY, model_vocab_size or MAX_VOCABULARY)
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    if size < len(letters) + 1:
+    size = vocabulary_size(model_vocab_size)
+    if size < len(pre_tokenizers.ByteLevel.alphabet()) + 1:
         raise ConfigError(
             "model", f"the model's vocabulary of {size:,} entries is too small for text: use a larger --model."
         )
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        min_frequency=_MIN_FREQUENCY,
-        special_tokens=[END_OF_TEXT],
-        initial_alphabet=letters,
-        show_progress=False,
-    )
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.train_from_iterator(first_texts([piece for text in texts for piece in _pieces(text)]), trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT
-    )
+    return byte_level.train_byte_bpe(texts, size)
 
 
 def tokenise_documents(
@@ -54,29 +37,30 @@ def tokenise_documents(
     tokenizer: PreTrainedTokenizerBase,
     end: int | None,
     *,
-    at_most: int,
+    at_most: int | None,
     ask: Callable[[], None] = go_on,
 ) -> list[Tokens1D]:
     """Every document as tokens with `end` behind it, without other special tokens, until there are `at_most` tokens.
 
-    A document at the border is cut there. `ask` is called now and then, and may raise to end the work.
+    None takes all. A document at the border is cut there. `ask` is called now and then, and may raise to end the work.
     """
     found: list[Tokens1D] = []
     parts: list[list[int]] = []
     for ids, is_last in _encoded(documents, tokenizer):
         ask()
         parts.append(ids)
-        enough = sum(map(len, parts)) >= at_most
+        enough = at_most is not None and sum(map(len, parts)) >= at_most
         if is_last or enough:
             tokens = [token for part in parts for token in part]
             if is_last and end is not None and tokens:
                 tokens.append(end)
             document = np.array(tokens[:at_most], dtype=np.int32)
-            at_most -= len(document)
             parts = []
             if len(document):
                 found.append(document)
-        if at_most <= 0:
+            if at_most is not None:
+                at_most -= len(document)
+        if at_most is not None and at_most <= 0:
             break
     return found
 
@@ -85,7 +69,7 @@ def _encoded(documents: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> It
     """The ids of every piece, and whether it is its document's last; a batch of pieces is tokenised at a time."""
     batch: list[tuple[str, bool]] = []
     for document in documents:
-        pieces = _pieces(document)
+        pieces = byte_level.pieces_of(document)
         batch += [(piece, i == len(pieces) - 1) for i, piece in enumerate(pieces)]
         if len(batch) >= _BATCH:
             yield from _encode(batch, tokenizer)
@@ -98,13 +82,3 @@ def _encode(batch: list[tuple[str, bool]], tokenizer: PreTrainedTokenizerBase) -
     texts = [text for text, _ in batch]
     encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, truncation=False, verbose=False)
     return zip(encoded["input_ids"], (is_last for _, is_last in batch), strict=True)
-
-
-def _pieces(document: str) -> list[str]:
-    pieces, start = [], 0
-    while len(document) - start > _PIECE:
-        cut = max(document.rfind(" ", start + 1, start + _PIECE), document.rfind("\n", start + 1, start + _PIECE))
-        cut = cut if cut > start else start + _PIECE
-        pieces.append(document[start:cut])
-        start = cut
-    return [*pieces, document[start:]]

@@ -6,14 +6,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import datasets
 import numpy as np
 import numpy.typing as npt
 
 from engine.contract.config import ConfigError
-from engine.workloads.files import printable, quoted
+from engine.workloads.plain_files import printable, quoted
 
 TEXT_NAMES = (
     "text", "sentence", "review", "review_text", "review_body", "reviewtext", "content", "body", "comment", "tweet",
@@ -29,10 +29,13 @@ _WINNERS = ("text", "label", "labels")
 MAX_CLASSES = 1_000
 _LOOKED_AT = 10_000  # rows that tell a column's content
 _MAX_CLASSES_BY_CONTENT = 50
+_LISTED = 5  # names in a sentence
 _CLEARLY_LONGER = 2.0  # times the mean length of the next string column
 
 _STRINGS = ("string", "large_string", "string_view")
 _LABELS = re.compile(r"u?int\d+|float\d+|bool|null")
+MISSING_WORDS = frozenset(("nan", "null", "none", "n/a", "na", "#n/a", "#na", "<na>", "nat", "n.a."))
+"""What spreadsheets and databases write into a label's cell where there is none, in small letters."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|infinity|nan)", re.ASCII | re.IGNORECASE)
 
 
@@ -42,6 +45,11 @@ class Classes:
 
     names: tuple[str, ...]
     ids: npt.NDArray[np.int64]
+    """-1 where a row has no class to train on."""
+    notes: tuple[str, ...] = ()
+    """Sentences on labels that were merged, taken for missing, or left out."""
+    spellings: dict[str, int] = field(default_factory=dict)
+    """Every label of the file without the blanks around it, to its class; those left out are not in it."""
 
 
 def find_columns(table: datasets.Dataset, file: str, text: str | None, label: str | None) -> tuple[str, str]:
@@ -178,48 +186,112 @@ def is_missing(value: object) -> bool:
     )
 
 
-def encode_labels(values: Sequence[object], file: str, column: str, feature: object = None) -> Classes:
+def encode_labels(
+    values: Sequence[object], file: str, column: str, feature: object = None, *, least: int = 1
+) -> Classes:
     """Labels without missing ones -> classes 0 … n-1, numbers in numeric order and words in alphabetic order.
 
-    Numbers may be written as text and whole numbers as floats; `feature` is the column's, for the class names that
-    Parquet files from `datasets` carry.
+    Numbers may be written as text and whole numbers as floats; words that differ in capitals or blanks alone are one
+    class. Words of absence (`MISSING_WORDS`) are none, unless there would be less than two classes, and classes of
+    fewer than `least` rows are left out. `feature` is the column's, for the class names that Parquet files from
+    `datasets` carry.
     Raises `ConfigError` where the labels are not classes to train on.
     """
     where = f"The label column {quoted(column)} of {file}"
-    raw = [str(value).strip() for value in values]
-    distinct, rows = dict.fromkeys(raw), len(raw)  # in the order of the file, so that refusals repeat
-    key = _order(distinct, where)
-    canonical = {text: key(text) for text in distinct}
-    ordered = sorted(set(canonical.values()))
-    if len(ordered) > MAX_CLASSES or (len(ordered) > rows / 2 and len(ordered) > 2):
+    raw = [str(value) for value in values]
+    counts = Counter(raw)  # in the order of the file, so that refusals repeat
+    counts, missing = _without_missing(counts)
+    key = _order(counts, where)
+    merged: dict[int | str, dict[str, int]] = {}
+    for text, n in counts.items():
+        merged.setdefault(key(text), {})[text] = n
+    n_rows = sum(counts.values())
+    if len(merged) > MAX_CLASSES or (len(merged) > n_rows / 2 and len(merged) > 2):
         raise _refusal(
-            where, f"has {len(ordered):,} different values in {rows:,} rows, so it is no class", "name another column"
+            where, f"has {len(merged):,} different values in {n_rows:,} rows, so it is no class", "name another column"
         )
-    sizes = Counter(canonical[text] for text in raw)
-    names = tuple(_name(value, feature) for value in ordered)
+    called = {value: _name(value, spelt, feature) for value, spelt in merged.items()}
+    rare = [value for value, spelt in merged.items() if sum(spelt.values()) < least]
+    ordered = sorted(
+        (value for value in merged if value not in rare),
+        key=lambda value: value if isinstance(value, int) or value in _TRUTHS else _spelling(merged[value]),
+    )
+    notes = [*_missing_note(missing), *_merged_note(merged), *_rare_note([called[v] for v in rare], least)]
     if len(ordered) < 2:
-        only = f" {quoted(names[0])}" if names else ""
-        raise _refusal(where, f"has only one class,{only}", "give a file with at least two")
-    for value, name in zip(ordered, names, strict=True):
-        if sizes[value] < 2:
-            raise _refusal(
-                where,
-                f"has only one row of class {quoted(name)}, and training and held-out part each need one",
-                "add rows of that class or leave it out",
-            )
-    index = {text: ordered.index(value) for text, value in canonical.items()}
-    return Classes(names, np.array([index[text] for text in raw], dtype=np.int64))
+        only = f" {quoted(called[ordered[0]])}" if ordered else ""
+        told = f" ({notes[-1].rstrip('.')})" if rare or missing else ""
+        raise _refusal(where, f"has only one class,{only}{told}", "give a file with at least two")
+    ids = {text: i for i, value in enumerate(ordered) for text in merged[value]}
+    return Classes(
+        names=tuple(called[value] for value in ordered),
+        ids=np.array([ids.get(text, -1) for text in raw], dtype=np.int64),
+        notes=tuple(notes),
+        spellings={text.strip(): i for text, i in ids.items()},
+    )
+
+
+def _without_missing(counts: Counter[str]) -> tuple[Counter[str], Counter[str]]:
+    """The labels that are some, and those that say that there is none."""
+    missing = Counter({text: n for text, n in counts.items() if text.strip().lower() in MISSING_WORDS})
+    rest = Counter({text: n for text, n in counts.items() if text not in missing})
+    # none and some, say, may be the classes
+    return (rest, missing) if len({text.strip().lower() for text in rest}) > 1 else (counts, Counter())
+
+
+def _missing_note(missing: Counter[str]) -> list[str]:
+    if not missing:
+        return []
+    words = ", ".join(quoted(text, 20) for text in list(missing)[:_LISTED])
+    n = sum(missing.values())
+    return [f"{_rows(n)} with the label {words} {'has' if n == 1 else 'have'} none, and {_were(n)} left out."]
+
+
+def _merged_note(merged: dict[int | str, dict[str, int]]) -> list[str]:
+    """On words that are spelt in several ways; that 1 and 1.0 are one number goes without saying."""
+    several = [spelt for value, spelt in merged.items() if isinstance(value, str) and len(spelt) > 1]
+    if not several or all({text.strip().lower() for text in spelt} <= _TRUTHS for spelt in several):
+        return []
+    told = "; ".join(", ".join(f"{quoted(text, 20)} {n:,}" for text, n in spelt.items()) for spelt in several[:_LISTED])
+    more = f" and {len(several) - _LISTED:,} more" if len(several) > _LISTED else ""
+    return [f"Labels that differ in capitals or blanks alone are one class: {told}{more}."]
+
+
+def _rare_note(names: Sequence[str], least: int) -> list[str]:
+    if not names:
+        return []
+    listed = ", ".join(quoted(name, 20) for name in names[:_LISTED])
+    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+    what = f"The class {listed} has" if len(names) == 1 else f"{len(names):,} classes, {listed}{more}, have"
+    few = "one row" if least == 2 else f"fewer than {least} rows"
+    return [
+        f"{what} only {few}{'' if len(names) == 1 else ' each'} and {_were(len(names))} left out: "
+        "training and held-out part each need one."
+    ]
+
+
+def _rows(n: int) -> str:
+    return f"{n:,} row{'s' if n != 1 else ''}"
+
+
+def _were(n: int) -> str:
+    return "was" if n == 1 else "were"
 
 
 def _refusal(where: str, what: str, fix: str) -> ConfigError:
     return ConfigError("label_column", f"{where} {what}: {fix}.")
 
 
+_TRUTHS = frozenset(("true", "false"))
+
+
 def _order(labels: Iterable[str], where: str) -> Callable[[str], int | str]:
-    """What makes labels equal and sorts them: their number, true or false, or themselves."""
+    """What makes labels equal: their number, or themselves in small letters and with single blanks."""
+    labels = [label.strip() for label in labels]
     if not all(_NUMBER.fullmatch(label) for label in labels):
-        return str.lower if {label.lower() for label in labels} == {"true", "false"} else str
+        return lambda label: " ".join(label.split()).casefold()
     for label in labels:
+        if not math.isfinite(float(label)):
+            raise _refusal(where, f"holds {quoted(label)}, which is no class", "leave such rows out or name another")
         if not float(label).is_integer():
             raise _refusal(
                 where,
@@ -227,10 +299,18 @@ def _order(labels: Iterable[str], where: str) -> Callable[[str], int | str]:
                 "round them or name another",
             )
     # whole floats may be larger than a float can tell apart: keep the digits of integers
-    return lambda label: int(label) if label.lstrip("+-").isdecimal() else int(float(label))
+    return lambda label: int(label) if label.strip().lstrip("+-").isdecimal() else int(float(label))
 
 
-def _name(value: int | str, feature: object) -> str:
+def _spelling(spelt: Mapping[str, int]) -> str:
+    """That of most rows, the first of equals."""
+    return max(spelt, key=spelt.__getitem__).strip()
+
+
+def _name(value: int | str, spelt: Mapping[str, int], feature: object) -> str:
+    """What a class is called: as most rows spell it."""
     if isinstance(feature, datasets.ClassLabel) and isinstance(value, int) and 0 <= value < feature.num_classes:
         return printable(str(feature.int2str(value))[:60])
+    if isinstance(value, str) and value not in _TRUTHS:
+        return printable(_spelling(spelt)[:60])
     return printable(str(value)[:60])

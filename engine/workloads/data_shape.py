@@ -110,6 +110,6 @@ def full_shape(
         vocab_size=vocab_size,
         n_labels=n_labels,
         fields=fields,
-        train=part(config.samples),
+        train=part(config.n_samples),
         evaluation=part(held_out) if held_out else None,
     )

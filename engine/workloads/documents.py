@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.own_data import TEXT_SUFFIXES, suffix_of
 from engine.process.machine import Machine
 from engine.workloads.columns import find_text_column, is_missing
-from engine.workloads.files import TEXT_SUFFIXES, check_file, check_utf8, quoted, sha256_of
 from engine.workloads.hub_data import HubLike
+from engine.workloads.plain_files import check_file, check_utf8, quoted, sha256_of
 from engine.workloads.sources import Source, find_source
+from engine.workloads.unpacked import plain
 
 HELD_OUT_SHARE = 0.1
 _BYTES_IN_MEMORY = 6  # per byte of the file: the text, its paragraphs and their pieces
@@ -28,6 +30,10 @@ class Documents:
     train: list[str]
     held_out: list[str]
     notes: tuple[str, ...]
+    border: tuple[int, int] | None = None
+    """Where one list of documents was split, see `border_of`; None where the source itself holds some out."""
+    column: str | None = None
+    """Of a table, the one with the texts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +51,7 @@ def find_documents(
 ) -> TextSource:
     """What `config.data` stands for, as documents. `report` may raise to end the reading. Raises `ConfigError`."""
     path = Path(config.data).expanduser() if config.data else None
-    if path is not None and path.suffix.lower() in TEXT_SUFFIXES:
+    if path is not None and suffix_of(path.name) in TEXT_SUFFIXES:
         return _file(path, str(config.data), report)
     source = find_source(config, hub, report)
     return TextSource(name=source.name, fingerprint=source.fingerprint, open=lambda: _columns(source, config))
@@ -69,16 +75,19 @@ def _file(path: Path, data: str, report: Callable[[str], None]) -> TextSource:
 
 
 def _paragraphs(path: Path, name: str, ask: Callable[[], None]) -> Documents:
-    check_utf8(path, ask)
-    text = path.read_text(encoding="utf-8-sig").replace("\r\n", "\n").strip()
+    with plain(path, ask) as readable:
+        check_utf8(readable, ask)
+        text = readable.read_text(encoding="utf-8-sig").replace("\r\n", "\n").strip()
     documents = [part for part in _BLANK_LINES.split(text) if part.strip()]
     if not documents:
         raise ConfigError("data", f"{name} is blank: give a file with text.")
-    train, held_out = split(documents)
+    border = border_of(documents)
+    train, held_out = split(documents, border)
     what = f"{len(documents):,} paragraphs (blank lines part them)" if len(documents) > 1 else "one document"
     return Documents(
         train=train,
         held_out=held_out,
+        border=border,
         notes=(f"Text: {name}, {len(text):,} characters, {what}; the last {HELD_OUT_SHARE * 100:.0f} % are held out.",),
     )
 
@@ -94,27 +103,39 @@ def _columns(source: Source, config: RunConfig) -> Documents:
     ]
     if not texts[0] or not texts[-1]:
         raise ConfigError("data", f"{source.name} has no text in column {quoted(column)}: name another.")
+    border = None
     if len(texts) == 2:
         train, held_out = texts
         how = "its own test part is held out"
     else:
         order = np.random.default_rng(config.seed).permutation(len(texts[0]))
-        train, held_out = split([texts[0][i] for i in order])
+        shuffled = [texts[0][i] for i in order]
+        border = border_of(shuffled)
+        train, held_out = split(shuffled, border)
         how = f"{HELD_OUT_SHARE * 100:.0f} % are held out, by seed"
     note = f"Text: {source.name}, column {quoted(column)}, {len(texts[0]):,} documents; {how}."
-    return Documents(train=train, held_out=held_out, notes=(note, *source.notes, *warnings))
+    notes = (note, *source.notes, *warnings)
+    return Documents(train=train, held_out=held_out, notes=notes, border=border, column=column)
 
 
-def split(documents: list[str]) -> tuple[list[str], list[str]]:
-    """The first 90 % of the characters and the rest; the document between them is cut at a blank near the border."""
+def border_of(documents: list[str]) -> tuple[int, int]:
+    """Where 90 % of the characters end: so many whole documents, and characters of the next, cut at a blank."""
     border = round(sum(map(len, documents)) * (1 - HELD_OUT_SHARE))
     for i, document in enumerate(documents):
         if border < len(document):
             cut = document.find(" ", border)
-            cut = border if cut < 0 else cut
-            return _non_blank([*documents[:i], document[:cut]]), _non_blank([document[cut:], *documents[i + 1 :]])
+            return i, border if cut < 0 else cut
         border -= len(document)
-    return documents, []
+    return len(documents), 0
+
+
+def split(documents: list[str], border: tuple[int, int]) -> tuple[list[str], list[str]]:
+    """The documents before the border and those behind it; the one that it goes through is cut."""
+    whole, cut = border
+    if whole == len(documents):
+        return documents, []
+    between = documents[whole]
+    return _non_blank([*documents[:whole], between[:cut]]), _non_blank([between[cut:], *documents[whole + 1 :]])
 
 
 def _non_blank(documents: list[str]) -> list[str]:

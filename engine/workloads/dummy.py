@@ -30,20 +30,20 @@ def prepare_dummy(
     tokens for seq2seq-lm. The generator is seeded with `seed` and belongs to this call alone.
     Raises `ConfigError` when the samples do not fit in the machine's free RAM.
     """
-    report(f"drawing {config.samples:,} × {config.seq_len:,} random tokens")
+    report(f"drawing {config.n_samples:,} × {config.seq_len:,} random tokens")
     _check_room(config)
-    low, high = _token_range(model_vocab_size)
+    low, high = token_range(model_vocab_size)
     generator = np.random.default_rng(config.seed)
-    n_tokens = config.samples * config.seq_len
+    n_tokens = config.n_samples * config.seq_len
     sequences = {"input_ids": generator.integers(low, high, n_tokens, dtype=np.int32)}
     classes = None
     if config.task == "classification":
-        classes = generator.integers(0, 1, config.samples)
+        classes = generator.integers(0, 1, config.n_samples)
     elif config.task == "causal-lm":
         sequences["labels"] = sequences["input_ids"]
     else:
         sequences["labels"] = generator.integers(low, high, n_tokens, dtype=np.int32)
-    offsets = np.arange(config.samples + 1, dtype=np.int64) * config.seq_len
+    offsets = np.arange(config.n_samples + 1, dtype=np.int64) * config.seq_len
     return PreparedData(
         train=Samples(sequences, offsets, classes),
         evaluation=None,
@@ -63,7 +63,8 @@ def dummy_shape(config: RunConfig) -> DataShape:
     return full_shape(config, fields, n_labels=2, vocab_size=None, held_out=0)
 
 
-def _token_range(model_vocab_size: int | None) -> tuple[int, int]:
+def token_range(model_vocab_size: int | None) -> tuple[int, int]:
+    """The range of tokens that are drawn for a model whose embedding has so many rows."""
     low, high = TOKEN_RANGE
     if model_vocab_size is None or model_vocab_size >= high:
         return low, high
@@ -72,11 +73,11 @@ def _token_range(model_vocab_size: int | None) -> tuple[int, int]:
 
 def _check_room(config: RunConfig) -> None:
     arrays = 2 if config.task == "seq2seq-lm" else 1
-    needed, free = config.samples * config.seq_len * _BYTES_PER_TOKEN * arrays, Machine().memory().available
+    needed, free = config.n_samples * config.seq_len * _BYTES_PER_TOKEN * arrays, Machine().memory().available
     if free is not None and needed > free:
         raise ConfigError(
             "samples",
-            f"--samples {config.samples:,} × --seq-len {config.seq_len:,} needs {needed / 2**30:,.1f} GiB of RAM "
+            f"--samples {config.n_samples:,} × --seq-len {config.seq_len:,} needs {needed / 2**30:,.1f} GiB of RAM "
             f"and {free / 2**30:,.1f} GiB are free: use fewer or shorter samples.",
         )
 
@@ -88,8 +89,8 @@ def _notes(config: RunConfig, low: int, high: int) -> tuple[str, ...]:
         "seq2seq-lm": "the labels are other random tokens",
     }[config.task]
     notes = [
-        f"Dummy data: {config.samples:,} samples of {config.seq_len:,} random tokens in [{low:,}, {high:,}); {labels}; "
-        "no attention mask and nothing held out, so there is a loss but no accuracy."
+        f"Dummy data: {config.n_samples:,} samples of {config.seq_len:,} random tokens in [{low:,}, {high:,}); "
+        f"{labels}; no attention mask and nothing held out, so there is a loss but no accuracy."
     ]
     if (low, high) != TOKEN_RANGE:
         notes.append(

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 64 * 2**20
 """Of a file that is read for a forecast: some seconds."""
+MOST_WHOLE_BYTES = 16 * 2**20
+"""Likewise of a file that is tokenised whole."""
+_PACKED = 4
+"""A packed file has about so many times its bytes in it."""
 MOST_GENERATED = 50_000
 """Reviews that are generated for a forecast, likewise."""
 _KEPT = 64
@@ -106,7 +110,7 @@ def remember(
 
 def assumed_shape(config: RunConfig, *, has_tokenizer: bool, model_vocab_size: int | None) -> tuple[DataShape, str]:
     """What data that was not read is taken for, and a sentence that says so."""
-    from engine.workloads.vocabulary import MAX_VOCABULARY
+    from engine.workloads.standalone.first_texts import MAX_VOCABULARY
 
     packed = config.padding == "packed"
     if config.workload == "reviews":
@@ -115,7 +119,7 @@ def assumed_shape(config: RunConfig, *, has_tokenizer: bool, model_vocab_size: i
         n_labels, names = 2, ["input_ids", *([POSITIONS] if packed else [])]
     fields = (*((name, True) for name in names), ("labels", config.task != "classification"))
     vocab_size = None if has_tokenizer else min(MAX_VOCABULARY, model_vocab_size or MAX_VOCABULARY)
-    told = [f"every sample has the full {config.seq_len:,} tokens", f"there are {config.samples:,} of them"]
+    told = [f"every sample has the full {config.seq_len:,} tokens", f"there are {config.n_samples:,} of them"]
     if config.workload == "reviews":
         told.append(f"in {n_labels} classes")
     if vocab_size is not None:
@@ -127,16 +131,18 @@ def assumed_shape(config: RunConfig, *, has_tokenizer: bool, model_vocab_size: i
 def _is_soon_read(config: RunConfig) -> bool:
     """Whether making its tokens takes seconds rather than minutes. Raises `NotReadError` for the hub's."""
     from engine.workloads.sources import is_file, is_generated
+    from engine.workloads.unpacked import is_plain
 
     data = config.data
     if is_generated(data):
-        return config.samples + config.eval_samples <= MOST_GENERATED
+        return config.n_samples + config.eval_samples <= MOST_GENERATED
     assert data is not None
     path = Path(data).expanduser()
-    if not is_file(data, path):
+    if not is_file(data):
         raise NotReadError("it is on the hub, and no run has read it yet")
     try:
-        return path.stat().st_size <= MOST_BYTES
+        n_bytes = path.stat().st_size * (1 if is_plain(path) else _PACKED)
+        return n_bytes <= (MOST_WHOLE_BYTES if config.samples is None else MOST_BYTES)
     except OSError:
         return True  # reading it says what is wrong
 

@@ -10,9 +10,8 @@ import datasets
 
 from engine.contract.config import ConfigError
 from engine.process import gate
-from engine.workloads.files import printable, quoted
+from engine.workloads.plain_files import printable, quoted
 
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[\w.-]+)?", re.ASCII)
 _HELD_OUT = ("test", "validation", "valid", "dev")
 _OTHER_NAMES = {"yelp_review_full": "Yelp/yelp_review_full", "Yelp/yelp_review_full": "yelp_review_full"}
 """The lecture's data set moved: a cache has it under the name that it was asked for."""
@@ -27,11 +26,6 @@ class HubLike(Protocol):
 
     def reachable(self) -> bool:
         """True when the hub answered."""
-
-
-def is_hub_name(name: str) -> bool:
-    """True for `name`, `owner/name` and `owner/name:config`."""
-    return bool(_NAME.fullmatch(name))
 
 
 def open_hub(name: str, hub: HubLike | None) -> datasets.DatasetDict:

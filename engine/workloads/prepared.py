@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from engine.workloads.collate import Collate, PaddingCollate, Samples
 from engine.workloads.data_shape import DataShape, part_of
 
@@ -32,6 +34,12 @@ class PreparedData:
     pad_token_id: int
     notes: tuple[str, ...]
     """Sentences for the transcript: where the data came from, split sizes, majority class, vocabulary, truncation."""
+
+    @property
+    def majority(self) -> float | None:
+        """The share of the largest class of the held-out samples: what always answering it scores; None without any."""
+        classes = None if self.evaluation is None else self.evaluation.classes
+        return None if classes is None or not len(classes) else float(np.bincount(classes).max() / len(classes))
 
     @property
     def shape(self) -> DataShape:

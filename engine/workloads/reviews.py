@@ -12,8 +12,9 @@ from engine.workloads.hub_data import HubLike
 from engine.workloads.prepared import PreparedData
 from engine.workloads.rows import choose_rows
 from engine.workloads.sources import Source, find_source
+from engine.workloads.standalone.first_texts import MAX_TRAINED_ON
 from engine.workloads.token_cache import Tokenised, remembered, tokenizer_fingerprint
-from engine.workloads.vocabulary import MAX_TRAINED_ON, check_ids, pad_token_id_of, tokenise, train_wordpiece
+from engine.workloads.vocabulary import check_ids, pad_token_id_of, tokenise, train_wordpiece
 
 Report = Callable[[str], None]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import datasets
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.workloads.columns import encode_labels, find_columns, is_missing
-from engine.workloads.files import quoted
+from engine.workloads.plain_files import quoted
 from engine.workloads.sources import Source, Tables
 
 HELD_OUT_SHARE = 0.2
@@ -48,6 +48,9 @@ class Parts:
     """The first `samples` of the pool."""
     held_out: Rows
     label_names: tuple[str, ...]
+    label_column: str
+    spellings: dict[str, int]
+    """Every label of the source without the blanks around it, to its class; rows with another one are left out."""
     notes: tuple[str, ...]
 
 
@@ -63,8 +66,10 @@ def choose_rows(tables: Tables, source: Source, config: RunConfig) -> Parts:
 
 
 def _split_one(table: datasets.Dataset, source: Source, config: RunConfig, text: str, label: str) -> Parts:
-    places, labels = _complete_rows(table, source.name, text, label)
-    classes = encode_labels(labels, source.name, label, table.features[label])
+    complete, labels = _complete_rows(table, source.name, text, label)
+    found = encode_labels(labels, source.name, label, table.features[label], least=2)
+    has_class = found.ids >= 0
+    places, classes = complete[has_class], replace(found, ids=found.ids[has_class])
     n_classes = len(classes.names)
     pool, held_out = stratified_split(classes.ids, n_classes, eval_samples=config.eval_samples, seed=config.seed)
     train = pool[: config.samples]
@@ -74,14 +79,21 @@ def _split_one(table: datasets.Dataset, source: Source, config: RunConfig, text:
         f"{len(places):,} rows: trains on {len(train):,}{of}, holds out {len(held_out):,}; "
         f"{_majority(classes.ids[held_out])}",
     ]
-    if len(table) > len(places):
-        left_out = f"{len(table) - len(places):,} of {len(table):,} rows"
+    if len(table) > len(complete):
+        left_out = f"{len(table) - len(complete):,} of {len(table):,} rows"
         notes.append(f"{left_out} have no text or no label, or repeat the header, and were left out.")
+    notes += classes.notes
     pool_rows, train_rows, held_out_rows = (
         Rows(table, text, places[part], classes.ids[part]) for part in (pool, train, held_out)
     )
     return Parts(
-        pool=pool_rows, train=train_rows, held_out=held_out_rows, label_names=classes.names, notes=tuple(notes)
+        pool=pool_rows,
+        train=train_rows,
+        held_out=held_out_rows,
+        label_names=classes.names,
+        label_column=label,
+        spellings=classes.spellings,
+        notes=tuple(notes),
     )
 
 
@@ -110,8 +122,17 @@ def _take_two(
         _named(source, text, label, classes.names),
         f"{len(train):,} rows to train and {len(test):,} to score: trains on {len(train_rows):,} and holds out "
         f"{len(held_out_rows):,}{shuffled}; {_majority(held_out_rows.classes)}",
+        *classes.notes,
     )
-    return Parts(pool=pool_rows, train=train_rows, held_out=held_out_rows, label_names=classes.names, notes=notes)
+    return Parts(
+        pool=pool_rows,
+        train=train_rows,
+        held_out=held_out_rows,
+        label_names=classes.names,
+        label_column=label,
+        spellings=classes.spellings,
+        notes=notes,
+    )
 
 
 def _labels(table: datasets.Dataset, label: str) -> list[object]:

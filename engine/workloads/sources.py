@@ -9,11 +9,12 @@ from pathlib import Path
 import datasets
 
 from engine.contract.config import RunConfig
+from engine.contract.own_data import GENERATED, is_file_name
 from engine.workloads import generated
-from engine.workloads.files import KNOWN_SUFFIXES, check_file, open_table, quoted, sha256_of
-from engine.workloads.hub_data import HubLike, is_hub_name, open_hub, pick_splits
+from engine.workloads.files import open_table
+from engine.workloads.hub_data import HubLike, open_hub, pick_splits
+from engine.workloads.plain_files import check_file, quoted, sha256_of
 
-GENERATED = "generated"
 _VOCABULARY_REVIEWS = 4_000
 """So many reviews are made at least, so that turning `samples` does not change a vocabulary trained on them."""
 
@@ -51,8 +52,7 @@ def find_source(config: RunConfig, hub: HubLike | None, report: Callable[[str], 
     data = config.data
     if data is None or is_generated(data):
         return _generated(config, asked_for=data is not None)
-    path = Path(data).expanduser()
-    return _file(data, path, report) if is_file(data, path) else _from_hub(data, config, hub)
+    return _file(data, Path(data).expanduser(), report) if is_file(data) else _from_hub(data, config, hub)
 
 
 def is_generated(data: str | None) -> bool:
@@ -60,9 +60,9 @@ def is_generated(data: str | None) -> bool:
     return data is None or data == GENERATED
 
 
-def is_file(data: str, path: Path) -> bool:
-    """Whether `--data`, which is not generated, is a file at `path` or meant to be one, rather than the hub's."""
-    return path.exists() or path.suffix.lower() in KNOWN_SUFFIXES or not is_hub_name(data)
+def is_file(data: str) -> bool:
+    """Whether `--data`, which is not generated, is a file or meant to be one, rather than the hub's."""
+    return is_file_name(data) or Path(data).expanduser().exists()
 
 
 def _file(data: str, path: Path, report: Callable[[str], None]) -> Source:
@@ -92,8 +92,16 @@ def _from_hub(data: str, config: RunConfig, hub: HubLike | None) -> Source:
     )
 
 
+def hub_splits(data: str, config: RunConfig, hub: HubLike | None) -> tuple[str, str | None]:
+    """The names of the parts of a data set that train and are scored. Raises `ConfigError`."""
+    splits = open_hub(data, hub)
+    train, evaluation = pick_splits(splits, data, config.label_column or "label")
+    names = {id(table): name for name, table in splits.items()}
+    return names[id(train)], None if evaluation is None else names[id(evaluation)]
+
+
 def _generated(config: RunConfig, *, asked_for: bool) -> Source:
-    n_train = max(config.samples, _VOCABULARY_REVIEWS)
+    n_train = n_generated(config)
 
     def make(warn: Callable[[str], None]) -> Tables:
         return Tables(train=_table(config.seed, "train", n_train), evaluation=_table(config.seed, "test", n_test))
@@ -107,6 +115,11 @@ def _generated(config: RunConfig, *, asked_for: bool) -> Source:
         shuffled=True,
         notes=(f"The text is generated: made-up reviews, not written by people; seed {config.seed}.{other}",),
     )
+
+
+def n_generated(config: RunConfig) -> int:
+    """The reviews that are made to train on."""
+    return max(config.n_samples, _VOCABULARY_REVIEWS)
 
 
 def _table(seed: int, part: str, n: int) -> datasets.Dataset:

@@ -14,8 +14,8 @@ from engine.workloads.byte_bpe import tokenise_documents, train_byte_bpe
 from engine.workloads.collate import Samples, stack
 from engine.workloads.documents import TextSource, find_documents
 from engine.workloads.hub_data import HubLike
-from engine.workloads.packing import assign, pack
 from engine.workloads.prepared import PreparedData
+from engine.workloads.standalone.packing import assign, pack
 from engine.workloads.token_cache import Tokenised, remembered, tokenizer_fingerprint
 from engine.workloads.vocabulary import check_ids, pad_token_id_of
 
@@ -82,13 +82,17 @@ def _make(
     if tokenizer is None:
         report("training a vocabulary")
         tokenizer = trained = train_byte_bpe(documents.train, model_vocab_size)
-    end = _end_of_text(tokenizer)
+    end = end_of_text(tokenizer)
     report("tokenising the text")
     packed, pad_id = config.padding == "packed", pad_token_id_of(tokenizer, model_pad_id)
     parts, layouts = [], []
     for texts, wanted in ((documents.train, config.samples), (documents.held_out, config.eval_samples)):
         tokens = tokenise_documents(
-            texts, tokenizer, end, at_most=wanted * config.seq_len, ask=lambda: report("tokenising the text")
+            texts,
+            tokenizer,
+            end,
+            at_most=None if wanted is None else wanted * config.seq_len,
+            ask=lambda: report("tokenising the text"),
         )
         rows, layout = (_packed if packed else _blocks)(tokens, config.seq_len, wanted, pad_id)
         parts.append(rows)
@@ -109,15 +113,16 @@ def _make(
     )
 
 
-def _end_of_text(tokenizer: PreTrainedTokenizerBase) -> int | None:
+def end_of_text(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token behind every document; None where the tokenizer has none for it."""
     known = (tokenizer.eos_token_id, tokenizer.sep_token_id)
     return next((int(token) for token in known if token is not None), None)
 
 
-def _blocks(documents: Sequence[Tokens1D], width: int, wanted: int, pad_id: int) -> tuple[Samples, str]:
+def _blocks(documents: Sequence[Tokens1D], width: int, wanted: int | None, pad_id: int) -> tuple[Samples, str]:
     """Full blocks of the documents run together; one short block where there is not a full one."""
     flat = np.concatenate(documents) if documents else np.zeros(0, dtype=np.int32)
-    n = min(wanted, len(flat) // width)
+    n = len(flat) // width if wanted is None else min(wanted, len(flat) // width)
     if n:
         flat = flat[: n * width]
         offsets = np.arange(n + 1, dtype=np.int64) * width
@@ -127,12 +132,13 @@ def _blocks(documents: Sequence[Tokens1D], width: int, wanted: int, pad_id: int)
     return Samples({"input_ids": flat, "labels": flat}, offsets), told
 
 
-def _packed(documents: Sequence[Tokens1D], width: int, wanted: int, pad_id: int) -> tuple[Samples, str]:
+def _packed(documents: Sequence[Tokens1D], width: int, wanted: int | None, pad_id: int) -> tuple[Samples, str]:
     """Whole documents packed into rows; those longer than a row are cut into pieces of it."""
     pieces = list(chain.from_iterable((d[i : i + width] for i in range(0, len(d), width)) for d in documents))
     pieces = [piece for piece in pieces if len(piece) > 1]  # one token alone predicts nothing
     rows = assign([len(piece) for piece in pieces], width)[:wanted]
-    samples = pack(pieces, rows, width, pad_id)
+    sequences = {name: table.ravel() for name, table in pack(pieces, rows, width, pad_id).items()}
+    samples = Samples(sequences, np.arange(len(rows) + 1, dtype=np.int64) * width)
     n_pieces = sum(map(len, rows))
     n_tokens = sum(len(pieces[i]) for row in rows for i in row)
     padding = 1 - n_tokens / max(1, len(rows) * width)

@@ -25,8 +25,9 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from engine.contract.paths import cache_dir
 from engine.workloads.collate import Samples
+from engine.workloads.unpacked import make_room
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when what is made from the same settings changes."""
 LIMIT = 2**31
 """Bytes of all entries together; the ones not used for longest go first."""
@@ -120,7 +121,7 @@ def _write(file: Path, made: Tokenised) -> None:
         with suppress(OSError):
             os.unlink(name)
         raise
-    _make_room(file.parent)
+    make_room(file.parent, LIMIT)
 
 
 def _arrays(part: str, samples: Samples) -> Arrays:
@@ -171,13 +172,3 @@ def _samples(part: str, arrays: Arrays, labels_are_tokens: bool) -> Samples:
     if labels_are_tokens:
         sequences["labels"] = sequences["input_ids"]
     return Samples(sequences, offsets, arrays.get(f"{part} classes"))
-
-
-def _make_room(folder: Path) -> None:
-    with suppress(OSError):
-        entries = sorted(folder.glob("*.npz"), key=lambda entry: entry.stat().st_mtime, reverse=True)
-        total = 0
-        for i, entry in enumerate(entries):
-            total += entry.stat().st_size
-            if total > LIMIT and i > 0:
-                entry.unlink()

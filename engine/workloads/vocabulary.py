@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from engine.contract.config import ConfigError
-from engine.workloads.files import go_on
+from engine.workloads.plain_files import go_on
+from engine.workloads.standalone import wordpiece
+from engine.workloads.standalone.first_texts import MAX_VOCABULARY
 
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-"""BERT's, in BERT's roles; [PAD] is id 0."""
-MAX_VOCABULARY = 8_192
-MAX_TRAINED_ON = 20_000
-"""Texts that a vocabulary is trained on, and no more of them than have `_MAX_CHARACTERS` together: about 2 s."""
-_MAX_CHARACTERS = 4_000_000
-_MAX_CHARACTERS_OF_ONE = 50_000
-_MAX_ALPHABET = 1_000  # as in tokenizers' WordPieceTrainer
-_MIN_FREQUENCY = 2
 _CHARACTERS_PER_TOKEN = 100  # more than any real text has; keeps a line of megabytes from being tokenised whole
 _BATCH = 1_000  # texts
 
@@ -46,67 +37,17 @@ def train_wordpiece(texts: Sequence[str], model_vocab_size: int | None = None) -
     The vocabulary has at most `MAX_VOCABULARY` entries, and no more than the model's embedding has rows. The same
     texts give the same vocabulary. Raises `ConfigError` when the model's vocabulary has no room for letters.
     """
-    size = min(MAX_VOCABULARY, model_vocab_size or MAX_VOCABULARY)
-    letters_room = (size - len(SPECIAL_TOKENS)) // 2  # each letter also has a form inside a word
-    if letters_room < 26:
+    size = vocabulary_size(model_vocab_size)
+    if wordpiece.letters_room(size) < 26:
         raise ConfigError(
             "model", f"the model's vocabulary of {size:,} entries is too small for text: use a larger --model."
         )
-    texts = first_texts(texts)
-    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
-    letters = _alphabet(texts, normalizer, min(letters_room, _MAX_ALPHABET))
-    # The trainer numbers the inner forms in the order of a randomly seeded hash map and breaks ties by these numbers;
-    # naming them beforehand makes its result a function of the texts alone.
-    inner = ["##" + letter for letter in letters]
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=size,
-        min_frequency=_MIN_FREQUENCY,
-        special_tokens=[*SPECIAL_TOKENS, *inner],
-        initial_alphabet=letters,
-        limit_alphabet=len(letters),
-        show_progress=False,
-    )
-    learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    learner.normalizer, learner.pre_tokenizer = normalizer, splitter
-    learner.train_from_iterator(texts, trainer)
-    return _bert_tokenizer(learner.get_vocab(with_added_tokens=True), normalizer, splitter)
+    return wordpiece.train_wordpiece(texts, size)
 
 
-def first_texts(texts: Sequence[str]) -> list[str]:
-    """As many of the texts, and as much of each, as a vocabulary is trained on."""
-    room, first = _MAX_CHARACTERS, []
-    for text in texts[:MAX_TRAINED_ON]:
-        if room <= 0:
-            break
-        first.append(text[:_MAX_CHARACTERS_OF_ONE])
-        room -= len(first[-1])
-    return first
-
-
-def _alphabet(texts: Sequence[str], normalizer: normalizers.Normalizer, limit: int) -> list[str]:
-    counts: Counter[str] = Counter()
-    for text in texts:
-        counts.update(normalizer.normalize_str(text))
-    common = sorted((c for c in counts if not c.isspace()), key=lambda c: (-counts[c], c))
-    return sorted(common[:limit])
-
-
-def _bert_tokenizer(
-    vocabulary: dict[str, int], normalizer: normalizers.Normalizer, splitter: pre_tokenizers.PreTokenizer
-) -> PreTrainedTokenizerFast:
-    pad, unknown, first, last, mask = SPECIAL_TOKENS
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=unknown))
-    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
-    tokenizer.post_processor = processors.BertProcessing((last, vocabulary[last]), (first, vocabulary[first]))
-    tokenizer.decoder = decoders.WordPiece()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=pad,
-        unk_token=unknown,
-        cls_token=first,
-        sep_token=last,
-        mask_token=mask,
-    )
+def vocabulary_size(model_vocab_size: int | None) -> int:
+    """The most entries of a vocabulary that is trained for a model whose embedding has so many rows."""
+    return min(MAX_VOCABULARY, model_vocab_size or MAX_VOCABULARY)
 
 
 def tokenise(

@@ -44,6 +44,7 @@ class FakeSession:
         self.events: deque[Event] = deque()
         self.started: list[RunConfig] = []
         self.asked: list[RunConfig] = []
+        self.handed_over: list[tuple[RunConfig, str]] = []
         self.proposed: list[RunRecord] = []
         self.looked_at: list[str] = []
         self.surveyed: list[RunConfig] = []
@@ -78,6 +79,9 @@ class FakeSession:
 
     def survey(self, config: RunConfig) -> None:
         self.surveyed.append(config)
+
+    def hand_over(self, config: RunConfig, title: str, device: DeviceInfo | None = None) -> None:
+        self.handed_over.append((config, title))
 
     def keep(self, change: Change) -> None:
         """Write at once; while `holds`, what came of it is told with `let_go`."""

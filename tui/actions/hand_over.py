@@ -13,7 +13,9 @@ from tui.state.paths import free_path
 from tui.state.result_rows import note_of
 
 if TYPE_CHECKING:
+    from engine.contract.events import ScriptMade
     from engine.history.plans import StoredPlan
+    from engine.session.engine import Engine
     from tui.screens.export import Wanted
 
 CLIPBOARD_LIMIT = 74_994
@@ -23,8 +25,8 @@ CLIPBOARD_LIMIT = 74_994
 class HandOverControl:
     """What leaves the app."""
 
-    def __init__(self, desk: Desk, readings: Readings) -> None:
-        self._desk, self._readings = desk, readings
+    def __init__(self, desk: Desk, readings: Readings, session: Engine) -> None:
+        self._desk, self._readings, self._session = desk, readings, session
         self._state = desk.state
 
     def export(self) -> None:
@@ -73,10 +75,36 @@ class HandOverControl:
         """Copy the command line of the run in the results table, or of the next run."""
         from engine.export.hand_over import command_line
 
+        config, title = self._chosen()
+        self._desk.say(self._copied(command_line(config), f"command of {title}"))
+
+    def copy_script(self) -> None:
+        """Copy the run in the results table, or the next one, as a script for the Hugging Face Trainer."""
+        config, title = self._chosen()
+        self._desk.say(f"making the script of {title} …")
         row = self._state.selected if self._desk.on_results else None
-        config: RunConfig = row.config if row is not None else self._state.editor.config
-        what = f"command of run {row.run_id}" if row is not None else "command of the next run"
-        self._desk.say(self._copied(command_line(config), what))
+        self._session.hand_over(config, title, row.device if row is not None else None)
+
+    def take_script(self, made: ScriptMade) -> None:
+        """Copy the script that was asked for, and write the data that belongs beside it into the current folder."""
+        if made.text is None:
+            self._desk.say(f"no script of {made.title}: {made.message or ''}")
+            return
+        said = self._copied(made.text, f"script of {made.title}")
+        if made.data_name:
+            try:
+                Path(made.data_name).write_text(made.data, encoding="utf-8")
+                said += f"; its data is in {made.data_name}"
+            except OSError as error:
+                said += f"; its data, {made.data_name}, cannot be written here ({error.strerror})"
+        self._desk.say(said)
+
+    def _chosen(self) -> tuple[RunConfig, str]:
+        """The run in the results table where that has the focus, else the next one; and what it is called."""
+        row = self._state.selected if self._desk.on_results else None
+        if row is None:
+            return self._state.editor.config, "the next run"
+        return row.config, f"run {row.run_id}"
 
     def save_picture(self, filename: str | None = None, path: str | None = None) -> None:
         """Save the screen as SVG in the current folder, named after the run that is shown."""

@@ -28,6 +28,7 @@ from engine.contract.events import (
     PlanFinished,
     Proposed,
     RunFinished,
+    ScriptMade,
     Surveyed,
 )
 from engine.contract.records import Outcome
@@ -215,6 +216,8 @@ class TraintopApp(App[str]):
             does.forecasts.show(event)
         elif isinstance(event, Surveyed):
             does.cards.show(event)
+        elif isinstance(event, ScriptMade):
+            does.hand_over.take_script(event)
         elif isinstance(event, HistoryChanged):
             self._settle(event)
         elif isinstance(event, PlanFinished) and not self.read_only and not does.quitting.is_leaving:

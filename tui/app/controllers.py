@@ -63,7 +63,7 @@ class Controllers:
         self.presenter = PresenterControl(self.desk)
         self.cursor = CursorControl(self.desk)
         self.knobs = KnobControl(self.desk)
-        self.hand_over = HandOverControl(self.desk, self.readings)
+        self.hand_over = HandOverControl(self.desk, self.readings, session)
         self.forecasts = ForecastControl(self.desk, session)
         self.explain = ExplainControl(self.desk, self.forecasts)
         self.cards = CardControl(self.desk, session)
@@ -110,6 +110,7 @@ class Controllers:
             "pin": self.baseline.pin,
             "export": self.hand_over.export,
             "copy_command": self.hand_over.copy_command,
+            "copy_script": self.hand_over.copy_script,
             "screenshot": self.hand_over.save_picture,
             "cursor": self.cursor.toggle,
             "move_cursor": self.cursor.move,

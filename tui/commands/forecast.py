@@ -58,6 +58,9 @@ def execute(arguments: Namespace) -> int:
     from tui.commands.headless import own_streams
 
     with own_streams() as (out, err):
+        from engine.session.session import Session
+
+        Session.check_data(configs[0])  # told before PyTorch is loaded
         from engine.session.forecasts import forecast_all
 
         try:

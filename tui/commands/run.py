@@ -44,8 +44,9 @@ def train(config: RunConfig, *, as_json: bool) -> int:
         tell_notice(history, report.say)
         history.mark_interrupted()
         session = Session(history, device=config.device)
-        session.open()
         session.start(config)
+        if session.busy:  # a file that is missing was refused, and PyTorch need not be loaded to say so
+            session.open()
         code = follow(session, report, interrupts, run_code, never_began="the run began; it has no row")
         session.close(0.0 if interrupts.count > 1 else _CLOSE_S)
         lost = history.close()

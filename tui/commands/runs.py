@@ -8,7 +8,6 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from engine.contract import figures
-from engine.contract.config import RunConfig
 from engine.contract.events import RunFinished
 from engine.contract.records import RunRecord
 from tui.command_line import exit_codes
@@ -83,7 +82,7 @@ def table(records: list[RunRecord]) -> Table:
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     drawn.add_column(figures.RUN_ID.heading, justify="right", no_wrap=True)
     drawn.add_column(figures.MODEL.heading, no_wrap=True)
-    drawn.add_column("workload", no_wrap=True)
+    drawn.add_column(figures.DATA.heading, no_wrap=True)
     # the card's own figures are known of virtual GPUs alone, energy of real ones
     wanted = (*figures.places(records), *_KNOBS, *_FIGURES, figures.STATUS)
     entries = [entry for entry in wanted if entry not in _WHERE_KNOWN or any(map(entry.read, records))]
@@ -91,15 +90,10 @@ def table(records: list[RunRecord]) -> Table:
         heading = figures.heading_of(entry, records)
         drawn.add_column(Text(clean(heading)), justify="left" if entry.left else "right", no_wrap=True)
     for record in records:
-        config = record.config
-        cells = [str(record.run_id), clean(short_name(config.model), 24), _workload(config)]
+        cells = [str(record.run_id), clean(short_name(record.config.model), 24), figures.DATA.of(record)]
         cells += [entry.of(record) for entry in entries]
         drawn.add_row(*(Text(clean(cell)) for cell in cells))
     return drawn
-
-
-def _workload(config: RunConfig) -> str:
-    return f"{config.workload} {config.samples}×{config.seq_len}"
 
 
 def _drawn(content: Table) -> str:

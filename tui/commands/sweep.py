@@ -102,6 +102,8 @@ def execute(arguments: Namespace) -> int:
 
 def request_of(arguments: Namespace, history: History) -> Request:
     """The plan that the flags describe. Raises `ConfigError`, `UsageError` and `HistoryError`."""
+    from engine.session.session import Session
+
     if arguments.save_config:
         raise UsageError("--save-config keeps the knobs of one run: use it with traintop run.")
     given = {name: value for name, value in vars(arguments).items() if name in KNOBS}
@@ -117,6 +119,7 @@ def request_of(arguments: Namespace, history: History) -> Request:
         raise UsageError("--scale sizes the runs of --plan: give that too, or leave it out.")
     repeat = _repeat(arguments.repeat)
     base, lists = _base_and_lists(arguments, given)
+    Session.check_data(base)  # a file that is missing is told before PyTorch is loaded
     if arguments.plan:
         if lists:
             flag = KNOBS[next(iter(lists))].flag

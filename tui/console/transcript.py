@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from engine.contract.accuracy import accuracy_sentence
 from engine.contract.events import (
     EngineReady,
     EvalDone,
@@ -94,6 +95,8 @@ class Transcript:
                 epoch=self._epoch,
             )
             lines.append(summary)
+        if sentence := accuracy_sentence(record):
+            lines.append(sentence)
         lines += self._peaks(record)
         if record.energy is not None:
             per_sample = f" ({PER_SAMPLE.of(record)} {PER_SAMPLE.unit})" if PER_SAMPLE.read(record) is not None else ""

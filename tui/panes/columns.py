@@ -75,6 +75,8 @@ COLUMNS: tuple[Column, ...] = (
 )
 """`Δ` is that of samples/s. The card's columns are there for runs on virtual GPUs alone."""
 _CARD = (figures.CARD_SPEED.heading, "Δ card")
+_KNOWN = 46
+"""What an accuracy is kept for where a run has one: before its share of the memory and its loss."""
 
 
 def columns_for(
@@ -94,6 +96,10 @@ def columns_for(
         and (has_card or column.heading not in _CARD)
         and (has_energy or column.entry is not figures.PER_SAMPLE)
     ]
+    if any(row.eval_accuracy is not None for row in rows):
+        drawn = [
+            (replace(column, keep=_KNOWN) if column.entry is figures.ACCURACY else column, c) for column, c in drawn
+        ]
     while drawn and taken + sum(column.width + 1 for column, _ in drawn) > width:
         drawn.remove(min(drawn, key=lambda pair: pair[0].keep))
     spare = width - taken - sum(column.width + 1 for column, _ in drawn)

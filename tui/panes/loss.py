@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from engine.contract.figures import ACCURACY
+from engine.contract.accuracy import beats_majority, interval
+from engine.contract.events import EvalDone
+from engine.contract.figures import ACCURACY, NO_BETTER
 from engine.contract.numbers import loss, number, rate
 from tui.drawing.cells import Line, first_that_fits, join
 from tui.drawing.digits import large
 from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot, at_cursor, compact
 from tui.state.cursor import value_at
+from tui.state.run_view import RunView
 from tui.state.state import State
 
 
@@ -68,9 +71,29 @@ def _numbers(state: State, width: int) -> Line:
     now: Line = [(loss(last.loss), "loss")]
     if last.skipped:
         now.append((f"  skipped: overflow, scale {number(last.loss_scale)}", "warn"))
-    accuracy: Line = [("eval acc ", "muted"), (ACCURACY.write(evaluation.accuracy), "value")] if evaluation else []
+    accuracy, worth = _accuracy(run, evaluation)
     norm: Line = [("grad ", "muted"), (rate(last.grad_norm), "value")] if last.grad_norm is not None else []
     epoch: Line = [("epoch ", "muted"), (f"{last.epoch:.1f}", "value")]
     return first_that_fits(
-        [join([now, accuracy, norm, epoch], "   "), join([now, accuracy, norm]), join([now, accuracy])], width
+        [
+            join([now, accuracy + worth, norm, epoch], "   "),
+            join([now, accuracy + worth, norm]),
+            join([now, accuracy + worth]),
+            join([now, accuracy]),
+        ],
+        width,
     )
+
+
+def _accuracy(run: RunView, evaluation: EvalDone | None) -> tuple[Line, Line]:
+    """The accuracy, and what it is worth: its interval, or that the majority class alone would give it."""
+    if evaluation is None:
+        return [], []
+    share, n = evaluation.accuracy, evaluation.n_samples
+    said: Line = [("eval acc ", "muted"), (ACCURACY.write(share), "value")]
+    if share is None or not n:
+        return said, []
+    if beats_majority(share, n, run.majority) is False:
+        return [*said, (NO_BETTER, "warn")], [(f" majority class {ACCURACY.write(run.majority)}", "warn")]
+    low, high = interval(share, n)
+    return said, [(f" ({ACCURACY.write(low)}–{ACCURACY.write(high)})", "muted")]

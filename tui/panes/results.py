@@ -9,10 +9,13 @@ from textual import events
 from textual.binding import Binding, BindingType
 
 from engine.contract import figures
+from engine.contract.accuracy import accuracy_sentence, no_better
 from engine.contract.figures import heading_of
 from engine.contract.marks import marks_of, sentences
+from engine.contract.own_data import data_name
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.cells import Line, cut, join, pad, wrap
+from tui.drawing.text import clean
 from tui.panes.base import Pane
 from tui.panes.columns import Column, columns_for
 from tui.panes.drawing import OUTCOME_ROLES
@@ -111,7 +114,7 @@ class ResultsPane(Pane, can_focus=True):
             return []
         marks = " ".join(sentences(row))
         role = OUTCOME_ROLES[row.outcome] if row.message else "warn" if marks else "muted"
-        text = row.message or self._deltas.sentence(row, state.record_of(state.baseline)) or describe(row.config)
+        text = row.message or self._deltas.sentence(row, state.record_of(state.baseline)) or described(row)
         text = f"{marks} {text}".lstrip()
         written = state.table.notes.get(row.run_id, "")
         text = f"run {row.run_id}: {f'“{written}” · ' if written else ''}{text}"
@@ -122,6 +125,15 @@ class ResultsPane(Pane, can_focus=True):
         index = event.y - 2
         if 0 <= index < len(self._shown):
             await self.run_action(f"app.select_row({self._shown[index]})")
+
+
+def described(row: RunRecord) -> str:
+    """A run in a few words: what it was, and that its accuracy is worth nothing where that is so."""
+    if row.config.workload == "dummy":
+        return describe(row.config)
+    many = f", {row.n_train:,} samples" if row.n_train is not None else ""
+    text = f"{describe(row.config)}, {clean(data_name(row.config), 40)}{many}"
+    return f"{accuracy_sentence(row)} {text}" if no_better(row) else text
 
 
 def _nothing(state: State) -> str:

@@ -7,6 +7,7 @@ import time
 from engine.contract.figures import CPU
 from engine.contract.job import BatchJob, time_left
 from engine.contract.numbers import clock, mib, number
+from engine.contract.own_data import data_name, is_own_file, work_of
 from engine.contract.records import DeviceInfo
 from tui.drawing.cells import Line, ends, join, width_of
 from tui.drawing.text import clean
@@ -26,7 +27,8 @@ class TitlePane(Pane):
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """The whole line."""
         right = [join([part, [(" ", "text")]], "") for part in _progress(state)]
-        config = state.run.config if state.running and state.run else state.editor.config
+        run = state.run if state.running else None
+        config = run.config if run else state.editor.config
         brand: Line = [(" traintop ", "brand")]
         if state.playback:  # part of the brand: it is never left out
             brand += [(f" {state.playback}", "pending")]
@@ -35,9 +37,13 @@ class TitlePane(Pane):
         if state.gpu_lost:
             brand += [(" GPU lost", "bad")]
         model: Line = [(clean(short_name(config.model), 40), "value")]
-        work: Line = [(f" · {config.workload} {config.samples}×{config.seq_len}", "muted")]
+        work: Line = [(f" · {clean(work_of(config, run.n_train if run else None), 40)}", "muted")]
         devices, jobs = _device(state.device), _job(state.job)
         named = [join([brand, job, device, model + work], "   ") for device in devices for job in jobs]
+        if is_own_file(config.workload, config.data):  # which file it is says more than which model
+            data: Line = [(clean(data_name(config), 40), "value")]
+            counted: Line = [(clean(work_of(config, run.n_train if run else None), 40), "value")]
+            named += [join([brand, jobs[-1], devices[-1], part], "   ") for part in (counted, data)]
         named += [join([brand, jobs[-1], devices[-1], model], "   "), join([brand, jobs[-1], devices[-1]], "  ")]
         brand = join([brand, jobs[-1]], "  ")
         # the device's name is worth more than the longest way to say how far the run is

@@ -11,10 +11,12 @@ from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Static
 
 from engine.contract import figures
+from engine.contract.accuracy import accuracy_sentence, no_better
 from engine.contract.conditions import Conditions
 from engine.contract.config import KNOBS
 from engine.contract.marks import sentences, slowed
 from engine.contract.numbers import UNKNOWN, mib
+from engine.contract.own_data import data_name, is_own_file
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.text import clean
 from tui.screens.dialog import Dialog
@@ -38,20 +40,22 @@ class DetailsScreen(Dialog[None]):
 
     def compose(self) -> ComposeResult:
         """The text, scrolled when it is long."""
-        with Vertical(classes="dialog -bad" if self._bad else "dialog"):
+        # the heading scrolls too: beside it the text would be higher than what is left, and its end out of reach
+        with Vertical(classes="dialog -bad" if self._bad else "dialog"), VerticalScroll():
             yield Static(self._heading, classes="heading", markup=False)
-            with VerticalScroll():
-                yield Static("\n".join(self._lines), classes="last", markup=False)
+            yield Static("\n".join(self._lines), classes="last", markup=False)
 
 
 def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
     """A run's figures, its knobs, and how to do it elsewhere."""
-    from engine.export.hand_over import command_line, training_arguments
+    from engine.export.hand_over import command_line
 
     lines = [f"“{note}”", ""] if note else []
     lines += [row.message, ""] if row.message else []
     lines += [line for sentence in sentences(row) for line in (sentence, "")]
     lines += _figures(row)
+    if no_better(row):
+        lines += ["", accuracy_sentence(row)]
     lines += [
         "",
         *(
@@ -60,7 +64,8 @@ def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
         ),
     ]
     lines += ["", "The command that does it again (y copies it):", command_line(row.config)]
-    lines += ["", "As TrainingArguments:", *training_arguments(row.config, row.device).splitlines()]
+    script = f"traintop script --run {row.run_id}"
+    lines += ["", "As a script for the Trainer, with the same losses (X copies it):", script]
     bad = row.outcome in (Outcome.OUT_OF_MEMORY, Outcome.FAILED)
     return DetailsScreen(f"Run {row.run_id}", lines, bad=bad)
 
@@ -69,6 +74,7 @@ def _figures(row: RunRecord) -> list[str]:
     """Its figures by their headings, those that belong together in one line."""
     spread = row.steady_spread if figures.steady_of(row) is not None else None
     lines = _place(row)
+    lines.append(f"{'data':<16}{_data(row)}")
     for first, *others in _LINES:
         if first is figures.CARD_SPEED and row.forecast_samples_per_s is None:
             continue
@@ -115,6 +121,14 @@ def _place(row: RunRecord) -> list[str]:
     return [f"{name:<16}{text}" for name, text in told.items() if text is not None]
 
 
+def _data(row: RunRecord) -> str:
+    """What it trained on; a file by its whole path, which tells apart those of one name."""
+    name = data_name(row.config)
+    where = row.config.data if is_own_file(row.config.workload, row.config.data) else None
+    counted = figures.DATA.of(row)
+    return f"{counted}   {where}" if where is not None and where != name else counted
+
+
 _LINES = (
     (figures.STATUS,),
     (figures.UPDATES, figures.PLANNED),
@@ -123,7 +137,8 @@ _LINES = (
     (figures.CARD_SPEED, figures.CARD_TIME),
     (figures.TOKENS, figures.MFU),
     (figures.LOSS, figures.LAST_LOSS),
-    (figures.ACCURACY, figures.EVAL_LOSS),
+    (figures.ACCURACY, figures.INTERVAL),
+    (figures.N_EVAL, figures.EVAL_LOSS),
     (figures.PARAMETERS,),
     (figures.MEMORY, figures.SHARE, figures.TOTAL),
     (figures.RESERVED, figures.ALLOCATED),

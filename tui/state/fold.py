@@ -33,6 +33,7 @@ from engine.contract.events import (
     RunRefused,
     RunStarted,
     Sampled,
+    ScriptMade,
     Surveyed,
     TrainingStarted,
     UpdateDone,
@@ -73,7 +74,7 @@ def fold(state: State, event: Event) -> bool:
     if isinstance(event, Sampled):
         _sampled(state, event)
         return False
-    if isinstance(event, (Forecasted, Proposed, Surveyed)):
+    if isinstance(event, (Forecasted, Proposed, Surveyed, ScriptMade)):
         if isinstance(event, Forecasted):
             state.forecast = replace(event, message=clean(event.message, SENTENCE) if event.message else None)
         return True
@@ -152,6 +153,7 @@ def _fold_run(
     elif isinstance(event, TrainingStarted):
         run.t = 0.0
         run.n_parameters, run.planned_updates = event.n_parameters, event.planned_updates
+        run.n_train, run.majority = event.n_train, event.majority
         state.write(
             "run",
             f"training {short_count(event.n_parameters)} parameters: {number(event.n_train)} samples, "

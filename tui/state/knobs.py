@@ -6,7 +6,8 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 from engine.contract import knob as knob_text
-from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig, Value, coerce
+from engine.contract.config import DEFAULT_SAMPLES, KNOBS, ConfigError, Knob, RunConfig, Value, coerce
+from engine.contract.own_data import is_own_file
 from engine.contract.presets import PRESETS, model_name
 from tui.drawing.text import clean
 from tui.state.knob_list import ORDER, KnobList
@@ -74,13 +75,23 @@ class KnobEditor:
     def set_value(self, name: str, value: Value) -> bool:
         """Give a knob a value. False, with `problem` set, when the configuration cannot run."""
         try:
-            config = self.config.with_values(**{name: value})
+            config = self.config.with_values(**{name: value, **self._implied(name, value)})
         except ConfigError as error:
             self.problem = Problem(error.knob or name, clean(error.message, 400))
             return False
         self.problem = None
         self.replace(config)
         return True
+
+    def _implied(self, name: str, value: Value) -> dict[str, Value]:
+        """Whoever turns to a file of their own trains on all of it, unless they have set a number."""
+        before = self.config
+        if name not in ("workload", "data") or before.samples != DEFAULT_SAMPLES:
+            return {}
+        workload = str(value) if name == "workload" else before.workload
+        data = before.data if name == "workload" else None if value is None else str(value)
+        came = is_own_file(workload, data) and not is_own_file(before.workload, before.data)
+        return {"samples": None} if came else {}
 
     def replace(self, config: RunConfig) -> None:
         """Take a whole configuration; undo brings the one before back."""
@@ -145,6 +156,8 @@ def stepped(knob: Knob, value: Value, direction: int, *, wrap: bool = False) -> 
         if value not in choices:
             return choices[0] if direction > 0 else choices[-1]
         return choices[(choices.index(value) + direction) % len(choices)]
+    if value is None and knob.kind is int and knob.steps:
+        return knob.steps[0] if direction > 0 else knob.steps[-1]
     if not isinstance(value, (int, float)):
         return None
     steps = [step for step in knob.steps if isinstance(step, (int, float))]

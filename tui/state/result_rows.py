@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from engine.contract import figures
 from engine.contract.config import KNOBS, Value
 from engine.contract.figures import Entry, status_of
+from engine.contract.own_data import data_name
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.text import clean
 from tui.state.knobs import shown
@@ -99,8 +100,13 @@ def matches(query: str, row: RunRecord, note: str = "") -> bool:
     """
     words = query.lower().split()
     config, cells = row.config, [entry.of(row).lower() for entry in ENTRIES.values()]
-    parts = [config.model, config.workload, config.optimizer, config.precision, note, row.outcome.value]
-    parts += [status_of(row), SHORT_WORDS.get(row.outcome, ""), row.device.name if row.device else ""]
+    parts = [config.model, config.workload, data_name(config), config.optimizer, config.precision, note]
+    parts += [
+        row.outcome.value,
+        status_of(row),
+        SHORT_WORDS.get(row.outcome, ""),
+        row.device.name if row.device else "",
+    ]
     parts += [f"checkpointing {config.gradient_checkpointing}"] if config.gradient_checkpointing != "off" else []
     text = " ".join(parts).lower()
     return all(_has_value(word, row) if "=" in word else word in text or word in cells for word in words)

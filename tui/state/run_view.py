@@ -32,6 +32,10 @@ class RunView:
     detail: str = "starting"
     """What it does before training starts, in words."""
     n_parameters: int | None = None
+    n_train: int | None = None
+    """Samples of an epoch; None until training starts."""
+    majority: float | None = None
+    """The share of the held-out samples' largest class."""
     planned_updates: int | None = None
     """None until training starts."""
     update: int = 0

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from engine.contract.as_json import record_to_json
-from engine.contract.config import RunConfig
+from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import (
     DeviceChosen,
     EngineReady,
@@ -23,6 +23,7 @@ from engine.contract.events import (
     RunRefused,
     RunStarted,
     Sampled,
+    ScriptMade,
     Surveyed,
     TrainingStarted,
     UpdateDone,
@@ -33,6 +34,7 @@ from engine.devices.cpu import CpuDevice
 from engine.history.history import History
 from engine.session.forecasts import Forecasts, forecast_all
 from engine.session.session import Session
+from tests.engine.make_reviews import write_reviews
 
 SMALL = RunConfig(device="cpu", samples=24, batch_size=4, seq_len=16)
 
@@ -342,3 +344,55 @@ def test_a_reading_that_fails_keeps_no_history_from_being_written(
         with pytest.raises(RuntimeError, match="something new"):
             session._on_sample(None, HostSample())
         assert written.is_set()
+
+
+def test_a_file_that_is_missing_is_refused_at_once(tmp_path: Path) -> None:
+    """Without a thread that would have to load PyTorch first, and without a number."""
+    driver = Driver(tmp_path)
+    missing = RunConfig(workload="reviews", data=str(tmp_path / "nowhere.csv"), device="cpu")
+    driver.session.start(missing)
+    assert not driver.session.busy
+    (refused,) = driver.session.drain()
+    assert isinstance(refused, RunRefused)
+    assert (refused.run_id, refused.knob) == (None, "data")
+    assert "does not exist" in refused.message
+    driver.session.close()
+    driver.history.close()
+
+
+def test_a_file_that_breaks_while_it_waits_takes_no_number(driver: Driver, tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("text,label\na,1\n")
+    config = SMALL.with_values(workload="reviews", data=str(file))
+    file.unlink()
+    with pytest.raises(ConfigError):
+        driver.session.check_data(config)
+    driver.session._queue(config)  # as it would have been while the file was there
+    refused = driver.until(RunRefused)
+    assert isinstance(refused, RunRefused)
+    assert refused.run_id is None
+    assert driver.run(SMALL).record.run_id == 1
+
+
+def test_own_rows_train_all_and_are_counted(driver: Driver, tmp_path: Path) -> None:
+    rows = write_reviews(tmp_path / "mine.csv", 600)
+    config = RunConfig(workload="reviews", data=str(rows), device="cpu", seq_len=8, batch_size=120)
+    record = driver.run(config).record
+    assert (record.n_train, record.n_eval, record.updates) == (480, 120, 4)
+    assert record.config.samples is None
+    assert record.eval_majority is not None
+    assert 0.5 <= record.eval_majority < 0.6
+    assert driver.history.runs() == [record]
+
+
+def test_a_run_is_handed_over_as_a_script(driver: Driver) -> None:
+    driver.session.hand_over(SMALL, "run 3")
+    made = driver.until(ScriptMade)
+    assert isinstance(made, ScriptMade)
+    assert made.text is not None
+    assert made.text.startswith("# Run 3 of traintop as a script")
+    driver.session.hand_over(SMALL.with_values(model="./nowhere"), "run 4")
+    refused = driver.until(ScriptMade, 1)
+    assert isinstance(refused, ScriptMade)
+    assert refused.text is None
+    assert "is not a folder" in (refused.message or "")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import gzip
+import json
 import os
 import re
+import sys
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,9 @@ from datasets.arrow_writer import ArrowWriter
 
 from engine.contract.config import ConfigError
 from engine.workloads.columns import encode_labels, find_columns
-from engine.workloads.files import open_table, quoted
+from engine.workloads.files import open_table
+from engine.workloads.plain_files import quoted
+from engine.workloads.unpacked import make_room
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +47,17 @@ def assert_one_sentence(message: str) -> None:
     assert "Traceback" not in message
 
 
+def packed(content: bytes) -> bytes:
+    """A gzip of no time of its own, so that tests are called the same in every process."""
+    return gzip.compress(content, mtime=0)
+
+
+def damaged(content: bytes) -> bytes:
+    """`content` with one bit turned in its middle."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 0x10]) + content[middle + 1 :]
+
+
 REFUSED = {
     "folder": ("", None, "is a folder: name one file"),
     "missing": ("missing.csv", None, "does not exist"),
@@ -49,7 +66,16 @@ REFUSED = {
     "uneven TSV": ("a.tsv", "text\tlabel\na\t1\nb\t2\t3\n", "3 fields in row 3 and 2 in its header"),
     "header only": ("a.csv", "text,label\n", "has a header and no rows"),
     "plain text": ("a.txt", "x", "is plain text without labels: train a language model on it with --workload text"),
-    "extension": ("a.xlsx", "x", "unknown extension '.xlsx': save it as CSV"),
+    "extension": ("a.docx", "x", "unknown extension '.docx': save it as CSV"),
+    "no workbook": ("a.xlsx", "text,label\n", "is no Excel workbook: save it as .xlsx or as CSV"),
+    "old workbook": ("a.xlsx", b"\xd0\xcf\x11\xe0" + b"x" * 99, "is an old .xls workbook"),
+    "a zip": ("a.xlsx", b"PK\x03\x04" + b"x" * 99, "cannot be read as an Excel workbook"),
+    "no gzip": ("a.csv.gz", "text,label\na,1\n", "is no gzip file"),
+    "cut gzip": ("a.csv.gz", packed(b"text,label\na,1\n" * 99)[:-9], "is cut short: its gzip has no end"),
+    "damaged gzip": ("a.csv.gz", damaged(packed(bytes(i * i % 251 for i in range(999)))), "is damaged inside its gzip"),
+    "empty in a gzip": ("a.csv.gz", packed(b"\n"), "'a.csv' is blank"),
+    "latin1 in a gzip": ("a.csv.gz", packed(b"text,label\nx,\xe9\n"), "byte 13 (line 2) is 0xe9"),
+    "Parquet in a gzip": ("a.parquet.gz", packed(b"x"), "is a .parquet inside a gzip"),
     "no extension": ("reviews", "x", "unknown extension ''"),
     "too many fields": ("a.csv", "text,label\na,1\nb,2,3\n", "3 fields in row 3 and 2 in its header"),
     "too many fields in the first row": (
@@ -164,8 +190,8 @@ def test_names_with_pattern_characters_and_capital_extensions_open(tmp_path: Pat
     assert table["text"][:] == ["a"]
 
 
-@pytest.mark.parametrize("separator", [";", "\t"])
-def test_a_csv_may_be_separated_by_semicolons_or_tabs(tmp_path: Path, separator: str) -> None:
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_a_csv_may_be_separated_by_semicolons_tabs_or_bars(tmp_path: Path, separator: str) -> None:
     content = f"text{separator}label\na, b{separator}1\nc{separator}2\n"
     assert open_table(write(tmp_path, "a.csv", content))[:] == {"text": ["a, b", "c"], "label": ["1", "2"]}
 
@@ -300,17 +326,188 @@ def test_class_names_are_printable() -> None:
     ("values", "expected"),
     [
         (["a"] * 9, "has only one class, 'a'"),
-        (["a"] * 9 + ["b"], "only one row of class 'b'"),
         ([f"it was {i}" for i in range(9)], "has 9 different values in 9 rows"),
         ([str(i // 2) for i in range(4_000)], "has 2,000 different values in 4,000 rows"),
         ([0.5, 1.5] * 4, "numbers with a fraction, such as '0.5'"),
-        ([float("inf"), 1.0] * 4, "numbers with a fraction, such as 'inf'"),
+        ([float("inf"), 1.0] * 4, "holds 'inf', which is no class"),
         (["\x1b[31m" + "x" * 10_000_000] * 9, "has only one class, '·[31mxxx"),
     ],
-    ids=["one class", "one row", "text", "many", "fractions", "infinite", "hostile"],
+    ids=["one class", "text", "many", "fractions", "infinite", "hostile"],
 )
 def test_labels_that_are_no_classes_are_refused(values: list[object], expected: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(expected)) as refused:
         encode_labels(values, "a.csv", "label")
     assert refused.value.knob == "label_column"
     assert_one_sentence(refused.value.message)
+
+
+def test_a_class_of_one_row_is_left_out_and_said() -> None:
+    classes = encode_labels(["a"] * 9 + ["b", "c"] + ["d"] * 3, "a.csv", "label", least=2)
+    assert classes.names == ("a", "d")
+    assert classes.ids.tolist() == [0] * 9 + [-1, -1] + [1] * 3
+    assert classes.notes == (
+        "2 classes, 'b', 'c', have only one row each and were left out: training and held-out part each need one.",
+    )
+    with pytest.raises(ConfigError, match=r"has only one class, 'a' \(The class 'b' has only one row and was left out"):
+        encode_labels(["a"] * 9 + ["b"], "a.csv", "label", least=2)
+
+
+def test_labels_that_differ_in_capitals_or_blanks_are_one_class() -> None:
+    values = ["Good", "good", " good", "good", "bad", "BAD", "no  one", "No one"]
+    classes = encode_labels(values, "a.csv", "label")
+    assert classes.names == ("bad", "good", "no  one")
+    assert classes.ids.tolist() == [1, 1, 1, 1, 0, 0, 2, 2]
+    assert classes.spellings == {"Good": 1, "good": 1, "bad": 0, "BAD": 0, "no  one": 2, "No one": 2}
+    (note,) = classes.notes
+    assert note.startswith(
+        "Labels that differ in capitals or blanks alone are one class: 'Good' 1, 'good' 2, ' good' 1; 'bad' 1, 'BAD' 1;"
+    )
+
+
+@pytest.mark.parametrize("word", ["NaN", "nan", "null", "NULL", "n/a", "N/A", "None", "NA", "#N/A", " nan "])
+def test_words_of_absence_in_the_label_column_are_no_class(word: str) -> None:
+    classes = encode_labels(["1", "2", word, "1", "2"], "a.csv", "label")
+    assert classes.names == ("1", "2")
+    assert classes.ids.tolist() == [0, 1, -1, 0, 1]
+    assert classes.notes == (f"1 row with the label {quoted(word, 20)} has none, and was left out.",)
+
+
+def test_none_is_a_class_where_it_is_one_of_two() -> None:
+    classes = encode_labels(["none", "toxic", "none", "toxic"], "a.csv", "label")
+    assert (classes.names, classes.notes) == (("none", "toxic"), ())
+
+
+def test_a_name_that_the_header_has_twice_is_said(tmp_path: Path) -> None:
+    told: list[str] = []
+    table = open_table(write(tmp_path, "a.csv", "text,label,text\na,b,c\n"), told.append)
+    assert table[:] == {"text": ["a"], "label": ["b"], "text'": ["c"]}
+    assert told == ["The header of 'a.csv' names 'text' more than once: the first is 'text', a later one 'text''."]
+
+
+ROWS = [("it was, so to say, good", "1"), ("bad\nand long", "2"), ("é", "1")]
+AS_CSV = 'text,label\n"it was, so to say, good",1\n"bad\nand long",2\né,1\n'
+AS_LINES = "".join(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n" for text, label in ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv.gz", AS_CSV),
+        ("A.CSV.GZ", AS_CSV),
+        ("a.csv.gz", "\ufeff" + AS_CSV),
+        ("a.tsv.gz", "text\tlabel\n" + "".join(f"{json.dumps(t, ensure_ascii=False)}\t{v}\n" for t, v in ROWS)),
+        ("a.jsonl.gz", AS_LINES),
+        ("a.json.gz", AS_LINES),
+    ],
+)
+def test_packed_files_are_read(tmp_path: Path, name: str, content: str) -> None:
+    data = write(tmp_path, name, gzip.compress(content.encode()))
+    rows = open_table(data)[:]
+    assert rows["label"] == ["1", "2", "1"]
+    assert rows["text"][2] == "é"
+    # another content under the same name and time is another file
+    write(tmp_path, name, gzip.compress(content.replace("é", "e").encode()))
+    os.utime(data, (1, 1))
+    assert open_table(data)["text"][2] == "e"
+
+
+def test_without_a_cache_a_packed_file_is_read_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    occupy_the_cache(tmp_path, monkeypatch)
+    data = write(tmp_path, "a.csv.gz", gzip.compress(AS_CSV.encode()))
+    warnings: list[str] = []
+    assert open_table(data, warnings.append)[:]["label"] == ["1", "2", "1"]
+    assert "the rows are kept in memory" in warnings[0]
+
+
+def sheet(rows: list[tuple[object, ...]]) -> str:
+    """A worksheet's XML: text inline, numbers as numbers."""
+    written = ""
+    for number, row in enumerate(rows, start=1):
+        cells = ""
+        for column, value in zip("ABCDEF", row, strict=False):
+            place = f'r="{column}{number}"'
+            if isinstance(value, str):
+                cells += f'<c {place} t="inlineStr"><is><t xml:space="preserve">{value}</t></is></c>'
+            elif isinstance(value, bool):
+                cells += f'<c {place} t="b"><v>{int(value)}</v></c>'
+            elif value is not None:
+                cells += f"<c {place}><v>{value}</v></c>"
+        written += f'<row r="{number}">{cells}</row>'
+    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    return f'<worksheet xmlns="{main}"><sheetData>{written}</sheetData></worksheet>'
+
+
+def workbook(path: Path, **sheets: list[tuple[object, ...]]) -> str:
+    """Write an .xlsx with these sheets, in the format's own words (ECMA-376)."""
+    package = "http://schemas.openxmlformats.org/package/2006"
+    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    kinds = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+    numbers = range(1, len(sheets) + 1)
+    parts = {
+        "[Content_Types].xml": f'<Types xmlns="{package}/content-types"><Default Extension="rels" '
+        'ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+        f'<Override PartName="/xl/workbook.xml" ContentType="{kinds}.sheet.main+xml"/>'
+        + "".join(
+            f'<Override PartName="/xl/worksheets/s{n}.xml" ContentType="{kinds}.worksheet+xml"/>' for n in numbers
+        )
+        + "</Types>",
+        "_rels/.rels": f'<Relationships xmlns="{package}/relationships"><Relationship Id="r1" '
+        f'Type="{office}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": '<workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" '
+        f'xmlns:r="{office}"><sheets>'
+        + "".join(f'<sheet name="{name}" sheetId="{n}" r:id="r{n}"/>' for n, name in zip(numbers, sheets, strict=True))
+        + "</sheets></workbook>",
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}/relationships">'
+        + "".join(f'<Relationship Id="r{n}" Type="{office}/worksheet" Target="worksheets/s{n}.xml"/>' for n in numbers)
+        + "</Relationships>",
+    }
+    parts |= {f"xl/worksheets/s{n}.xml": sheet(rows) for n, rows in zip(numbers, sheets.values(), strict=True)}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, f'<?xml version="1.0" encoding="UTF-8"?>{content}')
+    return str(path)
+
+
+def test_a_workbook_is_read(tmp_path: Path) -> None:
+    data = workbook(tmp_path / "a.xlsx", one=[("text", "label", "n"), ('said, "so"', 1, 0.5), ("x", 2, None), (None,)])
+    told: list[str] = []
+    assert open_table(data, told.append)[:] == {
+        "text": ['said, "so"', "x"],
+        "label": ["1", "2"],
+        "n": ["0.5", ""],
+    }
+    assert told == []
+
+
+def test_of_several_sheets_the_first_with_rows_is_read_and_said(tmp_path: Path) -> None:
+    rows: list[tuple[object, ...]] = [("text", "label"), ("a", True)]
+    data = workbook(tmp_path / "a.xlsx", empty=[], data=rows, notes=[("x",), ("y",)])
+    for _ in range(2):  # also where it was unpacked before
+        told: list[str] = []
+        assert open_table(data, told.append)[:] == {"text": ["a"], "label": ["true"]}
+        assert told == ["Of the 3 sheets of 'a.xlsx', 'data' is read; not 'empty', 'notes'."]
+
+
+def test_a_workbook_without_rows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has no sheet with rows"):
+        open_table(workbook(tmp_path / "a.xlsx", one=[], two=[]))
+    with pytest.raises(ConfigError, match="has a header and no rows"):
+        open_table(workbook(tmp_path / "b.xlsx", one=[("text", "label")]))
+
+
+def test_without_its_reader_a_workbook_is_refused_with_the_way_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "python_calamine", None)
+    with pytest.raises(ConfigError, match=re.escape("pip install 'traintop[excel]', or save it as CSV")) as refused:
+        open_table(workbook(tmp_path / "a.xlsx", one=[("text", "label"), ("a", 1)]))
+    assert_one_sentence(refused.value.message)
+
+
+def test_what_is_unpacked_makes_room_for_what_comes_after(tmp_path: Path) -> None:
+    for i in range(3):
+        (tmp_path / str(i)).mkdir()
+        (tmp_path / str(i) / "a.csv").write_bytes(b"x" * 100)
+        os.utime(tmp_path / str(i), (i, i))
+    make_room(tmp_path, limit=250)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["1", "2"]

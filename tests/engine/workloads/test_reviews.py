@@ -22,7 +22,8 @@ from engine.contract.config import ConfigError, RunConfig
 from engine.workloads.prepare import prepare
 from engine.workloads.prepared import PreparedData
 from engine.workloads.rows import stratified_split
-from engine.workloads.vocabulary import MAX_VOCABULARY, train_wordpiece
+from engine.workloads.standalone.first_texts import MAX_VOCABULARY
+from engine.workloads.vocabulary import train_wordpiece
 from tests.engine.make_reviews import make_rows, write_reviews
 
 

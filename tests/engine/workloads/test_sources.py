@@ -11,6 +11,7 @@ import datasets
 import numpy as np
 import pytest
 
+from engine.contract import own_data
 from engine.contract.config import ConfigError, RunConfig
 from engine.workloads import hub_data
 from engine.workloads.generated import STARS, make_review, make_reviews
@@ -227,7 +228,7 @@ def test_unlabelled_test_parts_are_passed_over() -> None:
     ],
 )
 def test_names_of_the_hub(name: str, is_one: bool) -> None:
-    assert hub_data.is_hub_name(name) is is_one
+    assert own_data.is_hub_name(name) is is_one
 
 
 def test_files_win_over_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

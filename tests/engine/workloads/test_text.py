@@ -16,11 +16,12 @@ from engine.contract.events import EvalDone
 from engine.techniques import packing as isolation
 from engine.techniques.preloading import build_loader
 from engine.training.trainer import evaluate
-from engine.workloads.byte_bpe import END_OF_TEXT, tokenise_documents, train_byte_bpe
-from engine.workloads.documents import split
-from engine.workloads.packing import IGNORED, assign, pack
+from engine.workloads.byte_bpe import tokenise_documents, train_byte_bpe
+from engine.workloads.documents import border_of, split
 from engine.workloads.prepare import prepare
 from engine.workloads.prepared import PreparedData
+from engine.workloads.standalone.byte_level import END_OF_TEXT
+from engine.workloads.standalone.packing import IGNORED, assign, pack
 from tests.engine.jobs import make_job
 from tests.engine.make_reviews import make_rows, write_reviews
 
@@ -146,7 +147,7 @@ def test_long_documents_are_tokenised_in_pieces_that_lose_nothing() -> None:
 @pytest.mark.parametrize("lengths", [[1], [10], [5, 5], [3, 900, 3], [100] * 20, [1000]])
 def test_the_split_holds_out_the_last_tenth_of_the_characters(lengths: list[int]) -> None:
     documents = [("word " * n)[:n] for n in lengths]
-    train, held_out = split(documents)
+    train, held_out = split(documents, border_of(documents))
     assert "".join(train + held_out).replace(" ", "") == "".join(documents).replace(" ", "")
     assert len("".join(held_out)) <= 0.1 * sum(lengths) + 1
 
@@ -191,8 +192,8 @@ def test_packed_equals_each_document_alone(kind: str, attention: str) -> None:
     documents = [generator.integers(1, 300, n).astype(np.int32) for n in (9, 4, 17, 2, 30, 12, 5, 20)]
     rows = assign([len(d) for d in documents], 32)
     assert any(len(row) > 2 for row in rows)
-    samples = pack(documents, rows, 32, pad_token_id=0)
-    packed = {name: torch.stack([samples[i][name] for i in range(len(samples))]) for name in samples[0]}
+    table = pack(documents, rows, 32, pad_token_id=0)
+    packed = {name: torch.from_numpy(values.astype(np.int64)) for name, values in table.items()}
     model.zero_grad()
     together = model(**packed)
     together.loss.backward()

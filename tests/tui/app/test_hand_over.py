@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from textual.containers import VerticalScroll
 
 from engine.contract.config import KNOBS, RunConfig
 from engine.contract.records import Outcome, Phase
@@ -75,11 +76,12 @@ async def test_y_copies_the_command_of_the_run_or_of_the_next_one() -> None:
 
 
 async def test_details_tell_how_to_do_it_elsewhere() -> None:
-    async with stage((200, 60), RUNS) as s:
+    async with stage((120, 40), RUNS) as s:
         await s.press("tab", "enter")
+        s.app.screen.query_one(VerticalScroll).scroll_end(animate=False, immediate=True)
+        await s.pilot.pause()
         assert "traintop run --model bert-base-uncased --batch-size 4" in s.text
-        await s.press("end")
-        assert "per_device_train_batch_size=4" in s.text
+        assert "traintop script --run 2" in s.text
 
 
 async def test_the_screen_is_saved_under_the_name_of_its_run() -> None:

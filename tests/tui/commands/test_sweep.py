@@ -58,9 +58,16 @@ def test_values_may_need_each_other(history: History) -> None:
     assert [run.label for run in plan.runs if not run.skip] == ["max grad norm 0, accumulation 1"]
 
 
-def test_a_file_name_may_hold_a_comma(history: History) -> None:
+def test_a_file_name_may_hold_a_comma(history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("good,bad.csv").write_text("text,label\na,1\n")
     plan = asked(history, "--data", "good,bad.csv", "--batch-size", "1,2")
     assert {run.config.data for run in plan.runs} == {"good,bad.csv"}
+
+
+def test_a_file_that_is_missing_is_told_before_the_plan_is_made(history: History) -> None:
+    with pytest.raises(ConfigError, match="nowhere' does not exist"):
+        asked(history, "--data", "no/where/nowhere", "--batch-size", "1,2")
 
 
 def test_the_search_begins_at_one_unless_told(history: History) -> None:

@@ -414,3 +414,12 @@ def test_a_busy_host_is_told_at_the_end() -> None:
     finished = json.loads(json_line(RunFinished(record=busy)))
     assert finished["host_busy"] == pytest.approx(0.95)
     assert json.loads(json_line(RunFinished(record=LECTURE)))["host_busy"] is None
+
+
+def test_the_transcript_ends_with_what_the_accuracy_is_worth() -> None:
+    poor = replace(LECTURE, eval_accuracy=0.762, n_eval=210, eval_majority=0.75)
+    said = (
+        "Accuracy 0.762 of 210 held out (95 % interval 0.700–0.815): no better than always answering the majority class"
+    )
+    assert any(line.startswith(said) for line in _lines([*RUN[:-1], RunFinished(record=poor)]))
+    assert not any("Accuracy" in line for line in _lines(RUN))

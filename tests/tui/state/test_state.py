@@ -32,6 +32,7 @@ from engine.contract.events import (
     Proposed,
     RunProgress,
     RunRefused,
+    ScriptMade,
     Surveyed,
     WontEnd,
     WorkCounted,
@@ -107,6 +108,7 @@ def test_every_kind_of_event_is_known(state: State) -> None:
         PlanFinished(plan_id=1, name="batch", completed=True, done=3, total=3),
         Forecasted(config=RunConfig(), forecast=None, message="no"),
         Proposed(run_id=1, proposals=()),
+        ScriptMade(title="run 1"),
     ]
     assert {type(event) for event in samples} == set(get_args(Event))
     for event in samples:

@@ -12,11 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from engine.workloads.collate import Samples
-
 IGNORED = -100
 """The label that torch's cross-entropy leaves out."""
-Tokens1D = npt.NDArray[np.int32]
+Tokens = npt.NDArray[np.int32]
 
 
 def assign(lengths: Sequence[int], width: int) -> list[list[int]]:
@@ -36,8 +34,10 @@ def assign(lengths: Sequence[int], width: int) -> list[list[int]]:
     return rows
 
 
-def pack(documents: Sequence[Tokens1D], rows: Sequence[Sequence[int]], width: int, pad_token_id: int) -> Samples:
-    """Rows of `width` tokens: `input_ids`, `position_ids` and `labels`.
+def pack(
+    documents: Sequence[Tokens], rows: Sequence[Sequence[int]], width: int, pad_token_id: int
+) -> dict[str, Tokens]:
+    """Rows of `width` tokens, each (rows, width): `input_ids`, `position_ids` and `labels`.
 
     A document's first token is no label, as nothing before it is its own. Padding has the position 0 each time, which
     makes every padding token a document of its own.
@@ -54,5 +54,4 @@ def pack(documents: Sequence[Tokens1D], rows: Sequence[Sequence[int]], width: in
             positions[row, start:end] = np.arange(end - start)
             labels[row, start + 1 : end] = documents[i][1:]
             start = end
-    sequences = {"input_ids": ids.ravel(), "position_ids": positions.ravel(), "labels": labels.ravel()}
-    return Samples(sequences, np.arange(len(rows) + 1, dtype=np.int64) * width)
+    return {"input_ids": ids, "position_ids": positions, "labels": labels}
