@@ -182,9 +182,10 @@ class RunConfig:
         minimum=1,
         maximum=10_000_000,
         steps=(64, 128, 256, 512, 1000, 2000, 5000, 10_000, 100_000),
-        optional=True,
-        hint="every row of a file",
         group="data",
+        optional=True,
+        hint="all of a file",
+        none="all",
     )
     eval_samples: int = _knob(
         1000,

@@ -68,6 +68,8 @@ class Knob:
     """True when None ("not set") is a value."""
     hint: str = ""
     """What None means, for the screen."""
+    none: str = ""
+    """How None is written, where it is a value that people know: `all`."""
 
     @property
     def flag(self) -> str:
@@ -111,7 +113,7 @@ def coerce(knob: Knob, value: object) -> Value:
     """A knob's value from what a person typed or a file held. Raises `ConfigError` when it cannot be read."""
     if isinstance(value, str) and knob.kind is not str:
         text = value.strip().lower()
-        if knob.optional and text in ("", "none", "off", "-"):
+        if knob.optional and text in ("", "none", "off", "-", knob.none):
             return None
         try:
             if knob.kind is bool:
@@ -133,7 +135,7 @@ def coerce(knob: Knob, value: object) -> Value:
 def shown(knob: Knob, value: Value, unset: str = UNKNOWN) -> str:
     """A knob's value as people read it, in one harmless line; `unset` where it has none."""
     if value is None:
-        return unset
+        return knob.none or unset
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, float):

@@ -146,11 +146,8 @@ def _kind(name: str) -> type:
         return str
     if name == "baseline_run_id":
         return int
-    if (
-        name.startswith(("delta_", "eval_accuracy_"))
-        or name.endswith(("_mib", "_s"))
-        or name in (ENERGY.name, PER_SAMPLE.name)
-    ):
+    shares = ("delta_", "eval_accuracy_")
+    if name.startswith(shares) or name.endswith(("_mib", "_s")) or name in (ENERGY.name, PER_SAMPLE.name):
         return float
     kinds = get_args(_FIELDS.get(name, str)) or (_FIELDS.get(name, str),)
     return float if float in kinds else int if int in kinds else str

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import replace
 from string import ascii_letters, digits
 
 from engine.contract.config import KNOBS, RunConfig
 from engine.contract.knob import typed
 from engine.contract.own_data import is_own_file
-from engine.contract.records import RunRecord
 
 
 def command_line(config: RunConfig) -> str:
@@ -22,14 +20,6 @@ def command_line(config: RunConfig) -> str:
     It is quoted for a POSIX shell (control characters as `$'\\033'`: bash, zsh, ksh), and safe to paste.
     """
     return " ".join(("traintop run", *_words(config)))
-
-
-def on_its_card(record: RunRecord) -> RunConfig:
-    """A run's configuration with the card that it ran on by its UUID: ordinals count what a process is shown."""
-    device = record.device
-    if device is None or device.kind != "cuda" or device.uuid is None:
-        return record.config
-    return replace(record.config, device=device.uuid)
 
 
 def flags_of(config: RunConfig) -> str:

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 from engine.contract.changes import Change
 from engine.contract.config import RunConfig
 from engine.contract.events import Event
-from engine.contract.records import RunRecord
+from engine.contract.records import DeviceInfo, RunRecord
 from engine.plans.course import Plan
 from engine.session.keeper import Read, Reading
 
@@ -61,7 +61,7 @@ class Engine(Protocol):
     def survey(self, config: RunConfig, /) -> None:
         """Ask which cards there are for a run, and what it would need there; `Surveyed` follows."""
 
-    def hand_over(self, config: RunConfig, title: str, /) -> None:
+    def hand_over(self, config: RunConfig, title: str, device: DeviceInfo | None = None, /) -> None:
         """Ask for a run as a script for the Hugging Face Trainer; `ScriptMade` follows."""
 
     def keep(self, change: Change, /) -> None:

@@ -107,9 +107,9 @@ class Playback(ABC):
         """Refuse, in the log: nothing is placed anywhere."""
         self._refuse("no card is chosen")
 
-    def hand_over(self, config: RunConfig, title: str) -> None:
+    def hand_over(self, config: RunConfig, title: str, device: DeviceInfo | None = None) -> None:
         """Refuse: the data is read by an engine of one's own."""
-        del config
+        del config, device
         message = f"No script is made here: this is read-only ({self.label})."
         self._answers.append(ScriptMade(title=title, message=message))
 

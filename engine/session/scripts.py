@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import ScriptMade
+from engine.contract.records import DeviceInfo
 from engine.process.imports import import_transformers
 from engine.training.hub import Hub
 
@@ -18,9 +19,13 @@ class Left(Exception):  # noqa: N818 (not a defect of ours)
 
 
 def script_of(
-    config: RunConfig, title: str, hub: Hub | None = None, report: Callable[[str], None] = lambda what: None
+    config: RunConfig,
+    title: str,
+    device: DeviceInfo | None = None,
+    hub: Hub | None = None,
+    report: Callable[[str], None] = lambda what: None,
 ) -> ScriptMade:
-    """Make the script of `config`; `title` is what the run is called. Never raises.
+    """Make the script of `config`; `title` is what the run is called, `device` where it was. Never raises.
 
     `hub` None: one of its own is asked. `report` is told what takes time, and may raise `Left` to end the work.
     """
@@ -32,7 +37,7 @@ def script_of(
         import_transformers()
         from engine.export.trainer_script.script import make_script
 
-        made = make_script(config, hub, title=title, report=report)
+        made = make_script(config, hub, title=title, device=device, report=report)
         return ScriptMade(title=title, text=made.text, data_name=made.data_name, data=made.data)
     except ConfigError as error:
         message = error.message

@@ -46,7 +46,7 @@ from engine.contract.events import (
 from engine.contract.host_load import HostLoad
 from engine.contract.job import BatchJob
 from engine.contract.neighbours import who
-from engine.contract.records import GpuSample, HostSample, Memory, Outcome, Place, RunRecord
+from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Outcome, Place, RunRecord
 from engine.contract.run_figures import new_record
 from engine.history.history import History, HistoryError
 from engine.plans.course import NAMED, Hopeless, Plan
@@ -79,6 +79,15 @@ _LEFT = "traintop was left before the run had stopped."
 
 
 @dataclass(frozen=True, slots=True)
+class _ScriptAsked:
+    """A run that is to be handed over, and what it is called."""
+
+    config: RunConfig
+    title: str
+    device: DeviceInfo | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Look:
     """Asks the engine's thread to go over to another device, once what was asked before is done."""
 
@@ -90,14 +99,6 @@ class _Survey:
     """Asks the forecaster's thread for the cards."""
 
     config: RunConfig
-
-
-@dataclass(frozen=True, slots=True)
-class _ScriptAsked:
-    """A run that is to be handed over, and what it is called."""
-
-    config: RunConfig
-    title: str
 
 
 def _nowhere() -> None:
@@ -143,9 +144,8 @@ class Session:
         self._ready = threading.Event()
         self._forecasts: Forecasts | None = None
         self._question: RunConfig | None = None
-        self._questions: queue.SimpleQueue[RunConfig | RunRecord | RunStarted | _Survey | _ScriptAsked | None] = (
-            queue.SimpleQueue()
-        )
+        self._questions: queue.SimpleQueue[RunConfig | RunRecord | RunStarted | _Survey | _ScriptAsked | None]
+        self._questions = queue.SimpleQueue()
         self._device: Device | None = None
         self._run_id: int | None = None
         self._training_since: float | None = None
@@ -220,9 +220,9 @@ class Session:
         """Ask which cards there are for `config`, and what it would need there; `Surveyed` follows."""
         self._questions.put(_Survey(config))
 
-    def hand_over(self, config: RunConfig, title: str) -> None:
-        """Ask for a run as a script for the Hugging Face Trainer; `ScriptMade` follows."""
-        self._questions.put(_ScriptAsked(config, title))
+    def hand_over(self, config: RunConfig, title: str, device: DeviceInfo | None = None) -> None:
+        """Ask for a run as a script for the Hugging Face Trainer; `ScriptMade` follows. `device` is where it was."""
+        self._questions.put(_ScriptAsked(config, title, device))
 
     def keep(self, change: Change) -> None:
         """Write what a person changed in the history; `HistoryChanged` follows."""
@@ -619,7 +619,7 @@ class Session:
             if self._closing.is_set():
                 raise Left
 
-        return script_of(asked.config, asked.title, self._hub, go_on)
+        return script_of(asked.config, asked.title, asked.device, self._hub, go_on)
 
     def _say_reading(self, config: RunConfig) -> None:
         self._mailbox.put(Forecasted(config=config, forecast=None, message="reading the data …", pending=True))

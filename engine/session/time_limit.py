@@ -34,7 +34,11 @@ class TimeLimit:
         if self.job is None or left is None or not configs:
             return None
         speeds = self._speeds(configs, device)
-        seconds = [each.n_samples * each.epochs / speeds[key][0] for each in configs if (key := _alike(each)) in speeds]
+        seconds = [
+            each.samples * each.epochs / speeds[key][0]
+            for each in configs
+            if (key := _alike(each)) in speeds and each.samples is not None  # how many rows a file has is not known yet
+        ]
         if sum(seconds) <= left:
             return None
         by = " and ".join(sorted({source for _, source in speeds.values()}))

@@ -80,7 +80,7 @@ class FakeSession:
     def survey(self, config: RunConfig) -> None:
         self.surveyed.append(config)
 
-    def hand_over(self, config: RunConfig, title: str) -> None:
+    def hand_over(self, config: RunConfig, title: str, device: DeviceInfo | None = None) -> None:
         self.handed_over.append((config, title))
 
     def keep(self, change: Change) -> None:

@@ -82,7 +82,8 @@ class HandOverControl:
         """Copy the run in the results table, or the next one, as a script for the Hugging Face Trainer."""
         config, title = self._chosen()
         self._desk.say(f"making the script of {title} …")
-        self._session.hand_over(config, title)
+        row = self._state.selected if self._desk.on_results else None
+        self._session.hand_over(config, title, row.device if row is not None else None)
 
     def take_script(self, made: ScriptMade) -> None:
         """Copy the script that was asked for, and write the data that belongs beside it into the current folder."""
@@ -100,12 +101,10 @@ class HandOverControl:
 
     def _chosen(self) -> tuple[RunConfig, str]:
         """The run in the results table where that has the focus, else the next one; and what it is called."""
-        from engine.export.hand_over import on_its_card
-
         row = self._state.selected if self._desk.on_results else None
         if row is None:
             return self._state.editor.config, "the next run"
-        return on_its_card(row), f"run {row.run_id}"
+        return row.config, f"run {row.run_id}"
 
     def save_picture(self, filename: str | None = None, path: str | None = None) -> None:
         """Save the screen as SVG in the current folder, named after the run that is shown."""

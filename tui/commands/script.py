@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engine.contract import paths
 from engine.contract.config import KNOBS, ConfigError, RunConfig
-from engine.export.hand_over import on_its_card
+from engine.contract.records import DeviceInfo
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError, add_knobs, config_of
 from tui.commands.headless import own_streams
@@ -26,7 +26,7 @@ def add_flags(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """`traintop script`. Raises `ConfigError`, `HistoryError` and `UsageError`."""
-    config, title = _chosen(arguments)
+    config, title, device = _chosen(arguments)
     from engine.session.capture import log_to_file
     from engine.session.session import Session
 
@@ -36,7 +36,7 @@ def execute(arguments: Namespace) -> int:
     with own_streams() as (out, err):
         from engine.session.scripts import script_of
 
-        made = script_of(config, title)
+        made = script_of(config, title, device)
         if made.text is None:
             raise ConfigError("", made.message or "")
         if made.data_name:
@@ -51,17 +51,17 @@ def execute(arguments: Namespace) -> int:
     return exit_codes.DONE
 
 
-def _chosen(arguments: Namespace) -> tuple[RunConfig, str]:
-    """The configuration that is handed over, and what it is called."""
+def _chosen(arguments: Namespace) -> tuple[RunConfig, str, DeviceInfo | None]:
+    """The configuration that is handed over, what it is called, and where it was."""
     if arguments.run is None:
-        return config_of(arguments), "a run"
+        return config_of(arguments), "a run", None
     if arguments.config or arguments.save_config or any(name in KNOBS for name in vars(arguments)):
         raise UsageError("--run has the knobs of that run: leave the others out.")
     if not re.fullmatch("[0-9]{1,18}", arguments.run):
         raise UsageError(f"--run {arguments.run!r} is not a run: give its number.")
     with history_to_read() as history:
         (record,) = selection(arguments.run, "--run")(history)
-    return on_its_card(record), f"run {record.run_id}"
+    return record.config, f"run {record.run_id}", record.device
 
 
 def _write(path: Path, text: str) -> None:

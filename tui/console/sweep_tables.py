@@ -132,9 +132,10 @@ def _card_s(pair: Pair) -> float | None:
         figure = fold(pair.records)[0].card_time
         return figure.value if figure is not None and pair.records[0].outcome is Outcome.COMPLETED else None
     told = pair.run.foretold if pair.run is not None else None
+    samples = pair.run.config.samples if pair.run is not None else None
     if pair.run is None or told is None or not (_is_forecast(pair) and told.fits and told.samples_per_s):
         return None
-    return pair.run.config.n_samples * pair.run.config.epochs / told.samples_per_s
+    return None if samples is None else samples * pair.run.config.epochs / told.samples_per_s
 
 
 def _ended(pair: Pair, row: Row | None, narrow: bool) -> str:

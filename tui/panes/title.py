@@ -7,7 +7,7 @@ import time
 from engine.contract.figures import CPU
 from engine.contract.job import BatchJob, time_left
 from engine.contract.numbers import clock, mib, number
-from engine.contract.own_data import work_of
+from engine.contract.own_data import data_name, is_own_file, work_of
 from engine.contract.records import DeviceInfo
 from tui.drawing.cells import Line, ends, join, width_of
 from tui.drawing.text import clean
@@ -40,6 +40,10 @@ class TitlePane(Pane):
         work: Line = [(f" · {clean(work_of(config, run.n_train if run else None), 40)}", "muted")]
         devices, jobs = _device(state.device), _job(state.job)
         named = [join([brand, job, device, model + work], "   ") for device in devices for job in jobs]
+        if is_own_file(config.workload, config.data):  # which file it is says more than which model
+            data: Line = [(clean(data_name(config), 40), "value")]
+            counted: Line = [(clean(work_of(config, run.n_train if run else None), 40), "value")]
+            named += [join([brand, jobs[-1], devices[-1], part], "   ") for part in (counted, data)]
         named += [join([brand, jobs[-1], devices[-1], model], "   "), join([brand, jobs[-1], devices[-1]], "  ")]
         brand = join([brand, jobs[-1]], "  ")
         # the device's name is worth more than the longest way to say how far the run is

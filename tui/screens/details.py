@@ -73,7 +73,8 @@ def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
 def _figures(row: RunRecord) -> list[str]:
     """Its figures by their headings, those that belong together in one line."""
     spread = row.steady_spread if figures.steady_of(row) is not None else None
-    lines = [*_place(row), f"{'data':<16}{_data(row)}"]
+    lines = _place(row)
+    lines.append(f"{'data':<16}{_data(row)}")
     for first, *others in _LINES:
         if first is figures.CARD_SPEED and row.forecast_samples_per_s is None:
             continue

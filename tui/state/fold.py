@@ -74,7 +74,7 @@ def fold(state: State, event: Event) -> bool:
     if isinstance(event, Sampled):
         _sampled(state, event)
         return False
-    if isinstance(event, (Forecasted, Proposed, ScriptMade, Surveyed)):
+    if isinstance(event, (Forecasted, Proposed, Surveyed, ScriptMade)):
         if isinstance(event, Forecasted):
             state.forecast = replace(event, message=clean(event.message, SENTENCE) if event.message else None)
         return True

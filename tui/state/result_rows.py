@@ -100,16 +100,13 @@ def matches(query: str, row: RunRecord, note: str = "") -> bool:
     """
     words = query.lower().split()
     config, cells = row.config, [entry.of(row).lower() for entry in ENTRIES.values()]
-    parts = [
-        config.model,
-        config.workload,
-        data_name(config),
-        config.optimizer,
-        config.precision,
-        note,
+    parts = [config.model, config.workload, data_name(config), config.optimizer, config.precision, note]
+    parts += [
         row.outcome.value,
+        status_of(row),
+        SHORT_WORDS.get(row.outcome, ""),
+        row.device.name if row.device else "",
     ]
-    parts += [status_of(row), SHORT_WORDS.get(row.outcome, ""), row.device.name if row.device else ""]
     parts += [f"checkpointing {config.gradient_checkpointing}"] if config.gradient_checkpointing != "off" else []
     text = " ".join(parts).lower()
     return all(_has_value(word, row) if "=" in word else word in text or word in cells for word in words)

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.contract.config import RunConfig
-from engine.contract.device_name import pci_address, read_device, visible_name
+from engine.contract.device_name import DeviceName, visible_name
 from engine.contract.own_data import GENERATED, is_own_file, suffix_of
+from engine.contract.records import DeviceInfo
 from engine.contract.text import one_line
 from engine.export.hand_over import command_line
 from engine.export.trainer_script import data as of_data
 from engine.export.trainer_script.data import Reading, Tokenizer, collator_of, dummy_part
 from engine.export.trainer_script.embedding import source_of
 from engine.export.trainer_script.model import location_of, model_part
-from engine.export.trainer_script.parts import Part, source
-from engine.export.trainer_script.trainer import TRAINED_OF, trainer_part
+from engine.export.trainer_script.parts import Part, literal, source
+from engine.export.trainer_script.trainer import TRAINED_OF, device_of, trainer_part
 
 if TYPE_CHECKING:
     from engine.training.hub import Hub
@@ -40,9 +41,14 @@ class Script:
 
 
 def make_script(
-    config: RunConfig, hub: Hub, *, title: str, report: Callable[[str], None] = lambda what: None
+    config: RunConfig,
+    hub: Hub,
+    *,
+    title: str,
+    device: DeviceInfo | None = None,
+    report: Callable[[str], None] = lambda what: None,
 ) -> Script:
-    """The script that trains as a run of `config` does; `title` names the run in its first line.
+    """The script that trains as a run of `config` does; `title` names the run in its first line, `device` its card.
 
     `report` is told what takes time, and may raise to end the work. Raises `ConfigError` where the run would be
     refused, and what reading the data raises.
@@ -60,7 +66,7 @@ def make_script(
         models.build(source_of_model, shaped, config)
     data_name = _generated_name(config) if _is_generated(config) else ""
     parts = [
-        _device_part(config),
+        _device_part(config, device),
         _data_part(config, data, source_of_model, hub, data_name),
         model_part(source_of_model, shaped, config, trained_vocabulary=data.vocab_size is not None),
         trainer_part(
@@ -94,13 +100,15 @@ def _generated(config: RunConfig) -> str:
     return of_data.generated_rows(config.seed, n_generated(config), config.eval_samples)
 
 
-def _device_part(config: RunConfig) -> Part:
-    """One GPU, as the run had it: the Trainer takes all that it sees."""
-    name = read_device(config.device)
+def _device_part(config: RunConfig, device: DeviceInfo | None) -> Part:
+    """One GPU, as the run had it: the Trainer takes all that it sees. `device` is where it ran."""
+    name = device_of(config)
     if name.kind not in ("cuda", "auto"):
         return Part()
-    by_uuid = name.card and not pci_address(name.card)  # the variable takes UUIDs and ordinals, no PCI address
-    which = name.card if by_uuid else visible_name(name.index or 0, os.environ)
+    which = (device.uuid if device is not None else None) or _visible(name)
+    if not which:
+        note = "Start it with CUDA_VISIBLE_DEVICES=the UUID of one card: the Trainer takes all that it sees."
+        return Part(notes=(note,))
     limit = (
         "total = torch.cuda.get_device_properties(0).total_memory",
         f"torch.cuda.set_per_process_memory_fraction({config.vram_limit} * 2**20 / total)",
@@ -108,10 +116,17 @@ def _device_part(config: RunConfig) -> Part:
     return Part(
         imports=("import os",),
         main=(
-            f'os.environ["CUDA_VISIBLE_DEVICES"] = "{which}"  # the Trainer takes all that it sees',
+            f'os.environ["CUDA_VISIBLE_DEVICES"] = {literal(which)}  # the Trainer takes all that it sees',
             *(limit if config.vram_limit is not None and name.kind == "cuda" else ()),
         ),
     )
+
+
+def _visible(name: DeviceName) -> str:
+    """What names the card where it is not known which one it was: as this process would find it. Empty: nothing."""
+    if name.card:
+        return name.card if "-" in name.card else ""  # the variable takes no PCI address
+    return "" if name.free else visible_name(name.index or 0, os.environ)
 
 
 def _data_part(config: RunConfig, data: PreparedData, model: ModelSource, hub: Hub, data_name: str) -> Part:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from engine.contract.config import RunConfig
+from engine.contract.config import ConfigError, RunConfig
+from engine.contract.device_name import DeviceName, read_device
 from engine.contract.text import one_line
 from engine.export.trainer_script.parts import Part, literal
 
@@ -59,6 +60,14 @@ def trainer_part(config: RunConfig, *, collator: Code, held_out: bool, bucketed:
     )
 
 
+def device_of(config: RunConfig) -> DeviceName:
+    """Where a run was to be; what only another version knows is taken for the first GPU."""
+    try:
+        return read_device(config.device)
+    except ConfigError:
+        return DeviceName(kind="auto")
+
+
 def arguments_of(config: RunConfig, *, held_out: bool) -> dict[str, Code]:
     """The TrainingArguments of equal meaning, where they are not the default (transformers 5.20 or newer)."""
     values: dict[str, object] = {
@@ -78,7 +87,7 @@ def arguments_of(config: RunConfig, *, held_out: bool) -> dict[str, Code]:
         **({config.precision: True} if config.precision in ("bf16", "fp16") else {}),
         **({"torch_compile": True} if config.torch_compile else {}),
         "dataloader_num_workers": config.dataloader_num_workers,
-        "dataloader_pin_memory": config.dataloader_pin_memory and config.device.startswith(("cuda", "auto")),
+        "dataloader_pin_memory": config.dataloader_pin_memory and device_of(config).kind in ("cuda", "auto"),
         **_workers(config),
         "eval_strategy": "epoch" if held_out else "no",
         "save_strategy": "no",
@@ -199,18 +208,18 @@ def _notes(config: RunConfig) -> list[str]:
             "The run stepped its optimizer in backward, which the Trainer cannot: the losses are the same, and the "
             "peak of memory is higher by the gradients."
         )
-    kind, _, which = config.device.partition(":")
-    if kind == "virtual":
+    device = device_of(config)
+    if device.kind == "virtual":
         notes.append(
-            f"The run was on a virtual {one_line(which)}, computed by the CPU; this script takes a real GPU where "
+            f"The run was on a virtual {one_line(device.gpu)}, computed by the CPU; this script takes a real GPU where "
             "there is one."
         )
-    if config.vram_limit is not None and not kind.startswith("cuda"):
+    if config.vram_limit is not None and device.kind != "cuda":
         notes.append(f"The run was held to {config.vram_limit} MiB of memory; this script is not.")
     if config.padding == "packed":
         notes.append(
             "The run weighs a held-out loss by tokens and the Trainer by rows: they differ in the last digits."
         )
-    if config.precision == "fp16" and kind != "cuda":
+    if config.precision == "fp16" and device.kind != "cuda":
         notes.append("fp16 needs a GPU here: the Trainer refuses it on a CPU.")
     return notes

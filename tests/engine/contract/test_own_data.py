@@ -37,6 +37,7 @@ def test_all_rows_of_a_file_train_unless_a_number_is_given() -> None:
     assert own("a.csv", samples=512).samples == 512
     assert RunConfig().samples == own("generated").samples == own("yelp_review_full").samples == DEFAULT_SAMPLES
     assert RunConfig(data="a.csv").samples == DEFAULT_SAMPLES  # the dummy workload does not read it
+    assert RunConfig.from_dict({"workload": "reviews", "data": "a.csv", "samples": "all"}).samples is None
     assert own("a.csv").with_values(workload="dummy").samples == DEFAULT_SAMPLES
     assert RunConfig.from_dict(own("a.csv").to_dict()) == own("a.csv")
 

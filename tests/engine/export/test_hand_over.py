@@ -13,9 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.contract.config import KNOBS, ConfigError, RunConfig
-from engine.contract.records import DeviceInfo
-from engine.contract.run_figures import new_record
-from engine.export.hand_over import command_line, on_its_card
+from engine.export.hand_over import command_line
 from tui.command_line.flags import Parser, add_knobs, config_of
 
 
@@ -109,11 +107,3 @@ def test_no_knob_is_forgotten(name: str) -> None:
     options = (OTHER_VALUES[name],) if name in OTHER_VALUES else (*knob.choices, *knob.steps, not now)
     other = base.with_values(**{name: next(option for option in options if option != now)})
     assert command_line(base) != command_line(other)
-
-
-def test_a_run_is_handed_over_on_the_card_that_it_had() -> None:
-    card = DeviceInfo(name="Tesla P4", kind="cuda", index=1, uuid="GPU-8932f937-d72c-4106-c12f-20bd9faed9f6")
-    ran = new_record(1, RunConfig(device="cuda:1"), card, 0.0)
-    assert on_its_card(ran).device == card.uuid
-    for elsewhere in (None, replace(card, uuid=None), DeviceInfo(name="Xeon", kind="cpu")):
-        assert on_its_card(replace(ran, device=elsewhere)) == ran.config

@@ -28,10 +28,11 @@ def evaluated(accuracy: float) -> EvalDone:
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 async def test_the_header_names_the_file_and_what_it_trains_on(size: tuple[int, int]) -> None:
     async with stage(size, config=OWN) as s:
-        assert "train.csv" in s.lines[0] or size[0] < 100
+        assert "train.csv all×64" in s.lines[0]
+        assert "all" in s.line("  samples ") or size[0] < 100
         await s.feed(started(config=OWN), replace(training(), n_train=960))
-        if size[0] > 100:
-            assert "train.csv 960×64" in s.lines[0]
+        assert "train.csv" in s.lines[0]
+        assert "train.csv 960×64" in s.lines[0] or size[0] < 100
 
 
 async def test_all_rows_until_it_is_known_how_many() -> None:
