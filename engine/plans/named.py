@@ -163,7 +163,7 @@ def _accumulation(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
 
 
 def _accuracy(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
-    steps = {"small": (1, 4, 8, 16, 32, 1024)}
+    steps = {"small": (1, 8, 16, 32, 1024)}
     return _each(sized, "gradient_accumulation_steps", steps.get(scale, (1, 8, 32, 1024)))
 
 

@@ -107,8 +107,8 @@ def test_accumulation() -> None:
 
 
 def test_accuracy() -> None:
-    accuracies = (0.601, 0.59, 0.53, 0.4, 0.2, 0.2)
-    updates = (750, 189, 96, 48, 24, 3)
+    accuracies = (0.601, 0.53, 0.4, 0.2, 0.2)
+    updates = (750, 96, 48, 24, 3)
     rows: list[tuple[int, float, Values]] = [
         (569, 100.0, {"eval_accuracy": accuracy, "updates": n, "n_eval": 1000})
         for accuracy, n in zip(accuracies, updates, strict=True)
@@ -117,7 +117,7 @@ def test_accuracy() -> None:
     assert closing(plan, records) == (
         "accumulation 1 → 1024: 750 → 3 updates, accuracy 0.601 → 0.200, ±0 % time here; the lecture saw 0.621 → 0.222"
     )
-    assert closing(plan, records[:3]) == (
+    assert closing(plan, records[:2]) == (
         "accumulation 1 → 8: 750 → 96 updates, accuracy 0.601 → 0.530, ±0 % time here; the lecture saw 0.621 → 0.554"
     )
 
