@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from engine.process.machine import Machine
 from tests.benchmarks.figures import Figure, alternate, ratio
@@ -31,13 +32,16 @@ def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
             samples = batch_size * 40
             with tempfile.TemporaryDirectory() as folder, busy(loops):
                 ours, theirs = alternate(
-                    lambda: samples_per_s(folder, model, batch_size, samples, None),  # noqa: B023
-                    lambda: samples_per_s(folder, model, batch_size, samples, cores),  # noqa: B023
+                    lambda: run(folder, model, batch_size, samples, None),  # noqa: B023
+                    lambda: run(folder, model, batch_size, samples, cores),  # noqa: B023
                     rounds or (5 if full else 3),
                 )
             name = f"free threads ÷ {cores}, {model} batch {batch_size} × 128, {beside}"
-            rates = ", ".join(f"{a:.3g}/{b:.3g}" for a, b in zip(ours, theirs, strict=True))
-            yield ratio(name, ours, theirs, goal, note=f"samples/s {rates}")
+            pairs = list(zip(ours, theirs, strict=True))
+            rates = ", ".join(f"{a.samples_per_s:.3g}/{b.samples_per_s:.3g}" for a, b in pairs)
+            taken = max(measured.host_busy for pair in pairs for measured in pair)
+            note = f"samples/s {rates}; others took up to {100 * taken:.0f} % of the cores"
+            yield ratio(name, [a.samples_per_s for a, _ in pairs], [b.samples_per_s for _, b in pairs], goal, note=note)
 
 
 @contextlib.contextmanager
@@ -52,8 +56,16 @@ def busy(loops: int) -> Iterator[None]:
             program.wait()
 
 
-def samples_per_s(home: str, model: str, batch_size: int, samples: int, threads: int | None) -> float:
-    """Steady samples/s of `traintop run` with so many threads, or with those that it chooses."""
+@dataclass(frozen=True)
+class Measured:
+    """Of one run: its steady speed, and what other programs took of the cores (0 to 1): whether it was quiet."""
+
+    samples_per_s: float
+    host_busy: float
+
+
+def run(home: str, model: str, batch_size: int, samples: int, threads: int | None) -> Measured:
+    """`traintop run` with so many threads, or with those that it chooses."""
     environment = {
         name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
     }
@@ -75,4 +87,5 @@ def samples_per_s(home: str, model: str, batch_size: int, samples: int, threads:
     ]
     command += ["--batch-size", str(batch_size), "--samples", str(samples)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return float(json.loads(done.stdout.splitlines()[-1])["steady_samples_per_s"])
+    last = json.loads(done.stdout.splitlines()[-1])
+    return Measured(float(last["steady_samples_per_s"]), float(last["host_busy"] or 0.0))
