@@ -10,7 +10,7 @@ KEY_GROUPS: dict[str, tuple[str, ...]] = {
     "Knobs": ("step", "move_knob", "turn", "type_value", "find_knob", "fold_all", "undo", "named", "choose_card"),
     "Results": (
         *("move_row", "run_details", "pin", "explain", "mark", "filter", "sort", "reverse_sort", "note"),
-        *("delete", "restore", "export", "copy_command"),
+        *("delete", "restore", "export", "copy_command", "copy_script"),
     ),
     "Plots": ("cursor", "move_cursor", "leave_cursor", "log_scale", "recent"),
     "Screen": (
