@@ -54,6 +54,10 @@ class Terminations:
         return self._last - before < self.ECHO_S
 
 
+_PATIENCE_S = 0.5
+"""How long SIGQUIT waits for a terminal that has not yet read what was drawn last."""
+
+
 class Signals:
     """Counts SIGTERM and SIGINT, notices SIGUSR1 and SIGHUP. For the main thread, before others begin.
 
@@ -99,7 +103,7 @@ class Signals:
             descriptor, attributes = self._terminal
             with contextlib.suppress(OSError, termios.error):
                 termios.tcsetattr(descriptor, termios.TCSANOW, attributes)
-                if select.select([], [descriptor], [], 0)[1]:  # a terminal that does not read is not waited for
+                if select.select([], [descriptor], [], _PATIENCE_S)[1]:  # it may not read at all
                     os.write(descriptor, _GIVE_BACK)
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
