@@ -454,7 +454,7 @@ def test_a_history_that_cannot_be_opened_is_told_in_one_line(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TRAINTOP_HOME", str(tmp_path / "file"))
     assert cli.main(["runs"]) == 5
-    assert "TRAINTOP_HOME" in capsys.readouterr().err
+    assert "--history-dir" in capsys.readouterr().err
 
 
 # the whole program ------------------------------------------------------------------------------------------------

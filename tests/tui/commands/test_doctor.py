@@ -197,7 +197,7 @@ def test_a_history_that_cannot_be_opened_is_fatal_and_says_what_to_do(
     monkeypatch.setenv("TRAINTOP_HOME", str(blocked))
     (finding,) = doctor_files.files()
     assert finding.status == "fatal"
-    assert "TRAINTOP_HOME" in (finding.fix or "")
+    assert "--history-dir" in (finding.fix or "")
 
 
 def test_a_damaged_history_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
