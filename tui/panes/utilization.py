@@ -55,8 +55,11 @@ def _numbers(state: State, width: int, short: bool) -> Line:
         process: Line = [("this process ", "muted"), (percent(host.process_cpu), "value"), (" of a core", "muted")]
         share = busy_share(host.cores, host.free_cores)
         if share is not None and share >= BUSY_SHARE and not short:
-            others: Line = [(taken(host.cores or 0.0, host.free_cores or 0.0), "warn")]
-            return first_that_fits([join([busy, process, others]), join([busy, others]), others, busy], width)
+            text = taken(host.cores or 0.0, host.free_cores or 0.0)
+            others: Line = [(text, "warn")]
+            brief: Line = [(text.replace("other programs", "others"), "warn")]
+            said = [join(parts) for parts in ([busy, process, others], [busy, others], [busy, brief])]
+            return first_that_fits([*said, brief, busy], width)
         ram: Line = [("RAM ", "muted"), (f"{mib(host.memory_used)} of {mib(host.memory_total)} MiB", "value")]
         return first_that_fits([join([busy, process, ram]), join([busy, process]), busy], width)
     busy = [(number(gpu.utilization), "gpu")] if short else [("gpu ", "muted"), (number(gpu.utilization), "gpu")]
