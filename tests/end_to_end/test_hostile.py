@@ -81,7 +81,7 @@ def test_hostile_text_is_text(env: dict[str, str], tmp_path: Path) -> None:
         terminal.wait_for(lambda text: re.search(r"│ 2 .* (completed|host busy)", text), 180)
         terminal.press("l")
         terminal.wait_for("evaluated 4 samples")
-        for key, there in (("tab", "↑↓ row"), ("tab", "older lines")):  # over the results to the log
+        for key, there in (("tab", "Enter details"), ("tab", "older lines")):  # over the results to the log
             terminal.press(key)
             terminal.wait_for(there)
         terminal.press("\x1b[H")
@@ -171,7 +171,7 @@ def test_a_hostile_history_on_the_screen(words: Sequence[str], home: Path) -> No
             terminal.wait_for(lambda text: "Run 1 failed" not in text)
         terminal.wait_for(lambda text: re.search(r"│ 1\+ .* failed", text))
         terminal.press("tab")
-        terminal.wait_for("↑↓ row")
+        terminal.wait_for("Enter details")
         for key, there in DIALOGS[: 1 if words else None]:
             terminal.press(key)
             terminal.wait_for(there)

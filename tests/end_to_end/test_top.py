@@ -22,7 +22,7 @@ _OWN = "import ctypes, sys; ctypes.CDLL(sys.argv[1]); sys.stdout.write('.'); sys
 @pytest.fixture
 def seen(tmp_path: Path) -> Machine:
     made = machine(tmp_path, 4)
-    made.card(0, used=7069, gpu=97, memory=61, power=72_500, celsius=61, throttle=4)
+    made.card(0, used=7072, gpu=97, memory=61, power=72_500, celsius=61, throttle=4)
     made.card(1, used=143_000, gpu=100, throttle=0x40, ecc=2)
     made.process(1, 4_000_000, used=142_000, sm=99)
     made.card(2, used=500)
@@ -76,11 +76,11 @@ def test_a_line_a_card_and_below_it_who_is_on_it(
 def test_it_follows_the_cards_and_marks_a_lost_one(home: dict[str, str], seen: Machine) -> None:
     with Terminal([*COMMAND, "top"], env=home) as terminal:
         terminal.wait_for("4 cards")
-        seen.card(3, used=12_345)
+        seen.card(3, used=12_348)
         seen.write()
         terminal.wait_for("12345 / 15360")
         seen.lost.add(1)
-        seen.card(3, used=12_346)
+        seen.card(3, used=12_349)
         seen.write()
         terminal.wait_for("1 lost")
         terminal.wait_for("12346 / 15360")

@@ -14,7 +14,7 @@ LAST: tuple[Hint, ...] = (("help", "help"), ("command_palette", "palette"), ("qu
 
 def hints(state: State, pane: str, *, zoomed: bool = False) -> list[Hint]:
     """The most important first, for the focused `pane`; which of them have a key here is for others to say."""
-    where = {"knobs": _on_knobs, "results": _on_results}.get(pane)
+    where = {"knobs": _on_knobs, "results": _on_results, "log": _on_log}.get(pane)
     every = [*_looking(state, zoomed), *_driving(state), *(where(state) if where is not None else _elsewhere(state))]
     return list(dict(every).items())
 
@@ -58,6 +58,10 @@ def _on_results(state: State) -> list[Hint]:
     more = [("run_details", "details"), ("mark", "mark"), ("sort", "sort"), ("note", "note"), ("delete", "delete")]
     undelete = [("restore", "undelete")] if state.table.deleted else []
     return [*rows, *undelete, *more, *_common(state), ("zoom", "zoom")]
+
+
+def _on_log(state: State) -> list[Hint]:
+    return [("scroll_log", "older lines"), *_elsewhere(state)]
 
 
 def _elsewhere(state: State) -> list[Hint]:

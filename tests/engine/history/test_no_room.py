@@ -126,6 +126,7 @@ def test_a_number_that_another_program_took_meanwhile_is_not_written_over(tmp_pa
         room_again(history)
         theirs = other.writer.begin_run(RunConfig(batch_size=64), DEVICE, started_at=2000.0)
         assert theirs == run_id  # it was promised, and not taken
+        history.writer._retry_at = 0.0  # the failed flush before may have asked for a pause
         told = history.writer.flush()
         assert told == (
             f"Run {run_id} is run {run_id + 1} in the history: another program had taken its number meanwhile."

@@ -7,6 +7,7 @@ import shutil
 import sysconfig
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def test_eight_bit_steps_beside_a_compiled_model_compile_it_once() -> None:
     config = COMPILED.with_values(optimizer="adamw-8bit", samples=8, epochs=1)
     recorded = make_job(config.with_values(torch_compile=False), tiny_model(dropout=0.0, layers=1))  # an eager step …
     compiling.apply(recorded.job.model, config, 8)  # … of a compiled model
-    assert train(recorded.job)
+    assert train(replace(recorded.job, config=config))
     assert _graphs() == 1
 
 
