@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.contract import figures
@@ -14,6 +15,7 @@ from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError
 from tui.commands.histories import history_to_read, say_no_runs
 from tui.console.report import json_line
+from tui.drawing.cells import width_of
 from tui.drawing.text import clean
 from tui.state.knobs import short_name
 
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
 
 ROWS = 50
 """Rows of the table where `--limit` does not say."""
-_WIDTH_IN_FILE = 160
+_WIDEST = 1000
+"""Columns of a table in a file or a pipe, where nothing is left out."""
+_GAP = 2
+_ALWAYS = 100
 _KNOBS = (figures.BATCH, figures.ACCUMULATION, figures.CHECKPOINTING, figures.PRECISION)
 _FIGURES = (
     figures.TIME,
@@ -35,7 +40,36 @@ _FIGURES = (
     figures.ENERGY,
     figures.PER_SAMPLE,
 )
+_KEEP = {
+    figures.BATCH.name: 90,
+    figures.SPEED.name: 95,
+    figures.MEMORY.name: 94,
+    figures.STATUS.name: 85,
+    figures.PRECISION.name: 61,
+    figures.CHECKPOINTING.name: 60,
+    figures.ACCUMULATION.name: 59,
+    figures.LOSS.name: 58,
+    figures.ACCURACY.name: 57,
+    figures.CARD_SPEED.name: 56,
+    figures.TIME.name: 45,
+    figures.SHARE.name: 40,
+}
+"""Which columns a narrow terminal keeps: those with the largest number."""
 _WHERE_KNOWN = (figures.CARD_SPEED, figures.ENERGY, figures.PER_SAMPLE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column that may be left out."""
+
+    heading: str
+    cells: list[str]
+    left: bool = False
+    keep: int = _ALWAYS
+
+    @property
+    def width(self) -> int:
+        return max(width_of([(clean(text), "")]) for text in (self.heading, *self.cells))
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -60,7 +94,7 @@ def execute(arguments: Namespace) -> int:
         for record in records:
             sys.stdout.write(json_line(RunFinished(record=record)) + "\n")
     elif records:
-        sys.stdout.write(_drawn(table(records)))
+        sys.stdout.write(_drawn(records))
     if records and len(records) < n_all and not arguments.json:
         sys.stderr.write(f"The newest {len(records)} of {n_all:,} runs; --limit N shows more.\n")
     return exit_codes.DONE
@@ -74,35 +108,45 @@ def _limit(text: str | None) -> int | None:
     return int(text[:10])
 
 
-def table(records: list[RunRecord]) -> Table:
-    """The results table, a row per run."""
+def table(records: list[RunRecord], width: int | None = None) -> Table:
+    """The results table, a row per run. With `width` the columns that matter least are left out, and none is cut."""
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    drawn.add_column(figures.RUN_ID.heading, justify="right", no_wrap=True)
-    drawn.add_column(figures.MODEL.heading, no_wrap=True)
-    drawn.add_column(figures.DATA.heading, no_wrap=True)
     # the card's own figures are known of virtual GPUs alone, energy of real ones
     wanted = (*figures.places(records), *_KNOBS, *_FIGURES, figures.STATUS)
     entries = [entry for entry in wanted if entry not in _WHERE_KNOWN or any(map(entry.read, records))]
+    columns = [
+        _Column(figures.RUN_ID.heading, [str(record.run_id) for record in records]),
+        _Column(
+            figures.MODEL.heading, [short_name(record.config.model)[:24] for record in records], left=True, keep=80
+        ),
+        _Column(figures.DATA.heading, [figures.DATA.of(record) for record in records], left=True, keep=30),
+    ]
     for entry in entries:
-        heading = figures.heading_of(entry, records)
-        drawn.add_column(Text(clean(heading)), justify="left" if entry.left else "right", no_wrap=True)
-    for record in records:
-        cells = [str(record.run_id), clean(short_name(record.config.model), 24), figures.DATA.of(record)]
-        cells += [entry.of(record) for entry in entries]
-        drawn.add_row(*(Text(clean(cell)) for cell in cells))
+        heading = (width is not None and figures.short_of(entry, records)) or figures.heading_of(entry, records)
+        cells = [entry.of(record) for record in records]
+        columns.append(_Column(heading, cells, left=entry.left, keep=_KEEP.get(entry.name, 20)))
+    while width is not None and sum(column.width for column in columns) + _GAP * (len(columns) - 1) > width:
+        least = min(columns, key=lambda column: column.keep)
+        if least.keep == _ALWAYS:
+            break
+        columns.remove(least)
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        drawn.add_column(Text(clean(column.heading)), justify="left" if column.left else "right", no_wrap=True)
+    for row in zip(*(column.cells for column in columns), strict=True):
+        drawn.add_row(*(Text(clean(cell)) for cell in row))
     return drawn
 
 
-def _drawn(content: Table) -> str:
+def _drawn(records: list[RunRecord]) -> str:
     from rich.console import Console
 
     on_terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if on_terminal else _WIDTH_IN_FILE
-    console = Console(width=width, file=sys.stdout, force_terminal=on_terminal)
+    width = shutil.get_terminal_size().columns if on_terminal else None
+    console = Console(width=width or _WIDEST, file=sys.stdout, force_terminal=on_terminal)
     with console.capture() as capture:
-        console.print(content)
+        console.print(table(records, width))
     # rich pads every line to the width of the table
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())

@@ -63,8 +63,8 @@ COLUMNS: tuple[Column, ...] = (
     _of(figures.PRECISION, 4, 61),
     _of(figures.TIME, 6, 55),
     _of(figures.SPEED, 9, 95),
-    _of(figures.CARD_SPEED, 7, 93),
-    _of(figures.MEMORY, 8, 94),
+    _of(figures.CARD_SPEED, 7, 79),
+    _of(figures.MEMORY, 6, 94),
     _of(figures.SHARE, 4, 40),
     _of(figures.LOSS, 5, 45),
     _of(figures.ACCURACY, 5, 30),
@@ -77,6 +77,17 @@ COLUMNS: tuple[Column, ...] = (
 _CARD = (figures.CARD_SPEED.heading, "Δ card")
 _KNOWN = 46
 """What an accuracy is kept for where a run has one: before its share of the memory and its loss."""
+_COMPARED = {
+    DELTA: 71,
+    "Δ MiB": 66,
+    figures.ACCURACY.heading: 63,
+    figures.ACCUMULATION.heading: 59,
+    figures.LOSS.heading: 58,
+    figures.CARD_SPEED.heading: 57,
+    "Δ card": 64,
+    figures.TIME.heading: 45,
+}
+"""The same beside a baseline: what was turned, what it cost and what it saved come before the figures themselves."""
 
 
 def columns_for(
@@ -100,6 +111,12 @@ def columns_for(
         drawn = [
             (replace(column, keep=_KNOWN) if column.entry is figures.ACCURACY else column, c) for column, c in drawn
         ]
+    if base is not None:
+        known = any(row.eval_accuracy is not None for row in rows)
+        drawn = [
+            (column if column.entry is figures.ACCURACY and not known else _beside_baseline(column), cells)
+            for column, cells in drawn
+        ]
     while drawn and taken + sum(column.width + 1 for column, _ in drawn) > width:
         drawn.remove(min(drawn, key=lambda pair: pair[0].keep))
     spare = width - taken - sum(column.width + 1 for column, _ in drawn)
@@ -108,6 +125,10 @@ def columns_for(
         if 0 < more <= spare:
             drawn[index], spare = (replace(column, width=len(column.heading)), cells), spare - more
     return drawn
+
+
+def _beside_baseline(column: Column) -> Column:
+    return replace(column, keep=_COMPARED.get(column.heading, column.keep))
 
 
 def _grown(column: Column, cells: list[str]) -> tuple[Column, list[str]]:

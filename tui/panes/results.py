@@ -115,7 +115,7 @@ class ResultsPane(Pane, can_focus=True):
         marks = " ".join(sentences(row))
         role = OUTCOME_ROLES[row.outcome] if row.message else "warn" if marks else "muted"
         text = row.message or self._deltas.sentence(row, state.record_of(state.baseline)) or described(row)
-        text = f"{marks} {text}".lstrip()
+        text = f"{text} {marks}".rstrip()
         written = state.table.notes.get(row.run_id, "")
         text = f"run {row.run_id}: {f'“{written}” · ' if written else ''}{text}"
         return [[(" ", "text"), (line, role)] for line in wrap(text, width, limit)]

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.contract.config import Value
 from engine.contract.numbers import UNKNOWN, signed, signed_mib
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.text import clean
 
 if TYPE_CHECKING:
     from engine.compare.compare import Comparison, Quantity
+
+
+def _work(row: RunRecord) -> tuple[Value, ...]:
+    config = row.config
+    return config.model, config.task, config.workload, config.data
 
 
 class Deltas:
@@ -46,6 +52,8 @@ class Deltas:
             return "" if base is not None else UNKNOWN
         from engine.compare.rows import MARKS
 
+        if row.outcome is Outcome.OUT_OF_MEMORY or _work(row) != _work(base):
+            return UNKNOWN  # another model's samples, or other data's, are not the same thing
         found = self._compared(row, base).deltas[quantity]
         if found.percent is None:
             return UNKNOWN
