@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tui.actions.card import CardControl
 from tui.actions.forecast import ForecastControl
 from tui.desk.desk import Desk
+from tui.state.state import UNDER_WAY
 
 if TYPE_CHECKING:
     from engine.session.engine import Engine
@@ -70,7 +71,7 @@ class RunControl:
         elif state.plan is not None:
             self._desk.say("a plan is under way: S pauses it, s stops it")
         elif state.queued or state.running or self._session.busy:
-            self._desk.say("a run is under way: s stops it")
+            self._desk.say(UNDER_WAY)
         else:
             return True
         return False

@@ -8,7 +8,7 @@ from tui.drawing.cells import Line, pad, wrap
 from tui.panes.base import Pane
 from tui.state.state import State
 
-_BAD = "out of memory"
+_BAD, _OVER = "out of memory", "was out of memory"
 
 
 class CaptionPane(Pane):
@@ -17,7 +17,7 @@ class CaptionPane(Pane):
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """The caption in the middle of the band, in the colour of bad news where it is some."""
         caption = state.view.caption
-        role = "caption-bad" if _BAD in caption else "caption"
+        role = "caption-bad" if _BAD in caption and _OVER not in caption else "caption"
         lines = wrap(caption, width - 2, height)
         above = (height - len(lines)) // 2
         band = [""] * above + lines + [""] * (height - len(lines) - above)

@@ -48,7 +48,7 @@ from tui.state.foreign import SENTENCE, clean_device, clean_job, clean_neighbour
 from tui.state.knobs import describe
 from tui.state.plan_view import fold_plan
 from tui.state.run_view import RunView, merged
-from tui.state.state import ROWS, State
+from tui.state.state import ROWS, UNDER_WAY, State
 
 _UNDONE: dict[type[Change], str] = {
     Pin: "the baseline stays",
@@ -209,6 +209,7 @@ def _fold_boundary(state: State, event: RunStarted | RunRefused | RunFinished) -
 def _finished(state: State, record: RunRecord) -> None:
     record = clean_record(record)
     state.stopping = False
+    state.notice = "" if state.notice == UNDER_WAY else state.notice
     state.finished = sorted(
         [*(row for row in state.finished if row.run_id != record.run_id), record], key=lambda row: row.run_id
     )[-ROWS:]

@@ -23,6 +23,10 @@ ROWS = 500
 """Earlier runs in the results table; `traintop runs` lists them all."""
 
 
+UNDER_WAY = "a run is under way: s stops it"
+"""A notice that is over with the run."""
+
+
 @dataclass(frozen=True, slots=True)
 class LogLine:
     """A line of the log pane. `source` is `run`, `engine`, or what printed it; `level` as in `Logged`."""

@@ -55,7 +55,7 @@ from tests.tui.fake_session import (
 )
 from tui.state.fold import fold
 from tui.state.knobs import KnobEditor
-from tui.state.state import State
+from tui.state.state import UNDER_WAY, State
 
 
 @pytest.fixture
@@ -488,3 +488,11 @@ def test_a_time_without_readings_is_a_gap(state: State) -> None:
     assert state.run is not None
     assert len(state.run.utilization) == 3
     assert state.run.utilization.within(0.0, 64.0) == (97.0, 97.0)
+
+
+def test_the_notice_that_a_run_is_under_way_is_over_with_the_run(state: State) -> None:
+    fold(state, started(run_id=1))
+    for notice, after in ((UNDER_WAY, ""), ("something else", "something else")):
+        state.notice = notice
+        fold(state, finished(run_id=1))
+        assert state.notice == after
