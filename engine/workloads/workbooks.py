@@ -90,7 +90,9 @@ def _open(path: Path) -> Any:
         raise refusal(
             path, "is an Excel workbook, whose reader is not installed", f"{HOW_TO_GET_XLSX}, or save it as CSV"
         ) from None
-    _check_size(path)
+    if (size := unpacked_size(path)) > MAX_UNPACKED:
+        what = f"has {size / 2**20:,.0f} MiB packed in it, of which {MAX_UNPACKED // 2**20:,} can be read"
+        raise refusal(path, what, "save the sheet of your table as CSV")
     try:
         return CalamineWorkbook.from_path(str(path))
     except (KeyboardInterrupt, SystemExit):
@@ -103,15 +105,13 @@ def _unreadable(path: Path, error: BaseException) -> Exception:
     return refusal(path, f"cannot be read as an Excel workbook ({quoted(error, 100)[1:-1]})", "save it again")
 
 
-def _check_size(path: Path) -> None:
+def unpacked_size(path: Path) -> int:
+    """Bytes of all that is packed in a workbook, as it says. Raises `ConfigError` where it cannot be read."""
     try:
         with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
+            return sum(entry.file_size for entry in archive.infolist())
     except _UNREADABLE as error:
         raise _unreadable(path, error) from None
-    if size > MAX_UNPACKED:
-        what = f"has {size / 2**20:,.0f} MiB packed in it, of which {MAX_UNPACKED // 2**20:,} can be read"
-        raise refusal(path, what, "save the sheet of your table as CSV")
 
 
 def _check_grid(path: Path, name: str, ask: Callable[[], None]) -> None:

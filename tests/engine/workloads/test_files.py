@@ -86,11 +86,24 @@ REFUSED = {
         "text,label\na,1,2\nb,2,3\n",
         "3 fields in row 2 and 2 in its header",
     ),
+    "too many fields after a blank line": (
+        "a.csv",
+        'text,label\n"a\nb",1\n\n"c, d",2\ne,f,3\n',
+        "3 fields in row 5 and 2 in its header",
+    ),
+    "too many fields, of semicolons": ("a.csv", "text;label\na;1\nb;2;3", "3 fields in row 3 and 2 in its header"),
+    "open quote at the very end": ("a.csv", 'text,label\na,1\n"', "opens a quote in row 3 that never closes"),
+    "open quote at the end": ("a.csv", 'text,label\na,1\nb,"', "opens a quote in row 3 that never closes"),
+    "open quote over commas": ("a.csv", 'text,label\na,1\nb,"c,d,e\nf,g,h\n', "opens a quote in row 3"),
     "open quote": ("a.csv", 'text,label\na,1\n"b,2\nc,3\n', "opens a quote in row 3 that never closes"),
     "blank JSON": ("a.jsonl", "\n\n", "has no rows"),
     "broken JSON": ("a.jsonl", '{"text":"a","label":1}\n{"text":"b"', "is not one JSON object in line 2"),
     "JSON list": ("a.jsonl", '{"text":"a","label":1}\n[1]\n', "is not one JSON object in line 2, '[1]'"),
     "lone surrogate": ("a.jsonl", '{"text":"\\ud800","label":1}', "is not one JSON object in line 1"),
+    "array of numbers": ("a.json", "[1,2,3]", "is an array of numbers, not of objects: write {"),
+    "array of texts": ("a.json", ' [\n"a", "b"]', "is an array of texts, not of objects"),
+    "array of arrays": ("a.json", "[[1], [2]]", "is an array of arrays, not of objects"),
+    "array of nothing": ("a.json", "[null]", "is an array of other values, not of objects"),
     "broken array": ("a.json", '[{"text":"a","label":1},', "cannot be read as JSON lines"),
     "not Parquet": ("a.parquet", "PAR1 but no more", "cannot be read as Parquet"),
     "latin1": ("a.csv", "text,label\ncaf\xe9,1\n".encode("latin1"), "byte 14 (line 2) is 0xe9"),
@@ -355,6 +368,11 @@ def test_a_class_of_one_row_is_left_out_and_said() -> None:
         encode_labels(["a"] * 9 + ["b"], "a.csv", "label", least=2)
 
 
+def test_where_no_class_has_two_rows_it_is_said() -> None:
+    with pytest.raises(ConfigError, match="has no class with two rows, which a held-out part needs, among 'a', 'b'"):
+        encode_labels(["a", "b"], "a.csv", "label", least=2)
+
+
 def test_labels_that_differ_in_capitals_or_blanks_are_one_class() -> None:
     values = ["Good", "good", " good", "good", "bad", "BAD", "no  one", "No one"]
     classes = encode_labels(values, "a.csv", "label")
@@ -498,6 +516,13 @@ def test_of_several_sheets_the_first_with_rows_is_read_and_said(tmp_path: Path) 
         told: list[str] = []
         assert open_table(data, told.append)[:] == {"text": ["a"], "label": ["true"]}
         assert told == ["Of the 3 sheets of 'a.xlsx', 'data' is read; not 'empty', 'notes'."]
+
+
+def test_of_a_column_of_mixed_types_it_is_said_which(tmp_path: Path) -> None:
+    rows = '{"text": "a", "label": 1}\n{"text": 2.5, "label": 1}\n{"text": {"en": "c"}, "label": 0}\n'
+    table = open_table(write(tmp_path, "a.jsonl", rows))
+    with pytest.raises(ConfigError, match=r"'text' of x holds mixed types \(texts, numbers, objects\), not text: name"):
+        find_columns(table, "x", "text", "label")
 
 
 def test_a_hidden_sheet_comes_after_those_that_are_seen(tmp_path: Path) -> None:
