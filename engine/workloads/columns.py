@@ -70,7 +70,7 @@ def find_columns(table: datasets.Dataset, file: str, text: str | None, label: st
     labels = [n for n in table.column_names if n != text and _holds_labels(table.features[n])]
     label = _given(table, file, label, "label") or _find_label(table, file, sample, labels)
     if label != text and label not in labels:
-        kind = _kind(table.features[label])
+        kind = _content(table, label)
         raise ConfigError(
             "label_column", f"Column {quoted(label)} of {file} holds {kind}: name one with numbers or words."
         )
@@ -93,7 +93,7 @@ def find_text_column(table: datasets.Dataset, file: str, text: str | None, label
 
 def _check_text(table: datasets.Dataset, file: str, text: str) -> None:
     if not _holds_text(table.features[text]):
-        kind = _kind(table.features[text])
+        kind = _content(table, text)
         raise ConfigError("text_column", f"Column {quoted(text)} of {file} holds {kind}, not text: name another.")
 
 
@@ -104,12 +104,29 @@ def _holds_text(feature: object) -> bool:
 def _holds_labels(feature: object) -> bool:
     if isinstance(feature, datasets.Value):
         return feature.dtype in _STRINGS or bool(_LABELS.fullmatch(feature.dtype))
-    # a JSON column of mixed numbers and words arrives as the feature Json
-    return isinstance(feature, datasets.ClassLabel) or type(feature).__name__ == "Json"
+    return isinstance(feature, datasets.ClassLabel) or type(feature).__name__ == _MIXED
+
+
+_MIXED = "Json"  # the feature of a JSON column of mixed numbers and words, say
+_KINDS = {_MIXED: "mixed types", "dict": "objects", "LargeList": "lists", "Sequence": "lists", "ClassLabel": "classes"}
+_JSON_KINDS = {"str": "texts", "int": "numbers", "float": "numbers", "bool": "truths", "dict": "objects"}
 
 
 def _kind(feature: object) -> str:
-    return str(feature.dtype) if isinstance(feature, datasets.Value) else type(feature).__name__.lower() + "s"
+    if isinstance(feature, datasets.Value):
+        return str(feature.dtype)
+    name = type(feature).__name__
+    return _KINDS.get(name, name.lower() + "s")
+
+
+def _content(table: datasets.Dataset, column: str) -> str:
+    """What a column holds, in words; of mixed types which."""
+    feature = table.features[column]
+    if type(feature).__name__ != _MIXED:
+        return _kind(feature)
+    values = table.select_columns([column]).select(range(min(len(table), _LOOKED_AT)))[:][column]
+    kinds = dict.fromkeys(_JSON_KINDS.get(type(v).__name__, "lists") for v in values if v is not None)
+    return f"mixed types ({', '.join(kinds)})" if kinds else _kind(feature)
 
 
 def _given(table: datasets.Dataset, file: str, name: str | None, role: str) -> str | None:
@@ -217,8 +234,13 @@ def encode_labels(
         key=lambda value: value if isinstance(value, int) or value in _TRUTHS else _spelling(merged[value]),
     )
     notes = [*_missing_note(missing), *_merged_note(merged), *_rare_note([called[v] for v in rare], least)]
+    if not ordered:
+        least_rows = "two rows" if least == 2 else f"{least} rows"
+        listed = _listed([called[value] for value in rare], limit=_LISTED)
+        what = f"has no class with {least_rows}, which a held-out part needs, among {listed}"
+        raise _refusal(where, what, "give more rows of each class, or name another column")
     if len(ordered) < 2:
-        only = f" {quoted(called[ordered[0]])}" if ordered else ""
+        only = f" {quoted(called[ordered[0]])}"
         told = f" ({notes[-1].rstrip('.')})" if rare or missing else ""
         raise _refusal(where, f"has only one class,{only}{told}", "give a file with at least two")
     ids = {text: i for i, value in enumerate(ordered) for text in merged[value]}

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 from engine.contract.config import RunConfig
 from engine.contract.own_data import LOADERS, TEXT_SUFFIXES, is_own_file, is_packed, suffix_of
 from engine.workloads.plain_files import (
     bad_json_line,
+    bad_record,
     check_file,
+    check_json_array,
     check_parquet,
     check_table_name,
     check_utf8,
     csv_layout,
 )
-from engine.workloads.unpacked import check_workbook, unpacked_chunks
+from engine.workloads.unpacked import plain, unpacked_chunks
+from engine.workloads.workbooks import check_workbook, unpacked_size
 
 WHOLE_BYTES = 4 * 2**20
 """A file up to this size is read whole: a fraction of a second. Of a larger one its beginning."""
@@ -45,12 +49,23 @@ def check_data(config: RunConfig) -> None:
     loader = LOADERS.get(suffix)
     if loader == "xlsx":
         check_workbook(path)
+        if unpacked_size(path) <= WHOLE_BYTES:
+            with plain(path) as sheet:  # which the run finds unpacked
+                csv_layout(sheet)
     elif loader == "parquet":
         check_parquet(path)
     else:
         if small:
             check_utf8(path)
         if loader == "csv":
-            csv_layout(path)
-        elif loader == "json" and small and (problem := bad_json_line(path)):
-            raise problem
+            layout = csv_layout(path)
+            # what of a TSV is refused is told by two readings: with quotes, and with quotes as characters
+            if small and (problem := bad_record(path, layout)):
+                if suffix == ".tsv":
+                    problem = bad_record(path, csv_layout(path, csv.QUOTE_NONE))
+                if problem:
+                    raise problem
+        elif loader == "json":
+            check_json_array(path)
+            if small and (problem := bad_json_line(path)):
+                raise problem

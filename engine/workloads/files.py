@@ -20,10 +20,12 @@ from engine.process import gate
 from engine.workloads.plain_files import (
     CsvLayout,
     bad_json_line,
+    check_json_array,
     check_table_name,
     check_utf8,
     csv_layout,
     go_on,
+    open_quote,
     quoted,
     refusal,
     uneven,
@@ -72,6 +74,7 @@ def _open(path: Path, suffix: str, warn: Warn, ask: Callable[[], None]) -> Opene
         return Opened(table=_load(path, loader, {}, warn), loader=loader, layout=None)
     check_utf8(path, ask)
     if loader == "json":
+        check_json_array(path)
         return Opened(table=_load(path, loader, {}, warn), loader=loader, layout=None)
     layout = csv_layout(path)
     if suffix == ".tsv":
@@ -160,7 +163,7 @@ def _explain(path: Path, loader: str, error: Exception) -> ConfigError:
         return uneven(path, row, expected, saw)
     if found := re.search(r"EOF inside string starting at row (\d+)", message):
         row = int(found[1]) + 1  # pandas counts the header as row 0
-        return refusal(path, f"opens a quote in row {row:,} that never closes", 'close it, or write "" for a quote')
+        return open_quote(path, row)
     if loader == "json" and (where := bad_json_line(path)):
         return where
     what = {"csv": "table", "json": "JSON lines", "parquet": "Parquet"}[loader]

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -22,6 +23,7 @@ FORMATS = (
 CHUNK = 2**20
 """Bytes that are read at once."""
 _LONGEST_LINE = 2**27  # characters
+_JSON_ROW = '{"text": "…", "label": 1}'
 Quoting = Literal[0, 3]  # csv.QUOTE_MINIMAL, csv.QUOTE_NONE
 
 
@@ -160,6 +162,28 @@ def _first_records(path: Path, separator: str, quoting: Quoting) -> tuple[list[s
         csv.field_size_limit(limit)
 
 
+def bad_record(path: Path, layout: CsvLayout) -> ConfigError | None:
+    """On the first record with more fields than the header, or a quote that never closes, as pandas tells them."""
+    limit = csv.field_size_limit(2**31 - 1)
+    end = f"\1end{layout.separator}"
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            # one line more: where it comes back as one field, a quote is open
+            lines = chain(_lines(path, file), (end,))
+            for row, record in enumerate(csv.reader(lines, delimiter=layout.separator, quoting=layout.quoting), 1):
+                if record and record[-1].endswith(end):
+                    return open_quote(path, row)
+                if record == [end[:-1], ""]:
+                    return None
+                if len(record) > len(layout.names):
+                    return uneven(path, row, len(layout.names), len(record))
+    except csv.Error:  # it is stricter on some characters
+        return None
+    finally:
+        csv.field_size_limit(limit)
+    return None
+
+
 def _lines(path: Path, file: TextIO) -> Iterator[str]:
     """Lines, of which none may fill the memory."""
     while line := file.readline(_LONGEST_LINE):
@@ -176,6 +200,10 @@ def uneven(path: Path, row: int, expected: int, found: int) -> ConfigError:
     )
 
 
+def open_quote(path: Path, row: int) -> ConfigError:
+    return refusal(path, f"opens a quote in row {row:,} that never closes", 'close it, or write "" for a quote')
+
+
 def check_parquet(path: Path) -> None:
     """Raises `ConfigError` where a file does not begin and end as Parquet does, such as one that is cut short."""
     with path.open("rb") as file:
@@ -185,6 +213,19 @@ def check_parquet(path: Path) -> None:
     if head != b"PAR1" or tail not in (b"PAR1", b"PARE"):
         what = "is cut short: it begins as Parquet, and does not end so" if head == b"PAR1" else "is no Parquet file"
         raise refusal(path, what, "check or export the file again")
+
+
+def check_json_array(path: Path) -> None:
+    """Raises `ConfigError` where a file is one array whose first item is no object, so that it has no columns."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        begin = file.read(CHUNK).lstrip()
+    items = begin[1:].lstrip()
+    if begin.startswith("[") and items and items[0] not in "{]":
+        raise refusal(path, f"is an array of {_json_kind(items)}, not of objects", f"write {_JSON_ROW} for each row")
+
+
+def _json_kind(item: str) -> str:
+    return {'"': "texts", "[": "arrays"}.get(item[0], "numbers" if item[0] in "-0123456789" else "other values")
 
 
 def bad_json_line(path: Path) -> ConfigError | None:
@@ -203,7 +244,7 @@ def bad_json_line(path: Path) -> ConfigError | None:
                 good = False
             if not good:
                 what = f"is not one JSON object in line {number:,}, {quoted(line.strip())}"
-                return refusal(path, what, 'write one object a line, such as {"text": "…", "label": 1}')
+                return refusal(path, what, f"write one object a line, such as {_JSON_ROW}")
     return None
 
 

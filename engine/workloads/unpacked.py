@@ -5,7 +5,6 @@ Kept under the content's digest, so that it is unpacked once; the ones not used 
 
 from __future__ import annotations
 
-import csv
 import errno
 import gzip
 import os
@@ -15,17 +14,19 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from engine.contract.own_data import PACKED, is_packed, suffix_of
 from engine.contract.paths import cache_dir
-from engine.workloads.plain_files import CHUNK, go_on, quoted, refusal, sha256_of
+from engine.workloads.plain_files import CHUNK, go_on, refusal, sha256_of
+from engine.workloads.workbooks import write_sheet
 
 LIMIT = 2**31
 """Bytes of all that is kept."""
 _LEAVES_FREE = 2**29
 """Bytes of the disk that unpacking leaves to others."""
-HOW_TO_GET_XLSX = "pip install 'traintop[excel]'"
+_MAGIC = b"\x1f\x8b"
+"""How gzip begins (RFC 1952)."""
 
 
 def is_plain(path: Path) -> bool:
@@ -90,7 +91,7 @@ def _make(path: Path, made: Path, sheets: Path, ask: Callable[[], None]) -> None
     try:
         with os.fdopen(handle, "wb") as out:
             is_workbook = suffix_of(path.name) == ".xlsx"
-            note = _write_sheet(path, out, ask) if is_workbook else _unpack(path, out, made.parent, ask)
+            note = write_sheet(path, out, ask) if is_workbook else _unpack(path, out, made.parent, ask)
         if note:
             sheets.write_text(note, encoding="utf-8")
         os.utime(draft, (0, 0))  # `datasets` knows a file by its place and time: the same content is read once
@@ -110,92 +111,31 @@ def _unpack(path: Path, out: BinaryIO, folder: Path, ask: Callable[[], None]) ->
 
 
 def unpacked_chunks(path: Path, ask: Callable[[], None] = go_on) -> Iterator[bytes]:
-    """What is in a gzip file, a piece at a time. Raises `ConfigError` where it is damaged or cut short."""
+    """What is in a gzip file, a piece at a time. Raises `ConfigError` where it is damaged or packed twice."""
     fix = "copy or download it again"
+    with path.open("rb") as packed:
+        if packed.read(2) != _MAGIC:
+            raise refusal(path, "is no gzip file", "give it the ending of what it is")
     with gzip.open(path, "rb") as file:
+        begun = False
         while True:
             ask()
             try:
                 chunk = file.read(CHUNK)
             except gzip.BadGzipFile as error:
-                what = "is no gzip file" if "Not a gzipped" in str(error) else "is damaged inside its gzip"
-                raise refusal(path, what, fix if "damaged" in what else "give it the ending of what it is") from None
+                is_after = "Not a gzipped" in str(error)  # where another part would begin: it began as gzip
+                what = "has bytes after the end of its gzip" if is_after else "is damaged inside its gzip"
+                raise refusal(path, what, fix) from None
             except EOFError:
                 raise refusal(path, "is cut short: its gzip has no end", fix) from None
             except zlib.error:
                 raise refusal(path, "is damaged inside its gzip", fix) from None
             if not chunk:
                 return
+            if not begun and chunk.startswith(_MAGIC):
+                raise refusal(path, "is packed twice", "unpack it once (gunzip)")
+            begun = True
             yield chunk
-
-
-def check_workbook(path: Path) -> None:
-    """Raises `ConfigError` where the reader of workbooks is missing, or this is none."""
-    _open_workbook(path)
-
-
-def _open_workbook(path: Path) -> Any:
-    with path.open("rb") as file:
-        head = file.read(4)
-    if head != b"PK\x03\x04":
-        kind = "an old .xls workbook" if head == b"\xd0\xcf\x11\xe0" else "no Excel workbook"
-        raise refusal(path, f"is {kind}", "save it as .xlsx or as CSV")
-    try:
-        from python_calamine import CalamineWorkbook
-    except ImportError:
-        raise refusal(
-            path, "is an Excel workbook, whose reader is not installed", f"{HOW_TO_GET_XLSX}, or save it as CSV"
-        ) from None
-    try:
-        return CalamineWorkbook.from_path(str(path))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # its own kinds, and the panics of its Rust, which are no Exception
-        what = f"cannot be read as an Excel workbook ({quoted(error, 100)[1:-1]})"
-        raise refusal(path, what, "save it again") from None
-
-
-def _write_sheet(path: Path, out: BinaryIO, ask: Callable[[], None]) -> str:
-    """Write the first sheet with rows as CSV; a sentence on the others."""
-    workbook = _open_workbook(path)
-    names: list[str] = list(workbook.sheet_names)
-    for name in names:
-        ask()
-        try:
-            rows: list[list[object]] = workbook.get_sheet_by_name(name).to_python(skip_empty_area=True)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:
-            what = f"has a sheet {quoted(name)} that cannot be read ({quoted(error, 100)[1:-1]})"
-            raise refusal(path, what, "save it again") from None
-        rows = [row for row in rows if any(cell not in ("", None) for cell in row)]
-        if rows:
-            text = _Lines(out)
-            csv.writer(text, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
-            if len(names) == 1:
-                return ""
-            others = ", ".join(quoted(other, 30) for other in names[:8] if other != name)
-            return f"Of the {len(names)} sheets of {quoted(path.name)}, {quoted(name)} is read; not {others}."
-    raise refusal(path, "has no sheet with rows", "give a file with a text and a label column")
-
-
-class _Lines:
-    """What `csv` writes text to."""
-
-    def __init__(self, out: BinaryIO) -> None:
-        self._out = out
-
-    def write(self, text: str) -> int:
-        return self._out.write(text.encode("utf-8", "replace"))
-
-
-def _cell(value: object) -> str:
-    """A cell as text: whole numbers, which a spreadsheet keeps as floats, without their zero."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return "" if value is None else str(value)
 
 
 def make_room(folder: Path, limit: int = LIMIT) -> None:

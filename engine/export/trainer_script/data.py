@@ -184,7 +184,7 @@ def _opening(config: RunConfig, reading: Reading) -> Part:
     loader = LOADERS[suffix_of(file)]
     if loader == "xlsx":
         return Part(
-            imports=("from datasets import Dataset", "from python_calamine import CalamineWorkbook"),
+            imports=("from datasets import Dataset", "from python_calamine import CalamineWorkbook, SheetVisibleEnum"),
             constants=constants,
             functions=(_WORKBOOK,),
             needs=("python-calamine",),
@@ -239,10 +239,10 @@ def _hub(data: str, reading: Reading) -> Part:
 
 _WORKBOOK = '''
 def load():
-    """The first sheet with rows, with every cell as text."""
+    """The first sheet with rows, hidden ones last, with every cell as text."""
     workbook = CalamineWorkbook.from_path(FILE)
-    for name in workbook.sheet_names:
-        rows = workbook.get_sheet_by_name(name).to_python()
+    for sheet in sorted(workbook.sheets_metadata, key=lambda sheet: sheet.visible != SheetVisibleEnum.Visible):
+        rows = workbook.get_sheet_by_name(sheet.name).to_python()
         rows = [row for row in rows if any(cell not in ("", None) for cell in row)]
         if rows:
             header, *rows = ([cell_text(cell) for cell in row] for row in rows)

@@ -13,7 +13,7 @@ from engine.contract.config import ConfigError, RunConfig
 from engine.workloads import early
 from engine.workloads.early import check_data
 from engine.workloads.files import open_table
-from tests.engine.workloads.test_files import REFUSED, assert_one_sentence, packed, write
+from tests.engine.workloads.test_files import REFUSED, assert_one_sentence, packed, stray, workbook, write
 
 HEAVY = ("torch", "transformers", "datasets", "numpy", "pandas", "pyarrow")
 
@@ -28,9 +28,6 @@ def own(data: str, **knobs: str) -> RunConfig:
 
 
 FOUND_LATER = {
-    "uneven TSV",
-    "too many fields",
-    "open quote",
     "blank JSON",
     "broken array",
     "not Parquet",
@@ -59,6 +56,18 @@ def test_a_parquet_file_that_is_cut_short_is_told(tmp_path: Path) -> None:
         check_data(own(write(tmp_path, "a.parquet", b"PAR1" + b"x" * 50)))
     with pytest.raises(ConfigError, match="is no Parquet file"):
         check_data(own(write(tmp_path, "a.parquet", b"x")))
+
+
+def test_a_workbook_without_a_table_is_told(tmp_path: Path) -> None:
+    far = stray('<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>')
+    for sheets, said in (
+        ({"one": []}, "has no sheet with rows"),
+        ({"one": [("text", "label")]}, "has a header and no rows"),
+        ({"one": far}, "has a cell at XFD1048576"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            check_data(own(workbook(tmp_path / "a.xlsx", **sheets)))  # type: ignore[arg-type]
+    check_data(own(workbook(tmp_path / "a.xlsx", one=[("text", "label"), ("a", 1)])))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import pytest
 from datasets.arrow_writer import ArrowWriter
 
 from engine.contract.config import ConfigError
+from engine.workloads import workbooks
 from engine.workloads.columns import encode_labels, find_columns
 from engine.workloads.files import open_table
 from engine.workloads.plain_files import quoted
@@ -73,6 +74,8 @@ REFUSED = {
     "no gzip": ("a.csv.gz", "text,label\na,1\n", "is no gzip file"),
     "cut gzip": ("a.csv.gz", packed(b"text,label\na,1\n" * 99)[:-9], "is cut short: its gzip has no end"),
     "damaged gzip": ("a.csv.gz", damaged(packed(bytes(i * i % 251 for i in range(999)))), "is damaged inside its gzip"),
+    "packed twice": ("a.csv.gz", packed(packed(b"text,label\na,1\n")), "is packed twice: unpack it once (gunzip)"),
+    "bytes after a gzip": ("a.csv.gz", packed(b"text,label\na,1\n") + b"rest", "has bytes after the end of its gzip"),
     "empty in a gzip": ("a.csv.gz", packed(b"\n"), "'a.csv' is blank"),
     "latin1 in a gzip": ("a.csv.gz", packed(b"text,label\nx,\xe9\n"), "byte 13 (line 2) is 0xe9"),
     "Parquet in a gzip": ("a.parquet.gz", packed(b"x"), "is a .parquet inside a gzip"),
@@ -83,11 +86,24 @@ REFUSED = {
         "text,label\na,1,2\nb,2,3\n",
         "3 fields in row 2 and 2 in its header",
     ),
+    "too many fields after a blank line": (
+        "a.csv",
+        'text,label\n"a\nb",1\n\n"c, d",2\ne,f,3\n',
+        "3 fields in row 5 and 2 in its header",
+    ),
+    "too many fields, of semicolons": ("a.csv", "text;label\na;1\nb;2;3", "3 fields in row 3 and 2 in its header"),
+    "open quote at the very end": ("a.csv", 'text,label\na,1\n"', "opens a quote in row 3 that never closes"),
+    "open quote at the end": ("a.csv", 'text,label\na,1\nb,"', "opens a quote in row 3 that never closes"),
+    "open quote over commas": ("a.csv", 'text,label\na,1\nb,"c,d,e\nf,g,h\n', "opens a quote in row 3"),
     "open quote": ("a.csv", 'text,label\na,1\n"b,2\nc,3\n', "opens a quote in row 3 that never closes"),
     "blank JSON": ("a.jsonl", "\n\n", "has no rows"),
     "broken JSON": ("a.jsonl", '{"text":"a","label":1}\n{"text":"b"', "is not one JSON object in line 2"),
     "JSON list": ("a.jsonl", '{"text":"a","label":1}\n[1]\n', "is not one JSON object in line 2, '[1]'"),
     "lone surrogate": ("a.jsonl", '{"text":"\\ud800","label":1}', "is not one JSON object in line 1"),
+    "array of numbers": ("a.json", "[1,2,3]", "is an array of numbers, not of objects: write {"),
+    "array of texts": ("a.json", ' [\n"a", "b"]', "is an array of texts, not of objects"),
+    "array of arrays": ("a.json", "[[1], [2]]", "is an array of arrays, not of objects"),
+    "array of nothing": ("a.json", "[null]", "is an array of other values, not of objects"),
     "broken array": ("a.json", '[{"text":"a","label":1},', "cannot be read as JSON lines"),
     "not Parquet": ("a.parquet", "PAR1 but no more", "cannot be read as Parquet"),
     "latin1": ("a.csv", "text,label\ncaf\xe9,1\n".encode("latin1"), "byte 14 (line 2) is 0xe9"),
@@ -352,6 +368,11 @@ def test_a_class_of_one_row_is_left_out_and_said() -> None:
         encode_labels(["a"] * 9 + ["b"], "a.csv", "label", least=2)
 
 
+def test_where_no_class_has_two_rows_it_is_said() -> None:
+    with pytest.raises(ConfigError, match="has no class with two rows, which a held-out part needs, among 'a', 'b'"):
+        encode_labels(["a", "b"], "a.csv", "label", least=2)
+
+
 def test_labels_that_differ_in_capitals_or_blanks_are_one_class() -> None:
     values = ["Good", "good", " good", "good", "bad", "BAD", "no  one", "No one"]
     classes = encode_labels(values, "a.csv", "label")
@@ -437,8 +458,11 @@ def sheet(rows: list[tuple[object, ...]]) -> str:
     return f'<worksheet xmlns="{main}"><sheetData>{written}</sheetData></worksheet>'
 
 
-def workbook(path: Path, **sheets: list[tuple[object, ...]]) -> str:
-    """Write an .xlsx with these sheets, in the format's own words (ECMA-376)."""
+def workbook(path: Path, hidden: str = "", **sheets: list[tuple[object, ...]] | str) -> str:
+    """Write an .xlsx with these sheets, of which one may be hidden, in the format's own words (ECMA-376).
+
+    A sheet is its rows, or its XML.
+    """
     package = "http://schemas.openxmlformats.org/package/2006"
     office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
     kinds = "application/vnd.openxmlformats-officedocument.spreadsheetml"
@@ -455,14 +479,20 @@ def workbook(path: Path, **sheets: list[tuple[object, ...]]) -> str:
         f'Type="{office}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
         "xl/workbook.xml": '<workbook xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" '
         f'xmlns:r="{office}"><sheets>'
-        + "".join(f'<sheet name="{name}" sheetId="{n}" r:id="r{n}"/>' for n, name in zip(numbers, sheets, strict=True))
+        + "".join(
+            f'<sheet name="{name}" sheetId="{n}"{" state=" + repr("hidden") if name == hidden else ""} r:id="r{n}"/>'
+            for n, name in zip(numbers, sheets, strict=True)
+        )
         + "</sheets></workbook>",
         "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}/relationships">'
         + "".join(f'<Relationship Id="r{n}" Type="{office}/worksheet" Target="worksheets/s{n}.xml"/>' for n in numbers)
         + "</Relationships>",
     }
-    parts |= {f"xl/worksheets/s{n}.xml": sheet(rows) for n, rows in zip(numbers, sheets.values(), strict=True)}
-    with zipfile.ZipFile(path, "w") as archive:
+    parts |= {
+        f"xl/worksheets/s{n}.xml": rows if isinstance(rows, str) else sheet(rows)
+        for n, rows in zip(numbers, sheets.values(), strict=True)
+    }
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in parts.items():
             archive.writestr(name, f'<?xml version="1.0" encoding="UTF-8"?>{content}')
     return str(path)
@@ -486,6 +516,87 @@ def test_of_several_sheets_the_first_with_rows_is_read_and_said(tmp_path: Path) 
         told: list[str] = []
         assert open_table(data, told.append)[:] == {"text": ["a"], "label": ["true"]}
         assert told == ["Of the 3 sheets of 'a.xlsx', 'data' is read; not 'empty', 'notes'."]
+
+
+def test_of_a_column_of_mixed_types_it_is_said_which(tmp_path: Path) -> None:
+    rows = '{"text": "a", "label": 1}\n{"text": 2.5, "label": 1}\n{"text": {"en": "c"}, "label": 0}\n'
+    table = open_table(write(tmp_path, "a.jsonl", rows))
+    with pytest.raises(ConfigError, match=r"'text' of x holds mixed types \(texts, numbers, objects\), not text: name"):
+        find_columns(table, "x", "text", "label")
+
+
+def test_a_hidden_sheet_comes_after_those_that_are_seen(tmp_path: Path) -> None:
+    rows: list[tuple[object, ...]] = [("text", "label"), ("a", 1)]
+    told: list[str] = []
+    data = workbook(tmp_path / "a.xlsx", hidden="lookup", lookup=[("text", "label"), ("no", 2)], data=rows)
+    assert open_table(data, told.append)[:] == {"text": ["a"], "label": ["1"]}
+    assert told == ["Of the 2 sheets of 'a.xlsx', 'data' is read; not 'lookup'."]
+    assert open_table(workbook(tmp_path / "b.xlsx", hidden="only", empty=[], only=rows))[:]["text"] == ["a"]
+
+
+def test_how_many_sheets_are_not_read_is_said(tmp_path: Path) -> None:
+    told: list[str] = []
+    sheets = {f"s{i}": [("text", "label"), ("a", i)] for i in range(1, 42)}
+    open_table(workbook(tmp_path / "a.xlsx", **sheets), told.append)  # type: ignore[arg-type]
+    listed = ", ".join(f"'s{i}'" for i in range(2, 10))
+    assert told == [f"Of the 41 sheets of 'a.xlsx', 's1' is read; not {listed} and 32 more."]
+
+
+ROWS: list[tuple[object, ...]] = [("text", "label"), *((f"a{i}", i % 2) for i in range(40))]
+
+
+def stray(cells: str, dimension: str = "A1:B41") -> str:
+    """`ROWS` and more cells, in a sheet that says it holds no more than `ROWS`."""
+    xml = sheet(ROWS).replace("<sheetData>", f'<dimension ref="{dimension}"/><sheetData>')
+    return xml.replace("</sheetData>", f"{cells}</sheetData>")
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (
+            '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>',
+            "a cell at XFD1048576, which would make 17 billion cells",
+        ),
+        (
+            '<row r="99"><c r="XFD99"><v>1</v></c></row><row r="1048576"><c r="A1048576"><v>1</v></c></row>',
+            "cells at XFD99 and A1048576, which would make 17 billion cells",
+        ),
+        # rows and cells may go without a place, which is then the next
+        ('<row r="999999"/><row><c r="ZZ1000000"/><c><v>1</v></c></row>', "a cell at AAA1000000, which would make 703"),
+    ],
+)
+def test_a_cell_far_outside_the_table_is_refused_before_the_grid_is_made(tmp_path: Path, cells: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as refused:
+        open_table(workbook(tmp_path / "a.xlsx", one=stray(cells)))
+    assert refused.value.message.endswith("delete what stands far outside the table, or save it as CSV.")
+    assert_one_sentence(refused.value.message)
+
+
+def test_far_cells_that_cost_nothing_are_no_reason_to_refuse(tmp_path: Path) -> None:
+    # a cell with a format and no content is not in the grid, nor is a sheet that is not read
+    far = stray('<row r="1048576"><c r="XFD1048576" s="1"/></row>', "A1:XFD1048576")
+    wide = stray('<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>')
+    assert len(open_table(workbook(tmp_path / "a.xlsx", one=far, two=wide))) == 40
+
+
+def test_cells_are_found_wherever_the_file_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = workbook(tmp_path / "a.xlsx", one=stray('<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>'))
+    for size in (7, 64, 1_000):
+        monkeypatch.setattr(workbooks, "CHUNK", size)
+        with pytest.raises(ConfigError, match="a cell at XFD1048576, which would make 17 billion cells"):
+            open_table(data)
+
+
+def test_a_workbook_with_more_in_it_than_can_be_read_is_refused_unopened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = workbook(tmp_path / "a.xlsx", one=stray(" " * 3_000_000))
+    assert len(open_table(data)) == 40
+    monkeypatch.setattr(workbooks, "MAX_UNPACKED", 2**20)
+    with pytest.raises(ConfigError, match="has 3 MiB packed in it, of which 1 can be read") as refused:
+        open_table(workbook(tmp_path / "b.xlsx", one=stray(" " * 3_000_001)))
+    assert_one_sentence(refused.value.message)
 
 
 def test_a_workbook_without_rows_is_refused(tmp_path: Path) -> None:
