@@ -155,6 +155,7 @@ class Session:
         self._host_before: deque[HostSample] = deque(maxlen=_BEFORE_RUN)
         self._host = HostLoad()
         self._history_state = HistoryState(problem=None)
+        self._history_told: str | None = None
         self._threads: list[threading.Thread] = []
 
     # for the screen's thread ------------------------------------------------------------------------------------
@@ -688,6 +689,8 @@ class Session:
     def _flush(self) -> None:
         if problem := self._history.writer.flush():
             self._report_history(problem)
+        if self._history.writer.failure is None:
+            self._history_told = None
         moved_to = self._history.moved_to
         state = HistoryState(problem=self._history.writer.failure, moved_to=str(moved_to) if moved_to else None)
         if state != self._history_state:
@@ -695,5 +698,10 @@ class Session:
             self._mailbox.put(state)
 
     def _report_history(self, problem: str) -> None:
+        """Tell what is wrong with the history; the same words again only once it was well meanwhile."""
+        with self._lock:  # the engine's thread meets at a run's end what the sampler's meets at every flush
+            told, self._history_told = self._history_told, problem
+        if told == problem:
+            return
         log.error("history: %s", problem)
         self._mailbox.put(Logged(source="history", text=problem, level="error"))
