@@ -329,7 +329,7 @@ def test_a_run_is_stopped_wherever_it_is_while_it_loads(weights: bool, tmp_path:
     between = range(told[-2][0] + 1, last, (last - told[-2][0]) // 5)
     for n in sorted({*(before + 1 for before, _ in told[:-1]), *between}):
         record, events, ear = stopped_at(config, n)
-        assert (record.outcome, record.message) == (Outcome.STOPPED, "Stopped by the user while loading.")
+        assert (record.outcome, record.message) == (Outcome.STOPPED, "Stopped while loading by the user.")
         assert ear.asked == n
         assert not any(isinstance(event, TrainingStarted) for event in events)
         assert torch.is_grad_enabled()
