@@ -16,8 +16,6 @@ SPELLINGS = "auto, cpu, cuda, cuda:N, free, GPU-UUID, MIG-UUID, a PCI address or
 _UUID = re.compile(r"(GPU-[0-9a-f][0-9a-f-]*|MIG-[0-9a-f][0-9a-f-]*|MIG-GPU-[0-9a-f][0-9a-f/-]*)", re.IGNORECASE)
 """`nvidia-smi -L` prints the first two; drivers before 470 name a MIG instance in the third way."""
 _PCI = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([0-9a-f]{2})(?:\.([0-7]))?", re.IGNORECASE)
-MOST = 64
-"""GPUs that one run may be asked for: more than any machine has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +30,8 @@ class DeviceName:
     """Of a CUDA GPU: its ordinal; 0 where nothing else names it."""
     card: str = ""
     """Of a CUDA GPU: a UUID or enough of its beginning, or a PCI address as `pci_address` writes it."""
-    free: int = 0
-    """How many free GPUs are to be chosen; 0: none, the GPU is named."""
+    free: bool = False
+    """Whether a free GPU is to be chosen; else it is named."""
     shared: bool = False
     """Whether a card that another process computes on may be chosen too."""
 
@@ -49,12 +47,12 @@ def read_device(text: str) -> DeviceName:
         return DeviceName(kind="cuda", index=int(rest[:9] or 0))
     if kind == "free" and text != "free:":
         if rest == "shared":
-            return DeviceName(kind="cuda", free=1, shared=True)
-        if not rest or (rest.isascii() and rest.isdecimal() and 1 <= int(rest[:4]) <= MOST):
-            return DeviceName(kind="cuda", free=int(rest or 1))
-        raise ConfigError(
-            "device", f"--device {text!r} is not known: use free, free:shared or free:N, where N is 1 to {MOST}."
-        )
+            return DeviceName(kind="cuda", free=True, shared=True)
+        if rest in ("", "1"):
+            return DeviceName(kind="cuda", free=True)
+        if rest.isascii() and rest.isdecimal() and int(rest[:4]) > 1:
+            raise ConfigError("device", f"--device {text} asks for several GPUs, and a run takes one: use free.")
+        raise ConfigError("device", f"--device {text!r} is not known: use free or free:shared.")
     if _UUID.fullmatch(text):
         return DeviceName(kind="cuda", card=text)
     if address := pci_address(text):

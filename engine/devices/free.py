@@ -62,11 +62,7 @@ class Seen:
 def choose(
     name: DeviceName, nvml: Nvml, *, n_readings: int = READINGS, wait: Callable[[float], None] = time.sleep
 ) -> int:
-    """The ordinal of the emptiest card. Raises `ConfigError` where none is free, or where several are asked for."""
-    if name.free > 1:
-        raise ConfigError(
-            "device", f"--device free:{name.free} asks for {name.free} GPUs, and a run takes one: use --device free."
-        )
+    """The ordinal of the emptiest card. Raises `ConfigError` where none is free."""
     found = look(nvml, n_readings=n_readings, wait=wait)
     if not found:
         why = nvml.status or "NVML shows none of the GPUs that CUDA shows; use --device cuda:N."

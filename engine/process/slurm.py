@@ -19,6 +19,9 @@ from engine.contract.job import BatchJob
 TIMEOUT_S = 10.0
 """A controller that is busy or away answers late or never."""
 
+_FARTHEST_S = 10 * 365.25 * 86400
+"""No job ends later than in ten years: a number beyond is no time, as infinity is none."""
+
 _LIMIT = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)")  # days-hours:minutes:seconds, as squeue prints %L
 _END = re.compile(r"\bEndTime=(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)")
 
@@ -30,7 +33,7 @@ def job_here(environ: Mapping[str, str] = os.environ) -> BatchJob | None:
         return None
     array, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
     end = environ.get("SLURM_JOB_END_TIME", "")
-    known = end.isascii() and end.isdecimal() and int(end) > 0
+    known = end.isascii() and end.isdecimal() and 0 < int(end[:20]) <= time.time() + _FARTHEST_S
     return BatchJob(
         job_id=f"{array}_{task}" if array and task else number,
         node=environ.get("SLURMD_NODENAME") or None,

@@ -8,6 +8,7 @@ from engine.contract.changes import Change
 from engine.contract.config import RunConfig
 from engine.contract.events import Event
 from engine.contract.records import DeviceInfo, RunRecord
+from engine.contract.stop_reason import BY_USER
 from engine.plans.course import Plan
 from engine.session.keeper import Read, Reading
 
@@ -46,8 +47,11 @@ class Engine(Protocol):
     def forget_queued(self) -> None:
         """Forget what is queued; what is under way goes on."""
 
-    def stop(self) -> None:
-        """Stop the run under way at its next layer, or where it loads, and its plan, and forget what is queued."""
+    def stop(self, why: str = BY_USER, /) -> None:
+        """Stop the run under way at its next layer, or where it loads, and its plan, and forget what is queued.
+
+        The run's row says `why`, one of `engine.contract.stop_reason`.
+        """
 
     def forecast(self, config: RunConfig, /) -> None:
         """Ask what a run would need; `Forecasted` follows."""

@@ -28,6 +28,7 @@ from engine.contract.events import (
     TrainingStarted,
 )
 from engine.contract.records import DeviceInfo, RunRecord
+from engine.contract.stop_reason import BY_USER
 from engine.history.errors import HistoryError
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class Playback(ABC):
         """Refuse, in the log: nothing is queued here."""
         self._refuse("nothing is queued")
 
-    def stop(self) -> None:
+    def stop(self, why: str = BY_USER) -> None:
         """Refuse, in the log: the run is another program's."""
         self._refuse("no run is stopped")
 

@@ -48,6 +48,7 @@ from engine.contract.job import BatchJob
 from engine.contract.neighbours import who
 from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Outcome, Place, RunRecord
 from engine.contract.run_figures import new_record
+from engine.contract.stop_reason import BY_USER
 from engine.history.history import History, HistoryError
 from engine.plans.course import NAMED, Hopeless, Plan
 from engine.process import slurm
@@ -135,6 +136,7 @@ class Session:
         self._pending = 0
         self._lock = threading.Lock()
         self._stop_run = threading.Event()
+        self._why_stopped = BY_USER
         self._closing = threading.Event()
         self._hub = Hub()
         self._nvml = door()
@@ -155,6 +157,7 @@ class Session:
         self._host_before: deque[HostSample] = deque(maxlen=_BEFORE_RUN)
         self._host = HostLoad()
         self._history_state = HistoryState(problem=None)
+        self._history_told: str | None = None
         self._threads: list[threading.Thread] = []
 
     # for the screen's thread ------------------------------------------------------------------------------------
@@ -267,7 +270,7 @@ class Session:
             if self._run_id is not None:
                 if self._plan is not None:
                     self._plan.control.skip()
-                self._stop_run.set()
+                self._stop_for(BY_USER)
 
     def forget_queued(self) -> None:
         """Forget what is queued; what is under way goes on."""
@@ -279,17 +282,22 @@ class Session:
             if isinstance(self._requests.get_nowait(), (RunConfig, PlanRunner)):
                 self._pending -= 1
 
-    def stop(self) -> None:
+    def stop(self, why: str = BY_USER) -> None:
         """Stop the run under way at its next layer, or where it loads, and its plan, and forget what is queued.
 
-        The row is kept, and the plan can go on later.
+        The row is kept and says `why`, one of `engine.contract.stop_reason`; the plan can go on later.
         """
         with self._lock:
             if self._plan is not None:
                 self._plan.control.stop()
             self._empty_queue()
             if self._pending:
-                self._stop_run.set()
+                self._stop_for(why)
+
+    def _stop_for(self, why: str) -> None:
+        if not self._stop_run.is_set():  # what came first stopped it
+            self._why_stopped = why
+        self._stop_run.set()
 
     @property
     def busy(self) -> bool:
@@ -512,6 +520,7 @@ class Session:
                 hub=self._hub,
                 emit=self._emit,
                 should_stop=self._stop_run.is_set,
+                why_stopped=lambda: self._why_stopped,
                 host=HostLoad.over(list(self._host_before)),
             )
             self._place = run.place
@@ -688,6 +697,8 @@ class Session:
     def _flush(self) -> None:
         if problem := self._history.writer.flush():
             self._report_history(problem)
+        if self._history.writer.failure is None:
+            self._history_told = None
         moved_to = self._history.moved_to
         state = HistoryState(problem=self._history.writer.failure, moved_to=str(moved_to) if moved_to else None)
         if state != self._history_state:
@@ -695,5 +706,10 @@ class Session:
             self._mailbox.put(state)
 
     def _report_history(self, problem: str) -> None:
+        """Tell what is wrong with the history; the same words again only once it was well meanwhile."""
+        with self._lock:  # the engine's thread meets at a run's end what the sampler's meets at every flush
+            told, self._history_told = self._history_told, problem
+        if told == problem:
+            return
         log.error("history: %s", problem)
         self._mailbox.put(Logged(source="history", text=problem, level="error"))

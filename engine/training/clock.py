@@ -42,7 +42,10 @@ class Clock:
         return time.perf_counter() - self._began
 
     def take(self) -> tuple[Shares, float]:
-        """Wait for the device; the shares and the seconds of the update that ended, and start the next."""
+        """Wait for the device; the shares and the seconds of the update that ended, and start the next one's time.
+
+        The phase stays that of the update that ended until `enter`: telling of it may fail too.
+        """
         end = self._device.mark()
         self._device.synchronize()
         seconds: dict[Phase, float] = defaultdict(float)
@@ -50,7 +53,6 @@ class Clock:
         for (phase, start), (_, stop) in pairwise(borders):
             seconds[phase] += self._device.seconds(start, stop)
         self._marks = [(Phase.DATA, end)]
-        self.phase = Phase.DATA
         self._device.enter(Phase.DATA)
         shares = Shares(
             data=seconds[Phase.DATA],

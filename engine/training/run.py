@@ -16,6 +16,7 @@ from engine.contract.host_load import HostLoad, is_busy, taken
 from engine.contract.presets import model_name
 from engine.contract.records import Outcome, Phase, Place, RunRecord
 from engine.contract.run_figures import RunFigures
+from engine.contract.stop_reason import BY_USER, stopped
 from engine.devices.base import Device
 from engine.process import gate
 from engine.process.heap import keeping_pages
@@ -50,6 +51,8 @@ class Run:
     hub: Hub
     emit: Callable[[Event], None]
     should_stop: Callable[[], bool]
+    why_stopped: Callable[[], str] = lambda: BY_USER
+    """Once it should stop: one of `engine.contract.stop_reason`."""
     host: HostLoad = field(default_factory=HostLoad)
     """What others took of the host just before."""
     job: Job | None = None
@@ -107,7 +110,7 @@ class Run:
             self.device.synchronize()
         except Exception as error:  # stored as text: an exception holds its frames, and those hold tensors
             return self._describe(error)
-        return (Outcome.COMPLETED, None) if finished else (Outcome.STOPPED, "Stopped by the user.")
+        return (Outcome.COMPLETED, None) if finished else (Outcome.STOPPED, stopped(self.why_stopped()))
 
     def _threads(self) -> int:
         """Those that are free, where it is the CPU that computes."""
@@ -220,7 +223,7 @@ class Run:
         if isinstance(error, ConfigError):
             return ConfigError(error.knob, error.message)  # without the frames
         if isinstance(error, Stopped):
-            return Outcome.STOPPED, "Stopped by the user." if self.job else "Stopped by the user while loading."
+            return Outcome.STOPPED, stopped(self.why_stopped(), loading=self.job is None)
         if isinstance(error, NonFiniteLoss):
             return Outcome.FAILED, str(error)
         phase = self.job.clock.phase if self.job else Phase.LOAD

@@ -54,7 +54,7 @@ class Job:
     clock: Clock = field(init=False)
     whereabouts: Whereabouts = field(init=False)
     micro_step: int = 0
-    """The micro-step under way, counted from 1 over the whole run."""
+    """The micro-step under way, the wait for its data included, counted from 1 over the whole run; 0 before them."""
     update: int = 0
     """Updates done."""
 
@@ -106,8 +106,8 @@ def train_epoch(job: Job, epoch: int) -> bool:
     steps, accumulation = job.micro_steps_per_epoch, job.config.gradient_accumulation_steps
     window_loss, n_samples, n_tokens = None, 0, 0
     job.model.train()
+    job.micro_step = epoch * steps + 1
     for step, host_batch in enumerate(job.device.batches(batches(job.loader, job.should_stop))):
-        job.micro_step += 1
         batch = job.device.place(host_batch)
         window = min(accumulation, steps - step // accumulation * accumulation)
         job.whereabouts.begin(step % accumulation + 1, window)
@@ -120,11 +120,12 @@ def train_epoch(job: Job, epoch: int) -> bool:
             report_update(job, epoch + (step + 1) / steps, window_loss, step_taken, n_samples, n_tokens)
             window_loss, n_samples, n_tokens = None, 0, 0
         else:
-            job.clock.enter(Phase.DATA)
             report_micro_step(job)
+        job.clock.enter(Phase.DATA)
         job.whereabouts.begin()
         if job.should_stop():
             return False
+        job.micro_step += 1
     return True
 
 
@@ -249,11 +250,10 @@ def report_update(
 ) -> None:
     """Wait for the device, read the update's figures, and tell. Raises `NonFiniteLoss` where the run is to end."""
     shares, seconds = job.clock.take()  # here the host waits, and hears of what failed on the device
-    job.update += 1
-    scale = job.precision.loss_scale()
+    update, scale = job.update + 1, job.precision.loss_scale()
     done = UpdateDone(
         run_id=job.run_id,
-        update=job.update,
+        update=update,
         epoch=epoch,
         loss=loss.item() if loss is not None else math.nan,
         learning_rate=step.rate,
@@ -263,12 +263,13 @@ def report_update(
         n_samples=n_samples,
         n_tokens=n_tokens,
         update_s=seconds,
-        warmup=job.update <= warmup_updates(job.planned_updates),
+        warmup=update <= warmup_updates(job.planned_updates),
         t=job.clock.now(),
         shares=shares,
         memory=job.device.memory(),
     )
     job.emit(done)
+    job.update = update
     if job.config.non_finite_loss == "stop" and not math.isfinite(done.loss):
         ways = ["a smaller --learning-rate", "--max-grad-norm 1"]
         if job.config.precision == "fp16":

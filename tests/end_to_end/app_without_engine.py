@@ -14,6 +14,7 @@ from typing import Any
 from engine.contract.config import RunConfig
 from engine.contract.events import Event
 from engine.contract.records import Outcome
+from engine.contract.stop_reason import BY_USER
 from engine.session import session
 from tests.tui.fake_session import FakeSession, finished, ready, started, training, update
 from tui.app import launch
@@ -33,8 +34,8 @@ class Session(FakeSession):
             self.feed(ready(), started(), training(), update(1))
             self.busy = True
 
-    def stop(self) -> None:
-        self._note("stopped")
+    def stop(self, why: str = BY_USER) -> None:
+        self._note(f"stopped{why}")
         self.feed(finished(outcome=Outcome.STOPPED))
 
     def wait(self, timeout_s: float | None = None) -> list[Event]:

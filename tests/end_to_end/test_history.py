@@ -84,6 +84,9 @@ def test_a_disk_that_is_full_to_the_end(env: dict[str, str], home: Path) -> None
     assert "cannot be read or written" in states[0]
     assert told[-1].startswith("Not all of run 1 is in the history, and the rest is lost.")
     assert "Traceback" not in "".join(told)
+    errors = [line for line in told if line.startswith("error: ")]
+    assert errors
+    assert len(errors) == len(set(errors))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit")

@@ -31,7 +31,7 @@ def test_sigterm_stops_the_run_and_gives_the_terminal_back(env: dict[str, str], 
         terminal.process.send_signal(signal.SIGTERM)
         assert terminal.wait_exit() == 130
         assert terminal.restored
-    assert asked(tmp_path) == ["stopped", "closed"]
+    assert asked(tmp_path) == ["stopped by SIGTERM", "closed"]
 
 
 def test_sigterm_at_rest_just_ends(env: dict[str, str], tmp_path: Path) -> None:

@@ -58,12 +58,21 @@ def group(env: dict[str, str], number: int, *words: str) -> tuple[int, dict[str,
         return run.wait(), last
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
-def test_a_warning_or_the_end_of_the_time_keeps_the_row_also_with_workers(env: dict[str, str], number: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "why"),
+    [
+        (signal.SIGUSR1, "Stopped by SIGUSR1, which Slurm sends before the time limit."),
+        (signal.SIGTERM, "Stopped by SIGTERM."),
+    ],
+)
+def test_a_warning_or_the_end_of_the_time_keeps_the_row_also_with_workers(
+    env: dict[str, str], number: int, why: str
+) -> None:
     code, last = group(env, number, "--dataloader-num-workers", "1")
     assert (code, last["event"], last["outcome"]) == (130, "run_finished", "stopped")
     (row,) = map(json.loads, traintop("runs", "--json", env=env).stdout.splitlines())
     assert row == last
+    assert row["message"] == why
     assert row["updates"] >= 1
 
 
@@ -73,4 +82,4 @@ def test_the_app_stops_keeps_and_leaves_at_a_warning(env: dict[str, str], tmp_pa
         terminal.process.send_signal(signal.SIGUSR1)
         assert terminal.wait_exit() == 130
         assert terminal.restored
-    assert asked(tmp_path) == ["stopped", "closed"]
+    assert asked(tmp_path) == ["stopped by SIGUSR1, which Slurm sends before the time limit", "closed"]

@@ -22,6 +22,7 @@ from engine.contract.events import (
     UpdateDone,
 )
 from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Outcome, RunRecord, Shares
+from engine.contract.stop_reason import BY_USER
 from engine.history.history import HistoryError
 from engine.history.plans import StoredPlan
 from engine.plans.course import Plan, Verdict
@@ -50,6 +51,7 @@ class FakeSession:
         self.surveyed: list[RunConfig] = []
         self.opened = 0
         self.stopped = 0
+        self.stopped_for = ""
         self.skipped = 0
         self.forgotten = 0
         self.plans: list[tuple[Plan, int | None]] = []
@@ -116,8 +118,9 @@ class FakeSession:
     def forget_queued(self) -> None:
         self.forgotten += 1
 
-    def stop(self) -> None:
+    def stop(self, why: str = BY_USER) -> None:
         self.stopped += 1
+        self.stopped_for = why
 
     def drain(self) -> list[Event]:
         events = list(self.events)

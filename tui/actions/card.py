@@ -59,7 +59,7 @@ class CardControl:
     @property
     def _takes_a_free_one(self) -> bool:
         name = read_device(self._state.editor.config.device)
-        return bool(name.free) and not name.shared
+        return name.free and not name.shared
 
     def accept(self) -> None:
         """The person will share the card with those who are there now."""

@@ -57,11 +57,11 @@ class QuitControl:
             app.exit("kill")
         elif signals.terminations and self._how != "terminated":
             self._how = "terminated"
-            self._runs.stop_all()
+            self._runs.stop_all(signals.why)
             app.set_timer(STOP_WAIT_S, lambda: app.exit("terminated"))
         elif signals.warned and self._how is None:
             self._how = "warned"
-            self._runs.stop_all()
+            self._runs.stop_all(signals.why)
 
     def leave_if_stopped(self) -> None:
         """Leave, where that was asked for and nothing runs any more."""

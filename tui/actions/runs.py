@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.contract.stop_reason import BY_USER
 from tui.actions.card import CardControl
 from tui.actions.forecast import ForecastControl
 from tui.desk.desk import Desk
@@ -114,9 +115,9 @@ class RunControl:
         self._session.forget_queued()
         self._desk.say("the run goes on, and no plan waits for its end")
 
-    def stop_all(self) -> None:
-        """Stop the run under way, its plan, and forget what is queued."""
+    def stop_all(self, why: str = BY_USER) -> None:
+        """Stop the run under way, its plan, and forget what is queued. `why` is what the run's row says."""
         self._state.stopping = self._state.running
         self._state.queued, self._state.queued_plans = 0, []
-        self._session.stop()
+        self._session.stop(why)
         self._desk.say()

@@ -143,7 +143,7 @@ def _go_on_without(session: Session, noticed: Signals) -> None:
         if idle:
             break
         if noticed.to_leave:
-            session.stop()
+            session.stop(noticed.why)
     signals.leave_word(what)
 
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from engine.contract import paths
 from engine.contract.events import EngineFailed, Event, RunFinished, RunRefused
+from engine.contract.stop_reason import BY_OUTPUT, BY_USER
 from tui.command_line import exit_codes
 from tui.console.report import Report
-from tui.terminal.signals import STOP_WAIT_S, WARNING, Terminations
+from tui.terminal.signals import STOP_WAIT_S, WARNING, WHY, Terminations
 
 if TYPE_CHECKING:
     from engine.session.engine import Engine
@@ -51,7 +52,7 @@ def follow(
             if engine.label:
                 return exit_codes.INTERRUPTED
             stopping = True
-            engine.stop()
+            engine.stop(interrupts.why if interrupts.count else BY_OUTPUT)
             report.say("Stopping; a run that has begun is kept. Once more quits at once.")
         elif interrupts.count > 1 or interrupts.overdue:
             report.end("Quitting at once: what is under way ends as interrupted.")
@@ -78,6 +79,8 @@ class Interrupts:
 
     def __init__(self, err: TextIO | None = None) -> None:
         self.count = 0
+        self.why = BY_USER
+        """Which signal came first, as the row of the run that it stops says it."""
         self._warned = False
         self._terminated_at: float | None = None
         self._sent = Terminations()
@@ -99,7 +102,9 @@ class Interrupts:
         return self._terminated_at is not None and time.monotonic() - self._terminated_at > STOP_WAIT_S
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        # only counts: whatever takes a lock may be what was interrupted
+        # only notes and counts: whatever takes a lock may be what was interrupted
+        if not self.count:
+            self.why = WHY.get(number, BY_USER)
         if number == WARNING:
             again, self._warned = self._warned, True
         else:

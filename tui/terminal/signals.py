@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 from engine.contract import paths
+from engine.contract.stop_reason import BY_TERMINATION, BY_USER, BY_WARNING
 
 _CAN_BLOCK = hasattr(signal, "pthread_sigmask")  # not on Windows
 
@@ -28,6 +29,8 @@ _CAN_BLOCK = hasattr(signal, "pthread_sigmask")  # not on Windows
 STOP_WAIT_S = 8.0
 """How long a SIGTERM waits for the layer under way."""
 WARNING = getattr(signal, "SIGUSR1", None)  # not on Windows
+WHY = {signal.SIGTERM: BY_TERMINATION, WARNING: BY_WARNING}
+"""What the row of a run says that a signal stopped; SIGINT is a person's."""
 
 _GIVE_BACK = (
     b"\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l"  # no mouse reports
@@ -68,6 +71,8 @@ class Signals:
         self.terminations = 0
         self.warned = False
         """Whether SIGUSR1 came: leave once what runs has stopped, however long that takes."""
+        self.why = BY_USER
+        """Which signal asked first to leave, as the row of the run says it."""
         self._sent = Terminations()
         self._hung_up = False
         self._before: dict[int, Any] = {}
@@ -109,10 +114,16 @@ class Signals:
         signal.raise_signal(number)
 
     def _on_terminate(self, number: int, frame: FrameType | None) -> None:
+        self._note(number)
         self.terminations += not self._sent.is_echo(number)  # only counts: a lock may be what was interrupted
 
     def _on_warning(self, number: int, frame: FrameType | None) -> None:
+        self._note(number)
         self.warned = True
+
+    def _note(self, number: int) -> None:
+        if not self.to_leave:
+            self.why = WHY.get(number, BY_USER)
 
     @property
     def to_leave(self) -> bool:

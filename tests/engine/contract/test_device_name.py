@@ -19,9 +19,9 @@ UUID = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
         ("virtual:tesla-p4", DeviceName(kind="virtual", gpu="tesla-p4")),
         ("cuda", DeviceName(kind="cuda", index=0)),
         ("cuda:12", DeviceName(kind="cuda", index=12)),
-        ("free", DeviceName(kind="cuda", free=1)),
-        ("free:2", DeviceName(kind="cuda", free=2)),
-        ("free:shared", DeviceName(kind="cuda", free=1, shared=True)),
+        ("free", DeviceName(kind="cuda", free=True)),
+        ("free:1", DeviceName(kind="cuda", free=True)),
+        ("free:shared", DeviceName(kind="cuda", free=True, shared=True)),
         (UUID, DeviceName(kind="cuda", card=UUID)),
         ("GPU-8932f937", DeviceName(kind="cuda", card="GPU-8932f937")),
         (MIG, DeviceName(kind="cuda", card=MIG)),
@@ -37,7 +37,7 @@ def test_a_name_is_read(text: str, name: DeviceName) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:１", "free:", "free:0", "free:65", "free:x", "GPU-", "GPU-xyz",
+    ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:１", "free:", "free:0", "free:2", "free:x", "GPU-", "GPU-xyz",
      "MIG-", "3", "3b", "3b:zz.0", "cpu:0", "auto:1", "virtual:no-such", "cuda:1\n", "0000:3b:00.8"],
 )  # fmt: skip
 def test_what_names_nothing_is_refused_with_what_does(text: str) -> None:
@@ -46,6 +46,15 @@ def test_what_names_nothing_is_refused_with_what_does(text: str) -> None:
     assert refused.value.knob == "device"
     if text:
         assert "--device" in refused.value.message
+
+
+def test_several_free_gpus_are_refused_and_not_offered() -> None:
+    with pytest.raises(ConfigError) as refused:
+        RunConfig(device="free:2")
+    assert refused.value.message == "--device free:2 asks for several GPUs, and a run takes one: use free."
+    with pytest.raises(ConfigError) as refused:
+        RunConfig(device="free:x")
+    assert refused.value.message == "--device 'free:x' is not known: use free or free:shared."
 
 
 def test_a_pci_address_compares_however_it_is_written() -> None:

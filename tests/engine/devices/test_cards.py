@@ -170,8 +170,6 @@ def test_free_is_the_emptiest_that_nobody_computes_on(machine: Machine, asking: 
         assert "--device free:shared" in refused
         assert ask("opened('free:shared').index") == 0
         assert ask("opened('free', patient=False).index") == 0  # for a forecast the emptiest must do
-        several = ask("opened('free:2')")
-        assert several == "--device free:2 asks for 2 GPUs, and a run takes one: use --device free."
     with asking(CUDA_VISIBLE_DEVICES="1") as ask:
         assert "cuda:0: your process" in ask("opened('free')")
 

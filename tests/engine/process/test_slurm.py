@@ -37,7 +37,7 @@ def test_older_names_and_arrays() -> None:
     assert task.job_id == "4200_3"
 
 
-@pytest.mark.parametrize("end", ["", "soon", "0", "-1", "²"])
+@pytest.mark.parametrize("end", ["", "soon", "0", "-1", "²", "inf", "99999999999", "9" * 5000])
 def test_an_end_that_is_no_time_is_unknown(end: str) -> None:
     job = slurm.job_here({**JOB, "SLURM_JOB_END_TIME": end})
     assert job is not None

@@ -30,6 +30,7 @@ from engine.contract.events import (
 )
 from engine.contract.records import HostSample, Outcome, Phase
 from engine.contract.run_figures import RunFigures, new_record
+from engine.contract.stop_reason import BY_OUTPUT
 from engine.devices.cpu import CpuDevice
 from engine.history.history import History
 from engine.session.forecasts import Forecasts, forecast_all
@@ -268,11 +269,14 @@ def test_runs_queue_and_stop_forgets_the_queued(driver: Driver) -> None:
     for _ in range(3):
         driver.session.start(long)
     driver.until(UpdateDone)
-    driver.session.stop()
+    driver.session.stop(BY_OUTPUT)
+    driver.session.stop()  # what came first stopped it
     driver.until(RunFinished)
     driver.session.start(SMALL)
     driver.until(RunFinished, 1)
-    assert [run.outcome for run in driver.history.runs()] == [Outcome.STOPPED, Outcome.COMPLETED]
+    first, second = driver.history.runs()
+    assert [first.outcome, second.outcome] == [Outcome.STOPPED, Outcome.COMPLETED]
+    assert first.message == "Stopped: the output could not be written."
     assert not driver.session.busy
 
 

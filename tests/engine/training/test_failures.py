@@ -6,7 +6,7 @@ import errno
 import gc
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,38 @@ def test_an_update_that_fails_on_the_device_is_named_when_the_host_hears_of_it(m
     monkeypatch.setattr(device, "synchronize", synchronize)
     run, _ = a_run(SMALL, device)
     assert "Failed in optimizer of micro-step 3 (update 3): " in (run.execute().message or "")
+
+
+@pytest.mark.parametrize(("accumulation", "micro_step"), [(1, 3), (2, 6)])
+def test_what_fails_while_an_update_is_told_is_of_that_update(
+    accumulation: int, micro_step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = CpuDevice()
+    run, events = a_run(SMALL.with_values(gradient_accumulation_steps=accumulation, samples=32 * accumulation), device)
+
+    def memory() -> Memory:
+        if sum(isinstance(event, UpdateDone) for event in events) == 2:
+            raise RuntimeError(LOST)
+        return Memory()
+
+    monkeypatch.setattr(device, "memory", memory)
+    record = run.execute()
+    assert (record.outcome, record.failed_phase, record.updates) == (Outcome.FAILED, Phase.OPTIMIZER, 2)
+    assert (record.message or "").startswith(f"Failed in optimizer of micro-step {micro_step} (update 3): ")
+
+
+def test_data_that_fails_is_of_the_micro_step_that_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    device, waits = CpuDevice(), CpuDevice.batches
+
+    def broken(self: CpuDevice, loader: Iterable[Any]) -> Iterator[Any]:
+        for index, batch in enumerate(waits(self, loader)):
+            if index == 2:
+                raise RuntimeError("no such row")
+            yield batch
+
+    monkeypatch.setattr(CpuDevice, "batches", broken)
+    record = a_run(SMALL, device)[0].execute()
+    assert (record.message or "").startswith("Failed in data of micro-step 3 (update 3): ")
 
 
 class Watched(CpuDevice):
@@ -297,7 +329,7 @@ def test_a_run_is_stopped_wherever_it_is_while_it_loads(weights: bool, tmp_path:
     between = range(told[-2][0] + 1, last, (last - told[-2][0]) // 5)
     for n in sorted({*(before + 1 for before, _ in told[:-1]), *between}):
         record, events, ear = stopped_at(config, n)
-        assert (record.outcome, record.message) == (Outcome.STOPPED, "Stopped by the user while loading.")
+        assert (record.outcome, record.message) == (Outcome.STOPPED, "Stopped while loading by the user.")
         assert ear.asked == n
         assert not any(isinstance(event, TrainingStarted) for event in events)
         assert torch.is_grad_enabled()

@@ -24,6 +24,7 @@ from engine.contract.config import KNOBS, Knob, RunConfig
 from engine.contract.events import EngineFailed, EngineReady, Event, RunFinished, RunRefused, RunStarted
 from engine.contract.knob import GROUPS
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
+from engine.contract.stop_reason import BY_USER, stopped
 from engine.export.hand_over import flags_of
 from engine.history.history import History
 from tests.tui.fake_session import FakeSession
@@ -221,8 +222,8 @@ class Scripted(FakeSession):
         self.batches = deque(batches)
         self.on_stop = on_stop
 
-    def stop(self) -> None:
-        super().stop()
+    def stop(self, why: str = BY_USER) -> None:
+        super().stop(why)
         ending = self.on_stop()
         self.batches.append(ending)
         self.busy = bool(ending)
@@ -310,7 +311,7 @@ def test_a_reader_that_goes_away_stops_the_run() -> None:
     session = Scripted([STARTED], on_stop=lambda: [_end(Outcome.STOPPED)])
     report = Report(Closed(), io.StringIO(), as_json=True)
     assert _follow(session, report) == 130
-    assert session.stopped == 1
+    assert (session.stopped, stopped(session.stopped_for)) == (1, "Stopped: the output could not be written.")
 
 
 def test_signals_are_counted_and_handlers_are_put_back() -> None:
@@ -333,6 +334,7 @@ def test_a_warning_of_the_end_counts_once_and_a_termination_after_it_still_does(
         assert (interrupts.count, interrupts.overdue) == (1, False)
         signal.raise_signal(signal.SIGTERM)
         assert interrupts.count == 2
+        assert "SIGUSR1" in interrupts.why  # the first
 
 
 def test_a_termination_does_not_wait_for_long(monkeypatch: pytest.MonkeyPatch) -> None:

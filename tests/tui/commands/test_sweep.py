@@ -16,6 +16,7 @@ from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import EngineFailed, Event, PlanFinished, PlanProgress, PlanStarted, RunRefused
 from engine.contract.forecast_types import Foretold
 from engine.contract.records import DeviceInfo, Outcome
+from engine.contract.stop_reason import BY_USER
 from engine.history.history import History
 from engine.plans.course import NAMED, Plan, sweep, until_oom
 from tests.tui.fake_session import CPU, GPU, MIB, FakeSession, finished, ready, record, started, update
@@ -169,8 +170,8 @@ class FakePlans(FakeSession):
         super().start_plan(plan, plan_id)
         self._waiting.extend([event] for event in self._after)
 
-    def stop(self) -> None:
-        super().stop()
+    def stop(self, why: str = BY_USER) -> None:
+        super().stop(why)
         self.busy = False
 
     def wait(self, timeout_s: float | None = None) -> list[Event]:
