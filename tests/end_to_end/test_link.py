@@ -52,6 +52,7 @@ class Progress:
         return self.updates
 
 
+@pytest.mark.slow
 def test_a_terminal_that_does_not_read_neither_stops_the_run_nor_gets_a_film_afterwards(
     env: dict[str, str], tmp_path: Path
 ) -> None:

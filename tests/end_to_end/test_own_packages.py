@@ -52,6 +52,7 @@ def done(folder: Path, command: Sequence[str], *words: str) -> str:
     return ended.stdout
 
 
+@pytest.mark.slow
 def test_a_run_with_workers_as_a_module(folder: Path) -> None:
     last = json.loads(done(folder, AS_MODULE, "run", *SMALL, *WORKER, "--json").splitlines()[-1])
     assert last["outcome"] == "completed"

@@ -109,7 +109,11 @@ def test_every_workload_task_and_padding(tmp_path: Path, changes: dict[str, Valu
     assert_as_measured(tmp_path, changes)
 
 
-@pytest.mark.parametrize("changes", MORE, ids=_named)
+@pytest.mark.parametrize(
+    "changes",
+    [pytest.param(each, marks=[pytest.mark.slow] if at % 2 else []) for at, each in enumerate(MORE)],
+    ids=map(_named, MORE),
+)
 def test_what_else_shapes_the_memory_of_text(tmp_path: Path, changes: dict[str, Value]) -> None:
     assert_as_measured(tmp_path, changes)
 

@@ -37,6 +37,8 @@ def without_extras(folder: Path, code: str) -> str:
 
 PLANS = """
 import json
+import pytest
+
 from engine.contract.config import RunConfig
 from engine.plans.course import NAMED, named_plan
 from tests.engine.session.test_forecasts import forecasts_of
@@ -51,6 +53,7 @@ print(json.dumps(rows))
 """
 
 
+@pytest.mark.slow
 def test_every_plan_is_forecast_and_passes_over_what_wants_for_a_package(tmp_path: Path) -> None:
     rows = json.loads(without_extras(tmp_path, PLANS))
     passed_over = [(name, label, skip) for name, label, skip, by_forecast, _ in rows if skip and not by_forecast]

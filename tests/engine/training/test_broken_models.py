@@ -145,7 +145,9 @@ def one_sentence(error: ConfigError) -> str:
 
 
 @pytest.mark.parametrize(
-    ("family", "field", "value", "words"), BROKEN, ids=[f"{f}-{k}-{str(v)[:12]}" for f, k, v, _ in BROKEN]
+    ("family", "field", "value", "words"),
+    [pytest.param(*case, marks=[pytest.mark.slow] if at % 3 else []) for at, case in enumerate(BROKEN)],
+    ids=[f"{f}-{k}-{str(v)[:12]}" for f, k, v, _ in BROKEN],
 )
 def test_a_broken_field_is_refused_by_its_name(
     family: str, field: str, value: Any, words: str, tmp_path: Path, hub: Hub, forecaster: Forecaster

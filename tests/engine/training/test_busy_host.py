@@ -94,6 +94,7 @@ def test_the_threads_are_put_back_where_a_run_is_refused() -> None:
     assert torch.get_num_threads() == 2
 
 
+@pytest.mark.slow
 def test_more_workers_than_cores_are_pointed_out() -> None:
     events: list[Event] = []
     run = Run(

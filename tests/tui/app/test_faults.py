@@ -308,7 +308,11 @@ SCREENS: dict[str, Callable[[Stage], Awaitable[None]]] = {
 }
 
 
-@pytest.mark.parametrize("size", TINY, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize(
+    "size",
+    [TINY[0], *(pytest.param(size, marks=pytest.mark.slow) for size in TINY[1:])],
+    ids=[f"{width}x{height}" for width, height in TINY],
+)
 @pytest.mark.parametrize("name", SCREENS)
 async def test_every_screen_survives_a_terminal_of_no_size(name: str, size: tuple[int, int]) -> None:
     rows = [record(7), record(9, Outcome.OUT_OF_MEMORY)]
