@@ -50,6 +50,8 @@ def cuda_index(name: DeviceName, text: str, nvml: Nvml, *, patient: bool = True)
     from engine.devices import free, visible
     from engine.devices.unusable import unusable
 
+    if name.card.startswith("MIG-"):
+        visible.check_slice(name.card, nvml)  # before CUDA is told to show it
     if not visible.is_available(name):
         if name.kind == "auto":
             return None

@@ -10,6 +10,8 @@ import torch
 
 from engine.telemetry.nvml import GpuInfo, Nvml
 
+_VARIABLE = "CUDA_VISIBLE_DEVICES"
+_NOTHING = ("", "-1", "NoDevFiles")
 _INDEX = "https://download.pytorch.org/whl"
 _BUILDS = ((13, "torch", "cu130"), (12, "torch", "cu126"), (11, "'torch<2.8'", "cu118"))
 """By the driver's CUDA: what to install from which index. A driver runs every minor version of its major one ("CUDA
@@ -23,6 +25,10 @@ def unusable(nvml: Nvml) -> str | None:
     gpus = nvml.gpus()
     if not gpus:
         return None
+    visible = os.environ.get(_VARIABLE)
+    if torch.version.cuda is not None and visible is not None and _names_none(visible, gpus):
+        none, one = ("not the GPU", "it") if len(gpus) == 1 else (f"none of the {len(gpus)} GPUs", "one of them")
+        return f"{_VARIABLE}={visible!r} names {none} that the driver shows: unset it or name {one}."
     why = reason(nvml.cuda_version(), torch.version.cuda, os.environ, many=len(gpus) > 1)
     return f"The driver shows {_named(gpus)}, but {why}"
 
@@ -30,9 +36,9 @@ def unusable(nvml: Nvml) -> str | None:
 def reason(driver_cuda: str | None, built_for: str | None, environment: Mapping[str, str], *, many: bool) -> str:
     """Why PyTorch uses no GPU, and the fix. `driver_cuda` is the newest CUDA that the driver runs."""
     them = "them" if many else "it"
-    visible = environment.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None and visible.split(",")[0].strip() in ("", "-1", "NoDevFiles"):
-        return f"CUDA_VISIBLE_DEVICES={visible!r} hides {them} from this process."
+    visible = environment.get(_VARIABLE)
+    if visible is not None and _first(visible) in _NOTHING:
+        return f"{_VARIABLE}={visible!r} hides {them} from this process."
     fix = _build_for(driver_cuda)
     if built_for is None:
         return f"this PyTorch is built without CUDA: {fix}."
@@ -42,6 +48,22 @@ def reason(driver_cuda: str | None, built_for: str | None, environment: Mapping[
             f"update the driver, or {fix}."
         )
     return f"PyTorch (built for CUDA {built_for}) cannot use {them}: traintop doctor tells what was tried."
+
+
+def _first(visible: str) -> str:
+    """The first card that the variable names: CUDA shows those before the first that is not there."""
+    return visible.split(",")[0].strip()
+
+
+def _names_none(visible: str, gpus: Sequence[GpuInfo]) -> bool:
+    """Whether the variable, which names something, names none of `gpus`. Of a slice, and of a UUID where NVML does not
+    tell them all, that is not known."""
+    first = _first(visible)
+    if first in _NOTHING or first.startswith("MIG-"):
+        return False
+    if first.isdecimal():
+        return int(first[:9]) >= len(gpus)
+    return all(gpu.uuid is not None and not gpu.uuid.lower().startswith(first.lower()) for gpu in gpus)
 
 
 def _build_for(driver_cuda: str | None) -> str:

@@ -15,6 +15,7 @@ import torch
 from engine.contract.config import ConfigError
 from engine.contract.device_name import DeviceName, visible_name
 from engine.contract.records import DeviceInfo
+from engine.telemetry.cards import CardReader
 from engine.telemetry.nvml import GpuInfo, Nvml
 
 _VARIABLE = "CUDA_VISIBLE_DEVICES"
@@ -39,6 +40,17 @@ def _show_instance(card: str, environment: MutableMapping[str, str]) -> None:
     visible = environment.get(_VARIABLE)
     if card.startswith("MIG-") and (visible is None or card in visible.split(",")):
         environment[_VARIABLE] = card
+
+
+def check_slice(card: str, nvml: Nvml) -> None:
+    """Raises `ConfigError` where NVML shows that no card is cut into MIG instances, of which `card` would be one."""
+    cards = CardReader(nvml).read().cards
+    if not cards or any(each.lost for each in cards):
+        return
+    if not any(each.mig or each.slices for each in cards):
+        raise ConfigError(
+            "device", f"--device {card}: {card} is not there: no card of this machine is cut into MIG slices."
+        )
 
 
 def count() -> int:

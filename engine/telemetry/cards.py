@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from typing import Any
 
 from engine.contract.cards import Card, CardProcess, Cards, MigSlice
@@ -50,7 +51,10 @@ _NO_SLICE = 0xFFFFFFFF
 
 
 class CardReader:
-    """Every card at every `read`, also those that were there and no longer answer. Never raises; for one thread."""
+    """Every card at every `read`, also those that were there and no longer answer. Never raises; for one thread.
+
+    A card keeps the number that it was first seen with: NVML counts anew where one leaves, and two would have the same.
+    """
 
     def __init__(
         self,
@@ -66,24 +70,26 @@ class CardReader:
         self._known: dict[str, Card] = {}
         """By UUID, what never changes of each card that was seen."""
         self._index_of: dict[str, int] = {}
+        """NVML's index of a card, and of the card of a slice, by UUID."""
+        self._number_of: dict[str, int] = {}
+        """The number of a card, by UUID."""
         self._versions: tuple[str | None, str | None] = (None, None)
         self._versions_until = float("-inf")
         self._at: dict[int, str] = {}
         """The UUID of the card that was last seen at an index."""
 
     def read(self) -> Cards:
-        """One reading of every card, in NVML's order."""
+        """One reading of every card, by its number."""
         began = self._clock()
         if began >= self._versions_until:
             self._versions = self._nvml.driver_version(), self._nvml.cuda_version()
             self._versions_until = began + (SLOW_S if self._versions[0] else 0.0)
         # twice: where another library of this process stopped NVML, the first question only finds that out
-        count = self._nvml.device_count() or self._nvml.device_count()
-        found = [self._card(index) for index in range(count)]
+        n_cards = self._nvml.device_count() or self._nvml.device_count()
+        found = self._numbered(range(n_cards))
         there = {card.uuid for card in found}
         for card in found:
             if card.uuid is not None and not card.lost:
-                self._at[card.index] = card.uuid
                 self._known[card.uuid] = Card(
                     index=card.index, name=card.name, uuid=card.uuid, pci_bus_id=card.pci_bus_id, lost=True
                 )
@@ -107,12 +113,11 @@ class CardReader:
         Of a slice, memory and processes are its own, and what it shares with the rest of the card is left out.
         """
         index = self._index_of.get(uuid)
-        card = self._card(index) if index is not None else None
+        card = self._numbered([index])[0] if index is not None else None
         if card is None or (card.uuid != uuid and all(part.uuid != uuid for part in card.slices)):
             card = next((c for c in self.read().cards if uuid == c.uuid or any(uuid == p.uuid for p in c.slices)), None)
         if card is None:
             return None
-        self._index_of[uuid] = card.index
         self._processes.keep({process.pid for process in card.processes or ()})
         part = next((part for part in card.slices if part.uuid == uuid), None)
         return card if part is None else _alone(card, part)
@@ -126,6 +131,27 @@ class CardReader:
         return self._nvml.status or (
             "The NVIDIA driver runs and shows no GPU: look at nvidia-smi -L; a container needs its GPUs given to it."
         )
+
+    def _numbered(self, indices: Iterable[int]) -> list[Card]:
+        """The cards at NVML's `indices`, with their own numbers."""
+        cards = []
+        for index in indices:
+            card = self._card(index)
+            if card.uuid is not None:
+                if not card.lost:
+                    self._at[index] = card.uuid
+                    uuids = card.uuid, *(part.uuid for part in card.slices)
+                    self._index_of |= {uuid: index for uuid in uuids if uuid is not None}
+                if card.uuid not in self._number_of:
+                    self._number_of[card.uuid] = self._free_number(index)
+                card = replace(card, index=self._number_of[card.uuid])
+            cards.append(card)
+        return cards
+
+    def _free_number(self, index: int) -> int:
+        """`index`, or where another card has that number the next one that none has."""
+        taken = set(self._number_of.values())
+        return next(number for number in count(index) if number not in taken)
 
     def _card(self, index: int) -> Card:
         gone = self._known.get(self._at.get(index, "")) or Card(index=index, lost=True)

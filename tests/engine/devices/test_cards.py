@@ -144,6 +144,32 @@ def test_names_are_joined_by_uuid_whatever_cuda_counts(machine: Machine, asking:
         assert ask("opened('cuda:1').info.numbers") == "cuda:1"
 
 
+@pytest.mark.parametrize("names", ["9", "GPU-ff", "9,0", "nonsense"])
+def test_a_variable_that_names_no_card_is_named(names: str, machine: Machine, asking: Asking) -> None:
+    why = (
+        f"CUDA_VISIBLE_DEVICES={names!r} names none of the 4 GPUs that the driver shows: unset it or name one of them."
+    )
+    with asking(CUDA_VISIBLE_DEVICES=names) as ask:
+        assert ask("opened('cuda')") == f"--device cuda cannot be used. {why} --device cpu always works."
+    machine.cards.clear()
+    machine.card(0)
+    machine.write()
+    with asking(CUDA_VISIBLE_DEVICES=names) as ask:
+        assert "names not the GPU that the driver shows: unset it or name it." in ask("opened('cuda')")
+
+
+def test_a_slice_is_not_there_where_no_card_is_cut(machine: Machine, asking: Asking) -> None:
+    says = "--device MIG-1: MIG-1 is not there: no card of this machine is cut into MIG slices."
+    with asking() as ask:
+        assert ask("opened('MIG-1')") == says
+        assert ask("'CUDA_VISIBLE_DEVICES' in os.environ") is False
+    machine.slice(1, name="Tesla P4 MIG 1g", uuid="MIG-33333333-aaaa", gi=1, ci=0, total=1000, used=15)
+    machine.write()
+    with asking() as ask:
+        ask("door().shutdown()")  # what rarely changes is kept for some seconds with NVML's handles
+        assert ask("opened('MIG-1')") != says
+
+
 def test_free_is_the_emptiest_that_nobody_computes_on(machine: Machine, asking: Asking) -> None:
     here = os.getpid()
     machine.process(0, here, used=0)  # on it, with nothing yet

@@ -253,6 +253,15 @@ def test_a_card_that_the_driver_has_dropped_is_still_told_of(seen: Machine, read
     assert {card["uuid"]: card["lost"] for card in cards} == {first["uuid"]: True, second["uuid"]: False}
 
 
+def test_a_card_keeps_its_number_when_another_leaves_the_drivers_list(seen: Machine, reader: Reader) -> None:
+    before = {card["uuid"]: card["index"] for card in reader.cards()}
+    assert list(before.values()) == [0, 1]
+    seen.gone.add(0)
+    seen.write()
+    reader.cards()
+    assert {card["uuid"]: card["index"] for card in reader.cards(31.0)} == before
+
+
 def test_without_a_driver_it_says_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / LIBRARY).write_text("not a library")
     reader = Reader(Machine(tmp_path, tmp_path / "cards.txt"))
