@@ -114,8 +114,9 @@ class ResultsPane(Pane, can_focus=True):
             return []
         marks = " ".join(sentences(row))
         role = OUTCOME_ROLES[row.outcome] if row.message else "warn" if marks else "muted"
-        text = row.message or self._deltas.sentence(row, state.record_of(state.baseline)) or described(row)
-        text = f"{text} {marks}".rstrip()
+        told = row.message or self._deltas.sentence(row, state.record_of(state.baseline))
+        text = f"{told} {marks}" if told else f"{marks} {described(row)}"
+        text = text.strip()
         written = state.table.notes.get(row.run_id, "")
         text = f"run {row.run_id}: {f'“{written}” · ' if written else ''}{text}"
         return [[(" ", "text"), (line, role)] for line in wrap(text, width, limit)]
