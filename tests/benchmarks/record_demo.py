@@ -41,7 +41,10 @@ REVIEWS = RunConfig(
 EIGHT = CARD.with_values(batch_size=8)
 
 STORY: tuple[tuple[RunConfig, str], ...] = (
-    (CARD.with_values(batch_size=1), "Batch 1: one sample a pass. Watch samples/s, and the memory."),
+    (
+        CARD.with_values(batch_size=1),
+        "Batch 1: one sample a pass, on a P4 held to 841 MiB for a small model to fill. Watch samples/s, memory.",
+    ),
     (CARD.with_values(batch_size=2), "Batch 2: more samples/s, for little more memory."),
     (CARD.with_values(batch_size=4), "Batch 4: faster again, and the card fills."),
     (EIGHT, "Batch 8: the fastest yet, and the card is nearly full. The other rows are compared with this one."),
@@ -58,7 +61,7 @@ STORY: tuple[tuple[RunConfig, str], ...] = (
         CARD.with_values(batch_size=16, gradient_checkpointing="on"),
         "Checkpointing at batch 16: what was out of memory fits, in less than batch 8 took without.",
     ),
-    (REVIEWS, "Now text with labels to learn: an update for every 8 reviews. Watch the accuracy after each epoch."),
+    (REVIEWS, "The whole P4 again, and text with labels to learn: an update for every 8 reviews. Watch the accuracy."),
     (
         REVIEWS.with_values(gradient_accumulation_steps=32),
         "The same reviews and epochs, accumulation 32: few updates, and it learns less.",

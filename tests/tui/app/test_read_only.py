@@ -216,7 +216,7 @@ async def test_the_cursor_takes_the_arrows_of_a_recording_while_it_is_there(tmp_
 async def test_the_notes_of_a_recording_are_its_captions(size: tuple[int, int], tmp_path: Path) -> None:
     async with playing(tmp_path, size=size) as s:
         await pass_s(s, 5)
-        assert "Batch 1: one sample a pass." in s.lines[1]
+        assert "Batch 1: one sample a pass," in s.lines[1]
         await pass_s(s, 1e6)
         assert "run 10 completed" in s.lines[1]
         await s.press("V", "V")  # the presenter's view and back: what the run under way, or the last one, was to show
