@@ -19,7 +19,7 @@ from tui.console.report import Report
 if TYPE_CHECKING:
     from engine.history.history import History
 
-DEMO_SPEED = 2.0
+DEMO_SPEED = 1.0
 """Tells the story in about two minutes."""
 
 
