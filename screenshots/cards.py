@@ -29,8 +29,9 @@ def main(count: int, size: str, folder: Path) -> int:
         print(f"top: {why}")
         return 0
     seen = Machine(build(folder), folder / "cards.txt")
-    words = [sys.executable, "-c", _SLEEPER, "train.py", "--model", "bert-base-uncased", "--batch-size", "8"]
-    with subprocess.Popen(words, stdin=subprocess.PIPE) as own:
+    (folder / "train.py").write_text(_SLEEPER, encoding="utf-8")
+    words = ["python", "train.py", "--model", "bert-base-uncased", "--batch-size", "8"]
+    with subprocess.Popen(words, executable=sys.executable, cwd=folder, stdin=subprocess.PIPE) as own:
         _furnish(seen, count, own.pid)
         environment = {**os.environ, **seen.environment, _READY: "1"}
         drawn = subprocess.run([sys.executable, *sys.argv], env=environment, check=False)
