@@ -40,6 +40,7 @@ from tui.screens.main import SHORT, MainScreen
 from tui.state.fold import fold
 from tui.state.knobs import KnobEditor
 from tui.state.state import State
+from tui.terminal.drivers import patient
 from tui.terminal.link import Link
 from tui.terminal.palette import DARK, LIGHT, SIXTEEN, THEMES
 
@@ -126,12 +127,7 @@ class TraintopApp(App[str]):
 
     def get_driver_class(self) -> type[Driver]:
         """A driver that does not wait for a terminal that stops reading, where there is one."""
-        textuals = super().get_driver_class()
-        if textuals.__name__ != "LinuxDriver":
-            return textuals
-        from tui.terminal.driver import LinkDriver
-
-        return LinkDriver
+        return patient(super().get_driver_class())
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """The categories' colours."""

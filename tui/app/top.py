@@ -13,6 +13,7 @@ from textual.screen import Screen
 
 from engine.session.cards import CardWatch
 from tui.screens.cards import PAINT_S, CardsScreen
+from tui.terminal.drivers import patient
 from tui.terminal.link import Link
 from tui.terminal.palette import DARK, LIGHT, SIXTEEN, THEMES
 from tui.terminal.signals import Signals
@@ -52,12 +53,7 @@ class TopApp(App[str]):
 
     def get_driver_class(self) -> type[Driver]:
         """A driver that does not wait for a terminal that stops reading, where there is one."""
-        textuals = super().get_driver_class()
-        if textuals.__name__ != "LinuxDriver":
-            return textuals
-        from tui.terminal.driver import LinkDriver
-
-        return LinkDriver
+        return patient(super().get_driver_class())
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """The categories' colours."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from engine.history.history import History
 
 DEMO_SPEED = 1.0
-"""Tells the story in about two minutes."""
+"""Tells the story in a minute and a half."""
 
 
 def add_flags(parser: ArgumentParser) -> None:
