@@ -596,8 +596,6 @@ class Session:
                 return
             if question is not self._question and isinstance(question, RunConfig):
                 continue
-            from engine.session.survey import survey
-
             try:
                 if isinstance(question, RunConfig):
                     self._mailbox.put(self._forecasts.answer(question, partial(self._say_reading, question)))
@@ -606,6 +604,8 @@ class Session:
                     if counted is not None and self._run_id == counted.run_id:
                         self._emit(counted)
                 elif isinstance(question, _Survey):
+                    from engine.session.survey import survey
+
                     self._mailbox.put(survey(question.config, self._nvml, self._forecasts))
                 elif isinstance(question, _ScriptAsked):
                     self._mailbox.put(self._make_script(question))
