@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
-from engine.contract.device_name import SPELLINGS, read_device
+from engine.contract.combinations import check_together
+from engine.contract.device_name import SPELLINGS
 from engine.contract.knob import TRAIN, ConfigError, Knob, Value, check, coerce
 from engine.contract.own_data import is_own_file
 
@@ -294,15 +295,7 @@ class RunConfig:
             object.__setattr__(self, "samples", DEFAULT_SAMPLES)  # a file has an end, made-up data has none
         for knob in KNOBS.values() if "KNOBS" in globals() else ():
             check(knob, getattr(self, knob.name))
-        if self.workload == "reviews" and self.task != "classification":
-            raise ConfigError("task", f"--task {self.task} cannot train on reviews: use --task classification.")
-        if self.workload == "text" and self.task != "causal-lm":
-            raise ConfigError("task", f"--task {self.task} cannot train on plain text: use --task causal-lm.")
-        if self.padding == "packed" and self.workload != "text":
-            raise ConfigError("padding", _NO_PACKING[self.workload])
-        _check_device(self.device, self.vram_limit)
-        if self.optimizer_in_backward:
-            _check_optimizer_in_backward(self)
+        check_together(self)
 
     @property
     def effective_batch_size(self) -> int:
@@ -346,38 +339,6 @@ class RunConfig:
             raise ConfigError(unknown[0], f"{unknown[0]!r} is not a knob; the knobs are {', '.join(KNOBS)}.")
         known = {name: coerce(KNOBS[name], value) for name, value in values.items() if name in KNOBS}
         return cls(**known)  # type: ignore[arg-type]
-
-
-_NO_PACKING = {
-    "reviews": "--padding packed puts several texts in a row, and a classifier reads one token per row: "
-    "use --padding bucketed.",
-    "dummy": "--padding packed has nothing to do, as the dummy workload's samples are full: use --padding longest.",
-}
-
-
-def _check_device(device: str, vram_limit: int | None) -> None:
-    if read_device(device).kind == "cpu" and vram_limit is not None:
-        raise ConfigError(
-            "vram_limit", "--vram-limit needs a GPU: use --device virtual:tesla-p4 (or another GPU) instead of cpu."
-        )
-
-
-def _check_optimizer_in_backward(config: RunConfig) -> None:
-    obstacles = (
-        (config.gradient_accumulation_steps > 1, "the gradients of a window", "--gradient-accumulation-steps 1"),
-        (config.max_grad_norm > 0, "all gradients at once for their norm", "--max-grad-norm 0"),
-        (
-            config.precision == "fp16",
-            "all gradients at once to unscale them",
-            "--precision fp32, or bf16 where the card has it",
-        ),
-    )
-    for applies, needs, fix in obstacles:
-        if applies:
-            raise ConfigError(
-                "optimizer_in_backward",
-                f"--optimizer-in-backward frees each gradient at once, but this run needs {needs}: use {fix}.",
-            )
 
 
 def _collect_knobs() -> dict[str, Knob]:
