@@ -44,7 +44,8 @@ from engine.tracing.kernels import CudaKernels
 from engine.tracing.meta_kernels import KERNELS
 from engine.tracing.stack import Stack
 from engine.tracing.tracer import Tracer
-from engine.training.trainer import Scores, micro_step, take_step
+from engine.training.evaluation import Scores
+from engine.training.trainer import micro_step, take_step
 from engine.workloads.data_shape import BatchShape
 
 aten = torch.ops.aten

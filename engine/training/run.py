@@ -30,7 +30,8 @@ from engine.techniques.preloading import build_loader
 from engine.techniques.stopping import Stoppable, Stopped
 from engine.training import failures, models
 from engine.training.hub import Hub
-from engine.training.trainer import Job, NonFiniteLoss, planned_updates, train
+from engine.training.job import Job, planned_updates
+from engine.training.trainer import NonFiniteLoss, train
 from engine.workloads.facts import remember
 from engine.workloads.prepare import prepare
 from engine.workloads.prepared import PreparedData

@@ -6,75 +6,31 @@ Only here does the host wait for the device: once per update, when its loss is r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from engine.contract.config import RunConfig
-from engine.contract.events import EvalDone, Event, MicroStepDone, UpdateDone
+from engine.contract.events import MicroStepDone, UpdateDone
 from engine.contract.records import Phase
 from engine.contract.throughput import warmup_updates
-from engine.devices.base import Device
 from engine.devices.precision import Precision
 from engine.techniques import gradients
-from engine.techniques.preloading import Batch, EpochOrder, batches
-from engine.techniques.stopping import Stopped, between_layers, countable
-from engine.training.clock import Clock
-from engine.training.whereabouts import Whereabouts
+from engine.techniques.preloading import Batch, batches
+from engine.techniques.stopping import Stopped, between_layers
+from engine.training.evaluation import evaluate
+from engine.training.job import Job
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
-    from torch.utils.data import DataLoader
 
 
 class NonFiniteLoss(Exception):  # noqa: N818 (an outcome that was asked for, not a defect)
     """The loss is nan or inf, and the run is to end there. The message says what, where and what to do."""
-
-
-@dataclass(kw_only=True)
-class Job:
-    """Everything one training needs, on its device."""
-
-    run_id: int
-    config: RunConfig
-    device: Device
-    model: torch.nn.Module
-    optimizer: Optimizer
-    schedule: LRScheduler
-    precision: Precision
-    loader: DataLoader[Any]
-    order: EpochOrder
-    eval_loader: DataLoader[Any] | None
-    emit: Callable[[Event], None]
-    should_stop: Callable[[], bool]
-    clock: Clock = field(init=False)
-    whereabouts: Whereabouts = field(init=False)
-    micro_step: int = 0
-    """The micro-step under way, the wait for its data included, counted from 1 over the whole run; 0 before them."""
-    update: int = 0
-    """Updates done."""
-
-    def __post_init__(self) -> None:
-        self.clock = Clock(self.device)
-        n_layers = None if self.config.torch_compile else countable(self.model)
-        self.whereabouts = Whereabouts(self.clock, n_layers)
-
-    @property
-    def micro_steps_per_epoch(self) -> int:
-        return len(self.loader)
-
-    @property
-    def planned_updates(self) -> int:
-        return planned_updates(self.config, self.micro_steps_per_epoch)
-
-
-def planned_updates(config: RunConfig, micro_steps_per_epoch: int) -> int:
-    """Updates of a whole run: a last incomplete window of an epoch still makes one."""
-    return config.epochs * -(-micro_steps_per_epoch // config.gradient_accumulation_steps)
 
 
 def train(job: Job) -> bool:
@@ -177,61 +133,6 @@ def take_step(
         schedule.step()
     gradients.forget(optimizer)
     return Step(norm=norm, rate=rate, skipped=skipped)
-
-
-@dataclass(slots=True, kw_only=True)
-class Scores:
-    """Sums over the batches of an evaluation, on the device."""
-
-    loss: torch.Tensor
-    scored: torch.Tensor | int = 0
-    """Samples, or tokens of a language model, that the loss sums over."""
-    right: torch.Tensor | int = 0
-    samples: int = 0
-
-    def add(self, model: torch.nn.Module, batch: Batch, precision: Precision) -> None:
-        """Score one more batch; what it computed is gone before the next one."""
-        with precision.autocast():
-            output = model(**batch)
-        labels = batch["labels"]
-        # a language model's loss is the mean over the tokens that have one before them to be predicted from
-        scored = len(labels) if labels.dim() == 1 else (labels[:, 1:] != -100).sum()
-        self.loss += output.loss * scored
-        self.scored = self.scored + scored
-        if labels.dim() == 1:
-            self.right = self.right + (output.logits.argmax(-1) == labels).sum()
-        self.samples += len(labels)
-
-
-@torch.no_grad()
-def evaluate(job: Job, loader: Iterable[Batch], epoch: float) -> bool:
-    """Score the held-out samples: mean loss, and for classes accuracy by argmax. False when it was asked to stop."""
-    job.clock.enter(Phase.EVALUATE)
-    started = job.clock.now()
-    job.model.eval()
-    scores = Scores(loss=torch.zeros((), device=job.device.torch_device))
-    for host_batch in job.device.batches(batches(loader, job.should_stop)):
-        batch = job.device.place(host_batch)
-        job.whereabouts.begin()
-        scores.add(job.model, batch, job.precision)
-        if job.should_stop():
-            return False
-    n = scores.samples
-    mean_loss = (scores.loss / scores.scored).item()
-    accuracy = int(scores.right) / n if job.config.task == "classification" else None
-    job.clock.start()  # the next update's time begins after the evaluation
-    done = EvalDone(
-        run_id=job.run_id,
-        epoch=epoch,
-        update=job.update,
-        accuracy=accuracy,
-        loss=mean_loss,
-        n_samples=n,
-        eval_s=job.clock.now() - started,
-        t=job.clock.now(),
-    )
-    job.emit(done)
-    return True
 
 
 def report_micro_step(job: Job) -> None:

@@ -17,7 +17,7 @@ from engine.devices.precision import Precision
 from engine.techniques import checkpointing, compiling, lora
 from engine.techniques.optimizers import build_optimizer, build_schedule
 from engine.techniques.preloading import EpochOrder, build_loader
-from engine.training.trainer import Job, planned_updates
+from engine.training.job import Job, planned_updates
 from engine.workloads.prepare import prepare
 from engine.workloads.prepared import PreparedData
 

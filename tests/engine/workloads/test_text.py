@@ -15,7 +15,7 @@ from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import EvalDone
 from engine.techniques import packing as isolation
 from engine.techniques.preloading import build_loader
-from engine.training.trainer import evaluate
+from engine.training.evaluation import evaluate
 from engine.workloads.byte_bpe import tokenise_documents, train_byte_bpe
 from engine.workloads.documents import border_of, split
 from engine.workloads.prepare import prepare

@@ -1,0 +1,65 @@
+"""What one training needs, on its device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from engine.contract.config import RunConfig
+from engine.contract.events import Event
+from engine.devices.base import Device
+from engine.devices.precision import Precision
+from engine.techniques.preloading import EpochOrder
+from engine.techniques.stopping import countable
+from engine.training.clock import Clock
+from engine.training.whereabouts import Whereabouts
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+    from torch.utils.data import DataLoader
+
+
+@dataclass(kw_only=True)
+class Job:
+    """Everything one training needs, on its device."""
+
+    run_id: int
+    config: RunConfig
+    device: Device
+    model: torch.nn.Module
+    optimizer: Optimizer
+    schedule: LRScheduler
+    precision: Precision
+    loader: DataLoader[Any]
+    order: EpochOrder
+    eval_loader: DataLoader[Any] | None
+    emit: Callable[[Event], None]
+    should_stop: Callable[[], bool]
+    clock: Clock = field(init=False)
+    whereabouts: Whereabouts = field(init=False)
+    micro_step: int = 0
+    """The micro-step under way, the wait for its data included, counted from 1 over the whole run; 0 before them."""
+    update: int = 0
+    """Updates done."""
+
+    def __post_init__(self) -> None:
+        self.clock = Clock(self.device)
+        n_layers = None if self.config.torch_compile else countable(self.model)
+        self.whereabouts = Whereabouts(self.clock, n_layers)
+
+    @property
+    def micro_steps_per_epoch(self) -> int:
+        return len(self.loader)
+
+    @property
+    def planned_updates(self) -> int:
+        return planned_updates(self.config, self.micro_steps_per_epoch)
+
+
+def planned_updates(config: RunConfig, micro_steps_per_epoch: int) -> int:
+    """Updates of a whole run: a last incomplete window of an epoch still makes one."""
+    return config.epochs * -(-micro_steps_per_epoch // config.gradient_accumulation_steps)
