@@ -36,6 +36,16 @@ def _check_padding(config: RunConfig) -> None:
         raise ConfigError("padding", _NO_PACKING[config.workload])
 
 
+def _check_weights(config: RunConfig) -> None:
+    if config.weights in ("bf16", "fp16") and config.precision == "fp16" and config.lora_rank == 0:
+        fix = "--precision bf16" if config.weights == "bf16" else "--precision fp32, which computes in fp16 unscaled"
+        raise ConfigError(
+            "precision",
+            f"--precision fp16 scales the loss, and gradients in 16 bits, as with --weights {config.weights}, cannot "
+            f"be unscaled: use {fix}, or --weights fp32.",
+        )
+
+
 def _check_device(config: RunConfig) -> None:
     if read_device(config.device).kind == "cpu" and config.vram_limit is not None:
         raise ConfigError(
@@ -63,4 +73,4 @@ def _check_optimizer_in_backward(config: RunConfig) -> None:
             )
 
 
-_CHECKS = (_check_task, _check_padding, _check_device, _check_optimizer_in_backward)
+_CHECKS = (_check_task, _check_padding, _check_weights, _check_device, _check_optimizer_in_backward)

@@ -110,10 +110,17 @@ class RunConfig:
         choices=("off", "on", "every-second"),
         group="memory",
     )
+    weights: str = _knob(
+        "fp32",
+        "weights",
+        "What the parameters are stored in, and with them gradients and optimizer states; precision is what computes.",
+        choices=("fp32", "bf16", "fp16"),
+        group="memory",
+    )
     precision: str = _knob(
         "fp32",
         "precision",
-        "fp16 and bf16 halve the activations and use tensor cores; tf32 rounds only inside matrix products.",
+        "fp16 and bf16 (autocast) use tensor cores; tf32 rounds inside products; fp32 leaves 16-bit weights as they are.",
         choices=("fp32", "tf32", "fp16", "bf16"),
         group="compute",
     )
@@ -144,6 +151,33 @@ class RunConfig:
         minimum=0,
         maximum=1024,
         steps=(0, 4, 8, 16, 32, 64),
+        group="memory",
+    )
+    lora_targets: str = _knob(
+        "default",
+        "LoRA targets",
+        "Which linear layers get thin matrices: peft's default for the model (as a rule attention's), all, or by name.",
+        hint="default, all-linear or names such as q_proj,v_proj",
+        group="memory",
+    )
+    lora_alpha: int | None = _knob(
+        None,
+        "LoRA alpha",
+        "The thin matrices' product counts alpha ÷ rank times.",
+        minimum=1,
+        maximum=65_536,
+        steps=(8, 16, 32, 64, 128),
+        optional=True,
+        hint="2 × rank",
+        group="memory",
+    )
+    lora_dropout: float = _knob(
+        0.0,
+        "LoRA dropout",
+        "Share of the thin matrices' input that is dropped: regularises, and keeps one more copy of that input.",
+        minimum=0.0,
+        maximum=0.99,
+        steps=(0.0, 0.05, 0.1),
         group="memory",
     )
     torch_compile: bool = _knob(
@@ -298,6 +332,11 @@ class RunConfig:
         check_together(self)
 
     @property
+    def computed_in(self) -> str:
+        """The type of the matrix products: 16-bit weights without autocast compute in their own."""
+        return self.weights if self.precision in ("fp32", "tf32") and self.weights != "fp32" else self.precision
+
+    @property
     def effective_batch_size(self) -> int:
         """Samples per optimizer update when every window is full."""
         return self.batch_size * self.gradient_accumulation_steps
@@ -338,6 +377,8 @@ class RunConfig:
         if unknown and not lenient:
             raise ConfigError(unknown[0], f"{unknown[0]!r} is not a knob; the knobs are {', '.join(KNOBS)}.")
         known = {name: coerce(KNOBS[name], value) for name, value in values.items() if name in KNOBS}
+        if lenient and known.get("lora_rank") and "lora_targets" not in known:
+            known["lora_targets"] = "all-linear"  # what it was before it could be chosen
         return cls(**known)  # type: ignore[arg-type]
 
 

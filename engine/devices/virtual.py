@@ -17,7 +17,7 @@ from engine.allocator.options import AllocatorOptionError, AllocatorOptions
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.records import DeviceInfo, Memory, Phase
 from engine.devices.base import Device
-from engine.devices.precision import Precision, TracedPrecision
+from engine.devices.precision import Precision, TracedPrecision, refuse_types
 from engine.gpus.catalogue import find
 from engine.gpus.units import MIB
 from engine.tracing.live import LiveAllocator, LiveTracker, memory_of
@@ -56,13 +56,7 @@ class VirtualDevice(Device):
                 f"--vram-limit {config.vram_limit} is less than the CUDA context and libraries take ({needed} MiB): "
                 f"use --vram-limit {needed + 100} or more.",
             )
-        if not self.gpu.supports(config.precision):
-            major, minor = self.gpu.compute_capability
-            raise ConfigError(
-                "precision",
-                f"--precision {config.precision} needs compute capability 8.0 or newer; {self.gpu.name} has "
-                f"{major}.{minor}: use --precision fp16 or fp32.",
-            )
+        refuse_types(config, self.gpu.compute_capability, self.gpu.name)
 
     @contextmanager
     def tracking(self) -> Iterator[None]:

@@ -32,6 +32,7 @@ from engine.contract.forecast_types import (
     TimelinePoint,
 )
 from engine.contract.presets import PRESETS
+from engine.devices.precision import refuse_types
 from engine.forecast.prepare import build_on_meta
 from engine.forecast.replay import Player, Replay
 from engine.forecast.sequence import Kind, Sequence, sequence
@@ -248,14 +249,7 @@ def _play(traces: Traces, order: Sequence, capacity: int, stack: Stack) -> _Play
 
 def _refuse(config: RunConfig, gpu: Gpu) -> None:
     refuse_missing_packages(config)
-    if gpu.supports(config.precision):
-        return
-    major, minor = gpu.compute_capability
-    raise ConfigError(
-        "precision",
-        f"--precision {config.precision} needs compute capability 8.0 or newer; {gpu.name} has {major}.{minor}: "
-        "use --precision fp16 or fp32.",
-    )
+    refuse_types(config, gpu.compute_capability, gpu.name)
 
 
 def _stack(name: str) -> Stack:
@@ -302,7 +296,7 @@ def _breakdown(free: Replay, context: int, libraries: int) -> dict[str, int]:
 
 
 def _samples_per_s(work: Work, config: RunConfig, gpu: Gpu, order: Sequence) -> float | None:
-    peak = gpu.peak(config.precision)
+    peak = gpu.peak(config.computed_in)
     if not peak:
         return None
     micro_steps = min(config.gradient_accumulation_steps, order.micro_steps)

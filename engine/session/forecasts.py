@@ -161,7 +161,7 @@ class Forecasts:
         """What a run on a real GPU computes per token; None on another device, and where it cannot be counted."""
         try:
             gpu, card = gpu_of(config, self._nvml)
-            peak = gpu.peak(config.precision) if card is not None else None
+            peak = gpu.peak(config.computed_in) if card is not None else None
             made = self.forecast(config) if peak else None
         except (ConfigError, ForecastError):
             return None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.presets import PRESETS, model_name
 from engine.devices import host_memory
+from engine.devices.precision import DTYPES
 from engine.process import gate
 from engine.process.imports import import_transformers
 from engine.techniques import attention
@@ -279,7 +280,7 @@ def shape(source: ModelSource, config: RunConfig, *, n_labels: int, vocab_size: 
 
 
 def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> PreTrainedModel:
-    """Build the model on the host, in fp32, with weights where there are any.
+    """Build the model on the host, its parameters stored as `config.weights`, with weights where there are any.
 
     A fresh initialisation follows torch's global generator: seed it first. Also used on the meta device,
     under `torch.device("meta")`, where weights are never read.
@@ -297,7 +298,7 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
             "use another task or model.",
         )
     on_meta = torch.get_default_device().type == "meta"
-    options: dict[str, Any] = {"attn_implementation": attention.implementation(config), "dtype": torch.float32}
+    options = _options(config)
     trusted = source.name in PRESETS
     if on_meta or not trusted:
         with gate.building(), torch.device("meta"), _refusing(config, shaped, "built"):
@@ -309,6 +310,11 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
     if not trusted and (problem := model_trial.problem_of(model, config)) is not None:
         raise _refusal(problem, config, shaped, "trained")
     return model
+
+
+def _options(config: RunConfig) -> dict[str, Any]:
+    """How transformers is to build a model."""
+    return {"attn_implementation": attention.implementation(config), "dtype": DTYPES[config.weights]}
 
 
 def _heads() -> dict[str, Any]:
@@ -389,8 +395,7 @@ def _trains(said: dict[str, Any], shaped: PretrainedConfig, config: RunConfig) -
     try:
         made = type(shaped).from_dict({key: value for key, value in said.items() if key != "model_type"})
         with gate.building(), torch.device("meta"):
-            options = {"attn_implementation": attention.implementation(config), "dtype": torch.float32}
-            return model_trial.problem_of(_heads()[config.task].from_config(made, **options), config) is None
+            return model_trial.problem_of(_heads()[config.task].from_config(made, **_options(config)), config) is None
     except Exception:  # a model's own code may raise anything
         return False
 

@@ -19,12 +19,23 @@ _HEADS = {
     "causal-lm": "AutoModelForCausalLM",
     "seq2seq-lm": "AutoModelForSeq2SeqLM",
 }
+_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _NOT_SAID = frozenset(("id2label", "label2id", "dtype", "transformers_version", "_name_or_path", "architectures"))
 """Fields that transformers fills in by itself, or that are said in another way."""
 
 
-def model_part(source: ModelSource, shaped: PretrainedConfig, config: RunConfig, *, trained_vocabulary: bool) -> Part:
-    """What makes `model` as `models.build` does of `shaped`, and keeps `dropout`, the state of the generator then."""
+def model_part(
+    source: ModelSource,
+    shaped: PretrainedConfig,
+    config: RunConfig,
+    *,
+    trained_vocabulary: bool,
+    lora_targets: str | list[str],
+) -> Part:
+    """What makes `model` as `models.build` does of `shaped`, and keeps `dropout`, the state of the generator then.
+
+    `lora_targets` is what peft calls `target_modules`.
+    """
     place, is_preset = location_of(source, config)
     changes = _changes(source.config, shaped)
     if config.task == "classification":
@@ -38,7 +49,7 @@ def model_part(source: ModelSource, shaped: PretrainedConfig, config: RunConfig,
     else:
         made = [f"config = AutoConfig.from_pretrained(\n    MODEL,\n{_keywords(changes)})"]
     head = _HEADS[config.task]
-    options = "dtype=torch.float32" + _attention(config)
+    options = f"dtype=torch.{_DTYPES[config.weights]}" + _attention(config)
     if source.location is None:
         made.append(f"model = {head}.from_config(config, {options})")
     else:
@@ -56,7 +67,7 @@ def model_part(source: ModelSource, shaped: PretrainedConfig, config: RunConfig,
     return Part(
         imports=tuple(imports),
         constants=() if is_preset else (f"MODEL = {literal(place)}",),
-        main=tuple(_filled(main, config)),
+        main=tuple(_filled(main, config, lora_targets)),
         needs=("peft",) if config.lora_rank else (),
     )
 
@@ -104,8 +115,8 @@ _LORA = (
     "lora = LoraConfig(",
     "    r=RANK,",
     "    lora_alpha=ALPHA,",
-    "    lora_dropout=0.0,",
-    '    target_modules="all-linear",',
+    "    lora_dropout=DROPOUT,",
+    "    target_modules=TARGETS,",
     "    exclude_modules=HEADS,",
     "    modules_to_save=HEADS,  # a classifier is as a rule new: it is trained whole",
     "    fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),",
@@ -115,10 +126,10 @@ _LORA = (
 )
 
 
-def _filled(lines: list[str], config: RunConfig) -> list[str]:
+def _filled(lines: list[str], config: RunConfig, lora_targets: str | list[str]) -> list[str]:
     if not config.lora_rank:
         return lines
-    from engine.techniques.lora import ALPHA_PER_RANK
+    from engine.techniques import lora
 
     classes = config.task == "classification"
     if not classes:
@@ -126,7 +137,9 @@ def _filled(lines: list[str], config: RunConfig) -> list[str]:
         lines = [*lines[:start], *lines[start + 5 :]]
     words = {
         "RANK": str(config.lora_rank),
-        "ALPHA": str(ALPHA_PER_RANK * config.lora_rank),
+        "ALPHA": str(lora.alpha(config)),
+        "DROPOUT": str(lora.dropout(config)),
+        "TARGETS": literal(lora_targets),
         "HEADS": "heads or None" if classes else "None",
     }
     for word, value in words.items():

@@ -55,6 +55,7 @@ def make_script(
     """
     import torch
 
+    from engine.techniques import lora
     from engine.training import models
     from engine.workloads.prepare import prepare
 
@@ -63,12 +64,15 @@ def make_script(
     data = prepare(config, **models.wants(source_of_model), hub=hub, report=report)
     shaped = models.shape(source_of_model, config, n_labels=data.n_labels, vocab_size=data.vocab_size)
     with torch.device("meta"):  # refuses what the run would
-        models.build(source_of_model, shaped, config)
+        built = models.build(source_of_model, shaped, config)
+    targets = lora.targets(built, config) if config.lora_rank else ""
     data_name = _generated_name(config) if _is_generated(config) else ""
     parts = [
         _device_part(config, device),
         _data_part(config, data, source_of_model, hub, data_name),
-        model_part(source_of_model, shaped, config, trained_vocabulary=data.vocab_size is not None),
+        model_part(
+            source_of_model, shaped, config, trained_vocabulary=data.vocab_size is not None, lora_targets=targets
+        ),
         trainer_part(
             config, collator=collator_of(config), held_out=data.evaluation is not None, bucketed=_bucketed(config)
         ),
