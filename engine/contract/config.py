@@ -120,7 +120,7 @@ class RunConfig:
     precision: str = _knob(
         "fp32",
         "precision",
-        "fp16 and bf16 (autocast) use tensor cores; tf32 rounds inside products; fp32 leaves 16-bit weights as they are.",
+        "fp16, bf16: autocast, on tensor cores; tf32 rounds inside products; fp32 leaves 16-bit weights as they are.",
         choices=("fp32", "tf32", "fp16", "bf16"),
         group="compute",
     )

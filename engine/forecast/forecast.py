@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from engine.allocator.allocator import CachingAllocator
 from engine.allocator.options import AllocatorOptionError, AllocatorOptions
-from engine.contract.config import ConfigError, RunConfig, Value
+from engine.contract.config import RunConfig, Value
 from engine.contract.forecast_types import (
     ACTIVATIONS,
     BREAKDOWN,

@@ -38,6 +38,12 @@ KNOB_TEXTS: dict[str, str] = {
         "to have it again. Activations shrink to about one layer's plus the inputs, for one more forward: about a "
         "third more time. The numbers are the same, so accuracy is too."
     ),
+    "weights": (
+        "What the parameters are stored in. bf16 and fp16 halve them, their gradients and both states of AdamW: 8 "
+        "bytes per parameter instead of 16. Small updates get lost in rounding, so a full training learns worse; LoRA keeps "
+        "its own matrices in fp32. Precision is another thing: with fp32 weights it casts for every product, with "
+        "16-bit weights and precision fp32 nothing is cast and everything is computed as it is stored."
+    ),
     "precision": (
         "fp16 and bf16 run matrix products in 16 bits on tensor cores: activations halve, while weights and optimizer "
         "state stay fp32, with a 16-bit copy of the weights during the step. tf32 saves time only, and needs "
@@ -62,6 +68,19 @@ KNOB_TEXTS: dict[str, str] = {
         "The model's weights are frozen; beside each matrix two thin ones of this rank are trained. Gradients and "
         "optimizer state shrink to those; activations mostly stay, because gradients still flow through the frozen "
         "layers. A rank too small may not reach the accuracy of training everything."
+    ),
+    "lora_targets": (
+        "Which linear layers have thin matrices beside them: peft's default for the model (as a rule the query's and "
+        "the value's of attention), all-linear, or those whose names end so, with commas. More layers learn more, and "
+        "keep more activations."
+    ),
+    "lora_alpha": (
+        "What the thin matrices add is multiplied by alpha ÷ rank: with a fixed alpha a higher rank needs no other "
+        "learning rate. It changes neither memory nor speed."
+    ),
+    "lora_dropout": (
+        "The thin matrices see an input of which this share is dropped, which regularises where there is little data. "
+        "That input is a tensor of its own, and is kept with its mask until backward."
     ),
     "torch_compile": (
         "The model is translated into fewer, larger kernels, which saves memory traffic and some activations. The "

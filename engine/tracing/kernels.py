@@ -26,6 +26,27 @@ _BACKWARDS = {torch.Tensor.backward, torch.autograd.backward}
 _GROUPED = {getattr(home, name) for home, name in ((F, "grouped_mm"), (torch, "_grouped_mm")) if hasattr(home, name)}
 
 
+class _GroupedProduct(torch.autograd.Function):
+    """Rows × experts by PyTorch's `grouped_mm`, with what that keeps: nothing for weights that are frozen.
+
+    (tools/autograd/derivatives.yaml, `_grouped_mm`. Transformers' own fallback always computes both gradients.)
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, weight: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(rows if weight.requires_grad else None, weight, offsets)
+        product: torch.Tensor = torch.ops.transformers.grouped_mm_fallback(rows, weight, offsets)
+        return product
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        rows, weight, offsets = ctx.saved_tensors
+        if rows is None:
+            back = torch.ops.transformers.grouped_mm_fallback(grads[0], weight.transpose(1, 2), offsets)
+            return back, None, None
+        return (*torch.ops.transformers.grouped_mm_fallback_backward(rows, weight, offsets, grads[0]), None)
+
+
 class CudaKernels(TorchFunctionMode):
     """Active around a traced run, beside the `Tracer`: says which kernel CUDA would choose and what it holds.
 
@@ -62,7 +83,12 @@ class CudaKernels(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             return self._attend(*args, **kwargs)
         if func in _GROUPED and args[0].is_meta:  # its meta kernel knows bf16 only
-            return torch.ops.transformers.grouped_mm_fallback(args[0], args[1], kwargs["offs"])
+            return _GroupedProduct.apply(  # type: ignore[no-untyped-call]
+                args[0], args[1], kwargs["offs"]
+            )
+        if func is torch.Tensor.__setitem__ and isinstance(args[2], (int, float)) and args[0].device.type == "cpu":
+            # elsewhere a number becomes a tensor first (scalarToTensor of ATen/TensorIndexing.h)
+            self._tracer.use_scratch(args[0].element_size())
         return func(*args, **kwargs)
 
     def _attend(

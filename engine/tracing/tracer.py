@@ -135,6 +135,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def use_scratch(self, *steps: Step) -> None:
         """Scratch memory that a kernel holds while it runs; what is not freed by a step is freed in the end."""
+        if self._suspended:
+            return
         self.drain()
         handles: list[int | None] = []
         for step in steps:

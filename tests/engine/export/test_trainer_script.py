@@ -285,6 +285,8 @@ OTHER_VALUES: dict[str, Any] = {
     "eval_samples": 3,
     "samples": 5,
     "seq_len": 24,
+    "lora_targets": "query",
+    "lora_alpha": 3,
 }
 
 
@@ -295,6 +297,8 @@ def test_no_knob_is_forgotten(name: str, tmp_path: Path, hub: Hub) -> None:
     base = reviews(file, device="cuda", dataloader_num_workers=1, max_grad_norm=0.5)
     if name in ("optimizer_in_backward", "task", "workload"):
         base = dummy(device="cuda", max_grad_norm=0.0, model="gpt2-tiny")
+    if name.startswith("lora_") and name != "lora_rank":
+        base = base.with_values(lora_rank=4)
     knob, now = KNOBS[name], getattr(base, name)
     if name == "data":
         other = reviews(messy_csv(tmp_path), device="cuda", dataloader_num_workers=1, max_grad_norm=0.5)
