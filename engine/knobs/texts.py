@@ -40,9 +40,9 @@ KNOB_TEXTS: dict[str, str] = {
     ),
     "weights": (
         "What the parameters are stored in. bf16 and fp16 halve them, their gradients and both states of AdamW: 8 "
-        "bytes per parameter instead of 16. Small updates get lost in rounding, so a full training learns worse; LoRA keeps "
-        "its own matrices in fp32. Precision is another thing: with fp32 weights it casts for every product, with "
-        "16-bit weights and precision fp32 nothing is cast and everything is computed as it is stored."
+        "bytes per parameter instead of 16. Small updates get lost in rounding, so a full training learns worse; LoRA "
+        "keeps its own matrices in fp32. Precision is another thing: with fp32 weights it casts for every product, "
+        "with 16-bit weights and precision fp32 nothing is cast and everything is computed as it is stored."
     ),
     "precision": (
         "fp16 and bf16 run matrix products in 16 bits on tensor cores: activations halve, while weights and optimizer "
