@@ -241,7 +241,7 @@ class _Player:
         model.eval()
         with torch.no_grad():
             self._begin(SCORING, Phase.EVALUATE)
-            scores = Scores(loss=torch.zeros((), device="meta"))
+            scores = Scores.begin(model, self._plan.config.task, torch.device("meta"))
             for part in (SCORE, SCORE_NEXT):
                 self._begin(part, Phase.EVALUATE)
                 self._batch = self._new_batch()

@@ -88,8 +88,26 @@ KNOB_TEXTS: dict[str, str] = {
         "usually learns more; too few updates leave the measured samples/s to the warm-up."
     ),
     "eval_samples": (
-        "Samples scored after every epoch, without gradients and so without kept activations. The more there are, the "
+        "Samples that an evaluation scores, without gradients and so without kept activations. The more there are, the "
         "surer the accuracy: its error falls with the square root of their number."
+    ),
+    "eval_steps": (
+        "How many updates lie between two evaluations; where it is not set, there is one after every epoch. More of "
+        "them show sooner when a model begins to learn by heart, and each takes its time. Training goes on from the "
+        "same weights in the same order, so the losses are the same."
+    ),
+    "metric_for_best_model": (
+        "Evaluations are compared by this figure. The loss also sees how sure the answers are, and rises first when a "
+        "model learns by heart. Macro-F1 counts every class alike, so use it where some are rare and still matter: "
+        "accuracy hardly sees those."
+    ),
+    "early_stopping_patience": (
+        "The run ends after this many evaluations in a row that were not better than the best before them, which saves "
+        "the time of epochs that only learn by heart. An evaluation is noisy: with 1 a single bad one ends the run."
+    ),
+    "early_stopping_threshold": (
+        "An evaluation that is better than the best by no more than this still counts against the patience. 0 takes "
+        "any gain for one."
     ),
     "epochs": (
         "Passes over the same samples: time grows in proportion, memory does not. More epochs learn the training "

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import torch
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.confusion import MOST_CLASSES
 from engine.contract.events import Event, MemoryMoment, RunProgress, TrainingStarted
 from engine.contract.host_load import HostLoad, is_busy, taken
 from engine.contract.presets import model_name
@@ -111,7 +112,9 @@ class Run:
             self.device.synchronize()
         except Exception as error:  # stored as text: an exception holds its frames, and those hold tensors
             return self._describe(error)
-        return (Outcome.COMPLETED, None) if finished else (Outcome.STOPPED, stopped(self.why_stopped()))
+        if not finished:
+            return Outcome.STOPPED, stopped(self.why_stopped())
+        return Outcome.COMPLETED, self.job.best.sentence() if self.job.best.gives_up else None
 
     def _threads(self) -> int:
         """Those that are free, where it is the CPU that computes."""
@@ -165,6 +168,7 @@ class Run:
                 micro_steps_per_epoch=self.job.micro_steps_per_epoch,
                 threads=torch.get_num_threads(),
                 majority=data.majority,
+                label_names=data.label_names if len(data.label_names) <= MOST_CLASSES else (),
             )
         )
 
