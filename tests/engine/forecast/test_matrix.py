@@ -97,6 +97,10 @@ MORE: list[dict[str, Value]] = [
     {**REVIEWS, "padding": "bucketed", "lora_rank": 4},
     {**TEXT, "gradient_accumulation_steps": 4, "optimizer_implementation": "foreach"},
     {**TEXT, "attention": "eager", "epochs": 1},
+    {**REVIEWS, "eval_steps": 3, "padding": "bucketed"},  # of 7 updates an epoch, one after the last
+    {**TEXT, "eval_steps": 2, "gradient_accumulation_steps": 2},
+    {**REVIEWS, "eval_steps": 1, "batch_size": 3, "samples": 30, "precision": "fp16"},
+    {**TEXT, "eval_steps": 1},
 ]
 
 
