@@ -88,4 +88,27 @@ def _check_evaluation(config: RunConfig) -> None:
         )
 
 
-_CHECKS = (_check_task, _check_padding, _check_weights, _check_device, _check_optimizer_in_backward, _check_evaluation)
+def _check_class_loss(config: RunConfig) -> None:
+    if config.task == "classification":
+        return
+    if config.class_weights != "none":
+        raise ConfigError(
+            "class_weights",
+            f"--class-weights {config.class_weights} needs classes, and --task {config.task} has none: use none.",
+        )
+    if config.label_smoothing_factor:
+        raise ConfigError(
+            "label_smoothing_factor",
+            f"--label-smoothing-factor is there for classes, and --task {config.task} has none: use 0.",
+        )
+
+
+_CHECKS = (
+    _check_task,
+    _check_padding,
+    _check_weights,
+    _check_device,
+    _check_optimizer_in_backward,
+    _check_evaluation,
+    _check_class_loss,
+)

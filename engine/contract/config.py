@@ -291,8 +291,42 @@ class RunConfig:
     lr_scheduler: str = _knob(
         "linear",
         "schedule",
-        "linear decays the learning rate to 0 over the run; constant keeps it.",
-        choices=("linear", "constant"),
+        "linear and cosine let the learning rate fall to 0 over the run; constant keeps it.",
+        choices=("linear", "cosine", "constant"),
+        group="optimizer",
+    )
+    warmup_steps: float = _knob(
+        0.0,
+        "warm-up",
+        "Updates over which the learning rate rises from 0; below 1 a share of all updates.",
+        minimum=0.0,
+        maximum=10_000_000.0,
+        steps=(0.0, 0.03, 0.06, 0.1, 100.0, 500.0, 1000.0),
+        group="optimizer",
+    )
+    weight_decay: float = _knob(
+        0.0,
+        "weight decay",
+        "What weights shrink by in an update, times the learning rate; biases and normalisations do not.",
+        minimum=0.0,
+        maximum=100.0,
+        steps=(0.0, 0.001, 0.01, 0.05, 0.1),
+        group="optimizer",
+    )
+    class_weights: str = _knob(
+        "none",
+        "class weights",
+        "balanced: rare classes count more in the loss, so that all count alike; none: every sample counts alike.",
+        choices=("none", "balanced"),
+        group="optimizer",
+    )
+    label_smoothing_factor: float = _knob(
+        0.0,
+        "label smoothing",
+        "The share of every label that is spread over all classes: less sure answers, which often are truer ones.",
+        minimum=0.0,
+        maximum=1.0,
+        steps=(0.0, 0.05, 0.1, 0.2),
         group="optimizer",
     )
     max_grad_norm: float = _knob(

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from engine.allocator.allocator import CachingAllocator
 from engine.allocator.options import AllocatorOptionError, AllocatorOptions
-from engine.contract.config import ConfigError, RunConfig, Value
+from engine.contract.config import RunConfig, Value
 from engine.contract.forecast_types import (
     ACTIVATIONS,
     BREAKDOWN,
@@ -61,6 +61,7 @@ _NOT_IN_A_TRACE: dict[str, Value] = {
     "epochs": 1,
     "learning_rate": 5e-5,
     "lr_scheduler": "linear",
+    "warmup_steps": 0.0,
     "non_finite_loss": "continue",
     "dataloader_num_workers": 0,
     "dataloader_pin_memory": True,

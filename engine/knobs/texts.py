@@ -118,8 +118,28 @@ KNOB_TEXTS: dict[str, str] = {
         "jump or become nan. A larger effective batch, with its fewer updates, usually bears a larger one."
     ),
     "lr_scheduler": (
-        "linear lets the learning rate fall to 0 by the end of the run, which usually ends at a lower loss; constant "
-        "keeps it. Neither memory nor speed changes."
+        "linear lets the learning rate fall to 0 by the end of the run, which usually ends at a lower loss; cosine "
+        "stays high longer and falls fast in the middle; constant keeps it. Neither memory nor speed changes."
+    ),
+    "warmup_steps": (
+        "The first updates go by the noise of a few batches and by optimizer states that have seen little, so a rate "
+        "that rises from 0 keeps them from doing harm. 0.06 to 0.1 of all updates is usual for fine-tuning. It costs "
+        "nothing but those updates."
+    ),
+    "weight_decay": (
+        "Every update also shrinks the weights by the learning rate times this, against learning by heart; 0.01 is "
+        "usual for AdamW. As in the Trainer, biases and the weights of normalisations are left alone. It costs no "
+        "memory."
+    ),
+    "class_weights": (
+        "Where one class has most of the samples, answering it always is cheap, and rare ones are hardly learned. "
+        "balanced multiplies a sample's loss by samples ÷ (classes × samples of its class): recall of rare classes and "
+        "macro-F1 rise as a rule, accuracy may fall. It costs one number per class."
+    ),
+    "label_smoothing_factor": (
+        "The label counts 1 less this share, which is spread evenly over all classes, so the model is not driven to "
+        "be entirely sure. It helps with wrong labels; 0.1 is usual. Losses with and without it cannot be compared. "
+        "Neither memory nor speed changes."
     ),
     "max_grad_norm": (
         "Gradients together longer than this are scaled down, so one bad batch cannot throw the weights far off. The "

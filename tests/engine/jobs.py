@@ -14,10 +14,13 @@ from engine.contract.records import Phase
 from engine.devices.base import Device
 from engine.devices.cpu import CpuDevice
 from engine.devices.precision import Precision
-from engine.techniques import checkpointing, compiling, lora
-from engine.techniques.optimizers import build_optimizer, build_schedule
+from engine.techniques import checkpointing, class_loss, compiling, lora
+from engine.techniques.decay import groups_of
+from engine.techniques.optimizers import build_optimizer
 from engine.techniques.preloading import EpochOrder, build_loader
+from engine.techniques.schedules import build_schedule
 from engine.training.job import Job, planned_updates
+from engine.training.run import class_weights_of
 from engine.workloads.collate import Samples
 from engine.workloads.prepare import prepare
 from engine.workloads.prepared import PreparedData
@@ -86,6 +89,7 @@ def make_job(
     model = lora.apply(model or tiny_model(), config)
     checkpointing.apply(model, config)
     data = data or tiny_data(config)
+    class_loss.apply(model, config, class_weights_of(config, data))
     compiling.apply(model, config, len(data.train))
     device = device or CpuDevice()
     order = EpochOrder(len(data.train), config.seed)
@@ -95,7 +99,7 @@ def make_job(
     def enter(phase: Phase) -> None:
         jobs[0].clock.enter(phase)
 
-    optimizer = build_optimizer(config, model.parameters(), enter)
+    optimizer = build_optimizer(config, groups_of(config, model), enter)
     events: list[Event] = []
     job = Job(
         run_id=1,
