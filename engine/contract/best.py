@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from engine.contract.config import RunConfig
 from engine.contract.events import EvalDone
 from engine.contract.numbers import fixed, loss
+from engine.contract.records import RunRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class Best:
     def __init__(self, config: RunConfig) -> None:
         self.name = config.metric_for_best_model
         """One of `METRICS`."""
-        self.metric = METRICS[self.name]
+        self.metric = METRICS.get(self.name, METRICS["loss"])  # another version's name cannot be read
         self.evaluation: EvalDone | None = None
         """The best so far; None where there is none yet."""
         self.is_new = False
@@ -91,3 +92,21 @@ class Best:
         if best is None:
             return f"{said}."
         return f"{said} than {self.metric.write(self.value)} at update {best.update:,} (epoch {best.epoch:.2f})."
+
+
+def best_sentence(record: RunRecord) -> str:
+    """Which evaluation of a run was the best, where that was not the last one; else empty.
+
+    A run's row has the figures of its last evaluation: those of the model that it ended with.
+    """
+    if record.best_update is None or record.best_update == record.updates:
+        return ""
+    metric = METRICS.get(record.config.metric_for_best_model, METRICS["loss"])
+    epoch = "" if record.best_epoch is None else f" (epoch {record.best_epoch:.2f})"
+    known = {"eval loss": loss(record.best_loss)}
+    if record.best_accuracy is not None:
+        known["accuracy"] = fixed(record.best_accuracy, 3)
+    if record.best_macro_f1 is not None:
+        known["macro-F1"] = fixed(record.best_macro_f1, 3)
+    figures = ", ".join(f"{name} {value}" for name, value in known.items())
+    return f"Best evaluation by {metric.label}: that of update {record.best_update:,}{epoch}, not the last: {figures}."

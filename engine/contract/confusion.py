@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 Confusion = tuple[tuple[int, ...], ...]
 """Held-out samples by class and answer, (classes, classes): row i has those of class i, by what they were taken for."""
@@ -54,3 +55,12 @@ def macro_f1(right: Sequence[int], support: Sequence[int], answered: Sequence[in
     """The mean of F1 over the classes that occur or are answered, as scikit-learn's `f1_score(average="macro")`."""
     known = [value for counts in zip(right, support, answered, strict=True) if (value := f1(*counts)) is not None]
     return sum(known) / len(known) if known else None
+
+
+def from_plain(value: Any) -> Confusion | None:
+    """Counts as JSON holds them, in lists; None for what are none."""
+    if not isinstance(value, list) or not value:
+        return None
+    rows = [tuple(row) if isinstance(row, list) else () for row in value]
+    is_square = all(len(row) == len(rows) for row in rows)
+    return tuple(rows) if is_square and all(type(n) is int for row in rows for n in row) else None
