@@ -74,7 +74,9 @@ class RunPlot:
         limit: float | None = None,
         cursor: Cursor | None = None,
     ) -> list[Line]:
-        """`layers` (series, role) back to front; `points` stand alone, before them. `scale_by` names the series that the y axis follows (default: all).
+        """`layers` (series, role) back to front; `points` stand alone, before them.
+
+        `scale_by` names the series that the y axis follows (default: all).
 
         Without a value there is no axis to draw: then a word says what is missing.
         """
