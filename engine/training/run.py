@@ -116,7 +116,8 @@ class Run:
             return self._describe(error)
         if not finished:
             return Outcome.STOPPED, stopped(self.why_stopped())
-        return Outcome.COMPLETED, self.job.best.sentence() if self.job.best.gives_up else None
+        ended_early = self.job.best.gives_up and self.job.update < self.job.planned_updates
+        return Outcome.COMPLETED, self.job.best.sentence() if ended_early else None
 
     def _threads(self) -> int:
         """Those that are free, where it is the CPU that computes."""

@@ -49,7 +49,7 @@ class LossPane(PlotPane):
         ghost = view.ghost_of(run.run_id, run.planned_updates)
         layers = [*([(ghost[0], "ghost")] if ghost else []), (run.losses, "loss")]
         log_y = view.log_y and height > 1
-        points = (run.eval_losses, "value") if len(run.eval_losses) else None
+        points = (run.eval_losses, "accent") if len(run.eval_losses) else None
         return self._plot.lines(
             run, layers, width, height, recent=view.recent, log_y=log_y, points=points, cursor=view.cursor
         )

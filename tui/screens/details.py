@@ -26,7 +26,7 @@ from tui.state.knob_list import ORDER, knobs_of
 from tui.state.knobs import shown
 
 LIMIT = 2000
-CLASSES = 70
+CLASSES = 65
 """Cells of the table of classes, which fits the narrowest screen."""
 
 
