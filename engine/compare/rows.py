@@ -44,6 +44,7 @@ class Row:
     train_loss: Figure | None
     """Mean ± standard deviation over seeds."""
     eval_accuracy: Figure | None
+    eval_macro_f1: Figure | None
     energy: Figure | None
     """Wh of the training: median over repeats."""
     energy_per_sample: Figure | None
@@ -174,6 +175,7 @@ def row_of(records: Sequence[RunRecord]) -> Row:
         peak_range=int(max(peaks) - min(peaks)) if peaks else 0,
         train_loss=_over_seeds(records, lambda record: record.train_loss),
         eval_accuracy=_over_seeds(records, lambda record: record.eval_accuracy),
+        eval_macro_f1=_over_seeds(records, lambda record: record.eval_macro_f1),
         energy=_median(_known(map(figures.energy_of, records))),
         energy_per_sample=_median(_known(map(figures.energy_per_sample, records))),
     )
@@ -213,6 +215,7 @@ _FIGURES: dict[Entry, Callable[[Row], Figure | None]] = {
     figures.CARD_TIME: lambda row: row.card_time,
     figures.LOSS: lambda row: row.train_loss,
     figures.ACCURACY: lambda row: row.eval_accuracy,
+    figures.MACRO_F1: lambda row: row.eval_macro_f1,
     figures.ENERGY: lambda row: row.energy,
     figures.PER_SAMPLE: lambda row: row.energy_per_sample,
 }

@@ -73,4 +73,42 @@ def _check_optimizer_in_backward(config: RunConfig) -> None:
             )
 
 
-_CHECKS = (_check_task, _check_padding, _check_weights, _check_device, _check_optimizer_in_backward)
+def _check_evaluation(config: RunConfig) -> None:
+    if config.early_stopping_patience and config.workload == "dummy":
+        raise ConfigError(
+            "early_stopping_patience",
+            "--early-stopping-patience waits for better evaluations, and the dummy workload has nothing to evaluate: "
+            "use 0, or --workload reviews or text.",
+        )
+    if config.metric_for_best_model != "loss" and config.task != "classification":
+        raise ConfigError(
+            "metric_for_best_model",
+            f"--metric-for-best-model {config.metric_for_best_model} needs classes, and --task {config.task} has none: "
+            "use --metric-for-best-model loss.",
+        )
+
+
+def _check_class_loss(config: RunConfig) -> None:
+    if config.task == "classification":
+        return
+    if config.class_weights != "none":
+        raise ConfigError(
+            "class_weights",
+            f"--class-weights {config.class_weights} needs classes, and --task {config.task} has none: use none.",
+        )
+    if config.label_smoothing_factor:
+        raise ConfigError(
+            "label_smoothing_factor",
+            f"--label-smoothing-factor is there for classes, and --task {config.task} has none: use 0.",
+        )
+
+
+_CHECKS = (
+    _check_task,
+    _check_padding,
+    _check_weights,
+    _check_device,
+    _check_optimizer_in_backward,
+    _check_evaluation,
+    _check_class_loss,
+)

@@ -225,11 +225,50 @@ class RunConfig:
     eval_samples: int = _knob(
         1000,
         "eval samples",
-        "Held-out samples scored after every epoch (never more than the data has).",
+        "Held-out samples that an evaluation scores (never more than the data has).",
         minimum=1,
         maximum=10_000_000,
         steps=(100, 200, 500, 1000, 2000, 5000),
         group="data",
+    )
+    eval_steps: int | None = _knob(
+        None,
+        "eval every",
+        "Updates between evaluations; the last update is always evaluated.",
+        unit="updates",
+        minimum=1,
+        maximum=10_000_000,
+        steps=(10, 20, 50, 100, 200, 500, 1000),
+        group="what",
+        optional=True,
+        hint="after every epoch",
+        none="epoch",
+    )
+    metric_for_best_model: str = _knob(
+        "loss",
+        "best by",
+        "Which figure of an evaluation says which one was the best: the loss, the accuracy or the mean of all F1.",
+        choices=("loss", "accuracy", "macro-f1"),
+        group="what",
+    )
+    early_stopping_patience: int = _knob(
+        0,
+        "patience",
+        "Evaluations in a row without a better one that end the run early; 0 trains to the end.",
+        unit="evaluations",
+        minimum=0,
+        maximum=10_000,
+        steps=(0, 1, 2, 3, 5, 10),
+        group="what",
+    )
+    early_stopping_threshold: float = _knob(
+        0.0,
+        "improvement",
+        "How much better than the best an evaluation has to be, to count as better for the patience.",
+        minimum=0.0,
+        maximum=1e6,
+        steps=(0.0, 0.001, 0.005, 0.01),
+        group="what",
     )
     epochs: int = _knob(
         1,
@@ -252,8 +291,42 @@ class RunConfig:
     lr_scheduler: str = _knob(
         "linear",
         "schedule",
-        "linear decays the learning rate to 0 over the run; constant keeps it.",
-        choices=("linear", "constant"),
+        "linear and cosine let the learning rate fall to 0 over the run; constant keeps it.",
+        choices=("linear", "cosine", "constant"),
+        group="optimizer",
+    )
+    warmup_steps: float = _knob(
+        0.0,
+        "warm-up",
+        "Updates over which the learning rate rises from 0; below 1 a share of all updates.",
+        minimum=0.0,
+        maximum=10_000_000.0,
+        steps=(0.0, 0.03, 0.06, 0.1, 100.0, 500.0, 1000.0),
+        group="optimizer",
+    )
+    weight_decay: float = _knob(
+        0.0,
+        "weight decay",
+        "What weights shrink by in an update, times the learning rate; biases and normalisations do not.",
+        minimum=0.0,
+        maximum=100.0,
+        steps=(0.0, 0.001, 0.01, 0.05, 0.1),
+        group="optimizer",
+    )
+    class_weights: str = _knob(
+        "none",
+        "class weights",
+        "balanced: rare classes count more in the loss, so that all count alike; none: every sample counts alike.",
+        choices=("none", "balanced"),
+        group="optimizer",
+    )
+    label_smoothing_factor: float = _knob(
+        0.0,
+        "label smoothing",
+        "The share of every label that is spread over all classes: less sure answers, which often are truer ones.",
+        minimum=0.0,
+        maximum=1.0,
+        steps=(0.0, 0.05, 0.1, 0.2),
         group="optimizer",
     )
     max_grad_norm: float = _knob(

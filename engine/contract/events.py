@@ -11,6 +11,7 @@ from engine.contract.cards import CardProcess
 from engine.contract.changes import Change
 from engine.contract.choices import CardChoice
 from engine.contract.config import RunConfig
+from engine.contract.confusion import Confusion
 from engine.contract.forecast_types import Forecast, Foretold, Proposal
 from engine.contract.job import BatchJob
 from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Phase, Place, RunRecord, Shares
@@ -125,6 +126,8 @@ class TrainingStarted:
     """That compute at once in this process."""
     majority: float | None = None
     """The share of the held-out samples' largest class, 0 to 1: what always answering it scores."""
+    label_names: tuple[str, ...] = ()
+    """The classes' names by index; empty where there are no classes, or too many for a table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +184,7 @@ class UpdateDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalDone:
-    """The held-out part was scored at the end of an epoch."""
+    """The held-out part was scored: at the end of an epoch, or every so many updates."""
 
     run_id: int
     epoch: float
@@ -191,6 +194,10 @@ class EvalDone:
     n_samples: int
     eval_s: float
     t: float  # seconds since training started
+    macro_f1: float | None = None
+    """The mean of the classes' F1; None where there are no classes, or too many."""
+    confusion: Confusion | None = None
+    """None where there are no classes, or too many for a table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

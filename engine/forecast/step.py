@@ -39,7 +39,8 @@ from engine.forecast.speed import Work
 from engine.gpus.catalogue import Gpu
 from engine.process import gate
 from engine.techniques import lora
-from engine.techniques.optimizers import build_schedule
+from engine.techniques.decay import groups_of
+from engine.techniques.schedules import build_schedule
 from engine.tracing.kernels import CudaKernels
 from engine.tracing.meta_kernels import KERNELS
 from engine.tracing.stack import Stack
@@ -207,7 +208,7 @@ class _Player:
         self._begin(LOAD, Phase.LOAD)
         hooks = self._tracer.account_model(plan.model)
         try:
-            optimizer = optimizer_on_meta(plan.config, plan.stack, plan.model.parameters(), self._enter)
+            optimizer = optimizer_on_meta(plan.config, plan.stack, groups_of(plan.config, plan.model), self._enter)
             schedule = build_schedule(plan.config, optimizer, updates=1)
             plan.model.train()
             if work is not None:
@@ -241,7 +242,7 @@ class _Player:
         model.eval()
         with torch.no_grad():
             self._begin(SCORING, Phase.EVALUATE)
-            scores = Scores(loss=torch.zeros((), device="meta"))
+            scores = Scores.begin(model, self._plan.config.task, torch.device("meta"))
             for part in (SCORE, SCORE_NEXT):
                 self._begin(part, Phase.EVALUATE)
                 self._batch = self._new_batch()

@@ -107,8 +107,26 @@ KNOB_TEXTS: dict[str, str] = {
         "usually learns more; too few updates leave the measured samples/s to the warm-up."
     ),
     "eval_samples": (
-        "Samples scored after every epoch, without gradients and so without kept activations. The more there are, the "
+        "Samples that an evaluation scores, without gradients and so without kept activations. The more there are, the "
         "surer the accuracy: its error falls with the square root of their number."
+    ),
+    "eval_steps": (
+        "How many updates lie between two evaluations; where it is not set, there is one after every epoch. More of "
+        "them show sooner when a model begins to learn by heart, and each takes its time. Training goes on from the "
+        "same weights in the same order, so the losses are the same."
+    ),
+    "metric_for_best_model": (
+        "Evaluations are compared by this figure. The loss also sees how sure the answers are, and rises first when a "
+        "model learns by heart. Macro-F1 counts every class alike, so use it where some are rare and still matter: "
+        "accuracy hardly sees those."
+    ),
+    "early_stopping_patience": (
+        "The run ends after this many evaluations in a row that were not better than the best before them, which saves "
+        "the time of epochs that only learn by heart. An evaluation is noisy: with 1 a single bad one ends the run."
+    ),
+    "early_stopping_threshold": (
+        "An evaluation that is better than the best by no more than this still counts against the patience. 0 takes "
+        "any gain for one."
     ),
     "epochs": (
         "Passes over the same samples: time grows in proportion, memory does not. More epochs learn the training "
@@ -119,8 +137,28 @@ KNOB_TEXTS: dict[str, str] = {
         "jump or become nan. A larger effective batch, with its fewer updates, usually bears a larger one."
     ),
     "lr_scheduler": (
-        "linear lets the learning rate fall to 0 by the end of the run, which usually ends at a lower loss; constant "
-        "keeps it. Neither memory nor speed changes."
+        "linear lets the learning rate fall to 0 by the end of the run, which usually ends at a lower loss; cosine "
+        "stays high longer and falls fast in the middle; constant keeps it. Neither memory nor speed changes."
+    ),
+    "warmup_steps": (
+        "The first updates go by the noise of a few batches and by optimizer states that have seen little, so a rate "
+        "that rises from 0 keeps them from doing harm. 0.06 to 0.1 of all updates is usual for fine-tuning. It costs "
+        "nothing but those updates."
+    ),
+    "weight_decay": (
+        "Every update also shrinks the weights by the learning rate times this, against learning by heart; 0.01 is "
+        "usual for AdamW. As in the Trainer, biases and the weights of normalisations are left alone. It costs no "
+        "memory."
+    ),
+    "class_weights": (
+        "Where one class has most of the samples, answering it always is cheap, and rare ones are hardly learned. "
+        "balanced multiplies a sample's loss by samples ÷ (classes × samples of its class): recall of rare classes and "
+        "macro-F1 rise as a rule, accuracy may fall. It costs one number per class."
+    ),
+    "label_smoothing_factor": (
+        "The label counts 1 less this share, which is spread evenly over all classes, so the model is not driven to "
+        "be entirely sure. It helps with wrong labels; 0.1 is usual. Losses with and without it cannot be compared. "
+        "Neither memory nor speed changes."
     ),
     "max_grad_norm": (
         "Gradients together longer than this are scaled down, so one bad batch cannot throw the weights far off. The "

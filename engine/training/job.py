@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from engine.contract.best import Best
 from engine.contract.config import RunConfig
 from engine.contract.events import Event
 from engine.devices.base import Device
@@ -41,6 +42,8 @@ class Job:
     should_stop: Callable[[], bool]
     clock: Clock = field(init=False)
     whereabouts: Whereabouts = field(init=False)
+    best: Best = field(init=False)
+    """What the evaluations so far came to: which is the best, and whether to go on."""
     micro_step: int = 0
     """The micro-step under way, the wait for its data included, counted from 1 over the whole run; 0 before them."""
     update: int = 0
@@ -50,6 +53,7 @@ class Job:
         self.clock = Clock(self.device)
         n_layers = None if self.config.torch_compile else countable(self.model)
         self.whereabouts = Whereabouts(self.clock, n_layers)
+        self.best = Best(self.config)
 
     @property
     def micro_steps_per_epoch(self) -> int:
@@ -58,6 +62,19 @@ class Job:
     @property
     def planned_updates(self) -> int:
         return planned_updates(self.config, self.micro_steps_per_epoch)
+
+    @property
+    def evaluates_after_update(self) -> bool:
+        """Whether the update that is done is followed by an evaluation, wherever in its epoch it is."""
+        every = self.config.eval_steps
+        return self.eval_loader is not None and every is not None and self.update % every == 0
+
+    @property
+    def evaluates_after_epoch(self) -> bool:
+        """Whether the epoch that is over is: each one, or with `eval_steps` the last, where that is still to do."""
+        if self.eval_loader is None or self.config.eval_steps is None:
+            return self.eval_loader is not None
+        return self.update == self.planned_updates and not self.evaluates_after_update
 
 
 def planned_updates(config: RunConfig, micro_steps_per_epoch: int) -> int:

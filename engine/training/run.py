@@ -11,6 +11,7 @@ from typing import TypeAlias
 import torch
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.confusion import MOST_CLASSES
 from engine.contract.events import Event, MemoryMoment, RunProgress, TrainingStarted
 from engine.contract.host_load import HostLoad, is_busy, taken
 from engine.contract.presets import model_name
@@ -22,11 +23,13 @@ from engine.process import gate
 from engine.process.heap import keeping_pages
 from engine.process.machine import Machine
 from engine.process.openmp import threads_to_use
-from engine.techniques import attention, checkpointing, compiling, lora, packing, refusals
+from engine.techniques import attention, checkpointing, class_loss, compiling, lora, packing, refusals
 from engine.techniques.bucketing import epoch_order, scoring_order
-from engine.techniques.optimizers import build_optimizer, build_schedule
+from engine.techniques.decay import groups_of
+from engine.techniques.optimizers import build_optimizer
 from engine.techniques.optimizers import note as optimizer_note
 from engine.techniques.preloading import build_loader
+from engine.techniques.schedules import build_schedule
 from engine.techniques.stopping import Stoppable, Stopped
 from engine.training import failures, models
 from engine.training.hub import Hub
@@ -111,7 +114,10 @@ class Run:
             self.device.synchronize()
         except Exception as error:  # stored as text: an exception holds its frames, and those hold tensors
             return self._describe(error)
-        return (Outcome.COMPLETED, None) if finished else (Outcome.STOPPED, stopped(self.why_stopped()))
+        if not finished:
+            return Outcome.STOPPED, stopped(self.why_stopped())
+        ended_early = self.job.best.gives_up and self.job.update < self.job.planned_updates
+        return Outcome.COMPLETED, self.job.best.sentence() if ended_early else None
 
     def _threads(self) -> int:
         """Those that are free, where it is the CPU that computes."""
@@ -148,6 +154,7 @@ class Run:
         if config.lora_rank:
             self._say(Phase.LOAD, lora.note(model, config))
         checkpointing.apply(model, config)
+        class_loss.apply(model, config, class_weights_of(config, data))
         self.device.adopt(model)
         self._stop_if_asked()
         attention.check(model, data.collate([data.train[0]]), config, self.device)
@@ -165,6 +172,7 @@ class Run:
                 micro_steps_per_epoch=self.job.micro_steps_per_epoch,
                 threads=torch.get_num_threads(),
                 majority=data.majority,
+                label_names=data.label_names if len(data.label_names) <= MOST_CLASSES else (),
             )
         )
 
@@ -193,7 +201,7 @@ class Run:
                 f"{n_workers} data-loader workers share {n_cores} core{'s' if n_cores > 1 else ''}: "
                 f"--dataloader-num-workers {n_cores} prepares as much.",
             )
-        optimizer = build_optimizer(config, model.parameters(), enter=self._enter)
+        optimizer = build_optimizer(config, groups_of(config, model), enter=self._enter)
         if note := optimizer_note(config, device.torch_device.type):
             self._say(Phase.LOAD, note)
         return Job(
@@ -266,6 +274,13 @@ class Run:
     def _stop_if_asked(self) -> None:
         if self.should_stop():
             raise Stopped
+
+
+def class_weights_of(config: RunConfig, data: PreparedData) -> torch.Tensor | None:
+    """A weight for every class, where they are to have any."""
+    if config.class_weights == "none" or data.train.classes is None:
+        return None
+    return torch.tensor(class_loss.balanced(data.train.classes, data.n_labels))
 
 
 def refuse_early(config: RunConfig, device: Device) -> None:

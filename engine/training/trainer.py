@@ -34,7 +34,10 @@ class NonFiniteLoss(Exception):  # noqa: N818 (an outcome that was asked for, no
 
 
 def train(job: Job) -> bool:
-    """Train for the configured epochs. True when it ran to its end, False when it was asked to stop."""
+    """Train for the configured epochs. True when it ran to its end, False when it was asked to stop.
+
+    Where `job.best` gives up waiting for a better evaluation, that is its end.
+    """
     try:
         hooks = between_layers(job.model, job.should_stop, job.whereabouts.arrive)
         # inside what is compiled they would be compiled with it
@@ -45,20 +48,25 @@ def train(job: Job) -> bool:
 
 
 def train_epochs(job: Job) -> bool:
-    """All epochs, each with its evaluation. False when it was asked to stop; `Stopped` in the midst of a micro-step."""
+    """All epochs with their evaluations. False when it was asked to stop; `Stopped` in the midst of a micro-step."""
     job.clock.start_training()
     job.whereabouts.begin()
     for epoch in range(job.config.epochs):
         job.order.epoch = epoch
         if not train_epoch(job, epoch):
             return False
-        if job.eval_loader is not None and not evaluate(job, job.eval_loader, epoch + 1):
+        if job.evaluates_after_epoch and not job.best.gives_up and not evaluate(job, epoch + 1):
             return False
+        if job.best.gives_up:
+            break
     return True
 
 
 def train_epoch(job: Job, epoch: int) -> bool:
-    """One pass over the data. The gradient of an update is the mean over its window's micro-steps."""
+    """One pass over the data. The gradient of an update is the mean over its window's micro-steps.
+
+    It ends early where `job.best` gives up. False when it was asked to stop.
+    """
     steps, accumulation = job.micro_steps_per_epoch, job.config.gradient_accumulation_steps
     window_loss, n_samples, n_tokens = None, 0, 0
     job.model.train()
@@ -75,6 +83,12 @@ def train_epoch(job: Job, epoch: int) -> bool:
             step_taken = take_step(job.optimizer, job.schedule, job.precision, job.config, job.clock.enter)
             report_update(job, epoch + (step + 1) / steps, window_loss, step_taken, n_samples, n_tokens)
             window_loss, n_samples, n_tokens = None, 0, 0
+            if job.evaluates_after_update:
+                if not evaluate(job, epoch + (step + 1) / steps):
+                    return False
+                if job.best.gives_up:
+                    return True
+                job.model.train()
         else:
             report_micro_step(job)
         job.clock.enter(Phase.DATA)

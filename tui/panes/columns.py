@@ -68,6 +68,7 @@ COLUMNS: tuple[Column, ...] = (
     _of(figures.SHARE, 4, 40),
     _of(figures.LOSS, 5, 45),
     _of(figures.ACCURACY, 5, 30),
+    _of(figures.MACRO_F1, 5, 29),
     _of(figures.PER_SAMPLE, 5, 35),
     Column(DELTA, 6, 70, lambda row, base, deltas: deltas.speed(row, base)),
     Column("Δ card", 6, 69, lambda row, base, deltas: deltas.card(row, base)),
@@ -100,12 +101,14 @@ def columns_for(
     """
     has_card = any(row.forecast_samples_per_s is not None for row in rows)
     has_energy = any(row.energy is not None for row in rows)
+    has_f1 = any(row.eval_macro_f1 is not None for row in rows)
     drawn = [
         _grown(column, [column.cell(row, base, deltas) for row in rows])
         for column in COLUMNS
         if (base is not None or column.entry is not None)
         and (has_card or column.heading not in _CARD)
         and (has_energy or column.entry is not figures.PER_SAMPLE)
+        and (has_f1 or column.entry is not figures.MACRO_F1)
     ]
     if any(row.eval_accuracy is not None for row in rows):
         drawn = [

@@ -49,7 +49,10 @@ class LossPane(PlotPane):
         ghost = view.ghost_of(run.run_id, run.planned_updates)
         layers = [*([(ghost[0], "ghost")] if ghost else []), (run.losses, "loss")]
         log_y = view.log_y and height > 1
-        return self._plot.lines(run, layers, width, height, recent=view.recent, log_y=log_y, cursor=view.cursor)
+        points = (run.eval_losses, "accent") if len(run.eval_losses) else None
+        return self._plot.lines(
+            run, layers, width, height, recent=view.recent, log_y=log_y, points=points, cursor=view.cursor
+        )
 
 
 def _figure(state: State, width: int) -> list[Line]:
@@ -86,14 +89,21 @@ def _numbers(state: State, width: int) -> Line:
 
 
 def _accuracy(run: RunView, evaluation: EvalDone | None) -> tuple[Line, Line]:
-    """The accuracy, and what it is worth: its interval, or that the majority class alone would give it."""
+    """What the last evaluation came to, ● in the plot, and what it is worth: the accuracy's interval and the mean F1,
+    or that the majority class alone would give it. Without classes it is the loss.
+    """
     if evaluation is None:
         return [], []
     share, n = evaluation.accuracy, evaluation.n_samples
+    if share is None:
+        return [("eval ", "muted"), (loss(evaluation.loss), "value")], []
     said: Line = [("eval acc ", "muted"), (ACCURACY.write(share), "value")]
-    if share is None or not n:
+    if not n:
         return said, []
     if beats_majority(share, n, run.majority) is False:
         return [*said, (NO_BETTER, "warn")], [(f" majority class {ACCURACY.write(run.majority)}", "warn")]
     low, high = interval(share, n)
-    return said, [(f" ({ACCURACY.write(low)}–{ACCURACY.write(high)})", "muted")]
+    worth: Line = [(f" ({ACCURACY.write(low)}–{ACCURACY.write(high)})", "muted")]
+    if evaluation.macro_f1 is not None:
+        worth += [(" F1 ", "muted"), (ACCURACY.write(evaluation.macro_f1), "value")]
+    return said, worth

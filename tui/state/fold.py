@@ -137,6 +137,7 @@ def _fold_run(
     event: MicroStepDone | UpdateDone | EvalDone | TrainingStarted | WorkCounted | RunProgress | MemoryMoment,
 ) -> bool:
     run.figures.add(event)
+    run.whole.add(event)
     if isinstance(event, MicroStepDone):
         run.micro_step(event)
         return False
@@ -144,11 +145,14 @@ def _fold_run(
         run.updated(event)
         return False
     if isinstance(event, EvalDone):
-        run.t, run.evaluation, run.place = event.t, event, None
+        run.evaluated(event)
+        classes = ""
+        if event.accuracy is not None:
+            classes = f"accuracy {ACCURACY.write(event.accuracy)}, macro-F1 {ACCURACY.write(event.macro_f1)}, "
         state.write(
             "run",
-            f"evaluated {event.n_samples} samples in {duration(event.eval_s)} s: "
-            f"accuracy {ACCURACY.write(event.accuracy)}, loss {loss(event.loss)}",
+            f"evaluated {event.n_samples} samples after update {number(event.update)} in {duration(event.eval_s)} s: "
+            f"{classes}loss {loss(event.loss)}",
         )
     elif isinstance(event, TrainingStarted):
         run.t = 0.0

@@ -104,4 +104,4 @@ def _top(line: str) -> str:
     return line.split()[1].partition(".")[0]
 
 
-_STANDARD = frozenset(("bisect", "collections", "itertools", "math", "os", "pathlib", "csv"))
+_STANDARD = frozenset(("bisect", "collections", "itertools", "math", "os", "pathlib", "csv", "typing"))

@@ -21,7 +21,7 @@ from engine.export.trainer_script import data as of_data
 from engine.export.trainer_script.data import Reading, Tokenizer, collator_of, dummy_part
 from engine.export.trainer_script.embedding import source_of
 from engine.export.trainer_script.model import location_of, model_part
-from engine.export.trainer_script.parts import Part, literal, source
+from engine.export.trainer_script.parts import Part, assigned, literal, source
 from engine.export.trainer_script.trainer import TRAINED_OF, device_of, trainer_part
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def make_script(
             config, collator=collator_of(config), held_out=data.evaluation is not None, bucketed=_bucketed(config)
         ),
     ]
+    if config.class_weights != "none":
+        parts.insert(3, _weighted(config, data))
     if any("trained_of(" in line for part in parts for line in part.main):
         parts.append(Part(functions=(TRAINED_OF,)))
     name = one_line(title[:1].upper() + title[1:])
@@ -102,6 +104,20 @@ def _generated(config: RunConfig) -> str:
     from engine.workloads.sources import n_generated
 
     return of_data.generated_rows(config.seed, n_generated(config), config.eval_samples)
+
+
+def _weighted(config: RunConfig, data: PreparedData) -> Part:
+    """The model's loss with the weights that the run gave the classes."""
+    from engine.techniques import class_loss
+
+    assert data.train.classes is not None
+    weights = class_loss.balanced(data.train.classes, data.n_labels)
+    return Part(
+        imports=("import torch", "from typing import Any"),
+        constants=tuple(assigned("CLASS_WEIGHTS", weights)),
+        functions=source_of(class_loss.replace_loss),
+        main=(f"replace_loss(model, torch.tensor(CLASS_WEIGHTS), {config.label_smoothing_factor!r})",),
+    )
 
 
 def _device_part(config: RunConfig, device: DeviceInfo | None) -> Part:
