@@ -276,6 +276,5 @@ class _Player:
 
     def _new_batch(self) -> dict[str, torch.Tensor]:
         """In the way of the workload's collator."""
-        samples, width, _ = self._shape
-        shapes = {name: (samples, width) if per_token else (samples,) for name, per_token in self._plan.fields}
+        shapes = {name: self._shape.shape_of(name, per_token) for name, per_token in self._plan.fields}
         return {name: torch.empty(shape, dtype=torch.int64, device="meta") for name, shape in shapes.items()}

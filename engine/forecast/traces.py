@@ -100,7 +100,7 @@ class _Family:
         One sample is traced itself: views take the place of copies there. In the last batch of an epoch, which is
         small anyway, that is let be.
         """
-        samples, width, hides = batch
+        samples, width, hides, _ = batch
         lengths = self._lengths[hides]
         base = 1 if alone else 2
         with suppress(NotAlikeError):

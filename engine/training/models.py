@@ -254,9 +254,12 @@ def shape(source: ModelSource, config: RunConfig, *, n_labels: int, vocab_size: 
     """
     settings: dict[str, Any] = json.loads(source.config.to_json_string(use_diff=False))
     shaped = type(source.config).from_dict(settings)
-    if config.task == "classification":
+    if config.task in ("classification", "token-classification"):
         shaped.num_labels = n_labels
+    if config.task == "classification":
         shaped.problem_type = "single_label_classification"
+    if config.task == "question-answering":
+        shaped.num_labels = 2  # an answer's begin and its end
     text = shaped.get_text_config()
     if vocab_size is not None and source.location is None:
         text.vocab_size = vocab_size
@@ -289,13 +292,8 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
     import torch
 
     import_transformers()
+    _check_head(shaped, config)
     head = _heads()[config.task]
-    if type(shaped) not in head._model_mapping:
-        raise ConfigError(
-            "task",
-            f"--task {config.task} does not exist for {config.model} (architecture {shaped.model_type}): "
-            "use another task or model.",
-        )
     on_meta = torch.get_default_device().type == "meta"
     options: dict[str, Any] = {"attn_implementation": attention.implementation(config), "dtype": torch.float32}
     trusted = source.name in PRESETS
@@ -311,15 +309,36 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
     return model
 
 
+def _check_head(shaped: PretrainedConfig, config: RunConfig) -> None:
+    """Raise `ConfigError` where the architecture has no head for the task."""
+    there = tasks_of(shaped)
+    if config.task in there:
+        return
+    *most, last = there or ("",)
+    use = f"use --task {' or '.join([', '.join(most), last] if most else [last])}" if last else "use another model"
+    raise ConfigError(
+        "task",
+        f"--task {config.task} does not exist for {config.model} (architecture {shaped.model_type}): {use}.",
+    )
+
+
 def _heads() -> dict[str, Any]:
     """The classes of transformers that put a head on a model, by task."""
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
+    import transformers
 
     return {
-        "classification": AutoModelForSequenceClassification,
-        "causal-lm": AutoModelForCausalLM,
-        "seq2seq-lm": AutoModelForSeq2SeqLM,
+        "classification": transformers.AutoModelForSequenceClassification,
+        "causal-lm": transformers.AutoModelForCausalLM,
+        "masked-lm": transformers.AutoModelForMaskedLM,
+        "seq2seq-lm": transformers.AutoModelForSeq2SeqLM,
+        "token-classification": transformers.AutoModelForTokenClassification,
+        "question-answering": transformers.AutoModelForQuestionAnswering,
     }
+
+
+def tasks_of(shaped: PretrainedConfig) -> list[str]:
+    """The tasks for which transformers has a head for this architecture."""
+    return [task for task, head in _heads().items() if type(shaped) in head._model_mapping]
 
 
 def _on_host(

@@ -69,7 +69,7 @@ def train_epoch(job: Job, epoch: int) -> bool:
         job.whereabouts.begin(step % accumulation + 1, window)
         loss = micro_step(job.model, batch, job.precision, window, job.clock.enter)
         window_loss = loss if window_loss is None else window_loss + loss
-        n_samples += len(host_batch["labels"])
+        n_samples += len(host_batch["input_ids"])
         n_tokens += host_batch["input_ids"].numel()
         if (step + 1) % accumulation == 0 or step + 1 == steps:
             step_taken = take_step(job.optimizer, job.schedule, job.precision, job.config, job.clock.enter)
