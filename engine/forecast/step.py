@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from engine.contract.config import RunConfig
 from engine.contract.forecast_types import ForecastError
 from engine.contract.records import Phase
+from engine.contract.tasks import TASKS
 from engine.devices.precision import TracedPrecision
 from engine.forecast.optimizers import optimizer_on_meta
 from engine.forecast.recording import (
@@ -241,11 +242,11 @@ class _Player:
         model.eval()
         with torch.no_grad():
             self._begin(SCORING, Phase.EVALUATE)
-            scores = Scores(loss=torch.zeros((), device="meta"))
+            scores = Scores(task=TASKS[self._plan.config.task], loss=torch.zeros((), device="meta"))
             for part in (SCORE, SCORE_NEXT):
                 self._begin(part, Phase.EVALUATE)
                 self._batch = self._new_batch()
-                scores.add(model, self._batch, self._precision)
+                scores.add(model, self._batch, 1, self._precision)
             self._begin(SCORED, Phase.EVALUATE)
             self._batch = {}
             del scores
