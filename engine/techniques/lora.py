@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.tasks import TASKS
 from engine.process import gate
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ ALPHA_PER_RANK = 2
 
 @gate.building()
 def apply(model: PreTrainedModel, config: RunConfig) -> PreTrainedModel | PeftModel:
-    """Freeze the model but for its classifier, and add matrices of `lora_rank` to its linear layers.
+    """Freeze the model but for a new head such as a classifier, and add matrices of `lora_rank` to its linear layers.
 
     The new weights follow torch's global generator; their product starts at 0, so the model computes what it did.
     Apply it before checkpointing: peft makes a checkpointed model's embeddings ask for gradients.
@@ -36,7 +37,7 @@ def apply(model: PreTrainedModel, config: RunConfig) -> PreTrainedModel | PeftMo
             f"--lora-rank {config.lora_rank} is more than the hidden size {hidden} of {config.model}, so it would "
             f"train more than it saves: use --lora-rank {max(1, hidden // 4)} or less, or 0 to switch LoRA off.",
         )
-    heads = _heads(model) if config.task == "classification" else []
+    heads = _heads(model) if TASKS[config.task].is_new_head else []
     settings = LoraConfig(
         r=config.lora_rank,
         lora_alpha=ALPHA_PER_RANK * config.lora_rank,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from engine.contract.config import ConfigError, RunConfig
+from engine.contract.config import KNOBS, ConfigError, RunConfig
 from engine.contract.presets import PRESETS, model_name
 from engine.devices import host_memory
 from engine.process import gate
@@ -239,12 +239,15 @@ def max_positions(config: PretrainedConfig) -> int | None:
 def check_length(source: ModelSource, config: RunConfig) -> None:
     """Raise `ConfigError` when the sequences are longer than the model's positions."""
     limit = max_positions(source.config)
-    if limit is not None and config.seq_len > limit:
-        raise ConfigError(
-            "seq_len",
-            f"--seq-len {config.seq_len} is longer than the {limit} positions of {config.model}: "
-            f"use --seq-len {limit} or less.",
-        )
+    if limit is None:
+        return
+    for knob, length in (("seq_len", config.seq_len), ("target_len", config.target_len or 0)):
+        if length > limit:
+            flag = KNOBS[knob].flag
+            raise ConfigError(
+                knob,
+                f"{flag} {length} is longer than the {limit} positions of {config.model}: use {flag} {limit} or less.",
+            )
 
 
 def shape(source: ModelSource, config: RunConfig, *, n_labels: int, vocab_size: int | None) -> PretrainedConfig:
