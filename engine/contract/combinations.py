@@ -24,6 +24,15 @@ def _check_task(config: RunConfig) -> None:
         raise ConfigError("task", f"--task {config.task} cannot train on plain text: use --task causal-lm.")
 
 
+def _check_target_len(config: RunConfig) -> None:
+    if config.target_len is not None and config.task != "seq2seq-lm":
+        raise ConfigError(
+            "target_len",
+            f"--target-len is for a model that reads one text and writes another, and --task {config.task} has one "
+            "text: use --seq-len alone, or --task seq2seq-lm.",
+        )
+
+
 _NO_PACKING = {
     "reviews": "--padding packed puts several texts in a row, and a classifier reads one token per row: "
     "use --padding bucketed.",
@@ -105,6 +114,7 @@ def _check_class_loss(config: RunConfig) -> None:
 
 _CHECKS = (
     _check_task,
+    _check_target_len,
     _check_padding,
     _check_weights,
     _check_device,

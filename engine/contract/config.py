@@ -16,6 +16,7 @@ from engine.contract.combinations import check_together
 from engine.contract.device_name import SPELLINGS
 from engine.contract.knob import TRAIN, ConfigError, Knob, Value, check, coerce
 from engine.contract.own_data import is_own_file
+from engine.contract.tasks import TASKS
 
 __all__ = ["KNOBS", "ConfigError", "Knob", "RunConfig", "Value", "coerce"]
 
@@ -82,7 +83,7 @@ class RunConfig:
         "classification",
         "task",
         "The head on the model; a language model's head adds a batch × length × vocabulary tensor of logits.",
-        choices=("classification", "causal-lm", "seq2seq-lm"),
+        choices=tuple(TASKS),
         group="what",
     )
     batch_size: int = _knob(
@@ -209,6 +210,18 @@ class RunConfig:
         maximum=1_048_576,
         steps=_POWERS[3:],
         group="batch",
+    )
+    target_len: int | None = _knob(
+        None,
+        "target length",
+        "Tokens that a seq2seq model writes per sample; the sequence length is what it reads.",
+        unit="tokens",
+        minimum=1,
+        maximum=1_048_576,
+        steps=_POWERS[3:],
+        group="batch",
+        optional=True,
+        hint="as the sequence length",
     )
     samples: int | None = _knob(
         None,
@@ -413,6 +426,11 @@ class RunConfig:
     def effective_batch_size(self) -> int:
         """Samples per optimizer update when every window is full."""
         return self.batch_size * self.gradient_accumulation_steps
+
+    @property
+    def target_tokens(self) -> int:
+        """The most tokens of a sample's target; 0 where the task has none of its own."""
+        return (self.target_len or self.seq_len) if self.task == "seq2seq-lm" else 0
 
     def smaller_pairs(self) -> Iterator[tuple[int, int]]:
         """Batch sizes below this one with the accumulation that keeps the effective batch, the largest first.

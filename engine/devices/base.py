@@ -6,7 +6,7 @@ import gc
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,6 +15,7 @@ from engine.contract.records import DeviceInfo, Memory, Phase
 from engine.devices.precision import Precision
 from engine.process import heap
 
+T = TypeVar("T")
 FRESH_S = 0.05
 """A reading of used memory costs about 0.1 ms, too much for every update of a tiny model: it is kept this long."""
 
@@ -61,8 +62,8 @@ class Device(ABC):
         """Put a model's weights on the device."""
         model.to(self.torch_device)
 
-    def batches(self, loader: Iterable[dict[str, torch.Tensor]]) -> Iterable[dict[str, torch.Tensor]]:
-        """The loader's batches, on the host."""
+    def batches(self, loader: Iterable[T]) -> Iterable[T]:
+        """The loader's batches, or what was made of them, on the host."""
         return loader
 
     def place(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

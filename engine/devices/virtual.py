@@ -16,7 +16,7 @@ import torch
 from engine.allocator.options import AllocatorOptionError, AllocatorOptions
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.records import DeviceInfo, Memory, Phase
-from engine.devices.base import Device
+from engine.devices.base import Device, T
 from engine.devices.precision import Precision, TracedPrecision, refuse_types
 from engine.gpus.catalogue import find
 from engine.gpus.units import MIB
@@ -73,7 +73,7 @@ class VirtualDevice(Device):
     def adopt(self, model: torch.nn.Module) -> None:
         self._tracker.adopt(model)
 
-    def batches(self, loader: Iterable[dict[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
+    def batches(self, loader: Iterable[T]) -> Iterator[T]:
         """What the host does to make a batch is not on the card."""
         with self._tracker.on_host():
             loaded = iter(loader)

@@ -134,7 +134,7 @@ class Forecaster:
         played = _play(traces, order, limit - context - libraries, stack)
         free, failed = played.free, played.limited
         used = context + libraries + free.peak_reserved
-        work = traces.work(order.samples, order.width)
+        work = traces.work(order.samples, order.width, order.target)
         return Forecast(
             gpu=gpu.name,
             total=gpu.memory_total,

@@ -42,7 +42,7 @@ class Act(NamedTuple):
     @property
     def largest(self) -> int:
         """Tokens of its largest batch."""
-        return max(batch.samples * batch.width for batch, _ in self.runs)
+        return max(batch.tokens for batch, _ in self.runs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,8 @@ class Sequence:
     """In a whole batch."""
     width: float
     """Tokens of a sample with its padding, on average over an epoch."""
+    target: float
+    """Likewise of its target; 0 where there is none."""
 
     @property
     def trained(self) -> set[BatchShape]:
@@ -90,11 +92,13 @@ def sequence(config: RunConfig, data: DataShape) -> Sequence:
         if scored and (every is None or (epoch + 1 == config.epochs and updates % every)):
             acts.append(Act(Kind.EVALUATION, scored))
     tokens = sum(batch.samples * batch.width * times for batch, times in first)
+    targets = sum(batch.samples * batch.target * times for batch, times in first)
     return Sequence(
         acts=acts,
         micro_steps=-(-data.train.n // config.batch_size),
         samples=min(config.batch_size, data.train.n),
         width=tokens / data.train.n,
+        target=targets / data.train.n,
     )
 
 

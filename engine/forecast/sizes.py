@@ -1,7 +1,8 @@
 """The sizes of one sequence of events at any batch size and length, from recordings of it at a few.
 
-A tensor's size is a whole polynomial: of the first degree in the batch size, of the second in the length (attention's
-scores). Two batch sizes tell what grows with the batch, three lengths the rest.
+A tensor's size is a whole polynomial: of the first degree in the batch size, of the second in the lengths (attention's
+scores). Two batch sizes tell what grows with the batch, three lengths the rest; where rows and their targets have
+lengths of their own, six pairs of them.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from dataclasses import fields
 import numpy as np
 import numpy.typing as npt
 
+from engine.forecast.polynomial import Polynomial, Vector
 from engine.forecast.recording import Recording
 from engine.tracing.scratch import Rule
 
-Point = tuple[int, int]
-"""Batch size and length."""
-Vector = npt.NDArray[np.float64]
+Point = tuple[int, int, int]
+"""Batch size, length of the rows, and that of their targets; 0 where there are none."""
 
 
 class NotAlikeError(Exception):
@@ -27,23 +28,24 @@ class NotAlikeError(Exception):
 class Sizes:
     """What `recordings` tell of other batch sizes and lengths.
 
-    Those are at one batch size and three lengths (then other lengths are told), or at one length and two batch sizes
-    one apart, or at both together: (b, l), (b + 1, l), (b, m), (b, n). Raises `NotAlikeError`.
+    Those are at one batch size and three lengths, or six pairs of lengths (then other lengths are told), or at one
+    length and two batch sizes one apart, or at both together: (b, l), (b + 1, l), (b, m), (b, n). Raises
+    `NotAlikeError`.
     """
 
     def __init__(self, recordings: Mapping[Point, Recording]) -> None:
-        (batch, length), first = next(iter(recordings.items()))
+        (batch, width, target), first = next(iter(recordings.items()))
         if not all(_alike(first, other) for other in recordings.values()):
             raise NotAlikeError
         self._first = first
         self._groups = _Groups(list(recordings.values()))
         vectors = {point: self._groups.vector(recording) for point, recording in recordings.items()}
-        at = vectors[batch, length]
-        grows = vectors[batch + 1, length] - at if (batch + 1, length) in vectors else np.zeros_like(at)
+        at, more = vectors[batch, width, target], vectors.get((batch + 1, width, target))
+        grows = np.zeros_like(at) if more is None else more - at
         fixed = at - batch * grows
-        lengths = [other for samples, other in vectors if samples == batch]
-        powers = np.zeros((3, len(at)))
-        powers[: len(lengths)] = _coefficients(lengths, np.stack([vectors[batch, other] for other in lengths]))
+        others = {(point[1], point[2]): vector for point, vector in vectors.items() if point[0] == batch}
+        self._polynomial = Polynomial(list(others), np.stack(list(others.values())))
+        powers = self._polynomial.coefficients
         varies = powers[1:].any(axis=0)
         if (grows < 0).any() or (fixed < 0).any() or (varies & (grows != 0) & (fixed != 0)).any():
             raise NotAlikeError
@@ -53,9 +55,10 @@ class Sizes:
         self._grows = np.where(proportional, powers / batch, 0)
         self._fixed[0, ~varies], self._grows[0, ~varies] = fixed[~varies], grows[~varies]
 
-    def at(self, batch: int, length: int) -> Recording:
-        """The recording at another batch size and length. Raises `NotAlikeError` where a size would be below 0."""
-        values = np.rint(np.array([1.0, length, length**2]) @ (self._fixed + batch * self._grows)).astype(np.int64)
+    def at(self, batch: int, width: int, target: int) -> Recording:
+        """The recording at another batch size and lengths. Raises `NotAlikeError` where a size would be below 0."""
+        told = self._polynomial.at((width, target), self._fixed + batch * self._grows)
+        values = np.rint(told).astype(np.int64)
         if (values < 0).any():
             raise NotAlikeError
         first = self._first
@@ -70,16 +73,6 @@ def _alike(one: Recording, other: Recording) -> bool:
 def _choices(rule: Rule) -> list[object]:
     chosen: list[object] = [getattr(rule, f.name) for f in fields(rule) if f.metadata.get("choice")]  # type: ignore[arg-type]
     return [type(rule), *chosen]
-
-
-def _coefficients(lengths: list[int], values: Vector) -> Vector:
-    """Of the polynomial through the values, shape (points, numbers), by power of the length; exact zeros stay so."""
-    if (values == values[0]).all():
-        return values[:1] * np.eye(len(lengths), 1)
-    powers = np.linalg.solve(np.vander(np.array(lengths, dtype=np.float64), increasing=True), values)
-    powers[1:, (values == values[0]).all(axis=0)] = 0.0
-    powers[0] = values[0] - sum(powers[i] * float(lengths[0]) ** i for i in range(1, len(lengths)))
-    return np.where(abs(powers) < 1e-6, 0.0, powers)
 
 
 class _Groups:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import flop_registry
+
+from engine.forecast.polynomial import Lengths, Polynomial, Vector
 
 EFFICIENCY = 0.706
 """Share of the peak rates that training reaches: from the lecture's run at batch 1 (4.67 samples/s) alone.
@@ -88,30 +91,31 @@ class Work:
         self.n_bytes += (2 if backward else 1) * sum(t.numel() * t.element_size() for t in (query, query, key, value))
 
 
-def work_at(traced: Mapping[tuple[int, int], Work], batch: int, width: float) -> Work:
-    """The work on `batch` samples of `width` tokens on average, from that of traced batches, by (samples, width).
+_ADD_UP = ("flops", "forward_flops", "n_bytes")
 
-    Weights are read once per micro-step; what else is done grows with the samples, and with the length as a polynomial
-    of the second degree (attention).
+
+def work_at(traced: Mapping[tuple[int, int, int], Work], batch: int, lengths: Lengths) -> Work:
+    """The work on `batch` samples of these lengths on average, from that of traced batches, by (samples, *lengths).
+
+    Weights are read once per micro-step; what else is done grows with the samples, and with the lengths as a
+    polynomial of the second degree (attention).
     """
-    counts = Counter(n for n, _ in traced)
+    counts = Counter(n for n, *_ in traced)
     at = batch if batch == 1 and counts[1] else max(counts, key=lambda n: (counts[n], -n))
-    lengths = sorted((length for b, length in traced if b == at), key=lambda length: abs(length - width))[:3]
-    pair = next(((b, length) for b, length in traced if b == at and (b + 1, length) in traced), None)
+    points = sorted((rest for n, *rest in traced if n == at), key=lambda point: math.dist(point, lengths))
+    pair = next((point for point in traced if point[0] == at and (at + 1, *point[1:]) in traced), None)
 
-    def told(name: str) -> int:
-        fixed = 0.0
-        if pair is not None and batch != at:
-            one, two = (float(getattr(traced[pair[0] + more, pair[1]], name)) for more in (0, 1))
-            fixed = one - at * (two - one)
-        here = 0.0
-        for length in lengths:
-            share = math.prod((width - other) / (length - other) for other in lengths if other != length)
-            here += share * float(getattr(traced[at, length], name))
-        return round(fixed + (here - fixed) * batch / at)
+    def values(n: int, point: Sequence[int]) -> Vector:
+        return np.array([getattr(traced[n, point[0], point[1]], name) for name in _ADD_UP], dtype=np.float64)
 
-    names = ("flops", "forward_flops", "n_bytes")
-    return replace(traced[at, lengths[0]], **{name: told(name) for name in names})
+    fixed = np.zeros(len(_ADD_UP))
+    if pair is not None and batch != at:
+        one, two = (values(at + more, pair[1:]) for more in (0, 1))
+        fixed = one - at * (two - one)
+    known = Polynomial([(width, target) for width, target in points], np.stack([values(at, point) for point in points]))
+    told = np.rint(fixed + (known.at(lengths) - fixed) * batch / at)
+    figures = dict(zip(_ADD_UP, map(int, told), strict=True))
+    return replace(traced[at, points[0][0], points[0][1]], **figures)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

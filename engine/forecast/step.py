@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from engine.contract.config import RunConfig
 from engine.contract.forecast_types import ForecastError
 from engine.contract.records import Phase
+from engine.contract.tasks import TASKS
 from engine.devices.precision import TracedPrecision
 from engine.forecast.optimizers import optimizer_on_meta
 from engine.forecast.recording import (
@@ -242,11 +243,11 @@ class _Player:
         model.eval()
         with torch.no_grad():
             self._begin(SCORING, Phase.EVALUATE)
-            scores = Scores.begin(model, self._plan.config.task, torch.device("meta"))
+            scores = Scores.begin(model, TASKS[self._plan.config.task], torch.device("meta"))
             for part in (SCORE, SCORE_NEXT):
                 self._begin(part, Phase.EVALUATE)
                 self._batch = self._new_batch()
-                scores.add(model, self._batch, self._precision)
+                scores.add(model, self._batch, 1, self._precision)
             self._begin(SCORED, Phase.EVALUATE)
             self._batch = {}
             del scores
@@ -277,6 +278,5 @@ class _Player:
 
     def _new_batch(self) -> dict[str, torch.Tensor]:
         """In the way of the workload's collator."""
-        samples, width, _ = self._shape
-        shapes = {name: (samples, width) if per_token else (samples,) for name, per_token in self._plan.fields}
+        shapes = {name: self._shape.shape_of(name, per_token) for name, per_token in self._plan.fields}
         return {name: torch.empty(shape, dtype=torch.int64, device="meta") for name, shape in shapes.items()}

@@ -14,7 +14,8 @@ from engine.techniques import attention
 from engine.workloads.data_shape import BatchShape
 
 MOST_TRACED = 4
-"""Lengths traced where others cannot be foretold from some; the others count as the next longer one of them."""
+"""Lengths traced beside the largest where others cannot be foretold from some; the others count as the next longer one.
+"""
 _KEPT = 500
 """Scripts that are kept; each takes some 100 KB."""
 
@@ -26,12 +27,12 @@ class Traces:
 
     def __init__(self, plan: StepPlan) -> None:
         self._plan = plan
+        longest = plan.config.seq_len, plan.config.target_tokens
         self._works: dict[Point, Work] = {}
         self._steps = {
-            accumulates: _Family(partial(self._step, accumulates=accumulates), plan.config.seq_len)
-            for accumulates in (False, True)
+            accumulates: _Family(partial(self._step, accumulates=accumulates), longest) for accumulates in (False, True)
         }
-        self._scorings = _Family(partial(record_scoring, plan), plan.config.seq_len)
+        self._scorings = _Family(partial(record_scoring, plan), longest)
         self._names = Names()
         self._alone = False
         self._scripts: dict[tuple[BatchShape, bool | None, bool], Script] = {}
@@ -67,31 +68,36 @@ class Traces:
             self._scripts[key] = Script(self._scorings.at(batch, alone=self._alone), self._names)
         return self._scripts[key]
 
-    def work(self, batch_size: int, width: float) -> Work:
-        """The work of a micro-step on batches of `width` tokens on average, and of an optimizer step; `step` first."""
-        return work_at(self._works, batch_size, width)
+    def work(self, batch_size: int, width: float, target: float) -> Work:
+        """The work of a micro-step on batches of `width` tokens on average, and of an optimizer step; `step` first.
+
+        `target` is the mean length of the targets.
+        """
+        return work_at(self._works, batch_size, (width, target))
 
     def _step(self, batch: BatchShape, accumulates: bool) -> Recording:
         work = Work()
         recording = record_step(self._plan, batch, accumulates=accumulates, work=work)
-        self._works.setdefault((batch.samples, batch.width), work)
+        self._works.setdefault((batch.samples, batch.width, batch.target), work)
         return recording
 
 
 class _Family:
     """The recordings of one kind of work, as few of them traced as tell the others."""
 
-    def __init__(self, trace: Trace, longest: int) -> None:
+    def __init__(self, trace: Trace, longest: tuple[int, int]) -> None:
         self._trace = trace
         self._longest = longest
         self._traced: dict[BatchShape, Recording] = {}
-        self._foretold: dict[tuple[bool, int, int | None], Sizes | None] = {}
-        self._lengths: dict[bool, list[int]] = {}
+        self._foretold: dict[tuple[bool, int, int | None, int | None], Sizes | None] = {}
+        self._lengths: dict[bool, list[tuple[int, int]]] = {}
+        """Of rows and their targets, by whether they hide something."""
 
     def expect(self, batches: Collection[BatchShape]) -> None:
         """The batches of a run."""
         self._lengths = {
-            hides: sorted({batch.width for batch in batches if batch.hides is hides}) for hides in (False, True)
+            hides: sorted({(batch.width, batch.target) for batch in batches if batch.hides is hides})
+            for hides in (False, True)
         }
 
     def at(self, batch: BatchShape, *, alone: bool) -> Recording:
@@ -100,35 +106,36 @@ class _Family:
         One sample is traced itself: views take the place of copies there. In the last batch of an epoch, which is
         small anyway, that is let be.
         """
-        samples, width, hides = batch
+        samples, width, hides, target = batch
         lengths = self._lengths[hides]
         base = 1 if alone else 2
         with suppress(NotAlikeError):
-            sizes = self._sizes(hides, base, lengths[0] if len(lengths) == 1 else None)
+            widths, targets = {each for each, _ in lengths}, {each for _, each in lengths}
+            sizes = self._sizes(hides, base, _only(widths), _only(targets))
             if sizes is not None:
-                return sizes.at(samples, width)
-        chosen = lengths[:: -max(1, len(lengths) // MOST_TRACED)]
-        return self._recording(BatchShape(samples, min(length for length in chosen if length >= width), hides))
+                return sizes.at(samples, width, target)
+        chosen = {*lengths[:: -max(1, len(lengths) // MOST_TRACED)], *_largest(lengths)}
+        width, target = min((one for one in chosen if one[0] >= width and one[1] >= target), key=sum)
+        return self._recording(BatchShape(samples, width, hides, target))
 
-    def _sizes(self, hides: bool, base: int, length: int | None) -> Sizes | None:
-        """What tells every number of samples from `base` on at one length, or at all of them; None where none does."""
-        key = hides, base, length
+    def _sizes(self, hides: bool, base: int, width: int | None, target: int | None) -> Sizes | None:
+        """What tells every number of samples from `base` on at the lengths given, or at all; None where none does."""
+        key = hides, base, width, target
         if key not in self._foretold:
             self._foretold[key] = None
             with suppress(NotAlikeError):
-                points = self._points(base, length)
-                self._foretold[key] = Sizes({p: self._recording(BatchShape(*p, hides)) for p in points})
+                points = self._points(base, width, target)
+                shapes = {point: BatchShape(point[0], point[1], hides, point[2]) for point in points}
+                self._foretold[key] = Sizes({point: self._recording(shape) for point, shape in shapes.items()})
         return self._foretold[key]
 
-    def _points(self, base: int, length: int | None) -> list[Point]:
-        if length is not None:
-            return [(base, length)] if base == 1 else [(base, length), (base + 1, length)]
-        # one of them odd, as some kernels do something more for rows that are not aligned
-        lengths = [self._longest, -(-self._longest // 2), self._longest // 4 | 1]
-        if lengths[-1] < 2 or len(set(lengths)) < 3:
-            raise NotAlikeError
-        more = [] if base == 1 else [(base + 1, self._longest)]
-        return [(base, self._longest), *more, *((base, length) for length in lengths[1:])]
+    def _points(self, base: int, width: int | None, target: int | None) -> list[Point]:
+        widths = [width] if width is not None else _three(self._longest[0])
+        targets = [target] if target is not None else _three(self._longest[1])
+        # of nine pairs the six that a polynomial of the second degree needs
+        pairs = [(w, t) for i, w in enumerate(widths) for j, t in enumerate(targets) if i + j < 3]
+        more = [] if base == 1 else [(base + 1, *pairs[0])]
+        return [(base, *pairs[0]), *more, *((base, *pair) for pair in pairs[1:])]
 
     def _recording(self, batch: BatchShape) -> Recording:
         if batch not in self._traced:
@@ -137,3 +144,26 @@ class _Family:
                 return other
             self._traced[batch] = self._trace(batch)
         return self._traced[batch]
+
+
+def _largest(lengths: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those of which no other one is longer in rows and targets: what decides the peak is traced itself."""
+    found: list[tuple[int, int]] = []
+    for one in reversed(lengths):  # sorted: each that comes has shorter rows
+        if not found or one[1] > found[-1][1]:
+            found.append(one)
+    return found
+
+
+def _only(lengths: set[int]) -> int | None:
+    """The one that there is; None where there are several."""
+    return next(iter(lengths)) if len(lengths) == 1 else None
+
+
+def _three(longest: int) -> list[int]:
+    """Lengths to tell others from. Raises `NotAlikeError` where there is no room for them."""
+    # one of them odd, as some kernels do something more for rows that are not aligned
+    lengths = [longest, -(-longest // 2), longest // 4 | 1]
+    if lengths[-1] < 2 or len(set(lengths)) < 3:
+        raise NotAlikeError
+    return lengths

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.tasks import TASKS
 from engine.process import gate
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ ALL_LINEAR = "all-linear"
 
 @gate.building()
 def apply(model: PreTrainedModel, config: RunConfig) -> PreTrainedModel | PeftModel:
-    """Freeze the model but for its classifier, and add matrices of `lora_rank` to the layers of `lora_targets`.
+    """Freeze the model but for a new head such as a classifier, and add matrices of `lora_rank` to `lora_targets`.
 
     The new weights follow torch's global generator; their product starts at 0, so the model computes what it did.
     They are in fp32, also beside weights of 16 bits, as peft keeps them (`autocast_adapter_dtype`).
@@ -41,7 +42,7 @@ def apply(model: PreTrainedModel, config: RunConfig) -> PreTrainedModel | PeftMo
             f"--lora-rank {config.lora_rank} is more than the hidden size {hidden} of {config.model}, so it would "
             f"train more than it saves: use --lora-rank {max(1, hidden // 4)} or less, or 0 to switch LoRA off.",
         )
-    heads = _heads(model) if config.task == "classification" else []
+    heads = _heads(model) if TASKS[config.task].is_new_head else []
     settings = LoraConfig(
         r=config.lora_rank,
         lora_alpha=alpha(config),

@@ -9,6 +9,7 @@ import psutil
 import torch
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.tasks import TASKS
 from engine.devices import host_memory
 from engine.process import gate
 from engine.process.machine import Machine
@@ -28,7 +29,7 @@ def problem_of(model: PreTrainedModel, config: RunConfig) -> Exception | None:
     """
     was_training, on_meta = model.training, model.device.type == "meta"
     tokens = torch.zeros((_SAMPLES, min(_TOKENS, config.seq_len)), dtype=torch.int64, device=model.device)
-    labels = tokens[:, 0] if config.task == "classification" else tokens
+    labels = {name: tokens if per_token else tokens[:, 0] for name, per_token in TASKS[config.task].labels}
     try:
         with ExitStack() as stack:
             if not on_meta:  # forecasts have a thread of their own, and these belong to the whole process
@@ -37,7 +38,7 @@ def problem_of(model: PreTrainedModel, config: RunConfig) -> Exception | None:
                     gate.attention_kernels(*_KERNELS)
                 )  # the one that `--attention` asks for is proven elsewhere
             stack.enter_context(torch.no_grad())
-            model.train()(input_ids=tokens, labels=labels)
+            model.train()(input_ids=tokens, **labels)
     except Stopped:
         raise
     except Exception as error:  # a model's own code may raise anything

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from engine.contract.config import ConfigError, RunConfig
+from engine.contract.config import KNOBS, ConfigError, RunConfig
 from engine.contract.presets import PRESETS, model_name
 from engine.devices import host_memory
 from engine.devices.precision import DTYPES
@@ -240,12 +240,15 @@ def max_positions(config: PretrainedConfig) -> int | None:
 def check_length(source: ModelSource, config: RunConfig) -> None:
     """Raise `ConfigError` when the sequences are longer than the model's positions."""
     limit = max_positions(source.config)
-    if limit is not None and config.seq_len > limit:
-        raise ConfigError(
-            "seq_len",
-            f"--seq-len {config.seq_len} is longer than the {limit} positions of {config.model}: "
-            f"use --seq-len {limit} or less.",
-        )
+    if limit is None:
+        return
+    for knob, length in (("seq_len", config.seq_len), ("target_len", config.target_len or 0)):
+        if length > limit:
+            flag = KNOBS[knob].flag
+            raise ConfigError(
+                knob,
+                f"{flag} {length} is longer than the {limit} positions of {config.model}: use {flag} {limit} or less.",
+            )
 
 
 def shape(source: ModelSource, config: RunConfig, *, n_labels: int, vocab_size: int | None) -> PretrainedConfig:
@@ -255,9 +258,12 @@ def shape(source: ModelSource, config: RunConfig, *, n_labels: int, vocab_size: 
     """
     settings: dict[str, Any] = json.loads(source.config.to_json_string(use_diff=False))
     shaped = type(source.config).from_dict(settings)
-    if config.task == "classification":
+    if config.task in ("classification", "token-classification"):
         shaped.num_labels = n_labels
+    if config.task == "classification":
         shaped.problem_type = "single_label_classification"
+    if config.task == "question-answering":
+        shaped.num_labels = 2  # an answer's begin and its end
     text = shaped.get_text_config()
     if vocab_size is not None and source.location is None:
         text.vocab_size = vocab_size
@@ -290,13 +296,8 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
     import torch
 
     import_transformers()
+    _check_head(shaped, config)
     head = _heads()[config.task]
-    if type(shaped) not in head._model_mapping:
-        raise ConfigError(
-            "task",
-            f"--task {config.task} does not exist for {config.model} (architecture {shaped.model_type}): "
-            "use another task or model.",
-        )
     on_meta = torch.get_default_device().type == "meta"
     options = _options(config)
     trusted = source.name in PRESETS
@@ -317,15 +318,36 @@ def _options(config: RunConfig) -> dict[str, Any]:
     return {"attn_implementation": attention.implementation(config), "dtype": DTYPES[config.weights]}
 
 
+def _check_head(shaped: PretrainedConfig, config: RunConfig) -> None:
+    """Raise `ConfigError` where the architecture has no head for the task."""
+    there = tasks_of(shaped)
+    if config.task in there:
+        return
+    *most, last = there or ("",)
+    use = f"use --task {' or '.join([', '.join(most), last] if most else [last])}" if last else "use another model"
+    raise ConfigError(
+        "task",
+        f"--task {config.task} does not exist for {config.model} (architecture {shaped.model_type}): {use}.",
+    )
+
+
 def _heads() -> dict[str, Any]:
     """The classes of transformers that put a head on a model, by task."""
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
+    import transformers
 
     return {
-        "classification": AutoModelForSequenceClassification,
-        "causal-lm": AutoModelForCausalLM,
-        "seq2seq-lm": AutoModelForSeq2SeqLM,
+        "classification": transformers.AutoModelForSequenceClassification,
+        "causal-lm": transformers.AutoModelForCausalLM,
+        "masked-lm": transformers.AutoModelForMaskedLM,
+        "seq2seq-lm": transformers.AutoModelForSeq2SeqLM,
+        "token-classification": transformers.AutoModelForTokenClassification,
+        "question-answering": transformers.AutoModelForQuestionAnswering,
     }
+
+
+def tasks_of(shaped: PretrainedConfig) -> list[str]:
+    """The tasks for which transformers has a head for this architecture."""
+    return [task for task, head in _heads().items() if type(shaped) in head._model_mapping]
 
 
 def _on_host(

@@ -16,6 +16,7 @@ import torch
 from engine.contract.config import RunConfig
 from engine.contract.events import MicroStepDone, UpdateDone
 from engine.contract.records import Phase
+from engine.contract.tasks import TASKS
 from engine.contract.throughput import warmup_updates
 from engine.devices.precision import Precision
 from engine.techniques import gradients
@@ -23,6 +24,7 @@ from engine.techniques.preloading import Batch, batches
 from engine.techniques.stopping import Stopped, between_layers
 from engine.training.evaluation import evaluate
 from engine.training.job import Job
+from engine.training.windows import turns
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -63,7 +65,7 @@ def train_epochs(job: Job) -> bool:
 
 
 def train_epoch(job: Job, epoch: int) -> bool:
-    """One pass over the data. The gradient of an update is the mean over its window's micro-steps.
+    """One pass over the data. An update's loss is the mean over its window's labels, or over its micro-steps.
 
     It ends early where `job.best` gives up. False when it was asked to stop.
     """
@@ -71,15 +73,21 @@ def train_epoch(job: Job, epoch: int) -> bool:
     window_loss, n_samples, n_tokens = None, 0, 0
     job.model.train()
     job.micro_step = epoch * steps + 1
-    for step, host_batch in enumerate(job.device.batches(batches(job.loader, job.should_stop))):
-        batch = job.device.place(host_batch)
-        window = min(accumulation, steps - step // accumulation * accumulation)
-        job.whereabouts.begin(step % accumulation + 1, window)
-        loss = micro_step(job.model, batch, job.precision, window, job.clock.enter)
+    ahead = turns(
+        batches(job.loader, job.should_stop),
+        steps=steps,
+        accumulation=accumulation,
+        task=TASKS[job.config.task],
+        should_stop=job.should_stop,
+    )
+    for step, turn in enumerate(job.device.batches(ahead)):
+        batch = job.device.place(turn.batch)
+        job.whereabouts.begin(turn.number, turn.of)
+        loss = micro_step(job.model, batch, job.precision, turn.divisor, job.clock.enter)
         window_loss = loss if window_loss is None else window_loss + loss
-        n_samples += len(host_batch["labels"])
-        n_tokens += host_batch["input_ids"].numel()
-        if (step + 1) % accumulation == 0 or step + 1 == steps:
+        n_samples += len(turn.batch["input_ids"])
+        n_tokens += turn.batch["input_ids"].numel()
+        if turn.number == turn.of:
             step_taken = take_step(job.optimizer, job.schedule, job.precision, job.config, job.clock.enter)
             report_update(job, epoch + (step + 1) / steps, window_loss, step_taken, n_samples, n_tokens)
             window_loss, n_samples, n_tokens = None, 0, 0
@@ -100,12 +108,12 @@ def train_epoch(job: Job, epoch: int) -> bool:
 
 
 def micro_step(
-    model: torch.nn.Module, batch: Batch, precision: Precision, window: int, enter: Callable[[Phase], None]
+    model: torch.nn.Module, batch: Batch, precision: Precision, divisor: float, enter: Callable[[Phase], None]
 ) -> torch.Tensor:
-    """One forward and backward; gradients are added to what the window has so far. The loss, a scalar, / window."""
+    """One forward and backward; gradients are added to what the window has so far. The loss, a scalar, / divisor."""
     enter(Phase.FORWARD)
     with precision.autocast():
-        loss: torch.Tensor = model(**batch).loss / window
+        loss: torch.Tensor = model(**batch).loss / divisor
     enter(Phase.BACKWARD)
     precision.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     return loss.detach()

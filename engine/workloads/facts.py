@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from engine.contract.config import RunConfig
+from engine.contract.tasks import TASKS
 from engine.workloads.data_shape import MASK, POSITIONS, DataShape, full_shape
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def assumed_shape(config: RunConfig, *, has_tokenizer: bool, model_vocab_size: i
         n_labels, names = 5, [MASK, "input_ids", "token_type_ids"]
     else:
         n_labels, names = 2, ["input_ids", *([POSITIONS] if packed else [])]
-    fields = (*((name, True) for name in names), ("labels", config.task != "classification"))
+    fields = (*((name, True) for name in names), *TASKS[config.task].labels)
     vocab_size = None if has_tokenizer else min(MAX_VOCABULARY, model_vocab_size or MAX_VOCABULARY)
     told = [f"every sample has the full {config.seq_len:,} tokens", f"there are {config.n_samples:,} of them"]
     if config.workload == "reviews":
@@ -154,7 +155,7 @@ def _key(
     pad_token_id: int | None,
 ) -> Key:
     wanted = (config.workload, config.task, config.text_column, config.label_column, config.padding)
-    sizes = (config.seq_len, config.samples, config.eval_samples, config.seed)
+    sizes = (config.seq_len, config.target_len, config.samples, config.eval_samples, config.seed)
     return (*wanted, *sizes, config.data, _written(config.data), _print(tokenizer), model_vocab_size, pad_token_id)
 
 

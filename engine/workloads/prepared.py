@@ -51,4 +51,5 @@ class PreparedData:
             train=part_of(self.train),
             evaluation=None if self.evaluation is None else part_of(self.evaluation),
             width=self.collate.length if isinstance(self.collate, PaddingCollate) else None,
+            target_width=self.collate.target_length if isinstance(self.collate, PaddingCollate) else None,
         )

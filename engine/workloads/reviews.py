@@ -86,7 +86,7 @@ def _make(
     tokens = [tokenise(part, tokenizer, config.seq_len, pad_id, lambda: report(told)) for part in texts]
     check_ids([part.sequences["input_ids"] for part in tokens], None if trained else model_vocab_size)
     train, held_out = (
-        Samples(part.sequences, part.offsets, rows.classes)
+        Samples(part.sequences, part.offsets, {"labels": rows.classes})
         for part, rows in zip(tokens, (parts.train, parts.held_out), strict=True)
     )
     return Tokenised(

@@ -24,10 +24,10 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from engine.contract.paths import cache_dir
-from engine.workloads.collate import Samples
+from engine.workloads.collate import Samples, Targets
 from engine.workloads.unpacked import make_room
 
-FORMAT = 2
+FORMAT = 3
 """Raise it when what is made from the same settings changes."""
 LIMIT = 2**31
 """Bytes of all entries together; the ones not used for longest go first."""
@@ -130,8 +130,10 @@ def _arrays(part: str, samples: Samples) -> Arrays:
     if samples.sequences.get("labels") is samples.sequences["input_ids"]:
         del arrays[f"{part} sequence labels"]
     arrays[f"{part} offsets"] = samples.offsets
-    if samples.classes is not None:
-        arrays[f"{part} classes"] = samples.classes
+    arrays |= {f"{part} scalar {name}": values for name, values in samples.scalars.items()}
+    if samples.targets is not None:
+        arrays[f"{part} targets"] = samples.targets.labels
+        arrays[f"{part} target offsets"] = samples.targets.offsets
     return arrays
 
 
@@ -164,11 +166,19 @@ def _read(file: Path) -> Tokenised:
 
 
 def _samples(part: str, arrays: Arrays, labels_are_tokens: bool) -> Samples:
-    start = f"{part} sequence "
-    sequences = {name.removeprefix(start): flat for name, flat in arrays.items() if name.startswith(start)}
+    sequences, scalars = _named(f"{part} sequence ", arrays), _named(f"{part} scalar ", arrays)
     offsets = arrays[f"{part} offsets"]
     if any(len(flat) != offsets[-1] for flat in sequences.values()):
         raise ValueError("arrays of different lengths")
     if labels_are_tokens:
         sequences["labels"] = sequences["input_ids"]
-    return Samples(sequences, offsets, arrays.get(f"{part} classes"))
+    targets = None
+    if f"{part} targets" in arrays:
+        targets = Targets(labels=arrays[f"{part} targets"], offsets=arrays[f"{part} target offsets"])
+        if len(targets.offsets) != len(offsets) or len(targets.labels) != targets.offsets[-1]:
+            raise ValueError("targets for other samples")
+    return Samples(sequences, offsets, scalars, targets)
+
+
+def _named(start: str, arrays: Arrays) -> Arrays:
+    return {name.removeprefix(start): values for name, values in arrays.items() if name.startswith(start)}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.contract.config import RunConfig
 from engine.contract.presets import PRESETS
+from engine.contract.tasks import TASKS
 from engine.export.trainer_script.parts import Part, literal
 
 if TYPE_CHECKING:
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 _HEADS = {
     "classification": "AutoModelForSequenceClassification",
     "causal-lm": "AutoModelForCausalLM",
+    "masked-lm": "AutoModelForMaskedLM",
     "seq2seq-lm": "AutoModelForSeq2SeqLM",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
 }
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _NOT_SAID = frozenset(("id2label", "label2id", "dtype", "transformers_version", "_name_or_path", "architectures"))
@@ -38,7 +42,7 @@ def model_part(
     """
     place, is_preset = location_of(source, config)
     changes = _changes(source.config, shaped)
-    if config.task == "classification":
+    if TASKS[config.task].is_new_head:
         changes["num_labels"] = repr(shaped.num_labels)
     if trained_vocabulary and "vocab_size" in changes:
         changes["vocab_size"] = "len(tokenizer)"
@@ -54,7 +58,7 @@ def model_part(
         made.append(f"model = {head}.from_config(config, {options})")
     else:
         made.append(f"model = {head}.from_pretrained(MODEL, config=config, ignore_mismatched_sizes=True, {options})")
-    made.append("model.accepts_loss_kwargs = False  # an update's loss is the mean over its micro-steps")
+    made.append("model.accepts_loss_kwargs = False  # its loss is the mean over a batch")
     imports = ["import torch", f"from transformers import AutoConfig, {head}"]
     if config.lora_rank:
         made += _LORA
@@ -131,8 +135,8 @@ def _filled(lines: list[str], config: RunConfig, lora_targets: str | list[str]) 
         return lines
     from engine.techniques import lora
 
-    classes = config.task == "classification"
-    if not classes:
+    is_new_head = TASKS[config.task].is_new_head
+    if not is_new_head:
         start = lines.index("heads = [")
         lines = [*lines[:start], *lines[start + 5 :]]
     words = {
@@ -140,7 +144,7 @@ def _filled(lines: list[str], config: RunConfig, lora_targets: str | list[str]) 
         "ALPHA": str(lora.alpha(config)),
         "DROPOUT": str(lora.dropout(config)),
         "TARGETS": literal(lora_targets),
-        "HEADS": "heads or None" if classes else "None",
+        "HEADS": "heads or None" if is_new_head else "None",
     }
     for word, value in words.items():
         lines = [line.replace(f"={word},", f"={value},") for line in lines]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.device_name import DeviceName, read_device
+from engine.contract.tasks import TASKS
 from engine.contract.text import one_line
 from engine.export.trainer_script.parts import Part, literal
 
@@ -28,7 +29,9 @@ def trainer_part(config: RunConfig, *, collator: Code, held_out: bool, bucketed:
         "callbacks": f"[{', '.join(_callbacks(config, held_out=held_out))}]",
         **({"optimizers": f"({_own_optimizer(config)}, None)"} if _own_optimizer(config) else {}),
     }
-    kind = "BucketedTrainer" if bucketed else "Trainer"
+    by_labels = TASKS[config.task].is_divided_by_labels and config.gradient_accumulation_steps > 1
+    base = "BucketedTrainer" if bucketed else "Trainer"
+    kind = "PerLabelTrainer" if by_labels else base
     main = [
         *f"arguments = TrainingArguments(\n{arguments})".splitlines(),
         f"trainer = {kind}(",
@@ -46,6 +49,9 @@ def trainer_part(config: RunConfig, *, collator: Code, held_out: bool, bucketed:
         functions.append(_GROUPED)
     if bucketed:
         functions += [*bucketed, _BUCKETED]
+    if by_labels:
+        counted = "labels[:, 1:]" if TASKS[config.task].shifts else "labels"
+        functions.append(_PER_LABEL.replace("BASE", base).replace("COUNTED", counted))
     imports = ["import torch", "from transformers import Trainer, TrainerCallback, TrainingArguments"]
     if held_out and classes:
         imports.append("import numpy as np")
@@ -259,6 +265,29 @@ class BucketedTrainer(Trainer):
     def _get_train_sampler(self, train_dataset=None):
         lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
         return Order(lengths, self.args.per_device_train_batch_size, self.args.seed)
+'''
+_PER_LABEL = '''
+class PerLabelTrainer(BASE):
+    """Divides an update's loss by the labels of all its micro-steps, as not every head does by itself."""
+
+    loss_is_scaled_for_ga = True
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        window, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        return window, sum(n_labels(batch["labels"]) for batch in window)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        outputs = model(**inputs)
+        loss = outputs.loss
+        if num_items_in_batch:  # not in an evaluation
+            n = n_labels(inputs["labels"])
+            loss = loss * (n / num_items_in_batch) if n else 0.0 * outputs.logits.sum()
+        return (loss, outputs) if return_outputs else loss
+
+
+def n_labels(labels):
+    """How many labels the loss of a batch is the mean over."""
+    return int((COUNTED != -100).sum())
 '''
 
 

@@ -38,8 +38,11 @@ def test_every_knob_explains_itself_in_one_line(knob: Knob) -> None:
     assert all(knob.minimum <= step <= knob.maximum for step in knob.steps)  # type: ignore[operator]
 
 
-NEEDS: dict[str, dict[str, Any]] = {"early_stopping_patience": {"workload": "reviews"}}
-"""What else has to be set for a knob to mean something."""
+NEEDS: dict[str, dict[str, Any]] = {
+    "early_stopping_patience": {"workload": "reviews"},
+    "target_len": {"task": "seq2seq-lm"},
+}
+"""What a knob means nothing without, and so is refused without."""
 
 
 @pytest.mark.parametrize("knob", NUMBERS, ids=lambda knob: knob.name)
@@ -48,7 +51,7 @@ def test_numbers_have_bounds_that_hold_at_both_ends(knob: Knob) -> None:
     assert knob.maximum is not None
     for bound in (knob.minimum, knob.maximum):
         value = knob.kind(bound)
-        assert getattr(RunConfig(**{**NEEDS.get(knob.name, {}), knob.name: value}), knob.name) == value
+        assert getattr(RunConfig(**{knob.name: value, **NEEDS.get(knob.name, {})}), knob.name) == value
     for outside in (knob.minimum - 1, knob.maximum * 2 + 1):
         error = _refusal(**{knob.name: knob.kind(outside)})
         assert error.knob == knob.name
@@ -192,3 +195,12 @@ def test_absurdly_large_numbers_are_refused_too(name: str) -> None:
     for text in ("9" * 400, "-" + "9" * 400, "9" * 5000):
         with pytest.raises(ConfigError):
             RunConfig.from_dict({name: text})
+
+
+def test_a_target_length_belongs_to_what_has_a_target() -> None:
+    error = _refusal(target_len=8, task="causal-lm")
+    assert error.knob == "target_len"
+    assert "use --seq-len alone, or --task seq2seq-lm" in error.message
+    assert RunConfig(task="seq2seq-lm", seq_len=64).target_tokens == 64
+    assert RunConfig(task="seq2seq-lm", seq_len=64, target_len=8).target_tokens == 8
+    assert RunConfig(task="causal-lm").target_tokens == 0

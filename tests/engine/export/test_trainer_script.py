@@ -148,6 +148,9 @@ Make = Callable[[Path], RunConfig]
 
 FAST: dict[str, Make] = {
     "dropout, accumulation, a short last window": lambda folder: dummy(gradient_accumulation_steps=3),
+    "masked, accumulation": lambda folder: dummy(
+        task="masked-lm", batch_size=2, gradient_accumulation_steps=3, epochs=1
+    ),
     "a messy file": lambda folder: reviews(messy_csv(folder), batch_size=16),
     "a text": lambda folder: text(paragraphs(folder), epochs=1),
     "saved weights and their tokenizer": lambda folder: reviews(
@@ -171,7 +174,19 @@ SLOW: dict[str, Make] = {
     "a text, packed": lambda folder: text(paragraphs(folder), padding="packed", seq_len=64, batch_size=4),
     "a column, packed": lambda folder: text(tsv(folder), padding="packed", seq_len=64, samples=10, batch_size=4),
     "seq2seq": lambda folder: dummy(model=seq2seq_model(folder), task="seq2seq-lm"),
+    "seq2seq, a target of its own, accumulation": lambda folder: dummy(
+        model=seq2seq_model(folder), task="seq2seq-lm", target_len=5, gradient_accumulation_steps=3
+    ),
     "causal": lambda folder: dummy(model="gpt2-tiny", task="causal-lm", lora_rank=4),
+    "a text, packed, accumulation": lambda folder: text(
+        paragraphs(folder), padding="packed", seq_len=64, batch_size=2, gradient_accumulation_steps=4
+    ),
+    "masked": lambda folder: dummy(task="masked-lm"),
+    "masked, no label in many a batch": lambda folder: dummy(
+        task="masked-lm", batch_size=1, seq_len=3, gradient_accumulation_steps=8, epochs=1
+    ),
+    "a class of every token": lambda folder: dummy(task="token-classification", lora_rank=4),
+    "answers": lambda folder: dummy(task="question-answering", gradient_accumulation_steps=3),
     "experts": lambda folder: dummy(model="moe-tiny", task="causal-lm"),
     "a decoder that classifies": lambda folder: dummy(model="gpt2-tiny"),
     "sgd": lambda folder: dummy(optimizer="sgd", learning_rate=0.01),

@@ -19,7 +19,7 @@ from engine.forecast.recording import Names, Recording, Script
 from engine.forecast.sizes import NotAlikeError, Sizes
 from engine.forecast.speed import Work
 from engine.forecast.step import StepPlan, record_scoring, record_step
-from engine.forecast.traces import Traces
+from engine.forecast.traces import Traces, _Family
 from engine.gpus.catalogue import find
 from engine.gpus.units import MIB
 from engine.tracing.stack import CURRENT
@@ -96,7 +96,7 @@ def test_two_batch_sizes_foretell_the_others(tmp_path: Path, family: str, batch_
     def traced_at(samples: int) -> Recording:
         return record_step(plan, BatchShape(samples, 64, False), accumulates=True)
 
-    told, traced = Sizes({(n, 64): traced_at(n) for n in (2, 3)}).at(batch_size, 64), traced_at(batch_size)
+    told, traced = Sizes({(n, 64, 0): traced_at(n) for n in (2, 3)}).at(batch_size, 64, 0), traced_at(batch_size)
     assert told.events == traced.events
     assert told.sizes == traced.sizes
     assert told.categories == traced.categories
@@ -117,9 +117,9 @@ def test_three_lengths_foretell_the_others(tmp_path: Path, family: str, changes:
     plan = replace(plan, fields=(("attention_mask", True), *plan.fields))
     anchors = [(2, 160), (3, 160), (2, 80), (2, 41)]
     for record in (record_step, record_scoring):
-        sizes = Sizes({point: record(plan, BatchShape(*point, True)) for point in anchors})
+        sizes = Sizes({(*point, 0): record(plan, BatchShape(*point, True)) for point in anchors})
         for samples, length in ((2, 16), (7, 57), (4, 129)):
-            told, traced = sizes.at(samples, length), record(plan, BatchShape(samples, length, True))
+            told, traced = sizes.at(samples, length, 0), record(plan, BatchShape(samples, length, True))
             assert (told.events, told.marks) == (traced.events, traced.marks)
             assert told.sizes == traced.sizes
 
@@ -129,12 +129,50 @@ def test_lengths_that_are_computed_in_other_ways_are_not_foretold(tmp_path: Path
     config = SMALL.with_values(model=model_folder(tmp_path, "t5"), task="seq2seq-lm")
     plan = _plan(config, _meta_model(config))
     with pytest.raises(NotAlikeError):
-        Sizes({point: record_step(plan, BatchShape(*point, False)) for point in [(2, 64), (3, 64), (2, 32), (2, 17)]})
+        Sizes({(n, w, 0): record_step(plan, BatchShape(n, w, False)) for n, w in [(2, 64), (3, 64), (2, 32), (2, 17)]})
     traces = Traces(plan)
     batches = [BatchShape(4, width, False) for width in (17, 30, 64)]
     traces.expect(batches, [], accumulates=False)
     for batch in batches:
         assert traces.step(batch, accumulates=False).sizes == record_step(plan, batch).sizes
+
+
+def test_six_pairs_of_lengths_foretell_the_others(tmp_path: Path) -> None:
+    """What a model reads and what it writes, each with its own length."""
+    folder = tmp_path / "bart"
+    folder.mkdir()
+    sizes = {"d_model": 64, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 128, "decoder_ffn_dim": 128}
+    heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "max_position_embeddings": 256}
+    (folder / "config.json").write_text(json.dumps({"model_type": "bart", "vocab_size": 1000, **sizes, **heads}))
+    config = SMALL.with_values(model=str(folder), task="seq2seq-lm", seq_len=160, target_len=96)
+    plan = _plan(config, _meta_model(config), "a100-40gb")
+    n_traced = 0
+
+    def record(shape: BatchShape) -> Recording:
+        nonlocal n_traced
+        n_traced += 1
+        return record_step(plan, shape)
+
+    family = _Family(record, (160, 96))
+    shapes = [BatchShape(n, w, False, t) for n, w, t in ((4, 16, 9), (7, 57, 80), (4, 129, 3), (4, 57, 41))]
+    family.expect(shapes)
+    for shape in shapes:
+        told, traced = family.at(shape, alone=False), record_step(plan, shape)
+        assert (told.events, told.marks) == (traced.events, traced.marks)
+        assert told.sizes == traced.sizes
+    assert n_traced == 7
+
+
+def test_what_cannot_be_foretold_is_traced_where_it_decides_the_peak(tmp_path: Path) -> None:
+    config = SMALL.with_values(model=model_folder(tmp_path, "t5"), task="seq2seq-lm", target_len=40)
+    plan = _plan(config, _meta_model(config))
+    traces = Traces(plan)
+    batches = [BatchShape(4, width, False, 70 - width) for width in range(17, 64, 8)]
+    traces.expect(batches, [], accumulates=False)
+    for batch in batches[::2]:
+        assert traces.step(batch, accumulates=False).sizes == record_step(plan, batch).sizes
+    smaller = traces.step(BatchShape(4, 17, False, 20), accumulates=False).sizes
+    assert smaller in [traces.step(batch, accumulates=False).sizes for batch in batches]  # as one that is longer
 
 
 def test_recordings_that_differ_in_more_than_sizes_are_not_mixed() -> None:
@@ -143,7 +181,7 @@ def test_recordings_that_differ_in_more_than_sizes_are_not_mixed() -> None:
     two.allocate(10, "weights")
     two.free(0)
     with pytest.raises(NotAlikeError):
-        Sizes({(2, 8): one, (3, 8): two})
+        Sizes({(2, 8, 0): one, (3, 8, 0): two})
 
 
 def test_parts_can_be_played_again() -> None:
@@ -308,7 +346,7 @@ def test_the_work_of_other_lengths_is_foretold(tmp_path: Path) -> None:
     traces.step(BatchShape(6, 57, False), accumulates=False)
     record_step(plan, BatchShape(6, 57, False), work=told)
     for name in ("flops", "forward_flops", "n_bytes", "step_bytes"):
-        assert getattr(traces.work(6, 57), name) == pytest.approx(getattr(told, name), rel=0.02)
+        assert getattr(traces.work(6, 57, 0), name) == pytest.approx(getattr(told, name), rel=0.02)
 
 
 def test_a_long_run_is_followed_in_part_and_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,3 +83,37 @@ def test_more_than_the_free_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_file_given_to_the_dummy_workload_is_noted() -> None:
     assert "--workload reviews" in prepared(data="reviews.csv").notes[-1]
+
+
+def test_a_masked_language_models_labels_are_15_percent_of_the_tokens() -> None:
+    batch = batch_of(prepared(task="masked-lm", samples=256, seq_len=128))
+    ids, labels = batch["input_ids"], batch["labels"]
+    is_masked = labels != -100
+    assert torch.equal(ids[is_masked], labels[is_masked])
+    assert abs(float(is_masked.double().mean()) - 0.15) < 0.01  # standard error 0.002
+
+
+def test_a_token_classifications_labels_are_a_class_of_every_token() -> None:
+    data = prepared(task="token-classification")
+    labels = batch_of(data)["labels"]
+    assert labels.shape == (64, 32)
+    assert labels.unique().tolist() == list(range(data.n_labels))
+    assert data.label_names == tuple(map(str, range(data.n_labels)))
+
+
+def test_an_answer_begins_in_its_text_and_does_not_end_before_it_begins() -> None:
+    batch = batch_of(prepared(task="question-answering"))
+    assert set(batch) == {"input_ids", "start_positions", "end_positions"}
+    start, end = batch["start_positions"], batch["end_positions"]
+    assert start.shape == end.shape == (64,)
+    assert bool((start <= end).all())
+    assert int(start.min()) >= 0
+    assert int(end.max()) < 32
+    assert len(start.unique()) > 16
+
+
+@pytest.mark.parametrize(("target_len", "width"), [(None, 32), (5, 5)])
+def test_a_target_has_a_length_of_its_own(target_len: int | None, width: int) -> None:
+    batch = batch_of(prepared(task="seq2seq-lm", target_len=target_len))
+    assert batch["input_ids"].shape == (64, 32)
+    assert batch["labels"].shape == (64, width)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.tasks import TASKS
 from engine.workloads import facts
 from engine.workloads.data_shape import BatchShape, DataShape, Part
 from engine.workloads.facts import NotReadError, assumed_shape, known_shape, remember
@@ -63,13 +64,22 @@ def test_batches_have_the_shapes_that_the_collator_gives(tmp_path: Path, padding
             assert fields == shape.fields
 
 
-@pytest.mark.parametrize("task", ["classification", "causal-lm", "seq2seq-lm"])
+@pytest.mark.parametrize("task", TASKS)
 def test_random_tokens_have_a_shape_without_being_drawn(task: str) -> None:
-    config = RunConfig(task=task, samples=13, seq_len=16)
+    target = 5 if task == "seq2seq-lm" else None
+    config = RunConfig(task=task, samples=13, seq_len=16, target_len=target)
     drawn, shape = prepare(config).shape, _shape(config)
     assert shape.fields == drawn.fields
     assert shape.batches(shape.train, None, 4) == drawn.batches(drawn.train, None, 4)
-    assert shape.batches(shape.train, None, 4)[-1] == BatchShape(1, 16, False)
+    assert (shape.n_labels, shape.fields) == (drawn.n_labels, drawn.fields)
+    last = shape.batches(shape.train, None, 4)[-1]
+    assert last == BatchShape(1, 16, False, target or 0)
+    data = prepare(config)
+    batch = data.collate([data.train[i] for i in range(4)])
+    first = shape.batches(shape.train, None, 4)[0]
+    assert {name: tuple(t.shape) for name, t in batch.items()} == {
+        name: first.shape_of(name, each) for name, each in shape.fields
+    }
     assert shape.evaluation is drawn.evaluation is None
     assert _shape(config.with_values(samples=10_000_000, seq_len=512)).train.n == 10_000_000
 
