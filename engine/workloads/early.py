@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.contract.config import RunConfig
 from engine.contract.own_data import LOADERS, TEXT_SUFFIXES, is_own_file, is_packed, suffix_of
-from engine.workloads.plain_files import (
+from engine.workloads.files.plain_files import (
     bad_json_line,
     bad_record,
     check_file,
@@ -17,8 +17,8 @@ from engine.workloads.plain_files import (
     check_utf8,
     csv_layout,
 )
-from engine.workloads.unpacked import plain, unpacked_chunks
-from engine.workloads.workbooks import check_workbook, unpacked_size
+from engine.workloads.files.unpacked import plain, unpacked_chunks
+from engine.workloads.files.workbooks import check_workbook, unpacked_size
 
 WHOLE_BYTES = 4 * 2**20
 """A file up to this size is read whole: a fraction of a second. Of a larger one its beginning."""

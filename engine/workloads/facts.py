@@ -72,14 +72,14 @@ def known_shape(
     Never asks the hub. Raises `NotReadError` where finding out would take long, and `ConfigError` as `prepare` does.
     """
     if config.workload == "dummy":
-        from engine.workloads.dummy import dummy_shape
+        from engine.workloads.kinds.dummy import dummy_shape
 
         return dummy_shape(config)
     key = _key(config, tokenizer, model_vocab_size, pad_token_id)
     shape = _KNOWN.get(key)
     if shape is None:
         from engine.workloads.prepare import prepare
-        from engine.workloads.token_cache import NotKeptError
+        from engine.workloads.tokens.token_cache import NotKeptError
 
         reading()
         try:
@@ -131,8 +131,8 @@ def assumed_shape(config: RunConfig, *, has_tokenizer: bool, model_vocab_size: i
 
 def _is_soon_read(config: RunConfig) -> bool:
     """Whether making its tokens takes seconds rather than minutes. Raises `NotReadError` for the hub's."""
-    from engine.workloads.sources import is_file, is_generated
-    from engine.workloads.unpacked import is_plain
+    from engine.workloads.files.unpacked import is_plain
+    from engine.workloads.sources.source import is_file, is_generated
 
     data = config.data
     if is_generated(data):
@@ -172,7 +172,7 @@ def _print(tokenizer: PreTrainedTokenizerBase | None) -> str | None:
     if tokenizer is None:
         return None
     if tokenizer not in _PRINTS:
-        from engine.workloads.token_cache import tokenizer_fingerprint
+        from engine.workloads.tokens.token_cache import tokenizer_fingerprint
 
         _PRINTS[tokenizer] = tokenizer_fingerprint(tokenizer)
     return _PRINTS[tokenizer]

@@ -12,7 +12,7 @@ from engine.contract.own_data import GENERATED, LOADERS, is_file_name, is_packed
 from engine.contract.tasks import IGNORED
 from engine.export.trainer_script.embedding import embedded
 from engine.export.trainer_script.parts import Part, assigned, literal
-from engine.workloads.plain_files import CsvLayout
+from engine.workloads.files.plain_files import CsvLayout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +38,8 @@ class Reading:
 
 
 def dummy_part(config: RunConfig, low: int, high: int) -> Part:
-    """The lecture's random tokens, as `engine.workloads.dummy` draws them from [low, high)."""
-    from engine.workloads.dummy import MASKED, N_TAGS
+    """The lecture's random tokens, as `engine.workloads.kinds.dummy` draws them from [low, high)."""
+    from engine.workloads.kinds.dummy import MASKED, N_TAGS
 
     labels = {
         "classification": {"labels": "generator.integers(0, 1, SAMPLES)"},
@@ -94,7 +94,7 @@ def reviews_part(
     spellings: dict[str, int],
     held_out: Sequence[int] | None,
 ) -> Part:
-    """Rows, split and tokenised as `engine.workloads.reviews` does it.
+    """Rows, split and tokenised as `engine.workloads.kinds.reviews` does it.
 
     `columns`: text and label. `held_out`: rows of every class; None where the source has two parts of its own.
     """
@@ -305,7 +305,7 @@ def text_part(
     border: tuple[int, int] | None,
     end_token_id: int | None,
 ) -> Part:
-    """Documents, split and cut into rows as `engine.workloads.text` does it.
+    """Documents, split and cut into rows as `engine.workloads.kinds.text` does it.
 
     `column` is that of a table; None: a plain text. `border`: where the documents were split; None where the source
     has two parts of its own.
@@ -429,7 +429,7 @@ def rows_of(documents, wanted):
 
 def generated_rows(seed: int, n_train: int, n_test: int) -> str:
     """The generated reviews of a run as JSON lines: `part`, `text` and `label`."""
-    from engine.workloads.generated import make_reviews
+    from engine.workloads.generated.reviews import make_reviews
 
     lines = []
     for part, n in (("train", n_train), ("test", n_test)):

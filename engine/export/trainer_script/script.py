@@ -89,13 +89,13 @@ def _is_generated(config: RunConfig) -> bool:
 
 def _generated_name(config: RunConfig) -> str:
     """Of the file with the generated rows; the same name means the same rows."""
-    from engine.workloads.sources import n_generated
+    from engine.workloads.sources.source import n_generated
 
     return f"traintop-reviews-{config.seed}-{n_generated(config)}-{config.eval_samples}.jsonl"
 
 
 def _generated(config: RunConfig) -> str:
-    from engine.workloads.sources import n_generated
+    from engine.workloads.sources.source import n_generated
 
     return of_data.generated_rows(config.seed, n_generated(config), config.eval_samples)
 
@@ -131,11 +131,11 @@ def _visible(name: DeviceName) -> str:
 
 def _data_part(config: RunConfig, data: PreparedData, model: ModelSource, hub: Hub, data_name: str) -> Part:
     from engine.training import models
-    from engine.workloads.vocabulary import vocabulary_size
+    from engine.workloads.tokens.vocabulary import vocabulary_size
 
     wanted = models.wants(model)
     if config.workload == "dummy":
-        from engine.workloads.dummy import token_range
+        from engine.workloads.kinds.dummy import token_range
 
         return dummy_part(config, *token_range(wanted["model_vocab_size"]))
     place = location_of(model, config)[0] if model.tokenizer is not None else None
@@ -150,8 +150,8 @@ def _data_part(config: RunConfig, data: PreparedData, model: ModelSource, hub: H
 def _reviews(config: RunConfig, tokenizer: Tokenizer, hub: Hub, data_name: str) -> Part:
     import numpy as np
 
-    from engine.workloads.rows import choose_rows
-    from engine.workloads.sources import find_source
+    from engine.workloads.sources.rows import choose_rows
+    from engine.workloads.sources.source import find_source
 
     found = find_source(config, hub)
     tables = found.open(lambda sentence: None)
@@ -168,8 +168,8 @@ def _reviews(config: RunConfig, tokenizer: Tokenizer, hub: Hub, data_name: str) 
 
 
 def _text(config: RunConfig, data: PreparedData, tokenizer: Tokenizer, hub: Hub, data_name: str) -> Part:
-    from engine.workloads.documents import find_documents
-    from engine.workloads.text import end_of_text
+    from engine.workloads.kinds.text import end_of_text
+    from engine.workloads.sources.documents import find_documents
 
     documents = find_documents(config, hub).open()
     assert data.tokenizer is not None
@@ -188,11 +188,11 @@ def _reading(config: RunConfig, hub: Hub, data_name: str) -> Reading:
     if data is None or _is_generated(config):
         return Reading(generated_file=data_name)
     if is_own_file(config.workload, data) or Path(data).expanduser().exists():
-        from engine.workloads.files import opened
+        from engine.workloads.files.tables import opened
 
         is_table = suffix_of(data) not in (".txt", ".text")
         return Reading(layout=opened(data).layout if is_table else None)
-    from engine.workloads.sources import hub_splits
+    from engine.workloads.sources.source import hub_splits
 
     return Reading(splits=hub_splits(data, config, hub))
 

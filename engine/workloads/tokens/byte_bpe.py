@@ -10,9 +10,9 @@ from tokenizers import pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from engine.contract.config import ConfigError
-from engine.workloads.plain_files import go_on
+from engine.workloads.files.plain_files import go_on
 from engine.workloads.standalone import byte_level
-from engine.workloads.vocabulary import vocabulary_size
+from engine.workloads.tokens.vocabulary import vocabulary_size
 
 _BATCH = 256  # pieces
 Tokens1D = npt.NDArray[np.int32]

@@ -8,13 +8,13 @@ from transformers import PreTrainedTokenizerBase
 
 from engine.contract.config import RunConfig
 from engine.workloads.collate import PaddingCollate, Samples
-from engine.workloads.hub_data import HubLike
 from engine.workloads.prepared import PreparedData
-from engine.workloads.rows import choose_rows
-from engine.workloads.sources import Source, find_source
+from engine.workloads.sources.hub_data import HubLike
+from engine.workloads.sources.rows import choose_rows
+from engine.workloads.sources.source import Source, find_source
 from engine.workloads.standalone.first_texts import MAX_TRAINED_ON
-from engine.workloads.token_cache import Tokenised, remembered, tokenizer_fingerprint
-from engine.workloads.vocabulary import check_ids, pad_token_id_of, tokenise, train_wordpiece
+from engine.workloads.tokens.token_cache import Tokenised, remembered, tokenizer_fingerprint
+from engine.workloads.tokens.vocabulary import check_ids, pad_token_id_of, tokenise, train_wordpiece
 
 Report = Callable[[str], None]
 

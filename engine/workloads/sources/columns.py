@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.contract.config import ConfigError
-from engine.workloads.plain_files import printable, quoted
+from engine.workloads.files.plain_files import printable, quoted
 
 TEXT_NAMES = (
     "text", "sentence", "review", "review_text", "review_body", "reviewtext", "content", "body", "comment", "tweet",

@@ -10,10 +10,10 @@ import datasets
 
 from engine.contract.config import RunConfig
 from engine.contract.own_data import GENERATED, is_file_name
-from engine.workloads import generated
-from engine.workloads.files import open_table
-from engine.workloads.hub_data import HubLike, open_hub, pick_splits
-from engine.workloads.plain_files import check_file, quoted, sha256_of
+from engine.workloads.files.plain_files import check_file, quoted, sha256_of
+from engine.workloads.files.tables import open_table
+from engine.workloads.generated import reviews as generated
+from engine.workloads.sources.hub_data import HubLike, open_hub, pick_splits
 
 _VOCABULARY_REVIEWS = 4_000
 """So many reviews are made at least, so that turning `samples` does not change a vocabulary trained on them."""

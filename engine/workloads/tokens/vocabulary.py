@@ -10,7 +10,7 @@ import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from engine.contract.config import ConfigError
-from engine.workloads.plain_files import go_on
+from engine.workloads.files.plain_files import go_on
 from engine.workloads.standalone import wordpiece
 from engine.workloads.standalone.first_texts import MAX_VOCABULARY
 

@@ -12,11 +12,11 @@ import numpy as np
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.own_data import TEXT_SUFFIXES, suffix_of
 from engine.process.machine import Machine
-from engine.workloads.columns import find_text_column, is_missing
-from engine.workloads.hub_data import HubLike
-from engine.workloads.plain_files import check_file, check_utf8, quoted, sha256_of
-from engine.workloads.sources import Source, find_source
-from engine.workloads.unpacked import plain
+from engine.workloads.files.plain_files import check_file, check_utf8, quoted, sha256_of
+from engine.workloads.files.unpacked import plain
+from engine.workloads.sources.columns import find_text_column, is_missing
+from engine.workloads.sources.hub_data import HubLike
+from engine.workloads.sources.source import Source, find_source
 
 HELD_OUT_SHARE = 0.1
 _BYTES_IN_MEMORY = 6  # per byte of the file: the text, its paragraphs and their pieces
