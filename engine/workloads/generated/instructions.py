@@ -16,13 +16,24 @@ Message = dict[str, str]
 _SYSTEMS = ("You are a helpful assistant.", "Answer in one short sentence.", "You are a patient teacher.")
 _SYSTEM_SHARE, _SECOND_SHARE = 0.25, 0.3
 _WORDS = (
-    "apple bridge candle desert engine forest garden harbour island jacket kettle ladder market needle orange pencil "
-    "quarry river saddle tunnel valley window yellow anchor barrel castle dragon eagle feather glacier"
-).split()
-_PEOPLE = "Ada Ben Cleo Dan Eva Finn Gina Hugo Ida Jon Kim Lea Max Nora Otto Pia".split()
-_PLACES = "Athens Bern Cairo Delhi Dublin Lima Lisbon Oslo Paris Prague Quito Rome Tokyo Vienna".split()
-_THINGS = "a map,two tickets,an old clock,a red scarf,three books,a bicycle,a cake,some seeds".split(",")
-_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+    "apple", "bridge", "candle", "desert", "engine", "forest", "garden", "harbour", "island", "jacket",
+    "kettle", "ladder", "market", "needle", "orange", "pencil", "quarry", "river", "saddle", "tunnel", "valley",
+    "window", "yellow", "anchor", "barrel", "castle", "dragon", "eagle", "feather", "glacier",
+)  # fmt: skip
+_PEOPLE = (
+    "Ada", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gina", "Hugo", "Ida", "Jon", "Kim", "Lea", "Max", "Nora",
+    "Otto", "Pia",
+)  # fmt: skip
+_PLACES = (
+    "Athens", "Bern", "Cairo", "Delhi", "Dublin", "Lima", "Lisbon", "Oslo", "Paris", "Prague", "Quito", "Rome",
+    "Tokyo", "Vienna",
+)  # fmt: skip
+_THINGS = (
+    "a map", "two tickets", "an old clock", "a red scarf", "three books", "a bicycle", "a cake", "some seeds",
+)  # fmt: skip
+_DAYS = (
+    "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday",
+)  # fmt: skip
 _FINGERPRINTED = 100
 
 
