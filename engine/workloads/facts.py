@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from engine.contract.batching import is_padded, keeps_apart
 from engine.contract.config import RunConfig
 from engine.contract.tasks import TASKS
 from engine.workloads.data_shape import MASK, POSITIONS, DataShape, full_shape
@@ -26,7 +27,7 @@ MOST_WHOLE_BYTES = 16 * 2**20
 _PACKED = 4
 """A packed file has about so many times its bytes in it."""
 MOST_GENERATED = 50_000
-"""Reviews that are generated for a forecast, likewise."""
+"""Rows that are generated for a forecast, likewise."""
 _KEPT = 64
 Key = tuple[object, ...]
 
@@ -113,11 +114,14 @@ def assumed_shape(config: RunConfig, *, has_tokenizer: bool, model_vocab_size: i
     """What data that was not read is taken for, and a sentence that says so."""
     from engine.workloads.standalone.first_texts import MAX_VOCABULARY
 
-    packed = config.padding == "packed"
+    n_labels = 5 if config.workload == "reviews" else 2
+    names = ["input_ids"]
+    if is_padded(config):
+        names.insert(0, MASK)
     if config.workload == "reviews":
-        n_labels, names = 5, [MASK, "input_ids", "token_type_ids"]
-    else:
-        n_labels, names = 2, ["input_ids", *([POSITIONS] if packed else [])]
+        names.append("token_type_ids")
+    if keeps_apart(config):
+        names.append(POSITIONS)
     fields = (*((name, True) for name in names), *TASKS[config.task].labels)
     vocab_size = None if has_tokenizer else min(MAX_VOCABULARY, model_vocab_size or MAX_VOCABULARY)
     told = [f"every sample has the full {config.seq_len:,} tokens", f"there are {config.n_samples:,} of them"]
@@ -154,7 +158,8 @@ def _key(
     model_vocab_size: int | None,
     pad_token_id: int | None,
 ) -> Key:
-    wanted = (config.workload, config.task, config.text_column, config.label_column, config.padding)
+    columns = (config.text_column, config.label_column, config.target_column)
+    wanted = (config.workload, config.task, *columns, config.completion_only_loss, config.padding)
     sizes = (config.seq_len, config.target_len, config.samples, config.eval_samples, config.seed)
     return (*wanted, *sizes, config.data, _written(config.data), _print(tokenizer), model_vocab_size, pad_token_id)
 

@@ -39,7 +39,13 @@ def prepare(
         from engine.workloads.kinds.dummy import prepare_dummy
 
         return prepare_dummy(config, model_vocab_size=model_vocab_size, pad_token_id=pad_token_id, report=report)
-    if config.workload == "text":
+    if config.workload == "instructions":
+        from engine.workloads.kinds.instructions import prepare_instructions as prepare_words
+    elif config.workload == "text" and config.task == "masked-lm":
+        from engine.workloads.kinds.masked import prepare_masked as prepare_words
+    elif config.workload == "text" and config.task == "seq2seq-lm":
+        from engine.workloads.kinds.pairs import prepare_pairs as prepare_words
+    elif config.workload == "text":
         from engine.workloads.kinds.text import prepare_text as prepare_words
     else:
         from engine.workloads.kinds.reviews import prepare_reviews as prepare_words

@@ -60,7 +60,7 @@ def turns(value: Any, role: str, column: str) -> list[Message]:
     if isinstance(value, str):
         if not value.strip():
             return []
-        if role and not _is_written_list(value):
+        if role and not is_written_list(value):
             return [{"role": role, "content": value}]
         try:
             value = json.loads(value)
@@ -73,7 +73,8 @@ def turns(value: Any, role: str, column: str) -> list[Message]:
     return [_message(each, f"message {number} of {column}") for number, each in enumerate(value, start=1)]
 
 
-def _is_written_list(text: str) -> bool:
+def is_written_list(text: str) -> bool:
+    """Whether a text is the JSON of a list of messages, by its beginning."""
     begin = "".join(text[:100].split())
     return begin.startswith(('[{"role"', '[{"from"', '[{"content"'))
 

@@ -32,6 +32,11 @@ def train_byte_bpe(texts: Sequence[str], model_vocab_size: int | None = None) ->
     return byte_level.train_byte_bpe(texts, size)
 
 
+def train_ending_bpe(texts: Sequence[str], model_vocab_size: int | None = None) -> PreTrainedTokenizerFast:
+    """As `train_byte_bpe`, but the end-of-text token follows each text, so that a model learns where to stop."""
+    return byte_level.ending(train_byte_bpe(texts, model_vocab_size))
+
+
 def tokenise_documents(
     documents: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,

@@ -22,7 +22,8 @@ from engine.workloads.files import workbooks
 from engine.workloads.files.plain_files import quoted
 from engine.workloads.files.tables import open_table
 from engine.workloads.files.unpacked import make_room
-from engine.workloads.sources.columns import encode_labels, find_columns
+from engine.workloads.sources.classes import encode_labels
+from engine.workloads.sources.columns import find_columns
 
 
 @pytest.fixture(autouse=True)
