@@ -16,10 +16,11 @@ from engine.workloads.files.plain_files import printable, quoted
 from engine.workloads.kinds.text import Report
 from engine.workloads.prepared import PreparedData
 from engine.workloads.sources.chat_columns import find_chat_columns
-from engine.workloads.sources.columns import holds_messages
+from engine.workloads.sources.chat_lines import bad_row
+from engine.workloads.sources.columns import holds_messages, nul_notes
 from engine.workloads.sources.hub_data import HubLike
 from engine.workloads.sources.source import Source, Tables, find_source
-from engine.workloads.sources.split import Places, split_rows
+from engine.workloads.sources.split import split_rows
 from engine.workloads.standalone.chat_tokens import (
     PLAIN_TEMPLATE,
     WITHOUT_LABEL,
@@ -107,8 +108,10 @@ def choose_talks(tables: Tables, source: Source, config: RunConfig) -> Talks:
     lists = [name for name in table.column_names if holds_messages(table, name)]
     columns = find_chat_columns(table.column_names, lists, source.name, config.text_column, config.target_column)
     train, held_out, how = split_rows(tables, source, config)
-    pool = _messages(table, train, columns, source.name)
-    scored = _messages(tables.evaluation or table, held_out, columns, source.name)
+    rows = _messages(table, columns, source.name)
+    others = rows if tables.evaluation is None else _messages(tables.evaluation, columns, source.name)
+    pool = [rows[place] for place in train if rows[place]]
+    scored = [others[place] for place in held_out if others[place]]
     n, n_found = len(train) + len(held_out), len(pool) + len(scored)
     if not pool or not scored:
         raise ConfigError("data", f"{source.name} has too few rows with a prompt and an answer: name other columns.")
@@ -117,25 +120,19 @@ def choose_talks(tables: Tables, source: Source, config: RunConfig) -> Talks:
     notes = [f"Data: {source.name}, {what} {listed}; {how}."]
     if n_found < n:
         notes.append(f"{n - n_found:,} of {n:,} rows have no prompt or no answer, and were left out.")
+    notes += nul_notes(str(message["content"]) for messages in pool for message in messages)
     return Talks(pool=pool, held_out=scored, columns=columns, notes=tuple(notes))
 
 
-def _messages(table: datasets.Dataset, places: Places, columns: ChatColumns, name: str) -> list[list[Message]]:
+def _messages(table: datasets.Dataset, columns: ChatColumns, name: str) -> list[list[Message]]:
+    """Those of every row, in the order of the table, so that the first bad row is the one that is told."""
     found = []
-    for place, row in zip(places, table.select_columns(columns.names).select(places), strict=True):
+    for number, row in enumerate(table.select_columns(columns.names), start=1):
         try:
             found.append(messages_of(row, columns))
         except ValueError as error:
-            raise _bad_row(name, int(place), printable(str(error))) from None
-    return [messages for messages in found if messages]
-
-
-def _bad_row(name: str, place: int, why: str) -> ConfigError:
-    return ConfigError(
-        "data",
-        f"Row {place + 1:,} of {name}: {why}; write messages as "
-        '[{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}].',
-    )
+            raise bad_row(name, number, str(error)) from None
+    return found
 
 
 def _make(

@@ -13,7 +13,7 @@ from engine.workloads.collate import PaddingCollate, Samples, Targets
 from engine.workloads.files.plain_files import quoted
 from engine.workloads.kinds.text import Report
 from engine.workloads.prepared import PreparedData
-from engine.workloads.sources.columns import is_missing
+from engine.workloads.sources.columns import is_missing, nul_notes
 from engine.workloads.sources.hub_data import HubLike
 from engine.workloads.sources.pair_columns import find_pair, flat
 from engine.workloads.sources.source import Source, Tables, find_source
@@ -100,6 +100,7 @@ def choose_pairs(tables: Tables, source: Source, config: RunConfig) -> Pairs:
     ]
     if left_out := len(train) + len(held_out) - len(pool) - len(scored):
         notes.append(f"{left_out:,} of {len(train) + len(held_out):,} rows lack one of the two, and were left out.")
+    notes += nul_notes(text for pair in pool for text in pair)
     return Pairs(pool=pool, held_out=scored[: config.eval_samples], columns=columns, notes=tuple(notes))
 
 

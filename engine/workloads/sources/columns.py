@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import datasets
 
@@ -196,3 +196,11 @@ def is_missing(value: object) -> bool:
         or (isinstance(value, float) and math.isnan(value))
         or (isinstance(value, str) and not value.strip())
     )
+
+
+def nul_notes(texts: Iterable[str]) -> list[str]:
+    """On texts with NUL characters, which JSON and Parquet can hold; nothing where there are none."""
+    n = sum("\0" in text for text in texts)
+    return [
+        f"{n:,} texts have NUL characters, which are tokens like others: take them out if they are not meant."
+    ] * bool(n)
