@@ -201,6 +201,5 @@ def is_missing(value: object) -> bool:
 def nul_notes(texts: Iterable[str]) -> list[str]:
     """On texts with NUL characters, which JSON and Parquet can hold; nothing where there are none."""
     n = sum("\0" in text for text in texts)
-    return [
-        f"{n:,} texts have NUL characters, which are tokens like others: take them out if they are not meant."
-    ] * bool(n)
+    told = f"{n:,} texts have NUL characters, which are tokens like others: take them out if they are not meant."
+    return [told] if n else []
