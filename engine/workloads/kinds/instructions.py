@@ -107,9 +107,9 @@ def choose_talks(tables: Tables, source: Source, config: RunConfig) -> Talks:
     table = tables.train
     lists = [name for name in table.column_names if holds_messages(table, name)]
     columns = find_chat_columns(table.column_names, lists, source.name, config.text_column, config.target_column)
-    train, held_out, how = split_rows(tables, source, config)
     rows = _messages(table, columns, source.name)
     others = rows if tables.evaluation is None else _messages(tables.evaluation, columns, source.name)
+    train, held_out, how = split_rows(tables, source, config)
     pool = [rows[place] for place in train if rows[place]]
     scored = [others[place] for place in held_out if others[place]]
     n, n_found = len(train) + len(held_out), len(pool) + len(scored)
