@@ -63,7 +63,7 @@ def compare(row: Row, baseline: Row, *, per_sample: bool | None = None) -> Compa
     )
 
 
-_DATA = {"workload", "data", "text_column", "label_column", "task"}
+_DATA = {"workload", "data", "text_column", "label_column", "target_column", "completion_only_loss", "task"}
 _WORK = _DATA | {"samples", "eval_samples", "epochs", "seq_len"}
 
 

@@ -17,11 +17,23 @@ def check_together(config: RunConfig) -> None:
         check(config)
 
 
+_TASKS_OF: dict[str, tuple[tuple[str, ...], str]] = {
+    "reviews": (("classification",), "reviews"),
+    "text": (("causal-lm", "masked-lm", "seq2seq-lm"), "plain text"),
+    "instructions": (("causal-lm",), "instructions"),
+}
+"""By workload, the tasks that it can train, and how sentences call its data; the dummy one trains all."""
+
+
 def _check_task(config: RunConfig) -> None:
-    if config.workload == "reviews" and config.task != "classification":
-        raise ConfigError("task", f"--task {config.task} cannot train on reviews: use --task classification.")
-    if config.workload == "text" and config.task != "causal-lm":
-        raise ConfigError("task", f"--task {config.task} cannot train on plain text: use --task causal-lm.")
+    tasks, what = _TASKS_OF.get(config.workload, ((config.task,), ""))
+    if config.task in tasks:
+        return
+    *most, last = tasks
+    fix = f"use --task {', '.join(most)} or {last}" if most else f"use --task {last}"
+    if config.workload == "instructions" and config.task == "seq2seq-lm":
+        fix += ", or --workload text, which reads prompts and completions as pairs"
+    raise ConfigError("task", f"--task {config.task} cannot train on {what}: {fix}.")
 
 
 def _check_target_len(config: RunConfig) -> None:
@@ -41,8 +53,16 @@ _NO_PACKING = {
 
 
 def _check_padding(config: RunConfig) -> None:
-    if config.padding == "packed" and config.workload != "text":
+    if config.padding != "packed":
+        return
+    if config.workload in _NO_PACKING:
         raise ConfigError("padding", _NO_PACKING[config.workload])
+    if config.task == "seq2seq-lm":
+        raise ConfigError(
+            "padding",
+            "--padding packed puts several texts in a row, and a seq2seq model reads one text to write one: "
+            "use --padding bucketed.",
+        )
 
 
 def _check_weights(config: RunConfig) -> None:

@@ -51,8 +51,8 @@ class RunConfig:
     workload: str = _knob(
         "dummy",
         "workload",
-        "dummy measures cost on random tokens, as the lecture does; reviews learns classes, text the next token.",
-        choices=("dummy", "reviews", "text"),
+        "dummy measures cost on random tokens; reviews learns classes, text words or pairs, instructions answers.",
+        choices=("dummy", "reviews", "text", "instructions"),
         group="data",
     )
     data: str | None = _knob(
@@ -66,7 +66,7 @@ class RunConfig:
     text_column: str | None = _knob(
         None,
         "text column",
-        "Which column holds the text.",
+        "Which column holds the text: of a pair the source, of instructions the messages or the prompt.",
         optional=True,
         hint="found by name and content",
         group="data",
@@ -77,6 +77,20 @@ class RunConfig:
         "Which column holds the class.",
         optional=True,
         hint="found by name and content",
+        group="data",
+    )
+    target_column: str | None = _knob(
+        None,
+        "target column",
+        "Which column holds what is to be written: of a pair the target, of instructions the completion.",
+        optional=True,
+        hint="found by name",
+        group="data",
+    )
+    completion_only_loss: bool = _knob(
+        True,
+        "answers only",
+        "Of instructions, learn what the assistant says alone; off learns every token, the questions too.",
         group="data",
     )
     task: str = _knob(

@@ -72,6 +72,8 @@ _NOT_IN_A_TRACE: dict[str, Value] = {
     "data": None,
     "text_column": None,
     "label_column": None,
+    "target_column": None,
+    "completion_only_loss": True,
     "workload": "dummy",
     "padding": "longest",
     "torch_compile": False,

@@ -9,16 +9,29 @@ KNOB_TEXTS: dict[str, str] = {
         "sample, so samples/s fall about in proportion to its parameters."
     ),
     "workload": (
-        "dummy trains on random tokens: its cost is real, its loss means nothing. reviews and text have something "
-        "to learn, so loss and accuracy can be compared. With their texts shorter than the sequence length, padding "
-        "decides how much is computed."
+        "dummy trains on random tokens: its cost is real, its loss means nothing. The others have something to learn, "
+        "so loss and accuracy can be compared: reviews are texts with a class, text is running text (or pairs, for a "
+        "seq2seq model), instructions are questions with answers. Where texts are shorter than the sequence length, "
+        "padding decides how much is computed."
     ),
     "data": (
         "Where the samples come from. Memory depends only on how long they are; what is learned, and so loss and "
         "accuracy, can be compared between runs on the same data only."
     ),
-    "text_column": "Which column of the data is read as text. Longer texts take more memory and time per batch.",
+    "text_column": (
+        "Which column of the data is read as text: of pairs the source, of instructions the messages or the prompt. "
+        "Longer texts take more memory and time per batch."
+    ),
     "label_column": "Which column of the data holds the class to learn. It changes what accuracy means, not the cost.",
+    "target_column": (
+        "Which column of the data the model learns to write: a pair's target, a prompt's completion. It is not read "
+        "where the data has messages."
+    ),
+    "completion_only_loss": (
+        "Instructions are learned by the tokens of their answers alone, in every turn: what people ask is read, not "
+        "imitated (TRL's completion_only_loss and assistant_only_loss). It changes what the loss means, hardly its "
+        "cost. Off learns every token."
+    ),
     "task": (
         "A classifier's head is small. A language model's head gives a score to every word at every token: a tensor of "
         "batch × length × vocabulary, kept with its gradient, which often is the peak of the whole step."

@@ -18,7 +18,7 @@ SCALES = {
 """How large the runs of a named plan are."""
 
 _LOADING = ("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor")
-_KEPT = frozenset(("data", "text_column", "label_column", *_LOADING, "seed", "device", "vram_limit"))
+_KEPT = frozenset(("data", "text_column", "label_column", "target_column", *_LOADING, "seed", "device", "vram_limit"))
 """Knobs that an experiment leaves as they are set; it sets all others that are not given expressly."""
 
 _LARGE_CARD = "virtual:tesla-p4"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from engine.contract.batching import is_padded, keeps_apart
 from engine.contract.config import ConfigError, RunConfig
 from engine.process import gate
 
@@ -56,7 +57,7 @@ def refuse(config: RunConfig, device: Device) -> None:
         problem = f"needs a GPU of compute capability 8.0 or newer; {device.info.name} has {has}: use"
     elif config.computed_in in ("fp32", "tf32"):
         problem = f"computes in 16 bits and this run in {config.computed_in}: use --precision bf16, or"
-    elif config.workload == "reviews" or config.padding == "packed":
+    elif is_padded(config) or keeps_apart(config):
         problem = "knows no masks on a GPU, and padded or packed texts need them: use"
     if problem:
         raise ConfigError("attention", f"--attention flash {problem} --attention sdpa.")

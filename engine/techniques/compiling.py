@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.contract.batching import is_padded
 from engine.contract.config import ConfigError, RunConfig
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def apply(model: torch.nn.Module, config: RunConfig, n_samples: int) -> None:
     PyTorch's own way, to compile for the first size and again at the second, would stop the run in its midst.
     """
     if config.torch_compile:
-        lengths_vary = config.workload != "dummy" and config.padding not in ("max_length", "packed")
+        lengths_vary = is_padded(config) and config.padding != "max_length"
         model.compile(dynamic=True if lengths_vary or n_samples % config.batch_size else None)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from engine.contract.batching import keeps_apart
 from engine.contract.config import ConfigError, RunConfig
 from engine.process import gate
 
@@ -17,18 +18,18 @@ TOLERANCE = 1e-4
 
 
 def check(model: PreTrainedModel, config: RunConfig) -> None:
-    """Raise `ConfigError` when this model cannot train on the text workload as configured.
+    """Raise `ConfigError` when this model cannot learn the next token of a text as configured.
 
     Runs the model on a few tokens, on the device it is on; leaves its mode and the random generators as they were.
     """
-    if config.workload != "text":
+    if config.workload == "dummy" or config.task != "causal-lm":
         return
     if not is_causal(model):
         raise ConfigError(
             "model",
             f"--model {config.model} sees the tokens that it has to predict: use a decoder, such as gpt2-tiny or gpt2.",
         )
-    if config.padding == "packed" and not keeps_documents_apart(model):
+    if keeps_apart(config) and not keeps_documents_apart(model):
         raise ConfigError(
             "padding",
             f"--padding packed does not work with {config.model}: its attention mixes the documents of a row; "

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from engine.contract.config import RunConfig
 from engine.techniques.stopping import Stopped
 from engine.techniques.workers import Workers
+from engine.workloads.collate import Samples
 
 Batch = dict[str, torch.Tensor]
 
@@ -38,6 +39,20 @@ class EpochOrder(Sampler[int]):
         return iter(torch.randperm(self._n, generator=generator).tolist())
 
 
+class Counted(Sampler[int]):
+    """An order whose places count on through the epochs: sample i of epoch e is e × n + i."""
+
+    def __init__(self, order: EpochOrder) -> None:
+        self._order = order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[int]:
+        begin = self._order.epoch * len(self._order)
+        return (begin + place for place in self._order)
+
+
 def build_loader(
     config: RunConfig,
     data: Dataset[Any],
@@ -57,6 +72,8 @@ def build_loader(
             "prefetch_factor": config.dataloader_prefetch_factor,
             "persistent_workers": True,
         }
+    if isinstance(data, Samples) and data.masking is not None and isinstance(order, EpochOrder):
+        order = Counted(order)
     return DataLoader(
         data,
         batch_size=config.batch_size,

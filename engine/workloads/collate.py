@@ -12,6 +12,8 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from engine.workloads.standalone.masking import Masking
+
 Item = dict[str, torch.Tensor]
 """One sample: 1-D int64 tensors by name, and 0-D ones for what a whole sample has one of, such as its class."""
 Collate = Callable[[Sequence[Item]], dict[str, torch.Tensor]]
@@ -24,7 +26,8 @@ class Samples(Dataset[Item]):
     worker in one piece without a shared-memory handle for every sample.
     `sequences` holds int32 arrays of shape (total tokens,) by name, `offsets` the (n + 1,) boundaries between samples,
     `scalars` the (n,) int64 values that a sample has one of by name, such as a classification's `labels`, `targets` the
-    labels of a task whose target is a text of its own.
+    labels of a task whose target is a text of its own. With a `masking` a sample's words are hidden, others in each
+    epoch: sample i of epoch e is the one at place e × n + i.
     """
 
     def __init__(
@@ -33,11 +36,13 @@ class Samples(Dataset[Item]):
         offsets: npt.NDArray[np.int64],
         scalars: dict[str, npt.NDArray[np.int64]] | None = None,
         targets: Targets | None = None,
+        masking: Masking | None = None,
     ) -> None:
         self.sequences = sequences
         self.offsets = offsets
         self.scalars = scalars or {}
         self.targets = targets
+        self.masking = masking
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -52,9 +57,13 @@ class Samples(Dataset[Item]):
         lengths: list[int] = np.diff(self.offsets).tolist()
         return lengths
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, place: int) -> Item:
+        epoch, index = divmod(place, len(self))
         start, end = self.offsets[index], self.offsets[index + 1]
         item = {name: torch.from_numpy(flat[start:end].astype(np.int64)) for name, flat in self.sequences.items()}
+        if self.masking is not None:
+            hidden = self.masking.hide(item["input_ids"].numpy(), epoch, index)
+            item["input_ids"], item["labels"] = map(torch.from_numpy, hidden)
         if self.targets is not None:
             start, end = self.targets.offsets[index], self.targets.offsets[index + 1]
             item["labels"] = torch.from_numpy(self.targets.labels[start:end].astype(np.int64))

@@ -6,8 +6,8 @@ import csv
 from pathlib import Path
 
 from engine.contract.config import RunConfig
-from engine.contract.own_data import LOADERS, TEXT_SUFFIXES, is_own_file, is_packed, suffix_of
-from engine.workloads.plain_files import (
+from engine.contract.own_data import LOADERS, TEXT_SUFFIXES, is_own_file, suffix_of
+from engine.workloads.files.plain_files import (
     bad_json_line,
     bad_record,
     check_file,
@@ -17,8 +17,9 @@ from engine.workloads.plain_files import (
     check_utf8,
     csv_layout,
 )
-from engine.workloads.unpacked import plain, unpacked_chunks
-from engine.workloads.workbooks import check_workbook, unpacked_size
+from engine.workloads.files.unpacked import is_plain, plain, unpacked_chunks
+from engine.workloads.files.workbooks import check_workbook, unpacked_size
+from engine.workloads.sources.chat_lines import check_chats
 
 WHOLE_BYTES = 4 * 2**20
 """A file up to this size is read whole: a fraction of a second. Of a larger one its beginning."""
@@ -33,39 +34,53 @@ def check_data(config: RunConfig) -> None:
         return
     path, data = Path(config.data).expanduser(), config.data
     suffix = suffix_of(path.name)
-    if config.workload == "text" and suffix in TEXT_SUFFIXES:
+    if config.workload == "text" and config.task != "seq2seq-lm" and suffix in TEXT_SUFFIXES:
         check_file(path, data)
     else:
         check_table_name(path, data)
-    small = path.stat().st_size <= WHOLE_BYTES
-    if is_packed(path.name):
-        chunks = unpacked_chunks(path)
-        if small:
-            for _ in chunks:
-                pass
-        else:
-            next(chunks, None)
-        return
-    loader = LOADERS.get(suffix)
-    if loader == "xlsx":
+    if is_plain(path):
+        _check(path, config, whole=path.stat().st_size <= WHOLE_BYTES)
+    elif _is_soon_unpacked(path):
+        with plain(path) as unpacked:  # which the run finds unpacked
+            _check(unpacked, config, whole=True)
+
+
+def _is_soon_unpacked(path: Path) -> bool:
+    """Raises `ConfigError` where it cannot be unpacked, as far as that is soon seen."""
+    if suffix_of(path.name) == ".xlsx":
         check_workbook(path)
-        if unpacked_size(path) <= WHOLE_BYTES:
-            with plain(path) as sheet:  # which the run finds unpacked
-                csv_layout(sheet)
-    elif loader == "parquet":
+        return unpacked_size(path) <= WHOLE_BYTES
+    chunks, n = unpacked_chunks(path), 0
+    if path.stat().st_size > WHOLE_BYTES:
+        next(chunks, None)
+        return False
+    for chunk in chunks:
+        n += len(chunk)
+    return n <= WHOLE_BYTES
+
+
+def _check(path: Path, config: RunConfig, *, whole: bool) -> None:
+    """A plain file; `whole` where it is small enough to be read to its end."""
+    loader = LOADERS.get(suffix_of(path.name))
+    if loader == "parquet":
         check_parquet(path)
-    else:
-        if small:
-            check_utf8(path)
-        if loader == "csv":
-            layout = csv_layout(path)
-            # what of a TSV is refused is told by two readings: with quotes, and with quotes as characters
-            if small and (problem := bad_record(path, layout)):
-                if suffix == ".tsv":
-                    problem = bad_record(path, csv_layout(path, csv.QUOTE_NONE))
-                if problem:
-                    raise problem
-        elif loader == "json":
-            check_json_array(path)
-            if small and (problem := bad_json_line(path)):
-                raise problem
+        return
+    if whole:
+        check_utf8(path)
+    if loader == "csv":
+        _check_csv(path, whole=whole)
+    elif loader == "json":
+        check_json_array(path)
+        if whole and (problem := bad_json_line(path)):
+            raise problem
+        if whole and config.workload == "instructions":
+            check_chats(path, config)
+
+
+def _check_csv(path: Path, *, whole: bool) -> None:
+    layout = csv_layout(path)
+    if not whole or not (problem := bad_record(path, layout)):
+        return
+    # what of a TSV is refused is told by two readings: with quotes, and with quotes as characters
+    if path.suffix.lower() != ".tsv" or (problem := bad_record(path, csv_layout(path, csv.QUOTE_NONE))):
+        raise problem

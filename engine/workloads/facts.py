@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from engine.contract.batching import is_padded, keeps_apart
 from engine.contract.config import RunConfig
 from engine.contract.tasks import TASKS
 from engine.workloads.data_shape import MASK, POSITIONS, DataShape, full_shape
@@ -26,7 +27,7 @@ MOST_WHOLE_BYTES = 16 * 2**20
 _PACKED = 4
 """A packed file has about so many times its bytes in it."""
 MOST_GENERATED = 50_000
-"""Reviews that are generated for a forecast, likewise."""
+"""Rows that are generated for a forecast, likewise."""
 _KEPT = 64
 Key = tuple[object, ...]
 
@@ -72,14 +73,14 @@ def known_shape(
     Never asks the hub. Raises `NotReadError` where finding out would take long, and `ConfigError` as `prepare` does.
     """
     if config.workload == "dummy":
-        from engine.workloads.dummy import dummy_shape
+        from engine.workloads.kinds.dummy import dummy_shape
 
         return dummy_shape(config)
     key = _key(config, tokenizer, model_vocab_size, pad_token_id)
     shape = _KNOWN.get(key)
     if shape is None:
         from engine.workloads.prepare import prepare
-        from engine.workloads.token_cache import NotKeptError
+        from engine.workloads.tokens.token_cache import NotKeptError
 
         reading()
         try:
@@ -113,11 +114,14 @@ def assumed_shape(config: RunConfig, *, has_tokenizer: bool, model_vocab_size: i
     """What data that was not read is taken for, and a sentence that says so."""
     from engine.workloads.standalone.first_texts import MAX_VOCABULARY
 
-    packed = config.padding == "packed"
+    n_labels = 5 if config.workload == "reviews" else 2
+    names = ["input_ids"]
+    if is_padded(config):
+        names.insert(0, MASK)
     if config.workload == "reviews":
-        n_labels, names = 5, [MASK, "input_ids", "token_type_ids"]
-    else:
-        n_labels, names = 2, ["input_ids", *([POSITIONS] if packed else [])]
+        names.append("token_type_ids")
+    if keeps_apart(config):
+        names.append(POSITIONS)
     fields = (*((name, True) for name in names), *TASKS[config.task].labels)
     vocab_size = None if has_tokenizer else min(MAX_VOCABULARY, model_vocab_size or MAX_VOCABULARY)
     told = [f"every sample has the full {config.seq_len:,} tokens", f"there are {config.n_samples:,} of them"]
@@ -131,8 +135,8 @@ def assumed_shape(config: RunConfig, *, has_tokenizer: bool, model_vocab_size: i
 
 def _is_soon_read(config: RunConfig) -> bool:
     """Whether making its tokens takes seconds rather than minutes. Raises `NotReadError` for the hub's."""
-    from engine.workloads.sources import is_file, is_generated
-    from engine.workloads.unpacked import is_plain
+    from engine.workloads.files.unpacked import is_plain
+    from engine.workloads.sources.source import is_file, is_generated
 
     data = config.data
     if is_generated(data):
@@ -154,7 +158,8 @@ def _key(
     model_vocab_size: int | None,
     pad_token_id: int | None,
 ) -> Key:
-    wanted = (config.workload, config.task, config.text_column, config.label_column, config.padding)
+    columns = (config.text_column, config.label_column, config.target_column)
+    wanted = (config.workload, config.task, *columns, config.completion_only_loss, config.padding)
     sizes = (config.seq_len, config.target_len, config.samples, config.eval_samples, config.seed)
     return (*wanted, *sizes, config.data, _written(config.data), _print(tokenizer), model_vocab_size, pad_token_id)
 
@@ -172,7 +177,7 @@ def _print(tokenizer: PreTrainedTokenizerBase | None) -> str | None:
     if tokenizer is None:
         return None
     if tokenizer not in _PRINTS:
-        from engine.workloads.token_cache import tokenizer_fingerprint
+        from engine.workloads.tokens.token_cache import tokenizer_fingerprint
 
         _PRINTS[tokenizer] = tokenizer_fingerprint(tokenizer)
     return _PRINTS[tokenizer]

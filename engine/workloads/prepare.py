@@ -11,7 +11,7 @@ from engine.workloads.prepared import PreparedData
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from engine.workloads.hub_data import HubLike
+    from engine.workloads.sources.hub_data import HubLike
 
 
 def prepare(
@@ -36,13 +36,19 @@ def prepare(
     """
     # datasets and transformers take seconds to import, and random tokens need neither
     if config.workload == "dummy":
-        from engine.workloads.dummy import prepare_dummy
+        from engine.workloads.kinds.dummy import prepare_dummy
 
         return prepare_dummy(config, model_vocab_size=model_vocab_size, pad_token_id=pad_token_id, report=report)
-    if config.workload == "text":
-        from engine.workloads.text import prepare_text as prepare_words
+    if config.workload == "instructions":
+        from engine.workloads.kinds.instructions import prepare_instructions as prepare_words
+    elif config.workload == "text" and config.task == "masked-lm":
+        from engine.workloads.kinds.masked import prepare_masked as prepare_words
+    elif config.workload == "text" and config.task == "seq2seq-lm":
+        from engine.workloads.kinds.pairs import prepare_pairs as prepare_words
+    elif config.workload == "text":
+        from engine.workloads.kinds.text import prepare_text as prepare_words
     else:
-        from engine.workloads.reviews import prepare_reviews as prepare_words
+        from engine.workloads.kinds.reviews import prepare_reviews as prepare_words
     return prepare_words(
         config,
         tokenizer=tokenizer,

@@ -142,5 +142,6 @@ def config_of(arguments: argparse.Namespace) -> RunConfig:
 
 
 def _with_workload(values: dict[str, Any]) -> dict[str, Any]:
-    """A file of data is there to be trained on: no need to say `--workload reviews` too."""
-    return {"workload": "reviews", **values} if values.get("data") else values
+    """A file of data is there to be trained on: no need to say `--workload reviews` or, for a language model, text."""
+    implied = "text" if str(values.get("task", "")).endswith("-lm") else "reviews"
+    return {"workload": implied, **values} if values.get("data") else values

@@ -20,7 +20,7 @@ from tui.drawing.text import clean
 if TYPE_CHECKING:
     from rich.table import Table
 
-_WHOLE = frozenset(("data", "text_column", "label_column", "model"))
+_WHOLE = frozenset(("data", "text_column", "label_column", "target_column", "model"))
 """Knobs whose value may hold a comma."""
 _NONE = RunConfig()
 _NAMED = frozenset(("model", "device"))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from engine.history.plans import StoredPlan
     from engine.session.engine import Engine
 
-_WHOLE = frozenset(("data", "text_column", "label_column"))
+_WHOLE = frozenset(("data", "text_column", "label_column", "target_column"))
 """Knobs whose value may hold a comma: a list of them cannot be given."""
 _CLOSE_S = 0.3
 

@@ -8,26 +8,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.contract.config import RunConfig
 from engine.contract.device_name import DeviceName, visible_name
-from engine.contract.own_data import GENERATED, is_own_file, suffix_of
 from engine.contract.records import DeviceInfo
 from engine.contract.text import one_line
 from engine.export.hand_over import command_line
-from engine.export.trainer_script import data as of_data
-from engine.export.trainer_script.data import Reading, Tokenizer, collator_of, dummy_part
+from engine.export.trainer_script.data.collators import collator_of
+from engine.export.trainer_script.data.part import data_file, data_part
 from engine.export.trainer_script.embedding import source_of
-from engine.export.trainer_script.model import location_of, model_part
+from engine.export.trainer_script.model import model_part
 from engine.export.trainer_script.parts import Part, assigned, literal, source
 from engine.export.trainer_script.trainer import TRAINED_OF, device_of, trainer_part
 
 if TYPE_CHECKING:
     from engine.training.hub import Hub
-    from engine.training.models import ModelSource
-    from engine.workloads.prepared import PreparedData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +62,10 @@ def make_script(
     with torch.device("meta"):  # refuses what the run would
         built = models.build(source_of_model, shaped, config)
     targets = lora.targets(built, config) if config.lora_rank else ""
-    data_name = _generated_name(config) if _is_generated(config) else ""
+    data_name, rows = data_file(config)
     parts = [
         _device_part(config, device),
-        _data_part(config, data, source_of_model, hub, data_name),
+        data_part(config, data, source_of_model, hub, data_name),
         model_part(
             source_of_model, shaped, config, trained_vocabulary=data.vocab_size is not None, lora_targets=targets
         ),
@@ -86,24 +82,7 @@ def make_script(
         f"{name} of traintop as a script for the Hugging Face Trainer, with the same losses:",
         one_line(command_line(config)),
     ]
-    return Script(text=source(heading, parts), data_name=data_name, data=_generated(config) if data_name else "")
-
-
-def _is_generated(config: RunConfig) -> bool:
-    return config.workload != "dummy" and config.data in (None, GENERATED)
-
-
-def _generated_name(config: RunConfig) -> str:
-    """Of the file with the generated rows; the same name means the same rows."""
-    from engine.workloads.sources import n_generated
-
-    return f"traintop-reviews-{config.seed}-{n_generated(config)}-{config.eval_samples}.jsonl"
-
-
-def _generated(config: RunConfig) -> str:
-    from engine.workloads.sources import n_generated
-
-    return of_data.generated_rows(config.seed, n_generated(config), config.eval_samples)
+    return Script(text=source(heading, parts), data_name=data_name, data=rows)
 
 
 def _weighted(config: RunConfig, data: PreparedData) -> Part:
@@ -147,74 +126,6 @@ def _visible(name: DeviceName) -> str:
     if name.card:
         return name.card if "-" in name.card else ""  # the variable takes no PCI address
     return "" if name.free else visible_name(name.index or 0, os.environ)
-
-
-def _data_part(config: RunConfig, data: PreparedData, model: ModelSource, hub: Hub, data_name: str) -> Part:
-    from engine.training import models
-    from engine.workloads.vocabulary import vocabulary_size
-
-    wanted = models.wants(model)
-    if config.workload == "dummy":
-        from engine.workloads.dummy import token_range
-
-        return dummy_part(config, *token_range(wanted["model_vocab_size"]))
-    place = location_of(model, config)[0] if model.tokenizer is not None else None
-    tokenizer = Tokenizer(
-        location=place, size=vocabulary_size(wanted["model_vocab_size"]), pad_token_id=data.pad_token_id
-    )
-    if config.workload == "reviews":
-        return _reviews(config, tokenizer, hub, data_name)
-    return _text(config, data, tokenizer, hub, data_name)
-
-
-def _reviews(config: RunConfig, tokenizer: Tokenizer, hub: Hub, data_name: str) -> Part:
-    import numpy as np
-
-    from engine.workloads.rows import choose_rows
-    from engine.workloads.sources import find_source
-
-    found = find_source(config, hub)
-    tables = found.open(lambda sentence: None)
-    rows = choose_rows(tables, found, config)
-    counts = np.bincount(rows.held_out.classes, minlength=len(rows.label_names)).tolist()
-    return of_data.reviews_part(
-        config,
-        _reading(config, hub, data_name),
-        tokenizer,
-        columns=(rows.train.text_column, rows.label_column),
-        spellings=rows.spellings,
-        held_out=counts if tables.evaluation is None else None,
-    )
-
-
-def _text(config: RunConfig, data: PreparedData, tokenizer: Tokenizer, hub: Hub, data_name: str) -> Part:
-    from engine.workloads.documents import find_documents
-    from engine.workloads.text import end_of_text
-
-    documents = find_documents(config, hub).open()
-    assert data.tokenizer is not None
-    return of_data.text_part(
-        config,
-        _reading(config, hub, data_name),
-        tokenizer,
-        column=documents.column,
-        border=documents.border,
-        end_token_id=end_of_text(data.tokenizer),
-    )
-
-
-def _reading(config: RunConfig, hub: Hub, data_name: str) -> Reading:
-    data = config.data
-    if data is None or _is_generated(config):
-        return Reading(generated_file=data_name)
-    if is_own_file(config.workload, data) or Path(data).expanduser().exists():
-        from engine.workloads.files import opened
-
-        is_table = suffix_of(data) not in (".txt", ".text")
-        return Reading(layout=opened(data).layout if is_table else None)
-    from engine.workloads.sources import hub_splits
-
-    return Reading(splits=hub_splits(data, config, hub))
 
 
 def _bucketed(config: RunConfig) -> tuple[str, ...]:

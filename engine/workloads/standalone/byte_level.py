@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from engine.workloads.standalone.first_texts import first_texts
@@ -34,6 +34,14 @@ def train_byte_bpe(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT
     )
+
+
+def ending(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The tokenizer, which from now on puts the end-of-text token behind each text."""
+    end = (END_OF_TEXT, tokenizer.convert_tokens_to_ids(END_OF_TEXT))
+    template = processors.TemplateProcessing(single=f"$A {END_OF_TEXT}", special_tokens=[end])
+    tokenizer.backend_tokenizer.post_processor = template
+    return tokenizer
 
 
 def pieces_of(document: str) -> list[str]:

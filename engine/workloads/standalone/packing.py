@@ -35,12 +35,16 @@ def assign(lengths: Sequence[int], width: int) -> list[list[int]]:
 
 
 def pack(
-    documents: Sequence[Tokens], rows: Sequence[Sequence[int]], width: int, pad_token_id: int
+    documents: Sequence[Tokens],
+    rows: Sequence[Sequence[int]],
+    width: int,
+    pad_token_id: int,
+    labels_of: Sequence[Tokens] | None = None,
 ) -> dict[str, Tokens]:
     """Rows of `width` tokens, each (rows, width): `input_ids`, `position_ids` and `labels`.
 
-    A document's first token is no label, as nothing before it is its own. Padding has the position 0 each time, which
-    makes every padding token a document of its own.
+    `labels_of` are the documents' labels; None: their tokens. A document's first token is no label, as nothing before
+    it is its own. Padding has the position 0 each time, which makes every padding token a document of its own.
     """
     shape = (len(rows), width)
     ids = np.full(shape, pad_token_id, dtype=np.int32)
@@ -52,6 +56,6 @@ def pack(
             end = start + len(documents[i])
             ids[row, start:end] = documents[i]
             positions[row, start:end] = np.arange(end - start)
-            labels[row, start + 1 : end] = documents[i][1:]
+            labels[row, start + 1 : end] = (documents if labels_of is None else labels_of)[i][1:]
             start = end
     return {"input_ids": ids, "position_ids": positions, "labels": labels}

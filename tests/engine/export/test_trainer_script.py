@@ -21,7 +21,7 @@ from engine.export.trainer_script.script import make_script
 from engine.export.trainer_script.trainer import arguments_of
 from engine.process.imports import import_transformers
 from engine.training.hub import Hub
-from engine.workloads.vocabulary import train_wordpiece
+from engine.workloads.tokens.vocabulary import train_wordpiece
 from tests.engine.export.parity import Curves, ours, script_of, theirs
 from tests.engine.make_reviews import make_rows
 from tests.engine.workloads.test_files import workbook

@@ -26,7 +26,7 @@ from engine.tracing.stack import CURRENT
 from engine.training.hub import Hub
 from engine.training.models import resolve
 from engine.workloads.data_shape import BatchShape
-from engine.workloads.dummy import dummy_shape
+from engine.workloads.kinds.dummy import dummy_shape
 from tests.engine.make_reviews import write_reviews
 from tests.engine.model_folders import FAMILIES, model_folder
 

@@ -25,7 +25,7 @@ from engine.tracing.tracer import Tracer
 from engine.training.hub import Hub
 from engine.training.models import resolve
 from engine.workloads.data_shape import BatchShape
-from engine.workloads.dummy import dummy_shape
+from engine.workloads.kinds.dummy import dummy_shape
 from tests.engine.forecast.test_forecast import SMALL
 from tests.engine.model_folders import model_folder
 

@@ -12,7 +12,7 @@ import pytest
 from engine.contract.config import ConfigError, RunConfig
 from engine.workloads import early
 from engine.workloads.early import check_data
-from engine.workloads.files import open_table
+from engine.workloads.files.tables import open_table
 from tests.engine.workloads.test_files import REFUSED, assert_one_sentence, packed, stray, workbook, write
 
 HEAVY = ("torch", "transformers", "datasets", "numpy", "pandas", "pyarrow")

@@ -18,11 +18,12 @@ import pytest
 from datasets.arrow_writer import ArrowWriter
 
 from engine.contract.config import ConfigError
-from engine.workloads import workbooks
-from engine.workloads.columns import encode_labels, find_columns
-from engine.workloads.files import open_table
-from engine.workloads.plain_files import quoted
-from engine.workloads.unpacked import make_room
+from engine.workloads.files import workbooks
+from engine.workloads.files.plain_files import quoted
+from engine.workloads.files.tables import open_table
+from engine.workloads.files.unpacked import make_room
+from engine.workloads.sources.classes import encode_labels
+from engine.workloads.sources.columns import find_columns
 
 
 @pytest.fixture(autouse=True)

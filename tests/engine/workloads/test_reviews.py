@@ -21,9 +21,9 @@ from transformers import PreTrainedTokenizerFast
 from engine.contract.config import ConfigError, RunConfig
 from engine.workloads.prepare import prepare
 from engine.workloads.prepared import PreparedData
-from engine.workloads.rows import stratified_split
+from engine.workloads.sources.rows import stratified_split
 from engine.workloads.standalone.first_texts import MAX_VOCABULARY
-from engine.workloads.vocabulary import train_wordpiece
+from engine.workloads.tokens.vocabulary import train_wordpiece
 from tests.engine.make_reviews import make_rows, write_reviews
 
 

@@ -13,10 +13,10 @@ import pytest
 
 from engine.contract import own_data
 from engine.contract.config import ConfigError, RunConfig
-from engine.workloads import hub_data
-from engine.workloads.generated import STARS, make_review, make_reviews
+from engine.workloads.generated.reviews import STARS, make_review, make_reviews
 from engine.workloads.prepare import prepare
 from engine.workloads.prepared import PreparedData
+from engine.workloads.sources import hub_data
 
 
 class FakeHub:

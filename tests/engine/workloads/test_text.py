@@ -16,12 +16,12 @@ from engine.contract.events import EvalDone
 from engine.techniques import packing as isolation
 from engine.techniques.preloading import build_loader
 from engine.training.evaluation import evaluate
-from engine.workloads.byte_bpe import tokenise_documents, train_byte_bpe
-from engine.workloads.documents import border_of, split
 from engine.workloads.prepare import prepare
 from engine.workloads.prepared import PreparedData
+from engine.workloads.sources.documents import border_of, split
 from engine.workloads.standalone.byte_level import END_OF_TEXT
 from engine.workloads.standalone.packing import IGNORED, assign, pack
+from engine.workloads.tokens.byte_bpe import tokenise_documents, train_byte_bpe
 from tests.engine.jobs import make_job
 from tests.engine.make_reviews import make_rows, write_reviews
 

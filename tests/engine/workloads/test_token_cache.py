@@ -12,9 +12,9 @@ import torch
 
 from engine.contract.config import RunConfig
 from engine.contract.paths import cache_dir
-from engine.workloads import token_cache
 from engine.workloads.prepare import prepare
 from engine.workloads.prepared import PreparedData
+from engine.workloads.tokens import token_cache
 from tests.engine.make_reviews import write_reviews
 from tests.engine.workloads.test_reviews import words_tokenizer
 

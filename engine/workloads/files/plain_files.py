@@ -71,7 +71,8 @@ def check_table_name(path: Path, data: str) -> None:
         raise refusal(
             path,
             "is plain text without labels",
-            f"train a language model on it with --workload text --task causal-lm, or give {FORMATS}",
+            "train a language model on it with --workload text and --task causal-lm or masked-lm, or give a table of "
+            f"texts with labels, pairs or messages in {FORMATS}",
         )
     if suffix not in LOADERS:
         raise refusal(path, f"has the unknown extension {quoted(path.suffix)}", f"save it as {FORMATS}")
@@ -80,7 +81,10 @@ def check_table_name(path: Path, data: str) -> None:
 
 
 def check_utf8(path: Path, ask: Callable[[], None] = go_on) -> None:
-    """Raises `ConfigError` with the place of the first byte that is not UTF-8. `ask` may raise to end the work."""
+    """Raises `ConfigError` with the place of the first byte that is not UTF-8, or NUL, which no text has.
+
+    `ask` may raise to end the work.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")()
     read, line = 0, 1
     with path.open("rb") as file:
@@ -89,6 +93,8 @@ def check_utf8(path: Path, ask: Callable[[], None] = go_on) -> None:
             chunk = file.read(CHUNK)
             if read == 0 and chunk[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
                 raise refusal(path, "is UTF-16, not UTF-8", "convert it with iconv -f utf-16 -t utf-8")
+            if b"\0" in chunk:
+                raise _nul(path, chunk, read, line)
             pending = len(decoder.getstate()[0])
             try:
                 decoder.decode(chunk, final=not chunk)
@@ -105,6 +111,15 @@ def check_utf8(path: Path, ask: Callable[[], None] = go_on) -> None:
                 return
             read += len(chunk)
             line += chunk.count(b"\n")
+
+
+def _nul(path: Path, chunk: bytes, read: int, line: int) -> ConfigError:
+    """`chunk` has a NUL; `read` bytes, to the beginning of `line`'s piece, stand before it."""
+    at = chunk.index(b"\0")
+    if chunk.count(b"\0") > len(chunk) / 4:  # every second byte of western text in UTF-16
+        return refusal(path, "is UTF-16, not UTF-8", "convert it with iconv -f utf-16le -t utf-8")
+    what = f"has a NUL at byte {read + at:,} (line {line + chunk[:at].count(10):,}), which no text has"
+    return refusal(path, what, "check the file, or leave them out with tr -d '\\000'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,11 @@ import numpy as np
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.own_data import TEXT_SUFFIXES, suffix_of
 from engine.process.machine import Machine
-from engine.workloads.columns import find_text_column, is_missing
-from engine.workloads.hub_data import HubLike
-from engine.workloads.plain_files import check_file, check_utf8, quoted, sha256_of
-from engine.workloads.sources import Source, find_source
-from engine.workloads.unpacked import plain
+from engine.workloads.files.plain_files import check_file, check_utf8, quoted, sha256_of
+from engine.workloads.files.unpacked import plain
+from engine.workloads.sources.columns import find_text_column, is_missing, nul_notes
+from engine.workloads.sources.hub_data import HubLike
+from engine.workloads.sources.source import Source, find_source
 
 HELD_OUT_SHARE = 0.1
 _BYTES_IN_MEMORY = 6  # per byte of the file: the text, its paragraphs and their pieces
@@ -114,7 +115,7 @@ def _columns(source: Source, config: RunConfig) -> Documents:
         train, held_out = split(shuffled, border)
         how = f"{HELD_OUT_SHARE * 100:.0f} % are held out, by seed"
     note = f"Text: {source.name}, column {quoted(column)}, {len(texts[0]):,} documents; {how}."
-    notes = (note, *source.notes, *warnings)
+    notes = (note, *source.notes, *nul_notes(chain(*texts)), *warnings)
     return Documents(train=train, held_out=held_out, notes=notes, border=border, column=column)
 
 

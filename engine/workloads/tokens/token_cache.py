@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from engine.contract.paths import cache_dir
 from engine.workloads.collate import Samples, Targets
-from engine.workloads.unpacked import make_room
+from engine.workloads.files.unpacked import make_room
 
 FORMAT = 3
 """Raise it when what is made from the same settings changes."""

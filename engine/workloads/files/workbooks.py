@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
-from engine.workloads.plain_files import CHUNK, go_on, quoted, refusal
+from engine.workloads.files.plain_files import CHUNK, go_on, quoted, refusal
 
 HOW_TO_GET_XLSX = "pip install 'traintop[excel]'"
 MAX_UNPACKED = 2**29

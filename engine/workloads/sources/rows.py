@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.contract.config import ConfigError, RunConfig
-from engine.workloads.columns import encode_labels, find_columns, is_missing
-from engine.workloads.plain_files import quoted
-from engine.workloads.sources import Source, Tables
+from engine.workloads.files.plain_files import quoted
+from engine.workloads.sources.classes import encode_labels
+from engine.workloads.sources.columns import find_columns, is_missing
+from engine.workloads.sources.source import Source, Tables
 
 HELD_OUT_SHARE = 0.2
 """Of every class's rows, as long as that is no more than `eval_samples` in all."""

@@ -10,9 +10,9 @@ from tokenizers import pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from engine.contract.config import ConfigError
-from engine.workloads.plain_files import go_on
+from engine.workloads.files.plain_files import go_on
 from engine.workloads.standalone import byte_level
-from engine.workloads.vocabulary import vocabulary_size
+from engine.workloads.tokens.vocabulary import vocabulary_size
 
 _BATCH = 256  # pieces
 Tokens1D = npt.NDArray[np.int32]
@@ -30,6 +30,11 @@ def train_byte_bpe(texts: Sequence[str], model_vocab_size: int | None = None) ->
             "model", f"the model's vocabulary of {size:,} entries is too small for text: use a larger --model."
         )
     return byte_level.train_byte_bpe(texts, size)
+
+
+def train_ending_bpe(texts: Sequence[str], model_vocab_size: int | None = None) -> PreTrainedTokenizerFast:
+    """As `train_byte_bpe`, but the end-of-text token follows each text, so that a model learns where to stop."""
+    return byte_level.ending(train_byte_bpe(texts, model_vocab_size))
 
 
 def tokenise_documents(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from engine.contract.config import ConfigError
-from engine.workloads.plain_files import go_on
+from engine.workloads.files.plain_files import go_on
 from engine.workloads.standalone import wordpiece
 from engine.workloads.standalone.first_texts import MAX_VOCABULARY
 
@@ -56,10 +56,13 @@ def tokenise(
     seq_len: int,
     pad_token_id: int,
     ask: Callable[[], None] = go_on,
+    *,
+    is_target: bool = False,
 ) -> Tokens:
     """Every text as at most `seq_len` tokens with the tokenizer's special ones; `pad_token_id` stands for no token.
 
-    `ask` is called now and then, and may raise to end the work.
+    `is_target`: what a seq2seq model is to write, for which some tokenizers have words of their own. `ask` is called
+    now and then, and may raise to end the work.
     """
     parts: dict[str, list[npt.NDArray[np.int32]]] = {}
     lengths: list[int] = []
@@ -67,7 +70,8 @@ def tokenise(
     for start in range(0, len(texts), _BATCH):
         ask()
         batch = [text[:room] for text in texts[start : start + _BATCH]]
-        encoded = tokenizer(batch, truncation=True, max_length=seq_len, return_attention_mask=False)
+        options = {"truncation": True, "max_length": seq_len, "return_attention_mask": False}
+        encoded = tokenizer(text_target=batch, **options) if is_target else tokenizer(batch, **options)
         for i, (text, ids) in enumerate(zip(texts[start : start + _BATCH], encoded["input_ids"], strict=True)):
             row = {name: encoded[name][i] for name in ("input_ids", "token_type_ids") if name in encoded}
             if not ids:  # a text that the tokenizer's normaliser leaves nothing of

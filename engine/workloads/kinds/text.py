@@ -10,14 +10,14 @@ import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
 from engine.contract.config import ConfigError, RunConfig
-from engine.workloads.byte_bpe import tokenise_documents, train_byte_bpe
 from engine.workloads.collate import Samples, stack
-from engine.workloads.documents import TextSource, find_documents
-from engine.workloads.hub_data import HubLike
 from engine.workloads.prepared import PreparedData
+from engine.workloads.sources.documents import TextSource, find_documents
+from engine.workloads.sources.hub_data import HubLike
 from engine.workloads.standalone.packing import assign, pack
-from engine.workloads.token_cache import Tokenised, remembered, tokenizer_fingerprint
-from engine.workloads.vocabulary import check_ids, pad_token_id_of
+from engine.workloads.tokens.byte_bpe import tokenise_documents, train_byte_bpe
+from engine.workloads.tokens.token_cache import Tokenised, remembered, tokenizer_fingerprint
+from engine.workloads.tokens.vocabulary import check_ids, pad_token_id_of
 
 Report = Callable[[str], None]
 Tokens1D = npt.NDArray[np.int32]

@@ -17,7 +17,7 @@ from engine.contract.config import ConfigError
 from engine.contract.own_data import LOADERS, suffix_of
 from engine.contract.paths import cache_dir
 from engine.process import gate
-from engine.workloads.plain_files import (
+from engine.workloads.files.plain_files import (
     CsvLayout,
     bad_json_line,
     check_json_array,
@@ -30,7 +30,7 @@ from engine.workloads.plain_files import (
     refusal,
     uneven,
 )
-from engine.workloads.unpacked import plain
+from engine.workloads.files.unpacked import plain
 
 Warn = Callable[[str], None]
 

@@ -18,8 +18,8 @@ from typing import BinaryIO
 
 from engine.contract.own_data import PACKED, is_packed, suffix_of
 from engine.contract.paths import cache_dir
-from engine.workloads.plain_files import CHUNK, go_on, refusal, sha256_of
-from engine.workloads.workbooks import write_sheet
+from engine.workloads.files.plain_files import CHUNK, go_on, refusal, sha256_of
+from engine.workloads.files.workbooks import write_sheet
 
 LIMIT = 2**31
 """Bytes of all that is kept."""

@@ -10,7 +10,7 @@ import datasets
 
 from engine.contract.config import ConfigError
 from engine.process import gate
-from engine.workloads.plain_files import printable, quoted
+from engine.workloads.files.plain_files import printable, quoted
 
 _HELD_OUT = ("test", "validation", "valid", "dev")
 _OTHER_NAMES = {"yelp_review_full": "Yelp/yelp_review_full", "Yelp/yelp_review_full": "yelp_review_full"}

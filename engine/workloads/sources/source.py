@@ -10,13 +10,13 @@ import datasets
 
 from engine.contract.config import RunConfig
 from engine.contract.own_data import GENERATED, is_file_name
-from engine.workloads import generated
-from engine.workloads.files import open_table
-from engine.workloads.hub_data import HubLike, open_hub, pick_splits
-from engine.workloads.plain_files import check_file, quoted, sha256_of
+from engine.workloads.files.plain_files import check_file, quoted, sha256_of
+from engine.workloads.files.tables import open_table
+from engine.workloads.sources.hub_data import HubLike, open_hub, pick_splits
+from engine.workloads.sources.made_up import made_up
 
-_VOCABULARY_REVIEWS = 4_000
-"""So many reviews are made at least, so that turning `samples` does not change a vocabulary trained on them."""
+_VOCABULARY_ROWS = 4_000
+"""So many rows are made at least, so that turning `samples` does not change a vocabulary trained on them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,30 +101,21 @@ def hub_splits(data: str, config: RunConfig, hub: HubLike | None) -> tuple[str, 
 
 
 def _generated(config: RunConfig, *, asked_for: bool) -> Source:
-    n_train = n_generated(config)
+    kind, seed, n_train, n_test = made_up(config), config.seed, n_generated(config), config.eval_samples
 
     def make(warn: Callable[[str], None]) -> Tables:
-        return Tables(train=_table(config.seed, "train", n_train), evaluation=_table(config.seed, "test", n_test))
+        return Tables(train=kind.make(seed, "train", n_train), evaluation=kind.make(seed, "test", n_test))
 
-    n_test = config.eval_samples
     other = "" if asked_for else " For real text give --data FILE or a hub name."
     return Source(
-        name="generated reviews",
-        fingerprint=f"generated {generated.fingerprint(config.seed)} {n_train} {n_test}",
+        name=f"generated {kind.name}",
+        fingerprint=f"generated {kind.fingerprint(seed)} {n_train} {n_test}",
         open=make,
         shuffled=True,
-        notes=(f"The text is generated: made-up reviews, not written by people; seed {config.seed}.{other}",),
+        notes=(f"The text is generated: made-up {kind.name}, not written by people; seed {seed}.{other}",),
     )
 
 
 def n_generated(config: RunConfig) -> int:
-    """The reviews that are made to train on."""
-    return max(config.n_samples, _VOCABULARY_REVIEWS)
-
-
-def _table(seed: int, part: str, n: int) -> datasets.Dataset:
-    texts, stars = generated.make_reviews(seed, part, n)
-    features = datasets.Features(
-        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=list(generated.STARS))}
-    )
-    return datasets.Dataset.from_dict({"text": texts, "label": stars}, features=features)
+    """The rows that are made to train on."""
+    return max(config.n_samples, _VOCABULARY_ROWS)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 
 from transformers import PreTrainedTokenizerBase
 
 from engine.contract.config import RunConfig
 from engine.workloads.collate import PaddingCollate, Samples
-from engine.workloads.hub_data import HubLike
 from engine.workloads.prepared import PreparedData
-from engine.workloads.rows import choose_rows
-from engine.workloads.sources import Source, find_source
+from engine.workloads.sources.columns import nul_notes
+from engine.workloads.sources.hub_data import HubLike
+from engine.workloads.sources.rows import choose_rows
+from engine.workloads.sources.source import Source, find_source
 from engine.workloads.standalone.first_texts import MAX_TRAINED_ON
-from engine.workloads.token_cache import Tokenised, remembered, tokenizer_fingerprint
-from engine.workloads.vocabulary import check_ids, pad_token_id_of, tokenise, train_wordpiece
+from engine.workloads.tokens.token_cache import Tokenised, remembered, tokenizer_fingerprint
+from engine.workloads.tokens.vocabulary import check_ids, pad_token_id_of, tokenise, train_wordpiece
 
 Report = Callable[[str], None]
 
@@ -106,7 +108,7 @@ def _make(
 
 
 def _text_notes(train: list[str], held_out: list[str], n_cut: int, seq_len: int) -> list[str]:
-    notes = []
+    notes = nul_notes(chain(train, held_out))
     if n_cut:
         share = n_cut / (len(train) + len(held_out))
         part = f"{share * 100:.1f} %" if share >= 0.0005 else f"{n_cut:,}"

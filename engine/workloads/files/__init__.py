@@ -1,0 +1,1 @@
+"""Files of the user's -> bytes, lines and tables, or one sentence that says why not."""

@@ -1,0 +1,1 @@
+"""What is trained on, one file a kind: rows or documents -> samples."""

@@ -1,0 +1,1 @@
+"""Where text comes from: files, the hub or made up here; and which column is what."""

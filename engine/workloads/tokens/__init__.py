@@ -1,0 +1,1 @@
+"""Text -> token ids: vocabularies, and what was made kept for the next run."""
