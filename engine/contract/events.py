@@ -128,6 +128,12 @@ class TrainingStarted:
     """The share of the held-out samples' largest class, 0 to 1: what always answering it scores."""
     label_names: tuple[str, ...] = ()
     """The classes' names by index; empty where there are no classes, or too many for a table."""
+    resumed_from: int | None = None
+    """The run whose checkpoint this one goes on with: what that one told up to there follows, as if told by this one."""
+    resumed_at: int | None = None
+    """The last update of that checkpoint."""
+    resumed_s: float = 0.0
+    """Seconds of training in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +204,21 @@ class EvalDone:
     """The mean of the classes' F1; None where there are no classes, or too many."""
     confusion: Confusion | None = None
     """None where there are no classes, or too many for a table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """Something was written to the disk for the user, or could not be: then the run goes on."""
+
+    run_id: int
+    what: str
+    """`checkpoint`; `best`, `last`: the model after its best evaluation, after its last update."""
+    update: int
+    path: str
+    seconds: float
+    """That the run waited for it."""
+    problem: str | None = None
+    """One sentence on why it is not there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -377,6 +398,7 @@ Event = (
     | MicroStepDone
     | UpdateDone
     | EvalDone
+    | Saved
     | Sampled
     | Logged
     | RunFinished

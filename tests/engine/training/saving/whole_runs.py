@@ -1,0 +1,91 @@
+"""Whole runs on this machine's CPU, without a session: what each told, and what it left on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from engine.contract.config import RunConfig
+from engine.contract.events import EvalDone, Event, Saved, UpdateDone
+from engine.contract.records import RunRecord
+from engine.contract.run_figures import new_record
+from engine.devices.cpu import CpuDevice
+from engine.devices.open import open_device
+from engine.telemetry.nvml import door
+from engine.training.hub import Hub
+from engine.training.run import Run
+from engine.training.saving.model_folder import Trained
+from engine.training.saving.places import Checkpoint, checkpoints_in
+
+__all__ = ["Whole", "do", "newest"]
+
+
+@dataclass
+class Whole:
+    """A run that is over."""
+
+    record: RunRecord
+    trained: Trained
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def updates(self) -> list[UpdateDone]:
+        return [event for event in self.events if isinstance(event, UpdateDone)]
+
+    @property
+    def losses(self) -> list[float]:
+        return [update.loss for update in self.updates]
+
+    @property
+    def scores(self) -> list[tuple[int, float]]:
+        return [(event.update, event.loss) for event in self.events if isinstance(event, EvalDone)]
+
+    @property
+    def saved(self) -> list[Saved]:
+        return [event for event in self.events if isinstance(event, Saved)]
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        return dict(self.trained.model.state_dict())
+
+
+def do(
+    config: RunConfig,
+    run_id: int = 1,
+    goes_on: Checkpoint | None = None,
+    stop_after: int | None = None,
+    see: Callable[[Event], None] = lambda event: None,
+) -> Whole:
+    """Run to the end, or until it has been asked to stop after an update. Raises `ConfigError` as a run does."""
+    events: list[Event] = []
+    stopping: list[bool] = []
+
+    def emit(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, UpdateDone) and event.update == stop_after:
+            stopping.append(True)
+        see(event)
+
+    device = CpuDevice() if config.device == "cpu" else open_device(config, door())
+    device.reset_peaks()
+    run = Run(
+        record=new_record(run_id, config, device.info, 1_700_000_000.0 + run_id),
+        device=device,
+        hub=Hub(),
+        emit=emit,
+        should_stop=lambda: bool(stopping),
+        goes_on=goes_on,
+        keeps_model=True,
+    )
+    run.hub._answered.set()
+    record = run.execute()
+    assert run.kept is not None, record.message
+    return Whole(record, run.kept, events)
+
+
+def newest(folder: Path) -> Checkpoint:
+    """The newest whole checkpoint in a folder."""
+    return checkpoints_in(folder)[-1]
