@@ -193,7 +193,9 @@ def fold(records: Iterable[RunRecord]) -> list[Row]:
 def _repeat_key(record: RunRecord) -> object:
     if record.outcome is not Outcome.COMPLETED or record.device is None or marks_of(record):
         return record.run_id
-    settings = tuple(getattr(record.config, name) for name in KNOBS if name not in ("seed", "device") and name not in KEEPING)
+    settings = tuple(
+        getattr(record.config, name) for name in KNOBS if name not in ("seed", "device") and name not in KEEPING
+    )
     return settings, record.device.card
 
 

@@ -129,7 +129,7 @@ class TrainingStarted:
     label_names: tuple[str, ...] = ()
     """The classes' names by index; empty where there are no classes, or too many for a table."""
     resumed_from: int | None = None
-    """The run whose checkpoint this one goes on with: what that one told up to there follows, as if told by this one."""
+    """The run whose checkpoint this one goes on with: what that one told up to there follows, as told by this one."""
     resumed_at: int | None = None
     """The last update of that checkpoint."""
     resumed_s: float = 0.0
@@ -212,13 +212,21 @@ class Saved:
 
     run_id: int
     what: str
-    """`checkpoint`; `best`, `last`: the model after its best evaluation, after its last update."""
+    """`checkpoint`; `best`, `last`: the model after its best evaluation, after its last update; `model`: asked for."""
     update: int
     path: str
     seconds: float
     """That the run waited for it."""
     problem: str | None = None
     """One sentence on why it is not there."""
+
+    @property
+    def words(self) -> str:
+        """As people read it: `checkpoint at update 40 kept in 0.3 s: /home/me/out/checkpoint-40`."""
+        if self.problem is not None:
+            return self.problem
+        what = self.what if self.what == "checkpoint" else "model" if self.what == "model" else f"{self.what} model"
+        return f"{what} at update {self.update:,} kept in {self.seconds:.1f} s: {self.path}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

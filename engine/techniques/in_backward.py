@@ -44,11 +44,11 @@ class OptimizerInBackward(Optimizer):
         for parameter in trained:
             parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
 
-    def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
+    def state_dict(self) -> dict[str, Any]:
         """The rate, and the states of each parameter's optimizer in the order of the parameters."""
         return {**super().state_dict(), "each": [optimizer.state_dict() for optimizer in self.optimizers.values()]}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # type: ignore[override]
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """What `state_dict` gave."""
         each = state_dict["each"]
         super().load_state_dict({name: value for name, value in state_dict.items() if name != "each"})

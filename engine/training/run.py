@@ -36,8 +36,9 @@ from engine.training.saving.keeper import Keeper
 from engine.training.saving.model_folder import Trained
 from engine.training.saving.output import prepare_output
 from engine.training.saving.places import Checkpoint
-from engine.training.saving.resuming import go_on, put_back_random_of, refuse_other_data, words
+from engine.training.saving.resuming import go_on, put_back_random_of, words
 from engine.training.saving.state import data_fingerprint
+from engine.training.saving.unchanged import refuse_other_data
 from engine.training.trainer import NonFiniteLoss, train
 from engine.workloads.facts import remember
 from engine.workloads.prepare import prepare

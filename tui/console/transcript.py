@@ -16,6 +16,7 @@ from engine.contract.events import (
     RunFinished,
     RunProgress,
     RunStarted,
+    Saved,
     TrainingStarted,
     UpdateDone,
 )
@@ -62,6 +63,8 @@ class Transcript:
                 return []
             case EvalDone():
                 return [_evaluation(event)]
+            case Saved(problem=None):
+                return [clean(event.words[:1].upper() + event.words[1:])]
             case RunFinished():
                 return self._closing(event.record)
             case _:

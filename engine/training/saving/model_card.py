@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.contract.config import KEEPING, KNOBS, RunConfig
+from engine.contract.config import KEEPING, KNOBS
 from engine.contract.knob import typed
 from engine.contract.own_data import data_name
 from engine.contract.presets import model_name
@@ -84,7 +84,11 @@ def _figures(record: RunRecord) -> list[tuple[str, str]]:
         "training samples": record.n_train,
         "parameters": record.n_parameters,
     }
-    rows = [(name, f"{value:,.4g}" if isinstance(value, float) else f"{value:,}") for name, value in values.items() if value is not None]
+    rows = [
+        (name, f"{value:,.4g}" if isinstance(value, float) else f"{value:,}")
+        for name, value in values.items()
+        if value is not None
+    ]
     device = record.device
     return [*rows, *([("device", one_line(f"{device.name} ({device.kind})"))] if device is not None else [])]
 
@@ -94,11 +98,21 @@ def _use(facts: Facts) -> str:
     lines = ["## Use", ""]
     pipeline = _PIPELINES.get(config.task)
     if facts.base:
-        lines.append(f"An adapter: its base is loaded from `{one_line(facts.base)}`, as `adapter_config.json` names it.")
+        lines.append(
+            f"An adapter: its base is loaded from `{one_line(facts.base)}`, as `adapter_config.json` names it."
+        )
     if pipeline:
-        lines += ["", "```python", f'from transformers import pipeline\n\nrun = pipeline("{pipeline}", model="THIS FOLDER")', "```"]
+        lines += [
+            "",
+            "```python",
+            f'from transformers import pipeline\n\nrun = pipeline("{pipeline}", model="THIS FOLDER")',
+            "```",
+        ]
     if config.task == "classification":
-        lines += ["", f"Texts were cut at {config.seq_len} tokens. `traintop predict --model THIS_FOLDER --data FILE` does the same."]
+        lines += [
+            "",
+            f"Texts were cut at {config.seq_len} tokens, as `traintop predict --model THIS_FOLDER --data FILE` does.",
+        ]
     return "\n".join(lines)
 
 

@@ -112,7 +112,7 @@ def _location(source: ModelSource) -> str:
 
 @contextmanager
 def _as_used(model: PreTrainedModel, trained: Trained) -> Iterator[None]:
-    """The configuration as whoever uses the model wants it: the labels' names, the cache on, a token that ends a text."""
+    """The configuration as whoever uses the model wants it: labels' names, the cache on, a token that ends a text."""
     config: Any = model.config
     text, generation, tokenizer = config.get_text_config(), getattr(model, "generation_config", None), trained.tokenizer
     wanted: list[tuple[Any, Mapping[str, Any]]] = [(config, {"use_cache": True}), (text, {"use_cache": True})]

@@ -12,7 +12,7 @@ from engine.training.saving import places
 
 PREPARED = "traintop.json"
 """In a model's folder: which run it is of, and how its texts were prepared, which `predict` does again."""
-_MODELS = ("config.json", "adapter_config.json", PREPARED)
+MODELS = ("config.json", "adapter_config.json", PREPARED)
 
 
 def prepare_output(config: RunConfig, run_id: int, goes_on: places.Checkpoint | None) -> None:
@@ -34,7 +34,7 @@ def prepare_output(config: RunConfig, run_id: int, goes_on: places.Checkpoint | 
         ) from None
     if goes_on is not None and goes_on.config.output_dir == config.output_dir:
         return
-    if any((folder / name).exists() for name in _MODELS):
+    if any((folder / name).exists() for name in MODELS):
         run = model_run(folder)
         whose = "a model" if run is None else f"the model of run {run}"
         raise ConfigError(

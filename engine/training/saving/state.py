@@ -1,4 +1,4 @@
-"""What a training is made of beside its data: taken down to a file, and put back to the last bit. Nothing is pickled."""
+"""What a training is made of beside its data: written to a file, and put back to the last bit. Nothing is pickled."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def trained_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def _random_state(device: torch.device) -> dict[str, Any]:
     version, numbers, following = random.getstate()
-    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # type: ignore[misc]
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
