@@ -44,15 +44,15 @@ def _write(kept: KeptModel | None, run_id: int, folder: str) -> str | None:
         too_large = kept.record.updates and kept.device_kind == "cuda"
         why = "is too large for this host's memory" if too_large else "has not been trained"
         return f"The model of run {run_id} {why}, so there is nothing to save (--output-dir writes it while it trains)."
-    from engine.training.saving.keeper import save_model, why
+    from engine.training.saving import keeper
     from engine.training.saving.output import MODELS
 
     target = Path(folder)
     if any((target / name).exists() for name in MODELS):
         return f"{folder} holds a model already: give another folder."
     try:
-        save_model(kept.trained, kept.record, "last", target)
+        keeper.save_model(kept.trained, kept.record, "last", target)
     except Exception as error:  # whatever a library makes of a disk that is full
         log.warning("the model of run %s could not be written to %s", run_id, folder, exc_info=error)
-        return f"The model of run {run_id} could not be written to {folder} ({why(error)}): give another folder."
+        return f"The model of run {run_id} could not be written to {folder} ({keeper.why(error)}): give another folder."
     return None

@@ -12,6 +12,8 @@ from engine.training.saving import places
 from engine.training.saving.places import Checkpoint
 from engine.training.saving.unchanged import refuse_changes
 
+__all__ = ["Checkpoint", "config_of", "find"]
+
 _OVER = {
     Outcome.RUNNING: "is still under way",
     Outcome.COMPLETED: "came to its end, so there is nothing to go on with",

@@ -15,7 +15,7 @@ from tui.desk.readings import Readings
 if TYPE_CHECKING:
     from engine.history.history import History
     from engine.session.engine import Engine
-    from engine.training.saving.places import Checkpoint
+    from engine.session.resumption import Checkpoint
 
 
 class SavingControl:

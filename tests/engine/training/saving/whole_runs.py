@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from engine.contract.config import RunConfig
+from engine.contract.config import RunConfig, Value
 from engine.contract.events import EvalDone, Event, Saved, UpdateDone
 from engine.contract.records import RunRecord
 from engine.contract.run_figures import new_record
@@ -19,8 +19,10 @@ from engine.training.hub import Hub
 from engine.training.run import Run
 from engine.training.saving.model_folder import Trained
 from engine.training.saving.places import Checkpoint, checkpoints_in
+from tests.engine.make_reviews import write_reviews
+from tests.engine.model_folders import model_folder
 
-__all__ = ["Whole", "do", "newest"]
+__all__ = ["Whole", "do", "newest", "small"]
 
 
 @dataclass
@@ -50,6 +52,29 @@ class Whole:
     @property
     def weights(self) -> dict[str, torch.Tensor]:
         return dict(self.trained.model.state_dict())
+
+
+def small(root: Path, family: str = "bert", **knobs: Value) -> RunConfig:
+    """A training of seconds on a file of 60 reviews: two epochs, accumulation, dropout, a checkpoint every 3 updates."""
+    data = root / "reviews.csv"
+    if not data.exists():
+        write_reviews(data, 60, seed=1)
+    values: dict[str, Value] = {
+        "model": model_folder(root, family),
+        "data": str(data),
+        "workload": "reviews",
+        "device": "cpu",
+        "batch_size": 2,
+        "gradient_accumulation_steps": 2,
+        "seq_len": 24,
+        "samples": 22,
+        "eval_samples": 12,
+        "epochs": 2,
+        "save_steps": 3,
+        "learning_rate": 1e-3,
+        "output_dir": str(root / "out"),
+    }
+    return RunConfig.from_dict({**values, **knobs})
 
 
 def do(
