@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("traintop")
 
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How safetensors, which is written in Rust, says it."""
 LAST = "last"
 """The folder of the last model in the output folder, where another one was better."""
 
@@ -151,6 +155,8 @@ def why(error: BaseException) -> str:
         if isinstance(found, OSError) and found.strerror:
             return found.strerror
         found = found.__cause__ or found.__context__
+    if number := _OS_ERROR.search(str(error)):
+        return os.strerror(int(number[1]))
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 

@@ -26,9 +26,14 @@ def test_what_fails_leaves_the_older_folder_as_it_was(tmp_path: Path) -> None:
     target = tmp_path / "one"
     with whole_folder(target) as partial:
         (partial / "a").write_text("old")
-    with pytest.raises(OSError, match="full"), whole_folder(target) as partial:
-        (partial / "a").write_text("half")
-        raise OSError("full")
+
+    def fill() -> None:
+        with whole_folder(target) as partial:
+            (partial / "a").write_text("half")
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        fill()
     assert files(tmp_path) == {"one/a": "old"}
 
 

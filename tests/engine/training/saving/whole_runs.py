@@ -55,7 +55,7 @@ class Whole:
 
 
 def small(root: Path, family: str = "bert", **knobs: Value) -> RunConfig:
-    """A training of seconds on a file of 60 reviews: two epochs, accumulation, dropout, a checkpoint every 3 updates."""
+    """A training of a second on 60 reviews: two epochs, accumulation, dropout, a checkpoint every 3 updates."""
     data = root / "reviews.csv"
     if not data.exists():
         write_reviews(data, 60, seed=1)
