@@ -9,7 +9,7 @@ from enum import Enum
 from statistics import median, stdev
 
 from engine.contract import figures
-from engine.contract.config import KNOBS, Value
+from engine.contract.config import KEEPING, KNOBS, Value
 from engine.contract.figures import Entry, share_of, steady_of
 from engine.contract.marks import marks_of
 from engine.contract.records import Outcome, RunRecord
@@ -195,7 +195,10 @@ def fold(records: Iterable[RunRecord]) -> list[Row]:
 def _repeat_key(record: RunRecord) -> object:
     if record.outcome is not Outcome.COMPLETED or record.device is None or marks_of(record):
         return record.run_id
-    return tuple(getattr(record.config, name) for name in KNOBS if name not in ("seed", "device")), record.device.card
+    settings = tuple(
+        getattr(record.config, name) for name in KNOBS if name not in ("seed", "device") and name not in KEEPING
+    )
+    return settings, record.device.card
 
 
 def figure_of(row: Row, entry: Entry) -> Figure | None:

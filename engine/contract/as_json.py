@@ -57,6 +57,8 @@ def record_to_json(record: RunRecord) -> dict[str, Any]:
         "energy_source": record.energy_source,
         "contended": _contended(record.conditions),
         "throttled": _throttled(record.conditions),
+        "resumed_from": record.resumed_from,
+        "resumed_at": record.resumed_at,
         "failed_phase": record.failed_phase.value if record.failed_phase else None,
         "message": record.message,
     }

@@ -424,6 +424,37 @@ class RunConfig:
         group="where",
     )
 
+    output_dir: str | None = _knob(
+        None,
+        "output folder",
+        "Keep the trained model here, as transformers and peft load it: the best (where held out), and the last.",
+        optional=True,
+        hint="no model is kept; {run} in a name becomes the run's number",
+        group="where",
+    )
+    save_steps: int = _knob(
+        0,
+        "save steps",
+        "A checkpoint every so many updates, from which a run that was cut short goes on; 0 keeps none.",
+        unit="updates",
+        minimum=0,
+        maximum=10_000_000,
+        steps=(0, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000),
+        group="where",
+    )
+    save_total_limit: int | None = _knob(
+        2,
+        "checkpoints kept",
+        "Older checkpoints of the run are removed; each has the trained weights and the optimizer's states.",
+        minimum=1,
+        maximum=10_000,
+        steps=(1, 2, 3, 5, 10),
+        optional=True,
+        hint="all",
+        none="all",
+        group="where",
+    )
+
     def __post_init__(self) -> None:
         if self.samples is None and not is_own_file(self.workload, self.data):
             object.__setattr__(self, "samples", DEFAULT_SAMPLES)  # a file has an end, made-up data has none
@@ -500,3 +531,6 @@ def _collect_knobs() -> dict[str, Knob]:
 
 KNOBS: dict[str, Knob] = _collect_knobs()
 """Every knob by field name, in the order of the fields."""
+
+KEEPING = frozenset(("output_dir", "save_steps", "save_total_limit"))
+"""Knobs that say what is kept on the disk: no figure depends on them, so runs that differ in them alone are repeats."""

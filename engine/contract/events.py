@@ -128,6 +128,12 @@ class TrainingStarted:
     """The share of the held-out samples' largest class, 0 to 1: what always answering it scores."""
     label_names: tuple[str, ...] = ()
     """The classes' names by index; empty where there are no classes, or too many for a table."""
+    resumed_from: int | None = None
+    """The run whose checkpoint this one goes on with: what that one told up to there follows, as told by this one."""
+    resumed_at: int | None = None
+    """The last update of that checkpoint."""
+    resumed_s: float = 0.0
+    """Seconds of training in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +204,29 @@ class EvalDone:
     """The mean of the classes' F1; None where there are no classes, or too many."""
     confusion: Confusion | None = None
     """None where there are no classes, or too many for a table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """Something was written to the disk for the user, or could not be: then the run goes on."""
+
+    run_id: int
+    what: str
+    """`checkpoint`; `best`, `last`: the model after its best evaluation, after its last update; `model`: asked for."""
+    update: int
+    path: str
+    seconds: float
+    """That the run waited for it."""
+    problem: str | None = None
+    """One sentence on why it is not there."""
+
+    @property
+    def words(self) -> str:
+        """As people read it: `checkpoint at update 40 kept in 0.3 s: /home/me/out/checkpoint-40`."""
+        if self.problem is not None:
+            return self.problem
+        what = self.what if self.what == "checkpoint" else "model" if self.what == "model" else f"{self.what} model"
+        return f"{what} at update {self.update:,} kept in {self.seconds:.1f} s: {self.path}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -377,6 +406,7 @@ Event = (
     | MicroStepDone
     | UpdateDone
     | EvalDone
+    | Saved
     | Sampled
     | Logged
     | RunFinished

@@ -252,6 +252,10 @@ class RunRecord:
     """That the process could use while it trained."""
     host_free_cores: float | None = None
     """Of them, on average: not taken by other programs or the hypervisor."""
+    resumed_from: int | None = None
+    """The run whose checkpoint it went on with; its figures are those of the whole training."""
+    resumed_at: int | None = None
+    """The last update of that checkpoint."""
     failed_phase: Phase | None = None
     message: str | None = None
     """One sentence on how it ended, where there is something to say."""

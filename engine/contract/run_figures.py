@@ -120,6 +120,8 @@ class RunFigures:
             eval_majority=training.majority if training else self._began.eval_majority,
             n_train=training.n_train if training else self._began.n_train,
             n_parameters=training.n_parameters if training else self._began.n_parameters,
+            resumed_from=training.resumed_from if training else self._began.resumed_from,
+            resumed_at=training.resumed_at if training else self._began.resumed_at,
             threads=training.threads if training else self._began.threads,
             host_cores=self._host.cores,
             host_free_cores=self._host.free,

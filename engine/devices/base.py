@@ -47,6 +47,14 @@ class Device(ABC):
         """Around all tensor work of a run; the virtual device accounts for every tensor in it."""
         yield
 
+    @contextmanager
+    def on_host(self) -> Iterator[None]:
+        """Around work on tensors that is none of the device's, such as writing them to a file."""
+        yield
+
+    def adopt_states(self, states: Iterable[torch.Tensor]) -> None:  # noqa: B027 (most devices do not care)
+        """An optimizer's states, which were read from a file, are on the device."""
+
     def enter(self, phase: Phase) -> None:  # noqa: B027 (most devices do not care)
         """The run goes over to another phase."""
 

@@ -73,6 +73,14 @@ class VirtualDevice(Device):
     def adopt(self, model: torch.nn.Module) -> None:
         self._tracker.adopt(model)
 
+    @contextmanager
+    def on_host(self) -> Iterator[None]:
+        with self._tracker.on_host():
+            yield
+
+    def adopt_states(self, states: Iterable[torch.Tensor]) -> None:
+        self._tracker.adopt_states(states)
+
     def batches(self, loader: Iterable[T]) -> Iterator[T]:
         """What the host does to make a batch is not on the card."""
         with self._tracker.on_host():

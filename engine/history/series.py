@@ -29,12 +29,13 @@ from engine.contract.events import (
     MemoryMoment,
     RunProgress,
     Sampled,
+    Saved,
     TrainingStarted,
     UpdateDone,
     WorkCounted,
 )
 
-STORED = (TrainingStarted, WorkCounted, RunProgress, MemoryMoment, UpdateDone, EvalDone, Sampled, Logged)
+STORED = (TrainingStarted, WorkCounted, RunProgress, MemoryMoment, UpdateDone, EvalDone, Saved, Sampled, Logged)
 """The kinds that a run's series holds. Micro-steps are left out: they carry only their number."""
 
 _BY_NAME: dict[str, type] = {kind.__name__: kind for kind in STORED}

@@ -210,5 +210,19 @@ KNOB_TEXTS: dict[str, str] = {
         "The run is stopped with an out-of-memory error at this limit, as a smaller card would. Nothing else changes: "
         "it tells whether a configuration would fit there."
     ),
+    "output_dir": (
+        "The folder gets the model in Hugging Face's format: weights as safetensors, configuration with the labels' "
+        "names, tokenizer, a model card; for LoRA the adapter. Where samples are held out it is the best of all "
+        "evaluations, and the last is in `last`. Writing takes time at an evaluation, and no GPU memory."
+    ),
+    "save_steps": (
+        "What the run needs to go on as if nothing had happened: trained weights, optimizer, schedule, random numbers "
+        "and the place in the data. AdamW's checkpoint is three times the trained weights. The run waits while it is "
+        "written; GPU memory and what is learned do not change."
+    ),
+    "save_total_limit": (
+        "A new checkpoint is complete before an older one is removed. One is enough to go on; with more there is a way "
+        "back. Disk space is all that it costs."
+    ),
 }
 """By the name of the knob."""

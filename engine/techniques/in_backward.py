@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
 from engine.contract.records import Phase
+from engine.techniques import optimizer_state
 from engine.techniques.decay import Group
 
 Enter = Callable[[Phase], None]
@@ -45,6 +47,17 @@ class OptimizerInBackward(Optimizer):
         hook = _hook(weakref.ref(self))  # a parameter that held its optimizer would outlive the run
         for parameter in trained:
             parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rate, and the states of each parameter's optimizer in the order of the parameters."""
+        return {**super().state_dict(), "each": [optimizer.state_dict() for optimizer in self.optimizers.values()]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """What `state_dict` gave."""
+        each = state_dict["each"]
+        super().load_state_dict({name: value for name, value in state_dict.items() if name != "each"})
+        for optimizer, state in zip(self.optimizers.values(), each, strict=True):
+            optimizer_state.load(optimizer, state)
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Nothing: backward has done it."""

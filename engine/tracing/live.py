@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from engine.allocator.allocator import CachingAllocator
 from engine.allocator.options import AllocatorOptions
 from engine.allocator.report import AllocatorOutOfMemory
-from engine.contract.forecast_types import GRADIENTS, INPUTS, LIBRARIES
+from engine.contract.forecast_types import GRADIENTS, INPUTS, LIBRARIES, OPTIMIZER
 from engine.contract.records import Memory, Phase
 from engine.gpus.catalogue import Gpu
 from engine.tracing.autocast import Autocast
@@ -222,6 +222,12 @@ class LiveTracker:
         """The model's weights go onto the GPU."""
         self._model = model
         self._hooks = self._tracer.account_model(model)
+
+    def adopt_states(self, states: Iterable[torch.Tensor]) -> None:
+        """An optimizer's states are on the GPU; those that are a number each stay on the host."""
+        for state in states:
+            if state.dim():
+                self._tracer.account(state, OPTIMIZER)
 
     def on_host(self) -> AbstractContextManager[None]:
         """Around tensor work that is the host's own."""

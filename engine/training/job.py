@@ -16,6 +16,7 @@ from engine.devices.precision import Precision
 from engine.techniques.preloading import EpochOrder
 from engine.techniques.stopping import countable
 from engine.training.clock import Clock
+from engine.training.saving.keeper import Keeper
 from engine.training.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ class Job:
     eval_loader: DataLoader[Any] | None
     emit: Callable[[Event], None]
     should_stop: Callable[[], bool]
+    keeper: Keeper | None = None
+    """What keeps checkpoints and models; None where none are."""
+    threads: int = 1
+    """That compute."""
     clock: Clock = field(init=False)
     whereabouts: Whereabouts = field(init=False)
     best: Best = field(init=False)
@@ -48,6 +53,18 @@ class Job:
     """The micro-step under way, the wait for its data included, counted from 1 over the whole run; 0 before them."""
     update: int = 0
     """Updates done."""
+    began_at: int = 0
+    """Updates that the run that this one goes on with had done."""
+    epoch: int = 0
+    """The first epoch to train: those before it were trained by the run that this one goes on with."""
+    skipped: int = 0
+    """Micro-steps of that epoch that were, too."""
+    trained_s: float = 0.0
+    """Seconds that it had trained."""
+    epoch_began: torch.Tensor | None = None
+    """The state of the loader's random numbers when the epoch under way began."""
+    random: dict[str, Any] | None = None
+    """The random numbers that the first micro-step is to find; None where it takes them as they are."""
 
     def __post_init__(self) -> None:
         self.clock = Clock(self.device)

@@ -81,7 +81,7 @@ def _from_folder(name: str, folder: Path) -> ModelSource:
         name=name,
         config=config,
         location=str(folder) if weights else None,
-        tokenizer=_tokenizer(str(folder), local_only=True) if _has_tokenizer(folder) else None,
+        tokenizer=tokenizer_in(folder),
         local_only=True,
         note=note,
     )
@@ -199,6 +199,11 @@ def _cached_weights(repository: str) -> str | None:
         if isinstance(try_to_load_from_cache(repository, name), str):
             return repository
     return None
+
+
+def tokenizer_in(folder: Path) -> PreTrainedTokenizerBase | None:
+    """The tokenizer in a folder; None where there is none that can be used."""
+    return _tokenizer(str(folder), local_only=True) if _has_tokenizer(folder) else None
 
 
 def _tokenizer(location: str, *, local_only: bool) -> PreTrainedTokenizerBase | None:

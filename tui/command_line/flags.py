@@ -128,7 +128,7 @@ def config_of(arguments: argparse.Namespace) -> RunConfig:
     """
     from engine.knobs.files import load_knobs, save_knobs
 
-    given = {name: value for name, value in vars(arguments).items() if name in KNOBS}
+    given = given_knobs(arguments)
     from_file = load_knobs(arguments.config) if arguments.config else {}
     try:
         config = RunConfig.from_dict({**_with_workload(from_file), **_with_workload(given)})
@@ -139,6 +139,11 @@ def config_of(arguments: argparse.Namespace) -> RunConfig:
     if arguments.save_config:
         save_knobs(config, arguments.save_config)
     return config
+
+
+def given_knobs(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The knobs that have a flag on the command line, as they were typed."""
+    return {name: value for name, value in vars(arguments).items() if name in KNOBS}
 
 
 def _with_workload(values: dict[str, Any]) -> dict[str, Any]:

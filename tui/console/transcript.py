@@ -17,6 +17,7 @@ from engine.contract.events import (
     RunFinished,
     RunProgress,
     RunStarted,
+    Saved,
     TrainingStarted,
     UpdateDone,
 )
@@ -66,6 +67,8 @@ class Transcript:
                 return []
             case EvalDone():
                 return [_evaluation(event)]
+            case Saved(problem=None):
+                return [clean(event.words[:1].upper() + event.words[1:])]
             case RunFinished():
                 return self._closing(event.record)
             case _:

@@ -33,6 +33,7 @@ from engine.contract.events import (
     RunRefused,
     RunStarted,
     Sampled,
+    Saved,
     ScriptMade,
     Surveyed,
     TrainingStarted,
@@ -81,6 +82,12 @@ def fold(state: State, event: Event) -> bool:
     if isinstance(event, Logged):
         state.write(event.source, event.text, event.level)
         return False
+    if isinstance(event, Saved):
+        text = event.words
+        state.write("run", text, "info" if event.problem is None else "error")
+        if event.problem is not None or event.what == "model":
+            state.notice = clean(text, SENTENCE)
+        return True
     if isinstance(event, HistoryChanged):
         if event.problem is not None:
             state.notice = clean(f"{_UNDONE[type(event.change)]}: {event.problem}", SENTENCE)

@@ -24,6 +24,7 @@ from engine.export.trainer_script.trainer import TRAINED_OF, device_of, trainer_
 
 if TYPE_CHECKING:
     from engine.training.hub import Hub
+    from engine.workloads.prepared import PreparedData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
