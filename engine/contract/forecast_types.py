@@ -76,6 +76,8 @@ class Forecast:
     """What it was made from and what it assumes, one sentence each."""
     tokens_per_sample: float | None = None
     """With padding, on average: what the speed and the FLOPs are for. None: not told."""
+    used_range: tuple[int, int] | None = None
+    """`peak_used` at the least and at the most, in bytes, where context and libraries were not measured; else None."""
 
     @property
     def outside(self) -> int:
