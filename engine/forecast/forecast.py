@@ -31,7 +31,6 @@ from engine.contract.forecast_types import (
     ForecastError,
     TimelinePoint,
 )
-from engine.contract.presets import PRESETS
 from engine.devices.precision import refuse_types
 from engine.forecast.prepare import build_on_meta
 from engine.forecast.replay import Player, Replay
@@ -42,6 +41,7 @@ from engine.forecast.step import StepPlan
 from engine.forecast.traces import Traces
 from engine.gpus.catalogue import Gpu
 from engine.gpus.units import MIB
+from engine.models.catalogue import known
 from engine.techniques.refusals import refuse_missing_packages
 from engine.tracing.stack import STACKS, Stack
 from engine.training import models
@@ -172,7 +172,7 @@ class Forecaster:
         key = config.model, stamp, config.workload == "dummy"
         source = self._sources.get(key)
         if source is None or source.is_to_come:
-            if self._hub is None and config.model not in PRESETS:
+            if self._hub is None and known(config.model) is None:
                 self._hub = Hub()
                 self._hub.probe()
             source = find_source(config, self._hub, stamp)
