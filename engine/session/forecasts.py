@@ -95,7 +95,7 @@ class Forecasts:
         if learned.outside_bytes is not None:
             note = f"Learned from {learned.n_runs} runs: {learned.outside_bytes // MIB} MiB outside the allocator."
             return Assumptions(context_bytes=learned.outside_bytes + beside, library_bytes=0), [note, *notes]
-        return Assumptions(context_bytes=CURRENT.outside(gpu)[0] + beside if beside else None), notes
+        return Assumptions(beside_bytes=beside), notes
 
     def proposals(self, record: RunRecord) -> Proposed:
         """What would fit instead of a run that was out of memory: the same elsewhere, then something smaller."""
@@ -244,7 +244,7 @@ def _on_its_own(config: RunConfig, forecaster: Forecaster, given: Assumptions, n
     beside = OutsideMemory(nvml).beside(card) if card is not None and given.stack == CURRENT.name else 0
     if not beside or given.context_bytes is not None:
         return forecaster.forecast(config, gpu, given)
-    made = forecaster.forecast(config, gpu, replace(given, context_bytes=CURRENT.outside(gpu)[0] + beside))
+    made = forecaster.forecast(config, gpu, replace(given, beside_bytes=beside))
     return replace(made, notes=(*made.notes, _beside(beside)))
 
 
