@@ -156,7 +156,7 @@ class Forecaster:
             tokens_per_sample=order.width,
             n_parameters=traces.n_parameters,
             forecast_s=time.perf_counter() - began,
-            notes=(*_notes(config, stack, outside, played, limit, about_data), *traces.notes),
+            notes=(*_notes(config, gpu, stack, outside, played, limit, about_data), *traces.notes),
         )
 
     def _traces_of(self, source: Source, config: RunConfig, gpu: Gpu, stack: Stack, data: DataShape) -> Traces:
@@ -305,7 +305,7 @@ def _breakdown(free: Replay, context: int, libraries: int) -> dict[str, int]:
 
 def _samples_per_s(work: Work, config: RunConfig, gpu: Gpu, order: Sequence) -> float | None:
     peak = gpu.peak(config.computed_in)
-    if not peak:
+    if not peak or gpu.memory_bandwidth is None:
         return None
     micro_steps = min(config.gradient_accumulation_steps, order.micro_steps)
     return micro_steps * order.samples / work.seconds(micro_steps, peak, gpu.memory_bandwidth)
@@ -324,8 +324,16 @@ def _range(reserved: int, outside: Outside) -> tuple[int, int] | None:
 
 
 def _notes(
-    config: RunConfig, stack: Stack, outside: Outside, played: _Played, limit: int, about_data: str | None
+    config: RunConfig, gpu: Gpu, stack: Stack, outside: Outside, played: _Played, limit: int, about_data: str | None
 ) -> Iterator[str]:
+    if gpu.compute_capability < stack.oldest_capability:
+        (major, minor), oldest = gpu.compute_capability, ".".join(map(str, stack.oldest_capability))
+        yield (
+            f"{stack.description.partition(',')[0]} has no code for {gpu.name}, of compute capability {major}.{minor} "
+            f"(the oldest is {oldest}): this is what it would take if it had."
+        )
+    if gpu.fp32 is None:
+        yield f"{gpu.name} is not in the catalogue: CUDA says what it has; how fast it would be is not known."
     if outside.note is not None:
         yield outside.note
     if played.limited is not None and played.limited.failed_phase is None:

@@ -19,7 +19,11 @@ _SAME_CARD = 0.08
 
 
 class UnknownGpuError(ValueError):
-    """A name that no card, or more than one, answers to; the message suggests keys."""
+    """A name that no card, or more than one, answers to; the message suggests keys, of which `nearest` is the first."""
+
+    def __init__(self, message: str, nearest: str) -> None:
+        super().__init__(message)
+        self.nearest = nearest
 
 
 def find(name: str) -> Gpu:
@@ -36,12 +40,15 @@ def find(name: str) -> Gpu:
         return GPUS[matching[0]]
     shown = name if len(name) <= 40 else name[:39] + "…"
     if matching:
-        raise UnknownGpuError(f"GPU {shown!r} is more than one card of the catalogue: use {_either(matching)}.")
+        raise UnknownGpuError(
+            f"GPU {shown!r} is more than one card of the catalogue: use {_either(matching)}.", matching[0]
+        )
     close = difflib.get_close_matches(wanted, _NAMES, n=5, cutoff=0.5)
     keys = list(dict.fromkeys(_NAMES[plain].key for plain in close))[:3]
     keys = keys or [key for key, gpu in GPUS.items() if not gpu.slice_of]
     asked = "did you mean" if close else "it has"
-    raise UnknownGpuError(f"GPU {shown!r} is not in the catalogue: {asked} {_either(keys)}{'?' if close else '.'}")
+    message = f"GPU {shown!r} is not in the catalogue: {asked} {_either(keys)}{'?' if close else '.'}"
+    raise UnknownGpuError(message, keys[0] if close else "")
 
 
 def by_nvml_name(name: str, memory_total: int) -> Gpu | None:

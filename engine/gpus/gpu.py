@@ -20,16 +20,16 @@ class Gpu:
     usable_bytes: int | None = None
     """What CUDA offers to processes, contexts included; None where unknown."""
     memory_source: str
-    fp32: float
-    """Peak FLOP/s of fp32 outside the tensor cores."""
+    fp32: float | None
+    """Peak FLOP/s of fp32 outside the tensor cores; None of a card that the catalogue lacks."""
     tf32: float | None = None
     """Peak FLOP/s of tensor cores; None on a card without TF32 (and likewise below)."""
     fp16: float | None = None
     bf16: float | None = None
-    memory_bandwidth: float
+    memory_bandwidth: float | None
     compute_capability: tuple[int, int]
     multiprocessors: int
-    tdp_watts: int
+    tdp_watts: int | None
     context_bytes: int | None = None
     """Memory that a CUDA context takes, where measured; it depends on driver and CUDA version."""
     library_bytes: int | None = None

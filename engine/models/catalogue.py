@@ -41,6 +41,18 @@ def close_to(name: str, most: int = 3) -> list[str]:
     return list(dict.fromkeys((*beginning[:most], *close)))[:most]
 
 
+def matching(query: str) -> list[str]:
+    """Names that have every word of `query` in them, in their hub's name or their family's; all of them without one."""
+    words = query.lower().split()
+    found = []
+    for family, names in FAMILIES.items():
+        for name, each in names.items():
+            said = f"{name} {each.hub_name} {family}".lower()
+            if all(word in said for word in words):
+                found.append(name)
+    return found
+
+
 def smaller(name: str) -> list[str]:
     """Names of the same kind, with a vocabulary of about the same size, and fewer parameters; the largest first."""
     own = known(name)

@@ -25,6 +25,9 @@ class Stack:
     """Bytes of a CUDA context on a card where it was not measured; None: a bare one, by the card's size."""
     libraries: int
     """Bytes of library images (cuBLAS, kernels) that a training loads, likewise."""
+    oldest_capability: tuple[int, int] = (5, 0)
+    """The oldest compute capability that PyTorch's builds of the time have code for (`TORCH_CUDA_ARCH_LIST` of
+    .ci/manywheel/build_cuda.sh)."""
     grows_down: bool
     """Whether the driver puts each new segment below the one before."""
 
@@ -65,6 +68,7 @@ LECTURE_2023 = Stack(
     description="PyTorch 2.0, transformers 4.33, CUDA 11.4: the lecture's",
     is_of_2023=True,
     cuda=CUDA_11,
+    oldest_capability=(3, 7),
     # the lecture's transcript: 417 MiB used after torch.ones((1, 1)).to("cuda"), of which 2 MiB are its segment
     context=415 * MIB,
     # its out-of-memory message: 7611 MiB - 16.81 free - 6.90 GiB reserved (7060.5 to 7070.7) - 415: 109 to 119 MiB

@@ -43,7 +43,13 @@ FIVE: dict[str, dict[str, Any]] = {
     "mixtral": {"model_type": "mixtral", **_LLAMA, "num_local_experts": 4, "num_experts_per_tok": 2},
 }
 """By kind, the fields of config.json. Llama's heads share keys and values two by two."""
-TASKS = {"bert": "classification", "gpt2": "causal-lm", "llama": "causal-lm", "t5": "seq2seq-lm", "mixtral": "causal-lm"}
+TASKS = {
+    "bert": "classification",
+    "gpt2": "causal-lm",
+    "llama": "causal-lm",
+    "t5": "seq2seq-lm",
+    "mixtral": "causal-lm",
+}
 
 
 def small(folder: Path, kind: str, **changes: Any) -> RunConfig:
