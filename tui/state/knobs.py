@@ -175,7 +175,7 @@ def choices_of(knob: Knob) -> tuple[Value, ...]:
     """Values that a knob goes round in: its choices, off and on, or the model presets; empty for numbers and texts."""
     if knob.kind is bool:
         return (False, True)
-    return tuple(PRESETS) if knob.name == "model" else knob.choices
+    return PRESETS if knob.name == "model" else knob.choices
 
 
 def _bounded(knob: Knob, value: float) -> Value:
@@ -210,7 +210,7 @@ def bounds(knob: Knob) -> str:
     if knob.choices:
         return ", ".join(knob.choices)
     if knob.name == "model":
-        return f"{', '.join(PRESETS)}, a hub name or a local folder"
+        return f"{', '.join(PRESETS)}, another name below, a hub name or a local folder"
     if knob.minimum is not None and knob.maximum is not None:
         return f"{knob.minimum:,.10g} to {knob.maximum:,.10g}{' ' + knob.unit if knob.unit else ''}"
     return f"{knob.hint}; empty: not set" if knob.optional else knob.hint

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.contract.config import RunConfig
-from engine.contract.presets import PRESETS
 from engine.contract.tasks import TASKS
 from engine.export.trainer_script.parts import Part, literal
+from engine.models.catalogue import ARCHITECTURES, known
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -47,15 +47,18 @@ def model_part(
     if trained_vocabulary and "vocab_size" in changes:
         changes["vocab_size"] = "len(tokenizer)"
     if is_preset:
-        preset = PRESETS[source.name]
-        settings = {name: literal(value) for name, value in preset.settings.items()} | changes
-        made = [f"config = AutoConfig.for_model(\n    {literal(preset.model_type)},\n{_keywords(settings)})"]
+        architecture = ARCHITECTURES[source.name.lower()]
+        settings = {name: literal(value) for name, value in architecture.settings.items()} | changes
+        made = [f"config = AutoConfig.for_model(\n    {literal(architecture.model_type)},\n{_keywords(settings)})"]
     else:
         made = [f"config = AutoConfig.from_pretrained(\n    MODEL,\n{_keywords(changes)})"]
     head = _HEADS[config.task]
     options = f"dtype=torch.{_DTYPES[config.weights]}" + _attention(config)
     if source.location is None:
         made.append(f"model = {head}.from_config(config, {options})")
+        published = known(source.name)
+        if published is not None and published.own_output and config.task == "seq2seq-lm":
+            made.append("model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())")
     else:
         made.append(f"model = {head}.from_pretrained(MODEL, config=config, ignore_mismatched_sizes=True, {options})")
     made.append("model.accepts_loss_kwargs = False  # its loss is the mean over a batch")
@@ -84,8 +87,7 @@ def location_of(source: ModelSource, config: RunConfig) -> tuple[str, bool]:
     folder = Path(config.model).expanduser()
     if folder.is_dir():
         return str(folder.resolve()), False
-    preset = PRESETS.get(source.name)
-    if preset is None:
+    if source.name.lower() not in ARCHITECTURES:
         return source.location or source.name, False
     return (source.location, False) if source.location is not None else ("", True)
 
