@@ -106,8 +106,8 @@ class RunConfig:
     gradient_checkpointing: str = _knob(
         "off",
         "checkpointing",
-        "Keep only each layer's input and compute the rest again in backward: far less memory, about 1/3 more time.",
-        choices=("off", "on", "every-second"),
+        "Keep each layer's input (selective: products too) and compute the rest again: less memory, up to 1/3 more time.",
+        choices=("off", "on", "every-second", "selective"),
         group="memory",
     )
     precision: str = _knob(
@@ -144,6 +144,19 @@ class RunConfig:
         minimum=0,
         maximum=1024,
         steps=(0, 4, 8, 16, 32, 64),
+        group="memory",
+    )
+    cross_entropy: str = _knob(
+        "plain",
+        "cross-entropy",
+        "chunked and liger never hold a language model's logits: less memory, one more product by the vocabulary.",
+        choices=("plain", "chunked", "liger"),
+        group="memory",
+    )
+    activation_offloading: bool = _knob(
+        False,
+        "offloading",
+        "Move what layers keep for backward to the host's memory and back: less on the GPU, more time on the bus.",
         group="memory",
     )
     torch_compile: bool = _knob(

@@ -87,6 +87,17 @@ class Work:
         self.flops += (5 if backward else 2) * product
         self.n_bytes += (2 if backward else 1) * sum(t.numel() * t.element_size() for t in (query, query, key, value))
 
+    def losses(self, hidden: torch.Tensor, weight: torch.Tensor, backward: bool, trains_weight: bool) -> None:
+        """Chunks of a language model's cross-entropy: the logits' product, in backward once more, and its gradients'.
+
+        The logits of a chunk are read or written 6 times in forward and 9 in backward, the weight's gradient twice a
+        chunk. (`_linear_cross_entropy_batch_chunked_accumulator` of torch/nn/modules/linear_cross_entropy.py.)
+        """
+        rows, (classes, features) = hidden.size(0), weight.shape
+        self.operators += 1
+        self.flops += (2 + trains_weight if backward else 1) * 2 * rows * classes * features
+        self.n_bytes += (9 if backward else 6) * rows * classes * hidden.element_size()
+
 
 def work_at(traced: Mapping[tuple[int, int], Work], batch: int, width: float) -> Work:
     """The work on `batch` samples of `width` tokens on average, from that of traced batches, by (samples, width).

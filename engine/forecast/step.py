@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from engine.contract.config import RunConfig
+from engine.contract.config import ConfigError, RunConfig
 from engine.contract.forecast_types import ForecastError
 from engine.contract.records import Phase
 from engine.devices.precision import TracedPrecision
@@ -157,7 +157,7 @@ def _record(plan: StepPlan, batch: BatchShape, play: Callable[[_Player], None], 
             stack_of_modes.enter_context(kernels)
             stack_of_modes.enter_context(tracer)
             play(_Player(plan, batch, recording, tracer, precision, kernels))
-    except ForecastError:
+    except (ForecastError, ConfigError):
         raise
     except Exception as error:  # a model's own code may raise anything
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
@@ -211,9 +211,10 @@ class _Player:
             schedule = build_schedule(plan.config, optimizer, updates=1)
             plan.model.train()
             if work is not None:
-                self._tracer.observe, kernels.on_attention = work.operator, work.attention
+                self._tracer.observe = work.operator
+                kernels.on_attention, kernels.on_loss = work.attention, work.losses
             self._micro_step(FIRST)
-            self._tracer.observe = kernels.on_attention = None
+            self._tracer.observe = kernels.on_attention = kernels.on_loss = None
             if accumulates:
                 self._micro_step(NEXT)
             if work is not None:

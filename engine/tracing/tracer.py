@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -135,6 +135,16 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def use_scratch(self, *steps: Step) -> None:
         """Scratch memory that a kernel holds while it runs; what is not freed by a step is freed in the end."""
+        self._give_back(self._taken(steps))
+
+    @contextmanager
+    def holding(self, *steps: Step) -> Iterator[None]:
+        """Around a kernel that makes its results while it holds scratch memory."""
+        handles = self._taken(steps)
+        yield
+        self._give_back(handles)
+
+    def _taken(self, steps: Sequence[Step]) -> list[int | None]:
         self.drain()
         handles: list[int | None] = []
         for step in steps:
@@ -144,6 +154,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 handles.append(self._sink.allocate(step, TEMPORARIES) if step else None)
             else:
                 self._release(handles, -step - 1)
+        return handles
+
+    def _give_back(self, handles: list[int | None]) -> None:
         for index in reversed(range(len(handles))):
             self._release(handles, index)
 

@@ -22,7 +22,7 @@ from engine.process import gate
 from engine.process.heap import keeping_pages
 from engine.process.machine import Machine
 from engine.process.openmp import threads_to_use
-from engine.techniques import attention, checkpointing, compiling, lora, packing, refusals
+from engine.techniques import attention, checkpointing, compiling, cross_entropy, lora, packing, refusals
 from engine.techniques.bucketing import epoch_order, scoring_order
 from engine.techniques.optimizers import build_optimizer, build_schedule
 from engine.techniques.optimizers import note as optimizer_note
@@ -148,6 +148,7 @@ class Run:
         if config.lora_rank:
             self._say(Phase.LOAD, lora.note(model, config))
         checkpointing.apply(model, config)
+        cross_entropy.apply(model, config)
         self.device.adopt(model)
         self._stop_if_asked()
         attention.check(model, data.collate([data.train[0]]), config, self.device)

@@ -14,7 +14,7 @@ from engine.contract.records import Phase
 from engine.devices.base import Device
 from engine.devices.cpu import CpuDevice
 from engine.devices.precision import Precision
-from engine.techniques import checkpointing, compiling, lora
+from engine.techniques import checkpointing, compiling, cross_entropy, lora
 from engine.techniques.optimizers import build_optimizer, build_schedule
 from engine.techniques.preloading import EpochOrder, build_loader
 from engine.training.job import Job, planned_updates
@@ -79,6 +79,7 @@ def make_job(
     """A job on the CPU whose events are kept."""
     model = lora.apply(model or tiny_model(), config)
     checkpointing.apply(model, config)
+    cross_entropy.apply(model, config)
     data = data or tiny_data(config)
     compiling.apply(model, config, len(data.train))
     device = device or CpuDevice()
