@@ -106,7 +106,7 @@ class RunConfig:
     gradient_checkpointing: str = _knob(
         "off",
         "checkpointing",
-        "Keep each layer's input (selective: products too) and compute the rest again: less memory, up to 1/3 more time.",
+        "Keep each layer's input (selective: products too), compute the rest again: less memory, up to 1/3 more time.",
         choices=("off", "on", "every-second", "selective"),
         group="memory",
     )

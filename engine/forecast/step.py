@@ -38,8 +38,9 @@ from engine.forecast.recording import (
 from engine.forecast.speed import Work
 from engine.gpus.catalogue import Gpu
 from engine.process import gate
-from engine.techniques import lora
+from engine.techniques import lora, offloading
 from engine.techniques.optimizers import build_schedule
+from engine.tracing.host import TracedHost
 from engine.tracing.kernels import CudaKernels
 from engine.tracing.meta_kernels import KERNELS
 from engine.tracing.stack import Stack
@@ -206,6 +207,8 @@ class _Player:
         self._micro_steps += accumulates
         self._begin(LOAD, Phase.LOAD)
         hooks = self._tracer.account_model(plan.model)
+        moved = offloading.apply(plan.model, plan.config, self._host, None)
+        hooks += [] if moved is None else [moved]
         try:
             optimizer = optimizer_on_meta(plan.config, plan.stack, plan.model.parameters(), self._enter)
             schedule = build_schedule(plan.config, optimizer, updates=1)
@@ -215,6 +218,8 @@ class _Player:
                 kernels.on_attention, kernels.on_loss = work.attention, work.losses
             self._micro_step(FIRST)
             self._tracer.observe = kernels.on_attention = kernels.on_loss = None
+            if work is not None and moved is not None:
+                work.host_bytes = moved.most_held
             if accumulates:
                 self._micro_step(NEXT)
             if work is not None:
@@ -251,6 +256,13 @@ class _Player:
             self._batch = {}
             del scores
             self._tracer.drain()
+
+    def _host(self) -> TracedHost:
+        return TracedHost(self._tracer, on_move=self._note_move)
+
+    def _note_move(self, n_bytes: int) -> None:
+        if self._work is not None and self._tracer.observe is not None:
+            self._work.move(n_bytes)
 
     def _begin(self, part: str, phase: Phase) -> None:
         self._part = part

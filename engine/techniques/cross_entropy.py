@@ -1,7 +1,7 @@
-"""A language model's loss without its logits: the head's product and the cross-entropy are computed together, in chunks.
+"""A language model's loss without its logits: the head's product and the cross-entropy together, chunk by chunk.
 
-The head gives what its logits would be computed from. What models do with logits up to their loss (reshape, scale, add a
-bias, cap) is noted, and the loss is computed from that.
+The head gives what its logits would be computed from. What models do with logits up to their loss (reshape, scale, add
+a bias, cap) is noted, and the loss is computed from that.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def apply(model: torch.nn.Module, config: RunConfig) -> None:
     if kernel == PLAIN:
         return
     whole: Any = model
-    head = whole.get_output_embeddings()
+    head: Any = whole.get_output_embeddings()
     if type(head) is not torch.nn.Linear:
         found = "none" if head is None else f"a {type(head).__name__}"
         raise _refusal(kernel, f"needs a plain linear layer before the loss, and {name} has {found}")

@@ -30,7 +30,7 @@ _DROPOUT_OF_ATTENTION = {
 
 def policy(ctx: Any, operator: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
     """Whether the result of an operator of a layer is kept."""
-    name = operator.name().partition(".")[0] if isinstance(operator, torch._ops.OpOverload) else ""
+    name = operator._schema.name if isinstance(operator, torch._ops.OpOverload) else ""
     keeps = name in _PRODUCTS
     if (place := _DROPOUT_OF_ATTENTION.get(name)) is not None:
         keeps = not (args[place] if len(args) > place else kwargs.get("dropout_p", 0.0))
@@ -39,7 +39,7 @@ def policy(ctx: Any, operator: Any, *args: Any, **kwargs: Any) -> CheckpointPoli
 
 def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """Around a layer's forward, and around its computation in backward: `context_fn` of `torch.utils.checkpoint`."""
-    forward, again = create_selective_checkpoint_contexts(policy)
+    forward, again = create_selective_checkpoint_contexts(policy)  # type: ignore[no-untyped-call]
     kept = KeptAttention()
     return _both(forward, kept.keeping()), _both(again, kept.giving())
 

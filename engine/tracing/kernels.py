@@ -101,10 +101,20 @@ class CudaKernels(TorchFunctionMode):
         result: torch.Tensor = FusedAttention.apply(*inputs, *more)  # type: ignore[no-untyped-call]
         return result
 
-    def _lose(self, *tensors: Any, kernel: str, softcap: float | None, ignore_index: int) -> torch.Tensor:
+    def _lose(
+        self,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        target: torch.Tensor,
+        *,
+        kernel: str,
+        softcap: float | None,
+        ignore_index: int,
+    ) -> torch.Tensor:
         if softcap is not None and kernel == CHUNKED:  # made of operators that are traced
             with self:
-                return by_checkpoints(*tensors, softcap, ignore_index)
+                return by_checkpoints(hidden, weight, bias, target, softcap, ignore_index)
         call = LossCall(
             kernel=kernel,
             softcap=softcap,
@@ -113,7 +123,7 @@ class CudaKernels(TorchFunctionMode):
             tracer=self._tracer,
             observe=self.on_loss,
         )
-        losses: torch.Tensor = FusedLosses.apply(*tensors, call)  # type: ignore[no-untyped-call]
+        losses: torch.Tensor = FusedLosses.apply(hidden, weight, bias, target, call)  # type: ignore[no-untyped-call]
         return losses
 
     def _copy_of(self, mask: torch.Tensor | None) -> torch.Tensor | None:

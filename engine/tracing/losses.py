@@ -41,7 +41,7 @@ def linear_losses(
     """
     tensors = (hidden, weight, bias, target)
     if has_torch_function(tensors):
-        options = {"kernel": kernel, "softcap": softcap, "ignore_index": ignore_index}
+        options: dict[str, Any] = {"kernel": kernel, "softcap": softcap, "ignore_index": ignore_index}
         traced: torch.Tensor = handle_torch_function(linear_losses, tensors, *tensors, **options)
         return traced
     kind = hidden.device.type
@@ -106,7 +106,7 @@ def by_checkpoints(
         return F.cross_entropy(logits.float(), targets, ignore_index=ignore_index, reduction="none")
 
     size = chunk_size(hidden.size(0), *weight.shape)
-    pairs = zip(hidden.split(size), target.split(size), strict=True)
+    pairs = zip(torch.split(hidden, size), torch.split(target, size), strict=True)
     losses = [checkpoint(of_chunk, *pair, use_reentrant=False, preserve_rng_state=False) for pair in pairs]
     return torch.cat(losses)
 
@@ -157,9 +157,11 @@ class LossCall:
     tracer: Tracer
     observe: Observe | None
 
-    def compute(self, *tensors: Any) -> torch.Tensor:
+    def compute(
+        self, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, target: torch.Tensor
+    ) -> torch.Tensor:
         """The losses themselves."""
-        return _computed(*tensors, self.kernel, self.softcap, self.ignore_index)
+        return _computed(hidden, weight, bias, target, self.kernel, self.softcap, self.ignore_index)
 
     def _chunk(self, hidden: torch.Tensor, weight: torch.Tensor, each: int, *, is_next: bool = False) -> Chunk:
         classes, features = weight.shape
@@ -206,6 +208,7 @@ class FusedLosses(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *args: Any) -> torch.Tensor:
         hidden, weight, bias, target, call = args
+        losses: torch.Tensor
         ctx.call = call
         before, after = call.scratch(hidden, weight, backward=False)
         with call.tracer.holding(*before):
@@ -247,7 +250,7 @@ def _real_gradients(
     call: LossCall, inputs: tuple[Any, ...], target: torch.Tensor, wanted: list[int], grad: torch.Tensor
 ) -> list[torch.Tensor]:
     with torch._C.DisableTorchFunction(), torch.enable_grad():
-        fresh = [tensor if tensor is None else tensor.detach() for tensor in inputs]
+        fresh: list[Any] = [tensor if tensor is None else tensor.detach() for tensor in inputs]
         for at in wanted:
             fresh[at].requires_grad_()
         losses = call.compute(*fresh, target)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -22,7 +23,7 @@ from engine.process import gate
 from engine.process.heap import keeping_pages
 from engine.process.machine import Machine
 from engine.process.openmp import threads_to_use
-from engine.techniques import attention, checkpointing, compiling, cross_entropy, lora, packing, refusals
+from engine.techniques import attention, checkpointing, compiling, cross_entropy, lora, offloading, packing, refusals
 from engine.techniques.bucketing import epoch_order, scoring_order
 from engine.techniques.optimizers import build_optimizer, build_schedule
 from engine.techniques.optimizers import note as optimizer_note
@@ -150,6 +151,7 @@ class Run:
         checkpointing.apply(model, config)
         cross_entropy.apply(model, config)
         self.device.adopt(model)
+        offloading.apply(model, config, partial(self.device.host, config), Machine().memory().available)
         self._stop_if_asked()
         attention.check(model, data.collate([data.train[0]]), config, self.device)
         compiling.apply(model, config, len(data.train))
