@@ -132,6 +132,40 @@ def _check_class_loss(config: RunConfig) -> None:
         )
 
 
+def _check_cross_entropy(config: RunConfig) -> None:
+    if config.cross_entropy == "plain":
+        return
+    if not config.task.endswith("-lm"):
+        raise ConfigError(
+            "cross_entropy",
+            f"--cross-entropy {config.cross_entropy} is for a language model's loss, and --task {config.task} has a "
+            "small head: use --cross-entropy plain.",
+        )
+    if config.torch_compile:
+        raise ConfigError(
+            "cross_entropy",
+            f"--cross-entropy {config.cross_entropy} leaves the head's product to the loss, which --torch-compile does "
+            "not follow: use --cross-entropy plain or --torch-compile off.",
+        )
+
+
+def _check_activation_offloading(config: RunConfig) -> None:
+    if not config.activation_offloading:
+        return
+    if read_device(config.device).kind == "cpu":
+        raise ConfigError(
+            "activation_offloading",
+            "--activation-offloading moves what a GPU keeps to the host, and on --device cpu it is there already: use "
+            "--activation-offloading off, or --device virtual:tesla-p4 (or another GPU) to see what it would save.",
+        )
+    if config.torch_compile:
+        raise ConfigError(
+            "activation_offloading",
+            "--activation-offloading moves what each operator keeps, and --torch-compile decides itself what is kept: "
+            "use --activation-offloading off or --torch-compile off.",
+        )
+
+
 _CHECKS = (
     _check_task,
     _check_target_len,
@@ -141,4 +175,6 @@ _CHECKS = (
     _check_optimizer_in_backward,
     _check_evaluation,
     _check_class_loss,
+    _check_cross_entropy,
+    _check_activation_offloading,
 )

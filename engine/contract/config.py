@@ -121,8 +121,8 @@ class RunConfig:
     gradient_checkpointing: str = _knob(
         "off",
         "checkpointing",
-        "Keep only each layer's input and compute the rest again in backward: far less memory, about 1/3 more time.",
-        choices=("off", "on", "every-second"),
+        "Keep each layer's input (selective: products too), compute the rest again: less memory, up to 1/3 more time.",
+        choices=("off", "on", "every-second", "selective"),
         group="memory",
     )
     weights: str = _knob(
@@ -193,6 +193,19 @@ class RunConfig:
         minimum=0.0,
         maximum=0.99,
         steps=(0.0, 0.05, 0.1),
+        group="memory",
+    )
+    cross_entropy: str = _knob(
+        "plain",
+        "cross-entropy",
+        "chunked and liger never hold a language model's logits: less memory, one more product by the vocabulary.",
+        choices=("plain", "chunked", "liger"),
+        group="memory",
+    )
+    activation_offloading: bool = _knob(
+        False,
+        "offloading",
+        "Move what layers keep for backward to the host's memory and back: less on the GPU, more time on the bus.",
         group="memory",
     )
     torch_compile: bool = _knob(

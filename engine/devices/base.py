@@ -12,6 +12,7 @@ import torch
 
 from engine.contract.config import RunConfig
 from engine.contract.records import DeviceInfo, Memory, Phase
+from engine.devices.host import Host, HostMemory
 from engine.devices.precision import Precision
 from engine.process import heap
 
@@ -77,6 +78,10 @@ class Device(ABC):
     def place(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """A batch on the device; the copy may overlap with compute."""
         return {name: tensor.to(self.torch_device, non_blocking=True) for name, tensor in batch.items()}
+
+    def host(self, config: RunConfig) -> Host:
+        """Where this device's tensors may wait."""
+        return HostMemory(pinned=config.dataloader_pin_memory and self.pins_memory)
 
     @abstractmethod
     def mark(self) -> Any:

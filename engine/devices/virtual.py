@@ -17,6 +17,7 @@ from engine.allocator.options import AllocatorOptionError, AllocatorOptions
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.records import DeviceInfo, Memory, Phase
 from engine.devices.base import Device, T
+from engine.devices.host import Host
 from engine.devices.precision import Precision, TracedPrecision, refuse_types
 from engine.gpus.catalogue import find
 from engine.gpus.units import MIB
@@ -95,6 +96,10 @@ class VirtualDevice(Device):
     def place(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         self._tracker.place(batch)
         return batch
+
+    def host(self, config: RunConfig) -> Host:
+        """The machine's memory is the card's as well: what waits in it is not accounted for."""
+        return self._tracker.host()
 
     def enter(self, phase: Phase) -> None:
         self._tracker.enter(phase)

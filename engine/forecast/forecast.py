@@ -41,6 +41,7 @@ from engine.forecast.speed import Work
 from engine.forecast.step import StepPlan
 from engine.forecast.traces import Traces
 from engine.gpus.catalogue import Gpu
+from engine.gpus.host_link import host_bandwidth
 from engine.gpus.units import MIB
 from engine.models.catalogue import known
 from engine.techniques.refusals import refuse_missing_packages
@@ -166,7 +167,11 @@ class Forecaster:
             tokens_per_sample=order.width,
             n_parameters=traces.n_parameters,
             forecast_s=time.perf_counter() - began,
-            notes=(*_notes(config, gpu, stack, outside, played, limit, about_data), *traces.notes),
+            notes=(
+                *_notes(config, gpu, stack, outside, played, limit, about_data),
+                *_about_host(work, gpu),
+                *traces.notes,
+            ),
         )
 
     def _traces_of(self, source: Source, config: RunConfig, gpu: Gpu, stack: Stack, data: DataShape) -> Traces:
@@ -318,7 +323,15 @@ def _samples_per_s(work: Work, config: RunConfig, gpu: Gpu, order: Sequence) -> 
     if not peak or gpu.memory_bandwidth is None:
         return None
     micro_steps = min(config.gradient_accumulation_steps, order.micro_steps)
-    return micro_steps * order.samples / work.seconds(micro_steps, peak, gpu.memory_bandwidth)
+    return micro_steps * order.samples / work.seconds(micro_steps, peak, gpu.memory_bandwidth, host_bandwidth(gpu))
+
+
+def _about_host(work: Work, gpu: Gpu) -> Iterator[str]:
+    if work.host_bytes:
+        yield (
+            f"Activation offloading keeps {work.host_bytes / MIB:,.0f} MiB in the host's memory and copies "
+            f"{work.moved_bytes / MIB:,.0f} MiB a micro-step, at an assumed {host_bandwidth(gpu) / 1e9:,.0f} GB/s."
+        )
 
 
 def _stamp(name: str) -> float:

@@ -18,6 +18,7 @@ from engine.contract.records import Memory, Phase
 from engine.gpus.catalogue import Gpu
 from engine.tracing.autocast import Autocast
 from engine.tracing.half import CpuTracer
+from engine.tracing.host import TracedHost
 from engine.tracing.kernels import CudaKernels
 from engine.tracing.scratch import Rule
 from engine.tracing.stack import CURRENT
@@ -232,6 +233,10 @@ class LiveTracker:
     def on_host(self) -> AbstractContextManager[None]:
         """Around tensor work that is the host's own."""
         return self._tracer.suspended()
+
+    def host(self) -> TracedHost:
+        """Where the GPU's tensors may wait."""
+        return TracedHost(self._tracer, lambda: self._tracing)
 
     def enter(self, phase: Phase) -> None:
         """The run goes over to `phase`; after an optimizer step that is the border of an update."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -23,7 +24,18 @@ from engine.process import gate
 from engine.process.heap import keeping_pages
 from engine.process.machine import Machine
 from engine.process.openmp import threads_to_use
-from engine.techniques import attention, checkpointing, class_loss, compiling, lora, optimizer_state, packing, refusals
+from engine.techniques import (
+    attention,
+    checkpointing,
+    class_loss,
+    compiling,
+    cross_entropy,
+    lora,
+    offloading,
+    optimizer_state,
+    packing,
+    refusals,
+)
 from engine.techniques.bucketing import epoch_order, scoring_order
 from engine.techniques.decay import groups_of
 from engine.techniques.optimizers import build_optimizer
@@ -181,7 +193,9 @@ class Run:
             self._say(Phase.LOAD, lora.note(model, config))
         checkpointing.apply(model, config)
         class_loss.apply(model, config, class_weights_of(config, data))
+        cross_entropy.apply(model, config)
         self.device.adopt(model)
+        offloading.apply(model, config, partial(self.device.host, config), Machine().memory().available)
         self._stop_if_asked()
         attention.check(model, data.collate([data.train[0]]), config, self.device)
         compiling.apply(model, config, len(data.train))

@@ -14,7 +14,7 @@ from engine.contract.records import Phase
 from engine.devices.base import Device
 from engine.devices.cpu import CpuDevice
 from engine.devices.precision import Precision
-from engine.techniques import checkpointing, class_loss, compiling, lora
+from engine.techniques import checkpointing, class_loss, compiling, cross_entropy, lora
 from engine.techniques.decay import groups_of
 from engine.techniques.optimizers import build_optimizer
 from engine.techniques.preloading import EpochOrder, build_loader
@@ -88,6 +88,7 @@ def make_job(
     """A job on the CPU whose events are kept; `evaluation` is what it scores."""
     model = lora.apply(model or tiny_model(), config)
     checkpointing.apply(model, config)
+    cross_entropy.apply(model, config)
     data = data or tiny_data(config)
     class_loss.apply(model, config, class_weights_of(config, data))
     compiling.apply(model, config, len(data.train))

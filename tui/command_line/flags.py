@@ -88,7 +88,7 @@ def add_knobs(parser: argparse.ArgumentParser) -> None:
 
 def _models() -> Iterator[str]:
     """The architectures that are known without a network, a family to a paragraph."""
-    yield "Forecast without a network, also by their name on the hub; a run loads their weights from the hub or its cache."
+    yield "Forecast without a network, also by their name on the hub; a run loads weights from the hub or its cache."
     for family, names in FAMILIES.items():
         yield from textwrap.wrap(f"{family}: {', '.join(names)}", 110, subsequent_indent="  ", break_on_hyphens=False)
 
