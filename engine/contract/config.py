@@ -269,7 +269,7 @@ class RunConfig:
         minimum=1,
         maximum=10_000_000,
         steps=(100, 200, 500, 1000, 2000, 5000),
-        group="data",
+        group="evaluation",
     )
     eval_steps: int | None = _knob(
         None,
@@ -279,7 +279,7 @@ class RunConfig:
         minimum=1,
         maximum=10_000_000,
         steps=(10, 20, 50, 100, 200, 500, 1000),
-        group="what",
+        group="evaluation",
         optional=True,
         hint="after every epoch",
         none="epoch",
@@ -289,7 +289,7 @@ class RunConfig:
         "best by",
         "Which figure of an evaluation says which one was the best: the loss, the accuracy or the mean of all F1.",
         choices=("loss", "accuracy", "macro-f1"),
-        group="what",
+        group="evaluation",
     )
     early_stopping_patience: int = _knob(
         0,
@@ -299,7 +299,7 @@ class RunConfig:
         minimum=0,
         maximum=10_000,
         steps=(0, 1, 2, 3, 5, 10),
-        group="what",
+        group="evaluation",
     )
     early_stopping_threshold: float = _knob(
         0.0,
@@ -308,7 +308,7 @@ class RunConfig:
         minimum=0.0,
         maximum=1e6,
         steps=(0.0, 0.001, 0.005, 0.01),
-        group="what",
+        group="evaluation",
     )
     epochs: int = _knob(
         1,
@@ -443,7 +443,7 @@ class RunConfig:
         "Keep the trained model here, as transformers and peft load it: the best (where held out), and the last.",
         optional=True,
         hint="no model is kept; {run} in a name becomes the run's number",
-        group="where",
+        group="saving",
     )
     save_steps: int = _knob(
         0,
@@ -453,7 +453,7 @@ class RunConfig:
         minimum=0,
         maximum=10_000_000,
         steps=(0, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000),
-        group="where",
+        group="saving",
     )
     save_total_limit: int | None = _knob(
         2,
@@ -465,7 +465,7 @@ class RunConfig:
         optional=True,
         hint="all",
         none="all",
-        group="where",
+        group="saving",
     )
 
     def __post_init__(self) -> None:

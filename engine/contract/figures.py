@@ -193,6 +193,7 @@ BATCH = knob_entry("batch_size")
 ACCUMULATION = knob_entry("gradient_accumulation_steps")
 CHECKPOINTING = knob_entry("gradient_checkpointing")
 PRECISION = knob_entry("precision")
+WEIGHTS = knob_entry("weights")
 
 TIME = Entry(
     name="train_runtime_s",

@@ -23,7 +23,7 @@ from tui.drawing.class_table import class_table
 from tui.drawing.text import clean
 from tui.screens.dialog import Dialog
 from tui.state.knob_list import ORDER, knobs_of
-from tui.state.knobs import shown
+from tui.state.knobs import said
 
 LIMIT = 2000
 CLASSES = 65
@@ -64,10 +64,7 @@ def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
         lines += ["", *class_table(row.eval_confusion, row.label_names or (), CLASSES)]
     lines += [
         "",
-        *(
-            f"{KNOBS[name].label:<16}{shown(KNOBS[name], getattr(row.config, name))}"
-            for name in knobs_of(row.config.job, ORDER)
-        ),
+        *(f"{KNOBS[name].label:<16}{said(row.config, name)}" for name in knobs_of(row.config.job, ORDER)),
     ]
     lines += ["", "The command that does it again (y copies it):", command_line(row.config)]
     script = f"traintop script --run {row.run_id}"

@@ -198,6 +198,13 @@ def shown(knob: Knob, value: Value) -> str:
     return knob_text.shown(knob, value)
 
 
+def said(config: RunConfig, name: str) -> str:
+    """A knob's value in a configuration; of the precision, what is really computed in where nothing is cast."""
+    if name == "precision" and config.computed_in != config.precision:
+        return f"{config.computed_in} (weights)"
+    return shown(KNOBS[name], getattr(config, name))
+
+
 def short_name(model: str) -> str:
     """A model's name without what every model's name has: `bert-base` for `google-bert/bert-base-uncased`."""
     return model_name(model).rpartition("/")[2].removesuffix("-uncased") or model
@@ -221,7 +228,9 @@ def describe(config: RunConfig) -> str:
     parts = [clean(model_name(config.model), 40), f"batch {config.batch_size}"]
     if config.gradient_accumulation_steps > 1:
         parts.append(f"× {config.gradient_accumulation_steps} accumulated")
-    parts += [f"{config.seq_len} tokens", config.precision]
+    parts += [f"{config.seq_len} tokens", config.computed_in]
+    if config.weights != "fp32":
+        parts.append(f"weights {config.weights}")
     if config.gradient_checkpointing != "off":
         parts.append(f"checkpointing {config.gradient_checkpointing}")
     return ", ".join(parts)
