@@ -69,6 +69,8 @@ def _numbers(state: State, width: int) -> Line:
     if cursor is not None:
         ghost = state.view.ghost_of(run.run_id, run.planned_updates)
         value: Line = [(value_at(run.losses, cursor, loss), "loss")]
+        if len(run.eval_losses):
+            value += [("  eval ", "muted"), (value_at(run.eval_losses, cursor, loss, held=True), "accent")]
         return at_cursor(cursor, value, value_at(ghost[0], cursor, loss, held=True) if ghost else "", width)
     last, evaluation = run.last, run.evaluation
     now: Line = [(loss(last.loss), "loss")]
