@@ -221,7 +221,8 @@ def describe(config: RunConfig) -> str:
     parts = [clean(model_name(config.model), 40), f"batch {config.batch_size}"]
     if config.gradient_accumulation_steps > 1:
         parts.append(f"× {config.gradient_accumulation_steps} accumulated")
-    parts += [f"{config.seq_len} tokens", config.precision]
+    target = "" if config.target_len is None else f" → {config.target_len}"
+    parts += [f"{config.seq_len}{target} tokens", config.precision]
     if config.gradient_checkpointing != "off":
         parts.append(f"checkpointing {config.gradient_checkpointing}")
     return ", ".join(parts)
