@@ -67,7 +67,7 @@ def compare(row: Row, baseline: Row, *, per_sample: bool | None = None) -> Compa
 
 
 _DATA = {"workload", "data", "text_column", "label_column", "target_column", "completion_only_loss", "task"}
-_WORK = _DATA | {"samples", "eval_samples", "epochs", "seq_len"}
+_WORK = _DATA | {"samples", "eval_samples", "epochs", "seq_len", "target_len"}
 
 
 def _device_key(row: Row) -> tuple[str, str] | None:

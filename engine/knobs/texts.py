@@ -34,7 +34,8 @@ KNOB_TEXTS: dict[str, str] = {
     ),
     "task": (
         "A classifier's head is small. A language model's head gives a score to every word at every token: a tensor of "
-        "batch × length × vocabulary, kept with its gradient, which often is the peak of the whole step."
+        "batch × length × vocabulary, kept with its gradient, which often is the peak of the whole step. Their loss "
+        "is divided by the labels of the whole update, so accumulation gives what a large batch gives."
     ),
     "batch_size": (
         "Activations are kept from forward to backward, so they grow in proportion to the batch; weights, gradients "
@@ -114,6 +115,10 @@ KNOB_TEXTS: dict[str, str] = {
     "seq_len": (
         "Activations grow in proportion to the tokens of a batch, eager attention's scores with the square of the "
         "length. Time per sample grows likewise. Cutting texts shorter loses what stood behind the cut."
+    ),
+    "target_len": (
+        "What a seq2seq model writes has a length of its own: its decoder's activations and its logits grow with it, "
+        "the encoder's with the sequence length, and attention between the two with their product."
     ),
     "samples": (
         "How many samples an epoch has: time grows in proportion, the peak of memory does not change. More data "

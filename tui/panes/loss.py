@@ -6,6 +6,7 @@ from engine.contract.accuracy import beats_majority, interval
 from engine.contract.events import EvalDone
 from engine.contract.figures import ACCURACY, NO_BETTER
 from engine.contract.numbers import loss, number, rate
+from engine.contract.tasks import TASKS
 from tui.drawing.cells import Line, first_that_fits, join
 from tui.drawing.digits import large
 from tui.panes.base import PlotPane
@@ -91,15 +92,16 @@ def _numbers(state: State, width: int) -> Line:
 
 
 def _accuracy(run: RunView, evaluation: EvalDone | None) -> tuple[Line, Line]:
-    """What the last evaluation came to, ● in the plot, and what it is worth: the accuracy's interval and the mean F1,
-    or that the majority class alone would give it. Without classes it is the loss.
+    """What the last evaluation came to, ● in the plot, and what it is worth: the score's interval and the mean F1,
+    or that the majority class alone would give it. Without a score it is the loss.
     """
     if evaluation is None:
         return [], []
     share, n = evaluation.accuracy, evaluation.n_samples
     if share is None:
         return [("eval ", "muted"), (loss(evaluation.loss), "value")], []
-    said: Line = [("eval acc ", "muted"), (ACCURACY.write(share), "value")]
+    called = (TASKS[run.config.task].score or "accuracy").replace("accuracy", "acc")
+    said: Line = [(f"eval {called} ", "muted"), (ACCURACY.write(share), "value")]
     if not n:
         return said, []
     if beats_majority(share, n, run.majority) is False:

@@ -44,6 +44,7 @@ from engine.contract.events import (
 from engine.contract.figures import ACCURACY
 from engine.contract.numbers import clock, duration, loss, mib, number, short_count
 from engine.contract.records import GpuSample, Outcome, RunRecord
+from engine.contract.tasks import TASKS
 from tui.drawing.text import clean
 from tui.state.foreign import SENTENCE, clean_device, clean_job, clean_neighbours, clean_record
 from tui.state.knobs import describe
@@ -155,7 +156,9 @@ def _fold_run(
         run.evaluated(event)
         classes = ""
         if event.accuracy is not None:
-            classes = f"accuracy {ACCURACY.write(event.accuracy)}, macro-F1 {ACCURACY.write(event.macro_f1)}, "
+            called = TASKS[run.config.task].score or "accuracy"
+            f1 = f"macro-F1 {ACCURACY.write(event.macro_f1)}, " if event.macro_f1 is not None else ""
+            classes = f"{called} {ACCURACY.write(event.accuracy)}, {f1}"
         state.write(
             "run",
             f"evaluated {event.n_samples} samples after update {number(event.update)} in {duration(event.eval_s)} s: "

@@ -179,7 +179,7 @@ SLOW: dict[str, Make] = {
     ),
     "causal": lambda folder: dummy(model="gpt2-tiny", task="causal-lm", lora_rank=4),
     "a text, packed, accumulation": lambda folder: text(
-        paragraphs(folder), padding="packed", seq_len=64, batch_size=2, gradient_accumulation_steps=4
+        paragraphs(folder), padding="packed", seq_len=64, batch_size=4, gradient_accumulation_steps=2
     ),
     "masked": lambda folder: dummy(task="masked-lm"),
     "masked, no label in many a batch": lambda folder: dummy(
