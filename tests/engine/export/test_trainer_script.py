@@ -285,6 +285,7 @@ OTHER_VALUES: dict[str, Any] = {
     "eval_samples": 3,
     "samples": 5,
     "seq_len": 24,
+    "output_dir": "elsewhere",
 }
 
 
@@ -292,7 +293,7 @@ OTHER_VALUES: dict[str, Any] = {
 def test_no_knob_is_forgotten(name: str, tmp_path: Path, hub: Hub) -> None:
     """Turning any knob changes what the script does or says."""
     file = table(tmp_path / "a.csv", ["text", "more", "label", "other"])
-    base = reviews(file, device="cuda", dataloader_num_workers=1, max_grad_norm=0.5)
+    base = reviews(file, device="cuda", dataloader_num_workers=1, max_grad_norm=0.5, save_steps=10)
     if name in ("optimizer_in_backward", "task", "workload"):
         base = dummy(device="cuda", max_grad_norm=0.0, model="gpt2-tiny")
     knob, now = KNOBS[name], getattr(base, name)
