@@ -114,6 +114,8 @@ def load(name: str, device: str) -> Classifier:
     config = source.config
     if config.get_text_config().pad_token_id is None:
         config.get_text_config().pad_token_id = config.pad_token_id = pad_token_id_of(tokenizer, None)
+    several = config.problem_type == "multi_label_classification"
+    config.problem_type = "single_label_classification"  # what its loss would be, of which a trial is made
     model: torch.nn.Module = models.build(source, config, RunConfig(model=base, device="cpu"))
     if adapter is not None:
         model = _with_adapter(model, adapter, name)
@@ -125,7 +127,7 @@ def load(name: str, device: str) -> Classifier:
         labels=tuple(config.id2label[index] for index in range(config.num_labels)),
         pad_token_id=pad_token_id_of(tokenizer, config.get_text_config().pad_token_id),
         max_length=_max_length(folder, tokenizer, models.max_positions(config)),
-        several=config.problem_type == "multi_label_classification",
+        several=several,
     )
 
 

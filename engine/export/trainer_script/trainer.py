@@ -39,6 +39,7 @@ def trainer_part(config: RunConfig, *, collator: Code, held_out: bool, bucketed:
         ")",
         *_training(config),
         "trainer.save_state()  # trainer_state.json has the loss of every update",
+        *_model(config),
     ]
     functions = [_SAME_DROPOUT]
     if _stops(config):
@@ -83,7 +84,7 @@ def device_of(config: RunConfig) -> DeviceName:
 def arguments_of(config: RunConfig, *, held_out: bool) -> dict[str, Code]:
     """The TrainingArguments of equal meaning, where they are not the default (transformers 5.20 or newer)."""
     values: dict[str, object] = {
-        "output_dir": "trained",
+        "output_dir": config.output_dir or "trained",
         "per_device_train_batch_size": config.batch_size,
         "per_device_eval_batch_size": config.batch_size,
         "gradient_accumulation_steps": config.gradient_accumulation_steps,
@@ -104,7 +105,7 @@ def arguments_of(config: RunConfig, *, held_out: bool) -> dict[str, Code]:
         "dataloader_pin_memory": config.dataloader_pin_memory and device_of(config).kind in ("cuda", "auto"),
         **_workers(config),
         **_evaluation(config, held_out=held_out),
-        "save_strategy": "no",
+        **_checkpoints(config),
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "remove_unused_columns": False,
@@ -161,6 +162,21 @@ def _callbacks(config: RunConfig, *, held_out: bool) -> list[Code]:
     if held_out and config.early_stopping_patience:
         callbacks.append(f"EarlyStoppingCallback({config.early_stopping_patience}, {config.early_stopping_threshold})")
     return callbacks
+
+
+def _checkpoints(config: RunConfig) -> dict[str, object]:
+    if not config.save_steps:
+        return {"save_strategy": "no"}
+    limit = {} if config.save_total_limit is None else {"save_total_limit": config.save_total_limit}
+    return {"save_strategy": "steps", "save_steps": config.save_steps, **limit}
+
+
+def _model(config: RunConfig) -> list[str]:
+    """What keeps the trained model."""
+    if config.output_dir is None:
+        return []
+    tokenizer = [] if config.workload == "dummy" else ["tokenizer.save_pretrained(arguments.output_dir)"]
+    return ["trainer.save_model()", *tokenizer]
 
 
 def _workers(config: RunConfig) -> dict[str, object]:
@@ -310,6 +326,11 @@ def _notes(config: RunConfig) -> list[str]:
     if config.padding == "packed":
         notes.append(
             "The run weighs a held-out loss by tokens and the Trainer by rows: they differ in the last digits."
+        )
+    if config.output_dir is not None and config.workload != "dummy":
+        notes.append(
+            "The run keeps the model of its best evaluation, and names its labels; this script keeps the last, with "
+            "numbers for labels."
         )
     if config.precision == "fp16" and device.kind != "cuda":
         notes.append("fp16 needs a GPU here: the Trainer refuses it on a CPU.")

@@ -322,6 +322,7 @@ OTHER_VALUES: dict[str, Any] = {
     "seq_len": 24,
     "lora_targets": "query",
     "lora_alpha": 3,
+    "output_dir": "elsewhere",
 }
 
 
@@ -329,7 +330,7 @@ OTHER_VALUES: dict[str, Any] = {
 def test_no_knob_is_forgotten(name: str, tmp_path: Path, hub: Hub) -> None:
     """Turning any knob changes what the script does or says."""
     file = table(tmp_path / "a.csv", ["text", "more", "label", "other"])
-    base = reviews(file, device="cuda", dataloader_num_workers=1, max_grad_norm=0.5)
+    base = reviews(file, device="cuda", dataloader_num_workers=1, max_grad_norm=0.5, save_steps=10)
     if name in ("optimizer_in_backward", "task", "workload"):
         base = dummy(device="cuda", max_grad_norm=0.0, model="gpt2-tiny")
     if name.startswith("lora_") and name != "lora_rank":
