@@ -185,7 +185,7 @@ class FakeHistory:
         """Stored series by run."""
 
     def run(self, run_id: int) -> RunRecord | None:
-        return next((row for row in self.rows if row.run_id == run_id), None)
+        return next((row for row in self._runs if row.run_id == run_id), None)
 
     def runs(self, *, limit: int | None = None, newest_first: bool = False, **_: Any) -> list[RunRecord]:
         runs = sorted(self._runs, key=lambda run: run.run_id, reverse=newest_first)
