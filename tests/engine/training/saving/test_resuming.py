@@ -19,6 +19,29 @@ KINDS: dict[str, tuple[str, dict[str, Value]]] = {
     "lora": ("bert", {"lora_rank": 4, "padding": "bucketed"}),
     "packed": ("gpt2", TEXT),
     "in backward": ("bert", {"optimizer_in_backward": True, "gradient_accumulation_steps": 1, "max_grad_norm": 0.0}),
+    "a real fine-tune": (
+        "bert",
+        {
+            "weight_decay": 0.1,
+            "warmup_steps": 0.5,
+            "lr_scheduler": "cosine",
+            "class_weights": "balanced",
+            "label_smoothing_factor": 0.1,
+            "eval_steps": 1,
+            "early_stopping_patience": 4,
+            "early_stopping_threshold": 10.0,  # no evaluation but the first improves so much: it ends at update 5
+            "save_steps": 2,
+        },
+    ),
+    "decay in backward": (
+        "bert",
+        {
+            "optimizer_in_backward": True,
+            "gradient_accumulation_steps": 1,
+            "max_grad_norm": 0.0,
+            "weight_decay": 0.1,
+        },
+    ),
     "fp16 on a virtual card": ("bert", {"precision": "fp16", "device": "virtual:tesla-p4", "eval_steps": 2}),
 }
 SLOW_KINDS: dict[str, tuple[str, dict[str, Value]]] = {
