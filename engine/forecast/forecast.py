@@ -134,6 +134,7 @@ class Forecaster:
         _refuse(config, gpu)
         config = stack.adapt(config)
         source = self._source(config)
+        models.check_head(source.model.config, config)
         models.check_length(source.model, config)
         data, about_data = _data(source, config, reading)
         order = sequence(config, data)

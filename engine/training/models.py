@@ -307,7 +307,7 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
     import torch
 
     import_transformers()
-    _check_head(shaped, config)
+    check_head(shaped, config)
     head = _heads()[config.task]
     on_meta = torch.get_default_device().type == "meta"
     options = _options(config)
@@ -329,7 +329,7 @@ def _options(config: RunConfig) -> dict[str, Any]:
     return {"attn_implementation": attention.implementation(config), "dtype": DTYPES[config.weights]}
 
 
-def _check_head(shaped: PretrainedConfig, config: RunConfig) -> None:
+def check_head(shaped: PretrainedConfig, config: RunConfig) -> None:
     """Raise `ConfigError` where the architecture has no head for the task."""
     there = tasks_of(shaped)
     if config.task in there:

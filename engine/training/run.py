@@ -174,6 +174,7 @@ class Run:
         self._moment("context")
         self._say(Phase.LOAD, f"looking for {model_name(config.model)}")
         source = models.resolve(config.model, self.hub)
+        models.check_head(source.config, config)
         models.check_length(source, config)
         self._stop_if_asked()
         data = self._prepare(source)

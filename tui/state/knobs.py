@@ -14,7 +14,13 @@ from tui.state.knob_list import ORDER, KnobList
 
 UNDO_LIMIT = 200
 
-_SHORT = {"every-second": "every 2nd", "classification": "classify", "max_length": "max length"}
+_SHORT = {
+    "every-second": "every 2nd",
+    "classification": "classify",
+    "token-classification": "classify token",
+    "question-answering": "find answers",
+    "max_length": "max length",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ def make_script(
     from engine.workloads.prepare import prepare
 
     source_of_model = models.resolve(config.model, hub)
+    models.check_head(source_of_model.config, config)
     models.check_length(source_of_model, config)
     data = prepare(config, **models.wants(source_of_model), hub=hub, report=report)
     shaped = models.shape(source_of_model, config, n_labels=data.n_labels, vocab_size=data.vocab_size)

@@ -110,7 +110,7 @@ def _notes(config: RunConfig, low: int, high: int) -> tuple[str, ...]:
     labels = {
         "classification": "every label is 0",
         "causal-lm": "the labels are the tokens themselves",
-        "masked-lm": f"the labels are the tokens themselves at {MASKED:.0%} of the positions",
+        "masked-lm": f"the labels are the tokens themselves at {MASKED * 100:.0f} % of the positions",
         "seq2seq-lm": f"the labels are {config.target_tokens:,} other random tokens",
         "token-classification": f"the labels are random among {N_TAGS} classes",
         "question-answering": "begin and end of the answer are random",

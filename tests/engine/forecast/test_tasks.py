@@ -60,18 +60,37 @@ def test_a_head_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path,
         assert all(there in refused.value.message for there in HEADS[family])
 
 
+def _run(config: RunConfig, hub: Hub) -> Run:
+    record = RunRecord(run_id=1, config=config, outcome=Outcome.RUNNING)
+    return Run(record=record, device=open_device(config), hub=hub, emit=lambda event: None, should_stop=lambda: False)
+
+
 def assert_as_measured(folder: Path, family: str, changes: dict[str, Value]) -> int:
     """The allocated peak."""
     torch.set_num_threads(1)
     config = RunConfig(model=model_folder(folder, family), **{**SHARED, **changes})  # type: ignore[arg-type]
     hub = Hub()
     told = Forecaster(hub).forecast(config, find("a100-40gb"))
-    record = RunRecord(run_id=1, config=config, outcome=Outcome.RUNNING)
-    run = Run(record=record, device=open_device(config), hub=hub, emit=lambda event: None, should_stop=lambda: False)
-    measured = run.execute()
+    measured = _run(config, hub).execute()
     assert measured.outcome is Outcome.COMPLETED, measured.message
     assert measured.peak_reserved is not None
     assert measured.peak_allocated is not None
     assert abs(told.peak_reserved - measured.peak_reserved) <= 0.005 * measured.peak_reserved
     assert abs(told.peak_allocated - measured.peak_allocated) <= 0.001 * measured.peak_allocated
     return told.peak_allocated
+
+
+def test_the_head_is_asked_for_before_the_data(tmp_path: Path) -> None:
+    config = RunConfig(
+        model=model_folder(tmp_path, "gpt2"),
+        workload="text",
+        task="masked-lm",
+        data=str(tmp_path / "not there.txt"),
+        seq_len=48,
+    )
+    with pytest.raises(ConfigError) as refused:
+        Forecaster().forecast(config, find("tesla-p4"))
+    assert refused.value.knob == "task"
+    with pytest.raises(ConfigError) as refused:
+        _run(config, Hub()).execute()
+    assert refused.value.knob == "task"

@@ -241,7 +241,8 @@ def _scored(recorded: Recorded, data: PreparedData, batch_size: int) -> EvalDone
         data.collate([data.train[i] for i in range(at, min(at + batch_size, len(data.train)))])
         for at in range(0, len(data.train), batch_size)
     ]
-    assert evaluate(recorded.job, batches, 1.0)
+    recorded.job.eval_loader = batches  # type: ignore[assignment]
+    assert evaluate(recorded.job, 1.0)
     done = recorded.events[-1]
     assert isinstance(done, EvalDone)
     return done
