@@ -455,16 +455,13 @@ class RunConfig:
         steps=(0, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000),
         group="saving",
     )
-    save_total_limit: int | None = _knob(
+    save_total_limit: int = _knob(
         2,
         "checkpoints kept",
-        "Older checkpoints of the run are removed; each has the trained weights and the optimizer's states.",
-        minimum=1,
+        "Older checkpoints of the run are removed, each with trained weights and the optimizer's states; 0 keeps all.",
+        minimum=0,
         maximum=10_000,
-        steps=(1, 2, 3, 5, 10),
-        optional=True,
-        hint="all",
-        none="all",
+        steps=(0, 1, 2, 3, 5, 10),
         group="saving",
     )
 

@@ -73,7 +73,7 @@ _NOT_IN_A_TRACE: dict[str, Value] = {
     "vram_limit": None,
     "output_dir": None,
     "save_steps": 0,
-    "save_total_limit": None,
+    "save_total_limit": 2,
     "data": None,
     "text_column": None,
     "label_column": None,

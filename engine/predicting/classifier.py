@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +104,7 @@ def load(name: str, device: str) -> Classifier:
     base = name if adapter is None else _base_of(adapter, name)
     hub = Hub()
     if not Path(base).expanduser().is_dir():
-        threading.Thread(target=hub.probe, name="hub", daemon=True).start()
+        hub.probe()
     source = models.resolve(base, hub)
     _refuse_others(source, name, adapter)
     tokenizer = source.tokenizer if adapter is None else models.tokenizer_in(adapter) or source.tokenizer

@@ -120,6 +120,7 @@ def _place(row: RunRecord) -> list[str]:
         "host": row.host,
         "software": device.software if device else None,
         "beside it": _beside(row.conditions),
+        "goes on with": None if row.resumed_from is None else f"run {row.resumed_from} after update {row.resumed_at}",
     }
     return [f"{name:<16}{text}" for name, text in told.items() if text is not None]
 

@@ -56,6 +56,8 @@ def _on_results(state: State) -> list[Hint]:
         return [("filter", "filter"), *_elsewhere(state)]
     rows = [("pin", "pin"), ("filter", "filter"), ("export", "export"), ("explain", "explain")]
     more = [("run_details", "details"), ("mark", "mark"), ("sort", "sort"), ("note", "note"), ("delete", "delete")]
+    cut = state.selected is not None and state.selected.outcome is Outcome.INTERRUPTED
+    more = [("resume", "go on"), *more] if cut and not state.running else more
     undelete = [("restore", "undelete")] if state.table.deleted else []
     return [*rows, *undelete, *more, *_common(state), ("zoom", "zoom")]
 

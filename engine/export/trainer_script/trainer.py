@@ -167,7 +167,7 @@ def _callbacks(config: RunConfig, *, held_out: bool) -> list[Code]:
 def _checkpoints(config: RunConfig) -> dict[str, object]:
     if not config.save_steps:
         return {"save_strategy": "no"}
-    limit = {} if config.save_total_limit is None else {"save_total_limit": config.save_total_limit}
+    limit = {"save_total_limit": config.save_total_limit} if config.save_total_limit else {}
     return {"save_strategy": "steps", "save_steps": config.save_steps, **limit}
 
 

@@ -103,9 +103,9 @@ def write_meta(checkpoint: Checkpoint, folder: Path) -> None:
     (folder / META).write_text(text, encoding="utf-8")
 
 
-def remove_old(folder: Path, run_id: int, started_at: float, keep: int | None) -> None:
-    """Remove the run's own checkpoints but for the newest `keep`."""
-    if keep is None:
+def remove_old(folder: Path, run_id: int, started_at: float, keep: int) -> None:
+    """Remove the run's own checkpoints but for the newest `keep`; 0 keeps all."""
+    if not keep:
         return
     own = [each for each in checkpoints_in(folder) if (each.run_id, each.started_at) == (run_id, started_at)]
     for old in own[:-keep]:

@@ -125,7 +125,7 @@ def test_a_resumed_run_can_be_cut_and_resumed_again(tmp_path: Path) -> None:
 def test_only_so_many_checkpoints_stay(tmp_path: Path) -> None:
     do(small(tmp_path, save_total_limit=2))
     assert [each.update for each in checkpoints_in(tmp_path / "out")] == [9, 12]
-    do(small(tmp_path, save_total_limit="all", output_dir=str(tmp_path / "all")))
+    do(small(tmp_path, save_total_limit=0, output_dir=str(tmp_path / "all")))
     assert [each.update for each in checkpoints_in(tmp_path / "all")] == [3, 6, 9, 12]
 
 
