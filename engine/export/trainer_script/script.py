@@ -17,8 +17,8 @@ from engine.contract.text import one_line
 from engine.export.hand_over import command_line
 from engine.export.trainer_script.data.collators import collator_of
 from engine.export.trainer_script.data.part import data_file, data_part
-from engine.export.trainer_script.embedding import source_of
 from engine.export.trainer_script.model import model_part
+from engine.export.trainer_script.order import order_part
 from engine.export.trainer_script.parts import Part, literal, source
 from engine.export.trainer_script.trainer import TRAINED_OF, device_of, trainer_part
 
@@ -61,13 +61,13 @@ def make_script(
     with torch.device("meta"):  # refuses what the run would
         models.build(source_of_model, shaped, config)
     data_name, rows = data_file(config)
+    order, base = order_part(config)
     parts = [
         _device_part(config, device),
         data_part(config, data, source_of_model, hub, data_name),
         model_part(source_of_model, shaped, config, trained_vocabulary=data.vocab_size is not None),
-        trainer_part(
-            config, collator=collator_of(config), held_out=data.evaluation is not None, bucketed=_bucketed(config)
-        ),
+        order,
+        trainer_part(config, collator=collator_of(config), held_out=data.evaluation is not None, base=base),
     ]
     if any("trained_of(" in line for part in parts for line in part.main):
         parts.append(Part(functions=(TRAINED_OF,)))
@@ -106,14 +106,3 @@ def _visible(name: DeviceName) -> str:
     if name.card:
         return name.card if "-" in name.card else ""  # the variable takes no PCI address
     return "" if name.free else visible_name(name.index or 0, os.environ)
-
-
-def _bucketed(config: RunConfig) -> tuple[str, ...]:
-    if config.padding != "bucketed":
-        return ()
-    from engine.techniques import bucketing, preloading
-
-    return (
-        f"MEGABATCH = {bucketing.MEGABATCH}  # batches that are sorted by length among themselves",
-        *source_of(preloading.EpochOrder, bucketing.BucketedOrder),
-    )
