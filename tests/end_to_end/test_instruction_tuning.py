@@ -38,7 +38,7 @@ def test_lora_on_json_lines_learns_to_answer(tmp_path: Path) -> None:
     )
     LlamaForCausalLM(shape).save_pretrained(tmp_path / "llama")
     tokenizer.save_pretrained(tmp_path / "llama")
-    words = "run --json --device cpu --workload instructions --task causal-lm --lora-rank 16 --lora-targets all-linear"
+    words = "run --json --device cpu --workload instructions --task causal-lm --lora-rank 16"
     how = "--batch-size 8 --epochs 2 --learning-rate 1e-2 --seq-len 160 --padding bucketed"
     files = ["--model", str(tmp_path / "llama"), "--data", str(tmp_path / "talks.jsonl")]
     done = subprocess.run(

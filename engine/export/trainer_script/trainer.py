@@ -228,7 +228,7 @@ def _notes(config: RunConfig) -> list[str]:
         notes.append(f"The run was held to {config.vram_limit} MiB of memory; this script is not.")
     if TASKS[config.task].is_divided_by_labels and (is_padded(config) or config.padding == "packed"):
         notes.append(
-            "The run weighs a held-out loss by tokens and the Trainer by rows, which have not all as many: theirs differ."
+            "The run weighs a held-out loss by tokens and the Trainer by rows, which have not all as many."
         )
     if config.precision == "fp16" and device.kind != "cuda":
         notes.append("fp16 needs a GPU here: the Trainer refuses it on a CPU.")
