@@ -116,8 +116,8 @@ def test_only_the_session_makes_threads() -> None:
         assert not [decorator for decorator in decorators if decorator.startswith("work")], path
 
 
-def test_only_the_trainer_reads_a_number_from_the_device() -> None:
-    assert _callers("item") <= {"engine/training/trainer.py"} | _devices()
+def test_only_the_trainer_and_its_evaluation_read_a_number_from_the_device() -> None:
+    assert _callers("item") <= {"engine/training/trainer.py", "engine/training/evaluation.py"} | _devices()
 
 
 def test_only_the_devices_synchronize_and_only_the_training_asks_them_to() -> None:

@@ -25,6 +25,7 @@ COMMANDS = {
         "tui.commands.forecast",
         "say whether configurations fit on a GPU, and how fast, without a run",
     ),
+    "predict": ("tui.commands.predict", "write what a trained classifier says of the texts in a file"),
     "runs": ("tui.commands.runs", "list the runs of the history"),
     "report": ("tui.commands.report", "write runs of the history as a Markdown or LaTeX table, as CSV or as JSON"),
     "script": (
@@ -39,7 +40,7 @@ COMMANDS = {
 }
 """Name -> its module and a line for the help."""
 
-WITHOUT_HISTORY = {"forecast", "top"}
+WITHOUT_HISTORY = {"forecast", "predict", "top"}
 """Commands that neither read nor write it."""
 
 COLOURS = ("dark", "light", "high-contrast", "colour-blind")

@@ -6,7 +6,7 @@ import math
 
 from engine.compare.noise import accuracy_noise, memory_noise, repeat_noise, speed_noise, time_noise
 from engine.compare.rows import Comparison, Delta, Figure, Quantity, Row, Verdict, figure_of, fold, row_of
-from engine.contract.config import KNOBS, RunConfig, Value
+from engine.contract.config import KEEPING, KNOBS, RunConfig, Value
 from engine.contract.figures import CPU, is_virtual
 from engine.contract.knob import shown
 from engine.contract.marks import why_no_verdict
@@ -35,8 +35,11 @@ _MORE_IS_BETTER = (Quantity.SPEED, Quantity.CARD_SPEED, Quantity.ACCURACY)
 
 
 def changed_knobs(config: RunConfig, baseline: RunConfig) -> dict[str, tuple[Value, Value]]:
-    """Knobs that differ, in the order of the fields: name -> (the baseline's value, this one's)."""
-    pairs = {name: (getattr(baseline, name), getattr(config, name)) for name in KNOBS}
+    """Knobs that differ, in the order of the fields: name -> (the baseline's value, this one's).
+
+    What is kept on the disk makes no difference.
+    """
+    pairs = {name: (getattr(baseline, name), getattr(config, name)) for name in KNOBS if name not in KEEPING}
     return {name: (old, new) for name, (old, new) in pairs.items() if old != new}
 
 
@@ -64,7 +67,7 @@ def compare(row: Row, baseline: Row, *, per_sample: bool | None = None) -> Compa
 
 
 _DATA = {"workload", "data", "text_column", "label_column", "target_column", "completion_only_loss", "task"}
-_WORK = _DATA | {"samples", "eval_samples", "epochs", "seq_len"}
+_WORK = _DATA | {"samples", "eval_samples", "epochs", "seq_len", "target_len"}
 
 
 def _device_key(row: Row) -> tuple[str, str] | None:

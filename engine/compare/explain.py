@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from engine.compare.compare import changed_knobs, compare, explain, row_of
-from engine.contract.config import KNOBS, ConfigError, RunConfig, Value
+from engine.contract.config import KEEPING, KNOBS, ConfigError, RunConfig, Value
 from engine.contract.marks import marks_of
 from engine.contract.numbers import fixed
 from engine.contract.records import Outcome, Phase, RunRecord
@@ -17,7 +17,7 @@ from engine.knobs.texts import KNOB_TEXTS
 
 __all__ = ["KNOB_TEXTS", "evidence", "largest_that_fitted", "out_of_memory", "too_much", "ways_to_fit"]
 
-_IGNORED = frozenset(("seed", "device"))
+_IGNORED = KEEPING | {"seed", "device"}
 """Knobs that may differ beside the one in question; the device itself must be the same."""
 
 

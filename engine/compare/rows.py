@@ -9,7 +9,7 @@ from enum import Enum
 from statistics import median, stdev
 
 from engine.contract import figures
-from engine.contract.config import KNOBS, Value
+from engine.contract.config import KEEPING, KNOBS, Value
 from engine.contract.figures import Entry, share_of, steady_of
 from engine.contract.marks import marks_of
 from engine.contract.records import Outcome, RunRecord
@@ -44,6 +44,7 @@ class Row:
     train_loss: Figure | None
     """Mean ± standard deviation over seeds."""
     eval_accuracy: Figure | None
+    eval_macro_f1: Figure | None
     energy: Figure | None
     """Wh of the training: median over repeats."""
     energy_per_sample: Figure | None
@@ -174,6 +175,7 @@ def row_of(records: Sequence[RunRecord]) -> Row:
         peak_range=int(max(peaks) - min(peaks)) if peaks else 0,
         train_loss=_over_seeds(records, lambda record: record.train_loss),
         eval_accuracy=_over_seeds(records, lambda record: record.eval_accuracy),
+        eval_macro_f1=_over_seeds(records, lambda record: record.eval_macro_f1),
         energy=_median(_known(map(figures.energy_of, records))),
         energy_per_sample=_median(_known(map(figures.energy_per_sample, records))),
     )
@@ -193,7 +195,10 @@ def fold(records: Iterable[RunRecord]) -> list[Row]:
 def _repeat_key(record: RunRecord) -> object:
     if record.outcome is not Outcome.COMPLETED or record.device is None or marks_of(record):
         return record.run_id
-    return tuple(getattr(record.config, name) for name in KNOBS if name not in ("seed", "device")), record.device.card
+    settings = tuple(
+        getattr(record.config, name) for name in KNOBS if name not in ("seed", "device") and name not in KEEPING
+    )
+    return settings, record.device.card
 
 
 def figure_of(row: Row, entry: Entry) -> Figure | None:
@@ -213,6 +218,7 @@ _FIGURES: dict[Entry, Callable[[Row], Figure | None]] = {
     figures.CARD_TIME: lambda row: row.card_time,
     figures.LOSS: lambda row: row.train_loss,
     figures.ACCURACY: lambda row: row.eval_accuracy,
+    figures.MACRO_F1: lambda row: row.eval_macro_f1,
     figures.ENERGY: lambda row: row.energy,
     figures.PER_SAMPLE: lambda row: row.energy_per_sample,
 }

@@ -6,6 +6,7 @@ import math
 
 from engine.contract.numbers import fixed
 from engine.contract.records import RunRecord
+from engine.contract.tasks import TASKS
 
 _Z = 1.959964
 """Of the standard normal distribution, two-sided 95 %."""
@@ -46,11 +47,12 @@ def interval_text(record: RunRecord) -> str:
 
 
 def accuracy_sentence(record: RunRecord) -> str:
-    """A run's accuracy in a sentence, with what it is worth; empty where it has none."""
+    """A run's accuracy in a sentence, called as its task calls it, with what it is worth; empty where it has none."""
     bounds = accuracy_interval(record)
     if bounds is None or record.eval_accuracy is None:
         return ""
-    text = f"Accuracy {record.eval_accuracy:.3f} of {record.n_eval:,} held out (95 % interval {interval_text(record)})"
+    called = (TASKS[record.config.task].score or "accuracy").capitalize()
+    text = f"{called} {record.eval_accuracy:.3f} of {record.n_eval:,} held out (95 % interval {interval_text(record)})"
     if record.eval_majority is None:
         return f"{text}."
     share = f"{record.eval_majority:.3f}"

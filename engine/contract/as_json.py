@@ -10,6 +10,7 @@ from typing import Any
 from engine.contract.cards import Card, CardProcess, Cards
 from engine.contract.conditions import Conditions
 from engine.contract.config import RunConfig
+from engine.contract.confusion import class_scores
 from engine.contract.events import Event, PlanFinished, PlanProgress, PlanStarted, RunFinished
 from engine.contract.figures import RECORDED
 from engine.contract.records import Memory, RunRecord
@@ -51,12 +52,33 @@ def record_to_json(record: RunRecord) -> dict[str, Any]:
         "host": record.host,
         "started_at": record.started_at,
         **{entry.name: entry.read(record) for entry in RECORDED},
+        "classes": _classes(record),
+        "confusion": _plain(record.eval_confusion),
         "energy_source": record.energy_source,
         "contended": _contended(record.conditions),
         "throttled": _throttled(record.conditions),
+        "resumed_from": record.resumed_from,
+        "resumed_at": record.resumed_at,
         "failed_phase": record.failed_phase.value if record.failed_phase else None,
         "message": record.message,
     }
+
+
+def _classes(record: RunRecord) -> list[dict[str, Any]] | None:
+    """What became of every class of the held-out samples in the last evaluation; null: unknown."""
+    if record.eval_confusion is None:
+        return None
+    names = record.label_names or ()
+    return [
+        {
+            "name": names[score.index] if score.index < len(names) else str(score.index),
+            "precision": score.precision,
+            "recall": score.recall,
+            "f1": score.f1,
+            "support": score.support,
+        }
+        for score in class_scores(record.eval_confusion)
+    ]
 
 
 def _contended(met: Conditions | None) -> list[dict[str, Any]] | None:

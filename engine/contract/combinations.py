@@ -65,6 +65,16 @@ def _check_padding(config: RunConfig) -> None:
         )
 
 
+def _check_weights(config: RunConfig) -> None:
+    if config.weights in ("bf16", "fp16") and config.precision == "fp16" and config.lora_rank == 0:
+        fix = "--precision bf16" if config.weights == "bf16" else "--precision fp32, which computes in fp16 unscaled"
+        raise ConfigError(
+            "precision",
+            f"--precision fp16 scales the loss, and gradients in 16 bits, as with --weights {config.weights}, cannot "
+            f"be unscaled: use {fix}, or --weights fp32.",
+        )
+
+
 def _check_device(config: RunConfig) -> None:
     if read_device(config.device).kind == "cpu" and config.vram_limit is not None:
         raise ConfigError(
@@ -92,4 +102,79 @@ def _check_optimizer_in_backward(config: RunConfig) -> None:
             )
 
 
-_CHECKS = (_check_task, _check_target_len, _check_padding, _check_device, _check_optimizer_in_backward)
+def _check_evaluation(config: RunConfig) -> None:
+    if config.early_stopping_patience and config.workload == "dummy":
+        raise ConfigError(
+            "early_stopping_patience",
+            "--early-stopping-patience waits for better evaluations, and the dummy workload has nothing to evaluate: "
+            "use 0, or --workload reviews or text.",
+        )
+    if config.metric_for_best_model != "loss" and config.task != "classification":
+        raise ConfigError(
+            "metric_for_best_model",
+            f"--metric-for-best-model {config.metric_for_best_model} needs classes, and --task {config.task} has none: "
+            "use --metric-for-best-model loss.",
+        )
+
+
+def _check_class_loss(config: RunConfig) -> None:
+    if config.task == "classification":
+        return
+    if config.class_weights != "none":
+        raise ConfigError(
+            "class_weights",
+            f"--class-weights {config.class_weights} needs classes, and --task {config.task} has none: use none.",
+        )
+    if config.label_smoothing_factor:
+        raise ConfigError(
+            "label_smoothing_factor",
+            f"--label-smoothing-factor is there for classes, and --task {config.task} has none: use 0.",
+        )
+
+
+def _check_cross_entropy(config: RunConfig) -> None:
+    if config.cross_entropy == "plain":
+        return
+    if not config.task.endswith("-lm"):
+        raise ConfigError(
+            "cross_entropy",
+            f"--cross-entropy {config.cross_entropy} is for a language model's loss, and --task {config.task} has a "
+            "small head: use --cross-entropy plain.",
+        )
+    if config.torch_compile:
+        raise ConfigError(
+            "cross_entropy",
+            f"--cross-entropy {config.cross_entropy} leaves the head's product to the loss, which --torch-compile does "
+            "not follow: use --cross-entropy plain or --torch-compile off.",
+        )
+
+
+def _check_activation_offloading(config: RunConfig) -> None:
+    if not config.activation_offloading:
+        return
+    if read_device(config.device).kind == "cpu":
+        raise ConfigError(
+            "activation_offloading",
+            "--activation-offloading moves what a GPU keeps to the host, and on --device cpu it is there already: use "
+            "--activation-offloading off, or --device virtual:tesla-p4 (or another GPU) to see what it would save.",
+        )
+    if config.torch_compile:
+        raise ConfigError(
+            "activation_offloading",
+            "--activation-offloading moves what each operator keeps, and --torch-compile decides itself what is kept: "
+            "use --activation-offloading off or --torch-compile off.",
+        )
+
+
+_CHECKS = (
+    _check_task,
+    _check_target_len,
+    _check_padding,
+    _check_weights,
+    _check_device,
+    _check_optimizer_in_backward,
+    _check_evaluation,
+    _check_class_loss,
+    _check_cross_entropy,
+    _check_activation_offloading,
+)

@@ -121,14 +121,21 @@ class RunConfig:
     gradient_checkpointing: str = _knob(
         "off",
         "checkpointing",
-        "Keep only each layer's input and compute the rest again in backward: far less memory, about 1/3 more time.",
-        choices=("off", "on", "every-second"),
+        "Keep each layer's input (selective: products too), compute the rest again: less memory, up to 1/3 more time.",
+        choices=("off", "on", "every-second", "selective"),
+        group="memory",
+    )
+    weights: str = _knob(
+        "fp32",
+        "weights",
+        "What the parameters are stored in, and with them gradients and optimizer states; precision is what computes.",
+        choices=("fp32", "bf16", "fp16"),
         group="memory",
     )
     precision: str = _knob(
         "fp32",
         "precision",
-        "fp16 and bf16 halve the activations and use tensor cores; tf32 rounds only inside matrix products.",
+        "fp16, bf16: autocast, on tensor cores; tf32 rounds inside products; fp32 leaves 16-bit weights as they are.",
         choices=("fp32", "tf32", "fp16", "bf16"),
         group="compute",
     )
@@ -159,6 +166,46 @@ class RunConfig:
         minimum=0,
         maximum=1024,
         steps=(0, 4, 8, 16, 32, 64),
+        group="memory",
+    )
+    lora_targets: str = _knob(
+        "default",
+        "LoRA targets",
+        "Which linear layers get thin matrices: peft's default for the model (as a rule attention's), all, or by name.",
+        hint="default, all-linear or names such as q_proj,v_proj",
+        group="memory",
+    )
+    lora_alpha: int | None = _knob(
+        None,
+        "LoRA alpha",
+        "The thin matrices' product counts alpha ÷ rank times.",
+        minimum=1,
+        maximum=65_536,
+        steps=(8, 16, 32, 64, 128),
+        optional=True,
+        hint="2 × rank",
+        group="memory",
+    )
+    lora_dropout: float = _knob(
+        0.0,
+        "LoRA dropout",
+        "Share of the thin matrices' input that is dropped: regularises, and keeps one more copy of that input.",
+        minimum=0.0,
+        maximum=0.99,
+        steps=(0.0, 0.05, 0.1),
+        group="memory",
+    )
+    cross_entropy: str = _knob(
+        "plain",
+        "cross-entropy",
+        "chunked and liger never hold a language model's logits: less memory, one more product by the vocabulary.",
+        choices=("plain", "chunked", "liger"),
+        group="memory",
+    )
+    activation_offloading: bool = _knob(
+        False,
+        "offloading",
+        "Move what layers keep for backward to the host's memory and back: less on the GPU, more time on the bus.",
         group="memory",
     )
     torch_compile: bool = _knob(
@@ -218,11 +265,50 @@ class RunConfig:
     eval_samples: int = _knob(
         1000,
         "eval samples",
-        "Held-out samples scored after every epoch (never more than the data has).",
+        "Held-out samples that an evaluation scores (never more than the data has).",
         minimum=1,
         maximum=10_000_000,
         steps=(100, 200, 500, 1000, 2000, 5000),
-        group="data",
+        group="evaluation",
+    )
+    eval_steps: int | None = _knob(
+        None,
+        "eval every",
+        "Updates between evaluations; the last update is always evaluated.",
+        unit="updates",
+        minimum=1,
+        maximum=10_000_000,
+        steps=(10, 20, 50, 100, 200, 500, 1000),
+        group="evaluation",
+        optional=True,
+        hint="after every epoch",
+        none="epoch",
+    )
+    metric_for_best_model: str = _knob(
+        "loss",
+        "best by",
+        "Which figure of an evaluation says which one was the best: the loss, the accuracy or the mean of all F1.",
+        choices=("loss", "accuracy", "macro-f1"),
+        group="evaluation",
+    )
+    early_stopping_patience: int = _knob(
+        0,
+        "patience",
+        "Evaluations in a row without a better one that end the run early; 0 trains to the end.",
+        unit="evaluations",
+        minimum=0,
+        maximum=10_000,
+        steps=(0, 1, 2, 3, 5, 10),
+        group="evaluation",
+    )
+    early_stopping_threshold: float = _knob(
+        0.0,
+        "improvement",
+        "How much better than the best an evaluation has to be, to count as better for the patience.",
+        minimum=0.0,
+        maximum=1e6,
+        steps=(0.0, 0.001, 0.005, 0.01),
+        group="evaluation",
     )
     epochs: int = _knob(
         1,
@@ -245,8 +331,42 @@ class RunConfig:
     lr_scheduler: str = _knob(
         "linear",
         "schedule",
-        "linear decays the learning rate to 0 over the run; constant keeps it.",
-        choices=("linear", "constant"),
+        "linear and cosine let the learning rate fall to 0 over the run; constant keeps it.",
+        choices=("linear", "cosine", "constant"),
+        group="optimizer",
+    )
+    warmup_steps: float = _knob(
+        0.0,
+        "warm-up",
+        "Updates over which the learning rate rises from 0; below 1 a share of all updates.",
+        minimum=0.0,
+        maximum=10_000_000.0,
+        steps=(0.0, 0.03, 0.06, 0.1, 100.0, 500.0, 1000.0),
+        group="optimizer",
+    )
+    weight_decay: float = _knob(
+        0.0,
+        "weight decay",
+        "What weights shrink by in an update, times the learning rate; biases and normalisations do not.",
+        minimum=0.0,
+        maximum=100.0,
+        steps=(0.0, 0.001, 0.01, 0.05, 0.1),
+        group="optimizer",
+    )
+    class_weights: str = _knob(
+        "none",
+        "class weights",
+        "balanced: rare classes count more in the loss, so that all count alike; none: every sample counts alike.",
+        choices=("none", "balanced"),
+        group="optimizer",
+    )
+    label_smoothing_factor: float = _knob(
+        0.0,
+        "label smoothing",
+        "The share of every label that is spread over all classes: less sure answers, which often are truer ones.",
+        minimum=0.0,
+        maximum=1.0,
+        steps=(0.0, 0.05, 0.1, 0.2),
         group="optimizer",
     )
     max_grad_norm: float = _knob(
@@ -317,12 +437,48 @@ class RunConfig:
         group="where",
     )
 
+    output_dir: str | None = _knob(
+        None,
+        "output folder",
+        "Keep the trained model here, as transformers and peft load it: the best (where held out), and the last.",
+        optional=True,
+        hint="no model is kept; {run} in a name becomes the run's number",
+        group="saving",
+    )
+    save_steps: int = _knob(
+        0,
+        "save steps",
+        "A checkpoint every so many updates, from which a run that was cut short goes on; 0 keeps none.",
+        unit="updates",
+        minimum=0,
+        maximum=10_000_000,
+        steps=(0, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000),
+        group="saving",
+    )
+    save_total_limit: int | None = _knob(
+        2,
+        "checkpoints kept",
+        "Older checkpoints of the run are removed; each has the trained weights and the optimizer's states.",
+        minimum=1,
+        maximum=10_000,
+        steps=(1, 2, 3, 5, 10),
+        optional=True,
+        hint="all",
+        none="all",
+        group="saving",
+    )
+
     def __post_init__(self) -> None:
         if self.samples is None and not is_own_file(self.workload, self.data):
             object.__setattr__(self, "samples", DEFAULT_SAMPLES)  # a file has an end, made-up data has none
         for knob in KNOBS.values() if "KNOBS" in globals() else ():
             check(knob, getattr(self, knob.name))
         check_together(self)
+
+    @property
+    def computed_in(self) -> str:
+        """The type of the matrix products: 16-bit weights without autocast compute in their own."""
+        return self.weights if self.precision in ("fp32", "tf32") and self.weights != "fp32" else self.precision
 
     @property
     def effective_batch_size(self) -> int:
@@ -370,6 +526,8 @@ class RunConfig:
         if unknown and not lenient:
             raise ConfigError(unknown[0], f"{unknown[0]!r} is not a knob; the knobs are {', '.join(KNOBS)}.")
         known = {name: coerce(KNOBS[name], value) for name, value in values.items() if name in KNOBS}
+        if lenient and known.get("lora_rank") and "lora_targets" not in known:
+            known["lora_targets"] = "all-linear"  # what it was before it could be chosen
         return cls(**known)  # type: ignore[arg-type]
 
 
@@ -386,3 +544,6 @@ def _collect_knobs() -> dict[str, Knob]:
 
 KNOBS: dict[str, Knob] = _collect_knobs()
 """Every knob by field name, in the order of the fields."""
+
+KEEPING = frozenset(("output_dir", "save_steps", "save_total_limit"))
+"""Knobs that say what is kept on the disk: no figure depends on them, so runs that differ in them alone are repeats."""

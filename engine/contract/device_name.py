@@ -66,7 +66,9 @@ def _in_catalogue(text: str, name: str) -> str:
     try:
         find(name)
     except UnknownGpuError as error:
-        raise ConfigError("device", f"--device {text!r} is not known: {error}") from None
+        like = f"--device virtual:{error.nearest or 'ONE-LIKE-IT'} --vram-limit MIB"
+        message = f"--device {text!r} is not known: {error} For a card that it lacks: {like}."
+        raise ConfigError("device", message) from None
     return name
 
 

@@ -11,6 +11,7 @@ from engine.contract.cards import CardProcess
 from engine.contract.changes import Change
 from engine.contract.choices import CardChoice
 from engine.contract.config import RunConfig
+from engine.contract.confusion import Confusion
 from engine.contract.forecast_types import Forecast, Foretold, Proposal
 from engine.contract.job import BatchJob
 from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Phase, Place, RunRecord, Shares
@@ -125,6 +126,14 @@ class TrainingStarted:
     """That compute at once in this process."""
     majority: float | None = None
     """The share of the held-out samples' largest class, 0 to 1: what always answering it scores."""
+    label_names: tuple[str, ...] = ()
+    """The classes' names by index; empty where there are no classes, or too many for a table."""
+    resumed_from: int | None = None
+    """The run whose checkpoint this one goes on with: what that one told up to there follows, as told by this one."""
+    resumed_at: int | None = None
+    """The last update of that checkpoint."""
+    resumed_s: float = 0.0
+    """Seconds of training in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +190,7 @@ class UpdateDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalDone:
-    """The held-out part was scored at the end of an epoch."""
+    """The held-out part was scored: at the end of an epoch, or every so many updates."""
 
     run_id: int
     epoch: float
@@ -191,6 +200,33 @@ class EvalDone:
     n_samples: int
     eval_s: float
     t: float  # seconds since training started
+    macro_f1: float | None = None
+    """The mean of the classes' F1; None where there are no classes, or too many."""
+    confusion: Confusion | None = None
+    """None where there are no classes, or too many for a table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """Something was written to the disk for the user, or could not be: then the run goes on."""
+
+    run_id: int
+    what: str
+    """`checkpoint`; `best`, `last`: the model after its best evaluation, after its last update; `model`: asked for."""
+    update: int
+    path: str
+    seconds: float
+    """That the run waited for it."""
+    problem: str | None = None
+    """One sentence on why it is not there."""
+
+    @property
+    def words(self) -> str:
+        """As people read it: `checkpoint at update 40 kept in 0.3 s: /home/me/out/checkpoint-40`."""
+        if self.problem is not None:
+            return self.problem
+        what = self.what if self.what == "checkpoint" else "model" if self.what == "model" else f"{self.what} model"
+        return f"{what} at update {self.update:,} kept in {self.seconds:.1f} s: {self.path}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,6 +406,7 @@ Event = (
     | MicroStepDone
     | UpdateDone
     | EvalDone
+    | Saved
     | Sampled
     | Logged
     | RunFinished

@@ -150,6 +150,8 @@ def status_of(record: RunRecord) -> str:
     words = record.outcome.words
     if record.outcome in (Outcome.OUT_OF_MEMORY, Outcome.FAILED) and record.failed_phase:
         words = f"{words} in {record.failed_phase.noun}"
+    if record.outcome is Outcome.COMPLETED and record.updates < (record.planned_updates or 0):
+        words += " early"  # no better evaluation came
     return ", ".join(filter(None, (words, words_of(record))))
 
 
@@ -191,6 +193,7 @@ BATCH = knob_entry("batch_size")
 ACCUMULATION = knob_entry("gradient_accumulation_steps")
 CHECKPOINTING = knob_entry("gradient_checkpointing")
 PRECISION = knob_entry("precision")
+WEIGHTS = knob_entry("weights")
 
 TIME = Entry(
     name="train_runtime_s",
@@ -261,6 +264,16 @@ DATA = Entry(
     left=True,
 )
 """What was trained on and how much of it, `reviews.csv 960×512`; the knob of that name has the whole path."""
+MACRO_F1 = Entry(
+    name="eval_macro_f1",
+    label="macro-F1",
+    short="F1",
+    read=lambda r: r.eval_macro_f1,
+    write=lambda v: fixed(v, 3),
+    digits=3,
+)  # 0 to 1
+BEST_UPDATE = Entry(name="best_update", label="best update", read=lambda r: r.best_update, write=number)
+"""After which the best evaluation was; the others are those of the last one."""
 EVAL_LOSS = Entry(name="eval_loss", label="eval loss", read=lambda r: r.eval_loss, write=loss, digits=3)
 PARAMETERS = Entry(name="n_parameters", label="parameters", read=lambda r: r.n_parameters, write=number)
 MEMORY = Entry(
@@ -336,6 +349,12 @@ RECORDED: tuple[Entry, ...] = (
     Entry(name="eval_accuracy_low", label="low", read=lambda r: _bound(r, 0), write=lambda v: fixed(v, 3)),
     Entry(name="eval_accuracy_high", label="high", read=lambda r: _bound(r, 1), write=lambda v: fixed(v, 3)),
     MAJORITY,
+    MACRO_F1,
+    BEST_UPDATE,
+    Entry(name="best_epoch", label="best epoch", read=lambda r: r.best_epoch, write=lambda v: fixed(v, 2)),
+    Entry(name="best_loss", label="best eval loss", read=lambda r: r.best_loss, write=loss),
+    Entry(name="best_accuracy", label="best accuracy", read=lambda r: r.best_accuracy, write=lambda v: fixed(v, 3)),
+    Entry(name="best_macro_f1", label="best macro-F1", read=lambda r: r.best_macro_f1, write=lambda v: fixed(v, 3)),
     N_TRAIN,
     PARAMETERS,
     MEMORY,

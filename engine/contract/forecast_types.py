@@ -48,7 +48,7 @@ class Forecast:
     verdict: str
     """`fits` or `out_of_memory`."""
     near_limit: bool
-    """The peak is within 5 % of the limit: the verdict is not sure."""
+    """The verdict is not sure: the peak is within 5 % of the limit, or an end of `used_range` gives the other one."""
     peak_used: int
     peak_reserved: int
     peak_allocated: int
@@ -76,6 +76,8 @@ class Forecast:
     """What it was made from and what it assumes, one sentence each."""
     tokens_per_sample: float | None = None
     """With padding, on average: what the speed and the FLOPs are for. None: not told."""
+    used_range: tuple[int, int] | None = None
+    """`peak_used` at the least and at the most, in bytes, where context and libraries were not measured; else None."""
 
     @property
     def outside(self) -> int:
@@ -98,9 +100,11 @@ class Forecast:
         return {
             "gpu": self.gpu,
             "vram_total_mib": to_mib(self.total),
+            "limit_mib": to_mib(self.limit),
             "verdict": self.verdict,
             "near_limit": self.near_limit,
             "peak_used_mib": to_mib(self.peak_used),
+            "used_range_mib": None if self.used_range is None else [to_mib(size) for size in self.used_range],
             "peak_reserved_mib": to_mib(self.peak_reserved),
             "peak_allocated_mib": to_mib(self.peak_allocated),
             "breakdown_mib": {name: to_mib(size) for name, size in self.breakdown.items()},
@@ -110,6 +114,8 @@ class Forecast:
             "forecast_s": self.forecast_s,
             "failing_request_mib": to_mib(self.failing_segment),
             "failing_free_mib": to_mib(self.failing_free),
+            "n_parameters": self.n_parameters,
+            "notes": list(self.notes),
         }
 
 

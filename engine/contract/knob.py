@@ -21,7 +21,9 @@ GROUPS: dict[str, str] = {
     "compute": "how it is computed",
     "optimizer": "how it learns",
     "data": "what it learns from, and how that is brought to it",
-    "where": "the device, and how much of it",
+    "evaluation": "when it is scored, and when that ends it",
+    "saving": "what is kept of it",
+    "where": "the device, and how much of it; the folder of what is kept",
 }
 """Groups of knobs in their order, and what is in each: the screen's list and the help of the command line have them."""
 

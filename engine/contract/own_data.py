@@ -68,6 +68,10 @@ def data_name(config: RunConfig) -> str:
 
 
 def work_of(config: RunConfig, n_train: int | None = None) -> str:
-    """The data and its size, `reviews.csv 960×512`: samples × tokens; `n_train` are those that a run trained on."""
+    """The data and its size, `reviews.csv 960×512`: samples × tokens; `n_train` are those that a run trained on.
+
+    With a target length of its own `dummy 512×80→3`: tokens that are read, and that are written.
+    """
     many = n_train if n_train is not None else config.samples
-    return f"{data_name(config)} {'all' if many is None else many}×{config.seq_len}"
+    target = "" if config.target_len is None else f"→{config.target_len}"
+    return f"{data_name(config)} {'all' if many is None else many}×{config.seq_len}{target}"

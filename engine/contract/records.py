@@ -10,6 +10,7 @@ from enum import Enum
 
 from engine.contract.conditions import Conditions
 from engine.contract.config import RunConfig
+from engine.contract.confusion import Confusion
 
 
 class Outcome(str, Enum):
@@ -216,7 +217,18 @@ class RunRecord:
     """Mean over updates, as the Trainer reports it."""
     last_loss: float | None = None
     eval_accuracy: float | None = None
+    """Of the last evaluation, as are the figures that follow."""
     eval_loss: float | None = None
+    eval_macro_f1: float | None = None
+    eval_confusion: Confusion | None = None
+    label_names: tuple[str, ...] | None = None
+    """The classes of the confusion, by index."""
+    best_update: int | None = None
+    """After which the best evaluation was, by the knob `metric_for_best_model`; its figures are those that follow."""
+    best_epoch: float | None = None
+    best_accuracy: float | None = None
+    best_loss: float | None = None
+    best_macro_f1: float | None = None
     n_eval: int | None = None
     """Held-out samples that the accuracy counts."""
     eval_majority: float | None = None
@@ -240,6 +252,10 @@ class RunRecord:
     """That the process could use while it trained."""
     host_free_cores: float | None = None
     """Of them, on average: not taken by other programs or the hypervisor."""
+    resumed_from: int | None = None
+    """The run whose checkpoint it went on with; its figures are those of the whole training."""
+    resumed_at: int | None = None
+    """The last update of that checkpoint."""
     failed_phase: Phase | None = None
     message: str | None = None
     """One sentence on how it ended, where there is something to say."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from copy import copy
 from dataclasses import replace
 
+from engine.contract.best import Best
 from engine.contract.config import RunConfig
 from engine.contract.events import EvalDone, Event, MemoryMoment, Sampled, TrainingStarted, UpdateDone, WorkCounted
 from engine.contract.host_load import HostLoad
@@ -49,6 +50,7 @@ class RunFigures:
         self._training: TrainingStarted | None = None
         self._work: WorkCounted | None = None
         self._evaluation: EvalDone | None = None
+        self._best = Best(record.config)
         self._host = HostLoad()
         self._total = record.memory_total
         self._peak_used: int | None = None
@@ -72,6 +74,7 @@ class RunFigures:
                 self._host = self._host.plus(event.host)
         elif isinstance(event, EvalDone):
             self._evaluation, self._t = event, event.t
+            self._best.take(event)
         elif isinstance(event, TrainingStarted):
             self._training = event
         elif isinstance(event, WorkCounted):
@@ -80,6 +83,7 @@ class RunFigures:
     def after(self, events: Iterable[Event]) -> RunFigures:
         """The figures when these events have happened too; this object keeps what it has."""
         following = copy(self)
+        following._best = copy(self._best)
         following._rates = self._rates.copy()
         for event in events:
             following.add(event)
@@ -88,7 +92,7 @@ class RunFigures:
     def as_record(self) -> RunRecord:
         """The run as far as it is known."""
         training, evaluation, runtime = self._training, self._evaluation, self._t
-        steady = self._rates.steady()
+        best, steady = self._best.evaluation, self._rates.steady()
         tokens_per_s = steady.samples_per_s * self._n_tokens / self._n_samples if steady else None
         return replace(
             self._began,
@@ -104,10 +108,20 @@ class RunFigures:
             last_loss=self._last_loss,
             eval_accuracy=evaluation.accuracy if evaluation else None,
             eval_loss=evaluation.loss if evaluation else None,
+            eval_macro_f1=evaluation.macro_f1 if evaluation else None,
+            eval_confusion=evaluation.confusion if evaluation else None,
+            label_names=(training.label_names or None) if training else self._began.label_names,
+            best_update=best.update if best else None,
+            best_epoch=best.epoch if best else None,
+            best_accuracy=best.accuracy if best else None,
+            best_loss=best.loss if best else None,
+            best_macro_f1=best.macro_f1 if best else None,
             n_eval=evaluation.n_samples if evaluation else None,
             eval_majority=training.majority if training else self._began.eval_majority,
             n_train=training.n_train if training else self._began.n_train,
             n_parameters=training.n_parameters if training else self._began.n_parameters,
+            resumed_from=training.resumed_from if training else self._began.resumed_from,
+            resumed_at=training.resumed_at if training else self._began.resumed_at,
             threads=training.threads if training else self._began.threads,
             host_cores=self._host.cores,
             host_free_cores=self._host.free,

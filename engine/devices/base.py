@@ -12,6 +12,7 @@ import torch
 
 from engine.contract.config import RunConfig
 from engine.contract.records import DeviceInfo, Memory, Phase
+from engine.devices.host import Host, HostMemory
 from engine.devices.precision import Precision
 from engine.process import heap
 
@@ -47,6 +48,14 @@ class Device(ABC):
         """Around all tensor work of a run; the virtual device accounts for every tensor in it."""
         yield
 
+    @contextmanager
+    def on_host(self) -> Iterator[None]:
+        """Around work on tensors that is none of the device's, such as writing them to a file."""
+        yield
+
+    def adopt_states(self, states: Iterable[torch.Tensor]) -> None:  # noqa: B027 (most devices do not care)
+        """An optimizer's states, which were read from a file, are on the device."""
+
     def enter(self, phase: Phase) -> None:  # noqa: B027 (most devices do not care)
         """The run goes over to another phase."""
 
@@ -69,6 +78,10 @@ class Device(ABC):
     def place(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """A batch on the device; the copy may overlap with compute."""
         return {name: tensor.to(self.torch_device, non_blocking=True) for name, tensor in batch.items()}
+
+    def host(self, config: RunConfig) -> Host:
+        """Where this device's tensors may wait."""
+        return HostMemory(pinned=config.dataloader_pin_memory and self.pins_memory)
 
     @abstractmethod
     def mark(self) -> Any:

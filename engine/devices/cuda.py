@@ -17,6 +17,7 @@ from engine.contract.neighbours import used_by, who
 from engine.contract.records import Memory
 from engine.devices import visible
 from engine.devices.base import FRESH_S, Device
+from engine.devices.precision import refuse_types
 from engine.gpus.units import MIB
 from engine.process import gate
 from engine.telemetry.cards import CardReader
@@ -92,12 +93,7 @@ class CudaDevice(Device):
 
     def refuse(self, config: RunConfig) -> None:
         assert self.capability is not None
-        if config.precision in ("tf32", "bf16") and self.capability < (8, 0):
-            raise ConfigError(
-                "precision",
-                f"--precision {config.precision} needs compute capability 8.0 or newer; {self.info.name} has "
-                f"{self.capability[0]}.{self.capability[1]}: use --precision fp16 or fp32.",
-            )
+        refuse_types(config, self.capability, self.info.name)
 
     @contextmanager
     def settings(self, config: RunConfig) -> Iterator[None]:

@@ -1,4 +1,7 @@
-"""Precision: autocast and, for fp16, loss scaling. Weights and gradients stay in fp32."""
+"""What is computed in: autocast and, for fp16, loss scaling; and what the parameters are stored in.
+
+Gradients and optimizer states have the type of their parameters.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,25 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from engine.contract.config import ConfigError, RunConfig
 from engine.tracing.autocast import Autocast
 
 AUTOCAST_DTYPE = {"fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, **AUTOCAST_DTYPE}
+"""What parameters can be stored in."""
+AMPERE = (8, 0)
+"""The compute capability from which on there are TF32 and bf16."""
+
+
+def refuse_types(config: RunConfig, capability: tuple[int, int], card: str) -> None:
+    """Raise `ConfigError` where the card lacks a type that the run computes in or stores."""
+    for knob, value in (("precision", config.precision), ("weights", config.weights)):
+        if value in ("tf32", "bf16") and capability < AMPERE:
+            raise ConfigError(
+                knob,
+                f"--{knob} {value} needs compute capability 8.0 or newer; {card} has {capability[0]}.{capability[1]}: "
+                f"use --{knob} fp16 or fp32.",
+            )
 
 
 class Precision:

@@ -17,7 +17,8 @@ from engine.allocator.options import AllocatorOptionError, AllocatorOptions
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.records import DeviceInfo, Memory, Phase
 from engine.devices.base import Device, T
-from engine.devices.precision import Precision, TracedPrecision
+from engine.devices.host import Host
+from engine.devices.precision import Precision, TracedPrecision, refuse_types
 from engine.gpus.catalogue import find
 from engine.gpus.units import MIB
 from engine.tracing.live import LiveAllocator, LiveTracker, memory_of
@@ -56,13 +57,7 @@ class VirtualDevice(Device):
                 f"--vram-limit {config.vram_limit} is less than the CUDA context and libraries take ({needed} MiB): "
                 f"use --vram-limit {needed + 100} or more.",
             )
-        if not self.gpu.supports(config.precision):
-            major, minor = self.gpu.compute_capability
-            raise ConfigError(
-                "precision",
-                f"--precision {config.precision} needs compute capability 8.0 or newer; {self.gpu.name} has "
-                f"{major}.{minor}: use --precision fp16 or fp32.",
-            )
+        refuse_types(config, self.gpu.compute_capability, self.gpu.name)
 
     @contextmanager
     def tracking(self) -> Iterator[None]:
@@ -79,6 +74,14 @@ class VirtualDevice(Device):
     def adopt(self, model: torch.nn.Module) -> None:
         self._tracker.adopt(model)
 
+    @contextmanager
+    def on_host(self) -> Iterator[None]:
+        with self._tracker.on_host():
+            yield
+
+    def adopt_states(self, states: Iterable[torch.Tensor]) -> None:
+        self._tracker.adopt_states(states)
+
     def batches(self, loader: Iterable[T]) -> Iterator[T]:
         """What the host does to make a batch is not on the card."""
         with self._tracker.on_host():
@@ -93,6 +96,10 @@ class VirtualDevice(Device):
     def place(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         self._tracker.place(batch)
         return batch
+
+    def host(self, config: RunConfig) -> Host:
+        """The machine's memory is the card's as well: what waits in it is not accounted for."""
+        return self._tracker.host()
 
     def enter(self, phase: Phase) -> None:
         self._tracker.enter(phase)

@@ -15,6 +15,7 @@ import torch
 from engine.contract.config import ConfigError
 from engine.contract.device_name import DeviceName, visible_name
 from engine.contract.records import DeviceInfo
+from engine.gpus.catalogue import Gpu
 from engine.telemetry.cards import CardReader
 from engine.telemetry.nvml import GpuInfo, Nvml
 
@@ -90,6 +91,26 @@ def describe(index: int, nvml: Nvml) -> DeviceInfo:
         gpu_index=gpu.index if gpu is not None and len(gpus) > 1 else None,
         uuid=uuid,
         software=", ".join([*versions, f"CUDA {torch.version.cuda}", f"PyTorch {torch.__version__}"]),
+    )
+
+
+def unlisted(index: int, card: DeviceInfo) -> Gpu:
+    """The card `cuda:index`, which the catalogue lacks, as CUDA describes it: its rates are not known."""
+    properties = torch.cuda.get_device_properties(index)
+    offered = int(properties.total_memory)
+    total = card.memory_total or offered
+    return Gpu(
+        key=card.name,
+        name=card.name,
+        memory_total=total,
+        usable_bytes=min(total, offered),
+        memory_source="NVML and CUDA",
+        fp32=None,
+        memory_bandwidth=None,
+        compute_capability=(properties.major, properties.minor),
+        multiprocessors=properties.multi_processor_count,
+        tdp_watts=None,
+        source="CUDA's description of the card",
     )
 
 

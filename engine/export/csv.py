@@ -60,11 +60,17 @@ _CONDITIONS: dict[str, Callable[[RunRecord], str]] = {
 """What is a list in JSON, in words."""
 
 
+_TABLES = ("classes", "confusion")
+"""Of JSON, and too much for a cell."""
+
+
 def _values(record: RunRecord, baseline: RunRecord | None) -> dict[str, Value]:
     values: dict[str, Value] = {}
     for name, value in record_to_json(record).items():
         if name == "config":
             values |= record.config.to_dict()
+        elif name in _TABLES:
+            continue
         elif name in _CONDITIONS:
             values[name] = None if value is None else _CONDITIONS[name](record) or NO
         else:

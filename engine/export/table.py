@@ -65,6 +65,8 @@ def build(
         notes.append(f"samples/s: median ± spread of {what}{other}.")
     if any(figures.ACCURACY.mark(row.first) for row in rows):
         notes.append(f"accuracy {figures.NO_BETTER}: no better than always answering the majority class.")
+    if any(row.first.best_update not in (None, row.first.updates) for row in rows):
+        notes.append("accuracy and macro-F1: of the last evaluation, which was not the best in every run.")
     if baseline is not None:
         base = next((row for row in rows if baseline.run_id in row.run_ids), row_of([baseline]))
         columns += _delta_columns(rows, base)
@@ -150,10 +152,11 @@ _FIGURES = (
     figures.SHARE,
     figures.LOSS,
     figures.ACCURACY,
+    figures.MACRO_F1,
     figures.ENERGY,
     figures.PER_SAMPLE,
 )
-_WHERE_KNOWN = (figures.CARD_TIME, figures.CARD_SPEED, figures.ENERGY, figures.PER_SAMPLE)
+_WHERE_KNOWN = (figures.CARD_TIME, figures.CARD_SPEED, figures.MACRO_F1, figures.ENERGY, figures.PER_SAMPLE)
 """Left out where no row knows them."""
 
 

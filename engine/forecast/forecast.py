@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from engine.allocator.allocator import CachingAllocator
 from engine.allocator.options import AllocatorOptionError, AllocatorOptions
-from engine.contract.config import ConfigError, RunConfig, Value
+from engine.contract.config import RunConfig, Value
 from engine.contract.forecast_types import (
     ACTIVATIONS,
     BREAKDOWN,
@@ -31,7 +31,8 @@ from engine.contract.forecast_types import (
     ForecastError,
     TimelinePoint,
 )
-from engine.contract.presets import PRESETS
+from engine.devices.precision import refuse_types
+from engine.forecast.outside import Outside, outside_memory
 from engine.forecast.prepare import build_on_meta
 from engine.forecast.replay import Player, Replay
 from engine.forecast.sequence import Kind, Sequence, sequence
@@ -40,7 +41,9 @@ from engine.forecast.speed import Work
 from engine.forecast.step import StepPlan
 from engine.forecast.traces import Traces
 from engine.gpus.catalogue import Gpu
+from engine.gpus.host_link import host_bandwidth
 from engine.gpus.units import MIB
+from engine.models.catalogue import known
 from engine.techniques.refusals import refuse_missing_packages
 from engine.tracing.stack import STACKS, Stack
 from engine.training import models
@@ -53,9 +56,14 @@ _NOT_IN_A_TRACE: dict[str, Value] = {
     "gradient_accumulation_steps": 1,
     "samples": 1,
     "eval_samples": 1,
+    "eval_steps": None,
+    "metric_for_best_model": "loss",
+    "early_stopping_patience": 0,
+    "early_stopping_threshold": 0.0,
     "epochs": 1,
     "learning_rate": 5e-5,
     "lr_scheduler": "linear",
+    "warmup_steps": 0.0,
     "non_finite_loss": "continue",
     "dataloader_num_workers": 0,
     "dataloader_pin_memory": True,
@@ -63,6 +71,9 @@ _NOT_IN_A_TRACE: dict[str, Value] = {
     "seed": 42,
     "device": "auto",
     "vram_limit": None,
+    "output_dir": None,
+    "save_steps": 0,
+    "save_total_limit": None,
     "data": None,
     "text_column": None,
     "label_column": None,
@@ -89,6 +100,8 @@ class Assumptions:
     """The CUDA context."""
     library_bytes: int | None = None
     """Library images outside the allocator."""
+    beside_bytes: int = 0
+    """What other processes have on the card."""
     limit_bytes: int | None = None
     """Memory to judge by, where that is less than the GPU's."""
 
@@ -125,23 +138,24 @@ class Forecaster:
         data, about_data = _data(source, config, reading)
         order = sequence(config, data)
         traces = self._traces_of(source, config, gpu, stack, data)
-        context, libraries = _outside(gpu, stack, given)
+        outside = outside_memory(gpu, stack, given.context_bytes, given.library_bytes, given.beside_bytes)
         limit = _limit(config, gpu, given)
-        played = _play(traces, order, limit - context - libraries, stack)
+        played = _play(traces, order, limit, outside, stack)
         free, failed = played.free, played.limited
-        used = context + libraries + free.peak_reserved
+        used = outside.total + free.peak_reserved
         work = traces.work(order.samples, order.width, order.target)
         return Forecast(
             gpu=gpu.name,
             total=gpu.memory_total,
             limit=limit,
             verdict=FITS if failed is None or failed.failed_phase is None else OUT_OF_MEMORY,
-            near_limit=abs(used - limit) <= NEAR_LIMIT * limit,
+            near_limit=played.is_unsure or abs(used - limit) <= NEAR_LIMIT * limit,
             peak_used=used,
             peak_reserved=free.peak_reserved,
             peak_allocated=free.peak_allocated,
-            loaded_used=context + free.loaded_reserved,
-            breakdown=_breakdown(free, context, libraries),
+            used_range=_range(free.peak_reserved, outside),
+            loaded_used=outside.context + free.loaded_reserved,
+            breakdown=_breakdown(free, outside.context, outside.libraries),
             failing_phase=failed.failed_phase.value if failed and failed.failed_phase else None,
             failing_request=failed.failed_request if failed else None,
             failing_segment=failed.failed_segment if failed else None,
@@ -153,7 +167,11 @@ class Forecaster:
             tokens_per_sample=order.width,
             n_parameters=traces.n_parameters,
             forecast_s=time.perf_counter() - began,
-            notes=(*_notes(config, gpu, stack, given, about_data, free.passed_over), *traces.notes),
+            notes=(
+                *_notes(config, gpu, stack, outside, played, limit, about_data),
+                *_about_host(work, gpu),
+                *traces.notes,
+            ),
         )
 
     def _traces_of(self, source: Source, config: RunConfig, gpu: Gpu, stack: Stack, data: DataShape) -> Traces:
@@ -173,7 +191,7 @@ class Forecaster:
         key = config.model, stamp, config.workload == "dummy"
         source = self._sources.get(key)
         if source is None or source.is_to_come:
-            if self._hub is None and config.model not in PRESETS:
+            if self._hub is None and known(config.model) is None:
                 self._hub = Hub()
                 self._hub.probe()
             source = find_source(config, self._hub, stamp)
@@ -222,42 +240,48 @@ class _Played:
     free: Replay
     limited: Replay | None
     timeline: tuple[TimelinePoint, ...]
+    is_unsure: bool
+    """Whether the verdict would be the other one at an end of the range of what is outside the allocator."""
+    retries: float = 0.0
+    """How often in an update cached memory has to be given back, where it fits only so."""
 
 
-def _play(traces: Traces, order: Sequence, capacity: int, stack: Stack) -> _Played:
+def _play(traces: Traces, order: Sequence, limit: int, outside: Outside, stack: Stack) -> _Played:
     windows = [act for act in order.acts if act.kind is Kind.WINDOW]
     accumulates = max(sum(times for _, times in window.runs) for window in windows) > 1
     traces.expect(order.trained, order.scored, accumulates=accumulates)
     options = _options(stack)
     largest = max(windows, key=lambda act: act.largest)
 
-    def player(limit: int | None, watched: int | None = None) -> Player:
-        allocator = CachingAllocator(limit, options, grows_down=stack.grows_down)
+    def player(capacity: int | None, watched: int | None = None) -> Player:
+        allocator = CachingAllocator(
+            None if capacity is None else max(0, capacity), options, grows_down=stack.grows_down
+        )
         step = partial(traces.step, accumulates=accumulates)
         return Player(allocator, step, traces.scoring, watched=watched)
 
+    def fits(capacity: int) -> bool:
+        return free.peak_reserved <= capacity or player(capacity).run(order.acts).failed_phase is None
+
     unlimited = player(None)
     free = unlimited.run(order.acts)
+    capacity = limit - outside.total
+    least, most = outside.range or (outside.total, outside.total)
     if free.peak_reserved <= capacity:
-        return _Played(free, None, unlimited.record(largest))
-    limited = player(max(0, capacity)).run(order.acts)  # giving back what is cached may save it
+        return _Played(free, None, unlimited.record(largest), is_unsure=not fits(limit - most))
+    within = player(capacity)
+    limited = within.run(order.acts)  # giving back what is cached may save it
     if limited.failed_phase is None:
-        return _Played(free, limited, unlimited.record(largest))
-    again = player(max(0, capacity), limited.failed_play)
+        retries = within.retries(largest)
+        return _Played(free, limited, unlimited.record(largest), is_unsure=not fits(limit - most), retries=retries)
+    again = player(capacity, limited.failed_play)
     again.run(order.acts)
-    return _Played(free, limited, again.course)
+    return _Played(free, limited, again.course, is_unsure=least < outside.total and fits(limit - least))
 
 
 def _refuse(config: RunConfig, gpu: Gpu) -> None:
     refuse_missing_packages(config)
-    if gpu.supports(config.precision):
-        return
-    major, minor = gpu.compute_capability
-    raise ConfigError(
-        "precision",
-        f"--precision {config.precision} needs compute capability 8.0 or newer; {gpu.name} has {major}.{minor}: "
-        "use --precision fp16 or fp32.",
-    )
+    refuse_types(config, gpu.compute_capability, gpu.name)
 
 
 def _stack(name: str) -> Stack:
@@ -274,15 +298,6 @@ def _options(stack: Stack) -> AllocatorOptions:
         return AllocatorOptions.from_environment(os.environ)
     except AllocatorOptionError as error:
         raise ForecastError(f"The allocator's settings cannot be followed: {error}") from None
-
-
-def _outside(gpu: Gpu, stack: Stack, given: Assumptions) -> tuple[int, int]:
-    """Bytes of the context and of the libraries: given, or what the stack knows of the card."""
-    context, libraries = stack.outside(gpu)
-    return (
-        context if given.context_bytes is None else given.context_bytes,
-        libraries if given.library_bytes is None else given.library_bytes,
-    )
 
 
 def _limit(config: RunConfig, gpu: Gpu, given: Assumptions) -> int:
@@ -304,11 +319,19 @@ def _breakdown(free: Replay, context: int, libraries: int) -> dict[str, int]:
 
 
 def _samples_per_s(work: Work, config: RunConfig, gpu: Gpu, order: Sequence) -> float | None:
-    peak = gpu.peak(config.precision)
-    if not peak:
+    peak = gpu.peak(config.computed_in)
+    if not peak or gpu.memory_bandwidth is None:
         return None
     micro_steps = min(config.gradient_accumulation_steps, order.micro_steps)
-    return micro_steps * order.samples / work.seconds(micro_steps, peak, gpu.memory_bandwidth)
+    return micro_steps * order.samples / work.seconds(micro_steps, peak, gpu.memory_bandwidth, host_bandwidth(gpu))
+
+
+def _about_host(work: Work, gpu: Gpu) -> Iterator[str]:
+    if work.host_bytes:
+        yield (
+            f"Activation offloading keeps {work.host_bytes / MIB:,.0f} MiB in the host's memory and copies "
+            f"{work.moved_bytes / MIB:,.0f} MiB a micro-step, at an assumed {host_bandwidth(gpu) / 1e9:,.0f} GB/s."
+        )
 
 
 def _stamp(name: str) -> float:
@@ -319,21 +342,35 @@ def _stamp(name: str) -> float:
         return 0.0
 
 
+def _range(reserved: int, outside: Outside) -> tuple[int, int] | None:
+    return None if outside.range is None else (reserved + outside.range[0], reserved + outside.range[1])
+
+
 def _notes(
-    config: RunConfig, gpu: Gpu, stack: Stack, given: Assumptions, about_data: str | None, passed_over: int
+    config: RunConfig, gpu: Gpu, stack: Stack, outside: Outside, played: _Played, limit: int, about_data: str | None
 ) -> Iterator[str]:
-    context, libraries = _outside(gpu, stack, given)
-    if given.library_bytes is None or given.context_bytes is None:
-        is_known = gpu.context_bytes is not None and gpu.library_bytes is not None
+    if gpu.compute_capability < stack.oldest_capability:
+        (major, minor), oldest = gpu.compute_capability, ".".join(map(str, stack.oldest_capability))
         yield (
-            f"{'As measured on another such card' if is_known else 'Assumed, not measured'}: a CUDA context of "
-            f"{context // MIB} MiB and {libraries // MIB} MiB of libraries; they depend on driver and CUDA version "
-            "(--context-mib, --library-mib)."
+            f"{stack.description.partition(',')[0]} has no code for {gpu.name}, of compute capability {major}.{minor} "
+            f"(the oldest is {oldest}): this is what it would take if it had."
+        )
+    if gpu.fp32 is None:
+        yield f"{gpu.name} is not in the catalogue: CUDA says what it has; how fast it would be is not known."
+    if outside.note is not None:
+        yield outside.note
+    if played.limited is not None and played.limited.failed_phase is None:
+        more = outside.total + played.free.peak_reserved - limit
+        yield (
+            f"It fits although it would take {more // MIB:,} MiB more if they were there: the allocator gives cached "
+            f"memory back when the card is full, about {played.retries:,.3g} times in an update; each time the GPU "
+            "has to finish all that it was given, and takes the memory anew, so it is slower than said."
         )
     if about_data is not None:
         yield about_data
-    if passed_over:
-        yield f"The run is long: of {passed_over:,} later updates and evaluations only the largest were followed."
+    if played.free.passed_over:
+        n = played.free.passed_over
+        yield f"The run is long: of {n:,} later updates and evaluations only the largest were followed."
     if config.torch_compile:
         yield "Forecast without torch.compile, which as a rule needs less memory and time."
     yield f"{stack.description}. Fragmentation moves some peaks by 4 %; the speed is rough."

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
 from engine.contract.config import RunConfig
+from engine.techniques.decay import Group
+from engine.techniques.gradients import parameters
 from engine.techniques.in_backward import Enter, OptimizerInBackward
 from engine.techniques.optimizers import build_optimizer
 from engine.tracing.stack import Stack
 
 
-def optimizer_on_meta(
-    config: RunConfig, stack: Stack, parameters: Iterable[torch.nn.Parameter], enter: Enter
-) -> Optimizer:
+def optimizer_on_meta(config: RunConfig, stack: Stack, trained: list[Group], enter: Enter) -> Optimizer:
     """The run's optimizer, or one that allocates the same where torch's refuses meta tensors or is newer.
 
     `enter` is told the phases of an optimizer that steps in backward.
     """
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
     if config.optimizer_in_backward:
         alone = config.with_values(optimizer_in_backward=False)
         return OptimizerInBackward(trained, lambda some: optimizer_on_meta(alone, stack, some, enter), enter)
@@ -32,7 +31,8 @@ def optimizer_on_meta(
         config = config.with_values(optimizer_implementation="loop")  # SGD without momentum: both need nothing
     if is_adam and config.optimizer_implementation == "foreach" and stack.is_of_2023:
         # the Trainer puts biases and normalisation weights, which are vectors, in a group without weight decay
-        groups = [[p for p in trained if p.dim() > 1], [p for p in trained if p.dim() <= 1]]
+        every = [p for group in trained for p in group["params"]]
+        groups = [[p for p in every if p.dim() > 1], [p for p in every if p.dim() <= 1]]
         return ForeachAdam20([{"params": group} for group in groups if group], {"lr": config.learning_rate})
     return build_optimizer(config, trained)
 
@@ -48,12 +48,12 @@ class FusedAdam(Optimizer):
     @property
     def traffic(self) -> int:
         """Bytes that the kernel reads and writes: it runs as no traced operator."""
-        n_bytes: int = sum(p.numel() * p.element_size() for p in self.param_groups[0]["params"])
+        n_bytes: int = sum(p.numel() * p.element_size() for p in parameters(self))
         return 7 * n_bytes
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Make the state where it is missing."""
-        for parameter in self.param_groups[0]["params"]:
+        for parameter in parameters(self):
             if parameter.grad is not None and not self.state[parameter]:
                 self.state[parameter].update(
                     step=torch.zeros((), dtype=torch.float32, device=parameter.device),

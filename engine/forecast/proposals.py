@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.forecast_types import Forecast, ForecastError, Proposal
-from engine.contract.presets import PRESETS
 from engine.contract.records import Phase
+from engine.models.catalogue import smaller
 
 MAX_PROPOSALS = 4
 
@@ -129,8 +129,6 @@ def _lighter_step(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
 
 
 def _smaller_model(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
-    names = list(PRESETS)
-    if config.model in names:
-        for name in reversed(names[: names.index(config.model)]):
-            for changed in _with(config, model=name):
-                yield name, changed
+    for name in smaller(config.model):
+        for changed in _with(config, model=name):
+            yield name, changed

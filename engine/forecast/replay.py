@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -34,6 +35,8 @@ POINTS = 200
 _MOST_UPDATES, _MOST_BATCHES = 12, 6
 """Equal updates, and equal batches of one, that are played one after the other in search of a state that comes again.
 No segment is taken any more long before that."""
+_STEADY = 3
+"""Updates whose average is told."""
 MOST_EVENTS = 300_000
 """Births and deaths that a run is followed for, about a second's: 150 updates of bert-base. From there on only batches
 larger than all before are played."""
@@ -142,6 +145,14 @@ class Player:
         self._watched = self._n_plays + 1
         self._play(act)
         return self.course
+
+    def retries(self, act: Act) -> float:
+        """How often an act that follows on others like it finds the device full, and gives cached memory back."""
+        before = self._allocator.alloc_retries
+        with suppress(AllocatorOutOfMemory):  # it fitted so far
+            for _ in range(_STEADY):
+                self._play(act)
+        return (self._allocator.alloc_retries - before) / _STEADY
 
     @property
     def course(self) -> tuple[TimelinePoint, ...]:

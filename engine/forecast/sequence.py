@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby
@@ -15,6 +15,8 @@ from engine.workloads.data_shape import BatchShape, DataShape, Part
 MOST_EPOCHS = 8
 MOST_BATCHES = 20_000
 """Of a run whose batches differ: what its first epochs are followed for. The rest has no longer ones as a rule."""
+MOST_EVALUATIONS = 50
+"""Those between updates that are followed: each scores the same batches."""
 
 
 class Kind(Enum):
@@ -76,15 +78,18 @@ def sequence(config: RunConfig, data: DataShape) -> Sequence:
         scored = _passed(config, data, data.evaluation, None if order is None else list(order))
     acts: list[Act] = []
     first: Runs = ()
-    n = 0
+    n = updates = 0
+    every = config.eval_steps if scored else None
     for epoch in range(min(config.epochs, MOST_EPOCHS)):
         if n > MOST_BATCHES:
             break
         passed = _passed(config, data, data.train, _order(config, data.train, epoch))
         first, n = first or passed, n + len(passed)
-        acts += _windows(passed, config.gradient_accumulation_steps)
+        windows = list(_windows(passed, config.gradient_accumulation_steps))
+        acts += windows if every is None else _evaluated(windows, Act(Kind.EVALUATION, scored), updates, every)
+        updates += sum(act.times for act in windows)
         acts.append(Act(Kind.LEAVE, passed[-1:]))
-        if scored:
+        if scored and (every is None or (epoch + 1 == config.epochs and updates % every)):
             acts.append(Act(Kind.EVALUATION, scored))
     tokens = sum(batch.samples * batch.width * times for batch, times in first)
     targets = sum(batch.samples * batch.target * times for batch, times in first)
@@ -133,3 +138,15 @@ def _windows(passed: Runs, accumulation: int) -> Iterator[Act]:
                 window, room = [], accumulation
     if window:
         yield Act(Kind.WINDOW, tuple(window))
+
+
+def _evaluated(windows: Iterable[Act], evaluation: Act, done: int, every: int) -> Iterator[Act]:
+    """An epoch's updates with the evaluations between them, `done` updates of the run being before it."""
+    for act in windows:
+        left = act.times
+        while left:
+            taken = min(left, every - done % every) if done // every < MOST_EVALUATIONS else left
+            yield act._replace(times=taken)
+            left, done = left - taken, done + taken
+            if done % every == 0 and done // every <= MOST_EVALUATIONS:
+                yield evaluation

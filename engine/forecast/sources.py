@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.contract.config import RunConfig
-from engine.contract.presets import PRESETS
+from engine.contract.config import ConfigError, RunConfig
+from engine.models.catalogue import ARCHITECTURES, known
 from engine.training import models
 from engine.training.hub import Hub
 
@@ -30,15 +30,19 @@ class _Here(Hub):
 
 
 def find_source(config: RunConfig, hub: Hub | None, stamp: float) -> Source:
-    """The model of `config`. A preset is looked for on this machine only: its shape is known.
+    """The model of `config`. An architecture of which the shape is known is looked for on this machine only.
 
     Raises `ConfigError` as a run does.
     """
     name = config.model
-    if name not in PRESETS or Path(name).expanduser().is_dir():
+    architecture = known(name)
+    if architecture is None or Path(name).expanduser().is_dir():
         return Source(model=models.resolve(name, hub or _Here()), stamp=stamp)
-    if config.workload == "dummy":  # no tokenizer is needed
+    if config.workload == "dummy" and name.lower() in ARCHITECTURES:  # no tokenizer is needed
         return Source(model=models.preset_source(name), stamp=stamp)
-    found = models.resolve(name, _Here())
-    fetches = found.location is None and PRESETS[name].hub_name is not None and hub is not None and hub.reachable()
+    try:
+        found = models.resolve(name, _Here())
+    except ConfigError:  # a name of the hub
+        found = models.preset_source(name)
+    fetches = found.location is None and architecture.hub_name is not None and hub is not None and hub.reachable()
     return Source(model=found, stamp=stamp, is_to_come=fetches)

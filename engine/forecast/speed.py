@@ -43,6 +43,10 @@ class Work:
     """Of them, those before backward began."""
     n_bytes: int = 0
     step_bytes: int = 0
+    moved_bytes: int = 0
+    """Copied between the GPU and its host in a micro-step."""
+    host_bytes: int = 0
+    """Of activations that wait on the host at once."""
     operators: int = 0
     step_operators: int = 0
 
@@ -54,7 +58,9 @@ class Work:
         """
         return min(self.flops, 3 * self.forward_flops)
 
-    def seconds(self, micro_steps: int, flops_per_s: float, bytes_per_s: float) -> float:
+    def seconds(
+        self, micro_steps: int, flops_per_s: float, bytes_per_s: float, host_bytes_per_s: float = math.inf
+    ) -> float:
         """Seconds of an update.
 
         On the GPU compute and traffic add up, as few kernels overlap the two. The host launches ahead of it: the longer
@@ -62,6 +68,7 @@ class Work:
         """
         micro_step = self.flops / flops_per_s + self.n_bytes / bytes_per_s
         device = (micro_steps * micro_step + self.step_bytes / bytes_per_s) / EFFICIENCY
+        device += micro_steps * self.moved_bytes / host_bytes_per_s
         return math.hypot(device, OPERATOR_S * (micro_steps * self.operators + self.step_operators))
 
     def operator(self, func: Any, args: tuple[Any, ...], result: Any) -> None:
@@ -90,8 +97,24 @@ class Work:
         self.flops += (5 if backward else 2) * product
         self.n_bytes += (2 if backward else 1) * sum(t.numel() * t.element_size() for t in (query, query, key, value))
 
+    def move(self, n_bytes: int) -> None:
+        """A copy between the GPU and its host."""
+        self.operators += 1
+        self.moved_bytes += n_bytes
 
-_ADD_UP = ("flops", "forward_flops", "n_bytes")
+    def losses(self, hidden: torch.Tensor, weight: torch.Tensor, backward: bool, trains_weight: bool) -> None:
+        """Chunks of a language model's cross-entropy: the logits' product, in backward once more, and its gradients'.
+
+        The logits of a chunk are read or written 6 times in forward and 9 in backward, the weight's gradient twice a
+        chunk. (`_linear_cross_entropy_batch_chunked_accumulator` of torch/nn/modules/linear_cross_entropy.py.)
+        """
+        rows, (classes, features) = hidden.size(0), weight.shape
+        self.operators += 1
+        self.flops += (2 + trains_weight if backward else 1) * 2 * rows * classes * features
+        self.n_bytes += (9 if backward else 6) * rows * classes * hidden.element_size()
+
+
+_ADD_UP = ("flops", "forward_flops", "n_bytes", "moved_bytes", "host_bytes")
 
 
 def work_at(traced: Mapping[tuple[int, int, int], Work], batch: int, lengths: Lengths) -> Work:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from engine.contract.config import RunConfig
+from engine.contract.config import ConfigError, RunConfig
 from engine.contract.forecast_types import ForecastError
 from engine.contract.records import Phase
 from engine.contract.tasks import TASKS
@@ -39,8 +39,10 @@ from engine.forecast.recording import (
 from engine.forecast.speed import Work
 from engine.gpus.catalogue import Gpu
 from engine.process import gate
-from engine.techniques import lora
-from engine.techniques.optimizers import build_schedule
+from engine.techniques import lora, offloading
+from engine.techniques.decay import groups_of
+from engine.techniques.schedules import build_schedule
+from engine.tracing.host import TracedHost
 from engine.tracing.kernels import CudaKernels
 from engine.tracing.meta_kernels import KERNELS
 from engine.tracing.stack import Stack
@@ -158,7 +160,7 @@ def _record(plan: StepPlan, batch: BatchShape, play: Callable[[_Player], None], 
             stack_of_modes.enter_context(kernels)
             stack_of_modes.enter_context(tracer)
             play(_Player(plan, batch, recording, tracer, precision, kernels))
-    except ForecastError:
+    except (ForecastError, ConfigError):
         raise
     except Exception as error:  # a model's own code may raise anything
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
@@ -207,14 +209,19 @@ class _Player:
         self._micro_steps += accumulates
         self._begin(LOAD, Phase.LOAD)
         hooks = self._tracer.account_model(plan.model)
+        moved = offloading.apply(plan.model, plan.config, self._host, None)
+        hooks += [] if moved is None else [moved]
         try:
-            optimizer = optimizer_on_meta(plan.config, plan.stack, plan.model.parameters(), self._enter)
+            optimizer = optimizer_on_meta(plan.config, plan.stack, groups_of(plan.config, plan.model), self._enter)
             schedule = build_schedule(plan.config, optimizer, updates=1)
             plan.model.train()
             if work is not None:
-                self._tracer.observe, kernels.on_attention = work.operator, work.attention
+                self._tracer.observe = work.operator
+                kernels.on_attention, kernels.on_loss = work.attention, work.losses
             self._micro_step(FIRST)
-            self._tracer.observe = kernels.on_attention = None
+            self._tracer.observe = kernels.on_attention = kernels.on_loss = None
+            if work is not None and moved is not None:
+                work.host_bytes = moved.most_held
             if accumulates:
                 self._micro_step(NEXT)
             if work is not None:
@@ -242,7 +249,7 @@ class _Player:
         model.eval()
         with torch.no_grad():
             self._begin(SCORING, Phase.EVALUATE)
-            scores = Scores(task=TASKS[self._plan.config.task], loss=torch.zeros((), device="meta"))
+            scores = Scores.begin(model, TASKS[self._plan.config.task], torch.device("meta"))
             for part in (SCORE, SCORE_NEXT):
                 self._begin(part, Phase.EVALUATE)
                 self._batch = self._new_batch()
@@ -251,6 +258,13 @@ class _Player:
             self._batch = {}
             del scores
             self._tracer.drain()
+
+    def _host(self) -> TracedHost:
+        return TracedHost(self._tracer, on_move=self._note_move)
+
+    def _note_move(self, n_bytes: int) -> None:
+        if self._work is not None and self._tracer.observe is not None:
+            self._work.move(n_bytes)
 
     def _begin(self, part: str, phase: Phase) -> None:
         self._part = part

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 
-from engine.gpus.rows import ROWS, Gpu
+from engine.gpus.gpu import Gpu
+from engine.gpus.rows import ROWS
 
 __all__ = ["GPUS", "Gpu", "UnknownGpuError", "by_nvml_name", "find", "sixteen_bits"]
 
@@ -18,7 +19,11 @@ _SAME_CARD = 0.08
 
 
 class UnknownGpuError(ValueError):
-    """A name that no card, or more than one, answers to; the message suggests keys."""
+    """A name that no card, or more than one, answers to; the message suggests keys, of which `nearest` is the first."""
+
+    def __init__(self, message: str, nearest: str) -> None:
+        super().__init__(message)
+        self.nearest = nearest
 
 
 def find(name: str) -> Gpu:
@@ -30,15 +35,20 @@ def find(name: str) -> Gpu:
     if wanted in _NAMES:
         return _NAMES[wanted]
     matching = list(dict.fromkeys(gpu.key for plain, gpu in _NAMES.items() if wanted and wanted in plain))
+    matching = [key for key in matching if not GPUS[key].slice_of] or matching  # a whole card goes before its slices
     if len(matching) == 1:
         return GPUS[matching[0]]
     shown = name if len(name) <= 40 else name[:39] + "…"
     if matching:
-        raise UnknownGpuError(f"GPU {shown!r} is more than one card of the catalogue: use {_either(matching)}.")
+        raise UnknownGpuError(
+            f"GPU {shown!r} is more than one card of the catalogue: use {_either(matching)}.", matching[0]
+        )
     close = difflib.get_close_matches(wanted, _NAMES, n=5, cutoff=0.5)
-    keys = list(dict.fromkeys(_NAMES[plain].key for plain in close))[:3] or list(GPUS)
+    keys = list(dict.fromkeys(_NAMES[plain].key for plain in close))[:3]
+    keys = keys or [key for key, gpu in GPUS.items() if not gpu.slice_of]
     asked = "did you mean" if close else "it has"
-    raise UnknownGpuError(f"GPU {shown!r} is not in the catalogue: {asked} {_either(keys)}{'?' if close else '.'}")
+    message = f"GPU {shown!r} is not in the catalogue: {asked} {_either(keys)}{'?' if close else '.'}"
+    raise UnknownGpuError(message, keys[0] if close else "")
 
 
 def by_nvml_name(name: str, memory_total: int) -> Gpu | None:

@@ -10,8 +10,8 @@ PyTorch's out-of-memory messages.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from engine.gpus.gpu import Gpu
+from engine.gpus.slices import slices
 from engine.gpus.units import MIB
 
 SMI = "nvidia-smi outputs in public issues"
@@ -26,75 +26,6 @@ _AMPERE = "NVIDIA Ampere GA102 whitepaper"
 _ADA = "NVIDIA Ada GPU architecture whitepaper"
 _BLACKWELL = "NVIDIA RTX Blackwell GPU architecture whitepaper"
 _TURING = "NVIDIA Turing architecture whitepaper"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
-    """One card of the catalogue. Sizes in bytes, rates in FLOP/s and bytes/s."""
-
-    key: str
-    """How users name it: `tesla-p4`."""
-    name: str
-    """As NVML says it."""
-    also: tuple[str, ...] = ()
-    """Other names: NVML's on other drivers or form factors, and short ones that mean this card."""
-    memory_total: int
-    """As NVML reports it."""
-    usable_bytes: int | None = None
-    """What CUDA offers to processes, contexts included; None where unknown."""
-    memory_source: str
-    fp32: float
-    """Peak FLOP/s of fp32 outside the tensor cores."""
-    tf32: float | None = None
-    """Peak FLOP/s of tensor cores; None on a card without TF32 (and likewise below)."""
-    fp16: float | None = None
-    bf16: float | None = None
-    memory_bandwidth: float
-    compute_capability: tuple[int, int]
-    multiprocessors: int
-    tdp_watts: int
-    context_bytes: int | None = None
-    """Memory that a CUDA context takes, where measured; it depends on driver and CUDA version."""
-    library_bytes: int | None = None
-    """Memory of the library images that a training loads, where measured, likewise."""
-    source: str
-    note: str = ""
-
-    @property
-    def driver_bytes(self) -> int:
-        """What the driver keeps of `memory_total`, and NVML counts as used; 0 where that is unknown."""
-        return 0 if self.usable_bytes is None else self.memory_total - self.usable_bytes
-
-    @property
-    def threads_per_multiprocessor(self) -> int:
-        """Resident threads at most (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability")."""
-        if self.compute_capability == (7, 5):
-            return 1024
-        return 1536 if self.compute_capability in ((8, 6), (8, 7), (8, 9), (12, 0)) else 2048
-
-    def supports(self, precision: str) -> bool:
-        """Whether training can use `fp32`, `tf32`, `fp16` or `bf16`.
-
-        TF32 and bf16 need compute capability 8.0. fp16 works everywhere; `peak` says whether it is fast.
-        """
-        if precision in ("tf32", "bf16"):
-            return self.compute_capability >= (8, 0)
-        if precision in ("fp32", "fp16"):
-            return True
-        raise ValueError(f"precision {precision!r} is not known: use fp32, tf32, fp16 or bf16.")
-
-    def peak(self, precision: str) -> float | None:
-        """Peak FLOP/s of training's matrix products in this precision, None where the card does not support it.
-
-        Without tensor cores (before compute capability 7.0) fp16 runs at the rate of fp32: PyTorch asks cuBLAS for
-        fp16 products with fp32 arithmetic.
-        """
-        if not self.supports(precision):
-            return None
-        if precision == "fp32":
-            return self.fp32
-        rate = {"tf32": self.tf32, "fp16": self.fp16, "bf16": self.bf16}[precision]
-        return self.fp32 if rate is None else rate
 
 
 def _gpu(
@@ -141,15 +72,31 @@ def _gpu(
 
 
 # fmt: off
-ROWS: tuple[Gpu, ...] = (
+_CARDS: tuple[Gpu, ...] = (
+    _gpu("tesla-k80", "Tesla K80", 11441, 11441, (4.4, None, None), 240, (3, 7), 13, 150,
+         "Tesla K80 datasheet, one of its two GPUs", memory_source="driver 470 and older, with ECC", note=_NO_FP16),
+    _gpu("tesla-m40-12gb", "Tesla M40", 11448, 11443, (6.8, None, None), 288, (5, 2), 24, 250, "Tesla M40 datasheet",
+         also=("m40",), note=_NO_FP16),
+    _gpu("tesla-m40-24gb", "Tesla M40 24GB", 22945, 22939, (6.8, None, None), 288, (5, 2), 24, 250,
+         "Tesla M40 datasheet", note=_NO_FP16),
     _gpu("tesla-p4", "Tesla P4", 7611, 7611, (5.5, None, None), 192, (6, 1), 20, 75, "Tesla P4 datasheet",
          memory_source="driver 470 with ECC, as the lecture's card", context=415, libraries=114, note=_NO_FP16),
     _gpu("tesla-p40", "Tesla P40", 22919, 22919, (12.0, None, None), 346, (6, 1), 30, 250, "Tesla P40 datasheet",
          memory_source=SMI, note=_NO_FP16),
     _gpu("tesla-p100-16gb", "Tesla P100-PCIE-16GB", 16384, 16280, (9.3, None, None), 732, (6, 0), 56, 250,
          "Tesla P100 datasheet", also=("p100",), note=_P100_FP16),
+    _gpu("gtx-1050-ti", "NVIDIA GeForce GTX 1050 Ti", 4096, 4040, (2.1, None, None), 112, (6, 1), 6, 75,
+         "GeForce GTX 1050 Ti specifications", note=_NO_FP16),
+    _gpu("gtx-1060-6gb", "NVIDIA GeForce GTX 1060 6GB", 6144, 6072, (4.4, None, None), 192, (6, 1), 10, 120,
+         "GeForce GTX 1060 specifications", also=("gtx 1060",), note=_NO_FP16),
+    _gpu("gtx-1080", "NVIDIA GeForce GTX 1080", 8192, 8119, (8.9, None, None), 320, (6, 1), 20, 180,
+         "GeForce GTX 1080 specifications", note=_NO_FP16),
     _gpu("gtx-1080-ti", "NVIDIA GeForce GTX 1080 Ti", 11264, 11178, (11.3, None, None), 484, (6, 1), 28, 250,
          "GeForce GTX 1080 Ti specifications", note=_NO_FP16),
+    _gpu("titan-xp", "NVIDIA TITAN Xp", 12288, 12196, (12.1, None, None), 547.7, (6, 1), 30, 250,
+         "NVIDIA TITAN Xp specifications", note=_NO_FP16),
+    _gpu("titan-v", "NVIDIA TITAN V", 12288, 12066, (14.9, None, 110), 652.8, (7, 0), 80, 250,
+         "NVIDIA TITAN V specifications"),
     _gpu("tesla-v100-16gb", "Tesla V100-SXM2-16GB", 16384, 16160, (15.7, None, 125), 900, (7, 0), 80, 300,
          "Tesla V100 datasheet"),
     _gpu("tesla-v100-32gb", "Tesla V100-SXM2-32GB", 32768, 32510, (15.7, None, 125), 900, (7, 0), 80, 300,
@@ -159,11 +106,22 @@ ROWS: tuple[Gpu, ...] = (
     _gpu("tesla-v100-pcie-32gb", "Tesla V100-PCIE-32GB", 32768, 32510, (14.0, None, 112), 900, (7, 0), 80, 250,
          "Tesla V100 datasheet"),
     _gpu("tesla-t4", "Tesla T4", 15360, 15109, (8.1, None, 65), 320, (7, 5), 40, 70, "Tesla T4 datasheet"),
+    _gpu("gtx-1650", "NVIDIA GeForce GTX 1650", 4096, 3911, (3.0, None, None), 128, (7, 5), 14, 75,
+         "GeForce GTX 1650 specifications",
+         note="No tensor cores: PyTorch multiplies fp16 with fp32 arithmetic, which saves memory, not time."),
+    _gpu("rtx-2060", "NVIDIA GeForce RTX 2060", 6144, 5934, (6.5, None, 25.8), 336, (7, 5), 30, 160,
+         f"GeForce RTX 2060 specifications; rates per multiprocessor of the {_TURING}", note=_GEFORCE),
+    _gpu("rtx-2080", "NVIDIA GeForce RTX 2080", 8192, 7982, (10.1, None, 40.3), 448, (7, 5), 46, 215, _TURING,
+         note=_GEFORCE),
     _gpu("rtx-2080-ti", "NVIDIA GeForce RTX 2080 Ti", 11264, 11019, (13.4, None, 53.8), 616, (7, 5), 68, 250, _TURING,
          note=_GEFORCE),
     _gpu("titan-rtx", "NVIDIA TITAN RTX", 24576, 24190, (16.3, None, 130.5), 672, (7, 5), 72, 280, _TURING),
+    _gpu("quadro-rtx-8000", "Quadro RTX 8000", 49152, 48601, (16.3, None, 130.5), 672, (7, 5), 72, 260, _TURING,
+         memory_source=f"{OLDER}, without ECC"),
     _gpu("rtx-3060-12gb", "NVIDIA GeForce RTX 3060", 12288, 12053, (12.7, 12.7, 25.5), 360, (8, 6), 28, 170,
          f"GeForce RTX 3060 specifications; rates per multiprocessor of the {_AMPERE}", note=_GEFORCE),
+    _gpu("rtx-3070", "NVIDIA GeForce RTX 3070", 8192, 7982, (20.3, 20.3, 40.6), 448, (8, 6), 46, 220,
+         f"GeForce RTX 3070 specifications; rates per multiprocessor of the {_AMPERE}", note=_GEFORCE),
     _gpu("rtx-3080-10gb", "NVIDIA GeForce RTX 3080", 10240, 10018, (29.8, 29.8, 59.5), 760, (8, 6), 68, 320, _AMPERE,
          note=_GEFORCE),
     _gpu("rtx-3090", "NVIDIA GeForce RTX 3090", 24576, 24268, (35.6, 35.6, 71.0), 936, (8, 6), 82, 350, _AMPERE,
@@ -190,6 +148,14 @@ ROWS: tuple[Gpu, ...] = (
          f"NVIDIA RTX 4000 Ada datasheet; rates per multiprocessor of the {_ADA}", memory_source=SMI),
     _gpu("rtx-6000-ada", "NVIDIA RTX 6000 Ada Generation", 49140, None, (91.1, 182.1, 364.2), 960, (8, 9), 142, 300,
          _ADA, memory_source=SMI),
+    _gpu("rtx-pro-6000", "NVIDIA RTX PRO 6000 Blackwell Workstation Edition", 97887, 97247, (126.0, 251.9, 503.8), 1792,
+         (12, 0), 188, 600, "NVIDIA RTX Blackwell PRO GPU architecture whitepaper (tensor rates there with sparsity)",
+         also=("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition",
+               "NVIDIA RTX PRO 6000 Blackwell Server Edition"),
+         memory_source=f"{SMI}; usable: what CUDA says in ggml-org/llama.cpp#23604",
+         note="The Max-Q and server editions are slower: 300 W; 1,597 GB/s."),
+    _gpu("a10g", "NVIDIA A10G", 23028, 22723, (31.5, 35, 70), 600, (8, 6), 80, 300, "NVIDIA A10G datasheet",
+         memory_source=f"{SMI}; usable: PyTorch's `total_memory` with drivers before 510"),
     _gpu("a10", "NVIDIA A10", 23028, 22731, (31.2, 62.5, 125), 600, (8, 6), 72, 150, "NVIDIA A10 datasheet"),
     _gpu("a30", "NVIDIA A30", 24576, 24258, (10.3, 82, 165), 933, (8, 0), 56, 165, "NVIDIA A30 datasheet"),
     _gpu("a40", "NVIDIA A40", 46068, 45634, (37.4, 74.8, 149.7), 696, (8, 6), 84, 300, "NVIDIA A40 datasheet",
@@ -208,10 +174,24 @@ ROWS: tuple[Gpu, ...] = (
          "NVIDIA H100 architecture whitepaper and datasheet (SXM5)", also=("h100", "h100 sxm"), memory_source=SMI),
     _gpu("h100-pcie-80gb", "NVIDIA H100 PCIe", 81559, None, (51.2, 378, 756), 2039, (9, 0), 114, 350,
          "NVIDIA H100 datasheet (PCIe; tensor rates there with sparsity)", memory_source=SMI),
+    _gpu("h100-nvl", "NVIDIA H100 NVL", 95830, 94849, (60.0, 417.5, 835.5), 3938, (9, 0), 132, 400,
+         "NVIDIA H100 NVL datasheet (per GPU; tensor rates there with sparsity)",
+         memory_source=f"{SMI}; usable: PyTorch's `total_memory`"),
+    _gpu("gh200", "NVIDIA GH200 480GB", 97871, None, (66.9, 494.7, 989.4), 4000, (9, 0), 132, 900,
+         "NVIDIA GH200 datasheet (96 GB of HBM3; tensor rates there with sparsity)", memory_source=SMI,
+         note="The host's memory, which its GPU can reach too, is not counted."),
     _gpu("h200", "NVIDIA H200", 143771, 143156, (66.9, 494.7, 989.4), 4800, (9, 0), 132, 700,
          "NVIDIA H200 datasheet (SXM; tensor rates there with sparsity)", memory_source=MEASURED, context=527,
          libraries=240),
     _gpu("b200", "NVIDIA B200", 183359, None, (75.0, 1125, 2250), 8000, (10, 0), 148, 1000,
          "NVIDIA Blackwell datasheet (HGX B200, per GPU; tensor rates there with sparsity)", memory_source=SMI),
+    _gpu("gb200", "NVIDIA GB200", 189471, None, (80.0, 1250, 2500), 8000, (10, 0), 152, 1200,
+         "NVIDIA GB200 NVL72 datasheet (per GPU; tensor rates there with sparsity)", memory_source=SMI),
+    _gpu("gb10", "NVIDIA GB10", 124552, 124552, (31.0, 62.5, 125), 273, (12, 1), 48, 140,
+         "NVIDIA DGX Spark specifications (1 PFLOP/s of fp4 with sparsity, an eighth of it in bf16)",
+         memory_source="PyTorch's `total_memory`; NVML tells none, as the memory is the host's too",
+         note="Its memory is shared with the host: what other programs have of it is not there for training."),
 )
 # fmt: on
+
+ROWS: tuple[Gpu, ...] = (*_CARDS, *slices({gpu.key: gpu for gpu in _CARDS}))

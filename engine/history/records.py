@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from engine.contract import conditions
+from engine.contract import conditions, confusion
 from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig, coerce
 from engine.contract.records import DeviceInfo, Outcome, Phase, RunRecord
 
@@ -47,6 +47,8 @@ def read_record(row: tuple[Any, ...]) -> RunRecord:
     values = _object(figures)
     known = {name: value for name, value in values.items() if type(value) in types.get(name, ())}
     known["conditions"] = conditions.from_plain(values.get("conditions"))
+    known["eval_confusion"] = confusion.from_plain(values.get("eval_confusion"))
+    known["label_names"] = _texts(values.get("label_names"))
     if "failed_phase" in known:
         known["failed_phase"] = next((phase for phase in Phase if phase.value == known["failed_phase"]), None)
     outcome = next((outcome for outcome in Outcome if outcome.value == outcome_text), None)
@@ -115,10 +117,15 @@ def _object(text: object) -> dict[str, Any]:
 def _figure_types() -> dict[str, tuple[type, ...]]:
     accepted = {}
     for name, hint in get_type_hints(RunRecord).items():
-        if name not in (*_OWN_COLUMNS, "conditions"):
+        if name not in (*_OWN_COLUMNS, "conditions", "eval_confusion", "label_names"):
             kinds = set(get_args(hint) or (hint,)) - {type(None)}
             accepted[name] = (int, float) if float in kinds else (str,) if Phase in kinds else tuple(kinds)
     return accepted
+
+
+def _texts(value: Any) -> tuple[str, ...] | None:
+    """A list of texts as the tuple that it was; None for anything else."""
+    return tuple(value) if isinstance(value, list) and all(isinstance(text, str) for text in value) else None
 
 
 @dataclass(frozen=True, slots=True)

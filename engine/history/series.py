@@ -29,12 +29,13 @@ from engine.contract.events import (
     MemoryMoment,
     RunProgress,
     Sampled,
+    Saved,
     TrainingStarted,
     UpdateDone,
     WorkCounted,
 )
 
-STORED = (TrainingStarted, WorkCounted, RunProgress, MemoryMoment, UpdateDone, EvalDone, Sampled, Logged)
+STORED = (TrainingStarted, WorkCounted, RunProgress, MemoryMoment, UpdateDone, EvalDone, Saved, Sampled, Logged)
 """The kinds that a run's series holds. Micro-steps are left out: they carry only their number."""
 
 _BY_NAME: dict[str, type] = {kind.__name__: kind for kind in STORED}
@@ -66,13 +67,21 @@ def _part(name: str, hint: Any, required: bool) -> _Part:
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     plain: Any = next(option for option in options if option is not type(None))
     is_class = isinstance(plain, type)
+    convert: Callable[[Any], Any] | None = plain if is_class and issubclass(plain, Enum) else None
+    if typing.get_origin(plain) is tuple:
+        convert = _tuples
     return _Part(
         name=name,
         part=plain if is_class and is_dataclass(plain) else None,
         optional=type(None) in options,
-        convert=plain if is_class and issubclass(plain, Enum) else None,
+        convert=convert,
         required=required,
     )
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as the tuples that they were."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 @cache

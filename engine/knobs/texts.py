@@ -34,7 +34,8 @@ KNOB_TEXTS: dict[str, str] = {
     ),
     "task": (
         "A classifier's head is small. A language model's head gives a score to every word at every token: a tensor of "
-        "batch × length × vocabulary, kept with its gradient, which often is the peak of the whole step."
+        "batch × length × vocabulary, kept with its gradient, which often is the peak of the whole step. Their loss "
+        "is divided by the labels of the whole update, so accumulation gives what a large batch gives."
     ),
     "batch_size": (
         "Activations are kept from forward to backward, so they grow in proportion to the batch; weights, gradients "
@@ -50,6 +51,12 @@ KNOB_TEXTS: dict[str, str] = {
         "Forward keeps only the input of every layer and throws the rest away; backward computes each layer once more "
         "to have it again. Activations shrink to about one layer's plus the inputs, for one more forward: about a "
         "third more time. The numbers are the same, so accuracy is too."
+    ),
+    "weights": (
+        "What the parameters are stored in. bf16 and fp16 halve them, their gradients and both states of AdamW: 8 "
+        "bytes per parameter instead of 16. Small updates get lost in rounding, so a full training learns worse; LoRA "
+        "keeps its own matrices in fp32. Precision is another thing: with fp32 weights it casts for every product, "
+        "with 16-bit weights and precision fp32 nothing is cast and everything is computed as it is stored."
     ),
     "precision": (
         "fp16 and bf16 run matrix products in 16 bits on tensor cores: activations halve, while weights and optimizer "
@@ -76,6 +83,19 @@ KNOB_TEXTS: dict[str, str] = {
         "optimizer state shrink to those; activations mostly stay, because gradients still flow through the frozen "
         "layers. A rank too small may not reach the accuracy of training everything."
     ),
+    "lora_targets": (
+        "Which linear layers have thin matrices beside them: peft's default for the model (as a rule the query's and "
+        "the value's of attention), all-linear, or those whose names end so, with commas. More layers learn more, and "
+        "keep more activations."
+    ),
+    "lora_alpha": (
+        "What the thin matrices add is multiplied by alpha ÷ rank: with a fixed alpha a higher rank needs no other "
+        "learning rate. It changes neither memory nor speed."
+    ),
+    "lora_dropout": (
+        "The thin matrices see an input of which this share is dropped, which regularises where there is little data. "
+        "That input is a tensor of its own, and is kept with its mask until backward."
+    ),
     "torch_compile": (
         "The model is translated into fewer, larger kernels, which saves memory traffic and some activations. The "
         "first updates pay for it with seconds to minutes, and new input shapes may pay again; only a longer run "
@@ -96,13 +116,35 @@ KNOB_TEXTS: dict[str, str] = {
         "Activations grow in proportion to the tokens of a batch, eager attention's scores with the square of the "
         "length. Time per sample grows likewise. Cutting texts shorter loses what stood behind the cut."
     ),
+    "target_len": (
+        "What a seq2seq model writes has a length of its own: its decoder's activations and its logits grow with it, "
+        "the encoder's with the sequence length, and attention between the two with their product."
+    ),
     "samples": (
         "How many samples an epoch has: time grows in proportion, the peak of memory does not change. More data "
         "usually learns more; too few updates leave the measured samples/s to the warm-up."
     ),
     "eval_samples": (
-        "Samples scored after every epoch, without gradients and so without kept activations. The more there are, the "
+        "Samples that an evaluation scores, without gradients and so without kept activations. The more there are, the "
         "surer the accuracy: its error falls with the square root of their number."
+    ),
+    "eval_steps": (
+        "How many updates lie between two evaluations; where it is not set, there is one after every epoch. More of "
+        "them show sooner when a model begins to learn by heart, and each takes its time. Training goes on from the "
+        "same weights in the same order, so the losses are the same."
+    ),
+    "metric_for_best_model": (
+        "Evaluations are compared by this figure. The loss also sees how sure the answers are, and rises first when a "
+        "model learns by heart. Macro-F1 counts every class alike, so use it where some are rare and still matter: "
+        "accuracy hardly sees those."
+    ),
+    "early_stopping_patience": (
+        "The run ends after this many evaluations in a row that were not better than the best before them, which saves "
+        "the time of epochs that only learn by heart. An evaluation is noisy: with 1 a single bad one ends the run."
+    ),
+    "early_stopping_threshold": (
+        "An evaluation that is better than the best by no more than this still counts against the patience. 0 takes "
+        "any gain for one."
     ),
     "epochs": (
         "Passes over the same samples: time grows in proportion, memory does not. More epochs learn the training "
@@ -113,8 +155,28 @@ KNOB_TEXTS: dict[str, str] = {
         "jump or become nan. A larger effective batch, with its fewer updates, usually bears a larger one."
     ),
     "lr_scheduler": (
-        "linear lets the learning rate fall to 0 by the end of the run, which usually ends at a lower loss; constant "
-        "keeps it. Neither memory nor speed changes."
+        "linear lets the learning rate fall to 0 by the end of the run, which usually ends at a lower loss; cosine "
+        "stays high longer and falls fast in the middle; constant keeps it. Neither memory nor speed changes."
+    ),
+    "warmup_steps": (
+        "The first updates go by the noise of a few batches and by optimizer states that have seen little, so a rate "
+        "that rises from 0 keeps them from doing harm. 0.06 to 0.1 of all updates is usual for fine-tuning. It costs "
+        "nothing but those updates."
+    ),
+    "weight_decay": (
+        "Every update also shrinks the weights by the learning rate times this, against learning by heart; 0.01 is "
+        "usual for AdamW. As in the Trainer, biases and the weights of normalisations are left alone. It costs no "
+        "memory."
+    ),
+    "class_weights": (
+        "Where one class has most of the samples, answering it always is cheap, and rare ones are hardly learned. "
+        "balanced multiplies a sample's loss by samples ÷ (classes × samples of its class): recall of rare classes and "
+        "macro-F1 rise as a rule, accuracy may fall. It costs one number per class."
+    ),
+    "label_smoothing_factor": (
+        "The label counts 1 less this share, which is spread evenly over all classes, so the model is not driven to "
+        "be entirely sure. It helps with wrong labels; 0.1 is usual. Losses with and without it cannot be compared. "
+        "Neither memory nor speed changes."
     ),
     "max_grad_norm": (
         "Gradients together longer than this are scaled down, so one bad batch cannot throw the weights far off. The "
@@ -152,6 +214,20 @@ KNOB_TEXTS: dict[str, str] = {
     "vram_limit": (
         "The run is stopped with an out-of-memory error at this limit, as a smaller card would. Nothing else changes: "
         "it tells whether a configuration would fit there."
+    ),
+    "output_dir": (
+        "The folder gets the model in Hugging Face's format: weights as safetensors, configuration with the labels' "
+        "names, tokenizer, a model card; for LoRA the adapter. Where samples are held out it is the best of all "
+        "evaluations, and the last is in `last`. Writing takes time at an evaluation, and no GPU memory."
+    ),
+    "save_steps": (
+        "What the run needs to go on as if nothing had happened: trained weights, optimizer, schedule, random numbers "
+        "and the place in the data. AdamW's checkpoint is three times the trained weights. The run waits while it is "
+        "written; GPU memory and what is learned do not change."
+    ),
+    "save_total_limit": (
+        "A new checkpoint is complete before an older one is removed. One is enough to go on; with more there is a way "
+        "back. Disk space is all that it costs."
     ),
 }
 """By the name of the knob."""

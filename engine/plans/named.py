@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
-from engine.contract.config import KNOBS, ConfigError, RunConfig, Value
+from engine.contract.config import KEEPING, KNOBS, ConfigError, RunConfig, Value
 from engine.gpus.units import MIB
 from engine.plans.lecture import CONFIG, MEMORY_MIB, REVIEWS
 from engine.plans.types import Plan, PlannedRun, label_of
@@ -18,7 +18,9 @@ SCALES = {
 """How large the runs of a named plan are."""
 
 _LOADING = ("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor")
-_KEPT = frozenset(("data", "text_column", "label_column", "target_column", *_LOADING, "seed", "device", "vram_limit"))
+_KEPT = frozenset(
+    ("data", "text_column", "label_column", "target_column", *_LOADING, "seed", "device", "vram_limit", *KEEPING)
+)
 """Knobs that an experiment leaves as they are set; it sets all others that are not given expressly."""
 
 _LARGE_CARD = "virtual:tesla-p4"

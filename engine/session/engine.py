@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from engine.contract.changes import Change
 from engine.contract.config import RunConfig
@@ -11,6 +11,9 @@ from engine.contract.records import DeviceInfo, RunRecord
 from engine.contract.stop_reason import BY_USER
 from engine.plans.course import Plan
 from engine.session.keeper import Read, Reading
+
+if TYPE_CHECKING:
+    from engine.training.saving.places import Checkpoint
 
 T = TypeVar("T")
 
@@ -34,6 +37,12 @@ class Engine(Protocol):
 
     def start(self, config: RunConfig, /) -> None:
         """Queue a run."""
+
+    def resume(self, found: Checkpoint, config: RunConfig, /) -> None:
+        """Queue a run that goes on with a checkpoint, with the knobs of `config`."""
+
+    def save_model(self, run_id: int, folder: str, /) -> None:
+        """Write the model of the run that has just ended into `folder`; `Saved` follows, or tells why not."""
 
     def start_plan(self, plan: Plan, plan_id: int | None = None, /) -> None:
         """Queue a plan; with `plan_id` go on with the stored one of that number."""

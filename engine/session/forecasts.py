@@ -13,7 +13,7 @@ from engine.contract.forecast_types import Forecast, ForecastError, Foretold, Pr
 from engine.contract.records import DeviceInfo, RunRecord
 from engine.devices import free
 from engine.devices.open import DEFAULT_VIRTUAL_GPU, cuda_index, why_virtual
-from engine.devices.visible import describe, uuid_of
+from engine.devices.visible import describe, unlisted, uuid_of
 from engine.forecast.forecast import Assumptions, Forecaster
 from engine.forecast.learned import Learned, learn
 from engine.forecast.proposals import MAX_PROPOSALS, propose
@@ -95,7 +95,7 @@ class Forecasts:
         if learned.outside_bytes is not None:
             note = f"Learned from {learned.n_runs} runs: {learned.outside_bytes // MIB} MiB outside the allocator."
             return Assumptions(context_bytes=learned.outside_bytes + beside, library_bytes=0), [note, *notes]
-        return Assumptions(context_bytes=CURRENT.outside(gpu)[0] + beside if beside else None), notes
+        return Assumptions(beside_bytes=beside), notes
 
     def proposals(self, record: RunRecord) -> Proposed:
         """What would fit instead of a run that was out of memory: the same elsewhere, then something smaller."""
@@ -161,7 +161,7 @@ class Forecasts:
         """What a run on a real GPU computes per token; None on another device, and where it cannot be counted."""
         try:
             gpu, card = gpu_of(config, self._nvml)
-            peak = gpu.peak(config.precision) if card is not None else None
+            peak = gpu.peak(config.computed_in) if card is not None else None
             made = self.forecast(config) if peak else None
         except (ConfigError, ForecastError):
             return None
@@ -204,8 +204,8 @@ class Forecasts:
 def gpu_of(config: RunConfig, nvml: Nvml) -> tuple[Gpu, DeviceInfo | None]:
     """The GPU that `config` would run on, as the catalogue has it, and the card that is there; None: it is virtual.
 
-    Raises `ForecastError` for the CPU, and for a card that the catalogue does not know; `ConfigError` for one that is
-    not there.
+    A card that the catalogue lacks is asked what it is. Raises `ForecastError` for the CPU, and `ConfigError` for a
+    card that is not there.
     """
     name = read_device(config.device)
     if name.kind == "cpu":
@@ -214,10 +214,7 @@ def gpu_of(config: RunConfig, nvml: Nvml) -> tuple[Gpu, DeviceInfo | None]:
     if index is None:
         return find(name.gpu or DEFAULT_VIRTUAL_GPU), None
     card = describe(index, nvml)
-    gpu = by_nvml_name(card.name, card.memory_total or 0)
-    if gpu is None:
-        raise ForecastError(f"no forecast: {card.name} is not in the catalogue of GPUs")
-    return gpu, card
+    return by_nvml_name(card.name, card.memory_total or 0) or unlisted(index, card), card
 
 
 def forecast_all(
@@ -244,7 +241,7 @@ def _on_its_own(config: RunConfig, forecaster: Forecaster, given: Assumptions, n
     beside = OutsideMemory(nvml).beside(card) if card is not None and given.stack == CURRENT.name else 0
     if not beside or given.context_bytes is not None:
         return forecaster.forecast(config, gpu, given)
-    made = forecaster.forecast(config, gpu, replace(given, context_bytes=CURRENT.outside(gpu)[0] + beside))
+    made = forecaster.forecast(config, gpu, replace(given, beside_bytes=beside))
     return replace(made, notes=(*made.notes, _beside(beside)))
 
 
@@ -256,4 +253,6 @@ def _named_gpu(name: str | None) -> Gpu | None:
     try:
         return None if name is None else find(name)
     except UnknownGpuError as error:
-        raise ConfigError("device", f"--gpu: {error}") from None
+        like = f"--gpu {error.nearest or 'ONE-LIKE-IT'} --vram-limit MIB"
+        message = f"--gpu: {error} For a card that it lacks, take one like it with that card's memory: {like}."
+        raise ConfigError("device", message) from None

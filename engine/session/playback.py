@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from engine.history.history import History
     from engine.plans.course import Plan
     from engine.session.keeper import Read, Reading
+    from engine.training.saving.places import Checkpoint
 
 T = TypeVar("T")
 
@@ -87,6 +88,16 @@ class Playback(ABC):
         """Refuse a run: the refusal is among the next events."""
         message = f"Nothing can be started here: this is read-only ({self.label})."
         self._answers.append(RunRefused(run_id=None, config=config, knob="", message=message))
+
+    def resume(self, found: Checkpoint, config: RunConfig) -> None:
+        """Refuse to go on with a run."""
+        del found
+        self.start(config)
+
+    def save_model(self, run_id: int, folder: str) -> None:
+        """Refuse it, in the log."""
+        del run_id, folder
+        self._refuse("no model is saved")
 
     def start_plan(self, plan: Plan, plan_id: int | None = None) -> None:
         """Refuse a plan, in the log."""

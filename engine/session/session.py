@@ -56,6 +56,7 @@ from engine.process.heap import share_main_heap
 from engine.process.openmp import give_back_threads
 from engine.session.capture import OutputCapture
 from engine.session.keeper import Keeper, Read, Reading
+from engine.session.kept_model import KeptModel, save_kept
 from engine.session.mailbox import Mailbox
 from engine.session.neighbours import NeighbourWatch
 from engine.session.outside import OutsideMemory
@@ -69,6 +70,7 @@ from engine.training.hub import Hub
 if TYPE_CHECKING:
     from engine.devices.base import Device
     from engine.session.forecasts import Forecasts
+    from engine.training.saving.places import Checkpoint
 
 log = logging.getLogger("traintop")
 
@@ -89,6 +91,22 @@ class _ScriptAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class _Resumed:
+    """A run that goes on with a checkpoint."""
+
+    found: Checkpoint
+    config: RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class _Save:
+    """Asks the engine's thread to write the model of a run that has ended."""
+
+    run_id: int
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Look:
     """Asks the engine's thread to go over to another device, once what was asked before is done."""
 
@@ -102,6 +120,9 @@ class _Survey:
     config: RunConfig
 
 
+_Request = RunConfig | _Resumed | PlanRunner | _Look | _Save
+
+
 def _nowhere() -> None:
     """No step is under way."""
 
@@ -113,6 +134,8 @@ class Session:
     in the engine's thread, lets searches pass over tries that surely do not fit. `device` is the one to begin with.
     With `measures` a CUDA GPU that nobody else computes on is asked at the start what a context and the libraries take
     on it, for the forecasts: they are there from then on.
+    With `keeps_model` the model of the run that has just ended stays in the host's memory, for `save_model`, until the
+    next one begins.
     """
 
     def __init__(
@@ -123,15 +146,18 @@ class Session:
         *,
         device: str = "auto",
         measures: bool = False,
+        keeps_model: bool = False,
     ) -> None:
         self._history = history
         self._capture = capture
         self._hopeless = hopeless or self._forecast_is_hopeless
         self._looked_at = device
         self._measures = measures
+        self._keeps_model = keeps_model
+        self._kept: KeptModel | None = None
         self._mailbox = Mailbox()
         self._keeper = Keeper(history, self._mailbox.put)
-        self._requests: queue.SimpleQueue[RunConfig | PlanRunner | _Look | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._plan: PlanRunner | None = None
         self._pending = 0
         self._lock = threading.Lock()
@@ -205,6 +231,14 @@ class Session:
         with suppress(OSError):  # reading it for the run says what is wrong
             check_data(config)
 
+    def resume(self, found: Checkpoint, config: RunConfig) -> None:
+        """Queue a run that goes on with a checkpoint, as `engine.session.resumption` finds it, with these knobs."""
+        self._queue(_Resumed(found, config))
+
+    def save_model(self, run_id: int, folder: str) -> None:
+        """Write the model of the run that has just ended into `folder`; `Saved` follows, or tells why not."""
+        self._requests.put(_Save(run_id, folder))
+
     def forecast(self, config: RunConfig) -> None:
         """Ask what `config` would need; `Forecasted` follows, unless another question comes before the answer."""
         self._question = config
@@ -253,7 +287,7 @@ class Session:
         )
         self._queue(runner)
 
-    def _queue(self, request: RunConfig | PlanRunner) -> None:
+    def _queue(self, request: RunConfig | _Resumed | PlanRunner) -> None:
         with self._lock:
             self._pending += 1
         self._requests.put(request)
@@ -279,7 +313,7 @@ class Session:
 
     def _empty_queue(self) -> None:
         while not self._requests.empty():
-            if isinstance(self._requests.get_nowait(), (RunConfig, PlanRunner)):
+            if isinstance(self._requests.get_nowait(), (RunConfig, _Resumed, PlanRunner)):
                 self._pending -= 1
 
     def stop(self, why: str = BY_USER) -> None:
@@ -348,9 +382,14 @@ class Session:
             if isinstance(request, _Look):
                 self._look(request.device)
                 continue
+            if isinstance(request, _Save):
+                self._emit(save_kept(self._kept, request.run_id, request.folder))
+                continue
             try:
                 if isinstance(request, RunConfig):
                     self._attempt_alone(request)
+                elif isinstance(request, _Resumed):
+                    self._attempt_alone(request.config, request.found)
                 else:
                     self._follow(request)
             finally:
@@ -387,21 +426,23 @@ class Session:
             self._say_if_late(plan.left, "What is left of the plan")
         return self._attempt(config, began)
 
-    def _attempt_alone(self, config: RunConfig) -> None:
+    def _attempt_alone(self, config: RunConfig, goes_on: Checkpoint | None = None) -> None:
         """Do one run that belongs to no plan."""
         try:
             self._say_if_late([config], "This run")
-            self._attempt(config, lambda run_id: None)
+            self._attempt(config, lambda run_id: None, goes_on)
         except HistoryError as error:
             self._refuse(RunRefused(run_id=None, config=config, knob="", message=str(error), no_history=True))
 
-    def _attempt(self, config: RunConfig, began: Callable[[int], None]) -> RunRecord | RunRefused:
+    def _attempt(
+        self, config: RunConfig, began: Callable[[int], None], goes_on: Checkpoint | None = None
+    ) -> RunRecord | RunRefused:
         """Do one run, whatever happens. `began` is told the number of its row.
 
         Raises `HistoryError` when it cannot have one; nothing else.
         """
         try:
-            return self._run(config, began)
+            return self._run(config, began, goes_on)
         except Exception as error:  # a defect of ours must not end the thread: the screen would wait forever
             if isinstance(error, HistoryError) and self._run_id is None:
                 raise
@@ -487,10 +528,13 @@ class Session:
         self._sampler.select(device.info.uuid)
         self._device = device
 
-    def _run(self, config: RunConfig, began: Callable[[int], None]) -> RunRecord | RunRefused:
+    def _run(
+        self, config: RunConfig, began: Callable[[int], None], goes_on: Checkpoint | None
+    ) -> RunRecord | RunRefused:
         from engine.devices.open import open_device
         from engine.training.run import Run, refuse_early
 
+        self._kept = None
         try:
             self.check_data(config)
             device = open_device(config, self._nvml)
@@ -522,9 +566,12 @@ class Session:
                 should_stop=self._stop_run.is_set,
                 why_stopped=lambda: self._why_stopped,
                 host=HostLoad.over(list(self._host_before)),
+                goes_on=goes_on,
+                keeps_model=self._keeps_model,
             )
             self._place = run.place
             record = run.execute()
+            self._kept = KeptModel(record, run.kept, device.info.kind) if self._keeps_model else None
         except ConfigError as error:
             self._drop(run_id)
             return self._refuse(RunRefused(run_id=run_id, config=config, knob=error.knob, message=error.message))
@@ -686,7 +733,7 @@ class Session:
         device = self._device
         if isinstance(event, TrainingStarted):
             self._host = HostLoad()
-            self._training_since = time.perf_counter()
+            self._training_since = time.perf_counter() - event.resumed_s
             if device is not None:
                 self._neighbours.training(device.info, True)
         elif isinstance(event, MemoryMoment) and event.moment == "trained" and device is not None:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from engine.contract.config import KNOBS, RunConfig
+from engine.contract.config import KEEPING, KNOBS, RunConfig
 from engine.contract.job import BatchJob, time_left
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
 
-_MAY_DIFFER = {"seed", "device", "samples", "eval_samples", "epochs"}
+_MAY_DIFFER = KEEPING | {
+    "seed",
+    "device",
+    "samples",
+    "eval_samples",
+    "epochs",
+    "metric_for_best_model",
+    "early_stopping_patience",
+    "early_stopping_threshold",
+}
 """Knobs that a run may have other values of to tell this one's speed."""
 
 _FORECASTS = 32

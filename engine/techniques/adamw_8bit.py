@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torchao.optim import AdamW8bit
 
 from engine.process import gate
+from engine.techniques.decay import Group
 
 NOTE = (
     "8-bit AdamW is slow on a CPU: updates of small models take 10 to 20 times as long. "
@@ -29,7 +29,10 @@ class EagerAdamW8bit(AdamW8bit):  # type: ignore[misc, unused-ignore]
         return loss
 
 
-def build(parameters: list[torch.nn.Parameter], learning_rate: float, *, compiled: bool) -> AdamW8bit:
-    """β 0.9/0.999, eps 1e-8, no weight decay, blocks of 256 values; tensors under 4,096 values stay in fp32."""
+def build(groups: list[Group], learning_rate: float, *, compiled: bool) -> AdamW8bit:
+    """β 0.9/0.999, eps 1e-8, weight decay where groups have it, blocks of 256 values.
+
+    Tensors under 4,096 values stay in fp32.
+    """
     kind = AdamW8bit if compiled else EagerAdamW8bit
-    return kind(parameters, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+    return kind(groups, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)

@@ -55,8 +55,8 @@ def refuse(config: RunConfig, device: Device) -> None:
     if device.capability is not None and device.capability < FLASH_CAPABILITY:
         has = f"{device.capability[0]}.{device.capability[1]}"
         problem = f"needs a GPU of compute capability 8.0 or newer; {device.info.name} has {has}: use"
-    elif config.precision in ("fp32", "tf32"):
-        problem = f"computes in 16 bits and this run in {config.precision}: use --precision bf16, or"
+    elif config.computed_in in ("fp32", "tf32"):
+        problem = f"computes in 16 bits and this run in {config.computed_in}: use --precision bf16, or"
     elif is_padded(config) or keeps_apart(config):
         problem = "knows no masks on a GPU, and padded or packed texts need them: use"
     if problem:

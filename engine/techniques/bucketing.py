@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -25,7 +25,7 @@ class BucketedOrder(EpochOrder):
         self._lengths = lengths
         self._batch_size = batch_size
 
-    def __iter__(self) -> Iterator[int]:
+    def whole(self) -> list[int]:
         generator = torch.Generator().manual_seed(self._seed + self.epoch)
         order = torch.randperm(self._n, generator=generator).tolist()
         size, mega = self._batch_size, MEGABATCH * self._batch_size
@@ -36,7 +36,7 @@ class BucketedOrder(EpochOrder):
             batches += [group[i : i + size] for i in range(0, len(group), size)]
         incomplete = [batches.pop()] if batches and len(batches[-1]) < size else []
         shuffled = [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
-        return iter([i for batch in [*shuffled, *incomplete] for i in batch])
+        return [i for batch in [*shuffled, *incomplete] for i in batch]
 
 
 class SortedOrder(EpochOrder):
@@ -46,8 +46,8 @@ class SortedOrder(EpochOrder):
         super().__init__(len(lengths), 0)
         self._lengths = lengths
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(sorted(range(self._n), key=lambda i: self._lengths[i], reverse=True))
+    def whole(self) -> list[int]:
+        return sorted(range(self._n), key=lambda i: self._lengths[i], reverse=True)
 
 
 def epoch_order(config: RunConfig, lengths: Sequence[int]) -> EpochOrder:

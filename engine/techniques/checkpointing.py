@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.contract.config import ConfigError, RunConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_EVERY_N_LAYERS = {"on": 1, "every-second": 2}
+_EVERY_N_LAYERS = {"on": 1, "every-second": 2, "selective": 1}
 
 
 def apply(model: PreTrainedModel, config: RunConfig, *, preserve_rng_state: bool = True) -> None:
@@ -21,11 +21,13 @@ def apply(model: PreTrainedModel, config: RunConfig, *, preserve_rng_state: bool
     """
     if config.gradient_checkpointing == "off":
         return
+    options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": preserve_rng_state}
+    if config.gradient_checkpointing == "selective":
+        from engine.techniques.selective import contexts
+
+        options["context_fn"] = contexts
     try:
-        model.activation_checkpointing_enable(
-            {"use_reentrant": False, "preserve_rng_state": preserve_rng_state},
-            every_n_layers=_EVERY_N_LAYERS[config.gradient_checkpointing],
-        )
+        model.activation_checkpointing_enable(options, every_n_layers=_EVERY_N_LAYERS[config.gradient_checkpointing])
     except ValueError:
         raise ConfigError(
             "gradient_checkpointing",

@@ -17,8 +17,8 @@ def clip(optimizer: Optimizer, max_norm: float, *, in_step: bool) -> torch.Tenso
     trained = list(parameters(optimizer))
     norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
     if in_step and getattr(optimizer, "_step_supports_amp_scaling", False):
-        # what the kernel divides by
-        optimizer.grad_scale = ((norm + 1e-6) / max_norm).clamp(min=1.0)  # type: ignore[attr-defined]
+        # what the kernel divides by, in fp32 whatever the gradients are in
+        optimizer.grad_scale = ((norm.float() + 1e-6) / max_norm).clamp(min=1.0)  # type: ignore[attr-defined]
     else:
         torch.nn.utils.clip_grads_with_norm_(trained, max_norm, norm)
     return norm

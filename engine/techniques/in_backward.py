@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
 from engine.contract.records import Phase
+from engine.techniques import optimizer_state
+from engine.techniques.decay import Group
 
 Enter = Callable[[Phase], None]
 
@@ -20,27 +23,41 @@ class OptimizerInBackward(Optimizer):
     A parameter that is used twice (tied weights) has one gradient and is stepped once, after its last use, so
     that no other gradient is computed from a weight that has changed. `step` has nothing left to do.
 
-    `build` makes the optimizer of the configured kind for a list of parameters; the schedule sets
+    `build` makes the optimizer of the configured kind for groups of parameters; the schedule sets
     `param_groups[0]["lr"]` and they all follow. `enter` is told `Phase.OPTIMIZER` before an inner step and
     `Phase.BACKWARD` after it; on CUDA it is called in autograd's thread.
     """
 
     def __init__(
         self,
-        parameters: Iterable[torch.nn.Parameter],
-        build: Callable[[list[torch.nn.Parameter]], Optimizer],
+        groups: list[Group],
+        build: Callable[[list[Group]], Optimizer],
         enter: Enter,
     ) -> None:
-        trained = [parameter for parameter in parameters if parameter.requires_grad]
-        super().__init__(trained, {"lr": None})
-        self.optimizers: dict[torch.nn.Parameter, Optimizer] = {p: build([p]) for p in trained}
+        super().__init__([dict(group) for group in groups], {"lr": None})  # it adds to them
+        self.optimizers: dict[torch.nn.Parameter, Optimizer] = {
+            p: build([{**group, "params": [p]}]) for group in groups for p in group["params"]
+        }
         """The optimizer of each parameter; the states are theirs."""
-        # the schedule computes with a rate of the same kind, a number or a tensor, as it would without this class
-        self.param_groups[0]["lr"] = copy.deepcopy(self.optimizers[trained[0]].param_groups[0]["lr"])
+        trained = list(self.optimizers)
+        for group in self.param_groups:
+            # the schedule computes with a rate of the same kind, a number or a tensor, as it would without this class
+            group["lr"] = copy.deepcopy(self.optimizers[trained[0]].param_groups[0]["lr"])
         self._enter = enter
         hook = _hook(weakref.ref(self))  # a parameter that held its optimizer would outlive the run
         for parameter in trained:
             parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rate, and the states of each parameter's optimizer in the order of the parameters."""
+        return {**super().state_dict(), "each": [optimizer.state_dict() for optimizer in self.optimizers.values()]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """What `state_dict` gave."""
+        each = state_dict["each"]
+        super().load_state_dict({name: value for name, value in state_dict.items() if name != "each"})
+        for optimizer, state in zip(self.optimizers.values(), each, strict=True):
+            optimizer_state.load(optimizer, state)
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Nothing: backward has done it."""

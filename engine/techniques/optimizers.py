@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules, with the Hugging Face Trainer's defaults."""
+"""Optimizers, with the Hugging Face Trainer's defaults."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ from importlib.util import find_spec
 
 import torch
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from engine.contract.config import RunConfig
 from engine.techniques.compiling import TRITON_CAPABILITY
+from engine.techniques.decay import Group, as_groups
 from engine.techniques.in_backward import Enter, OptimizerInBackward
 
 
 def build_optimizer(
-    config: RunConfig, parameters: Iterable[torch.nn.Parameter], enter: Enter = lambda phase: None
+    config: RunConfig,
+    parameters: Iterable[torch.nn.Parameter] | Iterable[Group],
+    enter: Enter = lambda phase: None,
 ) -> Optimizer:
-    """The run's optimizer: β 0.9/0.999, eps 1e-8 and no weight decay (`TrainingArguments` defaults).
+    """The run's optimizer: β 0.9/0.999 and eps 1e-8 (`TrainingArguments` defaults), weight decay where groups have it.
 
     `enter` is told the phases of an optimizer that steps in backward.
     """
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    trained = as_groups(parameters)
     if config.optimizer_in_backward:
         return OptimizerInBackward(trained, lambda some: _build(config, some), enter)
     return _build(config, trained)
 
 
-def _build(config: RunConfig, trained: list[torch.nn.Parameter]) -> Optimizer:
+def _build(config: RunConfig, trained: list[Group]) -> Optimizer:
     if config.optimizer == "adafactor":
         from transformers.optimization import Adafactor
 
@@ -50,9 +52,9 @@ def _build(config: RunConfig, trained: list[torch.nn.Parameter]) -> Optimizer:
     return adam(trained, lr=config.learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, **how)
 
 
-def _compiles(config: RunConfig, trained: list[torch.nn.Parameter]) -> bool:
+def _compiles(config: RunConfig, trained: list[Group]) -> bool:
     """Whether the 8-bit step is compiled: where Triton can, and on a CPU for those who have asked to compile."""
-    device = trained[0].device
+    device = trained[0]["params"][0].device
     if device.type == "cuda":
         return find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= TRITON_CAPABILITY
     return device.type == "cpu" and config.torch_compile
@@ -65,13 +67,3 @@ def note(config: RunConfig, device_type: str) -> str | None:
     from engine.techniques import adamw_8bit
 
     return adamw_8bit.NOTE
-
-
-def build_schedule(config: RunConfig, optimizer: Optimizer, updates: int) -> LRScheduler:
-    """Linear decay from the learning rate to 0 over `updates`, without warm-up, or a constant rate.
-
-    The formulas of transformers/optimization.py, which imports peft.
-    """
-    if config.lr_scheduler == "constant":
-        return LambdaLR(optimizer, lambda update: 1.0)
-    return LambdaLR(optimizer, lambda update: max(0.0, float(updates - update) / float(max(1, updates))))

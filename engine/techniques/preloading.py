@@ -30,13 +30,20 @@ class EpochOrder(Sampler[int]):
         self._n = n
         self._seed = seed
         self.epoch = 0
+        self.skipped = 0
+        """Samples at the beginning of the epoch that an earlier run has trained on."""
 
     def __len__(self) -> int:
         return self._n
 
     def __iter__(self) -> Iterator[int]:
+        return iter(self.whole()[self.skipped :])
+
+    def whole(self) -> list[int]:
+        """The whole epoch's order."""
         generator = torch.Generator().manual_seed(self._seed + self.epoch)
-        return iter(torch.randperm(self._n, generator=generator).tolist())
+        order: list[int] = torch.randperm(self._n, generator=generator).tolist()
+        return order
 
 
 class Counted(Sampler[int]):

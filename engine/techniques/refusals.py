@@ -17,6 +17,7 @@ def refuse(config: RunConfig, device: Device) -> None:
     refuse_missing_packages(config)
     compiling.refuse(config, device)
     attention.refuse(config, device)
+    _refuse_cross_entropy(config, device.info.kind)
 
 
 def missing_package(config: RunConfig) -> str | None:
@@ -39,4 +40,29 @@ def refuse_missing_packages(config: RunConfig) -> None:
             "optimizer",
             "--optimizer adamw-8bit needs the package torchao: pip install 'traintop[optim8bit]', "
             "or use --optimizer adamw.",
+        )
+
+
+def _refuse_cross_entropy(config: RunConfig, kind: str) -> None:
+    """On a virtual GPU Liger's kernel is accounted for, and need not be there."""
+    if config.cross_entropy == "chunked":
+        import torch
+
+        if not hasattr(torch.nn.functional, "linear_cross_entropy"):
+            raise ConfigError(
+                "cross_entropy",
+                f"--cross-entropy chunked needs PyTorch 2.13 or newer, and this is {torch.__version__}: "
+                "pip install -U torch, or use --cross-entropy plain.",
+            )
+    elif config.cross_entropy == "liger" and kind == "cpu":
+        raise ConfigError(
+            "cross_entropy",
+            "--cross-entropy liger has kernels for GPUs only: use --cross-entropy chunked, or --device virtual:GPU to "
+            "see what it would hold.",
+        )
+    elif config.cross_entropy == "liger" and kind == "cuda" and find_spec("liger_kernel") is None:
+        raise ConfigError(
+            "cross_entropy",
+            "--cross-entropy liger needs the package liger-kernel: pip install 'traintop[liger]', "
+            "or use --cross-entropy chunked.",
         )

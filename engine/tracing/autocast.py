@@ -13,6 +13,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 (as everywhere in the field)
 
+from engine.tracing.losses import linear_losses
+
 _LOWER = (
     "linear matmul __matmul__ __rmatmul__ mm mv bmm addmm addmv addbmm baddbmm einsum bilinear prelu conv1d conv2d "
     "conv3d conv_transpose1d conv_transpose2d conv_transpose3d scaled_dot_product_attention"
@@ -31,7 +33,7 @@ def _functions(names: str) -> set[Callable[..., Any]]:
     return {getattr(home, name) for name in names.split() for home in homes if hasattr(home, name)}
 
 
-LOWER, FP32, PROMOTE = _functions(_LOWER), _functions(_FP32), _functions(_PROMOTE)
+LOWER, FP32, PROMOTE = _functions(_LOWER) | {linear_losses}, _functions(_FP32), _functions(_PROMOTE)
 
 
 class Autocast:

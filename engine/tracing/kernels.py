@@ -6,7 +6,10 @@ The results of a real run stay what they are: only what is accounted for differs
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +21,34 @@ from torch.utils.weak import WeakIdKeyDictionary
 from engine.contract.forecast_types import ACTIVATIONS, TEMPORARIES
 from engine.gpus.catalogue import Gpu
 from engine.tracing.autocast import Autocast
+from engine.tracing.losses import CHUNKED, FusedLosses, LossCall, Observe, by_checkpoints, linear_losses
 from engine.tracing.scratch import HALF, Groups, efficient_gradient, flash_gradient, scratch_of
 from engine.tracing.tracer import Tracer
 
 _DROPOUTS = {F.dropout, torch.dropout}
 _BACKWARDS = {torch.Tensor.backward, torch.autograd.backward}
 _GROUPED = {getattr(home, name) for home, name in ((F, "grouped_mm"), (torch, "_grouped_mm")) if hasattr(home, name)}
+
+
+class _GroupedProduct(torch.autograd.Function):
+    """Rows × experts by PyTorch's `grouped_mm`, with what that keeps: nothing for weights that are frozen.
+
+    (tools/autograd/derivatives.yaml, `_grouped_mm`. Transformers' own fallback always computes both gradients.)
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor, weight: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(rows if weight.requires_grad else None, weight, offsets)
+        product: torch.Tensor = torch.ops.transformers.grouped_mm_fallback(rows, weight, offsets)
+        return product
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        rows, weight, offsets = ctx.saved_tensors
+        if rows is None:
+            back = torch.ops.transformers.grouped_mm_fallback(grads[0], weight.transpose(1, 2), offsets)
+            return back, None, None
+        return (*torch.ops.transformers.grouped_mm_fallback_backward(rows, weight, offsets, grads[0]), None)
 
 
 class CudaKernels(TorchFunctionMode):
@@ -42,11 +67,16 @@ class CudaKernels(TorchFunctionMode):
         """Of masks, by the mask."""
         self.on_attention: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, bool], None] | None = None
         """Told of every fused attention (query, key, value, whether in backward), which is no traced operator."""
+        self.on_loss: Observe | None = None
+        """Told of every fused cross-entropy, which is none either."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if args and not isinstance(args[0], torch.Tensor) and hasattr(type(args[0]), "__torch_function__"):
+            with self:  # what stands for a tensor says itself what is computed
+                return args[0].__torch_function__(func, types, args, kwargs)
         if self._autocast is not None and self._autocast.is_active:
             args, kwargs = self._autocast.cast(func, args, kwargs)
         if func in _DROPOUTS:
@@ -61,8 +91,15 @@ class CudaKernels(TorchFunctionMode):
                 return _backward(*args, **kwargs)
         if func is F.scaled_dot_product_attention:
             return self._attend(*args, **kwargs)
+        if func is linear_losses:
+            return self._lose(*args, **kwargs)
         if func in _GROUPED and args[0].is_meta:  # its meta kernel knows bf16 only
-            return torch.ops.transformers.grouped_mm_fallback(args[0], args[1], kwargs["offs"])
+            return _GroupedProduct.apply(  # type: ignore[no-untyped-call]
+                args[0], args[1], kwargs["offs"]
+            )
+        if func is torch.Tensor.__setitem__ and isinstance(args[2], (int, float)) and args[0].device.type == "cpu":
+            # elsewhere a number becomes a tensor first (scalarToTensor of ATen/TensorIndexing.h)
+            self._tracer.use_scratch(args[0].element_size())
         return func(*args, **kwargs)
 
     def _attend(
@@ -89,6 +126,31 @@ class CudaKernels(TorchFunctionMode):
         more = call, self._tracer, self.on_attention, self._copy_of(attn_mask)
         result: torch.Tensor = FusedAttention.apply(*inputs, *more)  # type: ignore[no-untyped-call]
         return result
+
+    def _lose(
+        self,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        target: torch.Tensor,
+        *,
+        kernel: str,
+        softcap: float | None,
+        ignore_index: int,
+    ) -> torch.Tensor:
+        if softcap is not None and kernel == CHUNKED:  # made of operators that are traced
+            with self:
+                return by_checkpoints(hidden, weight, bias, target, softcap, ignore_index)
+        call = LossCall(
+            kernel=kernel,
+            softcap=softcap,
+            ignore_index=ignore_index,
+            capability=self._capability,
+            tracer=self._tracer,
+            observe=self.on_loss,
+        )
+        losses: torch.Tensor = FusedLosses.apply(hidden, weight, bias, target, call)  # type: ignore[no-untyped-call]
+        return losses
 
     def _copy_of(self, mask: torch.Tensor | None) -> torch.Tensor | None:
         """A real mask to compute backward with: on CUDA it is not kept where it was made another kind of mask."""
@@ -184,6 +246,44 @@ class AttentionCall:
         return result
 
 
+class KeptAttention:
+    """Results of one layer's attention that selective checkpointing keeps, in the order of forward.
+
+    On CUDA its cache of operators has them; here attention is no operator that it could see.
+    """
+
+    def __init__(self) -> None:
+        self._results: deque[tuple[torch.Tensor, torch.Tensor]] = deque()
+        self._is_giving = False
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Around the layer's forward."""
+        token = _KEPT.set(self)
+        try:
+            yield
+        finally:
+            _KEPT.reset(token)
+
+    @contextmanager
+    def giving(self) -> Iterator[None]:
+        """Around its computation in backward."""
+        self._is_giving = True
+        with self.keeping():
+            yield
+
+    def keep(self, out: torch.Tensor, logsumexp: torch.Tensor) -> None:
+        if not self._is_giving:
+            self._results.append((out.detach(), logsumexp))
+
+    def give(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """What need not be computed again."""
+        return self._results.popleft() if self._is_giving and self._results else None
+
+
+_KEPT: ContextVar[KeptAttention | None] = ContextVar("_KEPT", default=None)
+
+
 class FusedAttention(torch.autograd.Function):
     """Attention that holds what CUDA's fused kernels hold: q, k, v, the output and the log-sum-exp.
 
@@ -195,23 +295,14 @@ class FusedAttention(torch.autograd.Function):
     def forward(ctx: Any, *args: Any) -> torch.Tensor:
         query, key, value, mask, call, tracer, observe, copy = args
         ctx.call, ctx.tracer, ctx.observe = call, tracer, observe
-        batch, heads, length, _ = query.shape
         bias = _as_bias(mask, query, tracer)
         ctx.random = torch.get_rng_state() if call.dropout_p and not query.is_meta else None
-        with tracer.suspended():
-            shape = (batch, length, heads, value.size(-1))
-            out: torch.Tensor = query.new_empty(shape).transpose(1, 2)
-            if not query.is_meta:
-                out.copy_(call.compute(query, key, value, mask))
-            rows = length if call.kernel == "flash" else -(-length // 32) * 32  # kAlignLSE
-            logsumexp = torch.empty(batch, heads, rows, dtype=torch.float32, device="meta")
-        tracer.account(out, ACTIVATIONS)
-        tracer.account(
-            logsumexp, ACTIVATIONS, None if call.kernel == "flash" else _in_groups(batch * heads, length, 4, 32)
-        )
-        if call.kernel == "efficient" and query.dtype in HALF and value.size(-1) > 128:
-            tracer.use_scratch(out.numel() * 4)  # kNeedsOutputAccumulator
-        if observe is not None:
+        region = None if call.dropout_p else _KEPT.get()
+        known = region.give() if region is not None else None
+        out, logsumexp = known or _attended(query, key, value, mask, call, tracer)
+        if region is not None:
+            region.keep(out, logsumexp)
+        if observe is not None and known is None:
             observe(query, key, value, False)
         ctx.save_for_backward(query, key, value, mask if bias is None else None, bias, logsumexp, out)
         ctx.real_mask = copy if bias is not None and not query.is_meta else None
@@ -237,6 +328,30 @@ class FusedAttention(torch.autograd.Function):
         if ctx.observe is not None:
             ctx.observe(query, key, value, True)
         return (*results, *[None] * (8 - len(results)))
+
+
+def _attended(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    call: AttentionCall,
+    tracer: Tracer,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The output and the log-sum-exp, which is never computed."""
+    batch, heads, length, _ = query.shape
+    with tracer.suspended():
+        shape = (batch, length, heads, value.size(-1))
+        out: torch.Tensor = query.new_empty(shape).transpose(1, 2)
+        if not query.is_meta:
+            out.copy_(call.compute(query, key, value, mask))
+        rows = length if call.kernel == "flash" else -(-length // 32) * 32  # kAlignLSE
+        logsumexp = torch.empty(batch, heads, rows, dtype=torch.float32, device="meta")
+    tracer.account(out, ACTIVATIONS)
+    tracer.account(logsumexp, ACTIVATIONS, None if call.kernel == "flash" else _in_groups(batch * heads, length, 4, 32))
+    if call.kernel == "efficient" and query.dtype in HALF and value.size(-1) > 128:
+        tracer.use_scratch(out.numel() * 4)  # kNeedsOutputAccumulator
+    return out, logsumexp
 
 
 def _as_bias(mask: torch.Tensor | None, query: torch.Tensor, tracer: Tracer) -> torch.Tensor | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -13,11 +13,12 @@ import torch
 from engine.allocator.allocator import CachingAllocator
 from engine.allocator.options import AllocatorOptions
 from engine.allocator.report import AllocatorOutOfMemory
-from engine.contract.forecast_types import GRADIENTS, INPUTS, LIBRARIES
+from engine.contract.forecast_types import GRADIENTS, INPUTS, LIBRARIES, OPTIMIZER
 from engine.contract.records import Memory, Phase
 from engine.gpus.catalogue import Gpu
 from engine.tracing.autocast import Autocast
 from engine.tracing.half import CpuTracer
+from engine.tracing.host import TracedHost
 from engine.tracing.kernels import CudaKernels
 from engine.tracing.scratch import Rule
 from engine.tracing.stack import CURRENT
@@ -29,6 +30,10 @@ MOST_WINDOWS = 4_096
 """Beginnings of windows that are remembered as repeating; those not met for longest are traced when they come again."""
 MOST_LOGGED = 2**20
 """Births and deaths in all logs that are remembered, 8 bytes each; an update of bert-large has some 30,000."""
+
+
+MOST_ALIKE = 3
+"""Updates of equal sizes that are traced until they also lie where those of an earlier one lay."""
 
 
 class RepeatingWindows:
@@ -66,22 +71,29 @@ class WindowLogs:
     def __init__(self, most: int = MOST_LOGGED) -> None:
         self._most = most
         self._logs: OrderedDict[Signature, array[int]] = OrderedDict()
+        self._places: dict[Signature, set[int]] = {}
         self.held = 0
         """Numbers in all logs."""
 
-    def repeats(self, window: Signature, log: list[int]) -> bool:
-        """Whether the window's last log was the same; this one takes its place."""
+    def repeats(self, window: Signature, log: list[int], places: int) -> bool:
+        """Whether the window's last log was the same, and its blocks lie where they lay after some time.
+
+        Until then segments may still be added. `log` takes the last one's place; `places` stands for all addresses.
+        """
         now, before = array("q", log), self._logs.get(window)
+        known = self._places.get(window, set()) if before == now else set()
         self.forget(window)
         self._logs[window] = now
+        self._places[window] = known | {places}
         self.held += len(now)
         while self.held > self._most and len(self._logs) > 1:
             self.forget(next(iter(self._logs)))
-        return before == now
+        return before == now and (places in known or len(known) >= MOST_ALIKE)
 
     def forget(self, window: Signature) -> None:
         """Its log is not needed any more."""
         self.held -= len(self._logs.pop(window, ()))
+        self._places.pop(window, None)
 
 
 class LiveAllocator:
@@ -102,6 +114,7 @@ class LiveAllocator:
         """The same by category."""
         self.log: list[int] = []
         """Sizes born and (negative) died since the update began: two equal updates have equal logs."""
+        self._places = 0
         self.has_libraries = False
 
     reserved = property(lambda self: self._allocator.reserved)
@@ -119,6 +132,7 @@ class LiveAllocator:
         self._categories[address] = (category, size)
         self._held[category] = self._held.get(category, 0) + size
         self.log.append(size)
+        self._places = hash((self._places, address))
         if self._allocator.allocated > self._highest:
             self._highest = self._allocator.allocated
             self._at_highest = self._held.copy()
@@ -143,12 +157,16 @@ class LiveAllocator:
         self._held[old] -= size
         self._held[category] = self._held.get(category, 0) + size
 
-    def end_update(self) -> list[int]:
-        """The update's log; the next one's begins. Its highest moment becomes what is shown."""
+    def end_update(self) -> tuple[list[int], int]:
+        """The update's log, and a number for where it all lay; the next one's begin.
+
+        Its highest moment becomes what is shown.
+        """
         log, self.log = self.log, []
+        places, self._places = self._places, 0
         self.last_highest, self.last_categories = self._highest, self._at_highest
         self._highest, self._at_highest = self._allocator.allocated, self._held.copy()
-        return log
+        return log, places
 
     def now(self) -> tuple[int, dict[str, int]]:
         """Allocated bytes, and by category: at the highest moment of the last update, or so far in the first one."""
@@ -206,9 +224,19 @@ class LiveTracker:
         self._model = model
         self._hooks = self._tracer.account_model(model)
 
+    def adopt_states(self, states: Iterable[torch.Tensor]) -> None:
+        """An optimizer's states are on the GPU; those that are a number each stay on the host."""
+        for state in states:
+            if state.dim():
+                self._tracer.account(state, OPTIMIZER)
+
     def on_host(self) -> AbstractContextManager[None]:
         """Around tensor work that is the host's own."""
         return self._tracer.suspended()
+
+    def host(self) -> TracedHost:
+        """Where the GPU's tensors may wait."""
+        return TracedHost(self._tracer, lambda: self._tracing)
 
     def enter(self, phase: Phase) -> None:
         """The run goes over to `phase`; after an optimizer step that is the border of an update."""
@@ -243,9 +271,9 @@ class LiveTracker:
         if not self._tracing:
             return
         self._tracer.drain()
-        log = self.allocator.end_update()
+        log, places = self.allocator.end_update()
         before, self._retries = self._retries, self.allocator.retries
-        if self._may_stop and self._logs.repeats(signature, log) and self._whole and self._retries == before:
+        if self._may_stop and self._logs.repeats(signature, log, places) and self._whole and self._retries == before:
             self._repeating.add(signature)
             self._logs.forget(signature)
         self._whole = True

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from engine.contract.config import RunConfig
 from engine.gpus.catalogue import Gpu
+from engine.gpus.contexts import CUDA_11, LAZY, bare_context
 from engine.gpus.units import MIB
 
 
@@ -18,10 +19,15 @@ class Stack:
     is_of_2023: bool = False
     """PyTorch 2.0 and transformers 4.33: no fused optimizer by default, eager attention only, and what
     `engine.forecast.bert_2023` and `ForeachAdam20` describe."""
-    context: int
-    """Bytes of a CUDA context on a card where it was not measured."""
+    cuda: str = LAZY
+    """Which public measurements of contexts count for it: one of those that `engine.gpus.contexts` names."""
+    context: int | None = None
+    """Bytes of a CUDA context on a card where it was not measured; None: a bare one, by the card's size."""
     libraries: int
     """Bytes of library images (cuBLAS, kernels) that a training loads, likewise."""
+    oldest_capability: tuple[int, int] = (5, 0)
+    """The oldest compute capability that PyTorch's builds of the time have code for (`TORCH_CUDA_ARCH_LIST` of
+    .ci/manywheel/build_cuda.sh)."""
     grows_down: bool
     """Whether the driver puts each new segment below the one before."""
 
@@ -36,7 +42,7 @@ class Stack:
 
         What the driver keeps is counted with the context, as NVML counts it as used.
         """
-        context = gpu.context_bytes or self.context
+        context = gpu.context_bytes or self.context or bare_context(gpu)
         return context + gpu.driver_bytes, gpu.library_bytes or self.libraries
 
     def workspaces(self, capability: tuple[int, int]) -> tuple[int, int]:
@@ -51,9 +57,7 @@ class Stack:
 CURRENT = Stack(
     name="current",
     description="PyTorch 2.6 and newer, transformers 5",
-    # assumed for cards on which they were not measured: forecasts say so, and --context-mib and --library-mib replace
-    # them. Libraries are those of an H200; a context differs between 100 and 530 MiB with the card and the driver.
-    context=420 * MIB,
+    # assumed for cards on which they were not measured: forecasts say so, and --library-mib replaces them
     libraries=240 * MIB,
     # the allocations of a training on an H200 with driver 580, recorded and replayed, came out the same only so
     grows_down=True,
@@ -63,6 +67,8 @@ LECTURE_2023 = Stack(
     name="lecture-2023",
     description="PyTorch 2.0, transformers 4.33, CUDA 11.4: the lecture's",
     is_of_2023=True,
+    cuda=CUDA_11,
+    oldest_capability=(3, 7),
     # the lecture's transcript: 417 MiB used after torch.ones((1, 1)).to("cuda"), of which 2 MiB are its segment
     context=415 * MIB,
     # its out-of-memory message: 7611 MiB - 16.81 free - 6.90 GiB reserved (7060.5 to 7070.7) - 415: 109 to 119 MiB

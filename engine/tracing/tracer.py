@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -103,14 +103,24 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._born = []
         self.phase = phase
 
-    def account(self, tensor: torch.Tensor, category: str, rule: Rule | None = None) -> None:
+    def account(
+        self, tensor: torch.Tensor, category: str, rule: Rule | None = None, n_bytes: int | None = None
+    ) -> None:
         """Account for a tensor that no traced operator made, such as a weight; again for the same one does nothing.
 
-        `rule` says its size where that does not grow evenly with batch and length.
+        `rule` says its size where that does not grow evenly with batch and length, `n_bytes` where it is not its own.
         """
         storage = tensor.untyped_storage()
         if not self._is_live(storage):
-            self._bear(storage, storage.nbytes(), category, rule)
+            self._bear(storage, storage.nbytes() if n_bytes is None else n_bytes, category, rule)
+
+    def size_of(self, tensor: torch.Tensor) -> int:
+        """Bytes that the GPU's kernels have for it: a mask's are fewer than its own."""
+        storage, own = tensor.untyped_storage(), tensor.numel() * tensor.element_size()
+        known = self._live.get(storage._cdata)
+        if known is None or known() is None or known.size == storage.nbytes():
+            return own
+        return own * known.size // storage.nbytes()
 
     def account_model(self, model: torch.nn.Module) -> list[Any]:
         """The weights and buffers, in the order in which `Module.to` puts them on a device.
@@ -135,6 +145,18 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def use_scratch(self, *steps: Step) -> None:
         """Scratch memory that a kernel holds while it runs; what is not freed by a step is freed in the end."""
+        self._give_back(self._taken(steps))
+
+    @contextmanager
+    def holding(self, *steps: Step) -> Iterator[None]:
+        """Around a kernel that makes its results while it holds scratch memory."""
+        handles = self._taken(steps)
+        yield
+        self._give_back(handles)
+
+    def _taken(self, steps: Sequence[Step]) -> list[int | None]:
+        if self._suspended:
+            return []
         self.drain()
         handles: list[int | None] = []
         for step in steps:
@@ -144,6 +166,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 handles.append(self._sink.allocate(step, TEMPORARIES) if step else None)
             else:
                 self._release(handles, -step - 1)
+        return handles
+
+    def _give_back(self, handles: list[int | None]) -> None:
         for index in reversed(range(len(handles))):
             self._release(handles, index)
 

@@ -26,9 +26,9 @@ class Clock:
         self._marks = []
         self.enter(Phase.DATA)
 
-    def start_training(self) -> None:
-        """The whole training's time begins here."""
-        self._began = time.perf_counter()
+    def start_training(self, since_s: float = 0.0) -> None:
+        """The whole training's time begins here, or began `since_s` ago in the run that this one goes on with."""
+        self._began = time.perf_counter() - since_s
         self.start()
 
     def enter(self, phase: Phase) -> None:

@@ -1,4 +1,4 @@
-"""From a model's name (preset, hub name or local folder) to a model on the host, and its tokenizer.
+"""From a model's name (an architecture's, a hub name or a local folder) to a model on the host, and its tokenizer.
 
 Safetensors only, and no code from a repository is ever run.
 """
@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from engine.contract.config import KNOBS, ConfigError, RunConfig
 from engine.contract.presets import PRESETS, model_name
 from engine.devices import host_memory
+from engine.devices.precision import DTYPES
+from engine.models.architecture import Architecture
+from engine.models.catalogue import ARCHITECTURES, close_to, known
 from engine.process import gate
 from engine.process.imports import import_transformers
 from engine.techniques import attention
@@ -54,10 +57,10 @@ def resolve(name: str, hub: Hub) -> ModelSource:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _from_folder(name, folder)
-    if name in PRESETS:
-        return _from_preset(name, hub)
+    if name.lower() in ARCHITECTURES:
+        return _from_preset(name, ARCHITECTURES[name.lower()], hub)
     if name.startswith((".", "/", "~")):
-        raise ConfigError("model", f"--model {name!r} is not a folder: give a folder with a config.json, or a preset.")
+        raise ConfigError("model", f"--model {name!r} is not a folder: give a folder with a config.json, or a name.")
     return _from_hub(name, name, hub)
 
 
@@ -80,7 +83,7 @@ def _from_folder(name: str, folder: Path) -> ModelSource:
         name=name,
         config=config,
         location=str(folder) if weights else None,
-        tokenizer=_tokenizer(str(folder), local_only=True) if _has_tokenizer(folder) else None,
+        tokenizer=tokenizer_in(folder),
         local_only=True,
         note=note,
     )
@@ -124,24 +127,26 @@ def _has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in names)
 
 
-def _from_preset(name: str, hub: Hub) -> ModelSource:
-    preset = PRESETS[name]
+def _from_preset(name: str, architecture: Architecture, hub: Hub) -> ModelSource:
     why = "nobody has published weights of it"
-    if preset.hub_name is not None:
+    if architecture.hub_name is not None:
         try:
-            return _from_hub(name, preset.hub_name, hub)
+            return _from_hub(name, architecture.hub_name, hub)
         except ConfigError:
             why = "its weights could not be read" if hub.reachable() else hub.problem
-            why += f", and {preset.hub_name} is not in its cache"
+            why += f", and {architecture.hub_name} is not in its cache"
+            if architecture.gated:
+                why += "; who has accepted its licence there and logged in with `hf auth login` gets them"
     return preset_source(name, note=f"{name}: fresh initialisation ({why}).")
 
 
 def preset_source(name: str, note: str = "") -> ModelSource:
-    """A preset without weights: its shape is known."""
+    """An architecture that `engine.models.catalogue` knows, without weights."""
     from transformers import AutoConfig
 
-    preset = PRESETS[name]
-    config = AutoConfig.for_model(preset.model_type, **preset.settings)
+    architecture = known(name)
+    assert architecture is not None, name
+    config = AutoConfig.for_model(architecture.model_type, **architecture.settings)
     return ModelSource(name=name, config=config, location=None, tokenizer=None, local_only=True, note=note)
 
 
@@ -184,10 +189,12 @@ def _from_hub(name: str, repository: str, hub: Hub) -> ModelSource:
             note=f"{repository} is in the hub cache without safetensors weights: fresh initialisation.",
         )
     reason = problem if hub.reachable() else f"{hub.problem}, and it is not in the hub cache"
+    close = close_to(name)
+    meant = f"Did you mean {' or '.join(close)}?" if close else "`traintop forecast --help` lists the names it knows."
     raise ConfigError(
         "model",
-        f"--model {name!r} could not be loaded: {reason.rstrip('.')}. Use a preset ({', '.join(PRESETS)}), "
-        "a hub name that exists, or a local folder with a config.json.",
+        f"--model {name!r} could not be loaded: {reason.rstrip('.')}. {meant} "
+        "A hub name that exists or a local folder with a config.json does as well.",
     )
 
 
@@ -198,6 +205,11 @@ def _cached_weights(repository: str) -> str | None:
         if isinstance(try_to_load_from_cache(repository, name), str):
             return repository
     return None
+
+
+def tokenizer_in(folder: Path) -> PreTrainedTokenizerBase | None:
+    """The tokenizer in a folder; None where there is none that can be used."""
+    return _tokenizer(str(folder), local_only=True) if _has_tokenizer(folder) else None
 
 
 def _tokenizer(location: str, *, local_only: bool) -> PreTrainedTokenizerBase | None:
@@ -285,7 +297,7 @@ def shape(source: ModelSource, config: RunConfig, *, n_labels: int, vocab_size: 
 
 
 def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> PreTrainedModel:
-    """Build the model on the host, in fp32, with weights where there are any.
+    """Build the model on the host, its parameters stored as `config.weights`, with weights where there are any.
 
     A fresh initialisation follows torch's global generator: seed it first. Also used on the meta device,
     under `torch.device("meta")`, where weights are never read.
@@ -298,11 +310,11 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
     _check_head(shaped, config)
     head = _heads()[config.task]
     on_meta = torch.get_default_device().type == "meta"
-    options: dict[str, Any] = {"attn_implementation": attention.implementation(config), "dtype": torch.float32}
-    trusted = source.name in PRESETS
-    if on_meta or not trusted:
+    options = _options(config)
+    trusted = known(source.name) is not None
+    if on_meta or source.name not in PRESETS:
         with gate.building(), torch.device("meta"), _refusing(config, shaped, "built"):
-            model: PreTrainedModel = head.from_config(shaped, **options)
+            model: PreTrainedModel = _fresh(source, shaped, head, options)
         if not on_meta:
             model_trial.check_room(model, config)
     if not on_meta:
@@ -310,6 +322,11 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
     if not trusted and (problem := model_trial.problem_of(model, config)) is not None:
         raise _refusal(problem, config, shaped, "trained")
     return model
+
+
+def _options(config: RunConfig) -> dict[str, Any]:
+    """How transformers is to build a model."""
+    return {"attn_implementation": attention.implementation(config), "dtype": DTYPES[config.weights]}
 
 
 def _check_head(shaped: PretrainedConfig, config: RunConfig) -> None:
@@ -350,8 +367,7 @@ def _on_host(
     model: PreTrainedModel
     if source.location is None:
         with gate.building(), _refusing(config, shaped, "built"):
-            model = head.from_config(shaped, **options)
-            return model
+            return _fresh(source, shaped, head, options)
     with _refusing(config, shaped, "read"):
         folder = weights_folder(config.model, source.location, local_only=source.local_only)
         with gate.building():
@@ -365,6 +381,18 @@ def _on_host(
                 **options,
             )
         return model
+
+
+def _fresh(source: ModelSource, shaped: PretrainedConfig, head: Any, options: dict[str, Any]) -> PreTrainedModel:
+    """A model without weights to read, as its published weights would have it."""
+    import torch
+
+    model: PreTrainedModel = head.from_config(shaped, **options)
+    architecture = known(source.name)
+    output: Any = model.get_output_embeddings() if architecture is not None and architecture.own_output else None
+    if output is not None:
+        output.weight = torch.nn.Parameter(output.weight.detach().clone())
+    return model
 
 
 @contextmanager
@@ -411,8 +439,7 @@ def _trains(said: dict[str, Any], shaped: PretrainedConfig, config: RunConfig) -
     try:
         made = type(shaped).from_dict({key: value for key, value in said.items() if key != "model_type"})
         with gate.building(), torch.device("meta"):
-            options = {"attn_implementation": attention.implementation(config), "dtype": torch.float32}
-            return model_trial.problem_of(_heads()[config.task].from_config(made, **options), config) is None
+            return model_trial.problem_of(_heads()[config.task].from_config(made, **_options(config)), config) is None
     except Exception:  # a model's own code may raise anything
         return False
 

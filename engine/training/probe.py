@@ -106,11 +106,11 @@ def _runs_on(built: list[str], major: int, minor: int) -> bool | None:
 
 
 def _hub() -> Section:
-    """Whether the hub answers, the folder of its cache, and which presets have weights in it."""
+    """Whether the hub answers, the folder of its cache, and which architectures have weights in it."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    from engine.contract.presets import PRESETS
+    from engine.models.catalogue import ARCHITECTURES
     from engine.training.hub import Hub
 
     hub = Hub()
@@ -118,8 +118,8 @@ def _hub() -> Section:
     names = ("model.safetensors", "model.safetensors.index.json")
     cached = [
         name
-        for name, preset in PRESETS.items()
-        if preset.hub_name and any(isinstance(try_to_load_from_cache(preset.hub_name, file), str) for file in names)
+        for name, each in ARCHITECTURES.items()
+        if each.hub_name and any(isinstance(try_to_load_from_cache(each.hub_name, file), str) for file in names)
     ]
     problem = None if hub.reachable() else hub.problem
     return {"section": "hub", "endpoint": hub.endpoint, "problem": problem, "path": HF_HUB_CACHE, "presets": cached}

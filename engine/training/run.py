@@ -6,11 +6,13 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeAlias
 
 import torch
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.confusion import MOST_CLASSES
 from engine.contract.events import Event, MemoryMoment, RunProgress, TrainingStarted
 from engine.contract.host_load import HostLoad, is_busy, taken
 from engine.contract.presets import model_name
@@ -22,21 +24,44 @@ from engine.process import gate
 from engine.process.heap import keeping_pages
 from engine.process.machine import Machine
 from engine.process.openmp import threads_to_use
-from engine.techniques import attention, checkpointing, compiling, lora, packing, refusals
+from engine.techniques import (
+    attention,
+    checkpointing,
+    class_loss,
+    compiling,
+    cross_entropy,
+    lora,
+    offloading,
+    optimizer_state,
+    packing,
+    refusals,
+)
 from engine.techniques.bucketing import epoch_order, scoring_order
-from engine.techniques.optimizers import build_optimizer, build_schedule
+from engine.techniques.decay import groups_of
+from engine.techniques.optimizers import build_optimizer
 from engine.techniques.optimizers import note as optimizer_note
 from engine.techniques.preloading import build_loader
+from engine.techniques.schedules import build_schedule
 from engine.techniques.stopping import Stoppable, Stopped
 from engine.training import failures, models
 from engine.training.hub import Hub
 from engine.training.job import Job, planned_updates
+from engine.training.saving.keeper import Keeper
+from engine.training.saving.model_folder import Trained
+from engine.training.saving.output import prepare_output
+from engine.training.saving.places import Checkpoint
+from engine.training.saving.resuming import go_on, put_back_random_of, words
+from engine.training.saving.state import data_fingerprint
+from engine.training.saving.unchanged import refuse_other_data
 from engine.training.trainer import NonFiniteLoss, train
 from engine.workloads.facts import remember
 from engine.workloads.prepare import prepare
 from engine.workloads.prepared import PreparedData
 
 log = logging.getLogger("traintop")
+
+MOST_OF_HOST = 0.5
+"""A model that was trained on a GPU is kept in the host's memory where it takes no larger share of what is free."""
 
 End: TypeAlias = "tuple[Outcome, str | None] | ConfigError"
 """How a run ended, with a sentence where there is something to say, or why it could not begin."""
@@ -56,12 +81,19 @@ class Run:
     """Once it should stop: one of `engine.contract.stop_reason`."""
     host: HostLoad = field(default_factory=HostLoad)
     """What others took of the host just before."""
+    goes_on: Checkpoint | None = None
+    """What it goes on with."""
+    keeps_model: bool = False
+    """Whether the trained model stays in the host's memory, as `kept`."""
+    kept: Trained | None = field(default=None, init=False)
     job: Job | None = None
 
     def __post_init__(self) -> None:
         self._figures = RunFigures(self.record)
         self._failed_phase: Phase | None = None
         self._said: str | None = None
+        self._keeper: Keeper | None = None
+        self._trained: Trained | None = None
 
     def execute(self) -> RunRecord:
         """Run to the end. Never raises: what goes wrong is in the record's outcome and message.
@@ -107,14 +139,22 @@ class Run:
         try:
             self._load()
             assert self.job is not None
+            put_back_random_of(self.job, self.device.torch_device)
             finished = train(self.job)
             self.device.synchronize()
+            if finished and self._keeper is not None:
+                self._keeper.at_end(self.job.update)
         except Exception as error:  # stored as text: an exception holds its frames, and those hold tensors
             return self._describe(error)
-        return (Outcome.COMPLETED, None) if finished else (Outcome.STOPPED, stopped(self.why_stopped()))
+        if not finished:
+            return Outcome.STOPPED, stopped(self.why_stopped())
+        ended_early = self.job.best.gives_up and self.job.update < self.job.planned_updates
+        return Outcome.COMPLETED, self.job.best.sentence() if ended_early else None
 
     def _threads(self) -> int:
-        """Those that are free, where it is the CPU that computes."""
+        """Those that are free, where it is the CPU that computes; of a run that goes on as many as before."""
+        if self.goes_on is not None and self.device.torch_device.type == "cpu":
+            return self.goes_on.threads
         free = self.host.free if self.device.torch_device.type == "cpu" else None
         return threads_to_use(torch.get_num_threads(), Machine().threads(), free)
 
@@ -128,6 +168,7 @@ class Run:
 
     def _load(self) -> None:
         config, run_id = self.record.config, self.record.run_id
+        prepare_output(config, run_id, self.goes_on)
         self._say_how_busy()
         self.device.create_context()
         self._moment("context")
@@ -136,6 +177,9 @@ class Run:
         models.check_length(source, config)
         self._stop_if_asked()
         data = self._prepare(source)
+        fingerprint = data_fingerprint(data) if config.save_steps or self.goes_on is not None else ""
+        if self.goes_on is not None:
+            refuse_other_data(self.goes_on, fingerprint)
         self._say(Phase.LOAD, source.note)
         torch.manual_seed(config.seed)
         shaped = models.shape(source, config, n_labels=data.n_labels, vocab_size=data.vocab_size)
@@ -148,12 +192,24 @@ class Run:
         if config.lora_rank:
             self._say(Phase.LOAD, lora.note(model, config))
         checkpointing.apply(model, config)
+        class_loss.apply(model, config, class_weights_of(config, data))
+        cross_entropy.apply(model, config)
         self.device.adopt(model)
+        offloading.apply(model, config, partial(self.device.host, config), Machine().memory().available)
         self._stop_if_asked()
         attention.check(model, data.collate([data.train[0]]), config, self.device)
         compiling.apply(model, config, len(data.train))
         self._moment("model")
         self.job = self._job(model, data)
+        self._trained = Trained(
+            model=model,
+            source=source,
+            tokenizer=data.tokenizer,
+            label_names=data.label_names,
+            notes=(*data.notes, source.note),
+        )
+        keeper = self._new_keeper(self._trained, fingerprint)
+        told = self._go_on(self.job, keeper)
         n_parameters = sum(parameter.numel() for parameter in model.parameters())
         self._tell(
             TrainingStarted(
@@ -165,8 +221,37 @@ class Run:
                 micro_steps_per_epoch=self.job.micro_steps_per_epoch,
                 threads=torch.get_num_threads(),
                 majority=data.majority,
+                label_names=data.label_names if len(data.label_names) <= MOST_CLASSES else (),
+                resumed_from=None if self.goes_on is None else self.goes_on.run_id,
+                resumed_at=None if self.goes_on is None else self.goes_on.update,
+                resumed_s=self.job.trained_s,
             )
         )
+        for event in told:
+            self._tell(event)
+        self._keeper = self.job.keeper = keeper
+
+    def _new_keeper(self, trained: Trained, fingerprint: str) -> Keeper | None:
+        config = self.record.config
+        if not config.save_steps and config.output_dir is None:
+            return None
+        return Keeper(
+            trained=trained,
+            data=fingerprint,
+            emit=self._tell,
+            record=self._figures.as_record,
+            on_host=self.device.on_host,
+        )
+
+    def _go_on(self, job: Job, keeper: Keeper | None) -> list[Event]:
+        """Put the job where the run stood that this one goes on with; what that one told."""
+        if self.goes_on is None:
+            return []
+        self._say(Phase.LOAD, words(self.goes_on))
+        with self.device.on_host():
+            told = go_on(job, keeper, self.goes_on)
+        self.device.adopt_states(optimizer_state.tensors(job.optimizer))
+        return told
 
     def _prepare(self, source: models.ModelSource) -> PreparedData:
         wanted = models.wants(source)
@@ -193,7 +278,7 @@ class Run:
                 f"{n_workers} data-loader workers share {n_cores} core{'s' if n_cores > 1 else ''}: "
                 f"--dataloader-num-workers {n_cores} prepares as much.",
             )
-        optimizer = build_optimizer(config, model.parameters(), enter=self._enter)
+        optimizer = build_optimizer(config, groups_of(config, model), enter=self._enter)
         if note := optimizer_note(config, device.torch_device.type):
             self._say(Phase.LOAD, note)
         return Job(
@@ -209,6 +294,7 @@ class Run:
             eval_loader=evaluation,
             emit=self._tell,
             should_stop=self.should_stop,
+            threads=torch.get_num_threads(),
         )
 
     def _enter(self, phase: Phase) -> None:
@@ -217,6 +303,8 @@ class Run:
 
     def _tell(self, event: Event) -> None:
         self._figures.add(event)
+        if self._keeper is not None:
+            self._keeper.take(event)
         self.emit(event)
 
     def _describe(self, error: Exception) -> End:
@@ -247,11 +335,29 @@ class Run:
         self._moment("trained" if self.job is not None else "end")
         if self.job is not None:
             self.job.optimizer.zero_grad(set_to_none=True)
-            self.job = None
+            if self.keeps_model and self.job.update:
+                self._keep_on_host()
+        self.job = self._keeper = self._trained = None
         try:
             self.device.clean_up()
         except Exception as error:  # on a lost device; why it was lost is in the record
             log.error("the device could not be cleaned up after run %s", self.record.run_id, exc_info=error)
+
+    def _keep_on_host(self) -> None:
+        """Keep the model where its memory is not the device's, or a small part of the host's. Never raises."""
+        trained, free = self._trained, Machine().memory().available
+        if trained is None:
+            return
+        if self.device.torch_device.type != "cpu":
+            size = sum(parameter.numel() * parameter.element_size() for parameter in trained.model.parameters())
+            if free is not None and size > free * MOST_OF_HOST:
+                return
+            try:
+                trained.model.to("cpu")
+            except Exception as error:  # on a lost device, or a host that lacks the memory after all
+                log.warning("the model of run %s is not kept", self.record.run_id, exc_info=error)
+                return
+        self.kept = trained
 
     def _moment(self, moment: str) -> None:
         self._tell(MemoryMoment(run_id=self.record.run_id, moment=moment, memory=self.device.memory_if_known()))
@@ -266,6 +372,13 @@ class Run:
     def _stop_if_asked(self) -> None:
         if self.should_stop():
             raise Stopped
+
+
+def class_weights_of(config: RunConfig, data: PreparedData) -> torch.Tensor | None:
+    """A weight for every class, where they are to have any."""
+    if config.class_weights == "none" or data.train.classes is None:
+        return None
+    return torch.tensor(class_loss.balanced(data.train.classes, data.n_labels))
 
 
 def refuse_early(config: RunConfig, device: Device) -> None:

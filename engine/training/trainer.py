@@ -36,7 +36,10 @@ class NonFiniteLoss(Exception):  # noqa: N818 (an outcome that was asked for, no
 
 
 def train(job: Job) -> bool:
-    """Train for the configured epochs. True when it ran to its end, False when it was asked to stop."""
+    """Train for the configured epochs. True when it ran to its end, False when it was asked to stop.
+
+    Where `job.best` gives up waiting for a better evaluation, that is its end.
+    """
     try:
         hooks = between_layers(job.model, job.should_stop, job.whereabouts.arrive)
         # inside what is compiled they would be compiled with it
@@ -47,32 +50,42 @@ def train(job: Job) -> bool:
 
 
 def train_epochs(job: Job) -> bool:
-    """All epochs, each with its evaluation. False when it was asked to stop; `Stopped` in the midst of a micro-step."""
-    job.clock.start_training()
+    """All epochs with their evaluations. False when it was asked to stop; `Stopped` in the midst of a micro-step."""
+    job.clock.start_training(job.trained_s)
     job.whereabouts.begin()
-    for epoch in range(job.config.epochs):
+    for epoch in range(job.epoch, job.config.epochs):
         job.order.epoch = epoch
-        if not train_epoch(job, epoch):
+        if not train_epoch(job, epoch, job.skipped if epoch == job.epoch else 0):
             return False
-        if job.eval_loader is not None and not evaluate(job, job.eval_loader, epoch + 1):
+        if job.evaluates_after_epoch and not job.best.gives_up and not evaluate(job, epoch + 1):
             return False
+        keep(job, epoch + 1, 0)
+        if job.best.gives_up:
+            break
     return True
 
 
-def train_epoch(job: Job, epoch: int) -> bool:
-    """One pass over the data. An update's loss is the mean over its window's labels, or over its micro-steps."""
+def train_epoch(job: Job, epoch: int, first: int = 0) -> bool:
+    """One pass over the data, from micro-step `first`, which begins a window, on.
+
+    An update's loss is the mean over its window's labels, or over its micro-steps.
+
+    It ends early where `job.best` gives up. False when it was asked to stop.
+    """
     steps, accumulation = job.micro_steps_per_epoch, job.config.gradient_accumulation_steps
     window_loss, n_samples, n_tokens = None, 0, 0
     job.model.train()
-    job.micro_step = epoch * steps + 1
+    job.micro_step = epoch * steps + first + 1
+    job.order.skipped = first * job.config.batch_size
+    job.epoch_began = job.loader.generator.get_state() if job.loader.generator is not None else None
     ahead = turns(
         batches(job.loader, job.should_stop),
-        steps=steps,
+        steps=steps - first,
         accumulation=accumulation,
         task=TASKS[job.config.task],
         should_stop=job.should_stop,
     )
-    for step, turn in enumerate(job.device.batches(ahead)):
+    for step, turn in enumerate(job.device.batches(ahead), first):
         batch = job.device.place(turn.batch)
         job.whereabouts.begin(turn.number, turn.of)
         loss = micro_step(job.model, batch, job.precision, turn.divisor, job.clock.enter)
@@ -83,6 +96,14 @@ def train_epoch(job: Job, epoch: int) -> bool:
             step_taken = take_step(job.optimizer, job.schedule, job.precision, job.config, job.clock.enter)
             report_update(job, epoch + (step + 1) / steps, window_loss, step_taken, n_samples, n_tokens)
             window_loss, n_samples, n_tokens = None, 0, 0
+            if job.evaluates_after_update:
+                if not evaluate(job, epoch + (step + 1) / steps):
+                    return False
+                if job.best.gives_up:
+                    return True
+                job.model.train()
+            if step + 1 < steps:  # else it is kept after what follows an epoch, which need not be done again then
+                keep(job, epoch, step + 1)
         else:
             report_micro_step(job)
         job.clock.enter(Phase.DATA)
@@ -91,6 +112,12 @@ def train_epoch(job: Job, epoch: int) -> bool:
             return False
         job.micro_step += 1
     return True
+
+
+def keep(job: Job, epoch: int, step: int) -> None:
+    """Write what is due: `epoch` epochs are over, and `step` micro-steps of the next one."""
+    if job.keeper is not None and job.keeper.after_update(job, epoch, step):
+        job.clock.start()  # the next update's time begins after it
 
 
 def micro_step(
@@ -172,7 +199,7 @@ def report_update(
         n_samples=n_samples,
         n_tokens=n_tokens,
         update_s=seconds,
-        warmup=update <= warmup_updates(job.planned_updates),
+        warmup=update - job.began_at <= warmup_updates(job.planned_updates),
         t=job.clock.now(),
         shares=shares,
         memory=job.device.memory(),

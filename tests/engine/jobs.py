@@ -9,15 +9,19 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from engine.contract.config import RunConfig
-from engine.contract.events import Event, UpdateDone
+from engine.contract.events import EvalDone, Event, UpdateDone
 from engine.contract.records import Phase
 from engine.devices.base import Device
 from engine.devices.cpu import CpuDevice
 from engine.devices.precision import Precision
-from engine.techniques import checkpointing, compiling, lora
-from engine.techniques.optimizers import build_optimizer, build_schedule
+from engine.techniques import checkpointing, class_loss, compiling, cross_entropy, lora
+from engine.techniques.decay import groups_of
+from engine.techniques.optimizers import build_optimizer
 from engine.techniques.preloading import EpochOrder, build_loader
+from engine.techniques.schedules import build_schedule
 from engine.training.job import Job, planned_updates
+from engine.training.run import class_weights_of
+from engine.workloads.collate import Samples
 from engine.workloads.prepare import prepare
 from engine.workloads.prepared import PreparedData
 
@@ -64,6 +68,10 @@ class Recorded:
         return [event for event in self.events if isinstance(event, UpdateDone)]
 
     @property
+    def evaluations(self) -> list[EvalDone]:
+        return [event for event in self.events if isinstance(event, EvalDone)]
+
+    @property
     def losses(self) -> list[float]:
         return [update.loss for update in self.updates]
 
@@ -75,11 +83,14 @@ def make_job(
     device: Device | None = None,
     data: PreparedData | None = None,
     should_stop: Any = lambda: False,
+    evaluation: Samples | None = None,
 ) -> Recorded:
-    """A job on the CPU whose events are kept."""
+    """A job on the CPU whose events are kept; `evaluation` is what it scores."""
     model = lora.apply(model or tiny_model(), config)
     checkpointing.apply(model, config)
+    cross_entropy.apply(model, config)
     data = data or tiny_data(config)
+    class_loss.apply(model, config, class_weights_of(config, data))
     compiling.apply(model, config, len(data.train))
     device = device or CpuDevice()
     order = EpochOrder(len(data.train), config.seed)
@@ -89,7 +100,7 @@ def make_job(
     def enter(phase: Phase) -> None:
         jobs[0].clock.enter(phase)
 
-    optimizer = build_optimizer(config, model.parameters(), enter)
+    optimizer = build_optimizer(config, groups_of(config, model), enter)
     events: list[Event] = []
     job = Job(
         run_id=1,
@@ -101,7 +112,9 @@ def make_job(
         precision=Precision(config.precision, "cpu"),
         loader=loader,
         order=order,
-        eval_loader=None,
+        eval_loader=None
+        if evaluation is None
+        else build_loader(config, evaluation, data.collate, order=None, pin=False),
         emit=events.append,
         should_stop=should_stop,
     )

@@ -28,6 +28,7 @@ from engine.history.plans import StoredPlan
 from engine.plans.course import Plan, Verdict
 from engine.session.engine import Engine
 from engine.session.keeper import Read, Reading, write
+from engine.training.saving.places import Checkpoint
 
 T = TypeVar("T")
 
@@ -54,6 +55,8 @@ class FakeSession:
         self.stopped_for = ""
         self.skipped = 0
         self.forgotten = 0
+        self.resumed: list[tuple[Checkpoint, RunConfig]] = []
+        self.models: list[tuple[int, str]] = []
         self.plans: list[tuple[Plan, int | None]] = []
         self.paused: list[bool] = []
         self.kept: list[Change] = []
@@ -104,6 +107,13 @@ class FakeSession:
         reading = Reading(read)
         reading.carry_out(self.history)  # type: ignore[arg-type]
         return reading
+
+    def resume(self, found: Checkpoint, config: RunConfig) -> None:
+        self.resumed.append((found, config))
+        self.busy = True
+
+    def save_model(self, run_id: int, folder: str) -> None:
+        self.models.append((run_id, folder))
 
     def start_plan(self, plan: Plan, plan_id: int | None = None) -> None:
         self.plans.append((plan, plan_id))
@@ -173,6 +183,9 @@ class FakeHistory:
         """Why nothing can be written; empty while it can."""
         self.events: dict[int, list[Event]] = {}
         """Stored series by run."""
+
+    def run(self, run_id: int) -> RunRecord | None:
+        return next((row for row in self._runs if row.run_id == run_id), None)
 
     def runs(self, *, limit: int | None = None, newest_first: bool = False, **_: Any) -> list[RunRecord]:
         runs = sorted(self._runs, key=lambda run: run.run_id, reverse=newest_first)

@@ -64,10 +64,13 @@ class KnobControl:
 
     def type_value(self, name: str = "") -> None:
         """Ask for a value of a knob, by default of the one under the cursor; the heading of a group is opened."""
+        from tui.screens.choose_model import ChooseModelScreen
         from tui.screens.value import ValueScreen
 
         name = name or self._editor.selected
-        if name:
+        if name == "model":
+            self._desk.open(ChooseModelScreen(self._editor), lambda _: self._desk.say())
+        elif name:
             self._desk.open(ValueScreen(self._editor, name), lambda _: self._desk.say())
         else:
             self.fold(self._editor.list.cursor.group)

@@ -22,6 +22,7 @@ from tui.actions.quitting import QuitControl
 from tui.actions.read_only import ReadOnlyControl
 from tui.actions.results import ResultsControl
 from tui.actions.runs import RunControl
+from tui.actions.saving import SavingControl
 from tui.actions.view import ViewControl
 from tui.desk.alerts import AlertControl
 from tui.desk.desk import Desk
@@ -72,6 +73,7 @@ class Controllers:
         self.quitting = QuitControl(self.desk, self.runs, session, signals)
         self.baseline = BaselineControl(self.desk, self.readings, session)
         self.results = ResultsControl(self.desk, self.baseline, session)
+        self.saving = SavingControl(self.desk, self.runs, self.readings, session)
         self.earlier = EarlierControl(self.desk, self.readings, self.baseline)
         self.read_only = ReadOnlyControl(self.desk, self.baseline, session, is_on=read_only)
 
@@ -111,6 +113,8 @@ class Controllers:
             "export": self.hand_over.export,
             "copy_command": self.hand_over.copy_command,
             "copy_script": self.hand_over.copy_script,
+            "save_model": self.saving.save_model,
+            "resume": self.saving.resume,
             "screenshot": self.hand_over.save_picture,
             "cursor": self.cursor.toggle,
             "move_cursor": self.cursor.move,

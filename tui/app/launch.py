@@ -103,7 +103,7 @@ class _Behind:
         if history.notice:
             logging.getLogger("traintop").warning("history: %s", history.notice)
         history.mark_interrupted()
-        self.session = Session(history, self._capture, device=self._device, measures=True)
+        self.session = Session(history, self._capture, device=self._device, measures=True, keeps_model=True)
         return self.session
 
     def close(self) -> str | None:

@@ -10,13 +10,15 @@ import argparse
 import difflib
 import re
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from engine.contract import paths
 from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig
 from engine.contract.knob import GROUPS, typed
+from engine.models.catalogue import FAMILIES
 from tui.state.knobs import bounds
 
 if TYPE_CHECKING:
@@ -78,9 +80,17 @@ def add_knobs(parser: argparse.ArgumentParser) -> None:
         for knob in KNOBS.values():
             if knob.group == name:
                 group.add_argument(knob.flag, **_options(knob))
+    parser.add_argument_group("models by name", "\n".join(_models()))
     files = parser.add_argument_group("knobs in a file")
     files.add_argument("--config", metavar="FILE", type=Path, help="take knobs from a TOML file; flags override it")
     files.add_argument("--save-config", metavar="FILE", type=Path, help="write the knobs of this run to a TOML file")
+
+
+def _models() -> Iterator[str]:
+    """The architectures that are known without a network, a family to a paragraph."""
+    yield "Forecast without a network, also by their name on the hub; a run loads weights from the hub or its cache."
+    for family, names in FAMILIES.items():
+        yield from textwrap.wrap(f"{family}: {', '.join(names)}", 110, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def add_history_dir(parser: argparse.ArgumentParser) -> None:
@@ -128,7 +138,7 @@ def config_of(arguments: argparse.Namespace) -> RunConfig:
     """
     from engine.knobs.files import load_knobs, save_knobs
 
-    given = {name: value for name, value in vars(arguments).items() if name in KNOBS}
+    given = given_knobs(arguments)
     from_file = load_knobs(arguments.config) if arguments.config else {}
     try:
         config = RunConfig.from_dict({**_with_workload(from_file), **_with_workload(given)})
@@ -139,6 +149,11 @@ def config_of(arguments: argparse.Namespace) -> RunConfig:
     if arguments.save_config:
         save_knobs(config, arguments.save_config)
     return config
+
+
+def given_knobs(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The knobs that have a flag on the command line, as they were typed."""
+    return {name: value for name, value in vars(arguments).items() if name in KNOBS}
 
 
 def _with_workload(values: dict[str, Any]) -> dict[str, Any]:

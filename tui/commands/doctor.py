@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from engine.contract.config import RunConfig
 from engine.contract.host_load import is_busy, taken
 from engine.contract.numbers import mib
+from engine.models.catalogue import ARCHITECTURES
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError
 from tui.commands.finding import Finding, Status, as_text
@@ -262,6 +263,7 @@ def hub(part: Part) -> Finding:
     presets = part["presets"]
     cached = f"weights of {', '.join(presets)} are" if presets else "no preset's weights are"
     text = f"{cached} in its cache {part['path']}"
+    text += f"; {len(ARCHITECTURES)} models are forecast without it (`traintop forecast --help` lists them)"
     if part["problem"] is None:
         return Finding(check="hub", found=f"{part['endpoint']} answers; {text}")
     fix = None if presets else "presets start from random weights; for real ones give --model FOLDER."

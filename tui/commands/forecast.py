@@ -146,14 +146,18 @@ def table(configs: list[RunConfig], forecasts: list[Forecast]) -> Table:
     turned = [name for name in KNOBS if name == "batch_size" or (name not in _NAMED and _differs(configs, name))]
     for name in turned:
         drawn.add_column(KNOBS[name].label)
-    for heading in ("used MiB", "%", "reserved", "allocated", "verdict", "~samples/s"):
+    ranged = any(made.used_range is not None for made in forecasts)
+    headings = ("used MiB", *(["from – to"] if ranged else []), "%", "reserved", "allocated", "verdict", "~samples/s")
+    for heading in headings:
         drawn.add_column(heading, justify="left" if heading == "verdict" else "right")
     for config, made in zip(configs, forecasts, strict=True):
         verdict = ("fits" if made.fits else f"out of memory ({made.failing_phase})") + (
             ", near the limit" if made.near_limit else ""
         )
         share = percent(100 * made.peak_used / made.limit, 1)
-        figures = (mib(made.peak_used), share, mib(made.peak_reserved), mib(made.peak_allocated), verdict)
+        between = " – ".join(mib(size) for size in made.used_range) if made.used_range is not None else UNKNOWN
+        used = (mib(made.peak_used), between) if ranged else (mib(made.peak_used),)
+        figures = (*used, share, mib(made.peak_reserved), mib(made.peak_allocated), verdict)
         speed = rate(made.samples_per_s) if made.samples_per_s else UNKNOWN
         drawn.add_row(*(_value(config, name) for name in turned), *figures, speed)
     return drawn

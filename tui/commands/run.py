@@ -3,35 +3,73 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from engine.contract import paths
-from engine.contract.config import RunConfig
+from engine.contract.config import RunConfig, Value
 from tui.command_line import exit_codes
-from tui.command_line.flags import add_knobs, config_of
+from tui.command_line.flags import UsageError, add_knobs, config_of, given_knobs
 from tui.commands.headless import Interrupts, follow, own_streams, run_code
 from tui.commands.histories import tell_notice
 from tui.console.report import Report
+
+if TYPE_CHECKING:
+    from engine.history.history import History
+    from engine.session.session import Session
 
 _JSON_HELP = (
     "one JSON object per event and line on stdout, messages on stderr; null where a number is unknown, infinite or "
     "not a number. The last line of a run is its run_finished object"
 )
+_RESUME_HELP = (
+    "go on with a run that was cut short, from its last checkpoint (--save-steps N keeps one every N updates): its "
+    "number, its folder, or one checkpoint's. Its knobs are taken; flags that change nothing it learns may be given"
+)
 _CLOSE_S = 0.3
+
+_Begin = Callable[["History"], "tuple[RunConfig, Callable[[Session], None]]"]
+"""Finds out what is to run, and how a session is asked for it."""
 
 
 def add_flags(parser: ArgumentParser) -> None:
     """The flags of `traintop run`."""
     add_knobs(parser)
     parser.add_argument("--json", action="store_true", help=_JSON_HELP)
+    parser.add_argument("--resume", metavar="RUN", help=_RESUME_HELP)
 
 
 def execute(arguments: Namespace) -> int:
     """`traintop run`: the exit code says how the run ended."""
-    return train(config_of(arguments), as_json=arguments.json)
+    if arguments.resume is None:
+        return train(config_of(arguments), as_json=arguments.json)
+    if arguments.config or arguments.save_config:
+        raise UsageError("--resume takes the knobs of its run: leave --config and --save-config out.")
+    return resume(arguments.resume, given_knobs(arguments), as_json=arguments.json)
 
 
 def train(config: RunConfig, *, as_json: bool) -> int:
     """Train once in this process, with history and log, and return the exit code. Raises `HistoryError`."""
+    return _train(lambda history: (config, lambda session: session.start(config)), as_json=as_json)
+
+
+def resume(target: str, changes: Mapping[str, Value], *, as_json: bool) -> int:
+    """Go on with the newest checkpoint of `target`, a run's number or a folder; `changes` are knobs given anew.
+
+    Raises `HistoryError`, and `ConfigError` where there is no such checkpoint, or a knob would change what it learns.
+    """
+
+    def begin(history: History) -> tuple[RunConfig, Callable[[Session], None]]:
+        from engine.session import resumption
+
+        found = resumption.find(target, history)
+        config = resumption.config_of(found, changes)
+        return config, lambda session: session.resume(found, config)
+
+    return _train(begin, as_json=as_json)
+
+
+def _train(begin: _Begin, *, as_json: bool) -> int:
     from engine.history.history import History
     from engine.session.capture import log_to_file
     from engine.session.session import Session
@@ -43,8 +81,9 @@ def train(config: RunConfig, *, as_json: bool) -> int:
             report.say(no_log)
         tell_notice(history, report.say)
         history.mark_interrupted()
+        config, start = begin(history)
         session = Session(history, device=config.device)
-        session.start(config)
+        start(session)
         if session.busy:  # a file that is missing was refused, and PyTorch need not be loaded to say so
             session.open()
         code = follow(session, report, interrupts, run_code, never_began="the run began; it has no row")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from engine.contract.events import (
+    EvalDone,
     Event,
     MemoryMoment,
     MicroStepDone,
@@ -19,6 +20,7 @@ from engine.contract.events import (
 )
 from engine.contract.figures import LAST_LOSS, SPEED, heading_of
 from engine.contract.numbers import UNKNOWN, clock
+from engine.contract.pace import WholeTime
 from engine.contract.records import Place
 from engine.contract.run_figures import RunFigures, new_record
 
@@ -42,6 +44,7 @@ class Pace:
         self.place: Place | None = None
         """Where the run is within a step that takes long."""
         self._epochs = 1
+        self._whole: WholeTime | None = None
         self._accumulation = 1
         self._per_epoch = 1
         self._micro_steps = ""
@@ -52,9 +55,12 @@ class Pace:
         """Take an event in; True when it moved the run forward, be it within a step."""
         if self._figures is not None:
             self._figures.add(event)
+        if self._whole is not None:
+            self._whole.add(event)
         match event:
             case RunStarted():
                 self._figures = RunFigures(new_record(event.run_id, event.config, event.device, event.started_at))
+                self._whole = WholeTime(event.config)
                 self._epochs = event.config.epochs
                 self._accumulation = event.config.gradient_accumulation_steps
             case TrainingStarted():
@@ -66,6 +72,9 @@ class Pace:
             case UpdateDone():
                 self._micro_steps = ""
                 self._forward(event.epoch / self._epochs, event.t)
+                return True
+            case EvalDone():
+                self._forward(self.fraction, event.t)
                 return True
             case Sampled(t=float(t), place=Place() as place):
                 self.place, self.elapsed_s = place, max(self.elapsed_s, t)
@@ -83,7 +92,8 @@ class Pace:
     @property
     def remaining_s(self) -> float | None:
         """Time to go at the pace so far; None before the first step."""
-        return max(0.0, self._done_s / self.fraction - self.elapsed_s) if self.fraction else None
+        whole = self._whole.seconds(self.fraction, self._done_s) if self._whole is not None else None
+        return None if whole is None else max(0.0, whole - self.elapsed_s)
 
     def text(self) -> str:
         """Updates, loss and speed."""

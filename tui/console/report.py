@@ -19,6 +19,7 @@ from engine.contract.events import (
     Logged,
     RunFinished,
     RunRefused,
+    Saved,
     WontEnd,
 )
 from engine.contract.job import BatchJob, time_left
@@ -97,6 +98,8 @@ class Report:
                 return f"{job.words}: {time_left(max(0.0, ends_at - time.time()))} left ({job.source})"
             case WontEnd():
                 return f"warning: {event.message}"
+            case Saved(problem=str() as problem):
+                return f"warning: {problem}"
             case Logged():
                 return event.text if event.level == "info" else f"{event.level}: {event.text}"
             case RunFinished() if self._as_json and event.record.outcome is not Outcome.COMPLETED:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from engine.contract.accuracy import accuracy_sentence
+from engine.contract.best import best_sentence
 from engine.contract.events import (
     EngineReady,
     EvalDone,
@@ -16,6 +17,7 @@ from engine.contract.events import (
     RunFinished,
     RunProgress,
     RunStarted,
+    Saved,
     TrainingStarted,
     UpdateDone,
 )
@@ -24,9 +26,12 @@ from engine.contract.marks import sentences
 from engine.contract.numbers import mib, number, percent
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
 from engine.export.hand_over import flags_of
+from tui.drawing.class_table import class_table
 from tui.drawing.text import clean
 
 _MAX_EXPONENT = 700.0  # beyond it, a float overflows
+CLASSES = 100
+"""Columns of the table of classes."""
 _CPUS = f" ({CPU})"
 """Behind what was measured on a virtual GPU."""
 _MOMENTS = {"start": "at start", "context": "after the context", "model": "after the model"}
@@ -62,6 +67,8 @@ class Transcript:
                 return []
             case EvalDone():
                 return [_evaluation(event)]
+            case Saved(problem=None):
+                return [clean(event.words[:1].upper() + event.words[1:])]
             case RunFinished():
                 return self._closing(event.record)
             case _:
@@ -95,8 +102,9 @@ class Transcript:
                 epoch=self._epoch,
             )
             lines.append(summary)
-        if sentence := accuracy_sentence(record):
-            lines.append(sentence)
+        lines += [sentence for sentence in (accuracy_sentence(record), best_sentence(record)) if sentence]
+        if record.eval_confusion is not None:
+            lines += class_table(record.eval_confusion, record.label_names or (), CLASSES)
         lines += self._peaks(record)
         if record.energy is not None:
             per_sample = f" ({PER_SAMPLE.of(record)} {PER_SAMPLE.unit})" if PER_SAMPLE.read(record) is not None else ""
@@ -144,7 +152,13 @@ def _training(event: TrainingStarted) -> str:
 def _evaluation(event: EvalDone) -> str:
     # without classes it was a language model, and those are compared by perplexity
     perplexity = math.exp(min(event.loss, _MAX_EXPONENT)) if event.accuracy is None else None
-    return _summary(eval_loss=event.loss, eval_accuracy=event.accuracy, eval_perplexity=perplexity, epoch=event.epoch)
+    return _summary(
+        eval_loss=event.loss,
+        eval_accuracy=event.accuracy,
+        eval_macro_f1=event.macro_f1,
+        eval_perplexity=perplexity,
+        epoch=event.epoch,
+    )
 
 
 def _summary(**figures: float | None) -> str:

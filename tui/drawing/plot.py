@@ -35,6 +35,8 @@ class Charset(NamedTuple):
     """Marks a cell whose values lie above the range (or are +inf)."""
     under: str
     """The same below the range."""
+    point: str
+    """A value that stands alone."""
     limit: str
     """The limit line, by dot row from the bottom of the cell: dotted, to tell it from data without colour."""
 
@@ -46,8 +48,8 @@ def _braille(bits: int) -> str:
     return chr(0x2800 + sum(dot for i, dot in enumerate(_BRAILLE_DOTS) if bits >> i & 1)) if bits else " "
 
 
-BRAILLE = Charset(2, 4, "".join(_braille(bits) for bits in range(256)), "▲", "▼", "⡀⠄⠂⠁")
-ASCII = Charset(1, 2, " .'|", "^", "v", "--")
+BRAILLE = Charset(2, 4, "".join(_braille(bits) for bits in range(256)), "▲", "▼", "●", "⡀⠄⠂⠁")
+ASCII = Charset(1, 2, " .'|", "^", "v", "*", "--")
 
 
 class Bins:
@@ -210,6 +212,7 @@ def plot(
     x_range: Range,
     y_range: Range | None = None,
     log_y: bool = False,
+    points: Sequence[Layer] = (),
     limit: tuple[float, int] | None = None,
     mark: Mark | None = None,
     label_width: int = 0,
@@ -222,6 +225,7 @@ def plot(
 
     Each dot column is filled from its lowest to its highest value and joined to the column before it; gaps stay blank.
     Values outside `y_range` (None: a nice range around all data) and ±inf sit on the edge, marked ▲ or ▼.
+    `points` are drawn over them, a character for each value, not joined.
     `limit` is (y, style) of a dotted horizontal line, `mark` a vertical one; what lies outside is not drawn.
     `label_width` > 0 puts tick labels of that many cells and a space on the left; `x_row` uses the last row for labels
     of the x axis.
@@ -234,7 +238,7 @@ def plot(
     grid = _Grid(width - margin, area)
     columns = (width - margin) * charset.dots_x
     binned = [(layer.series.bins(columns, x_range, log_y), layer.style) for layer in layers]
-    low, high = y_range if y_range is not None else _automatic(layers, log_y)
+    low, high = y_range if y_range is not None else _automatic([*layers, *points], log_y)
     scale = Scale(low, high, area * charset.dots_y, log_y)
     if limit is not None and low <= limit[0] <= high:
         row, dot = divmod(scale.row(limit[0]), charset.dots_y)
@@ -242,6 +246,8 @@ def plot(
             grid.put(area - 1 - row, column, charset.limit[dot], limit[1])
     for bins, style in binned:
         _draw(grid, bins, scale, style, charset)
+    for layer in points:
+        _draw_points(grid, layer.series.bins(columns, x_range, log_y), scale, layer.style, charset)
     if mark is not None and x_range[0] <= mark.x <= x_range[1]:
         _draw_mark(grid, mark, column_of(mark.x, x_range, columns) // charset.dots_x)
     rows = grid.rows()
@@ -256,6 +262,13 @@ def plot(
 def column_of(x: float, x_range: Range, n: int) -> int:
     """Which of `n` columns over `x_range` a point at `x` falls in."""
     return int((x - x_range[0]) / ((x_range[1] - x_range[0]) or 1.0) * (n - 1) + 0.5)
+
+
+def _draw_points(grid: _Grid, bins: Bins, scale: Scale, style: int, charset: Charset) -> None:
+    bottom = len(grid.chars) - 1
+    for i, low in enumerate(bins.low):
+        for value in () if low is None else (low, bins.high[i]):
+            grid.put(bottom - scale.row(value) // charset.dots_y, i // charset.dots_x, charset.point, style)
 
 
 def _draw_mark(grid: _Grid, mark: Mark, column: int) -> None:

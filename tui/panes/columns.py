@@ -61,6 +61,7 @@ COLUMNS: tuple[Column, ...] = (
     _of(figures.ACCUMULATION, 3, 50),
     _of(figures.CHECKPOINTING, 4, 60, _checkpointing),
     _of(figures.PRECISION, 4, 61),
+    _of(figures.WEIGHTS, 7, 62),
     _of(figures.TIME, 6, 55),
     _of(figures.SPEED, 9, 95),
     _of(figures.CARD_SPEED, 7, 79),
@@ -68,12 +69,14 @@ COLUMNS: tuple[Column, ...] = (
     _of(figures.SHARE, 4, 40),
     _of(figures.LOSS, 5, 45),
     _of(figures.ACCURACY, 5, 30),
+    _of(figures.MACRO_F1, 5, 29),
     _of(figures.PER_SAMPLE, 5, 35),
     Column(DELTA, 6, 70, lambda row, base, deltas: deltas.speed(row, base)),
     Column("Δ card", 6, 69, lambda row, base, deltas: deltas.card(row, base)),
     Column("Δ MiB", 6, 48, lambda row, base, deltas: deltas.memory(row, base)),
 )
-"""`Δ` is that of samples/s. The card's columns are there for runs on virtual GPUs alone."""
+"""`Δ` is that of samples/s. The card's columns are there for runs on virtual GPUs alone, the weights' where some are
+not in fp32."""
 _CARD = (figures.CARD_SPEED.heading, "Δ card")
 _KNOWN = 46
 """What an accuracy is kept for where a run has one: before its share of the memory and its loss."""
@@ -99,13 +102,17 @@ def columns_for(
     that is left.
     """
     has_card = any(row.forecast_samples_per_s is not None for row in rows)
+    has_weights = any(row.config.weights != "fp32" for row in rows)
     has_energy = any(row.energy is not None for row in rows)
+    has_f1 = any(row.eval_macro_f1 is not None for row in rows)
     drawn = [
         _grown(column, [column.cell(row, base, deltas) for row in rows])
         for column in COLUMNS
         if (base is not None or column.entry is not None)
         and (has_card or column.heading not in _CARD)
+        and (has_weights or column.entry is not figures.WEIGHTS)
         and (has_energy or column.entry is not figures.PER_SAMPLE)
+        and (has_f1 or column.entry is not figures.MACRO_F1)
     ]
     if any(row.eval_accuracy is not None for row in rows):
         drawn = [

@@ -69,11 +69,14 @@ class RunPlot:
         recent: bool = False,
         log_y: bool = False,
         y_range: Range | None = None,
+        points: tuple[Columns, str] | None = None,
         scale_by: Sequence[Columns] = (),
         limit: float | None = None,
         cursor: Cursor | None = None,
     ) -> list[Line]:
-        """`layers` (series, role) back to front. `scale_by` names the series that the y axis follows (default: all).
+        """`layers` (series, role) back to front; `points` stand alone, before them.
+
+        `scale_by` names the series that the y axis follows (default: all).
 
         Without a value there is no axis to draw: then a word says what is missing.
         """
@@ -85,7 +88,8 @@ class RunPlot:
             self._drawn, self._axis = (run.run_id, recent, log_y), Axis(zero=self._zero and not log_y, log=log_y)
         x_range = run.recent_range() if recent else (0.0, float(run.planned_updates))
         if y_range is None:
-            y_range = self._follow([series for series in scale_by if len(series)] or [series for series, _ in layers])
+            drawn = [series for series, _ in layers] + ([points[0]] if points is not None else [])
+            y_range = self._follow([series for series in scale_by if len(series)] or drawn)
         roles = [role for _, role in layers]
         if height == 1:
             return [_one_row(*layers[-1], width, x_range, y_range, cursor)]
@@ -96,12 +100,16 @@ class RunPlot:
             x_range=x_range,
             y_range=y_range,
             log_y=log_y,
+            points=[Layer(points[0], len(layers) + 4)] if points is not None else [],
             limit=(limit, len(layers) + 1) if limit is not None else None,
             mark=Mark(cursor.update, len(layers) + 2, len(layers) + 3) if cursor is not None else None,
             label_width=LABEL_WIDTH if height >= 3 and width >= 30 else 0,
             x_row=height >= X_ROW_HEIGHT,
         )
-        return [painted(row, [*roles, "limit", "accent", "cursor"]) for row in rows]
+        return [
+            painted(row, [*roles, "limit", "accent", "cursor", points[1] if points is not None else "text"])
+            for row in rows
+        ]
 
     def _follow(self, followed: Sequence[Columns]) -> Range:
         found = [ends for series in followed if (ends := series.extremes(positive=self._axis.log)) is not None]

@@ -13,7 +13,7 @@ from engine.contract.knob import GROUPS
 from tui.drawing.cells import Line, cut, ends, wrap
 from tui.panes.base import Pane
 from tui.state.knob_list import IN_GROUPS, LETTERS, Row, knobs_of, set_knobs
-from tui.state.knobs import changed_knobs, shown
+from tui.state.knobs import changed_knobs, said
 from tui.state.state import State
 
 _ARROW = " → "
@@ -104,8 +104,8 @@ class KnobsPane(Pane, can_focus=True):
 
     def _knob(self, state: State, name: str, width: int) -> Line:
         knob, editor, reference = KNOBS[name], state.editor, state.reference
-        value = shown(knob, getattr(editor.config, name))
-        before = shown(knob, getattr(reference, name)) if reference is not None else value
+        value = said(editor.config, name)
+        before = said(reference, name) if reference is not None else value
         current = name == editor.selected
         at_fault = editor.problem is not None and editor.problem.knob == name
         mark = "!" if at_fault else "▸" if current else " "

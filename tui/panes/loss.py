@@ -6,6 +6,7 @@ from engine.contract.accuracy import beats_majority, interval
 from engine.contract.events import EvalDone
 from engine.contract.figures import ACCURACY, NO_BETTER
 from engine.contract.numbers import loss, number, rate
+from engine.contract.tasks import TASKS
 from tui.drawing.cells import Line, first_that_fits, join
 from tui.drawing.digits import large
 from tui.panes.base import PlotPane
@@ -49,7 +50,10 @@ class LossPane(PlotPane):
         ghost = view.ghost_of(run.run_id, run.planned_updates)
         layers = [*([(ghost[0], "ghost")] if ghost else []), (run.losses, "loss")]
         log_y = view.log_y and height > 1
-        return self._plot.lines(run, layers, width, height, recent=view.recent, log_y=log_y, cursor=view.cursor)
+        points = (run.eval_losses, "accent") if len(run.eval_losses) else None
+        return self._plot.lines(
+            run, layers, width, height, recent=view.recent, log_y=log_y, points=points, cursor=view.cursor
+        )
 
 
 def _figure(state: State, width: int) -> list[Line]:
@@ -66,6 +70,8 @@ def _numbers(state: State, width: int) -> Line:
     if cursor is not None:
         ghost = state.view.ghost_of(run.run_id, run.planned_updates)
         value: Line = [(value_at(run.losses, cursor, loss), "loss")]
+        if len(run.eval_losses):
+            value += [("  eval ", "muted"), (value_at(run.eval_losses, cursor, loss, held=True), "accent")]
         return at_cursor(cursor, value, value_at(ghost[0], cursor, loss, held=True) if ghost else "", width)
     last, evaluation = run.last, run.evaluation
     now: Line = [(loss(last.loss), "loss")]
@@ -86,14 +92,22 @@ def _numbers(state: State, width: int) -> Line:
 
 
 def _accuracy(run: RunView, evaluation: EvalDone | None) -> tuple[Line, Line]:
-    """The accuracy, and what it is worth: its interval, or that the majority class alone would give it."""
+    """What the last evaluation came to, ● in the plot, and what it is worth: the score's interval and the mean F1,
+    or that the majority class alone would give it. Without a score it is the loss.
+    """
     if evaluation is None:
         return [], []
     share, n = evaluation.accuracy, evaluation.n_samples
-    said: Line = [("eval acc ", "muted"), (ACCURACY.write(share), "value")]
-    if share is None or not n:
+    if share is None:
+        return [("eval ", "muted"), (loss(evaluation.loss), "value")], []
+    called = (TASKS[run.config.task].score or "accuracy").replace("accuracy", "acc")
+    said: Line = [(f"eval {called} ", "muted"), (ACCURACY.write(share), "value")]
+    if not n:
         return said, []
     if beats_majority(share, n, run.majority) is False:
         return [*said, (NO_BETTER, "warn")], [(f" majority class {ACCURACY.write(run.majority)}", "warn")]
     low, high = interval(share, n)
-    return said, [(f" ({ACCURACY.write(low)}–{ACCURACY.write(high)})", "muted")]
+    worth: Line = [(f" ({ACCURACY.write(low)}–{ACCURACY.write(high)})", "muted")]
+    if evaluation.macro_f1 is not None:
+        worth += [(" F1 ", "muted"), (ACCURACY.write(evaluation.macro_f1), "value")]
+    return said, worth

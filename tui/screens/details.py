@@ -12,18 +12,22 @@ from textual.widgets import Static
 
 from engine.contract import figures
 from engine.contract.accuracy import accuracy_sentence, no_better
+from engine.contract.best import best_sentence
 from engine.contract.conditions import Conditions
 from engine.contract.config import KNOBS
 from engine.contract.marks import sentences, slowed
 from engine.contract.numbers import UNKNOWN, mib
 from engine.contract.own_data import data_name, is_own_file
 from engine.contract.records import Outcome, RunRecord
+from tui.drawing.class_table import class_table
 from tui.drawing.text import clean
 from tui.screens.dialog import Dialog
 from tui.state.knob_list import ORDER, knobs_of
-from tui.state.knobs import shown
+from tui.state.knobs import said
 
 LIMIT = 2000
+CLASSES = 65
+"""Cells of the table of classes, which fits the narrowest screen."""
 
 
 class DetailsScreen(Dialog[None]):
@@ -54,14 +58,13 @@ def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
     lines += [row.message, ""] if row.message else []
     lines += [line for sentence in sentences(row) for line in (sentence, "")]
     lines += _figures(row)
-    if no_better(row):
-        lines += ["", accuracy_sentence(row)]
+    told = (accuracy_sentence(row) if no_better(row) else "", best_sentence(row))
+    lines += [line for sentence in told if sentence for line in ("", sentence)]
+    if row.eval_confusion is not None:
+        lines += ["", *class_table(row.eval_confusion, row.label_names or (), CLASSES)]
     lines += [
         "",
-        *(
-            f"{KNOBS[name].label:<16}{shown(KNOBS[name], getattr(row.config, name))}"
-            for name in knobs_of(row.config.job, ORDER)
-        ),
+        *(f"{KNOBS[name].label:<16}{said(row.config, name)}" for name in knobs_of(row.config.job, ORDER)),
     ]
     lines += ["", "The command that does it again (y copies it):", command_line(row.config)]
     script = f"traintop script --run {row.run_id}"
@@ -76,7 +79,7 @@ def _figures(row: RunRecord) -> list[str]:
     lines = _place(row)
     lines.append(f"{'data':<16}{_data(row)}")
     for first, *others in _LINES:
-        if first is figures.CARD_SPEED and row.forecast_samples_per_s is None:
+        if first in (figures.CARD_SPEED, figures.MACRO_F1) and first.read(row) is None:
             continue
         text = first.with_spread(figures.speed_of(row), spread) if first is figures.SPEED else first.of(row)
         beside = (f"{figures.heading_of(entry, [row])} {entry.of(row)}" for entry in others)
@@ -139,6 +142,7 @@ _LINES = (
     (figures.LOSS, figures.LAST_LOSS),
     (figures.ACCURACY, figures.INTERVAL),
     (figures.N_EVAL, figures.EVAL_LOSS),
+    (figures.MACRO_F1, figures.BEST_UPDATE),
     (figures.PARAMETERS,),
     (figures.MEMORY, figures.SHARE, figures.TOTAL),
     (figures.RESERVED, figures.ALLOCATED),

@@ -15,7 +15,7 @@ from engine.contract.config import KNOBS, RunConfig
 from tui.drawing.cells import cut
 from tui.screens.dialog import Dialog
 from tui.state.knob_list import found
-from tui.state.knobs import shown
+from tui.state.knobs import said
 
 _LABEL, _VALUE = 18, 14
 """Columns of a knob's label and of its value."""
@@ -67,7 +67,7 @@ class FindKnobScreen(Dialog[str]):
 
     def _line(self, name: str) -> Text:
         knob = KNOBS[name]
-        value = cut(shown(knob, getattr(self._config, name)), _VALUE)
+        value = cut(said(self._config, name), _VALUE)
         return Text.assemble(f"{knob.label:<{_LABEL}}{value:<{_VALUE + 1}}", (knob.flag, "dim"))
 
     def action_move(self, delta: int) -> None:

@@ -20,6 +20,7 @@ from engine.contract.events import (
     RunRefused,
     RunStarted,
     Sampled,
+    Saved,
     TrainingStarted,
     UpdateDone,
 )
@@ -86,6 +87,9 @@ class Alerts:
         elif isinstance(event, PlanFinished):
             self._in_plan = False
             return Alert(level="info") if event.completed or event.failed else None
+        elif isinstance(event, Saved):
+            self._steps.saved(event, now)
+            return Alert(event.problem) if event.problem is not None else None
         elif isinstance(event, RunRefused):
             self._follow(None)
         elif isinstance(event, RunFinished):
@@ -193,6 +197,11 @@ class _Steps:
             self._took.append(event.t - self._t)
         self._t = event.t
         self.evaluating = isinstance(event, UpdateDone) and self._has_evaluation and event.epoch % 1 == 0
+
+    def saved(self, event: Saved, now: float) -> None:
+        """Something was written, for which the run waited: that is no step."""
+        self.at = now
+        self._t += event.seconds
 
     @property
     def _has_evaluation(self) -> bool:

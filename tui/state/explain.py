@@ -17,7 +17,7 @@ from engine.export.hand_over import command_line
 from engine.plans.lecture import TABLES
 from tui.drawing.timeline import most_held
 from tui.state.knob_list import IN_GROUPS, knobs_of
-from tui.state.knobs import bounds, describe, shown
+from tui.state.knobs import bounds, describe, said, shown
 
 _BULLET = "· "
 
@@ -44,7 +44,7 @@ def group_text(group: str, config: RunConfig) -> tuple[str, list[str]]:
     lines = [f"{GROUPS[group].capitalize()}."]
     for name in knobs_of(config.job, IN_GROUPS[group]):
         knob = KNOBS[name]
-        lines += ["", f"{knob.label} {shown(knob, getattr(config, name))}: {knob.why}"]
+        lines += ["", f"{knob.label} {said(config, name)}: {knob.why}"]
     return f"The group {group}", lines
 
 

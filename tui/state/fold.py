@@ -33,6 +33,7 @@ from engine.contract.events import (
     RunRefused,
     RunStarted,
     Sampled,
+    Saved,
     ScriptMade,
     Surveyed,
     TrainingStarted,
@@ -43,6 +44,7 @@ from engine.contract.events import (
 from engine.contract.figures import ACCURACY
 from engine.contract.numbers import clock, duration, loss, mib, number, short_count
 from engine.contract.records import GpuSample, Outcome, RunRecord
+from engine.contract.tasks import TASKS
 from tui.drawing.text import clean
 from tui.state.foreign import SENTENCE, clean_device, clean_job, clean_neighbours, clean_record
 from tui.state.knobs import describe
@@ -81,6 +83,12 @@ def fold(state: State, event: Event) -> bool:
     if isinstance(event, Logged):
         state.write(event.source, event.text, event.level)
         return False
+    if isinstance(event, Saved):
+        text = event.words
+        state.write("run", text, "info" if event.problem is None else "error")
+        if event.problem is not None or event.what == "model":
+            state.notice = clean(text, SENTENCE)
+        return True
     if isinstance(event, HistoryChanged):
         if event.problem is not None:
             state.notice = clean(f"{_UNDONE[type(event.change)]}: {event.problem}", SENTENCE)
@@ -137,6 +145,7 @@ def _fold_run(
     event: MicroStepDone | UpdateDone | EvalDone | TrainingStarted | WorkCounted | RunProgress | MemoryMoment,
 ) -> bool:
     run.figures.add(event)
+    run.whole.add(event)
     if isinstance(event, MicroStepDone):
         run.micro_step(event)
         return False
@@ -144,11 +153,16 @@ def _fold_run(
         run.updated(event)
         return False
     if isinstance(event, EvalDone):
-        run.t, run.evaluation, run.place = event.t, event, None
+        run.evaluated(event)
+        classes = ""
+        if event.accuracy is not None:
+            called = TASKS[run.config.task].score or "accuracy"
+            f1 = f"macro-F1 {ACCURACY.write(event.macro_f1)}, " if event.macro_f1 is not None else ""
+            classes = f"{called} {ACCURACY.write(event.accuracy)}, {f1}"
         state.write(
             "run",
-            f"evaluated {event.n_samples} samples in {duration(event.eval_s)} s: "
-            f"accuracy {ACCURACY.write(event.accuracy)}, loss {loss(event.loss)}",
+            f"evaluated {event.n_samples} samples after update {number(event.update)} in {duration(event.eval_s)} s: "
+            f"{classes}loss {loss(event.loss)}",
         )
     elif isinstance(event, TrainingStarted):
         run.t = 0.0

@@ -175,7 +175,7 @@ def choices_of(knob: Knob) -> tuple[Value, ...]:
     """Values that a knob goes round in: its choices, off and on, or the model presets; empty for numbers and texts."""
     if knob.kind is bool:
         return (False, True)
-    return tuple(PRESETS) if knob.name == "model" else knob.choices
+    return PRESETS if knob.name == "model" else knob.choices
 
 
 def _bounded(knob: Knob, value: float) -> Value:
@@ -198,6 +198,13 @@ def shown(knob: Knob, value: Value) -> str:
     return knob_text.shown(knob, value)
 
 
+def said(config: RunConfig, name: str) -> str:
+    """A knob's value in a configuration; of the precision, what is really computed in where nothing is cast."""
+    if name == "precision" and config.computed_in != config.precision:
+        return f"{config.computed_in} (weights)"
+    return shown(KNOBS[name], getattr(config, name))
+
+
 def short_name(model: str) -> str:
     """A model's name without what every model's name has: `bert-base` for `google-bert/bert-base-uncased`."""
     return model_name(model).rpartition("/")[2].removesuffix("-uncased") or model
@@ -210,7 +217,7 @@ def bounds(knob: Knob) -> str:
     if knob.choices:
         return ", ".join(knob.choices)
     if knob.name == "model":
-        return f"{', '.join(PRESETS)}, a hub name or a local folder"
+        return f"{', '.join(PRESETS)}, another name below, a hub name or a local folder"
     if knob.minimum is not None and knob.maximum is not None:
         return f"{knob.minimum:,.10g} to {knob.maximum:,.10g}{' ' + knob.unit if knob.unit else ''}"
     return f"{knob.hint}; empty: not set" if knob.optional else knob.hint
@@ -221,7 +228,10 @@ def describe(config: RunConfig) -> str:
     parts = [clean(model_name(config.model), 40), f"batch {config.batch_size}"]
     if config.gradient_accumulation_steps > 1:
         parts.append(f"× {config.gradient_accumulation_steps} accumulated")
-    parts += [f"{config.seq_len} tokens", config.precision]
+    target = "" if config.target_len is None else f" → {config.target_len}"
+    parts += [f"{config.seq_len}{target} tokens", config.computed_in]
+    if config.weights != "fp32":
+        parts.append(f"weights {config.weights}")
     if config.gradient_checkpointing != "off":
         parts.append(f"checkpointing {config.gradient_checkpointing}")
     return ", ".join(parts)

@@ -31,6 +31,7 @@ ENTRIES: dict[str, Entry] = {
         figures.ACCUMULATION,
         figures.CHECKPOINTING,
         figures.PRECISION,
+        figures.WEIGHTS,
         figures.TIME,
         figures.SPEED,
         figures.CARD_SPEED,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from engine.contract.config import RunConfig
 from engine.contract.events import EvalDone, MicroStepDone, Sampled, UpdateDone
+from engine.contract.pace import WholeTime
 from engine.contract.records import DeviceInfo, Memory, Outcome, Place, RunRecord, Shares
 from engine.contract.run_figures import RunFigures, new_record
 from engine.gpus.units import to_mib
@@ -42,6 +43,8 @@ class RunView:
     progress: float = 0.0
     """Updates done, with the micro-steps of the one under way as its fraction: the x axis of the plots."""
     t: float | None = None  # seconds since training started
+    moved_t: float = 0.0
+    """The same at the last micro-step, update or evaluation that was told."""
     place: Place | None = None
     """Where it is within a step that takes long."""
     last: UpdateDone | None = None
@@ -53,6 +56,8 @@ class RunView:
     timed_updates: int = 0
     """Updates in `shares`."""
     losses: Columns = field(default_factory=Columns)
+    eval_losses: Columns = field(default_factory=Columns)
+    """Of the evaluations, at the updates after which they were."""
     speeds: Columns = field(default_factory=Columns)
     warmup_speeds: Columns = field(default_factory=Columns)
     used_mib: Columns = field(default_factory=Columns)
@@ -69,9 +74,11 @@ class RunView:
     record: RunRecord | None = None
     """None until the run is finished."""
     figures: RunFigures = field(init=False)
+    whole: WholeTime = field(init=False)
 
     def __post_init__(self) -> None:
         began = new_record(self.run_id, self.config, self.device, self.started_at)
+        self.whole = WholeTime(self.config)
         self.figures = RunFigures(replace(began, forecast_samples_per_s=self.card_speed))
 
     @property
@@ -97,13 +104,14 @@ class RunView:
     @property
     def planned_s(self) -> float | None:
         """Seconds that the whole training will take at this pace; None before the end of warm-up."""
-        if self.warmup or not self.t or not self.planned_updates or not self.progress:
+        if self.warmup or not self.planned_updates or not self.moved_t:
             return None
-        return self.t * self.planned_updates / self.progress
+        return self.whole.seconds(self.progress / self.planned_updates, self.moved_t)
 
     def micro_step(self, event: MicroStepDone) -> None:
         """Move along the x axis within an update."""
         self.t, self.place = event.t, None
+        self.moved_t = event.t
         if self.planned_updates and event.micro_steps:
             share = min(1.0, event.micro_step / event.micro_steps)
             self.progress = max(self.progress, share * self.planned_updates)
@@ -127,6 +135,7 @@ class RunView:
         """Take one update's figures."""
         self.last, self.update = event, event.update
         self.t, self.place = event.t, None
+        self.moved_t = event.t
         self.progress = max(self.progress, float(event.update))
         self._mark()
         self.losses.append(event.update, event.loss)
@@ -144,6 +153,12 @@ class RunView:
             optimizer=before.optimizer + now.optimizer,
         )
         self.remember(event.memory)
+
+    def evaluated(self, event: EvalDone) -> None:
+        """Take one evaluation's figures."""
+        self.evaluation, self.place = event, None
+        self.t = self.moved_t = event.t
+        self.eval_losses.append(event.update, event.loss)
 
     def sampled(self, event: Sampled) -> None:
         """Take one reading of the sampler."""

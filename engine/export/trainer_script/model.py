@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.contract.config import RunConfig
-from engine.contract.presets import PRESETS
 from engine.contract.tasks import TASKS
 from engine.export.trainer_script.parts import Part, literal
+from engine.models.catalogue import ARCHITECTURES, known
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -23,12 +23,23 @@ _HEADS = {
     "token-classification": "AutoModelForTokenClassification",
     "question-answering": "AutoModelForQuestionAnswering",
 }
+_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _NOT_SAID = frozenset(("id2label", "label2id", "dtype", "transformers_version", "_name_or_path", "architectures"))
 """Fields that transformers fills in by itself, or that are said in another way."""
 
 
-def model_part(source: ModelSource, shaped: PretrainedConfig, config: RunConfig, *, trained_vocabulary: bool) -> Part:
-    """What makes `model` as `models.build` does of `shaped`, and keeps `dropout`, the state of the generator then."""
+def model_part(
+    source: ModelSource,
+    shaped: PretrainedConfig,
+    config: RunConfig,
+    *,
+    trained_vocabulary: bool,
+    lora_targets: str | list[str],
+) -> Part:
+    """What makes `model` as `models.build` does of `shaped`, and keeps `dropout`, the state of the generator then.
+
+    `lora_targets` is what peft calls `target_modules`.
+    """
     place, is_preset = location_of(source, config)
     changes = _changes(source.config, shaped)
     if TASKS[config.task].is_new_head:
@@ -36,15 +47,18 @@ def model_part(source: ModelSource, shaped: PretrainedConfig, config: RunConfig,
     if trained_vocabulary and "vocab_size" in changes:
         changes["vocab_size"] = "len(tokenizer)"
     if is_preset:
-        preset = PRESETS[source.name]
-        settings = {name: literal(value) for name, value in preset.settings.items()} | changes
-        made = [f"config = AutoConfig.for_model(\n    {literal(preset.model_type)},\n{_keywords(settings)})"]
+        architecture = ARCHITECTURES[source.name.lower()]
+        settings = {name: literal(value) for name, value in architecture.settings.items()} | changes
+        made = [f"config = AutoConfig.for_model(\n    {literal(architecture.model_type)},\n{_keywords(settings)})"]
     else:
         made = [f"config = AutoConfig.from_pretrained(\n    MODEL,\n{_keywords(changes)})"]
     head = _HEADS[config.task]
-    options = "dtype=torch.float32" + _attention(config)
+    options = f"dtype=torch.{_DTYPES[config.weights]}" + _attention(config)
     if source.location is None:
         made.append(f"model = {head}.from_config(config, {options})")
+        published = known(source.name)
+        if published is not None and published.own_output and config.task == "seq2seq-lm":
+            made.append("model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())")
     else:
         made.append(f"model = {head}.from_pretrained(MODEL, config=config, ignore_mismatched_sizes=True, {options})")
     made.append("model.accepts_loss_kwargs = False  # its loss is the mean over a batch")
@@ -60,7 +74,7 @@ def model_part(source: ModelSource, shaped: PretrainedConfig, config: RunConfig,
     return Part(
         imports=tuple(imports),
         constants=() if is_preset else (f"MODEL = {literal(place)}",),
-        main=tuple(_filled(main, config)),
+        main=tuple(_filled(main, config, lora_targets)),
         needs=("peft",) if config.lora_rank else (),
     )
 
@@ -73,8 +87,7 @@ def location_of(source: ModelSource, config: RunConfig) -> tuple[str, bool]:
     folder = Path(config.model).expanduser()
     if folder.is_dir():
         return str(folder.resolve()), False
-    preset = PRESETS.get(source.name)
-    if preset is None:
+    if source.name.lower() not in ARCHITECTURES:
         return source.location or source.name, False
     return (source.location, False) if source.location is not None else ("", True)
 
@@ -108,8 +121,8 @@ _LORA = (
     "lora = LoraConfig(",
     "    r=RANK,",
     "    lora_alpha=ALPHA,",
-    "    lora_dropout=0.0,",
-    '    target_modules="all-linear",',
+    "    lora_dropout=DROPOUT,",
+    "    target_modules=TARGETS,",
     "    exclude_modules=HEADS,",
     "    modules_to_save=HEADS,  # a classifier is as a rule new: it is trained whole",
     "    fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),",
@@ -119,10 +132,10 @@ _LORA = (
 )
 
 
-def _filled(lines: list[str], config: RunConfig) -> list[str]:
+def _filled(lines: list[str], config: RunConfig, lora_targets: str | list[str]) -> list[str]:
     if not config.lora_rank:
         return lines
-    from engine.techniques.lora import ALPHA_PER_RANK
+    from engine.techniques import lora
 
     is_new_head = TASKS[config.task].is_new_head
     if not is_new_head:
@@ -130,7 +143,9 @@ def _filled(lines: list[str], config: RunConfig) -> list[str]:
         lines = [*lines[:start], *lines[start + 5 :]]
     words = {
         "RANK": str(config.lora_rank),
-        "ALPHA": str(ALPHA_PER_RANK * config.lora_rank),
+        "ALPHA": str(lora.alpha(config)),
+        "DROPOUT": str(lora.dropout(config)),
+        "TARGETS": literal(lora_targets),
         "HEADS": "heads or None" if is_new_head else "None",
     }
     for word, value in words.items():

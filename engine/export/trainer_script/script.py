@@ -19,11 +19,12 @@ from engine.export.trainer_script.data.collators import collator_of
 from engine.export.trainer_script.data.part import data_file, data_part
 from engine.export.trainer_script.model import model_part
 from engine.export.trainer_script.order import order_part
-from engine.export.trainer_script.parts import Part, literal, source
+from engine.export.trainer_script.parts import Part, assigned, literal, source
 from engine.export.trainer_script.trainer import TRAINED_OF, device_of, trainer_part
 
 if TYPE_CHECKING:
     from engine.training.hub import Hub
+    from engine.workloads.prepared import PreparedData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,7 @@ def make_script(
     """
     import torch
 
+    from engine.techniques import lora
     from engine.training import models
     from engine.workloads.prepare import prepare
 
@@ -59,16 +61,21 @@ def make_script(
     data = prepare(config, **models.wants(source_of_model), hub=hub, report=report)
     shaped = models.shape(source_of_model, config, n_labels=data.n_labels, vocab_size=data.vocab_size)
     with torch.device("meta"):  # refuses what the run would
-        models.build(source_of_model, shaped, config)
+        built = models.build(source_of_model, shaped, config)
+    targets = lora.targets(built, config) if config.lora_rank else ""
     data_name, rows = data_file(config)
     order, base = order_part(config)
     parts = [
         _device_part(config, device),
         data_part(config, data, source_of_model, hub, data_name),
-        model_part(source_of_model, shaped, config, trained_vocabulary=data.vocab_size is not None),
+        model_part(
+            source_of_model, shaped, config, trained_vocabulary=data.vocab_size is not None, lora_targets=targets
+        ),
         order,
         trainer_part(config, collator=collator_of(config), held_out=data.evaluation is not None, base=base),
     ]
+    if config.class_weights != "none":
+        parts.insert(3, _weighted(config, data))
     if any("trained_of(" in line for part in parts for line in part.main):
         parts.append(Part(functions=(TRAINED_OF,)))
     name = one_line(title[:1].upper() + title[1:])
@@ -77,6 +84,20 @@ def make_script(
         one_line(command_line(config)),
     ]
     return Script(text=source(heading, parts), data_name=data_name, data=rows)
+
+
+def _weighted(config: RunConfig, data: PreparedData) -> Part:
+    """The model's loss with the weights that the run gave the classes."""
+    from engine.techniques import class_loss
+
+    assert data.train.classes is not None
+    weights = class_loss.balanced(data.train.classes, data.n_labels)
+    return Part(
+        imports=("import torch", "from typing import Any"),
+        constants=tuple(assigned("CLASS_WEIGHTS", weights)),
+        functions=source_of(class_loss.replace_loss),
+        main=(f"replace_loss(model, torch.tensor(CLASS_WEIGHTS), {config.label_smoothing_factor!r})",),
+    )
 
 
 def _device_part(config: RunConfig, device: DeviceInfo | None) -> Part:

@@ -26,8 +26,8 @@ def trainer_part(config: RunConfig, *, collator: Code, held_out: bool, base: str
         "data_collator": collator,
         "train_dataset": "train",
         **({"eval_dataset": "evaluation"} if held_out else {}),
-        **({"compute_metrics": "accuracy"} if held_out and classes else {}),
-        "callbacks": f"[SameDropout(dropout){', StopAtNonFiniteLoss()' if _stops(config) else ''}]",
+        **({"compute_metrics": "metrics"} if held_out and classes else {}),
+        "callbacks": f"[{', '.join(_callbacks(config, held_out=held_out))}]",
         **({"optimizers": f"({_own_optimizer(config)}, None)"} if _own_optimizer(config) else {}),
     }
     by_labels = TASKS[config.task].is_divided_by_labels and config.gradient_accumulation_steps > 1
@@ -39,16 +39,23 @@ def trainer_part(config: RunConfig, *, collator: Code, held_out: bool, base: str
         ")",
         *_training(config),
         "trainer.save_state()  # trainer_state.json has the loss of every update",
+        *_model(config),
     ]
     functions = [_SAME_DROPOUT]
     if _stops(config):
         functions.append(_STOP)
     if held_out and classes:
-        functions.append(_ACCURACY)
+        functions.append(_METRICS)
+    if "grouped(" in _own_optimizer(config):
+        functions.append(_GROUPED)
     if by_labels:
         counted = "labels[:, 1:]" if TASKS[config.task].shifts else "labels"
         functions.append(_PER_LABEL.replace("BASE", base).replace("COUNTED", counted))
     imports = ["import torch", "from transformers import Trainer, TrainerCallback, TrainingArguments"]
+    if held_out and classes:
+        imports.append("import numpy as np")
+    if held_out and config.early_stopping_patience:
+        imports.append("from transformers import EarlyStoppingCallback")
     if _stops(config):
         imports.append("import math")
     if config.attention == "flash":
@@ -73,15 +80,17 @@ def device_of(config: RunConfig) -> DeviceName:
 def arguments_of(config: RunConfig, *, held_out: bool) -> dict[str, Code]:
     """The TrainingArguments of equal meaning, where they are not the default (transformers 5.20 or newer)."""
     values: dict[str, object] = {
-        "output_dir": "trained",
+        "output_dir": config.output_dir or "trained",
         "per_device_train_batch_size": config.batch_size,
         "per_device_eval_batch_size": config.batch_size,
         "gradient_accumulation_steps": config.gradient_accumulation_steps,
         **_checkpointing(config),
         "optim": _optimizer(config),
         "learning_rate": config.learning_rate,
-        "lr_scheduler_type": config.lr_scheduler,
-        "weight_decay": 0.0,
+        "lr_scheduler_type": _schedule(config),
+        **({"warmup_steps": _number(config.warmup_steps)} if config.warmup_steps else {}),
+        "weight_decay": config.weight_decay,
+        **_smoothing(config),
         "max_grad_norm": config.max_grad_norm,
         "num_train_epochs": config.epochs,
         "seed": config.seed,
@@ -91,8 +100,8 @@ def arguments_of(config: RunConfig, *, held_out: bool) -> dict[str, Code]:
         "dataloader_num_workers": config.dataloader_num_workers,
         "dataloader_pin_memory": config.dataloader_pin_memory and device_of(config).kind in ("cuda", "auto"),
         **_workers(config),
-        "eval_strategy": "epoch" if held_out else "no",
-        "save_strategy": "no",
+        **_evaluation(config, held_out=held_out),
+        **_checkpoints(config),
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "remove_unused_columns": False,
@@ -112,6 +121,58 @@ def _checkpointing(config: RunConfig) -> dict[str, object]:
     if config.gradient_checkpointing == "every-second":
         options["every_n_layers"] = 2
     return {"activation_checkpointing": True, "activation_checkpointing_kwargs": options}
+
+
+def _schedule(config: RunConfig) -> str:
+    """By the name that has a warm-up, where there is one."""
+    return "constant_with_warmup" if config.lr_scheduler == "constant" and config.warmup_steps else config.lr_scheduler
+
+
+def _number(value: float) -> float | int:
+    return int(value) if value >= 1 else value
+
+
+def _smoothing(config: RunConfig) -> dict[str, object]:
+    """Nothing where the model's loss is replaced, which smooths the labels too."""
+    if config.class_weights != "none" or not config.label_smoothing_factor:
+        return {}
+    return {"label_smoothing_factor": config.label_smoothing_factor}
+
+
+def _evaluation(config: RunConfig, *, held_out: bool) -> dict[str, object]:
+    if not held_out:
+        return {"eval_strategy": "no"}
+    every = {"eval_strategy": "epoch"} if config.eval_steps is None else {"eval_strategy": "steps"}
+    return {
+        **every,
+        **({} if config.eval_steps is None else {"eval_steps": config.eval_steps}),
+        "metric_for_best_model": config.metric_for_best_model.replace("-", "_"),
+        "greater_is_better": config.metric_for_best_model != "loss",
+    }
+
+
+def _callbacks(config: RunConfig, *, held_out: bool) -> list[Code]:
+    callbacks = ["SameDropout(dropout)"]
+    if _stops(config):
+        callbacks.append("StopAtNonFiniteLoss()")
+    if held_out and config.early_stopping_patience:
+        callbacks.append(f"EarlyStoppingCallback({config.early_stopping_patience}, {config.early_stopping_threshold})")
+    return callbacks
+
+
+def _checkpoints(config: RunConfig) -> dict[str, object]:
+    if not config.save_steps:
+        return {"save_strategy": "no"}
+    limit = {} if config.save_total_limit is None else {"save_total_limit": config.save_total_limit}
+    return {"save_strategy": "steps", "save_steps": config.save_steps, **limit}
+
+
+def _model(config: RunConfig) -> list[str]:
+    """What keeps the trained model."""
+    if config.output_dir is None:
+        return []
+    tokenizer = [] if config.workload == "dummy" else ["tokenizer.save_pretrained(arguments.output_dir)"]
+    return ["trainer.save_model()", *tokenizer]
 
 
 def _workers(config: RunConfig) -> dict[str, object]:
@@ -135,11 +196,13 @@ def _optimizer(config: RunConfig) -> str:
 def _own_optimizer(config: RunConfig) -> Code:
     """An optimizer that no name of the Trainer stands for; empty where one does."""
     how = {"fused": "fused=True", "loop": "foreach=False, fused=False"}.get(config.optimizer_implementation, "")
-    if config.optimizer in ("adamw", "adam") and config.optimizer_implementation == "loop":
+    what = f"grouped(model, {config.weight_decay!r})" if config.weight_decay else "trained_of(model)"
+    is_adamw = config.optimizer == "adamw" or (config.optimizer == "adam" and not config.weight_decay)
+    if config.optimizer in ("adamw", "adam") and (config.optimizer_implementation == "loop" or not is_adamw):
         kind = "AdamW" if config.optimizer == "adamw" else "Adam"
-        return f"torch.optim.{kind}(trained_of(model), lr={config.learning_rate!r}, weight_decay=0.0, {how})"
+        return f"torch.optim.{kind}({what}, lr={config.learning_rate!r}, weight_decay=0.0, {how or 'foreach=True'})"
     if config.optimizer == "sgd" and how:
-        return f"torch.optim.SGD(trained_of(model), lr={config.learning_rate!r}, {how})"
+        return f"torch.optim.SGD({what}, lr={config.learning_rate!r}, {how})"
     return ""
 
 
@@ -174,11 +237,26 @@ class StopAtNonFiniteLoss(TrainerCallback):
         if logs and not math.isfinite(float(logs.get("loss", 0.0))):
             control.should_training_stop = True
 '''
-_ACCURACY = '''
-def accuracy(predicted):
-    """The share of held-out samples whose largest logit is the right one."""
+_METRICS = '''
+def metrics(predicted):
+    """By the largest logit: the share of held-out samples that are right, and the mean of the classes' F1."""
     logits = predicted.predictions[0] if isinstance(predicted.predictions, tuple) else predicted.predictions
-    return {"accuracy": float((logits.argmax(-1) == predicted.label_ids).mean())}
+    answers, labels = logits.argmax(-1), predicted.label_ids
+    f1 = [
+        2 * ((answers == label) & (labels == label)).sum() / ((answers == label).sum() + (labels == label).sum())
+        for label in np.union1d(answers, labels)
+    ]
+    return {"accuracy": float((answers == labels).mean()), "macro_f1": float(np.mean(f1))}
+'''
+_GROUPED = '''
+def grouped(model, weight_decay):
+    """The parameters that are trained, in the Trainer's two groups."""
+    decaying = set(Trainer.get_decay_parameter_names(None, model))
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for name, p in trained if name in decaying], "weight_decay": weight_decay},
+        {"params": [p for name, p in trained if name not in decaying], "weight_decay": 0.0},
+    ]
 '''
 TRAINED_OF = '''
 def trained_of(model):
@@ -227,8 +305,11 @@ def _notes(config: RunConfig) -> list[str]:
     if config.vram_limit is not None and device.kind != "cuda":
         notes.append(f"The run was held to {config.vram_limit} MiB of memory; this script is not.")
     if TASKS[config.task].is_divided_by_labels and (is_padded(config) or config.padding == "packed"):
+        notes.append("The run weighs a held-out loss by tokens and the Trainer by rows, which have not all as many.")
+    if config.output_dir is not None and config.workload != "dummy":
         notes.append(
-            "The run weighs a held-out loss by tokens and the Trainer by rows, which have not all as many."
+            "The run keeps the model of its best evaluation, and names its labels; this script keeps the last, with "
+            "numbers for labels."
         )
     if config.precision == "fp16" and device.kind != "cuda":
         notes.append("fp16 needs a GPU here: the Trainer refuses it on a CPU.")

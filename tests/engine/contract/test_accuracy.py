@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.contract.accuracy import accuracy_sentence, beats_majority, interval, no_better
@@ -65,3 +67,5 @@ def test_it_is_said_in_words_and_marked() -> None:
     assert ACCURACY.of(unknown) == "0.900"
     assert accuracy_sentence(unknown) == "Accuracy 0.900 of 210 held out (95 % interval 0.852–0.934)."
     assert accuracy_sentence(record()) == ""
+    answers = replace(record(eval_accuracy=0.5, n_eval=10), config=RunConfig(task="question-answering"))
+    assert accuracy_sentence(answers).startswith("Exact match 0.500 of 10 held out")

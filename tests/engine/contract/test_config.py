@@ -38,7 +38,10 @@ def test_every_knob_explains_itself_in_one_line(knob: Knob) -> None:
     assert all(knob.minimum <= step <= knob.maximum for step in knob.steps)  # type: ignore[operator]
 
 
-NEEDS: dict[str, dict[str, Any]] = {"target_len": {"task": "seq2seq-lm"}}
+NEEDS: dict[str, dict[str, Any]] = {
+    "early_stopping_patience": {"workload": "reviews"},
+    "target_len": {"task": "seq2seq-lm"},
+}
 """What a knob means nothing without, and so is refused without."""
 
 

@@ -60,6 +60,7 @@ def test_the_size_is_the_number_that_is_true() -> None:
     assert work_of(own("a.csv", seq_len=64)) == "a.csv all×64"
     assert work_of(own("a.csv", seq_len=64), 960) == "a.csv 960×64"
     assert work_of(RunConfig()) == "dummy 512×512"
+    assert work_of(RunConfig(task="seq2seq-lm", seq_len=80, target_len=3)) == "dummy 512×80→3"
 
 
 def test_the_ending_is_that_inside_the_gzip() -> None:

@@ -222,7 +222,7 @@ SLOW: dict[str, Make] = {
     ),
     "causal": lambda folder: dummy(model="gpt2-tiny", task="causal-lm", lora_rank=4),
     "a text, packed, accumulation": lambda folder: text(
-        paragraphs(folder), padding="packed", seq_len=64, batch_size=2, gradient_accumulation_steps=4
+        paragraphs(folder), padding="packed", seq_len=64, batch_size=4, gradient_accumulation_steps=2
     ),
     "masked": lambda folder: dummy(task="masked-lm"),
     "masked, no label in many a batch": lambda folder: dummy(
@@ -239,6 +239,26 @@ SLOW: dict[str, Make] = {
     "adafactor": lambda folder: dummy(optimizer="adafactor"),
     "in backward": lambda folder: dummy(optimizer_in_backward=True, max_grad_norm=0.0),
     "bf16, no dropout": lambda folder: dummy(precision="bf16", dropout=False),
+    "decay, warm-up, cosine": lambda folder: dummy(
+        weight_decay=0.1, warmup_steps=0.3, lr_scheduler="cosine", optimizer_implementation="foreach"
+    ),
+    "adam, decay, constant after a warm-up": lambda folder: dummy(
+        optimizer="adam", weight_decay=0.1, warmup_steps=2.0, lr_scheduler="constant"
+    ),
+    "loop, decay": lambda folder: dummy(optimizer_implementation="loop", weight_decay=0.1),
+    "class weights, evaluations in between": lambda folder: reviews(
+        messy_csv(folder), batch_size=8, class_weights="balanced", label_smoothing_factor=0.1, eval_steps=3
+    ),
+    "early stop": lambda folder: reviews(
+        messy_csv(folder),
+        batch_size=8,
+        epochs=4,
+        eval_steps=2,
+        early_stopping_patience=1,
+        metric_for_best_model="macro-f1",
+        label_smoothing_factor=0.1,
+        class_weights="none",
+    ),
     "workers, stops": lambda folder: dummy(dataloader_num_workers=1, non_finite_loss="stop", max_grad_norm=0.1),
 }
 """Every workload, task, kind of file, optimizer and technique that the fast ones leave out."""
@@ -344,6 +364,9 @@ OTHER_VALUES: dict[str, Any] = {
     "eval_samples": 3,
     "samples": 5,
     "seq_len": 24,
+    "lora_targets": "query",
+    "lora_alpha": 3,
+    "output_dir": "elsewhere",
 }
 
 
@@ -351,9 +374,13 @@ OTHER_VALUES: dict[str, Any] = {
 def test_no_knob_is_forgotten(name: str, tmp_path: Path, hub: Hub) -> None:
     """Turning any knob changes what the script does or says."""
     file = table(tmp_path / "a.csv", ["text", "more", "label", "other"])
-    base = reviews(file, device="cuda", dataloader_num_workers=1, max_grad_norm=0.5)
+    base = reviews(file, device="cuda", dataloader_num_workers=1, max_grad_norm=0.5, save_steps=10)
     if name in ("optimizer_in_backward", "task", "workload"):
         base = dummy(device="cuda", max_grad_norm=0.0, model="gpt2-tiny")
+    if name.startswith("lora_") and name != "lora_rank":
+        base = base.with_values(lora_rank=4)
+    if name == "early_stopping_threshold":
+        base = base.with_values(early_stopping_patience=1)
     knob, now = KNOBS[name], getattr(base, name)
     if name == "data":
         other = reviews(messy_csv(tmp_path), device="cuda", dataloader_num_workers=1, max_grad_norm=0.5)

@@ -98,6 +98,18 @@ MORE: list[dict[str, Value]] = [
     {**REVIEWS, "padding": "bucketed", "lora_rank": 4},
     {**TEXT, "gradient_accumulation_steps": 4, "optimizer_implementation": "foreach"},
     {**TEXT, "attention": "eager", "epochs": 1},
+    {**REVIEWS, "eval_steps": 3, "padding": "bucketed"},  # of 7 updates an epoch, one after the last
+    {**TEXT, "eval_steps": 2, "gradient_accumulation_steps": 2},
+    {**REVIEWS, "eval_steps": 1, "batch_size": 3, "samples": 30, "precision": "fp16"},
+    {**TEXT, "eval_steps": 1},
+    {**REVIEWS, "class_weights": "balanced", "weight_decay": 0.01, "precision": "bf16"},
+    {**REVIEWS, "label_smoothing_factor": 0.1, "weight_decay": 0.01, "optimizer_implementation": "foreach"},
+    {**REVIEWS, "class_weights": "balanced", "weight_decay": 0.1, "lora_rank": 4, "precision": "fp16"},
+    {**TEXT, "weight_decay": 0.01, "optimizer": "sgd", "lr_scheduler": "cosine", "warmup_steps": 0.5},
+    {**REVIEWS, "class_weights": "balanced", "gradient_checkpointing": "on", "eval_steps": 2},
+    {**REVIEWS, "weight_decay": 0.01, "optimizer_in_backward": True, "max_grad_norm": 0.0},
+    {**TEXT, "weight_decay": 0.01, "optimizer": "adafactor"},
+    {**REVIEWS, "weight_decay": 0.01, "optimizer": "adamw", "optimizer_implementation": "loop"},
     {**TEXT, "task": "seq2seq-lm", "padding": "longest", "target_len": 24, "gradient_accumulation_steps": 2},
     {**TEXT, "workload": "instructions", "padding": "bucketed", "lora_rank": 4},
 ]

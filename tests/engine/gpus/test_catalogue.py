@@ -13,9 +13,25 @@ from engine.gpus.rows import ROWS
 from engine.gpus.units import MIB
 
 MARKETED_GB = {
+    "tesla-k80": 12,
     "tesla-p4": 8,
     "tesla-p40": 24,
+    "gtx-1050-ti": 4,
+    "gtx-1080": 8,
     "gtx-1080-ti": 11,
+    "titan-xp": 12,
+    "titan-v": 12,
+    "gtx-1650": 4,
+    "rtx-2060": 6,
+    "rtx-2080": 8,
+    "quadro-rtx-8000": 48,
+    "rtx-3070": 8,
+    "rtx-pro-6000": 96,
+    "a10g": 24,
+    "h100-nvl": 94,
+    "gh200": 96,
+    "gb200": 192,
+    "gb10": 128,
     "tesla-t4": 16,
     "rtx-2080-ti": 11,
     "titan-rtx": 24,
@@ -49,12 +65,31 @@ def test_the_lecture_s_card() -> None:
 
 def test_keys_are_unique_and_readable() -> None:
     assert len(GPUS) == len(ROWS) >= 25
-    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", key) for key in GPUS)
+    assert all(re.fullmatch(r"[a-z0-9]+([-.][a-z0-9]+)*", key) for key in GPUS)
     for key in ("tesla-p4", "tesla-v100-16gb", "tesla-t4", "a100-40gb", "rtx-3060-12gb", "h100-80gb"):
         assert key in GPUS
 
 
-@pytest.mark.parametrize("gpu", ROWS, ids=lambda gpu: gpu.key)
+CARDS = [gpu for gpu in ROWS if not gpu.slice_of]
+SLICES = [gpu for gpu in ROWS if gpu.slice_of]
+
+
+@pytest.mark.parametrize("gpu", SLICES, ids=lambda gpu: gpu.key)
+def test_slices_are_parts_of_their_card(gpu: Gpu) -> None:
+    card = GPUS[gpu.slice_of]
+    share = gpu.multiprocessors / card.multiprocessors
+    size = re.search(r"(\d)g\.(\d+)gb$", gpu.key)
+    assert size
+    assert share == pytest.approx(int(size[1]) / 7, rel=0.16)
+    assert 0.93 <= gpu.memory_total / (int(size[2]) * 1024 * MIB) <= 1.0
+    assert gpu.fp16
+    assert card.fp16
+    assert gpu.fp16 / card.fp16 == pytest.approx(share)
+    assert gpu.memory_bandwidth * {"1": 8, "2": 4}.get(size[1], 2) == card.memory_bandwidth
+    assert gpu.compute_capability == card.compute_capability
+
+
+@pytest.mark.parametrize("gpu", CARDS, ids=lambda gpu: gpu.key)
 def test_every_row_is_plausible(gpu: Gpu) -> None:
     assert gpu.name
     assert gpu.source
@@ -62,17 +97,17 @@ def test_every_row_is_plausible(gpu: Gpu) -> None:
     size = re.search(r"-(\d+)gb$", gpu.key)
     marketed = int(size[1]) if size else MARKETED_GB[gpu.key]
     assert 0.88 <= gpu.memory_total / (marketed * 1024 * MIB) <= 1.0
-    assert 0 <= gpu.driver_bytes <= 0.04 * gpu.memory_total
-    assert 5e12 <= gpu.fp32 <= 120e12
-    assert 150e9 <= gpu.memory_bandwidth <= 8e12
-    assert 70 <= gpu.tdp_watts <= 1000
-    assert 20 <= gpu.multiprocessors <= 200
-    assert (6, 0) <= gpu.compute_capability <= (12, 0)
+    assert 0 <= gpu.driver_bytes <= 0.05 * gpu.memory_total
+    assert 2e12 <= gpu.fp32 <= 130e12
+    assert 110e9 <= gpu.memory_bandwidth <= 8e12
+    assert 70 <= gpu.tdp_watts <= 1200
+    assert 6 <= gpu.multiprocessors <= 200
+    assert (3, 7) <= gpu.compute_capability <= (12, 1)
     ampere = gpu.compute_capability >= (8, 0)
     assert (gpu.tf32 is not None) == (gpu.bf16 is not None) == ampere
-    assert (gpu.fp16 is not None) == (gpu.compute_capability >= (7, 0))
+    assert (gpu.fp16 is not None) == (gpu.compute_capability >= (7, 0) and gpu.key != "gtx-1650")
     if gpu.fp16:
-        assert 1.9 <= gpu.fp16 / gpu.fp32 <= 31
+        assert 1.9 <= gpu.fp16 / gpu.fp32 <= 32
     if gpu.tf32 and gpu.fp16:
         assert gpu.fp16 / gpu.tf32 == pytest.approx(2, rel=0.02)
         assert gpu.bf16 == gpu.fp16
@@ -111,6 +146,11 @@ def test_precisions() -> None:
         ("H100", "h100-80gb"),
         ("NVIDIA RTX 6000 Ada Generation", "rtx-6000-ada"),
         ("1080ti", "gtx-1080-ti"),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "a100-40gb-1g.5gb"),
+        ("A100-SXM4-80GB", "a100-80gb"),
+        ("GeForce GTX 1060 6GB", "gtx-1060-6gb"),
+        ("rtx 8000", "quadro-rtx-8000"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "rtx-pro-6000"),
     ],
 )
 def test_find_forgives(name: str, key: str) -> None:
@@ -130,7 +170,7 @@ def test_an_unknown_name_gets_suggestions() -> None:
         find("tesla-p5")
     with pytest.raises(UnknownGpuError, match=r"more than one card .*: use tesla-v100-16gb, tesla-v100-32gb, "):
         find("v100")
-    with pytest.raises(UnknownGpuError, match=r"'######' is not in the catalogue: it has tesla-p4, .* or b200\.$"):
+    with pytest.raises(UnknownGpuError, match=r"'######' is not in the catalogue: it has tesla-k80, .* or gb10\.$"):
         find("######")
     with pytest.raises(UnknownGpuError) as caught:
         find("\x1b[31m" + "x" * 500)

@@ -106,13 +106,30 @@ def test_what_was_appended_is_read_back_in_order_after_a_flush(history: History)
     events: list[Event] = [
         RunProgress(run_id=run_id, phase=Phase.LOAD, detail=HOSTILE),
         TrainingStarted(
-            run_id=run_id, n_parameters=10, n_train=8, n_eval=2, planned_updates=32, micro_steps_per_epoch=8
+            run_id=run_id,
+            n_parameters=10,
+            n_train=8,
+            n_eval=2,
+            planned_updates=32,
+            micro_steps_per_epoch=8,
+            label_names=("bad", HOSTILE),
         ),
         update(run_id, 1),
         sampled(run_id),
         update(run_id, 2, loss=math.inf),
         Logged(source="stderr", text=HOSTILE, level="warning"),
-        EvalDone(run_id=run_id, epoch=1.0, update=2, accuracy=None, loss=0.25, n_samples=2, eval_s=0.5, t=2.5),
+        EvalDone(
+            run_id=run_id,
+            epoch=1.0,
+            update=2,
+            accuracy=None,
+            loss=0.25,
+            n_samples=2,
+            eval_s=0.5,
+            t=2.5,
+            macro_f1=0.5,
+            confusion=((1, 0), (1, 0)),
+        ),
     ]
     for event in events:
         history.writer.append(event)
@@ -127,6 +144,8 @@ def test_what_was_appended_is_read_back_in_order_after_a_flush(history: History)
     assert (record.train_runtime_s, record.samples_per_s) == (2.5, 16 / 2.5)
     assert (record.train_loss, record.last_loss, record.eval_loss) == (math.inf, math.inf, 0.25)
     assert (record.peak_used, record.peak_reserved, record.peak_allocated) == (102, 50, 30)
+    assert (record.eval_macro_f1, record.eval_confusion, record.best_update) == (0.5, ((1, 0), (1, 0)), 2)
+    assert record.label_names == ("bad", HOSTILE)
 
 
 def test_what_is_no_part_of_a_run_under_way_is_ignored(history: History) -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from engine.contract.config import RunConfig
-from engine.techniques.optimizers import build_optimizer, build_schedule
+from engine.techniques.optimizers import build_optimizer
+from engine.techniques.schedules import build_schedule
 from engine.training.trainer import train
 from tests.engine.jobs import make_job, tiny_model
 

@@ -14,7 +14,8 @@ from engine.contract.config import RunConfig
 from engine.contract.records import Phase
 from engine.devices.cpu import CpuDevice
 from engine.techniques.in_backward import OptimizerInBackward
-from engine.techniques.optimizers import build_optimizer, build_schedule
+from engine.techniques.optimizers import build_optimizer
+from engine.techniques.schedules import build_schedule
 from engine.training.trainer import train
 from engine.workloads.prepare import prepare
 from tests.engine.jobs import make_job, tiny_model

@@ -32,7 +32,15 @@ from engine.training.trainer import micro_step, train
 from tests.engine.jobs import make_job, tiny_model
 
 CONFIG = RunConfig(
-    device="cpu", batch_size=4, samples=22, seq_len=16, learning_rate=1e-3, dropout=False, seed=3, lora_rank=4
+    device="cpu",
+    batch_size=4,
+    samples=22,
+    seq_len=16,
+    learning_rate=1e-3,
+    dropout=False,
+    seed=3,
+    lora_rank=4,
+    lora_targets="all-linear",
 )
 _BERT: dict[str, Any] = {
     "hidden_size": 32,
@@ -202,3 +210,55 @@ def test_same_seed_same_matrices() -> None:
 def test_a_rank_that_saves_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"--lora-rank 64 is more than the hidden size 32.*use --lora-rank 8 or less"):
         lora.apply(tiny_model(), CONFIG.with_values(lora_rank=64))
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets", "n_linear"),
+    [
+        ("bert", "default", 2 * 2),  # query and value
+        ("gpt2-lm", "default", 2),  # c_attn
+        ("t5", "q, v", 2 * 2 + 2 * 4),
+        ("t5", "EncDecAttention.q", 2),
+        ("distilbert", "default", 2 * 6),  # peft has none for it
+    ],
+)
+def test_only_the_layers_that_were_named_are_adapted(kind: str, targets: str, n_linear: int) -> None:
+    make, _, _ = KINDS[kind]
+    config = CONFIG.with_values(task=_task(kind), lora_targets=targets)
+    model = lora.apply(make(), config)
+    thin = [name for name, p in model.named_parameters() if p.requires_grad and "lora_" in name]
+    assert len(thin) == 2 * n_linear
+    assert ("peft has no default layers" in lora.note(model, config)) is (kind == "distilbert")
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        ("q_proj", "'q_proj' is no linear layer of bert-tiny: it has query, key, value, dense."),
+        ("query,valu", "'valu' is no linear layer of bert-tiny: did you mean value? It has query, key, value, dense."),
+        ("classifier", "'classifier' is no linear layer"),  # the head is trained whole
+    ],
+)
+def test_a_name_that_no_layer_has_is_refused(targets: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        lora.apply(KINDS["bert"][0](), CONFIG.with_values(lora_targets=targets))
+    assert said in refused.value.message
+    assert refused.value.knob == "lora_targets"
+
+
+def test_alpha_and_dropout_are_those_of_the_knobs() -> None:
+    layer = "base_model.model.bert.encoder.layer.0.attention.self.query"
+    config = CONFIG.with_values(lora_alpha=2, lora_dropout=0.5, lora_targets="query")
+    plain = lora.apply(KINDS["bert"][0](), config).get_submodule(layer)
+    assert plain.scaling == {"default": 0.5}
+    assert isinstance(plain.lora_dropout["default"], torch.nn.Identity)  # this run drops out nothing
+    dropping = lora.apply(KINDS["bert"][0](), config.with_values(dropout=True)).get_submodule(layer)
+    assert dropping.lora_dropout["default"].p == 0.5
+
+
+@pytest.mark.parametrize("weights", ["bf16", "fp16"])
+def test_matrices_beside_weights_of_16_bits_are_in_fp32(weights: str) -> None:
+    model = KINDS["gpt2-lm"][0]().to({"bf16": torch.bfloat16, "fp16": torch.float16}[weights])
+    model = lora.apply(model, CONFIG.with_values(task="causal-lm", weights=weights))
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    assert torch.float32 not in {p.dtype for p in model.parameters() if not p.requires_grad}

@@ -11,9 +11,9 @@ import torch
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import Event
-from engine.contract.presets import PRESETS
 from engine.contract.records import Outcome, RunRecord
 from engine.devices.cpu import CpuDevice
+from engine.models.catalogue import ARCHITECTURES
 from engine.techniques import refusals
 from engine.training import models
 from engine.training.hub import Hub
@@ -133,7 +133,7 @@ def test_presets_without_a_hub_name_never_ask_the_hub() -> None:
         def reachable(self) -> bool:
             raise AssertionError("asked")
 
-    assert PRESETS["moe-tiny"].hub_name is None
+    assert ARCHITECTURES["moe-tiny"].hub_name is None
     source = models.resolve("moe-tiny", Silent())
     assert source.location is None
     assert source.config.num_local_experts == 4

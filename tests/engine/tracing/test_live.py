@@ -7,7 +7,7 @@ import torch
 from engine.contract.config import RunConfig
 from engine.contract.records import Phase
 from engine.devices.virtual import VirtualDevice
-from engine.tracing.live import RepeatingWindows, Signature, WindowLogs
+from engine.tracing.live import MOST_ALIKE, RepeatingWindows, Signature, WindowLogs
 
 
 def window(*lengths: int) -> Signature:
@@ -31,19 +31,29 @@ def test_the_windows_met_last_are_remembered() -> None:
 
 def test_logs_are_kept_up_to_a_size() -> None:
     logs = WindowLogs(most=100)
-    assert not logs.repeats(window(1), [1, -1] * 20)
-    assert logs.repeats(window(1), [1, -1] * 20)
-    assert not logs.repeats(window(1), [1, -2] * 20)
+    assert not logs.repeats(window(1), [1, -1] * 20, 0)
+    assert logs.repeats(window(1), [1, -1] * 20, 0)
+    assert not logs.repeats(window(1), [1, -2] * 20, 0)
     for length in range(2, 1000):
-        assert not logs.repeats(window(length), [length, -length] * 20)
+        assert not logs.repeats(window(length), [length, -length] * 20, 0)
         assert logs.held <= 100
-    assert not logs.repeats(window(1), [1, -2] * 20)  # it was forgotten
-    assert logs.repeats(window(1), [1, -2] * 20)
+    assert not logs.repeats(window(1), [1, -2] * 20, 0)  # it was forgotten
+    assert logs.repeats(window(1), [1, -2] * 20, 0)
     logs.forget(window(1))
     logs.forget(window(1))
-    assert not logs.repeats(window(7), [7] * 1000)  # alone it may be longer than all
+    assert not logs.repeats(window(7), [7] * 1000, 0)  # alone it may be longer than all
     assert logs.held == 1000
-    assert logs.repeats(window(7), [7] * 1000)
+    assert logs.repeats(window(7), [7] * 1000, 0)
+
+
+def test_equal_sizes_that_lie_elsewhere_are_traced_on() -> None:
+    logs = WindowLogs()
+    answers = [logs.repeats(window(1), [1, -1], places) for places in (1, 2, 3, 2)]
+    assert answers == [False, False, False, True]  # 2 and 3 take turns from here
+    assert not logs.repeats(window(1), [2, -2], 2)  # other sizes: all begins anew
+    assert not logs.repeats(window(1), [1, -1], 2)
+    wandering = [logs.repeats(window(2), [1, -1], places) for places in range(MOST_ALIKE + 1)]
+    assert wandering == [False] * MOST_ALIKE + [True]
 
 
 def test_many_shapes_take_no_more_memory() -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.contract import figures
+from engine.contract.as_json import record_to_json
 from engine.contract.config import RunConfig
 from engine.contract.events import EvalDone, RunProgress, RunRefused
 from engine.contract.records import Outcome
@@ -41,6 +43,25 @@ def test_reviews_without_data_train_on_generated_ones_and_say_so(driver: Driver)
     assert record.eval_accuracy is not None
     said = [event.detail for event in driver.events if isinstance(event, RunProgress)]
     assert any("The text is generated" in line for line in said)
+
+
+def test_a_run_that_ends_early_is_complete_and_says_so(driver: Driver) -> None:
+    """And its row, its events and its JSON tell of the classes."""
+    config = SMALL.with_values(workload="reviews", epochs=6, eval_steps=1, learning_rate=0.1)
+    record = driver.run(config.with_values(early_stopping_patience=2, class_weights="balanced")).record
+    assert record.outcome is Outcome.COMPLETED
+    assert record.planned_updates is not None
+    assert record.updates < record.planned_updates
+    assert record.message is not None
+    assert record.message.startswith("Stopped early: 2 evaluations without a better eval loss than")
+    assert figures.STATUS.of(record).startswith("completed early")
+    evaluated = [event for event in driver.events if isinstance(event, EvalDone)]
+    assert [event.update for event in evaluated] == list(range(1, record.updates + 1))
+    assert record.best_update == min(evaluated, key=lambda event: event.loss).update == record.updates - 2
+    classes = record_to_json(record)["classes"]
+    assert [row["name"] for row in classes] == [f"{n} star{'s' * (n > 1)}" for n in range(1, 6)]
+    assert sum(row["support"] for row in classes) == record.n_eval
+    assert driver.history.run(record.run_id) == record
 
 
 @pytest.mark.parametrize("padding", ["longest", "packed"])

@@ -262,8 +262,8 @@ def test_the_held_out_loss_is_the_mean_over_tokens_and_there_is_no_accuracy(padd
     assert data.vocab_size is not None
     model = GPT2LMHeadModel(GPT2Config(vocab_size=data.vocab_size, n_embd=32, n_layer=1, n_head=2)).eval()
     recorded = make_job(config, model, data=data)
-    loader = build_loader(config, data.evaluation, data.collate, order=None, pin=False)
-    assert evaluate(recorded.job, loader, 1.0)
+    recorded.job.eval_loader = build_loader(config, data.evaluation, data.collate, order=None, pin=False)
+    assert evaluate(recorded.job, 1.0)
     (done,) = (event for event in recorded.events if isinstance(event, EvalDone))
     assert done.accuracy is None
     losses: list[float] = []

@@ -46,7 +46,7 @@ async def test_a_run_under_way(size: tuple[int, int]) -> None:
         text = s.text
         assert "Tesla P4" in s.lines[0]
         assert "run 8" in s.lines[0]
-        assert "00:30 / ~01:04" in s.lines[0]
+        assert "00:30 / ~01:07" in s.lines[0]
         assert "7099" in text
         assert "8.00 ±0.00" in text
         assert "0.550" in text
@@ -144,7 +144,7 @@ async def test_a_plan_says_where_it_is(size: tuple[int, int]) -> None:
         assert "plan 3/12" in s.lines[0]
         await s.feed(*TRAINING)
         assert "plan 3/12" in s.lines[0]
-        assert "00:30 / ~01:04" in s.lines[0]
+        assert "00:30 / ~01:07" in s.lines[0]
 
 
 async def test_warm_up_is_said() -> None:

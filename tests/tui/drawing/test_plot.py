@@ -249,3 +249,13 @@ def test_extremes_are_those_of_the_recent_part() -> None:
         assert series.extremes(6, positive=True) == (2.0, 2.0)
         series.bins(11, (0, 10))
     assert Columns([(0, None)]).extremes() is None
+
+
+def test_points_stand_alone_over_the_line() -> None:
+    line, points = Columns([(x, 0.0) for x in range(11)]), Columns([(0, 0.0), (5, 1.0), (10, 0.5)])
+    rows = plot([Layer(line, 1)], 11, 3, x_range=(0.0, 10.0), y_range=(0.0, 1.0), points=[Layer(points, 2)])
+    texts = ["".join(text for text, _ in row) for row in rows]
+    assert [text.count("●") for text in texts] == [1, 1, 1]
+    assert (texts[0].index("●"), texts[1].index("●"), texts[2].index("●")) == (5, 10, 0)
+    styles = {style for row in rows for text, style in row if "●" in text}
+    assert styles == {2}

@@ -1,0 +1,57 @@
+"""Memory outside the allocator: a context, library images and what the driver keeps; measured, given, or a range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.gpus.catalogue import Gpu
+from engine.gpus.contexts import LIBRARIES_SEEN, context_range, driver_range
+from engine.gpus.units import MIB
+from engine.tracing.stack import Stack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """Bytes of the context (with what the driver keeps) and of libraries. The range is None where both are known."""
+
+    context: int
+    libraries: int
+    range: tuple[int, int] | None
+    note: str | None
+    """How sure that is; None where it was given."""
+
+    @property
+    def total(self) -> int:
+        return self.context + self.libraries
+
+
+def outside_memory(
+    gpu: Gpu, stack: Stack, given_context: int | None, given_libraries: int | None, beside: int
+) -> Outside:
+    """What is on `gpu` beside the allocator's segments: what was given, else measured, else what was seen elsewhere.
+
+    `beside` is what other processes have there, which counts with the context.
+    """
+    context, libraries = stack.outside(gpu)
+    context_is_known = given_context is not None or gpu.context_bytes is not None
+    libraries_are_known = given_libraries is not None or gpu.library_bytes is not None
+    context = context if given_context is None else given_context
+    libraries = libraries if given_libraries is None else given_libraries
+    contexts, images = (context, context), (libraries, libraries)
+    if not context_is_known:
+        seen, kept = context_range(gpu, stack.cuda), driver_range(gpu)
+        contexts = min(context, seen[0] + kept[0]), max(context, seen[1] + kept[1])
+    if not libraries_are_known:
+        least, most = LIBRARIES_SEEN
+        images = min(libraries, least * MIB), max(libraries, most * MIB)
+    is_known = context_is_known and libraries_are_known
+    between = None if is_known else (contexts[0] + images[0] + beside, contexts[1] + images[1] + beside)
+    note = None
+    if given_context is None or given_libraries is None:
+        how = "Assumed, not measured" if between else "As measured on another such card"
+        seen_between = f" ({between[0] // MIB} to {between[1] // MIB} MiB in all by what was seen)" if between else ""
+        note = (
+            f"{how}: a CUDA context of {context // MIB} MiB and {libraries // MIB} MiB of libraries{seen_between}; "
+            "they depend on driver and CUDA version (--context-mib, --library-mib)."
+        )
+    return Outside(context=context + beside, libraries=libraries, range=between, note=note)

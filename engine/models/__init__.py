@@ -1,0 +1,1 @@
+"""Architectures by name: what their config.json says, as data."""

@@ -1,0 +1,34 @@
+"""From a file of texts to what a classifier says of each, a part at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from engine.predicting.classifier import Classifier
+from engine.predicting.texts import Row
+from engine.predicting.written import Writer
+
+_BATCHES = 32
+"""That are held at once: among them texts of similar length are computed together."""
+
+
+def predict(
+    classifier: Classifier,
+    rows: Iterator[Row],
+    writer: Writer,
+    batch_size: int,
+    go_on: Callable[[int], bool] = lambda done: True,
+) -> int:
+    """Write an answer for every row; how many there were. `go_on` is told how many are done, and may end it.
+
+    Raises what reading, computing and writing raise.
+    """
+    done = 0
+    while part := list(islice(rows, batch_size * _BATCHES)):
+        for row, answer in zip(part, classifier.answer([row.text for row in part], batch_size), strict=True):
+            writer.write(row, answer)
+        done += len(part)
+        if not go_on(done):
+            break
+    return done

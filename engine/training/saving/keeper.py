@@ -1,0 +1,170 @@
+"""What a run keeps on the disk while it goes on. A disk that takes no more is told of, and ends no run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.contract.events import Event, Saved
+from engine.contract.records import RunRecord
+from engine.training.saving import places
+from engine.training.saving.model_folder import Trained, versions, write_model
+from engine.training.saving.places import Checkpoint
+from engine.training.saving.state import Told, frozen_fingerprint, write_state
+from engine.training.saving.whole import into_folder, remove_leftovers, whole_folder
+
+if TYPE_CHECKING:
+    from engine.training.job import Job
+
+log = logging.getLogger("traintop")
+
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How safetensors, which is written in Rust, says it."""
+LAST = "last"
+"""The folder of the last model in the output folder, where another one was better."""
+
+
+@dataclass(kw_only=True)
+class Keeper:
+    """Writes the checkpoints and the models of one run, in its own thread, between two updates.
+
+    `record` gives the run as far as it is; `on_host` is around work that is none of the device's.
+    """
+
+    trained: Trained
+    data: str
+    """Fingerprint of the data; empty where no checkpoints are kept."""
+    emit: Callable[[Event], None]
+    record: Callable[[], RunRecord]
+    on_host: Callable[[], AbstractContextManager[None]]
+    told: Told = field(default_factory=Told)
+    best_update: int | None = None
+    """After which the model in the output folder was the best so far; None where there is none."""
+    frozen: str = field(init=False, default="")
+    _last_update: int | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        began = self.record()
+        self._config, self._run_id, self._started_at = began.config, began.run_id, began.started_at or 0.0
+        self._output = places.output_folder(self._config, self._run_id)
+        self._checkpoints = places.checkpoint_folder(self._config, self._run_id)
+        if self._config.save_steps:
+            with self.on_host():
+                self.frozen = frozen_fingerprint(self.trained.model)
+            remove_leftovers(self._checkpoints)
+        if self._output is not None:
+            remove_leftovers(self._output)
+
+    def take(self, event: Event) -> None:
+        """Remember what a run that goes on with a checkpoint of this one is to tell."""
+        if self._config.save_steps:
+            self.told.add(event)
+
+    def after_update(self, job: Job, epoch: int, step: int) -> bool:
+        """Write what is due, where `step` micro-steps are done in the epoch after `epoch` whole ones: the model, where
+        the evaluation after this update is the best so far, and a checkpoint. Whether anything was due.
+        """
+        evaluated = job.best.evaluation
+        is_best = job.best.is_new and evaluated is not None and evaluated.update == job.update
+        keeps_model = is_best and self._output is not None and self.best_update != job.update
+        if keeps_model:
+            self.best_update = job.update
+            self._keep_model("best", job.update, self._output)
+        every = self._config.save_steps
+        is_due = bool(every) and job.update % every == 0 and job.update != self._last_update and not job.best.gives_up
+        if is_due:
+            self._keep_checkpoint(job, epoch, step)
+        return keeps_model or is_due
+
+    def _keep_checkpoint(self, job: Job, epoch: int, step: int) -> None:
+        self._last_update = job.update
+        folder = self._checkpoints / places.checkpoint_name(job.update)
+        said = Checkpoint(
+            folder=folder,
+            run_id=self._run_id,
+            started_at=self._started_at,
+            update=job.update,
+            epoch=epoch,
+            step=step,
+            elapsed_s=job.clock.now(),
+            threads=job.threads,
+            config=self._config if self._output is None else self._config.with_values(output_dir=str(self._output)),
+            data=self.data,
+            frozen=self.frozen,
+            versions=versions(),
+        )
+
+        def write() -> None:
+            with whole_folder(folder) as partial:
+                write_state(job, partial)
+                self.told.write(partial)
+                places.write_meta(said, partial)
+            places.remove_old(self._checkpoints, self._run_id, self._started_at, self._config.save_total_limit)
+
+        self._write("checkpoint", job.update, folder, write)
+
+    def at_end(self, update: int) -> None:
+        """The last model: in the folder itself, unless a better one is there."""
+        if self._output is None:
+            return
+        if self.best_update is None:
+            self._keep_model(LAST, update, self._output)
+        elif self.best_update == update:
+            shutil.rmtree(self._output / LAST, ignore_errors=True)
+        else:
+            self._keep_model(LAST, update, self._output / LAST)
+
+    def _keep_model(self, kind: str, update: int, folder: Path | None) -> None:
+        if folder is not None:
+            self._write(kind, update, folder, lambda: save_model(self.trained, self.record(), kind, folder))
+
+    def _write(self, what: str, update: int, folder: Path, write: Callable[[], None]) -> None:
+        began, problem = time.perf_counter(), None
+        try:
+            with self.on_host():
+                write()
+        except Exception as error:  # what libraries make of a disk that is full, or of anything: no run ends by it
+            log.warning("run %s could not write %s", self._run_id, folder, exc_info=error)
+            problem = f"{_named(what, update)} could not be written to {folder} ({why(error)}): the run goes on"
+            problem += _left(self._checkpoints) if what == "checkpoint" else ""
+            problem += "."
+        seconds = time.perf_counter() - began
+        self.emit(
+            Saved(run_id=self._run_id, what=what, update=update, path=str(folder), seconds=seconds, problem=problem)
+        )
+
+
+def save_model(trained: Trained, record: RunRecord, kind: str, folder: Path) -> None:
+    """Write a model and its card into `folder`, each file whole. Raises what `write_model` does."""
+    with into_folder(folder) as partial:
+        write_model(trained, record, kind, partial, folder)
+
+
+def why(error: BaseException) -> str:
+    """What a library made of a failure, in the operating system's words where there are any."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.strerror:
+            return found.strerror
+        found = found.__cause__ or found.__context__
+    if number := _OS_ERROR.search(str(error)):
+        return os.strerror(int(number[1]))
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def _named(what: str, update: int) -> str:
+    return f"The checkpoint at update {update}" if what == "checkpoint" else f"The {what} model (update {update})"
+
+
+def _left(folder: Path) -> str:
+    left = places.checkpoints_in(folder)
+    return f", and the checkpoint at update {left[-1].update} is still there" if left else ""
