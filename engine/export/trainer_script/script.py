@@ -17,6 +17,7 @@ from engine.contract.text import one_line
 from engine.export.hand_over import command_line
 from engine.export.trainer_script.data.collators import collator_of
 from engine.export.trainer_script.data.part import data_file, data_part
+from engine.export.trainer_script.embedding import source_of
 from engine.export.trainer_script.model import model_part
 from engine.export.trainer_script.order import order_part
 from engine.export.trainer_script.parts import Part, assigned, literal, source
