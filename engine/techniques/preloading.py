@@ -50,14 +50,14 @@ class Counted(Sampler[int]):
     """An order whose places count on through the epochs: sample i of epoch e is e × n + i."""
 
     def __init__(self, order: EpochOrder) -> None:
-        self._order = order
+        self.order = order
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self.order)
 
     def __iter__(self) -> Iterator[int]:
-        begin = self._order.epoch * len(self._order)
-        return (begin + place for place in self._order)
+        begin = self.order.epoch * len(self.order)
+        return (begin + place for place in self.order)
 
 
 def build_loader(

@@ -15,7 +15,7 @@ class Part:
     """`import x` and `from x import a, b`."""
     constants: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
-    """Whole definitions."""
+    """Whole definitions; the same one of several parts is there once."""
     main: tuple[str, ...] = ()
     """What `main` does, in order, not indented."""
     notes: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ def source(heading: Sequence[str], parts: Sequence[Part]) -> str:
         "\n".join(f"# {line}" for line in comments),
         "\n".join(merged(_all(parts, "imports"))),
         "\n".join(_all(parts, "constants")),
-        *(f"\n{definition.strip()}\n" for definition in _all(parts, "functions")),
+        *(f"\n{definition.strip()}\n" for definition in dict.fromkeys(_all(parts, "functions"))),
         "\ndef main():\n" + "\n".join(f"    {line}".rstrip() for line in _all(parts, "main")) + "\n",
         '\nif __name__ == "__main__":\n    main()',
     ]
@@ -104,4 +104,6 @@ def _top(line: str) -> str:
     return line.split()[1].partition(".")[0]
 
 
-_STANDARD = frozenset(("bisect", "collections", "itertools", "math", "os", "pathlib", "csv", "typing"))
+_STANDARD = frozenset(
+    ("bisect", "collections", "copy", "csv", "dataclasses", "itertools", "json", "math", "os", "pathlib", "typing")
+)

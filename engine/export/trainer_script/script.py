@@ -19,6 +19,7 @@ from engine.export.trainer_script.data.collators import collator_of
 from engine.export.trainer_script.data.part import data_file, data_part
 from engine.export.trainer_script.embedding import source_of
 from engine.export.trainer_script.model import model_part
+from engine.export.trainer_script.order import order_part
 from engine.export.trainer_script.parts import Part, assigned, literal, source
 from engine.export.trainer_script.trainer import TRAINED_OF, device_of, trainer_part
 
@@ -65,15 +66,15 @@ def make_script(
         built = models.build(source_of_model, shaped, config)
     targets = lora.targets(built, config) if config.lora_rank else ""
     data_name, rows = data_file(config)
+    order, base = order_part(config)
     parts = [
         _device_part(config, device),
         data_part(config, data, source_of_model, hub, data_name),
         model_part(
             source_of_model, shaped, config, trained_vocabulary=data.vocab_size is not None, lora_targets=targets
         ),
-        trainer_part(
-            config, collator=collator_of(config), held_out=data.evaluation is not None, bucketed=_bucketed(config)
-        ),
+        order,
+        trainer_part(config, collator=collator_of(config), held_out=data.evaluation is not None, base=base),
     ]
     if config.class_weights != "none":
         parts.insert(3, _weighted(config, data))
@@ -128,14 +129,3 @@ def _visible(name: DeviceName) -> str:
     if name.card:
         return name.card if "-" in name.card else ""  # the variable takes no PCI address
     return "" if name.free else visible_name(name.index or 0, os.environ)
-
-
-def _bucketed(config: RunConfig) -> tuple[str, ...]:
-    if config.padding != "bucketed":
-        return ()
-    from engine.techniques import bucketing, preloading
-
-    return (
-        f"MEGABATCH = {bucketing.MEGABATCH}  # batches that are sorted by length among themselves",
-        *source_of(preloading.EpochOrder, bucketing.BucketedOrder),
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.contract.batching import is_padded
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.device_name import DeviceName, read_device
 from engine.contract.tasks import TASKS
@@ -12,10 +13,10 @@ Code = str
 """Source of an expression."""
 
 
-def trainer_part(config: RunConfig, *, collator: Code, held_out: bool, bucketed: tuple[str, ...]) -> Part:
+def trainer_part(config: RunConfig, *, collator: Code, held_out: bool, base: str) -> Part:
     """What trains: `model`, `tokenizer`, `train` and `evaluation` are there by then.
 
-    `collator` makes batches; `bucketed` defines `BucketedOrder`, where samples are ordered by length.
+    `collator` makes batches; `base` is the kind of Trainer.
     """
     classes = config.task == "classification"
     arguments = "".join(f"    {name}={value},\n" for name, value in arguments_of(config, held_out=held_out).items())
@@ -30,7 +31,6 @@ def trainer_part(config: RunConfig, *, collator: Code, held_out: bool, bucketed:
         **({"optimizers": f"({_own_optimizer(config)}, None)"} if _own_optimizer(config) else {}),
     }
     by_labels = TASKS[config.task].is_divided_by_labels and config.gradient_accumulation_steps > 1
-    base = "BucketedTrainer" if bucketed else "Trainer"
     kind = "PerLabelTrainer" if by_labels else base
     main = [
         *f"arguments = TrainingArguments(\n{arguments})".splitlines(),
@@ -48,8 +48,6 @@ def trainer_part(config: RunConfig, *, collator: Code, held_out: bool, bucketed:
         functions.append(_METRICS)
     if "grouped(" in _own_optimizer(config):
         functions.append(_GROUPED)
-    if bucketed:
-        functions += [*bucketed, _BUCKETED]
     if by_labels:
         counted = "labels[:, 1:]" if TASKS[config.task].shifts else "labels"
         functions.append(_PER_LABEL.replace("BASE", base).replace("COUNTED", counted))
@@ -60,8 +58,6 @@ def trainer_part(config: RunConfig, *, collator: Code, held_out: bool, bucketed:
         imports.append("from transformers import EarlyStoppingCallback")
     if _stops(config):
         imports.append("import math")
-    if bucketed:
-        imports += ["from collections.abc import Iterator, Sequence", "from torch.utils.data import Sampler"]
     if config.attention == "flash":
         imports.append("from torch.nn.attention import SDPBackend, sdpa_kernel")
     return Part(
@@ -267,21 +263,6 @@ def trained_of(model):
     """The parameters that are trained."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 '''
-_BUCKETED = '''
-class Order(BucketedOrder):
-    """The order of an epoch, which the Trainer sets."""
-
-    def set_epoch(self, epoch):
-        self.epoch = epoch
-
-
-class BucketedTrainer(Trainer):
-    """Samples of similar length together; the Trainer's own group_by_length sorts otherwise."""
-
-    def _get_train_sampler(self, train_dataset=None):
-        lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
-        return Order(lengths, self.args.per_device_train_batch_size, self.args.seed)
-'''
 _PER_LABEL = '''
 class PerLabelTrainer(BASE):
     """Divides an update's loss by the labels of all its micro-steps, as not every head does by itself."""
@@ -323,10 +304,8 @@ def _notes(config: RunConfig) -> list[str]:
         )
     if config.vram_limit is not None and device.kind != "cuda":
         notes.append(f"The run was held to {config.vram_limit} MiB of memory; this script is not.")
-    if config.padding == "packed":
-        notes.append(
-            "The run weighs a held-out loss by tokens and the Trainer by rows: they differ in the last digits."
-        )
+    if TASKS[config.task].is_divided_by_labels and (is_padded(config) or config.padding == "packed"):
+        notes.append("The run weighs a held-out loss by tokens and the Trainer by rows, which have not all as many.")
     if config.output_dir is not None and config.workload != "dummy":
         notes.append(
             "The run keeps the model of its best evaluation, and names its labels; this script keeps the last, with "

@@ -16,6 +16,7 @@ from engine.workloads.prepared import PreparedData
 from engine.workloads.sources.documents import TextSource, find_documents
 from engine.workloads.sources.hub_data import HubLike
 from engine.workloads.standalone.first_texts import MAX_TRAINED_ON
+from engine.workloads.standalone.masked_rows import masked_rows, special_tokens_around
 from engine.workloads.standalone.masking import HIDDEN, NO_LABEL, REPLACED, SHARE, Masking
 from engine.workloads.tokens.byte_bpe import tokenise_documents
 from engine.workloads.tokens.token_cache import Tokenised, remembered, tokenizer_fingerprint
@@ -116,7 +117,7 @@ def _make(
             at_most=None if wanted is None else wanted * config.seq_len,
             ask=lambda: report("tokenising the text"),
         )
-        rows = rows_of(tokens, before, after, config.seq_len, packed=packed)[:wanted]
+        rows = masked_rows(tokens, before, after, config.seq_len, packed=packed)[:wanted]
         parts.append(_samples(rows))
     train, held_out = parts
     if not len(train) or not len(held_out):
@@ -138,32 +139,6 @@ def _make(
             + ("WordPiece, trained on the training part." if trained else "the model's own."),
         ),
     )
-
-
-def special_tokens_around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """What the tokenizer puts before and behind a text, such as [CLS] and [SEP]."""
-    bare: list[int] = tokenizer("a", add_special_tokens=False)["input_ids"]
-    whole: list[int] = tokenizer("a")["input_ids"]
-    at = next(i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare)
-    return whole[:at], whole[at + len(bare) :]
-
-
-def rows_of(
-    documents: Sequence[Tokens1D], before: Sequence[int], after: Sequence[int], width: int, *, packed: bool
-) -> list[Tokens1D]:
-    """Documents as samples of at most `width` tokens, with special tokens around each; packed: full rows of them all.
-
-    A rest that fills no row is left out, unless it is all there is.
-    """
-    inner = width - len(before) - len(after)
-    if not packed:
-        pieces = (document[i : i + inner] for document in documents for i in range(0, len(document), inner))
-        return [np.array([*before, *piece, *after], dtype=np.int32) for piece in pieces]
-    if not documents:
-        return []
-    flat = np.concatenate([np.array([*before, *document, *after], dtype=np.int32) for document in documents])
-    n = len(flat) // width
-    return [flat[i * width : (i + 1) * width] for i in range(n)] or [flat]
 
 
 def _samples(rows: Sequence[Tokens1D]) -> Samples:

@@ -28,5 +28,10 @@ def split_rows(tables: Tables, source: Source, config: RunConfig) -> tuple[Place
     if n < 2:
         raise ConfigError("data", f"{source.name} has one row alone, and one has to be held out: give more.")
     order = np.random.default_rng(config.seed).permutation(n)
-    n_held_out = min(max(1, round(HELD_OUT_SHARE * n)), config.eval_samples)
-    return order[n_held_out:], order[:n_held_out], f"{HELD_OUT_SHARE * 100:.0f} % are held out, by seed"
+    n_scored = n_held_out(n, config)
+    return order[n_scored:], order[:n_scored], f"{HELD_OUT_SHARE * 100:.0f} % are held out, by seed"
+
+
+def n_held_out(n: int, config: RunConfig) -> int:
+    """Rows that are held out of `n`."""
+    return min(max(1, round(HELD_OUT_SHARE * n)), config.eval_samples)

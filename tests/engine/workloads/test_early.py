@@ -31,8 +31,6 @@ FOUND_LATER = {
     "blank JSON",
     "broken array",
     "not Parquet",
-    "empty in a gzip",
-    "latin1 in a gzip",
     "address",
 }
 """What only the reader of the table finds, or finds in other words."""
@@ -88,6 +86,26 @@ def test_a_text_for_a_language_model_passes(tmp_path: Path) -> None:
     check_data(RunConfig(workload="text", task="causal-lm", model="gpt2-tiny", data=data))
     with pytest.raises(ConfigError, match="is plain text without labels"):
         check_data(own(data))
+
+
+UNSOUND = {
+    "uneven": (b"text,label\na,1\nb,2,3\n", "'a.csv' has 3 fields in row 3 and 2 in its header"),
+    "latin1": (b"text,label\nx,\xe9\n", r"'a.csv' is not UTF-8: byte 13 \(line 2\) is 0xe9"),
+    "a NUL": (b"text,label\na,1\nb\0,2\n", r"'a.csv' has a NUL at byte 16 \(line 3\), which no text has"),
+    "UTF-16 without its mark": ("text,label\na,1\n".encode("utf-16-le"), "'a.csv' is UTF-16, not UTF-8: convert it"),
+}
+
+
+@pytest.mark.parametrize("case", UNSOUND)
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_what_is_wrong_inside_a_gzip_is_told_as_of_a_plain_file(tmp_path: Path, case: str, name: str) -> None:
+    content, said = UNSOUND[case]
+    data = write(tmp_path, name, packed(content) if name.endswith(".gz") else content)
+    with pytest.raises(ConfigError, match=said) as early_one:
+        check_data(own(data))
+    with pytest.raises(ConfigError) as later:
+        open_table(data)
+    assert early_one.value.message == later.value.message
 
 
 def test_of_a_large_file_only_the_beginning_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from engine.contract.config import RunConfig
@@ -97,16 +96,3 @@ def tokenised(rows, tokenizer):
         remove_columns=[name for name in rows.column_names if name != "labels"],
     )
 '''
-
-
-def generated_rows(seed: int, n_train: int, n_test: int) -> str:
-    """The generated reviews of a run as JSON lines: `part`, `text` and `label`."""
-    from engine.workloads.generated.reviews import make_reviews
-
-    lines = []
-    for part, n in (("train", n_train), ("test", n_test)):
-        texts, labels = make_reviews(seed, part, n)
-        lines += [
-            json.dumps({"part": part, "text": text, "label": label}) for text, label in zip(texts, labels, strict=True)
-        ]
-    return "\n".join(lines) + "\n"

@@ -20,7 +20,10 @@ class Tokenizer:
 
 
 def tokenizer_part(tokenizer: Tokenizer, kind: str, texts: str) -> tuple[Part, list[str]]:
-    """What the script needs for its tokenizer, and the lines that make it."""
+    """What the script needs for its tokenizer, and the lines that make it.
+
+    `kind` of vocabulary that is trained on `texts`: wordpiece, byte_level, or ending with the end of each text.
+    """
     if tokenizer.location is not None:
         made = [
             f"tokenizer = AutoTokenizer.from_pretrained({literal(tokenizer.location)})",
@@ -33,4 +36,6 @@ def tokenizer_part(tokenizer: Tokenizer, kind: str, texts: str) -> tuple[Part, l
 
     if kind == "wordpiece":
         return embedded(first_texts, wordpiece), [f"tokenizer = train_wordpiece({texts}, {tokenizer.size})"]
-    return embedded(first_texts, byte_level), [f"tokenizer = train_byte_bpe({texts}, {tokenizer.size})"]
+    trained = f"train_byte_bpe({texts}, {tokenizer.size})"
+    trained = f"ending({trained})" if kind == "ending" else trained
+    return embedded(first_texts, byte_level), [f"tokenizer = {trained}"]
