@@ -155,12 +155,11 @@ class Player:
         return self._allocator.reserved, frozenset(lives)
 
     def _large_state(self) -> object:
-        """The same of the large pool alone."""
+        """The same of the large pool alone, and of the small one only how much is there."""
         lives = (
-            (key, instance[0])
+            (key, *((taken, address if taken > SMALL_SIZE else 0) for address, taken, _ in instances))
             for key, instances in self._live.items()
-            for instance in instances
-            if instance[1] > SMALL_SIZE
+            if instances
         )
         return self._allocator.free_large_blocks, frozenset(lives)
 
