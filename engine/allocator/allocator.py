@@ -79,6 +79,19 @@ class CachingAllocator:
         """The most bytes that were in segments since the start or the last `reset_peaks`."""
         return self._device.peak_reserved
 
+    @property
+    def has_separate_pools(self) -> bool:
+        """Whether what small requests do has no bearing on large ones, nor the other way round.
+
+        A limit would let the one have the other's cached segments given back, and some options look at both.
+        """
+        return self._device.capacity is None and not self._choosy and not self._rounds
+
+    @property
+    def free_large_blocks(self) -> tuple[int, ...]:
+        """Sizes and addresses of what is free in the large pool."""
+        return tuple(self._large.keys)
+
     def set_memory_fraction(self, fraction: float) -> None:
         """`setMemoryFraction`: from now on no segment is taken that would bring them above this share of `total`.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from engine.allocator.options import SMALL_SIZE
 from engine.contract.records import Phase
 from engine.tracing.scratch import Rule
 
@@ -121,6 +122,16 @@ class Script:
         self.events, self.parts, self.keys = layout.events, layout.parts, layout.keys
         self.sizes = recording.sizes
         self.categories = recording.categories
+        self._small: dict[Segment, list[int]] = {}
+
+    def small_events(self, segment: Segment) -> list[int]:
+        """The events of `segment` that the allocator's small pool sees."""
+        found = self._small.get(segment)
+        if found is None:
+            sizes = self.sizes
+            found = [e for e in self.events[segment.start : segment.end] if sizes[e if e >= 0 else ~e] <= SMALL_SIZE]
+            self._small[segment] = found
+        return found
 
 
 def _keys(recording: Recording, names: Names) -> list[int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from engine.allocator.allocator import CachingAllocator
+from engine.allocator.options import SMALL_SIZE
 from engine.allocator.report import AllocatorOutOfMemory
 from engine.contract.forecast_types import TRACED, TimelinePoint
 from engine.contract.records import Phase
@@ -40,6 +41,10 @@ _STEADY = 3
 MOST_EVENTS = 300_000
 """Births and deaths that a run is followed for, about a second's: 150 updates of bert-base. From there on only batches
 larger than all before are played."""
+
+
+_Moment = tuple[Phase, int, int, tuple[int, ...]]
+"""Of a timeline: allocated and reserved, and the allocated bytes by category in the order of `TRACED`."""
 
 
 @dataclass(slots=True)
@@ -86,11 +91,12 @@ class Player:
         self._turn = 0
         self._held = dict.fromkeys(TRACED, 0)
         self._phase = Phase.LOAD
-        self._points: list[TimelinePoint] | None = None
+        self._points: list[_Moment] | None = None
         self._watched = watched
         self._n_plays = 0
         self._peak = 0
         self._has_updated = False
+        self._small_only = False
         self._n_events = self._largest = 0
         self._result = Replay()
 
@@ -103,7 +109,8 @@ class Player:
                     result.passed_over += act.times
                     continue
                 self._largest = max(self._largest, act.largest)
-                self._repeat(act.times, partial(self._play, act), _MOST_UPDATES)
+                alike = allocator.has_separate_pools and len({batch for batch, _ in act.runs}) == 1
+                self._repeat(act.times, partial(self._play, act), _MOST_UPDATES, by_pool=alike)
         except AllocatorOutOfMemory as error:
             result.failed_phase = self._phase
             result.failed_request, result.failed_segment = error.requested, error.segment
@@ -113,28 +120,48 @@ class Player:
         result.peak_reserved = allocator.peak_reserved
         return result
 
-    def _repeat(self, times: int, play: Callable[[], None], most: int) -> None:
+    def _repeat(self, times: int, play: Callable[[], None], most: int, *, by_pool: bool = False) -> None:
         """Do what `play` does so many times. Where the state after one is that after an earlier one, what is between
         them would repeat itself: whole rounds of it are left out.
+
+        `by_pool`: what is large leads to the same as a rule from the second time on, while what is small goes on
+        changing places. Then only that is played: what is large would do the same again each time.
         """
         seen: dict[object, int] | None = {} if times > 2 else None
+        large: object = None
         done = 0
-        while done < times:
-            play()
-            done += 1
-            if seen is None or done == times:
-                continue
-            before = seen.setdefault(self._state(), done)
-            if before < done:
-                done += (times - done) // (done - before) * (done - before)
-                seen = None
-            elif len(seen) == most:
-                return
+        try:
+            while done < times:
+                play()
+                done += 1
+                if seen is None or done == times:
+                    continue
+                before = seen.setdefault(self._state(), done)
+                if before < done:
+                    done += (times - done) // (done - before) * (done - before)
+                    seen = None
+                elif len(seen) == most:
+                    return
+                if by_pool and not self._small_only:
+                    last, large = large, self._large_state()
+                    self._small_only = last == large
+        finally:
+            if by_pool:
+                self._small_only = False
 
     def _state(self) -> object:
         """All that decides where the next allocations go: what is where. (What is free follows from that.)"""
         lives = ((key, *(instance[:2] for instance in instances)) for key, instances in self._live.items() if instances)
         return self._allocator.reserved, frozenset(lives)
+
+    def _large_state(self) -> object:
+        """The same of the large pool alone, and of the small one only how much is there."""
+        lives = (
+            (key, *((taken, address if taken > SMALL_SIZE else 0) for address, taken, _ in instances))
+            for key, instances in self._live.items()
+            if instances
+        )
+        return self._allocator.free_large_blocks, frozenset(lives)
 
     def record(self, act: Act) -> tuple[TimelinePoint, ...]:
         """What an act holds over its course when it follows on another like it.
@@ -162,7 +189,16 @@ class Player:
         *points, last = self._points
         width = max(1, -(-len(points) // POINTS))
         starts = range(0, len(points), width)
-        return (*(max(points[start : start + width], key=lambda point: point.allocated) for start in starts), last)
+        kept = [max(points[start : start + width], key=lambda point: point[1]) for start in starts]
+        return tuple(
+            TimelinePoint(
+                phase=phase.value,
+                allocated=allocated,
+                reserved=reserved,
+                by_category=dict(zip(self._held, held, strict=True)),
+            )
+            for phase, allocated, reserved, held in (*kept, last)
+        )
 
     def _play(self, act: Act) -> None:
         self._n_plays += 1
@@ -202,7 +238,8 @@ class Player:
         allocator, live, held = self._allocator, self._live, self._held
         self._n_events += segment.end - segment.start
         keys, sizes, categories, turn = script.keys, script.sizes, script.categories, self._turn
-        for event in script.events[segment.start : segment.end]:
+        events = script.small_events(segment) if self._small_only else script.events[segment.start : segment.end]
+        for event in events:
             if event >= 0:
                 before = allocator.allocated
                 address = allocator.alloc(sizes[event])
@@ -227,8 +264,5 @@ class Player:
     def _note(self, phase: Phase) -> None:
         """Keep this moment, where the act is watched."""
         if self._points is not None:
-            allocated, reserved = self._allocator.allocated, self._allocator.reserved
-            point = TimelinePoint(
-                phase=phase.value, allocated=allocated, reserved=reserved, by_category=dict(self._held)
-            )
-            self._points.append(point)
+            held = tuple(self._held.values())
+            self._points.append((phase, self._allocator.allocated, self._allocator.reserved, held))

@@ -44,6 +44,7 @@ def find(name: str) -> Gpu:
             f"GPU {shown!r} is more than one card of the catalogue: use {_either(matching)}.", matching[0]
         )
     close = difflib.get_close_matches(wanted, _NAMES, n=5, cutoff=0.5)
+    close.sort(key=lambda plain: abs(_number(plain) - _number(wanted)))  # an RTX 3050 is like a 3060, not a 3090
     keys = list(dict.fromkeys(_NAMES[plain].key for plain in close))[:3]
     keys = keys or [key for key, gpu in GPUS.items() if not gpu.slice_of]
     asked = "did you mean" if close else "it has"
@@ -74,6 +75,11 @@ def sixteen_bits(name: str) -> str:
 def _plain(name: str) -> str:
     """A name without case, punctuation and the words that say nothing: `NVIDIA GeForce RTX 4090` is `rtx4090`."""
     return "".join(re.findall(r"[a-z0-9]+", re.sub(r"nvidia|geforce|tesla|quadro|generation", " ", name.lower())))
+
+
+def _number(plain: str) -> int:
+    """The largest number in a name: what cards of a kind are told apart by."""
+    return max(map(int, re.findall(r"\d{1,6}", plain)), default=0)
 
 
 def _either(keys: list[str]) -> str:

@@ -27,6 +27,7 @@ from engine.devices import free, open, visible
 from engine.contract.device_name import read_device
 from engine.telemetry.nvml import door
 from engine.session.outside import OutsideMemory
+from engine.session import forecasts
 from engine.session.neighbours import NeighbourWatch
 waited, told = [], []
 def begin(environment):
@@ -114,6 +115,21 @@ def asking(program: Ask) -> Asking:
 
 def uuid(index: int) -> str:
     return f"GPU-{index:08d}-aaaa-bbbb-cccc-000000000000"
+
+
+def test_a_card_that_the_catalogue_lacks_is_asked_and_gets_a_forecast(machine: Machine, asking: Asking) -> None:
+    machine.card(0, name="NVIDIA GeForce GTX 970", total=4096)
+    machine.write()
+    with asking() as ask:
+        gpu = ask("forecasts.gpu_of(RunConfig(device='cuda:0'), door())[0]")
+        assert (gpu["name"], gpu["memory_total"], gpu["fp32"]) == ("NVIDIA GeForce GTX 970", 4096 * 2**20, None)
+        assert (gpu["compute_capability"], gpu["multiprocessors"]) == ([8, 0], 20)
+        config = "RunConfig(seq_len=32, batch_size=2, device='cuda:0')"
+        made = ask(f"forecasts.forecast_all([{config}], None, 'current', None, None)[0].to_json()")
+    assert (made["vram_total_mib"], made["verdict"], made["samples_per_s"]) == (4096, "fits", None)
+    least, most = made["used_range_mib"]
+    assert least < made["peak_used_mib"] <= most
+    assert any("GTX 970 is not in the catalogue" in note for note in made["notes"])
 
 
 def test_names_are_joined_by_uuid_whatever_cuda_counts(machine: Machine, asking: Asking) -> None:

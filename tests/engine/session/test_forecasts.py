@@ -113,7 +113,7 @@ def test_forecasting_leaves_the_random_generator_alone(forecasts: Forecasts, che
 
 
 def test_an_unknown_gpu_is_refused_with_a_suggestion() -> None:
-    with pytest.raises(ConfigError, match="did you mean tesla-p4"):
+    with pytest.raises(ConfigError, match=r"did you mean tesla-p4.* like it .*: --gpu tesla-p4\S* --vram-limit MIB\.$"):
         forecast_all([SMALL], "tesla-p5", "current", None, None)
 
 
