@@ -29,8 +29,8 @@ def kept_by_compiled(
     `model` and `batch`, of `PRIME` samples, are on meta. Weights, their views and the batch are not counted. Raises
     whatever tracing raises where a model cannot be.
     """
-    from functorch.compile import min_cut_rematerialization_partition
     from torch._functorch.aot_autograd import aot_function
+    from torch._functorch.partitioners import min_cut_rematerialization_partition
     from torch._inductor.decomposition import select_decomp_table
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -50,7 +50,7 @@ def kept_by_compiled(
 
     traced = aot_function(
         loss,
-        fw_compiler=look,
+        fw_compiler=look,  # type: ignore[arg-type]  # its second parameter may have any name
         bw_compiler=lambda graph, inputs: graph.forward,
         partition_fn=partial(min_cut_rematerialization_partition, compiler="inductor"),
         decompositions=select_decomp_table(),
@@ -83,7 +83,8 @@ def _memory(node: torch.fx.Node) -> torch.fx.Node:
     return node
 
 
-_QUESTIONS = frozenset(("__bool__", "item", "is_nonzero"))
+_ANSWERS = {"__bool__": True, "item": True, "is_nonzero": True, "__contains__": False}
+"""What is asked of values, which are not there: whether a mask hides nothing, whether padding is among the tokens."""
 
 
 class AsOnCuda(TorchFunctionMode):
@@ -99,8 +100,9 @@ class AsOnCuda(TorchFunctionMode):
         kwargs = kwargs or {}
         if self._autocast is not None:
             args, kwargs = self._autocast.cast(func, args, kwargs)
-        if getattr(func, "__name__", "") in _QUESTIONS:  # whether a mask hides nothing
-            return True
+        answer = _ANSWERS.get(getattr(func, "__name__", ""))
+        if answer is not None:
+            return answer
         if func in (F.dropout, torch.dropout):
             return _dropped_out(*args, **kwargs)
         if func is F.scaled_dot_product_attention:
