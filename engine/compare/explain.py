@@ -127,6 +127,9 @@ def largest_that_fitted(run: RunRecord, runs: Sequence[RunRecord]) -> RunRecord 
 
 _WAYS: tuple[tuple[str, dict[str, Value], str], ...] = (
     ("checkpointing on", {"gradient_checkpointing": "on"}, "most of the activations for about a third more time"),
+    ("checkpointing selective", {"gradient_checkpointing": "selective"}, "what is quick to compute again"),
+    ("cross-entropy chunked", {"cross_entropy": "chunked"}, "the logits of a language model and their gradient"),
+    ("offloading", {"activation_offloading": True}, "what layers keep, for copies to the host and back"),
     ("precision", {"precision": ""}, "half of the activations"),
     ("attention sdpa", {"attention": "sdpa"}, "the matrix of scores of every layer"),
     ("implementation fused", {"optimizer_implementation": "fused"}, "the optimizer's temporary copies"),
@@ -134,12 +137,12 @@ _WAYS: tuple[tuple[str, dict[str, Value], str], ...] = (
     ("LoRA rank 8", {"lora_rank": 8}, "nearly all gradients and optimizer state, but it trains another model"),
 )
 _FIRST = {
-    Phase.FORWARD: ("attention", "gradient_checkpointing", "precision"),
-    Phase.BACKWARD: ("attention", "gradient_checkpointing", "precision"),
+    Phase.FORWARD: ("attention", "gradient_checkpointing", "cross_entropy", "precision", "activation_offloading"),
+    Phase.BACKWARD: ("attention", "cross_entropy", "gradient_checkpointing", "precision", "activation_offloading"),
     Phase.OPTIMIZER: ("optimizer_implementation", "optimizer", "lora_rank"),
     Phase.CLIP: ("optimizer_implementation", "optimizer", "lora_rank"),
 }
-_USELESS = {Phase.EVALUATE: ("gradient_checkpointing", "optimizer_implementation")}
+_USELESS = {Phase.EVALUATE: ("gradient_checkpointing", "optimizer_implementation", "activation_offloading")}
 """Scoring keeps no activations and takes no steps."""
 
 
@@ -156,7 +159,7 @@ def ways_to_fit(run: RunRecord) -> list[str]:
         if name == "precision":  # not every card has bf16
             half = run.device.sixteen_bits if run.device is not None else "fp16"
             label, changes = f"precision {half}", {name: half}
-        if name not in useless and _helps(config, name) and _possible(config, changes):
+        if name not in useless and _helps(config, changes) and _possible(config, changes):
             rank = first.index(name) if name in first else len(first)
             ways.append((rank, f"{label}: saves {saving}."))
     ways.sort(key=lambda way: way[0])
@@ -174,8 +177,9 @@ def _smaller_batch(run: RunRecord) -> list[str]:
     return [f"batch size {batch} with accumulation {steps}: about {share} % of the activations, and the same updates."]
 
 
-def _helps(config: RunConfig, name: str) -> bool:
-    """Whether a knob does not already stand where it saves most."""
+def _helps(config: RunConfig, changes: dict[str, Value]) -> bool:
+    """Whether a knob does not already stand where it saves as much."""
+    name, value = next(iter(changes.items()))
     if name == "optimizer":
         return config.optimizer in ("adamw", "adam")
     if name == "optimizer_implementation":
@@ -185,7 +189,12 @@ def _helps(config: RunConfig, name: str) -> bool:
     if name == "attention":
         return config.attention == "eager"
     if name == "gradient_checkpointing":
-        return config.gradient_checkpointing != "on"
+        saved = ("off", "every-second", "selective", "on")  # the most last; every second layer's lies in between
+        return saved.index(config.gradient_checkpointing) < saved.index(str(value))
+    if name == "cross_entropy":
+        return config.cross_entropy == "plain"
+    if name == "activation_offloading":
+        return not config.activation_offloading
     return not config.lora_rank
 
 

@@ -32,6 +32,7 @@ from engine.contract.forecast_types import (
     TimelinePoint,
 )
 from engine.devices.precision import refuse_types
+from engine.forecast.compiled import Kept, least_allocated
 from engine.forecast.outside import Outside, outside_memory
 from engine.forecast.prepare import build_on_meta
 from engine.forecast.replay import Player, Replay
@@ -48,7 +49,7 @@ from engine.techniques.refusals import refuse_missing_packages
 from engine.tracing.stack import STACKS, Stack
 from engine.training import models
 from engine.training.hub import Hub
-from engine.workloads.data_shape import DataShape
+from engine.workloads.data_shape import BatchShape, DataShape
 from engine.workloads.facts import NotReadError, assumed_shape, known_shape
 
 _NOT_IN_A_TRACE: dict[str, Value] = {
@@ -145,16 +146,22 @@ class Forecaster:
         free, failed = played.free, played.limited
         used = outside.total + free.peak_reserved
         work = traces.work(order.samples, order.width, order.target)
+        batch = _largest(order)
+        kept = traces.compiled(batch) if config.torch_compile else None
+        saved = _saved_by_compiling(kept, batch, played) if config.torch_compile else 0
+        span = _range(free.peak_reserved, outside, saved)
         return Forecast(
             gpu=gpu.name,
             total=gpu.memory_total,
             limit=limit,
             verdict=FITS if failed is None or failed.failed_phase is None else OUT_OF_MEMORY,
-            near_limit=played.is_unsure or abs(used - limit) <= NEAR_LIMIT * limit,
+            near_limit=played.is_unsure
+            or abs(used - limit) <= NEAR_LIMIT * limit
+            or (span is not None and span[0] <= limit < used),
             peak_used=used,
             peak_reserved=free.peak_reserved,
             peak_allocated=free.peak_allocated,
-            used_range=_range(free.peak_reserved, outside),
+            used_range=span,
             loaded_used=outside.context + free.loaded_reserved,
             breakdown=_breakdown(free, outside.context, outside.libraries),
             failing_phase=failed.failed_phase.value if failed and failed.failed_phase else None,
@@ -170,6 +177,7 @@ class Forecaster:
             forecast_s=time.perf_counter() - began,
             notes=(
                 *_notes(config, gpu, stack, outside, played, limit, about_data),
+                *_about_compiling(config, span, is_traced=kept is not None),
                 *_about_host(work, gpu),
                 *traces.notes,
             ),
@@ -343,8 +351,32 @@ def _stamp(name: str) -> float:
         return 0.0
 
 
-def _range(reserved: int, outside: Outside) -> tuple[int, int] | None:
-    return None if outside.range is None else (reserved + outside.range[0], reserved + outside.range[1])
+def _range(reserved: int, outside: Outside, saved: int) -> tuple[int, int] | None:
+    """`saved`: bytes that may be less reserved."""
+    if outside.range is None and not saved:
+        return None
+    least, most = outside.range or (outside.total, outside.total)
+    return reserved - saved + least, reserved + most
+
+
+def _saved_by_compiling(kept: Kept | None, batch: BatchShape, played: _Played) -> int:
+    """Bytes at most that torch.compile takes off the peak."""
+    return max(0, played.free.peak_reserved - least_allocated(played.timeline, kept, batch.tokens))
+
+
+def _largest(order: Sequence) -> BatchShape:
+    largest = max((act for act in order.acts if act.kind is Kind.WINDOW), key=lambda act: act.largest)
+    return max((batch for batch, _ in largest.runs), key=lambda batch: batch.tokens)
+
+
+def _about_compiling(config: RunConfig, span: tuple[int, int] | None, *, is_traced: bool) -> Iterator[str]:
+    if not config.torch_compile or span is None:
+        return
+    keeps = "what Inductor keeps for backward and no temporaries" if is_traced else "no temporaries"
+    yield (
+        f"With torch.compile between {span[0] // MIB:,} MiB ({keeps}) and {span[1] // MIB:,} MiB (as without it); the "
+        "speed is that without it."
+    )
 
 
 def _notes(
@@ -372,6 +404,4 @@ def _notes(
     if played.free.passed_over:
         n = played.free.passed_over
         yield f"The run is long: of {n:,} later updates and evaluations only the largest were followed."
-    if config.torch_compile:
-        yield "Forecast without torch.compile, which as a rule needs less memory and time."
     yield f"{stack.description}. Fragmentation moves some peaks by 4 %; the speed is rough."

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
 
+from engine.forecast import compiled
 from engine.forecast.recording import Names, Recording, Script
 from engine.forecast.sizes import NotAlikeError, Point, Sizes
 from engine.forecast.speed import Work, work_at
@@ -33,6 +34,7 @@ class Traces:
             accumulates: _Family(partial(self._step, accumulates=accumulates), longest) for accumulates in (False, True)
         }
         self._scorings = _Family(partial(record_scoring, plan), longest)
+        self._compiled: dict[BatchShape, compiled.Kept | None] = {}
         self._names = Names()
         self._alone = False
         self._scripts: dict[tuple[BatchShape, bool | None, bool], Script] = {}
@@ -74,6 +76,13 @@ class Traces:
         `target` is the mean length of the targets.
         """
         return work_at(self._works, batch_size, (width, target))
+
+    def compiled(self, batch: BatchShape) -> compiled.Kept | None:
+        """What the compiled model keeps for backward of a batch of this length; None where that is not known."""
+        alike = batch._replace(samples=1)
+        if alike not in self._compiled:
+            self._compiled[alike] = compiled.kept(self._plan, alike)
+        return self._compiled[alike]
 
     def _step(self, batch: BatchShape, accumulates: bool) -> Recording:
         work = Work()

@@ -50,7 +50,8 @@ KNOB_TEXTS: dict[str, str] = {
     "gradient_checkpointing": (
         "Forward keeps only the input of every layer and throws the rest away; backward computes each layer once more "
         "to have it again. Activations shrink to about one layer's plus the inputs, for one more forward: about a "
-        "third more time. The numbers are the same, so accuracy is too."
+        "third more time. selective keeps the results of matrix products and fused attention as well: more memory "
+        "than on, but hardly more time than off. The numbers are the same, so accuracy is too."
     ),
     "weights": (
         "What the parameters are stored in. bf16 and fp16 halve them, their gradients and both states of AdamW: 8 "
@@ -95,6 +96,17 @@ KNOB_TEXTS: dict[str, str] = {
     "lora_dropout": (
         "The thin matrices see an input of which this share is dropped, which regularises where there is little data. "
         "That input is a tensor of its own, and is kept with its mask until backward."
+    ),
+    "cross_entropy": (
+        "plain computes a score for every word at every token, keeps them with their gradient, and often peaks there. "
+        "chunked (PyTorch's) and liger (Triton kernels, CUDA) compute product and loss for some tokens at a time, and "
+        "again in backward: the scores are never all there, for one more product by the vocabulary. Loss and gradients "
+        "are the same but for rounding."
+    ),
+    "activation_offloading": (
+        "What layers keep for backward is copied to the host's memory, and back when it is needed: the GPU holds about "
+        "one layer's. The copies go over PCIe, which is often slower than computing again; with checkpointing only the "
+        "layers' inputs are moved, which is little. The numbers are the same."
     ),
     "torch_compile": (
         "The model is translated into fewer, larger kernels, which saves memory traffic and some activations. The "

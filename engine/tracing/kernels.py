@@ -27,7 +27,7 @@ from engine.tracing.tracer import Tracer
 
 _DROPOUTS = {F.dropout, torch.dropout}
 _BACKWARDS = {torch.Tensor.backward, torch.autograd.backward}
-_GROUPED = {getattr(home, name) for home, name in ((F, "grouped_mm"), (torch, "_grouped_mm")) if hasattr(home, name)}
+GROUPED = {getattr(home, name) for home, name in ((F, "grouped_mm"), (torch, "_grouped_mm")) if hasattr(home, name)}
 
 
 class _GroupedProduct(torch.autograd.Function):
@@ -93,7 +93,7 @@ class CudaKernels(TorchFunctionMode):
             return self._attend(*args, **kwargs)
         if func is linear_losses:
             return self._lose(*args, **kwargs)
-        if func in _GROUPED and args[0].is_meta:  # its meta kernel knows bf16 only
+        if func in GROUPED and args[0].is_meta:  # its meta kernel knows bf16 only
             return _GroupedProduct.apply(  # type: ignore[no-untyped-call]
                 args[0], args[1], kwargs["offs"]
             )

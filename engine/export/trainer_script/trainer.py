@@ -296,6 +296,21 @@ def _notes(config: RunConfig) -> list[str]:
             "The run stepped its optimizer in backward, which the Trainer cannot: the losses are the same, and the "
             "peak of memory is higher by the gradients."
         )
+    if config.cross_entropy != "plain":
+        notes.append(
+            "The run never held its logits; the Trainer does: the losses are the same, and the peak of memory is "
+            "higher by them."
+        )
+    if config.activation_offloading:
+        notes.append(
+            "The run moved what layers keep to the host, which the Trainer cannot: the losses are the same, and the "
+            "peak of memory is higher by it."
+        )
+    if config.gradient_checkpointing == "selective":
+        notes.append(
+            "The run kept the results of matrix products, which the Trainer has no name for: it computes them again. "
+            "The losses are the same, its memory is less and its time more."
+        )
     device = device_of(config)
     if device.kind == "virtual":
         notes.append(

