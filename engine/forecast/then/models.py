@@ -50,7 +50,7 @@ def as_of(model: Any, stack: Stack, config: RunConfig) -> None:
         embeddings.forward = MethodType(_embed, embeddings)
     if compute is attention.gpt2:
         _register_causes(model)
-    if config.task == "causal-lm":
+    if config.task == "causal-lm" and config.cross_entropy == "plain":
         losses.shift(model, stack)
     if checkpoints:
         # modeling_utils.py: reentrant where nothing else is asked for, in all of transformers 4
