@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from engine.contract.forecast_types import (
 )
 from engine.devices.precision import refuse_types
 from engine.forecast.compiled import Kept, least_allocated
+from engine.forecast.loops import LOOPS, Loop
 from engine.forecast.outside import Outside, outside_memory
 from engine.forecast.prepare import build_on_meta
 from engine.forecast.replay import Player, Replay
@@ -97,6 +98,11 @@ class Assumptions:
     """What a forecast takes for granted, in bytes; None takes the stack's or the GPU's own."""
 
     stack: str = "current"
+    """The software, by its name in `STACKS`."""
+    loop: str = "trainer"
+    """Whose loop trains, by its name in `LOOPS`."""
+    given: frozenset[str] = frozenset()
+    """Knobs that the user set himself, which a stack leaves as they are."""
     context_bytes: int | None = None
     """The CUDA context."""
     library_bytes: int | None = None
@@ -131,15 +137,15 @@ class Forecaster:
         """
         began = time.perf_counter()
         given = assumptions or Assumptions()
-        stack = _stack(given.stack)
+        stack, loop = _named(STACKS, "stack", given.stack), _named(LOOPS, "loop", given.loop)
         _refuse(config, gpu)
-        config = stack.adapt(config)
+        config = stack.adapt(config, given.given)
         source = self._source(config)
         models.check_head(source.model.config, config)
         models.check_length(source.model, config)
         data, about_data = _data(source, config, reading)
         order = sequence(config, data)
-        traces = self._traces_of(source, config, gpu, stack, data)
+        traces = self._traces_of(source, config, gpu, stack, loop, data)
         outside = outside_memory(gpu, stack, given.context_bytes, given.library_bytes, given.beside_bytes)
         limit = _limit(config, gpu, given)
         played = _play(traces, order, limit, outside, stack)
@@ -176,22 +182,24 @@ class Forecaster:
             n_parameters=traces.n_parameters,
             forecast_s=time.perf_counter() - began,
             notes=(
-                *_notes(config, gpu, stack, outside, played, limit, about_data),
+                *_notes(config, gpu, stack, loop, outside, played, limit, about_data),
                 *_about_compiling(config, span, is_traced=kept is not None),
                 *_about_host(work, gpu),
                 *traces.notes,
             ),
         )
 
-    def _traces_of(self, source: Source, config: RunConfig, gpu: Gpu, stack: Stack, data: DataShape) -> Traces:
+    def _traces_of(
+        self, source: Source, config: RunConfig, gpu: Gpu, stack: Stack, loop: Loop, data: DataShape
+    ) -> Traces:
         shared = config.with_values(**_NOT_IN_A_TRACE)
         facts = data.n_labels, data.vocab_size, data.fields
         card = gpu.compute_capability, gpu.multiprocessors
-        key = shared, *card, stack.name, *facts, source.stamp, source.model.location is None
+        key = shared, *card, stack.name, loop.name, *facts, source.stamp, source.model.location is None
         traces = self._traces.get(key)
         if traces is None:
             model = build_on_meta(source.model, shared, stack, n_labels=data.n_labels, vocab_size=data.vocab_size)
-            plan = StepPlan(config=shared, model=model, gpu=gpu, stack=stack, fields=data.fields)
+            plan = StepPlan(config=shared, model=model, gpu=gpu, stack=stack, loop=loop, fields=data.fields)
             traces = Traces(plan)
         return _kept(self._traces, key, traces)
 
@@ -293,15 +301,16 @@ def _refuse(config: RunConfig, gpu: Gpu) -> None:
     refuse_types(config, gpu.compute_capability, gpu.name)
 
 
-def _stack(name: str) -> Stack:
-    if name not in STACKS:
-        raise ForecastError(f"--stack {name!r} is not known: use {' or '.join(STACKS)}.")
-    return STACKS[name]
+def _named(known: Mapping[str, V], what: str, name: str) -> V:
+    if name not in known:
+        *most, last = known
+        raise ForecastError(f"--{what} {name!r} is not known: use {', '.join(most)} or {last}.")
+    return known[name]
 
 
 def _options(stack: Stack) -> AllocatorOptions:
-    """The allocator's settings of this environment; the lecture's are the defaults."""
-    if stack.is_of_2023:
+    """The allocator's settings of this environment; those of another day are the defaults."""
+    if not stack.is_of_today:
         return AllocatorOptions()
     try:
         return AllocatorOptions.from_environment(os.environ)
@@ -380,7 +389,14 @@ def _about_compiling(config: RunConfig, span: tuple[int, int] | None, *, is_trac
 
 
 def _notes(
-    config: RunConfig, gpu: Gpu, stack: Stack, outside: Outside, played: _Played, limit: int, about_data: str | None
+    config: RunConfig,
+    gpu: Gpu,
+    stack: Stack,
+    loop: Loop,
+    outside: Outside,
+    played: _Played,
+    limit: int,
+    about_data: str | None,
 ) -> Iterator[str]:
     if gpu.compute_capability < stack.oldest_capability:
         (major, minor), oldest = gpu.compute_capability, ".".join(map(str, stack.oldest_capability))
@@ -404,4 +420,6 @@ def _notes(
     if played.free.passed_over:
         n = played.free.passed_over
         yield f"The run is long: of {n:,} later updates and evaluations only the largest were followed."
+    if loop.description:
+        yield loop.description
     yield f"{stack.description}. Fragmentation moves some peaks by 4 %; the speed is rough."

@@ -9,6 +9,8 @@ import torch
 from torch.optim import Optimizer
 
 from engine.contract.config import RunConfig
+from engine.forecast.loops import Loop
+from engine.forecast.then.optimizers import ForeachAdam20, LoopAdamW
 from engine.techniques.decay import Group
 from engine.techniques.gradients import parameters
 from engine.techniques.in_backward import Enter, OptimizerInBackward
@@ -16,25 +18,33 @@ from engine.techniques.optimizers import build_optimizer
 from engine.tracing.stack import Stack
 
 
-def optimizer_on_meta(config: RunConfig, stack: Stack, trained: list[Group], enter: Enter) -> Optimizer:
+def optimizer_on_meta(config: RunConfig, stack: Stack, loop: Loop, trained: list[Group], enter: Enter) -> Optimizer:
     """The run's optimizer, or one that allocates the same where torch's refuses meta tensors or is newer.
 
     `enter` is told the phases of an optimizer that steps in backward.
     """
     if config.optimizer_in_backward:
         alone = config.with_values(optimizer_in_backward=False)
-        return OptimizerInBackward(trained, lambda some: optimizer_on_meta(alone, stack, some, enter), enter)
+        return OptimizerInBackward(trained, lambda some: optimizer_on_meta(alone, stack, loop, some, enter), enter)
     is_adam = config.optimizer in ("adamw", "adam")
     if config.optimizer_implementation == "fused":
         if is_adam:
             return FusedAdam(trained, {"lr": config.learning_rate})
         config = config.with_values(optimizer_implementation="loop")  # SGD without momentum: both need nothing
-    if is_adam and config.optimizer_implementation == "foreach" and stack.is_of_2023:
-        # the Trainer puts biases and normalisation weights, which are vectors, in a group without weight decay
-        every = [p for group in trained for p in group["params"]]
-        groups = [[p for p in every if p.dim() > 1], [p for p in every if p.dim() <= 1]]
-        return ForeachAdam20([{"params": group} for group in groups if group], {"lr": config.learning_rate})
+    if is_adam and config.optimizer_implementation == "foreach" and stack.adds_eps_apart:
+        return ForeachAdam20(_groups(trained, loop), {"lr": config.learning_rate})
+    if config.optimizer == "adamw" and config.optimizer_implementation == "loop" and stack.torch < (2, 0):
+        return LoopAdamW(_groups(trained, loop), {"lr": config.learning_rate})
     return build_optimizer(config, trained)
+
+
+def _groups(trained: list[Group], loop: Loop) -> list[dict[str, Any]]:
+    """The Trainer puts biases and normalisation weights, which are vectors, in a group without weight decay."""
+    every = [p for group in trained for p in group["params"]]
+    if loop.name != "trainer":
+        return [{"params": every}]
+    groups = [[p for p in every if p.dim() > 1], [p for p in every if p.dim() <= 1]]
+    return [{"params": group} for group in groups if group]
 
 
 class FusedAdam(Optimizer):
@@ -60,36 +70,3 @@ class FusedAdam(Optimizer):
                     exp_avg=torch.zeros_like(parameter, memory_format=torch.preserve_format),
                     exp_avg_sq=torch.zeros_like(parameter, memory_format=torch.preserve_format),
                 )
-
-
-class ForeachAdam20(Optimizer):
-    """The foreach Adam and AdamW of PyTorch 2.0: at its peak it holds two copies of all parameters.
-
-    (torch/optim/adamw.py of v2.0.1, `_multi_tensor_adamw`: the root of the second moment, and its sum with eps.)
-    """
-
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update of the parameters that have gradients."""
-        with torch.no_grad():
-            for group in self.param_groups:
-                self._step_group([p for p in group["params"] if p.grad is not None])
-
-    def _step_group(self, params: list[Any]) -> None:
-        grads: list[Any] = [p.grad for p in params]
-        for parameter in params:
-            if not self.state[parameter]:
-                self.state[parameter].update(
-                    exp_avg=torch.zeros_like(parameter, memory_format=torch.preserve_format),
-                    exp_avg_sq=torch.zeros_like(parameter, memory_format=torch.preserve_format),
-                )
-        averages: list[Any] = [self.state[p]["exp_avg"] for p in params]
-        squares: list[Any] = [self.state[p]["exp_avg_sq"] for p in params]
-        torch._foreach_mul_(params, 1.0)
-        torch._foreach_mul_(averages, 0.9)
-        torch._foreach_add_(averages, grads, alpha=0.1)
-        torch._foreach_mul_(squares, 0.999)
-        torch._foreach_addcmul_(squares, grads, grads, 0.001)
-        roots = torch._foreach_sqrt(squares)
-        torch._foreach_div_(roots, [1.0] * len(roots))
-        denominators = torch._foreach_add(roots, 1e-8)
-        torch._foreach_addcdiv_(params, averages, denominators, [-1.0] * len(roots))

@@ -51,7 +51,7 @@ def outside_memory(
         how = "Assumed, not measured" if between else "As measured on another such card"
         seen_between = f" ({between[0] // MIB} to {between[1] // MIB} MiB in all by what was seen)" if between else ""
         note = (
-            f"{how}: a CUDA context of {context // MIB} MiB (with what the driver keeps) and {libraries // MIB} MiB of libraries{seen_between}; "
-            "they depend on driver and CUDA version (--context-mib, --library-mib)."
+            f"{how}: a CUDA context of {context // MIB} MiB (with what the driver keeps) and {libraries // MIB} MiB of "
+            f"libraries{seen_between}; they depend on driver and CUDA version (--context-mib, --library-mib)."
         )
     return Outside(context=context + beside, libraries=libraries, range=between, note=note)

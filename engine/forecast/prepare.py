@@ -6,7 +6,7 @@ import torch
 
 from engine.contract.config import RunConfig
 from engine.contract.forecast_types import ForecastError
-from engine.forecast import bert_2023
+from engine.forecast.then.models import as_of
 from engine.techniques import checkpointing, class_loss, cross_entropy, lora
 from engine.tracing.stack import Stack
 from engine.training import models
@@ -26,10 +26,9 @@ def build_on_meta(
             model: torch.nn.Module = lora.apply(built, config)
             weights = torch.empty(n_labels) if config.class_weights != "none" else None
         checkpointing.apply(model, config, preserve_rng_state=False)  # peft passes calls on to the model
+        as_of(model, stack, config)
         class_loss.apply(model, config, weights)
         cross_entropy.apply(model, config)
-        if stack.is_of_2023:
-            bert_2023.as_in_2023(model, checkpointing=config.gradient_checkpointing != "off")
     except NotImplementedError as error:
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         raise ForecastError(

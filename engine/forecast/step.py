@@ -21,6 +21,7 @@ from engine.contract.forecast_types import ForecastError
 from engine.contract.records import Phase
 from engine.contract.tasks import TASKS
 from engine.devices.precision import TracedPrecision
+from engine.forecast.loops import LOOPS, Loop
 from engine.forecast.optimizers import optimizer_on_meta
 from engine.forecast.recording import (
     AGAIN,
@@ -126,6 +127,7 @@ class StepPlan:
     model: torch.nn.Module
     gpu: Gpu
     stack: Stack
+    loop: Loop = LOOPS["trainer"]
     fields: tuple[tuple[str, bool], ...]
     """Of a batch, as in `DataShape`."""
 
@@ -151,6 +153,7 @@ def _record(plan: StepPlan, batch: BatchShape, play: Callable[[_Player], None], 
     tracer.hides = batch.hides
     precision = TracedPrecision(plan.config.precision)
     kernels = CudaKernels(tracer, plan.gpu, precision.policy)
+    kernels.saves_softmax_inputs = plan.stack.saves_softmax_inputs
     try:
         with ExitStack() as stack_of_modes:
             # a model that another thread builds would have a say in what is made
@@ -211,8 +214,11 @@ class _Player:
         hooks = self._tracer.account_model(plan.model)
         moved = offloading.apply(plan.model, plan.config, self._host, None)
         hooks += [] if moved is None else [moved]
+        if plan.loop.holds_outputs:
+            hooks.append(plan.model.register_forward_hook(self._hold))
         try:
-            optimizer = optimizer_on_meta(plan.config, plan.stack, groups_of(plan.config, plan.model), self._enter)
+            groups = groups_of(plan.config, plan.model)
+            optimizer = optimizer_on_meta(plan.config, plan.stack, plan.loop, groups, self._enter)
             schedule = build_schedule(plan.config, optimizer, updates=1)
             plan.model.train()
             if work is not None:
@@ -270,7 +276,13 @@ class _Player:
         self._part = part
         self._enter(phase)
 
+    def _hold(self, model: torch.nn.Module, arguments: object, outputs: object) -> None:
+        self._kept["outputs"] = outputs
+
     def _enter(self, phase: Phase) -> None:
+        if phase is Phase.BACKWARD and self._part in (FIRST, AGAIN) and not self._plan.stack.keeps_gradients:
+            for parameter in self._plan.model.parameters():
+                parameter.grad = None  # those that were left until now
         if phase is Phase.BACKWARD and self._work is not None and not self._work.forward_flops:
             self._work.forward_flops = self._work.flops
         self._tracer.enter(phase)
@@ -285,7 +297,12 @@ class _Player:
 
     def _step(self, part: str, optimizer: Optimizer, schedule: Any) -> None:
         self._part = part
+        stays = self._plan.stack.keeps_gradients or self._plan.loop.forgets_late
+        gradients = [(p, p.grad) for p in self._plan.model.parameters()] if stays else []
         self._kept["step"] = take_step(optimizer, schedule, self._precision, self._plan.config, self._enter)
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+        del gradients
         self._enter(Phase.DATA)
         self._window_loss = None
 

@@ -218,19 +218,27 @@ def gpu_of(config: RunConfig, nvml: Nvml) -> tuple[Gpu, DeviceInfo | None]:
 
 
 def forecast_all(
-    configs: Sequence[RunConfig], gpu: str | None, stack: str, context_bytes: int | None, library_bytes: int | None
+    configs: Sequence[RunConfig],
+    gpu: str | None,
+    stack: str,
+    context_bytes: int | None,
+    library_bytes: int | None,
+    *,
+    loop: str = "trainer",
+    given: frozenset[str] = frozenset(),
 ) -> list[Forecast]:
     """Forecasts without a session: on `gpu` of the catalogue, else on each configuration's own device.
 
+    `loop` is whose training loop it is, and `given` are the knobs that no stack may set (see `Assumptions`).
     Raises `ConfigError` and `ForecastError`.
     """
     hub = Hub()
     hub.probe()
     forecaster, nvml, named = Forecaster(hub), door(), _named_gpu(gpu)
-    given = Assumptions(stack=stack, context_bytes=context_bytes, library_bytes=library_bytes)
+    assumed = Assumptions(stack=stack, loop=loop, given=given, context_bytes=context_bytes, library_bytes=library_bytes)
     if named is not None:
-        return [forecaster.forecast(config, named, given) for config in configs]
-    made = [_on_its_own(config, forecaster, given, nvml) for config in configs]
+        return [forecaster.forecast(config, named, assumed) for config in configs]
+    made = [_on_its_own(config, forecaster, assumed, nvml) for config in configs]
     note = why_virtual(configs[0], nvml)
     return [replace(each, notes=(note, *each.notes)) for each in made] if note else made
 

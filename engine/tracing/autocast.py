@@ -1,7 +1,7 @@
 """CUDA's autocast policy on any device: torch's own follows the device, and has none for meta tensors.
 
-The lists are those of `AT_FORALL_LOWER_PRECISION_FP`, `AT_FORALL_FP32` and `AT_FORALL_PROMOTE` in
-aten/src/ATen/autocast_mode.h (the "CUDA autocast op reference" of PyTorch's documentation).
+The lists are those of `AT_FORALL_LOWER_PRECISION_FP`, `AT_FORALL_FP32`, `AT_FORALL_FP32_SET_OPT_DTYPE` and
+`AT_FORALL_PROMOTE` in aten/src/ATen/autocast_mode.h (the "CUDA autocast op reference" of PyTorch's documentation).
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ _LOWER = (
     "conv3d conv_transpose1d conv_transpose2d conv_transpose3d scaled_dot_product_attention"
 )
 _FP32 = (
-    "softmax log_softmax softmin layer_norm group_norm rms_norm cross_entropy nll_loss mse_loss l1_loss smooth_l1_loss "
+    "softmin layer_norm group_norm rms_norm nll_loss mse_loss l1_loss smooth_l1_loss "
     "huber_loss kl_div binary_cross_entropy_with_logits cosine_similarity cosine_embedding_loss softplus logsigmoid "
     "pow __pow__ __rpow__ exp expm1 log log10 log1p log2 logsumexp reciprocal rsqrt sinh cosh tan acos asin erfinv "
-    "norm sum prod cumsum cumprod cdist pdist renorm __rdiv__ __rtruediv__"
+    "norm cdist pdist renorm __rdiv__ __rtruediv__"
 )
+_FP32_RESULT = "softmax log_softmax sum prod cumsum cumprod"
 _PROMOTE = "cat stack addcdiv addcmul atan2 cross dot index_put scatter_add tensordot"
 
 
@@ -33,7 +34,8 @@ def _functions(names: str) -> set[Callable[..., Any]]:
     return {getattr(home, name) for name in names.split() for home in homes if hasattr(home, name)}
 
 
-LOWER, FP32, PROMOTE = _functions(_LOWER) | {linear_losses}, _functions(_FP32), _functions(_PROMOTE)
+LOWER, FP32, FP32_RESULT, PROMOTE = map(_functions, (_LOWER, _FP32, _FP32_RESULT, _PROMOTE))
+LOWER.add(linear_losses)
 
 
 class Autocast:
@@ -67,6 +69,9 @@ class Autocast:
             to = self.dtype
         elif func in FP32:
             to = torch.float32
+        elif func in FP32_RESULT:
+            given = kwargs.get("dtype") is not None or any(isinstance(value, torch.dtype) for value in args)
+            return args, kwargs if given or not _is_lower(args[0]) else {**kwargs, "dtype": torch.float32}
         elif func in PROMOTE:
             to = _widest((*args, *kwargs.values()), self.dtype)
         else:
@@ -74,6 +79,17 @@ class Autocast:
         # the last argument is cast first: so GCC evaluates the arguments of a C++ call
         named = {name: self._to(kwargs[name], to) for name in reversed(kwargs)}
         return tuple(reversed([self._to(value, to) for value in reversed(args)])), named
+
+    def cross_entropy(self, logits: torch.Tensor, target: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Logits of half precision: the log-softmax keeps it, as the loss asks for the dtype that it was given, and
+
+        what is cast is its result (`cross_entropy_loss_symint` of aten/native/LossNLL.cpp; `nll_loss` is in the list).
+        """
+        if not _is_lower(logits) or kwargs.get("label_smoothing") or target.is_floating_point():
+            return F.cross_entropy(self._to(logits, torch.float32), target, *args, **kwargs)
+        logs = torch.log_softmax(logits, min(1, logits.dim() - 1))
+        more = {name: value for name, value in kwargs.items() if name != "label_smoothing"}
+        return F.nll_loss(logs.float(), target, *args, **more)
 
     def _to(self, value: Any, dtype: torch.dtype) -> Any:
         if isinstance(value, (tuple, list)):
@@ -91,6 +107,10 @@ class Autocast:
         if known is None:
             known = self._cache[id(value)] = (value, value.to(dtype))
         return known[1]
+
+
+def _is_lower(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype in (torch.float16, torch.bfloat16)
 
 
 def _widest(values: tuple[Any, ...], lower: torch.dtype) -> torch.dtype:

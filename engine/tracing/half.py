@@ -15,6 +15,8 @@ aten = torch.ops.aten
 
 _ATTENTION = aten._scaled_dot_product_flash_attention_for_cpu.default
 _ATTENTION_BACKWARD = aten._scaled_dot_product_flash_attention_for_cpu_backward.default
+_SOFTMAX = {aten._softmax.default, aten._log_softmax.default}
+_SOFTMAX_BACKWARD = {aten._softmax_backward_data.default, aten._log_softmax_backward_data.default}
 _SLOW = MATMULS | {_ATTENTION, _ATTENTION_BACKWARD}
 
 
@@ -22,6 +24,10 @@ class CpuTracer(Tracer):  # type: ignore[no-untyped-call]
     """The tracer for tensors on a CPU: what it accounts for stays fp16, only the arithmetic inside is fp32."""
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if func in _SOFTMAX and args[2]:  # fp16 to fp32 in one kernel, which a CPU lacks
+            return func(args[0].float(), args[1], False)
+        if func in _SOFTMAX_BACKWARD and args[3] is torch.float16:
+            return func(*args[:3], torch.float32).half()
         if func not in _SLOW or not any(map(_is_half, args)):
             return func(*args, **kwargs)
         wide = {name: _widened(value) for name, value in kwargs.items()}  # attention's mask is one of them

@@ -1,4 +1,4 @@
-"""Where CUDA's kernels hold other memory than those of meta and CPU tensors: dropout and attention.
+"""Where CUDA's kernels hold other memory than those of meta and CPU tensors: dropout, softmax and attention.
 
 The results of a real run stay what they are: only what is accounted for differs.
 """
@@ -26,6 +26,7 @@ from engine.tracing.scratch import HALF, Groups, efficient_gradient, flash_gradi
 from engine.tracing.tracer import Tracer
 
 _DROPOUTS = {F.dropout, torch.dropout}
+_SOFTMAXES = {getattr(home, name) for home in (torch, F, torch.Tensor) for name in ("softmax", "log_softmax")}
 _BACKWARDS = {torch.Tensor.backward, torch.autograd.backward}
 GROUPED = {getattr(home, name) for home, name in ((F, "grouped_mm"), (torch, "_grouped_mm")) if hasattr(home, name)}
 
@@ -65,6 +66,8 @@ class CudaKernels(TorchFunctionMode):
         self._autocast = autocast
         self._copies: Any = WeakIdKeyDictionary()
         """Of masks, by the mask."""
+        self.saves_softmax_inputs = False
+        """As PyTorch did before 1.11: backward asked for the input, of which it needed the type alone."""
         self.on_attention: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, bool], None] | None = None
         """Told of every fused attention (query, key, value, whether in backward), which is no traced operator."""
         self.on_loss: Observe | None = None
@@ -78,7 +81,13 @@ class CudaKernels(TorchFunctionMode):
             with self:  # what stands for a tensor says itself what is computed
                 return args[0].__torch_function__(func, types, args, kwargs)
         if self._autocast is not None and self._autocast.is_active:
+            if func is F.cross_entropy and not self.saves_softmax_inputs:
+                return self._autocast.cross_entropy(*args, **kwargs)
             args, kwargs = self._autocast.cast(func, args, kwargs)
+        if func in _SOFTMAXES:
+            return self._soften(func, *args, **kwargs)
+        if func is F.cross_entropy and self.saves_softmax_inputs:
+            return self._cross_entropy(*args, **kwargs)
         if func in _DROPOUTS:
             # fused_dropout of aten/native/cuda/Dropout.cu keeps a mask of one byte per element
             self._tracer.in_dropout = True
@@ -101,6 +110,28 @@ class CudaKernels(TorchFunctionMode):
             # elsewhere a number becomes a tensor first (scalarToTensor of ATen/TensorIndexing.h)
             self._tracer.use_scratch(args[0].element_size())
         return func(*args, **kwargs)
+
+    def _soften(self, func: Any, source: torch.Tensor, dim: int, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Of fp16 to fp32 it is one kernel, with an fp16 gradient; of bf16 a cast and a softmax.
+
+        (`softmax` and `log_softmax` of aten/native/SoftMax.cpp.)
+        """
+        result: torch.Tensor
+        if kwargs.get("dtype") is torch.float32 and source.dtype is torch.float16:
+            result = (torch._softmax if func.__name__ == "softmax" else torch._log_softmax)(source, dim, True)
+        else:
+            result = func(source, dim, *args, **kwargs)
+        if self.saves_softmax_inputs and result.grad_fn is not None:
+            saved = [source]
+            result.grad_fn.register_hook(lambda *_: saved.clear())  # which the node keeps until it has run
+        return result
+
+    def _cross_entropy(
+        self, logits: torch.Tensor, target: torch.Tensor, *args: Any, label_smoothing: float = 0.0, **kwargs: Any
+    ) -> torch.Tensor:
+        """As torch/nn/functional.py had it before 1.10."""
+        logs = self.__torch_function__(F.log_softmax, (), (logits, min(1, logits.dim() - 1)))
+        return F.nll_loss(logs, target, *args, **kwargs)
 
     def _attend(
         self,

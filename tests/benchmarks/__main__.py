@@ -22,7 +22,7 @@ BENCHMARKS = {
     "text": "real text: our bucketed run against the lecture's script and the Trainer at its best; bf16 against fp32",
     "app": "the app's cost while training, first paint, key press to screen, bytes to the terminal",
     "top": "traintop top with eight cards: first paint, share of a core, bytes to the terminal",
-    "forecast": "the forecast against the lecture's table, its seconds, and the cost of a virtual GPU",
+    "forecast": "the forecast against the lecture's table and public measurements, its seconds, a virtual GPU's cost",
     "gpu": "the forecast against this machine's GPU; nothing where there is none",
     "history": "opening 10,000 runs of 1,000 updates",
     "plot": "painting 100,000 points",

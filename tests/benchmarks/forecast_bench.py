@@ -24,6 +24,7 @@ from engine.gpus.units import MIB
 from engine.process.imports import import_transformers
 from engine.training.hub import Hub
 from engine.training.run import Run
+from tests.benchmarks import public_rows
 from tests.benchmarks.figures import Figure, alternate, ratio
 from tests.end_to_end.programs import environment
 from tests.engine.forecast.test_lecture import TABLE
@@ -62,6 +63,7 @@ def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
         rounds=errors,
     )
     yield Figure(name="forecast ÷ lecture's memory, worst |error|", value=max(errors), unit="%", goal=5.0, at_most=True)
+    yield from public_rows.figures(Forecaster(), public_rows.rows())
     hub = Hub()
     hub.probe()
     virtual, plain = alternate(

@@ -39,9 +39,17 @@ def add_flags(parser: ArgumentParser) -> None:
     group.add_argument("--gpu", metavar="NAME", help="a GPU of the catalogue, such as tesla-p4, a100-40gb or rtx-4090")
     group.add_argument(
         "--stack",
-        metavar="current|lecture-2023",
+        metavar="current|2023-2024|lecture-2023|2022|2020-2021",
         default="current",
-        help="the software whose memory is forecast: today's, or the lecture's PyTorch 2.0 (its tables need that one)",
+        help="the software whose memory is forecast: today's, or that of other years, with the attention and the "
+        "optimizer's implementation of its day where no flag says otherwise. The lecture's tables need the lecture's",
+    )
+    group.add_argument(
+        "--loop",
+        metavar="trainer|script|tutorial",
+        default="trainer",
+        help="whose loop trains: the Trainer's, as traintop's own; a script's, which holds the model's outputs until "
+        "it has the next; one as in PyTorch's tutorials, which also keeps the gradients until after the next forward",
     )
     group.add_argument("--context-mib", metavar="MIB", help="memory of a CUDA context, measured on your machine")
     group.add_argument("--library-mib", metavar="MIB", help="memory of the CUDA libraries, measured on your machine")
@@ -64,7 +72,8 @@ def execute(arguments: Namespace) -> int:
         from engine.session.forecasts import forecast_all
 
         try:
-            forecasts = forecast_all(configs, arguments.gpu, arguments.stack, *outside)
+            named = {"loop": arguments.loop, "given": given_knobs(arguments)}
+            forecasts = forecast_all(configs, arguments.gpu, arguments.stack, *outside, **named)
         except ForecastError as error:
             err.write(f"traintop forecast: {clean(str(error))}\n")
             return exit_codes.FAILED
@@ -75,6 +84,14 @@ def execute(arguments: Namespace) -> int:
             out.write(_text(configs, forecasts))
         out.flush()
     return exit_codes.DONE
+
+
+def given_knobs(arguments: Namespace) -> frozenset[str]:
+    """Knobs that the user set, by a flag or in the file of `--config`. Raises `ConfigError`."""
+    from engine.knobs.files import load_knobs
+
+    of_file = load_knobs(arguments.config) if arguments.config else {}
+    return frozenset(name for name in (*vars(arguments), *of_file) if name in KNOBS)
 
 
 def _configs(arguments: Namespace) -> tuple[list[RunConfig], bool]:

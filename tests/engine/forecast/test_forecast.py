@@ -382,7 +382,7 @@ def test_lora_on_experts_is_said_to_be_what_cannot_be_traced(forecaster: Forecas
 
 
 def test_an_unknown_stack_is_refused(forecaster: Forecaster) -> None:
-    with pytest.raises(ForecastError, match="use current or lecture-2023"):
+    with pytest.raises(ForecastError, match="use current, 2023-2024, lecture-2023, 2022 or 2020-2021"):
         forecaster.forecast(SMALL, P4, Assumptions(stack="lecture-2024"))
 
 

@@ -10,13 +10,13 @@ from engine.contract.records import Phase
 from engine.forecast.recording import Recording
 from engine.gpus.catalogue import find
 from engine.tracing.autocast import Autocast
+from engine.tracing.half import CpuTracer
 from engine.tracing.kernels import CudaKernels
-from engine.tracing.tracer import Tracer
 
 
-def _modes(autocast: Autocast) -> tuple[CudaKernels, Tracer, Recording]:
+def _modes(autocast: Autocast) -> tuple[CudaKernels, CpuTracer, Recording]:
     recording = Recording()
-    tracer = Tracer(recording, "cpu")
+    tracer = CpuTracer(recording, "cpu")
     tracer.enter(Phase.FORWARD)
     return CudaKernels(tracer, find("a100-40gb"), autocast), tracer, recording
 
@@ -73,3 +73,30 @@ def test_a_replayed_checkpoint_is_cast_too(reentrant: bool) -> None:
     assert seen == [torch.float16, torch.float16]
     assert layer.weight.grad is not None
     assert layer.weight.grad.dtype is torch.float32
+
+
+@pytest.mark.parametrize(("dtype", "copies"), [(torch.float16, 0), (torch.bfloat16, 1)])
+def test_a_softmax_reads_fp16_itself_and_a_copy_of_bf16(dtype: torch.dtype, copies: int) -> None:
+    autocast = Autocast(dtype)
+    kernels, tracer, recording = _modes(autocast)
+    scores = torch.randn(4, 64, dtype=dtype, requires_grad=True)
+    with kernels, tracer:
+        with autocast.forward():
+            result = F.softmax(scores, dim=-1)
+        assert recording.sizes == [4 * 64 * 4] * (1 + copies)
+        result.backward(torch.ones_like(result))
+    assert torch.allclose(result.detach(), scores.detach().float().softmax(-1), atol=1e-3)
+    assert scores.grad is not None
+    assert scores.grad.dtype is dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_cross_entropy_of_half_logits_casts_the_log_softmax(dtype: torch.dtype) -> None:
+    autocast = Autocast(dtype)
+    kernels, tracer, recording = _modes(autocast)
+    logits, labels = torch.randn(8, 64, dtype=dtype, requires_grad=True), torch.arange(8)
+    with kernels, tracer, autocast.forward():
+        loss = F.cross_entropy(logits, labels)
+    assert loss.dtype is torch.float32
+    assert recording.sizes[:2] == [8 * 64 * 2, 8 * 64 * 4]
+    assert loss.item() == pytest.approx(F.cross_entropy(logits.detach().float(), labels).item(), rel=0.02)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
+
 import pytest
 
 from engine.contract.config import RunConfig
+from engine.forecast.loops import LOOPS
+from engine.tracing.stack import STACKS
 from tests.tui.app.test_forecast import forecast
 from tui.cli import main
-from tui.commands.forecast import _text
+from tui.commands.forecast import _text, add_flags
 
 TURNED = RunConfig(
     model="/a/long/path/that/leads/to/my-checkpoint",
@@ -67,3 +71,11 @@ def test_the_help_says_that_a_verdict_is_no_exit_code(capsys: pytest.CaptureFixt
     told = " ".join(capsys.readouterr().out.split())
     assert "The exit code is 0 whatever the verdict, also where nothing fits" in told
     assert "the lecture's PyTorch 2.0 (its tables need that one)" in told
+
+
+def test_the_help_names_every_stack_and_loop() -> None:
+    parser = ArgumentParser()
+    add_flags(parser)
+    named = {action.dest: str(action.metavar).split("|") for action in parser._actions}
+    assert sorted(named["stack"]) == sorted(STACKS)
+    assert sorted(named["loop"]) == sorted(LOOPS)
