@@ -95,6 +95,7 @@ def _four_bits(linear: torch.nn.Module, shape: torch.Size) -> torch.nn.Module:
     weight = values.data.T if _is_transposed(linear) else values.data
     made.weight = Params4bit(weight, requires_grad=False, module=made, **options).to(values.device)
     made.bias = linear.bias
+    vars(made)["source_cls"] = type(linear)  # as transformers notes it
     return made
 
 
@@ -110,6 +111,7 @@ def _eight_bits(linear: torch.nn.Module, shape: torch.Size) -> torch.nn.Module:
     weight = values.data.T if _is_transposed(linear) else values.data
     made.weight = Int8Params(weight, requires_grad=False, has_fp16_weights=False).to(values.device)
     made.bias = linear.bias
+    vars(made)["source_cls"] = type(linear)  # as transformers notes it
     return made
 
 
