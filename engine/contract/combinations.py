@@ -75,6 +75,31 @@ def _check_weights(config: RunConfig) -> None:
         )
 
 
+def _check_quantised(config: RunConfig) -> None:
+    if not config.is_quantised:
+        return
+    if config.lora_rank == 0:
+        raise ConfigError(
+            "weights",
+            f"--weights {config.weights} cannot be trained themselves, only what LoRA puts beside them: "
+            "use --lora-rank 16, or --weights bf16.",
+        )
+    if config.torch_compile:
+        raise ConfigError(
+            "torch_compile",
+            f"--torch-compile breaks at every layer of --weights {config.weights}: use --torch-compile off, "
+            "or --weights bf16.",
+        )
+
+
+def _check_momentum(config: RunConfig) -> None:
+    if config.momentum > 0 and config.optimizer != "sgd":
+        raise ConfigError(
+            "momentum",
+            f"--momentum is SGD's, and this is {config.optimizer}: use --optimizer sgd, or --momentum 0.",
+        )
+
+
 def _check_device(config: RunConfig) -> None:
     if read_device(config.device).kind == "cpu" and config.vram_limit is not None:
         raise ConfigError(
@@ -171,6 +196,8 @@ _CHECKS = (
     _check_target_len,
     _check_padding,
     _check_weights,
+    _check_quantised,
+    _check_momentum,
     _check_device,
     _check_optimizer_in_backward,
     _check_evaluation,

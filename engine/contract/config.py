@@ -26,6 +26,8 @@ def _knob(default: Value, label: str, why: str, **more: Any) -> Any:
 
 
 _POWERS = tuple(2**i for i in range(13))
+QUANTISED = ("int8", "nf4")
+"""Weights that need LoRA: what is rounded to so few bits cannot be trained itself."""
 DEFAULT_SAMPLES = 512
 """Of data that is made up or the hub's, as in the lecture."""
 
@@ -128,8 +130,8 @@ class RunConfig:
     weights: str = _knob(
         "fp32",
         "weights",
-        "What the parameters are stored in, and with them gradients and optimizer states; precision is what computes.",
-        choices=("fp32", "bf16", "fp16"),
+        "What parameters are stored in, gradients and states with them (int8, nf4: only LoRA's); precision computes.",
+        choices=("fp32", "bf16", "fp16", "int8", "nf4"),
         group="memory",
     )
     precision: str = _knob(
@@ -142,8 +144,8 @@ class RunConfig:
     optimizer: str = _knob(
         "adamw",
         "optimizer",
-        "AdamW keeps two states per parameter (8 bytes; 2 in its 8-bit form), SGD none, Adafactor a row and a column.",
-        choices=("adamw", "adam", "sgd", "adafactor", "adamw-8bit"),
+        "AdamW keeps two states per parameter (8 bytes; 2 in 8 bits), SGD one with momentum; paged: moved to the host.",
+        choices=("adamw", "adam", "sgd", "adafactor", "adamw-8bit", "paged-adamw-8bit"),
         group="optimizer",
     )
     optimizer_implementation: str = _knob(
@@ -151,6 +153,15 @@ class RunConfig:
         "implementation",
         "fused: one kernel, no temporaries; foreach: fast, but copies; loop: slow. Adafactor and 8-bit have their own.",
         choices=("fused", "foreach", "loop"),
+        group="optimizer",
+    )
+    momentum: float = _knob(
+        0.0,
+        "momentum",
+        "Of SGD: the share of a step that the next one keeps, for one state per parameter; 0 is off.",
+        minimum=0.0,
+        maximum=0.999,
+        steps=(0.0, 0.5, 0.9, 0.99),
         group="optimizer",
     )
     optimizer_in_backward: bool = _knob(
@@ -473,9 +484,21 @@ class RunConfig:
         check_together(self)
 
     @property
+    def is_quantised(self) -> bool:
+        """Whether the matrices of the linear layers are stored in fewer than 16 bits."""
+        return self.weights in QUANTISED
+
+    @property
+    def stored_in(self) -> str:
+        """The type of the parameters that are not quantised: beside int8 and nf4 it is that of the precision."""
+        if not self.is_quantised:
+            return self.weights
+        return self.precision if self.precision in ("bf16", "fp16") else "fp32"
+
+    @property
     def computed_in(self) -> str:
         """The type of the matrix products: 16-bit weights without autocast compute in their own."""
-        return self.weights if self.precision in ("fp32", "tf32") and self.weights != "fp32" else self.precision
+        return self.stored_in if self.precision in ("fp32", "tf32") and self.stored_in != "fp32" else self.precision
 
     @property
     def effective_batch_size(self) -> int:

@@ -13,6 +13,8 @@ ACTIVATIONS, TEMPORARIES, INPUTS, CACHED = "activations", "temporaries", "inputs
 
 TRACED = (LIBRARIES, WEIGHTS, GRADIENTS, OPTIMIZER, ACTIVATIONS, TEMPORARIES, INPUTS)
 """What a tensor in the allocator can be; `libraries` are cuBLAS's workspaces there."""
+UNIFIED = "unified"
+"""Memory that the driver moves between the card and the host, page by page: beside the allocator."""
 BREAKDOWN = (CONTEXT, LIBRARIES, WEIGHTS, GRADIENTS, OPTIMIZER, ACTIVATIONS, TEMPORARIES, CACHED)
 """The parts of used memory, in the order of display; inputs count among the activations."""
 
@@ -81,7 +83,7 @@ class Forecast:
 
     @property
     def outside(self) -> int:
-        """Bytes beside the allocator: the context and the images of libraries."""
+        """Bytes beside the allocator: the context, the images of libraries, and states in unified memory."""
         return self.peak_used - self.peak_reserved
 
     @property

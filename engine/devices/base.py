@@ -15,6 +15,7 @@ from engine.contract.records import DeviceInfo, Memory, Phase
 from engine.devices.host import Host, HostMemory
 from engine.devices.precision import Precision
 from engine.process import heap
+from engine.tracing.quantised import quantised_parameters
 
 T = TypeVar("T")
 FRESH_S = 0.05
@@ -68,7 +69,9 @@ class Device(ABC):
         return Precision(config.precision, self.torch_device.type)
 
     def adopt(self, model: torch.nn.Module) -> None:
-        """Put a model's weights on the device."""
+        """Put a model's weights on the device: first quantised ones, whose scales `Module.to` would lose."""
+        for layer, _ in list(quantised_parameters(model)):
+            layer.weight = layer.weight.to(self.torch_device)
         model.to(self.torch_device)
 
     def batches(self, loader: Iterable[T]) -> Iterable[T]:

@@ -17,6 +17,8 @@ DTYPES = {"fp32": torch.float32, **AUTOCAST_DTYPE}
 """What parameters can be stored in."""
 AMPERE = (8, 0)
 """The compute capability from which on there are TF32 and bf16."""
+_QUANTISED_FROM = {"int8": (7, 5), "nf4": (6, 0)}
+"""The compute capability from which on bitsandbytes has kernels for such weights (its installation guide)."""
 
 
 def refuse_types(config: RunConfig, capability: tuple[int, int], card: str) -> None:
@@ -28,6 +30,13 @@ def refuse_types(config: RunConfig, capability: tuple[int, int], card: str) -> N
                 f"--{knob} {value} needs compute capability 8.0 or newer; {card} has {capability[0]}.{capability[1]}: "
                 f"use --{knob} fp16 or fp32.",
             )
+    oldest = _QUANTISED_FROM.get(config.weights)
+    if oldest is not None and capability < oldest:
+        raise ConfigError(
+            "weights",
+            f"--weights {config.weights} needs compute capability {oldest[0]}.{oldest[1]} or newer; {card} has "
+            f"{capability[0]}.{capability[1]}: use --weights {'nf4 or ' if capability >= (6, 0) else ''}fp16.",
+        )
 
 
 class Precision:

@@ -26,6 +26,7 @@ from engine.contract.forecast_types import (
     INPUTS,
     LIBRARIES,
     NEAR_LIMIT,
+    OPTIMIZER,
     OUT_OF_MEMORY,
     Forecast,
     ForecastError,
@@ -48,6 +49,7 @@ from engine.gpus.units import MIB
 from engine.models.catalogue import known
 from engine.techniques.refusals import refuse_missing_packages
 from engine.tracing.stack import STACKS, Stack
+from engine.tracing.unified import with_unified
 from engine.training import models
 from engine.training.hub import Hub
 from engine.workloads.data_shape import BatchShape, DataShape
@@ -150,26 +152,27 @@ class Forecaster:
         limit = _limit(config, gpu, given)
         played = _play(traces, order, limit, outside, stack)
         free, failed = played.free, played.limited
-        used = outside.total + free.peak_reserved
+        held = outside.total + free.peak_reserved
+        used = with_unified(held, traces.unified, limit)
         work = traces.work(order.samples, order.width, order.target)
         batch = _largest(order)
         kept = traces.compiled(batch) if config.torch_compile else None
         saved = _saved_by_compiling(kept, batch, played) if config.torch_compile else 0
-        span = _range(free.peak_reserved, outside, saved)
+        span = _range(free.peak_reserved + used - held, outside, saved)
         return Forecast(
             gpu=gpu.name,
             total=gpu.memory_total,
             limit=limit,
             verdict=FITS if failed is None or failed.failed_phase is None else OUT_OF_MEMORY,
             near_limit=played.is_unsure
-            or abs(used - limit) <= NEAR_LIMIT * limit
-            or (span is not None and span[0] <= limit < used),
+            or abs(held - limit) <= NEAR_LIMIT * limit
+            or (span is not None and span[0] <= limit < held),
             peak_used=used,
             peak_reserved=free.peak_reserved,
             peak_allocated=free.peak_allocated,
             used_range=span,
             loaded_used=outside.context + free.loaded_reserved,
-            breakdown=_breakdown(free, outside.context, outside.libraries),
+            breakdown=_breakdown(free, outside.context, outside.libraries, used - held),
             failing_phase=failed.failed_phase.value if failed and failed.failed_phase else None,
             failing_request=failed.failed_request if failed else None,
             failing_segment=failed.failed_segment if failed else None,
@@ -186,6 +189,7 @@ class Forecaster:
                 *_about_compiling(config, span, is_traced=kept is not None),
                 *_about_host(work, gpu),
                 *traces.notes,
+                *_on_unified(traces.unified, used - held),
             ),
         )
 
@@ -327,12 +331,13 @@ def _limit(config: RunConfig, gpu: Gpu, given: Assumptions) -> int:
     return min(limits)
 
 
-def _breakdown(free: Replay, context: int, libraries: int) -> dict[str, int]:
+def _breakdown(free: Replay, context: int, libraries: int, unified: int) -> dict[str, int]:
     held = dict.fromkeys(BREAKDOWN, 0) | free.by_category
     held[ACTIVATIONS] += held.pop(INPUTS, 0)
     held[CACHED] = free.peak_reserved - sum(held.values())
     held[CONTEXT] = context
     held[LIBRARIES] += libraries
+    held[OPTIMIZER] += unified
     return held
 
 
@@ -386,6 +391,17 @@ def _about_compiling(config: RunConfig, span: tuple[int, int] | None, *, is_trac
         f"With torch.compile between {span[0] // MIB:,} MiB ({keeps}) and {span[1] // MIB:,} MiB (as without it); the "
         "speed is that without it."
     )
+
+
+def _on_unified(unified: int, on_card: int) -> Iterator[str]:
+    if unified:
+        where = (
+            "all on the card" if on_card == unified else f"{on_card / MIB:,.0f} of them on the card and the rest not"
+        )
+        yield (
+            f"{unified / MIB:,.0f} MiB of optimizer states are in unified memory, which the driver moves to the host "
+            f"where the card is full, at the price of time: {where}. They decide no verdict."
+        )
 
 
 def _notes(

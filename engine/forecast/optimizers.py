@@ -16,6 +16,7 @@ from engine.techniques.gradients import parameters
 from engine.techniques.in_backward import Enter, OptimizerInBackward
 from engine.techniques.optimizers import build_optimizer
 from engine.tracing.stack import Stack
+from engine.tracing.unified import EIGHT_BIT_FROM, state_buffer
 
 
 def optimizer_on_meta(config: RunConfig, stack: Stack, loop: Loop, trained: list[Group], enter: Enter) -> Optimizer:
@@ -27,10 +28,13 @@ def optimizer_on_meta(config: RunConfig, stack: Stack, loop: Loop, trained: list
         alone = config.with_values(optimizer_in_backward=False)
         return OptimizerInBackward(trained, lambda some: optimizer_on_meta(alone, stack, loop, some, enter), enter)
     is_adam = config.optimizer in ("adamw", "adam")
+    if config.optimizer == "paged-adamw-8bit":
+        return PagedAdam8bit(trained, {"lr": config.learning_rate})
     if config.optimizer_implementation == "fused":
         if is_adam:
             return FusedAdam(trained, {"lr": config.learning_rate})
-        config = config.with_values(optimizer_implementation="loop")  # SGD without momentum: both need nothing
+        if config.optimizer == "sgd":
+            return FusedSgd(trained, {"lr": config.learning_rate, "momentum": config.momentum})
     if is_adam and config.optimizer_implementation == "foreach" and stack.adds_eps_apart:
         return ForeachAdam20(_groups(trained, loop), {"lr": config.learning_rate})
     if config.optimizer == "adamw" and config.optimizer_implementation == "loop" and stack.torch < (2, 0):
@@ -70,3 +74,55 @@ class FusedAdam(Optimizer):
                     exp_avg=torch.zeros_like(parameter, memory_format=torch.preserve_format),
                     exp_avg_sq=torch.zeros_like(parameter, memory_format=torch.preserve_format),
                 )
+
+
+class FusedSgd(Optimizer):
+    """SGD's fused kernel: with momentum one state per parameter, and no temporaries.
+
+    (torch/optim/sgd.py: `_fused_sgd`, which makes all states before the first step.) It changes no parameter.
+    """
+
+    _step_supports_amp_scaling = True
+
+    @property
+    def traffic(self) -> int:
+        """Bytes that the kernel reads and writes: parameter, gradient and, with momentum, the state."""
+        n_bytes: int = sum(p.numel() * p.element_size() for p in parameters(self))
+        return (5 if self.defaults["momentum"] else 3) * n_bytes
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Make the state where it is missing."""
+        for parameter in parameters(self) if self.defaults["momentum"] else ():
+            if parameter.grad is not None and not self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.empty_like(parameter.grad)
+
+
+class PagedAdam8bit(Optimizer):
+    """bitsandbytes' `PagedAdamW8bit`: states of a byte per parameter, the large ones in unified memory.
+
+    (`init_state` and `get_state_buffer` of optim/optimizer.py: one is paged from 100,000 parameters on, in fp32 below
+    4,096, and has a scale for 256 parameters otherwise.) It changes no parameter.
+    """
+
+    _codes: tuple[torch.Tensor, ...] = ()
+
+    @property
+    def traffic(self) -> int:
+        """Bytes that the kernel reads and writes: parameter and gradient in their types, both states in theirs."""
+        sizes = [(p.numel(), p.element_size()) for p in parameters(self)]
+        return sum(n * (3 * each + (4 if n >= EIGHT_BIT_FROM else 16)) for n, each in sizes)
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Make the states where they are missing."""
+        for parameter in parameters(self):
+            if parameter.grad is not None and not self.state[parameter]:
+                self.state[parameter] = self._new_state(parameter)
+
+    def _new_state(self, parameter: torch.Tensor) -> dict[str, torch.Tensor]:
+        n, device = parameter.numel(), parameter.device
+        if n < EIGHT_BIT_FROM:
+            return {name: state_buffer(parameter, torch.float32) for name in ("state1", "state2")}
+        if not self._codes:
+            self._codes = torch.empty(256, device=device), torch.empty(256, device=device)
+        states = {name: state_buffer(parameter, torch.uint8) for name in ("state1", "state2")}
+        return states | {name: torch.zeros(-(-n // 256), device=device) for name in ("absmax1", "absmax2")}

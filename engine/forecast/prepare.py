@@ -6,8 +6,9 @@ import torch
 
 from engine.contract.config import RunConfig
 from engine.contract.forecast_types import ForecastError
+from engine.forecast.quantised import lora_layers, stand_in
 from engine.forecast.then.models import as_of
-from engine.techniques import checkpointing, class_loss, cross_entropy, lora
+from engine.techniques import checkpointing, class_loss, cross_entropy, lora, quantised
 from engine.tracing.stack import Stack
 from engine.training import models
 
@@ -23,7 +24,10 @@ def build_on_meta(
     try:
         with torch.device("meta"):
             built = models.build(source, shaped, config)
-            model: torch.nn.Module = lora.apply(built, config)
+            if config.is_quantised:
+                quantised.replace(built, config, lambda linear, shape: stand_in(linear, shape, config.weights))
+            layers = lora_layers() if config.is_quantised else None
+            model: torch.nn.Module = lora.apply(built, config, layers)
             weights = torch.empty(n_labels) if config.class_weights != "none" else None
         checkpointing.apply(model, config, preserve_rng_state=False)  # peft passes calls on to the model
         as_of(model, stack, config)

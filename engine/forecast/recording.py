@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from engine.allocator.options import SMALL_SIZE
+from engine.contract.forecast_types import UNIFIED
 from engine.contract.records import Phase
 from engine.tracing.scratch import Rule
 
@@ -46,17 +47,23 @@ class Recording:
     """By slot, where a size does not grow evenly with batch and length; such a size may be 0."""
     depends_on_hiding: bool = False
     """Whether it would be another one if the batch hid nothing, or hid something."""
+    unified: int = 0
+    """Bytes in unified memory, which never dies: it is no event, as it is not in the allocator."""
 
-    def allocate(self, size: int, category: str) -> int:
+    def allocate(self, size: int, category: str) -> int | None:
+        if category == UNIFIED:
+            self.unified += size
+            return None
         slot = len(self.sizes)
         self.sizes.append(size)
         self.categories.append(category)
         self.events.append(slot)
         return slot
 
-    def allocate_by(self, rule: Rule, category: str) -> int:
+    def allocate_by(self, rule: Rule, category: str) -> int | None:
         slot = self.allocate(rule.n_bytes, category)
-        self.rules[slot] = rule
+        if slot is not None:
+            self.rules[slot] = rule
         return slot
 
     def free(self, handle: int) -> None:

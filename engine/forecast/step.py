@@ -21,6 +21,7 @@ from engine.contract.forecast_types import ForecastError
 from engine.contract.records import Phase
 from engine.contract.tasks import TASKS
 from engine.devices.precision import TracedPrecision
+from engine.forecast import quantised
 from engine.forecast.loops import LOOPS, Loop
 from engine.forecast.optimizers import optimizer_on_meta
 from engine.forecast.recording import (
@@ -46,6 +47,7 @@ from engine.techniques.schedules import build_schedule
 from engine.tracing.host import TracedHost
 from engine.tracing.kernels import CudaKernels
 from engine.tracing.meta_kernels import KERNELS
+from engine.tracing.quantised import as_on_cuda
 from engine.tracing.stack import Stack
 from engine.tracing.tracer import Tracer
 from engine.training.evaluation import Scores
@@ -211,7 +213,9 @@ class _Player:
         plan, self._work, kernels = self._plan, work, self._kernels
         self._micro_steps += accumulates
         self._begin(LOAD, Phase.LOAD)
-        hooks = self._tracer.account_model(plan.model)
+        with self._tracer.suspended():
+            quantised.begin(plan.model)
+        hooks = self._account()
         moved = offloading.apply(plan.model, plan.config, self._host, None)
         hooks += [] if moved is None else [moved]
         if plan.loop.holds_outputs:
@@ -250,20 +254,28 @@ class _Player:
     def score(self) -> None:
         model = self._plan.model
         self._begin(LOAD, Phase.LOAD)
-        for hook in self._tracer.account_model(model):
-            hook.remove()
+        hooks = self._account()
         model.eval()
-        with torch.no_grad():
-            self._begin(SCORING, Phase.EVALUATE)
-            scores = Scores.begin(model, TASKS[self._plan.config.task], torch.device("meta"))
-            for part in (SCORE, SCORE_NEXT):
-                self._begin(part, Phase.EVALUATE)
-                self._batch = self._new_batch()
-                scores.add(model, self._batch, 1, self._precision)
-            self._begin(SCORED, Phase.EVALUATE)
-            self._batch = {}
-            del scores
-            self._tracer.drain()
+        try:
+            with torch.no_grad():
+                self._begin(SCORING, Phase.EVALUATE)
+                scores = Scores.begin(model, TASKS[self._plan.config.task], torch.device("meta"))
+                for part in (SCORE, SCORE_NEXT):
+                    self._begin(part, Phase.EVALUATE)
+                    self._batch = self._new_batch()
+                    scores.add(model, self._batch, 1, self._precision)
+                self._begin(SCORED, Phase.EVALUATE)
+                self._batch = {}
+                del scores
+                self._tracer.drain()
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _account(self) -> list[Any]:
+        """Account for the model; hooks, to be removed."""
+        model = self._plan.model
+        return [*self._tracer.account_model(model), *as_on_cuda(model, self._precision.policy)]
 
     def _host(self) -> TracedHost:
         return TracedHost(self._tracer, on_move=self._note_move)

@@ -11,7 +11,7 @@ from engine.forecast.recording import Names, Recording, Script
 from engine.forecast.sizes import NotAlikeError, Point, Sizes
 from engine.forecast.speed import Work, work_at
 from engine.forecast.step import StepPlan, record_scoring, record_step
-from engine.techniques import attention
+from engine.techniques import attention, quantised
 from engine.workloads.data_shape import BatchShape
 
 MOST_TRACED = 4
@@ -38,9 +38,11 @@ class Traces:
         self._names = Names()
         self._alone = False
         self._scripts: dict[tuple[BatchShape, bool | None, bool], Script] = {}
-        self.n_parameters = sum(parameter.numel() for parameter in plan.model.parameters())
-        taken = attention.note(plan.model, plan.config)
-        self.notes = () if taken is None else (taken,)
+        self.n_parameters = quantised.n_parameters(plan.model)
+        self.unified = 0
+        """Bytes of optimizer states in unified memory; `step` first."""
+        said = attention.note(plan.model, plan.config), quantised.note(plan.model, plan.config)
+        self.notes = tuple(note for note in said if note is not None)
         """Sentences on what the model turned out to be."""
 
     @property
@@ -88,6 +90,7 @@ class Traces:
         work = Work()
         recording = record_step(self._plan, batch, accumulates=accumulates, work=work)
         self._works.setdefault((batch.samples, batch.width, batch.target), work)
+        self.unified = recording.unified
         return recording
 
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.tasks import TASKS
 from engine.process import gate
+from engine.techniques import quantised
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
     from transformers import PreTrainedModel
 
+Layers = dict[type["torch.nn.Module"], type["torch.nn.Module"]]
 ALPHA_PER_RANK = 2
 """Of a run that sets no alpha: the thin matrices' product counts 2 times."""
 ALL_LINEAR = "all-linear"
@@ -22,16 +24,18 @@ ALL_LINEAR = "all-linear"
 
 
 @gate.building()
-def apply(model: PreTrainedModel, config: RunConfig) -> PreTrainedModel | PeftModel:
+def apply(model: PreTrainedModel, config: RunConfig, layers: Layers | None = None) -> PreTrainedModel | PeftModel:
     """Freeze the model but for a new head such as a classifier, and add matrices of `lora_rank` to `lora_targets`.
 
     The new weights follow torch's global generator; their product starts at 0, so the model computes what it did.
     They are in fp32, also beside weights of 16 bits, as peft keeps them (`autocast_adapter_dtype`).
-    Apply it before checkpointing: peft makes a checkpointed model's embeddings ask for gradients.
+    Apply it before checkpointing: peft makes a checkpointed model's embeddings ask for gradients. `layers`: by kinds
+    of linear layers that peft does not know, its layers for them.
     Raises `ConfigError` where a rank is no saving or there is nothing to add to.
     """
     if config.lora_rank == 0:
         return model
+    quantised.quiet()  # where its library is there, peft loads it for any model
     from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
 
@@ -42,16 +46,18 @@ def apply(model: PreTrainedModel, config: RunConfig) -> PreTrainedModel | PeftMo
             f"--lora-rank {config.lora_rank} is more than the hidden size {hidden} of {config.model}, so it would "
             f"train more than it saves: use --lora-rank {max(1, hidden // 4)} or less, or 0 to switch LoRA off.",
         )
-    heads = _heads(model) if TASKS[config.task].is_new_head else []
+    whole = heads(model) if TASKS[config.task].is_new_head else None
     settings = LoraConfig(
         r=config.lora_rank,
         lora_alpha=alpha(config),
         lora_dropout=dropout(config),
         target_modules=targets(model, config),
-        exclude_modules=heads or None,
-        modules_to_save=heads or None,  # a classifier is as a rule new: it is trained whole
+        exclude_modules=whole or None,
+        modules_to_save=whole or None,  # a classifier is as a rule new: it is trained whole
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # GPT-2's are transposed
     )
+    if layers is not None:
+        settings._register_custom_module(layers)
     try:
         adapted: PeftModel = get_peft_model(model, settings)
     except ValueError as error:
@@ -113,13 +119,13 @@ def _linear(model: PreTrainedModel, config: RunConfig) -> Iterator[str]:
     import torch
     from transformers.pytorch_utils import Conv1D
 
-    head, heads = model.get_output_embeddings(), _heads(model) if config.task == "classification" else []
+    head, whole = model.get_output_embeddings(), heads(model) if TASKS[config.task].is_new_head else []
     for path, module in model.named_modules():
-        if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not head and path not in heads:
+        if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not head and path not in whole:
             yield path
 
 
-def _heads(model: PreTrainedModel) -> list[str]:
+def heads(model: PreTrainedModel) -> list[str]:
     """The modules beside the encoder or decoder: a classifier, and what some models have before it."""
     children: Any = model.named_children()
     return [
@@ -134,8 +140,7 @@ def wraps_experts(model: torch.nn.Module) -> bool:
 
 def note(model: torch.nn.Module, config: RunConfig) -> str:
     """One sentence for the transcript: how many parameters are trained."""
-    total = sum(parameter.numel() for parameter in model.parameters())
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    total, trained = quantised.n_parameters(model), quantised.n_parameters(model, trained=True)
     said = f"LoRA of rank {config.lora_rank}: {trained:,} of {total:,} parameters are trained ({trained / total:.2%})."
     settings: Any = model.config
     if config.lora_targets == "default" and _default(model) is None:

@@ -41,13 +41,18 @@ def _build(config: RunConfig, trained: list[Group]) -> Optimizer:
 
         eight_bit: Optimizer = adamw_8bit.build(trained, config.learning_rate, compiled=_compiles(config, trained))
         return eight_bit
+    if config.optimizer == "paged-adamw-8bit":
+        from engine.techniques import paged_adamw_8bit
+
+        paged: Optimizer = paged_adamw_8bit.build(trained, config.learning_rate)
+        return paged
     how: dict[str, bool] = {
         "fused": {"fused": True},
         "foreach": {"foreach": True},
         "loop": {"foreach": False, "fused": False},
     }[config.optimizer_implementation]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(trained, lr=config.learning_rate, **how)
+        return torch.optim.SGD(trained, lr=config.learning_rate, momentum=config.momentum, **how)
     adam = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return adam(trained, lr=config.learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, **how)
 
@@ -62,6 +67,8 @@ def _compiles(config: RunConfig, trained: list[Group]) -> bool:
 
 def note(config: RunConfig, device_type: str) -> str | None:
     """One sentence for the transcript, where the optimizer is not what one expects."""
+    if config.optimizer == "paged-adamw-8bit" and device_type == "cpu":
+        return "On a CPU the states of paged AdamW are not paged: all memory is the host's."
     if config.optimizer != "adamw-8bit" or device_type != "cpu" or config.torch_compile:
         return None
     from engine.techniques import adamw_8bit

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def refuse(config: RunConfig, device: Device) -> None:
     """Raise `ConfigError`, naming the fix, for what is known before model and data are."""
     refuse_missing_packages(config)
+    _refuse_missing_library(config)
     compiling.refuse(config, device)
     attention.refuse(config, device)
     _refuse_cross_entropy(config, device.info.kind)
@@ -27,6 +28,23 @@ def missing_package(config: RunConfig) -> str | None:
     except ConfigError as error:
         return error.message
     return None
+
+
+def _refuse_missing_library(config: RunConfig) -> None:
+    """A forecast needs bitsandbytes for nothing; a run for its quantised weights and its optimizer."""
+    missing = [name for name in ("bitsandbytes", "accelerate") if find_spec(name) is None]
+    if config.is_quantised and missing:
+        raise ConfigError(
+            "weights",
+            f"--weights {config.weights} needs the package {' and '.join(missing)}: pip install 'traintop[quantised]', "
+            "or use --weights bf16.",
+        )
+    if config.optimizer == "paged-adamw-8bit" and "bitsandbytes" in missing:
+        raise ConfigError(
+            "optimizer",
+            "--optimizer paged-adamw-8bit needs the package bitsandbytes: pip install 'traintop[quantised]', "
+            "or use --optimizer adamw.",
+        )
 
 
 def refuse_missing_packages(config: RunConfig) -> None:

@@ -1,10 +1,13 @@
-"""fp16 products on a CPU, through fp32: no CPU's libraries multiply fp16 fast, and most take eighty times as long.
+"""What a CPU does in another way than a GPU, done as there.
 
-A GPU adds fp16 products up in fp32 as well, so the results are nearer to its own.
+fp16 products go through fp32: no CPU's libraries multiply fp16 fast, and most take eighty times as long. A GPU adds
+fp16 products up in fp32 as well, so the results are nearer to its own. Products with quantised weights take the steps
+of CUDA's kernels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -23,7 +26,14 @@ _SLOW = MATMULS | {_ATTENTION, _ATTENTION_BACKWARD}
 class CpuTracer(Tracer):  # type: ignore[no-untyped-call]
     """The tracer for tensors on a CPU: what it accounts for stays fp16, only the arithmetic inside is fp32."""
 
+    paths: Mapping[Any, Callable[..., Any]] = {}
+    """By operator: the steps to trace in its place."""
+
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        path = self.paths.get(func) if self.paths and not self._suspended else None
+        if path is not None:
+            with self:
+                return path(*args, **kwargs)
         if func in _SOFTMAX and args[2]:  # fp16 to fp32 in one kernel, which a CPU lacks
             return func(args[0].float(), args[1], False)
         if func in _SOFTMAX_BACKWARD and args[3] is torch.float16:

@@ -13,15 +13,17 @@ import torch
 from engine.allocator.allocator import CachingAllocator
 from engine.allocator.options import AllocatorOptions
 from engine.allocator.report import AllocatorOutOfMemory
-from engine.contract.forecast_types import GRADIENTS, INPUTS, LIBRARIES, OPTIMIZER
+from engine.contract.forecast_types import GRADIENTS, INPUTS, LIBRARIES, OPTIMIZER, UNIFIED
 from engine.contract.records import Memory, Phase
 from engine.gpus.catalogue import Gpu
 from engine.tracing.autocast import Autocast
 from engine.tracing.half import CpuTracer
 from engine.tracing.host import TracedHost
 from engine.tracing.kernels import CudaKernels
+from engine.tracing.quantised import as_on_cuda, cuda_paths
 from engine.tracing.scratch import Rule
 from engine.tracing.stack import CURRENT
+from engine.tracing.unified import with_unified
 
 Signature = tuple[tuple[object, ...], ...]
 """Of an update: the shapes of its micro-steps' batches, and whether they hide tokens from each other."""
@@ -116,14 +118,19 @@ class LiveAllocator:
         """Sizes born and (negative) died since the update began: two equal updates have equal logs."""
         self._places = 0
         self.has_libraries = False
+        self.unified = 0
+        """Bytes beside it that the driver moves to the host where the card is full."""
 
     reserved = property(lambda self: self._allocator.reserved)
     peak_reserved = property(lambda self: self._allocator.peak_reserved)
     peak_allocated = property(lambda self: self._allocator.peak_allocated)
     retries = property(lambda self: self._allocator.alloc_retries)
 
-    def allocate(self, size: int, category: str) -> int:
+    def allocate(self, size: int, category: str) -> int | None:
         """Raises `torch.OutOfMemoryError` in PyTorch's own words."""
+        if category == UNIFIED:
+            self.unified += size
+            return None
         try:
             address = self._allocator.alloc(size)
         except AllocatorOutOfMemory as error:
@@ -188,6 +195,7 @@ class LiveTracker:
         self.allocator = allocator
         self._tracer = CpuTracer(allocator, "cpu", workspaces=CURRENT.workspaces(gpu.compute_capability))
         self._kernels = CudaKernels(self._tracer, gpu, autocast)
+        self._autocast = autocast
         self._may_stop = autocast is None
         self._modes = ExitStack()
         self._tracing = False
@@ -222,7 +230,8 @@ class LiveTracker:
     def adopt(self, model: torch.nn.Module) -> None:
         """The model's weights go onto the GPU."""
         self._model = model
-        self._hooks = self._tracer.account_model(model)
+        self._tracer.paths = cuda_paths(self._tracer)
+        self._hooks = [*self._tracer.account_model(model), *as_on_cuda(model, self._autocast)]
 
     def adopt_states(self, states: Iterable[torch.Tensor]) -> None:
         """An optimizer's states are on the GPU; those that are a number each stay on the host."""
@@ -307,10 +316,10 @@ def memory_of(allocator: LiveAllocator, context: int, libraries: int, total: int
     outside = context + (libraries if allocator.has_libraries else 0)
     allocated, by_category = allocator.now()
     return Memory(
-        used=outside + allocator.reserved,
+        used=with_unified(outside + allocator.reserved, allocator.unified, total),
         reserved=allocator.reserved,
         allocated=allocated,
-        peak_used=outside + allocator.peak_reserved,
+        peak_used=with_unified(outside + allocator.peak_reserved, allocator.unified, total),
         peak_reserved=allocator.peak_reserved,
         peak_allocated=allocator.peak_allocated,
         total=total,

@@ -16,9 +16,20 @@ from typing import Any, Protocol
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from engine.contract.forecast_types import ACTIVATIONS, GRADIENTS, INPUTS, LIBRARIES, OPTIMIZER, TEMPORARIES, WEIGHTS
+from engine.contract.forecast_types import (
+    ACTIVATIONS,
+    GRADIENTS,
+    INPUTS,
+    LIBRARIES,
+    OPTIMIZER,
+    TEMPORARIES,
+    UNIFIED,
+    WEIGHTS,
+)
 from engine.contract.records import Phase
+from engine.tracing.quantised import quantised_parameters
 from engine.tracing.scratch import Rule, Scratch, Step
+from engine.tracing.unified import UNIFIED_ZEROS
 
 aten = torch.ops.aten
 
@@ -32,8 +43,11 @@ _UNIQUE_STORAGE_COUNT = 2
 class Sink(Protocol):
     """Where births and deaths go. Handles are the sink's own."""
 
-    def allocate(self, size: int, category: str) -> int:
-        """A storage of `size` bytes was born. May raise `torch.OutOfMemoryError`."""
+    def allocate(self, size: int, category: str) -> int | None:
+        """A storage of `size` bytes was born; None where it is not in the allocator (`UNIFIED`).
+
+        May raise `torch.OutOfMemoryError`.
+        """
 
     def allocate_by(self, rule: Rule, category: str) -> int | None:
         """As `allocate`, by a rule; None where it says 0."""
@@ -127,10 +141,13 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         The hooks that it returns tell gradients from other tensors; remove them when tracing ends.
         """
+        for _, tensors in quantised_parameters(model):  # they are moved first
+            for tensor in tensors:
+                self.account(tensor, WEIGHTS)
         for module in _post_order(model, set()):
-            for tensor in (*module._parameters.values(), *module._buffers.values()):
-                if tensor is not None:
-                    self.account(tensor, WEIGHTS)
+            for held in (*module._parameters.values(), *module._buffers.values()):
+                if held is not None:
+                    self.account(held, WEIGHTS)
         trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
         return [p.register_post_accumulate_grad_hook(self._gradient_arrived) for p in trained]  # type: ignore[no-untyped-call]
 
@@ -211,6 +228,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return result
         if func is aten.add.Tensor and self._accumulates(args, kwargs, result):
             return result
+        if func is UNIFIED_ZEROS:
+            self.account(result, UNIFIED)
+            return result
         self.drain()
         is_mask = self.in_dropout and func is aten.empty_like.default
         for tensor in result if isinstance(result, (tuple, list)) else (result,):
@@ -251,13 +271,13 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             handle = self._sink.allocate_by(rule, category)
         else:
             handle = self._sink.allocate(size, category) if size else None
-        self._remember(storage, handle, size)
+        self._remember(storage, handle, size, category)
 
-    def _remember(self, storage: torch.UntypedStorage, handle: int | None, size: int) -> None:
+    def _remember(self, storage: torch.UntypedStorage, handle: int | None, size: int, category: str = "") -> None:
         known = _Storage(storage, self._dead.append)
         known.key, known.handle, known.size = storage._cdata, handle, size
         self._live[known.key] = known
-        if self.phase is Phase.OPTIMIZER:
+        if self.phase is Phase.OPTIMIZER and category != UNIFIED:
             self._born.append(known)
 
     def _category(self) -> str:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _SAMPLES, _TOKENS = 2, 8
+_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 1, "nf4": 0.5}
+"""Per parameter, at the least."""
 _KERNELS = ("FLASH_ATTENTION", "EFFICIENT_ATTENTION", "MATH")
 
 
@@ -51,13 +53,18 @@ def problem_of(model: PreTrainedModel, config: RunConfig) -> Exception | None:
     return None
 
 
-def check_room(model: PreTrainedModel, config: RunConfig) -> None:
-    """Raise `ConfigError` when the weights of this model on the meta device exceed the machine's memory."""
+def check_room(model: PreTrainedModel, config: RunConfig, *, is_read: bool) -> None:
+    """Raise `ConfigError` when the weights of this model on the meta device exceed the machine's memory.
+
+    `is_read`: weights that are quantised are so as they are read; fresh ones are made before.
+    """
     n = sum(parameter.numel() for parameter in model.parameters())
+    stored = config.weights if is_read else config.stored_in
+    n_bytes = n * _BYTES[stored]
     room = (Machine().memory().total or psutil.virtual_memory().total) + psutil.swap_memory().total
-    if 4 * n > room:
+    if n_bytes > room:
         raise ConfigError(
             "model",
-            f"--model {config.model!r} has {n:,} parameters, {4 * n / 2**30:,.0f} GiB in fp32, and this machine has "
-            f"{room / 2**30:,.1f} GiB of memory: use a smaller model.",
+            f"--model {config.model!r} has {n:,} parameters, {n_bytes / 2**30:,.0f} GiB in {stored}, and this machine "
+            f"has {room / 2**30:,.1f} GiB of memory: use a smaller model.",
         )

@@ -20,7 +20,7 @@ from engine.models.architecture import Architecture
 from engine.models.catalogue import ARCHITECTURES, close_to, known
 from engine.process import gate
 from engine.process.imports import import_transformers
-from engine.techniques import attention
+from engine.techniques import attention, quantised
 from engine.techniques.stopping import Stopped
 from engine.training import model_faults, model_trial
 from engine.training.hub import Hub
@@ -299,6 +299,8 @@ def shape(source: ModelSource, config: RunConfig, *, n_labels: int, vocab_size: 
 def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> PreTrainedModel:
     """Build the model on the host, its parameters stored as `config.weights`, with weights where there are any.
 
+    On the meta device weights that are to be quantised are not: what stands for them is the forecast's.
+
     A fresh initialisation follows torch's global generator: seed it first. Also used on the meta device,
     under `torch.device("meta")`, where weights are never read.
     Raises `ConfigError` when transformers has no such head or attention for this architecture, when its files or its
@@ -312,21 +314,25 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
     on_meta = torch.get_default_device().type == "meta"
     options = _options(config)
     trusted = known(source.name) is not None
-    if on_meta or source.name not in PRESETS:
+    model: PreTrainedModel
+    if on_meta or source.name not in PRESETS or config.is_quantised:
         with gate.building(), torch.device("meta"), _refusing(config, shaped, "built"):
-            model: PreTrainedModel = _fresh(source, shaped, head, options)
+            model = _fresh(source, shaped, head, options)
         if not on_meta:
-            model_trial.check_room(model, config)
+            model_trial.check_room(model, config, is_read=source.location is not None)
+    tried = None
     if not on_meta:
-        model = _on_host(source, shaped, config, head, options)
-    if not trusted and (problem := model_trial.problem_of(model, config)) is not None:
+        if config.is_quantised:
+            tried = model  # a trial would leave quantised layers ready for another device than the run's
+        model = _on_host(source, shaped, config, head, options, tried)
+    if not trusted and (problem := model_trial.problem_of(tried or model, config)) is not None:
         raise _refusal(problem, config, shaped, "trained")
     return model
 
 
 def _options(config: RunConfig) -> dict[str, Any]:
     """How transformers is to build a model."""
-    return {"attn_implementation": attention.implementation(config), "dtype": DTYPES[config.weights]}
+    return {"attn_implementation": attention.implementation(config), "dtype": DTYPES[config.stored_in]}
 
 
 def check_head(shaped: PretrainedConfig, config: RunConfig) -> None:
@@ -362,12 +368,24 @@ def tasks_of(shaped: PretrainedConfig) -> list[str]:
 
 
 def _on_host(
-    source: ModelSource, shaped: PretrainedConfig, config: RunConfig, head: Any, options: dict[str, Any]
+    source: ModelSource,
+    shaped: PretrainedConfig,
+    config: RunConfig,
+    head: Any,
+    options: dict[str, Any],
+    quantised_as: PreTrainedModel | None,
 ) -> PreTrainedModel:
+    """`quantised_as`: the model on the meta device, where its weights are to be quantised."""
     model: PreTrainedModel
     if source.location is None:
         with gate.building(), _refusing(config, shaped, "built"):
-            return _fresh(source, shaped, head, options)
+            model = _fresh(source, shaped, head, options)
+            if quantised_as is not None:
+                quantised.quantise(model, config)
+            return model
+    if quantised_as is not None:  # as they are read: the whole model never is in memory in 16 bits
+        how = quantised.loading(quantised.kept(quantised_as, config), config, options["dtype"])
+        options = {**options, "quantization_config": how, "device_map": {"": "cpu"}}
     with _refusing(config, shaped, "read"):
         folder = weights_folder(config.model, source.location, local_only=source.local_only)
         with gate.building():
@@ -380,6 +398,7 @@ def _on_host(
                 ignore_mismatched_sizes=True,  # a classifier saved for other classes gets a new head
                 **options,
             )
+        quantised.for_training(model)
         return model
 
 

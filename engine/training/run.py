@@ -34,6 +34,7 @@ from engine.techniques import (
     offloading,
     optimizer_state,
     packing,
+    quantised,
     refusals,
 )
 from engine.techniques.bucketing import epoch_order, scoring_order
@@ -192,6 +193,8 @@ class Run:
             model = lora.apply(built, config)
         if config.lora_rank:
             self._say(Phase.LOAD, lora.note(model, config))
+        if note := quantised.note(model, config):
+            self._say(Phase.LOAD, note)
         checkpointing.apply(model, config)
         class_loss.apply(model, config, class_weights_of(config, data))
         cross_entropy.apply(model, config)
@@ -211,11 +214,10 @@ class Run:
         )
         keeper = self._new_keeper(self._trained, fingerprint)
         told = self._go_on(self.job, keeper)
-        n_parameters = sum(parameter.numel() for parameter in model.parameters())
         self._tell(
             TrainingStarted(
                 run_id=run_id,
-                n_parameters=n_parameters,
+                n_parameters=quantised.n_parameters(model),
                 n_train=len(data.train),
                 n_eval=len(data.evaluation) if data.evaluation is not None else 0,
                 planned_updates=self.job.planned_updates,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from engine.contract.config import RunConfig
 from engine.contract.tasks import TASKS
 from engine.export.trainer_script.parts import Part, literal
+from engine.export.trainer_script.quantised import quantised
 from engine.models.catalogue import ARCHITECTURES, known
 
 if TYPE_CHECKING:
@@ -35,10 +36,11 @@ def model_part(
     *,
     trained_vocabulary: bool,
     lora_targets: str | list[str],
+    kept: list[str],
 ) -> Part:
     """What makes `model` as `models.build` does of `shaped`, and keeps `dropout`, the state of the generator then.
 
-    `lora_targets` is what peft calls `target_modules`.
+    `lora_targets` is what peft calls `target_modules`; `kept` are the modules that are not quantised.
     """
     place, is_preset = location_of(source, config)
     changes = _changes(source.config, shaped)
@@ -53,7 +55,7 @@ def model_part(
     else:
         made = [f"config = AutoConfig.from_pretrained(\n    MODEL,\n{_keywords(changes)})"]
     head = _HEADS[config.task]
-    options = f"dtype=torch.{_DTYPES[config.weights]}" + _attention(config)
+    options = f"dtype=torch.{_DTYPES[config.stored_in]}" + _attention(config)
     if source.location is None:
         made.append(f"model = {head}.from_config(config, {options})")
         published = known(source.name)
@@ -61,10 +63,16 @@ def model_part(
             made.append("model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())")
     else:
         made.append(f"model = {head}.from_pretrained(MODEL, config=config, ignore_mismatched_sizes=True, {options})")
+    if config.is_quantised:
+        made = quantised(made, head, options, kept, config, is_fresh=source.location is None)
     made.append("model.accepts_loss_kwargs = False  # its loss is the mean over a batch")
     imports = ["import torch", f"from transformers import AutoConfig, {head}"]
+    if config.is_quantised:
+        imports.append("from transformers import BitsAndBytesConfig")
     if config.lora_rank:
         made += _LORA
+        if config.precision == "fp16" and config.stored_in != "fp32":
+            made += _UNSCALED
         imports += ["from peft import LoraConfig, get_peft_model", "from transformers.pytorch_utils import Conv1D"]
     main = [
         "torch.manual_seed(SEED)",
@@ -75,7 +83,7 @@ def model_part(
         imports=tuple(imports),
         constants=() if is_preset else (f"MODEL = {literal(place)}",),
         main=tuple(_filled(main, config, lora_targets)),
-        needs=("peft",) if config.lora_rank else (),
+        needs=(*(("peft",) if config.lora_rank else ()), *(("bitsandbytes",) if config.is_quantised else ())),
     )
 
 
@@ -129,6 +137,13 @@ _LORA = (
     ")",
     "model = get_peft_model(model, lora)",
     "model.accepts_loss_kwargs = False",
+)
+
+
+_UNSCALED = (
+    "for parameter in model.parameters():  # gradients in fp16 cannot be unscaled",
+    "    if parameter.requires_grad:",
+    "        parameter.data = parameter.data.float()",
 )
 
 

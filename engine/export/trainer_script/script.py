@@ -53,7 +53,7 @@ def make_script(
     """
     import torch
 
-    from engine.techniques import lora
+    from engine.techniques import lora, quantised
     from engine.training import models
     from engine.workloads.prepare import prepare
 
@@ -65,13 +65,19 @@ def make_script(
     with torch.device("meta"):  # refuses what the run would
         built = models.build(source_of_model, shaped, config)
     targets = lora.targets(built, config) if config.lora_rank else ""
+    kept = quantised.kept(built, config) if config.is_quantised else []
     data_name, rows = data_file(config)
     order, base = order_part(config)
     parts = [
         _device_part(config, device),
         data_part(config, data, source_of_model, hub, data_name),
         model_part(
-            source_of_model, shaped, config, trained_vocabulary=data.vocab_size is not None, lora_targets=targets
+            source_of_model,
+            shaped,
+            config,
+            trained_vocabulary=data.vocab_size is not None,
+            lora_targets=targets,
+            kept=kept,
         ),
         order,
         trainer_part(config, collator=collator_of(config), held_out=data.evaluation is not None, base=base),

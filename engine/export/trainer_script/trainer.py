@@ -65,7 +65,7 @@ def trainer_part(config: RunConfig, *, collator: Code, held_out: bool, base: str
         functions=tuple(functions),
         main=tuple(main),
         notes=tuple(_notes(config)),
-        needs=("torchao",) if config.optimizer == "adamw-8bit" else (),
+        needs=_PACKAGES.get(config.optimizer, ()),
     )
 
 
@@ -190,7 +190,11 @@ def _optimizer(config: RunConfig) -> str:
     """The nearest of `transformers.training_args.OptimizerNames`; `_own_optimizer` makes what has no name there."""
     if config.optimizer in ("adamw", "adam"):
         return "adamw_torch_fused" if config.optimizer_implementation == "fused" else "adamw_torch"
-    return {"adamw-8bit": "adamw_torch_8bit"}.get(config.optimizer, config.optimizer)
+    return _NAMES.get(config.optimizer, config.optimizer)
+
+
+_NAMES = {"adamw-8bit": "adamw_torch_8bit", "paged-adamw-8bit": "paged_adamw_8bit"}
+_PACKAGES = {"adamw-8bit": ("torchao",), "paged-adamw-8bit": ("bitsandbytes",)}
 
 
 def _own_optimizer(config: RunConfig) -> Code:
@@ -201,8 +205,9 @@ def _own_optimizer(config: RunConfig) -> Code:
     if config.optimizer in ("adamw", "adam") and (config.optimizer_implementation == "loop" or not is_adamw):
         kind = "AdamW" if config.optimizer == "adamw" else "Adam"
         return f"torch.optim.{kind}({what}, lr={config.learning_rate!r}, weight_decay=0.0, {how or 'foreach=True'})"
-    if config.optimizer == "sgd" and how:
-        return f"torch.optim.SGD({what}, lr={config.learning_rate!r}, {how})"
+    if config.optimizer == "sgd" and (how or config.momentum):
+        options = [f"lr={config.learning_rate!r}", *([f"momentum={config.momentum!r}"] if config.momentum else []), how]
+        return f"torch.optim.SGD({what}, {', '.join(filter(None, options))})"
     return ""
 
 
@@ -325,6 +330,11 @@ def _notes(config: RunConfig) -> list[str]:
         notes.append(
             "The run keeps the model of its best evaluation, and names its labels; this script keeps the last, with "
             "numbers for labels."
+        )
+    if config.weights == "int8" and device.kind == "virtual":
+        notes.append(
+            "The run multiplied in 8 bits, as on a GPU. On a CPU bitsandbytes multiplies by weights made anew, and the "
+            "losses differ a little."
         )
     if config.precision == "fp16" and device.kind != "cuda":
         notes.append("fp16 needs a GPU here: the Trainer refuses it on a CPU.")

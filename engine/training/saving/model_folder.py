@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.contract.records import RunRecord
+from engine.techniques.dequantised import plain_state
 from engine.training.model_files import INDEX, WEIGHTS, weights_folder
 from engine.training.saving.model_card import Facts, card
 from engine.training.saving.output import PREPARED
@@ -160,9 +161,12 @@ def _link_or_copy(file: Path, place: Path) -> None:
 
 
 def _without_adapter(base: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """The weights under their own names, those that an adapter trains a copy of as they were."""
+    """The weights under their own names, those that an adapter trains a copy of as they were.
+
+    Quantised ones as what they stand for, with which whoever loads them begins.
+    """
     own = {}
-    for name, tensor in base.state_dict().items():
+    for name, tensor in plain_state(base).items():
         if "lora_" in name or ".modules_to_save." in name:
             continue
         own[_ADDED.sub("", name)] = tensor

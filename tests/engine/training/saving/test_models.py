@@ -78,6 +78,19 @@ def test_an_adapter_brings_a_base_that_is_nowhere_else(tmp_path: Path) -> None:
     assert_peft_agrees(whole, folder, str(folder / "base"))
 
 
+@pytest.mark.parametrize(("family", "weights"), [("bert", "nf4"), ("gpt2", "nf4"), ("bert", "int8")])
+def test_a_quantised_base_is_kept_as_what_it_stands_for(tmp_path: Path, family: str, weights: str) -> None:
+    """peft puts the adapter on it, and it computes what was trained: exactly in 4 bits, whose products are those."""
+    from peft import PeftModel
+
+    whole = do(small(tmp_path, family, save_steps=0, lora_rank=4, weights=weights))
+    folder = last_of(tmp_path / "out")
+    base = AutoModelForSequenceClassification.from_pretrained(folder / "base")
+    tokens = tokens_in(folder)
+    ours, theirs = (logits_of(each, tokens) for each in (whole.trained.model, PeftModel.from_pretrained(base, folder)))
+    assert torch.allclose(ours, theirs, rtol=0, atol=1e-5 if weights == "nf4" else 2e-2)
+
+
 def test_an_adapter_on_weights_that_are_there_takes_them_from_there(tmp_path: Path) -> None:
     do(small(tmp_path, save_steps=0, output_dir=str(tmp_path / "first")))
     first = tmp_path / "first"

@@ -45,6 +45,8 @@ KINDS: dict[str, tuple[str, dict[str, Value]]] = {
     "fp16 on a virtual card": ("bert", {"precision": "fp16", "device": "virtual:tesla-p4", "eval_steps": 2}),
 }
 SLOW_KINDS: dict[str, tuple[str, dict[str, Value]]] = {
+    "4 bits, paged": ("bert", {"weights": "nf4", "lora_rank": 4, "optimizer": "paged-adamw-8bit"}),
+    "int8 on a virtual card": ("bert", {"weights": "int8", "lora_rank": 4, "device": "virtual:tesla-t4"}),
     "8 bits": ("bert", {"optimizer": "adamw-8bit"}),
     "8 bits in backward": (
         "bert",
