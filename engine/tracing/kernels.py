@@ -185,12 +185,12 @@ class CudaKernels(TorchFunctionMode):
 
     def _copy_of(self, mask: torch.Tensor | None) -> torch.Tensor | None:
         """A real mask to compute backward with: on CUDA it is not kept where it was made another kind of mask."""
-        if mask is None or mask.is_meta or mask.requires_grad:
+        if mask is None or mask.is_meta or _bias_shape(mask) is None:
             return mask
         copy: torch.Tensor | None = self._copies.get(mask)
         if copy is None:
             with self._tracer.suspended():
-                copy = self._copies[mask] = mask.clone()
+                copy = self._copies[mask] = mask.detach().clone()
         return copy
 
 
@@ -390,15 +390,19 @@ def _as_bias(mask: torch.Tensor | None, query: torch.Tensor, tracer: Tracer) -> 
 
     `pad_bias` in aten/native/transformers/attention.cpp); the result is kept for backward.
     """
-    if mask is None:
-        return None
-    padded = (*mask.shape[:-1], -(-mask.size(-1) // 16) * 16)
-    if mask.dtype is not torch.bool and padded == tuple(mask.shape):
+    padded = None if mask is None else _bias_shape(mask)
+    if mask is None or padded is None:
         return None
     with tracer.suspended():
         bias = torch.empty(padded, dtype=query.dtype, device="meta")
     tracer.account(bias, ACTIVATIONS, _in_groups(math.prod(mask.shape[:-1]), mask.size(-1), bias.element_size(), 16))
     return bias
+
+
+def _bias_shape(mask: torch.Tensor) -> tuple[int, ...] | None:
+    """The shape of what is made of a mask; None where it is taken as it is."""
+    padded = (*mask.shape[:-1], -(-mask.size(-1) // 16) * 16)
+    return None if mask.dtype is not torch.bool and padded == tuple(mask.shape) else padded
 
 
 def _in_groups(rows: int, length: int, element: int, size: int) -> Groups:
