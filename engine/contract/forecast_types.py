@@ -102,11 +102,9 @@ class Forecast:
         return {
             "gpu": self.gpu,
             "vram_total_mib": to_mib(self.total),
-            "limit_mib": to_mib(self.limit),
             "verdict": self.verdict,
             "near_limit": self.near_limit,
             "peak_used_mib": to_mib(self.peak_used),
-            "used_range_mib": None if self.used_range is None else [to_mib(size) for size in self.used_range],
             "peak_reserved_mib": to_mib(self.peak_reserved),
             "peak_allocated_mib": to_mib(self.peak_allocated),
             "breakdown_mib": {name: to_mib(size) for name, size in self.breakdown.items()},
@@ -116,6 +114,8 @@ class Forecast:
             "forecast_s": self.forecast_s,
             "failing_request_mib": to_mib(self.failing_segment),
             "failing_free_mib": to_mib(self.failing_free),
+            "limit_mib": to_mib(self.limit),
+            "used_range_mib": None if self.used_range is None else [to_mib(size) for size in self.used_range],
             "n_parameters": self.n_parameters,
             "notes": list(self.notes),
         }

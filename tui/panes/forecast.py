@@ -62,13 +62,14 @@ def _role_of(style: int) -> str:
 
 
 def _more(made: Forecast, width: int) -> list[Line]:
-    """What dies, how sure the memory is, and the speed: the card's, which is not that of a CPU in its place."""
+    """What dies, the speed, which is the card's and not that of a CPU in its place, and how sure the memory is."""
     lines: list[Line] = []
     if not made.fits:
         lines.append([(f" out of memory: {made.failing_phase}", "bad")])
+    speed: Line = [(" card ", "muted"), (forecast_rate(made.samples_per_s), "speed"), (" samples/s", "muted")]
+    lines.append(first_that_fits([[*speed, (", rough", "muted")], speed], width))
     if made.used_range is not None:
         least, most = (mib(size) for size in made.used_range)
         between: Line = [(f" {least}–{most}", "value"), (" MiB", "muted")]
         lines.append(first_that_fits([[*between, (", by context", "muted")], between], width))
-    speed: Line = [(" card ", "muted"), (forecast_rate(made.samples_per_s), "speed"), (" samples/s", "muted")]
-    return [*lines, first_that_fits([[*speed, (", rough", "muted")], speed], width)]
+    return lines

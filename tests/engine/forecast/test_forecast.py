@@ -245,6 +245,10 @@ def test_the_json_fields_are_stable(forecaster: Forecaster) -> None:
         "forecast_s",
         "failing_request_mib",
         "failing_free_mib",
+        "limit_mib",
+        "used_range_mib",
+        "n_parameters",
+        "notes",
     ]
     assert told["vram_total_mib"] == 7611
     assert list(told["breakdown_mib"]) == list(BREAKDOWN)

@@ -66,6 +66,14 @@ async def test_the_answer_stands_beside_the_knobs_and_goes_stale() -> None:
         assert _pane(s)[0].startswith(" 7837 MiB 103 % too much")
 
 
+async def test_where_the_context_was_not_measured_a_range_is_shown() -> None:
+    async with stage((120, 40)) as s:
+        unsure = forecast(used_range=(6950 * MIB, 7180 * MIB))
+        await s.feed(Forecasted(config=RunConfig(), forecast=unsure))
+        assert _pane(s)[3] == " 6950–7180 MiB, by context"
+        assert "card ~7.90 samples/s" in s.text
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_a_loaded_preset_takes_the_figures_of_other_knobs_away_at_once(size: tuple[int, int]) -> None:
     async with stage(size) as s:

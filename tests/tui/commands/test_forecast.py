@@ -79,3 +79,9 @@ def test_the_help_names_every_stack_and_loop() -> None:
     named = {action.dest: str(action.metavar).split("|") for action in parser._actions}
     assert sorted(named["stack"]) == sorted(STACKS)
     assert sorted(named["loop"]) == sorted(LOOPS)
+
+
+def test_a_range_has_a_column_where_there_is_one() -> None:
+    unsure = forecast(used_range=(6950 * 2**20, 7180 * 2**20))
+    assert "6950 – 7180" in _text([TURNED], [unsure])
+    assert "from – to" not in _text([TURNED], [forecast()])
