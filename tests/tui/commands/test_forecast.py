@@ -70,7 +70,7 @@ def test_the_help_says_that_a_verdict_is_no_exit_code(capsys: pytest.CaptureFixt
     assert left.value.code == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "The exit code is 0 whatever the verdict, also where nothing fits" in told
-    assert "the lecture's PyTorch 2.0 (its tables need that one)" in told
+    assert "The lecture's tables need the lecture's" in told
 
 
 def test_the_help_names_every_stack_and_loop() -> None:
