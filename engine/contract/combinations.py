@@ -87,8 +87,8 @@ def _check_quantised(config: RunConfig) -> None:
     if config.torch_compile:
         raise ConfigError(
             "torch_compile",
-            f"--torch-compile breaks at every layer of --weights {config.weights}: use --torch-compile off, "
-            "or --weights bf16.",
+            f"--torch-compile is not for --weights {config.weights}, whose layers transformers counts among those that "
+            "cannot be compiled: use --torch-compile off, or --weights bf16.",
         )
 
 

@@ -25,6 +25,7 @@ def missing_package(config: RunConfig) -> str | None:
     """Which package the run wants for, and how to get it; None where all are there."""
     try:
         refuse_missing_packages(config)
+        _refuse_missing_library(config)
     except ConfigError as error:
         return error.message
     return None

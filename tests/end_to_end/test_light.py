@@ -19,7 +19,7 @@ code = main(sys.argv[1:])
 print(*sorted({name.partition(".")[0] for name in sys.modules}))
 sys.exit(code)
 """
-NEEDLESS = {"datasets", "peft", "torchao", "sklearn", "pandas", "pyarrow"}
+NEEDLESS = {"datasets", "peft", "torchao", "bitsandbytes", "sklearn", "pandas", "pyarrow"}
 OURS = re.compile(r"loading (PyTorch|transformers) …| *\d+ %  update \d+/\d+ .*")
 
 

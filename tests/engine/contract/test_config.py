@@ -41,6 +41,7 @@ def test_every_knob_explains_itself_in_one_line(knob: Knob) -> None:
 NEEDS: dict[str, dict[str, Any]] = {
     "early_stopping_patience": {"workload": "reviews"},
     "target_len": {"task": "seq2seq-lm"},
+    "momentum": {"optimizer": "sgd"},
 }
 """What a knob means nothing without, and so is refused without."""
 

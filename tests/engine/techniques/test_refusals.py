@@ -32,6 +32,9 @@ def _one_thread() -> None:
     [
         ({"lora_rank": 8}, "peft", "lora_rank", "pip install 'traintop[lora]'"),
         ({"optimizer": "adamw-8bit"}, "torchao", "optimizer", "pip install 'traintop[optim8bit]'"),
+        ({"optimizer": "paged-adamw-8bit"}, "bitsandbytes", "optimizer", "pip install 'traintop[quantised]'"),
+        ({"weights": "nf4", "lora_rank": 4}, "bitsandbytes", "weights", "pip install 'traintop[quantised]'"),
+        ({"weights": "int8", "lora_rank": 4}, "accelerate", "weights", "pip install 'traintop[quantised]'"),
     ],
 )
 def test_missing_packages_are_named_with_their_install(
@@ -43,6 +46,21 @@ def test_missing_packages_are_named_with_their_install(
     assert refusal.value.knob == knob
     assert fix in refusal.value.message
     refuse_early(CONFIG, CpuDevice())
+
+
+@pytest.mark.parametrize(
+    ("changes", "knob", "fix"),
+    [
+        ({"weights": "nf4"}, "weights", "use --lora-rank 16, or --weights bf16"),
+        ({"weights": "int8", "lora_rank": 4, "torch_compile": True}, "torch_compile", "use --torch-compile off"),
+        ({"momentum": 0.9}, "momentum", "use --optimizer sgd, or --momentum 0"),
+    ],
+)
+def test_what_cannot_go_together_is_refused_with_the_fix(changes: dict[str, Any], knob: str, fix: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        CONFIG.with_values(**changes)
+    assert refusal.value.knob == knob
+    assert fix in refusal.value.message
 
 
 @pytest.mark.parametrize(
