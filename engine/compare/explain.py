@@ -127,7 +127,6 @@ def largest_that_fitted(run: RunRecord, runs: Sequence[RunRecord]) -> RunRecord 
 
 _WAYS: tuple[tuple[str, dict[str, Value], str], ...] = (
     ("checkpointing on", {"gradient_checkpointing": "on"}, "most of the activations for about a third more time"),
-    ("checkpointing selective", {"gradient_checkpointing": "selective"}, "what is quick to compute again"),
     ("cross-entropy chunked", {"cross_entropy": "chunked"}, "the logits of a language model and their gradient"),
     ("offloading", {"activation_offloading": True}, "what layers keep, for copies to the host and back"),
     ("precision", {"precision": ""}, "half of the activations"),
@@ -159,7 +158,7 @@ def ways_to_fit(run: RunRecord) -> list[str]:
         if name == "precision":  # not every card has bf16
             half = run.device.sixteen_bits if run.device is not None else "fp16"
             label, changes = f"precision {half}", {name: half}
-        if name not in useless and _helps(config, changes) and _possible(config, changes):
+        if name not in useless and _helps(config, name) and _possible(config, changes):
             rank = first.index(name) if name in first else len(first)
             ways.append((rank, f"{label}: saves {saving}."))
     ways.sort(key=lambda way: way[0])
@@ -177,9 +176,8 @@ def _smaller_batch(run: RunRecord) -> list[str]:
     return [f"batch size {batch} with accumulation {steps}: about {share} % of the activations, and the same updates."]
 
 
-def _helps(config: RunConfig, changes: dict[str, Value]) -> bool:
-    """Whether a knob does not already stand where it saves as much."""
-    name, value = next(iter(changes.items()))
+def _helps(config: RunConfig, name: str) -> bool:
+    """Whether a knob does not already stand where it saves most."""
     if name == "optimizer":
         return config.optimizer in ("adamw", "adam")
     if name == "optimizer_implementation":
@@ -189,8 +187,7 @@ def _helps(config: RunConfig, changes: dict[str, Value]) -> bool:
     if name == "attention":
         return config.attention == "eager"
     if name == "gradient_checkpointing":
-        saved = ("off", "every-second", "selective", "on")  # the most last; every second layer's lies in between
-        return saved.index(config.gradient_checkpointing) < saved.index(str(value))
+        return config.gradient_checkpointing != "on"
     if name == "cross_entropy":
         return config.cross_entropy == "plain"
     if name == "activation_offloading":

@@ -86,10 +86,13 @@ def test_ways_to_fit_begin_with_what_was_lacking_and_leave_out_what_is_done() ->
     ]
     optimizer = replace(run(1, optimizer_implementation="foreach"), failed_phase=Phase.OPTIMIZER)
     assert ways_to_fit(optimizer)[0].startswith("implementation fused")
-    done = replace(
-        run(1, batch_size=1, gradient_checkpointing="on", precision="bf16", optimizer="sgd", lora_rank=8),
-        failed_phase=Phase.FORWARD,
+    language = replace(
+        run(1, batch_size=1, task="causal-lm", gradient_checkpointing="on", precision="bf16"),
+        failed_phase=Phase.BACKWARD,
     )
+    assert [way.partition(":")[0] for way in ways_to_fit(language)][:2] == ["cross-entropy chunked", "offloading"]
+    least = {"batch_size": 1, "gradient_checkpointing": "on", "activation_offloading": True, "precision": "bf16"}
+    done = replace(run(1, **least, optimizer="sgd", lora_rank=8), failed_phase=Phase.FORWARD)
     assert ways_to_fit(done) == []
 
 

