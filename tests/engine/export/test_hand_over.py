@@ -88,6 +88,7 @@ OTHER_VALUES: dict[str, Any] = {
     "data": "other.csv",
     "text_column": "body",
     "label_column": "stars",
+    "target_column": "answer",
     "vram_limit": 4096,
     "seed": 1,
     "device": "cuda:1",

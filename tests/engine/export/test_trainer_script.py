@@ -369,6 +369,7 @@ OTHER_VALUES: dict[str, Any] = {
     "optimizer": "sgd",  # Adam is AdamW where there is no weight decay
     "text_column": "more",
     "label_column": "other",
+    "target_column": "other",
     "vram_limit": 4096,
     "seed": 1,
     "device": "cuda:1",
@@ -389,6 +390,8 @@ def test_no_knob_is_forgotten(name: str, tmp_path: Path, hub: Hub) -> None:
     base = reviews(file, device="cuda", dataloader_num_workers=1, max_grad_norm=0.5, save_steps=10)
     if name in ("optimizer_in_backward", "task", "workload"):
         base = dummy(device="cuda", max_grad_norm=0.0, model="gpt2-tiny")
+    if name in ("target_column", "completion_only_loss"):
+        base = instructions(file, device="cuda", text_column="text", target_column="label")
     if name.startswith("lora_") and name != "lora_rank":
         base = base.with_values(lora_rank=4)
     if name == "momentum":
