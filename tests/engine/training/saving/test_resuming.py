@@ -64,6 +64,10 @@ SLOW_KINDS: dict[str, tuple[str, dict[str, Value]]] = {
         "t5",
         {"workload": "dummy", "task": "seq2seq-lm", "data": None, "gradient_checkpointing": "on"},
     ),
+    "hidden words with a worker": (
+        "bert",
+        {**TEXT, "task": "masked-lm", "padding": "longest", "dataloader_num_workers": 1},
+    ),
     "experts": ("moe", {**TEXT, "padding": "longest", "optimizer_implementation": "foreach"}),
 }
 
