@@ -18,7 +18,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from engine.contract.changes import Change
@@ -29,7 +28,6 @@ from engine.contract.events import (
     EngineLoading,
     EngineReady,
     Event,
-    Forecasted,
     HistoryState,
     JobKnown,
     Logged,
@@ -38,8 +36,6 @@ from engine.contract.events import (
     RunRefused,
     RunStarted,
     Sampled,
-    ScriptMade,
-    Surveyed,
     TrainingStarted,
     WontEnd,
 )
@@ -54,6 +50,7 @@ from engine.plans.course import NAMED, Hopeless, Plan
 from engine.process import slurm
 from engine.process.heap import share_main_heap
 from engine.process.openmp import give_back_threads
+from engine.session.asked import Asked
 from engine.session.capture import OutputCapture
 from engine.session.keeper import Keeper, Read, Reading
 from engine.session.kept_model import KeptModel, save_kept
@@ -82,15 +79,6 @@ _LEFT = "traintop was left before the run had stopped."
 
 
 @dataclass(frozen=True, slots=True)
-class _ScriptAsked:
-    """A run that is to be handed over, and what it is called."""
-
-    config: RunConfig
-    title: str
-    device: DeviceInfo | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Resumed:
     """A run that goes on with a checkpoint."""
 
@@ -111,13 +99,6 @@ class _Look:
     """Asks the engine's thread to go over to another device, once what was asked before is done."""
 
     device: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Survey:
-    """Asks the forecaster's thread for the cards."""
-
-    config: RunConfig
 
 
 _Request = RunConfig | _Resumed | PlanRunner | _Look | _Save
@@ -169,11 +150,8 @@ class Session:
         self._outside = OutsideMemory(self._nvml)
         self._neighbours = NeighbourWatch(self._nvml, self._emit)
         self._sampler = Sampler(self._nvml, HostSampler(), on_sample=self._on_sample)
-        self._ready = threading.Event()
+        self._asked = Asked(self._hub, self._nvml, self._closing, lambda: self._run_id, self._mailbox.put, self._emit)
         self._forecasts: Forecasts | None = None
-        self._question: RunConfig | None = None
-        self._questions: queue.SimpleQueue[RunConfig | RunRecord | RunStarted | _Survey | _ScriptAsked | None]
-        self._questions = queue.SimpleQueue()
         self._device: Device | None = None
         self._run_id: int | None = None
         self._training_since: float | None = None
@@ -199,7 +177,7 @@ class Session:
             "engine": self._work,
             "sampler": lambda: self._sampler.run(self._closing),
             "hub": self._hub.probe,
-            "forecaster": self._answer,
+            "forecaster": self._asked.answer,
             "keeper": self._keeper.write_changes,
             "reader": self._keeper.answer,
         }
@@ -241,8 +219,7 @@ class Session:
 
     def forecast(self, config: RunConfig) -> None:
         """Ask what `config` would need; `Forecasted` follows, unless another question comes before the answer."""
-        self._question = config
-        self._questions.put(config)
+        self._asked.forecast(config)
 
     def look_at(self, device: str) -> None:
         """Show the device of the next run once nothing is under way; `DeviceChosen` follows, where it is there."""
@@ -251,15 +228,15 @@ class Session:
 
     def propose(self, record: RunRecord) -> None:
         """Ask what would fit instead of a run that was out of memory; `Proposed` follows."""
-        self._questions.put(record)
+        self._asked.propose(record)
 
     def survey(self, config: RunConfig) -> None:
         """Ask which cards there are for `config`, and what it would need there; `Surveyed` follows."""
-        self._questions.put(_Survey(config))
+        self._asked.survey(config)
 
     def hand_over(self, config: RunConfig, title: str, device: DeviceInfo | None = None) -> None:
         """Ask for a run as a script for the Hugging Face Trainer; `ScriptMade` follows. `device` is where it was."""
-        self._questions.put(_ScriptAsked(config, title, device))
+        self._asked.hand_over(config, title, device)
 
     def keep(self, change: Change) -> None:
         """Write what a person changed in the history; `HistoryChanged` follows."""
@@ -354,7 +331,7 @@ class Session:
         self.stop()
         self._closing.set()
         self._requests.put(None)
-        self._questions.put(None)
+        self._asked.end()
         self._keeper.close()
         deadline = time.monotonic() + timeout_s
         # the sampler first: it ends at once, and where the engine does not there is no time left for it
@@ -473,12 +450,12 @@ class Session:
         except Exception as error:
             log.exception("the engine could not start")
             fix = "Run `traintop doctor` to see what is missing; the log file has the details."
-            self._ready.set()
+            self._asked.begin(None)
             self._emit(EngineFailed(message=f"The engine could not start: {type(error).__name__}: {error}. {fix}"))
             return False
         # what was imported stays: to look through it for garbage would take a fifth of a second at the end of each run
         gc.freeze()
-        self._ready.set()
+        self._asked.begin(self._forecasts)
         import_s = time.perf_counter() - began
         ready = EngineReady(device=device.info, torch_version=torch.__version__, import_s=import_s, note=note)
         self._emit(ready)
@@ -551,7 +528,7 @@ class Session:
         started = RunStarted(run_id=run_id, config=config, device=device.info, started_at=started_at)
         self._emit(started)
         if device.info.kind == "cuda":
-            self._questions.put(started)
+            self._asked.count(started)
         self._neighbours.begin()
         if others := self._neighbours.look(device.info):
             shared = f"{device.info.numbers} is shared with {who(others)}: time and memory are not this run's alone."
@@ -633,52 +610,7 @@ class Session:
         device = self._device.info if self._device else None
         return self._finish(replace(record, device=device, host=platform.node()))
 
-    # the forecaster's thread ------------------------------------------------------------------------------------
-
-    def _answer(self) -> None:
-        """Answer the newest question; the ones before it are out of date."""
-        while (question := self._questions.get()) is not None:
-            self._ready.wait()  # the engine's thread imports what is heavy
-            if self._forecasts is None or self._closing.is_set():
-                return
-            if question is not self._question and isinstance(question, RunConfig):
-                continue
-            try:
-                if isinstance(question, RunConfig):
-                    self._mailbox.put(self._forecasts.answer(question, partial(self._say_reading, question)))
-                elif isinstance(question, RunStarted):
-                    counted = self._forecasts.count(question.run_id, question.config)
-                    if counted is not None and self._run_id == counted.run_id:
-                        self._emit(counted)
-                elif isinstance(question, _Survey):
-                    from engine.session.survey import survey
-
-                    self._mailbox.put(survey(question.config, self._nvml, self._forecasts))
-                elif isinstance(question, _ScriptAsked):
-                    self._mailbox.put(self._make_script(question))
-                else:
-                    self._mailbox.put(self._forecasts.proposals(question))
-            except Exception as error:  # a defect of ours must not end the forecasts
-                log.exception("a forecast failed")
-                self._emit(Logged(source="forecast", text=f"No forecast: {error}", level="error"))
-                if isinstance(question, RunConfig):
-                    message = "no forecast for this configuration (details in the log file)"
-                    self._mailbox.put(Forecasted(config=question, forecast=None, message=message))
-                elif isinstance(question, _Survey):
-                    message = "the cards could not be looked at (details in the log file)"
-                    self._mailbox.put(Surveyed(config=question.config, choices=(), message=message))
-
-    def _make_script(self, asked: _ScriptAsked) -> ScriptMade:
-        from engine.session.scripts import Left, script_of
-
-        def go_on(what: str) -> None:
-            if self._closing.is_set():
-                raise Left
-
-        return script_of(asked.config, asked.title, asked.device, self._hub, go_on)
-
-    def _say_reading(self, config: RunConfig) -> None:
-        self._mailbox.put(Forecasted(config=config, forecast=None, message="reading the data …", pending=True))
+    # forecasts for the runs to come -----------------------------------------------------------------------------
 
     def _speed_by_forecast(self, config: RunConfig) -> float | None:
         return self._forecasts.speed(config) if self._forecasts else None
