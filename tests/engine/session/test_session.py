@@ -249,7 +249,7 @@ def test_other_errors_fail_the_run_in_one_sentence(driver: Driver, monkeypatch: 
         (SMALL.with_values(precision="fp16"), "precision", "use --precision bf16"),
         (SMALL.with_values(precision="tf32"), "precision", "use --precision fp32"),
         (SMALL.with_values(seq_len=1000), "seq_len", "use --seq-len 512 or less"),
-        (SMALL.with_values(model="no-such/model"), "model", "Use a preset"),
+        (SMALL.with_values(model="no-such/model"), "model", "A hub name that exists"),
         (SMALL.with_values(device="cuda:7"), "device", "--device cpu"),
         (SMALL.with_values(workload="reviews", data="nowhere.csv"), "data", "nowhere.csv"),
     ],
