@@ -31,10 +31,12 @@ class Bench:
     def __init__(self, runs: Runs, root: Path) -> None:
         self._runs, self._root = runs, root
         self._whole: dict[int, Ended] = {}
+        self._n = 0
 
     def check(self, moment: str, kind: int) -> None:
         """A run that is killed at the moment, and resumed, ends as one that is not."""
-        config = self._knobs(kind, moment.replace(" ", "-"))
+        self._n += 1
+        config = self._knobs(kind, f"killed-{self._n}")
         killed = self._runs.do(config, 1, kill=MOMENTS[moment])
         assert killed.signal == signal.SIGKILL, "it was not killed"
         resumed = self._runs.do(config, 2)
