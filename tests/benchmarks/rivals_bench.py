@@ -34,7 +34,7 @@ def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
         said, seconds, failed = _ask(rival)
         errors = [(mib / used - 1) * 100 for mib, used in zip(said, measured, strict=False)]
         cells = [f"{mib:,.0f} ({error:+.1f} %)" for mib, error in zip(said, errors, strict=True)]
-        took = "–" if not seconds else f"{min(seconds):.2g}–{max(seconds):.2g}"
+        took = "–" if not seconds else f"{_short(min(seconds))} … {_short(max(seconds))}"
         note = f"{failed}. {rival.note}" if failed else rival.note
         print(_line(rival.name, cells, took, note), file=sys.stderr, flush=True)
         if errors:
@@ -66,6 +66,10 @@ def _ask(rival: Rival) -> tuple[list[float], list[float], str]:
     return [answer["mib"] for answer in answers], [answer["seconds"] for answer in answers], failed
 
 
+def _short(seconds: float) -> str:
+    return "< 0.01" if seconds < 0.01 else f"{seconds:.2g}"
+
+
 def _line(name: str, cells: list[str], seconds: str, note: str = "") -> str:
     columns = "".join(f"{cell:>18}" for cell in [*cells, *[""] * (len(BATCHES) - len(cells))])
-    return f"{name:<28}{columns}  {seconds:>10}  {note}".rstrip()
+    return f"{name:<28}{columns}  {seconds:>15}  {note}".rstrip()
