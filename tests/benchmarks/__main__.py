@@ -23,6 +23,7 @@ BENCHMARKS = {
     "app": "the app's cost while training, first paint, key press to screen, bytes to the terminal",
     "top": "traintop top with eight cards: first paint, share of a core, bytes to the terminal",
     "forecast": "the forecast against the lecture's table and public measurements, its seconds, a virtual GPU's cost",
+    "rivals": "the lecture's memory as traintop and other estimators say it",
     "gpu": "the forecast against this machine's GPU; nothing where there is none",
     "history": "opening 10,000 runs of 1,000 updates",
     "plot": "painting 100,000 points",
