@@ -101,7 +101,7 @@ class _Family:
         self._trace = trace
         self._longest = longest
         self._traced: dict[BatchShape, Recording] = {}
-        self._foretold: dict[tuple[bool, int, int | None, int | None], Sizes | None] = {}
+        self._foretold: dict[tuple[bool, int, int | None, int | None, bool], Sizes | None] = {}
         self._lengths: dict[bool, list[tuple[int, int]]] = {}
         """Of rows and their targets, by whether they hide something."""
 
@@ -121,29 +121,34 @@ class _Family:
         samples, width, hides, target = batch
         lengths = self._lengths[hides]
         base = 1 if alone else 2
-        with suppress(NotAlikeError):
-            widths, targets = {each for each, _ in lengths}, {each for _, each in lengths}
-            sizes = self._sizes(hides, base, _only(widths), _only(targets))
-            if sizes is not None:
-                return sizes.at(samples, width, target)
+        widths, targets = {each for each, _ in lengths}, {each for _, each in lengths}
+        for odd in (False, True):
+            with suppress(NotAlikeError):
+                sizes = self._sizes(hides, base, _only(widths), _only(targets), odd=odd)
+                if sizes is not None and not (odd and (width, target) in _largest(lengths)):
+                    return sizes.at(samples, width, target)
         chosen = {*lengths[:: -max(1, len(lengths) // MOST_TRACED)], *_largest(lengths)}
         width, target = min((one for one in chosen if one[0] >= width and one[1] >= target), key=sum)
         return self._recording(BatchShape(samples, width, hides, target))
 
-    def _sizes(self, hides: bool, base: int, width: int | None, target: int | None) -> Sizes | None:
-        """What tells every number of samples from `base` on at the lengths given, or at all; None where none does."""
-        key = hides, base, width, target
+    def _sizes(self, hides: bool, base: int, width: int | None, target: int | None, *, odd: bool) -> Sizes | None:
+        """What tells every number of samples from `base` on at the lengths given, or at all; None where none does.
+
+        `odd`: from odd lengths alone. A trained bias on attention's scores, as T5's, is copied in rows of other lengths
+        than multiples of 16, which are most; the others are then told with one copy too many.
+        """
+        key = hides, base, width, target, odd
         if key not in self._foretold:
             self._foretold[key] = None
             with suppress(NotAlikeError):
-                points = self._points(base, width, target)
+                points = self._points(base, width, target, odd)
                 shapes = {point: BatchShape(point[0], point[1], hides, point[2]) for point in points}
                 self._foretold[key] = Sizes({point: self._recording(shape) for point, shape in shapes.items()})
         return self._foretold[key]
 
-    def _points(self, base: int, width: int | None, target: int | None) -> list[Point]:
-        widths = [width] if width is not None else _three(self._longest[0])
-        targets = [target] if target is not None else _three(self._longest[1])
+    def _points(self, base: int, width: int | None, target: int | None, odd: bool) -> list[Point]:
+        widths = [width] if width is not None else _three(self._longest[0], odd)
+        targets = [target] if target is not None else _three(self._longest[1], odd)
         # of nine pairs the six that a polynomial of the second degree needs
         pairs = [(w, t) for i, w in enumerate(widths) for j, t in enumerate(targets) if i + j < 3]
         more = [] if base == 1 else [(base + 1, *pairs[0])]
@@ -172,10 +177,12 @@ def _only(lengths: set[int]) -> int | None:
     return next(iter(lengths)) if len(lengths) == 1 else None
 
 
-def _three(longest: int) -> list[int]:
+def _three(longest: int, odd: bool) -> list[int]:
     """Lengths to tell others from. Raises `NotAlikeError` where there is no room for them."""
     # one of them odd, as some kernels do something more for rows that are not aligned
     lengths = [longest, -(-longest // 2), longest // 4 | 1]
+    if odd:
+        lengths = [(length - 1) | 1 for length in lengths]
     if lengths[-1] < 2 or len(set(lengths)) < 3:
         raise NotAlikeError
     return lengths
