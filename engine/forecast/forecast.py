@@ -40,9 +40,10 @@ from engine.forecast.prepare import build_on_meta
 from engine.forecast.replay import Player, Replay
 from engine.forecast.sequence import Kind, Sequence, sequence
 from engine.forecast.sources import Source, find_source
-from engine.forecast.speed import Work
+from engine.forecast.speed import Rates, seconds
 from engine.forecast.step import StepPlan
 from engine.forecast.traces import Traces
+from engine.forecast.work import Work
 from engine.gpus.catalogue import Gpu
 from engine.gpus.host_link import host_bandwidth
 from engine.gpus.units import MIB
@@ -342,11 +343,11 @@ def _breakdown(free: Replay, context: int, libraries: int, unified: int) -> dict
 
 
 def _samples_per_s(work: Work, config: RunConfig, gpu: Gpu, order: Sequence) -> float | None:
-    peak = gpu.peak(config.computed_in)
-    if not peak or gpu.memory_bandwidth is None:
+    rates = Rates.of(gpu, config)
+    if rates is None:
         return None
     micro_steps = min(config.gradient_accumulation_steps, order.micro_steps)
-    return micro_steps * order.samples / work.seconds(micro_steps, peak, gpu.memory_bandwidth, host_bandwidth(gpu))
+    return micro_steps * order.samples / seconds(work, micro_steps, rates)
 
 
 def _about_host(work: Work, gpu: Gpu) -> Iterator[str]:

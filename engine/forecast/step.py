@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim import Optimizer
 
 from engine.contract.config import ConfigError, RunConfig
@@ -38,7 +39,7 @@ from engine.forecast.recording import (
     STEP_AGAIN,
     Recording,
 )
-from engine.forecast.speed import Work
+from engine.forecast.work import Work
 from engine.gpus.catalogue import Gpu
 from engine.process import gate
 from engine.techniques import lora, offloading
@@ -137,8 +138,8 @@ class StepPlan:
 def record_step(plan: StepPlan, batch: BatchShape, *, accumulates: bool = False, work: Work | None = None) -> Recording:
     """Loading, two updates and the end of an epoch, divided as `engine.forecast.recording` says.
 
-    `accumulates`: whether windows have more than one micro-step. `work` counts the first micro-step and step. Raises
-    `ForecastError` when the step cannot be traced.
+    `accumulates`: whether windows have more than one micro-step. `work` counts the second update's, for which the
+    optimizer has its states. Raises `ForecastError` when the step cannot be traced.
     """
     return _record(plan, batch, lambda player: player.train(accumulates, work), plan.stack)
 
@@ -225,22 +226,22 @@ class _Player:
             optimizer = optimizer_on_meta(plan.config, plan.stack, plan.loop, groups, self._enter)
             schedule = build_schedule(plan.config, optimizer, updates=1)
             plan.model.train()
+            self._micro_step(FIRST)
+            if accumulates:
+                self._micro_step(NEXT)
+            self._step(STEP, optimizer, schedule)
             if work is not None:
                 self._tracer.observe = work.operator
                 kernels.on_attention, kernels.on_loss = work.attention, work.losses
-            self._micro_step(FIRST)
-            self._tracer.observe = kernels.on_attention = kernels.on_loss = None
-            if work is not None and moved is not None:
-                work.host_bytes = moved.most_held
-            if accumulates:
-                self._micro_step(NEXT)
+                hooks.append(register_module_forward_pre_hook(work.module))
+            self._micro_step(AGAIN)
+            kernels.on_attention = kernels.on_loss = None
             if work is not None:
                 self._tracer.observe = work.optimizer_operator
-                work.step_bytes += getattr(optimizer, "traffic", 0)
-            self._step(STEP, optimizer, schedule)
-            self._tracer.observe = None
-            self._micro_step(AGAIN)
+                work.optimizer(optimizer)
+                work.host_bytes = 0 if moved is None else moved.most_held
             self._step(STEP_AGAIN, optimizer, schedule)
+            self._tracer.observe = None
             self._begin(LEAVE, Phase.DATA)
             self._batch = {}
             self._kept.clear()

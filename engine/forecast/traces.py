@@ -9,8 +9,8 @@ from functools import partial
 from engine.forecast import compiled
 from engine.forecast.recording import Names, Recording, Script
 from engine.forecast.sizes import NotAlikeError, Point, Sizes
-from engine.forecast.speed import Work, work_at
 from engine.forecast.step import StepPlan, record_scoring, record_step
+from engine.forecast.work import Work, work_at
 from engine.techniques import attention, quantised
 from engine.workloads.data_shape import BatchShape
 

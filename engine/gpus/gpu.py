@@ -70,7 +70,8 @@ class Gpu:
         """
         if not self.supports(precision):
             return None
-        if precision == "fp32":
-            return self.fp32
-        rate = {"tf32": self.tf32, "fp16": self.fp16, "bf16": self.bf16}[precision]
-        return self.fp32 if rate is None else rate
+        return self.tensor_cores(precision) or self.fp32
+
+    def tensor_cores(self, precision: str) -> float | None:
+        """Peak FLOP/s of the tensor cores in this precision; None where it has none for it."""
+        return {"fp32": None, "tf32": self.tf32, "fp16": self.fp16, "bf16": self.bf16}[precision]

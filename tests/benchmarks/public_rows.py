@@ -105,6 +105,7 @@ def figures(forecaster: Forecaster, of: Iterable[PublicRow]) -> Iterator[Figure]
     """A line for every row and, in the end, what they come to."""
     errors: list[tuple[PublicRow, float]] = []
     verdicts: list[bool] = []
+    speeds: list[tuple[PublicRow, float]] = []
     for row in of:
         name = f"{'held back: ' if row.held_back else ''}{row.about}"
         try:
@@ -136,6 +137,7 @@ def figures(forecaster: Forecaster, of: Iterable[PublicRow]) -> Iterator[Figure]
             )
         if row.samples_per_s and made.samples_per_s:
             speed = (made.samples_per_s / row.samples_per_s - 1) * 100
+            speeds.append((row, abs(speed)))
             yield Figure(
                 name=f"{name}: speed",
                 value=speed,
@@ -143,6 +145,9 @@ def figures(forecaster: Forecaster, of: Iterable[PublicRow]) -> Iterator[Figure]
                 note=f"measured {row.samples_per_s:g} samples/s, forecast {made.samples_per_s:.3g}",
             )
     yield from _summary(errors, verdicts)
+    for name, held_back in (("public rows' samples/s", False), ("samples/s of rows held back", True)):
+        if apart := [error for row, error in speeds if row.held_back is held_back]:
+            yield Figure(name=f"{name}, median |error|", value=median(apart), unit="%", rounds=apart)
 
 
 def _summary(errors: list[tuple[PublicRow, float]], verdicts: list[bool]) -> Iterator[Figure]:

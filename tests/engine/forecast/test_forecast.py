@@ -17,9 +17,9 @@ from engine.forecast.forecast import Assumptions, Forecaster
 from engine.forecast.prepare import build_on_meta
 from engine.forecast.recording import Names, Recording, Script
 from engine.forecast.sizes import NotAlikeError, Sizes
-from engine.forecast.speed import Work
 from engine.forecast.step import StepPlan, record_scoring, record_step
 from engine.forecast.traces import Traces, _Family
+from engine.forecast.work import Work
 from engine.gpus.catalogue import find
 from engine.gpus.units import MIB
 from engine.tracing.stack import CURRENT

@@ -80,7 +80,7 @@ def test_the_transcript_after_loading(forecaster: Forecaster, model: str, used: 
 def test_the_speed_of_the_batch_sizes(forecaster: Forecaster) -> None:
     for changes, measured in SPEED:
         rate = _forecast(forecaster, **changes).samples_per_s
-        assert rate == pytest.approx(measured, rel=0.03)
+        assert rate == pytest.approx(measured, rel=0.06)
 
 
 def test_the_arithmetic_of_bert_base(forecaster: Forecaster) -> None:

@@ -14,6 +14,11 @@ from engine.gpus.catalogue import find
 from engine.gpus.units import MIB
 
 MEASURED = json.loads(Path(__file__).with_name("h100_measured.json").read_text(encoding="utf-8"))
+STALLED = ({"padding": "longest", "workload": "reviews"}, {"precision": "bf16", "gradient_checkpointing": "on"},
+           {"precision": "bf16", "workload": "text"})  # fmt: skip
+"""Knobs of runs that were held up: kernels met for the first time by each length, for 24 updates in all."""
+TF32 = {"precision": "tf32"}
+"""Its products do not come near the tensor cores' rate for it: 36 % slower than said."""
 TEXTS = [row for row in MEASURED["rows"] if "workload" in row["knobs"]]
 
 
@@ -41,3 +46,5 @@ def test_memory_on_a_real_card_is_as_forecast(row: dict[str, Any]) -> None:
     loose = row["knobs"].get("gradient_checkpointing") == "on" and "workload" in row["knobs"]
     assert told.peak_reserved / MIB == pytest.approx(row["reserved_mib"], rel=0.03 if loose else 0.005)
     assert told.peak_used / MIB == pytest.approx(row["used_mib"], rel=0.01)
+    if not any(knobs.items() <= row["knobs"].items() for knobs in (*STALLED, TF32)):
+        assert told.samples_per_s == pytest.approx(row["samples_per_s"], rel=0.12)
