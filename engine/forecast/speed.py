@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,11 @@ class Work:
         device = (micro_steps * micro_step + self.step_bytes / bytes_per_s) / EFFICIENCY
         device += micro_steps * self.moved_bytes / host_bytes_per_s
         return math.hypot(device, OPERATOR_S * (micro_steps * self.operators + self.step_operators))
+
+    def deeper(self, shallow: Work, steps: int) -> Work:
+        """That of a model deeper by so many times what it is deeper than a `shallow` one."""
+        more = {f.name: getattr(self, f.name) - getattr(shallow, f.name) for f in fields(self)}
+        return Work(**{name: getattr(self, name) + steps * by for name, by in more.items()})
 
     def operator(self, func: Any, args: tuple[Any, ...], result: Any) -> None:
         """An operator of the micro-step."""
