@@ -6,14 +6,14 @@ has compiled for the card. What it keeps is traced, for one layer and for two: t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from engine.contract.forecast_types import ACTIVATIONS, TEMPORARIES, TimelinePoint
 from engine.devices.precision import TracedPrecision
+from engine.forecast.layers import cut, layer_lists
 from engine.forecast.step import StepPlan
 from engine.process import gate
 from engine.workloads.data_shape import BatchShape
@@ -44,12 +44,12 @@ def kept(plan: StepPlan, shape: BatchShape) -> Kept | None:
         name: torch.empty(alike.shape_of(name, per_token), dtype=torch.int64, device="meta")
         for name, per_token in plan.fields
     }
-    stacks = list(_stacks(plan.model))
-    depth = max((len(stack) for _, _, stack in stacks), default=0)
+    lists = list(layer_lists(plan.model))
+    depth = max((len(each.layers) for each in lists), default=0)
     found = []
     try:
         for n in (1, 2)[: max(1, depth)]:
-            with gate.building(), _cut(stacks, n):
+            with gate.building(), cut(lists, n):
                 found.append(kept_by_compiled(plan.model, batch, TracedPrecision(plan.config.precision).policy))
     except Exception:  # a model's own code, and what traces it, may raise anything
         return None
@@ -70,24 +70,3 @@ def _least(held: dict[str, int], kept: Kept | None, tokens: int) -> int:
     activations = held.get(ACTIVATIONS, 0)
     rest = sum(held.values()) - activations - held.get(TEMPORARIES, 0)
     return rest + round(activations if kept is None else min(activations, kept.at(tokens)))
-
-
-def _stacks(model: torch.nn.Module) -> Iterator[tuple[torch.nn.Module, str, torch.nn.ModuleList]]:
-    """The outermost lists of layers: whose they are, by what name."""
-    for name, child in model.named_children():
-        if isinstance(child, torch.nn.ModuleList):
-            yield model, name, child
-        else:
-            yield from _stacks(child)
-
-
-@contextmanager
-def _cut(stacks: list[tuple[torch.nn.Module, str, torch.nn.ModuleList]], n: int) -> Iterator[None]:
-    """The model with its first `n` layers only."""
-    try:
-        for owner, name, stack in stacks:
-            owner._modules[name] = torch.nn.ModuleList(list(stack)[:n])
-        yield
-    finally:
-        for owner, name, stack in stacks:
-            owner._modules[name] = stack

@@ -7,6 +7,8 @@ from contextlib import suppress
 from functools import partial
 
 from engine.forecast import compiled
+from engine.forecast.deep import Deep, Traced
+from engine.forecast.layers import find_layers
 from engine.forecast.recording import Names, Recording, Script
 from engine.forecast.sizes import NotAlikeError, Point, Sizes
 from engine.forecast.step import StepPlan, record_scoring, record_step
@@ -30,10 +32,12 @@ class Traces:
         self._plan = plan
         longest = plan.config.seq_len, plan.config.target_tokens
         self._works: dict[Point, Work] = {}
+        layers = find_layers(plan.model, plan.model.config.get_text_config())  # type: ignore[operator, union-attr]
         self._steps = {
-            accumulates: _Family(partial(self._step, accumulates=accumulates), longest) for accumulates in (False, True)
+            accumulates: _Family(partial(self._step, Deep(partial(_step, plan, accumulates), layers)), longest)
+            for accumulates in (False, True)
         }
-        self._scorings = _Family(partial(record_scoring, plan), longest)
+        self._scorings = _Family(partial(_scoring, Deep(partial(_score, plan), layers)), longest)
         self._compiled: dict[BatchShape, compiled.Kept | None] = {}
         self._names = Names()
         self._alone = False
@@ -86,12 +90,24 @@ class Traces:
             self._compiled[alike] = compiled.kept(self._plan, alike)
         return self._compiled[alike]
 
-    def _step(self, batch: BatchShape, accumulates: bool) -> Recording:
-        work = Work()
-        recording = record_step(self._plan, batch, accumulates=accumulates, work=work)
-        self._works.setdefault((batch.samples, batch.width, batch.target), work)
-        self.unified = recording.unified
-        return recording
+    def _step(self, trace: Deep, batch: BatchShape) -> Recording:
+        traced = trace(batch)
+        self._works.setdefault((batch.samples, batch.width, batch.target), traced.work)
+        self.unified = traced.recording.unified
+        return traced.recording
+
+
+def _step(plan: StepPlan, accumulates: bool, batch: BatchShape) -> Traced:
+    work = Work()
+    return Traced(record_step(plan, batch, accumulates=accumulates, work=work), work)
+
+
+def _score(plan: StepPlan, batch: BatchShape) -> Traced:
+    return Traced(record_scoring(plan, batch), Work())
+
+
+def _scoring(trace: Deep, batch: BatchShape) -> Recording:
+    return trace(batch).recording
 
 
 class _Family:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,11 @@ class Work:
         MFU counts these ("model FLOPs utilization" of the PaLM paper, appendix B).
         """
         return min(self.flops, 3 * self.forward_flops)
+
+    def deeper(self, shallow: Work, steps: int) -> Work:
+        """That of a model deeper by so many times what it is deeper than a `shallow` one."""
+        more = {f.name: getattr(self, f.name) - getattr(shallow, f.name) for f in fields(self)}
+        return Work(**{name: getattr(self, name) + steps * by for name, by in more.items()})
 
     def operator(self, func: Any, args: tuple[Any, ...], result: Any) -> None:
         """An operator of the micro-step."""
