@@ -75,6 +75,10 @@ KNOB_TEXTS: dict[str, str] = {
         "temporary copies as large as the gradients, which can be the peak. fused does all in one kernel with no "
         "copies. The result is the same but for rounding."
     ),
+    "momentum": (
+        "SGD's: a step goes on with this share of the one before, which evens out noisy gradients and gets through flat "
+        "stretches. One state per parameter is kept for it; 0.9 is usual, 0 switches it off."
+    ),
     "optimizer_in_backward": (
         "Each parameter is updated as soon as its gradient is complete, and the gradient freed: 4 bytes per parameter "
         "less at the peak. It rules out accumulation, clipping by the whole norm and fp16's loss scaling."

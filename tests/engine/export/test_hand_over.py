@@ -93,7 +93,15 @@ OTHER_VALUES: dict[str, Any] = {
     "seed": 1,
     "device": "cuda:1",
     "max_grad_norm": 0.0,
+    "lora_targets": "query",
+    "output_dir": "elsewhere",
 }
+NEEDS: dict[str, dict[str, Any]] = {
+    "momentum": {"optimizer": "sgd"},
+    "cross_entropy": {"workload": "text", "task": "causal-lm"},
+    "target_len": {"workload": "text", "task": "seq2seq-lm"},
+}
+"""What a knob means nothing without, and so is refused without."""
 
 
 @pytest.mark.parametrize("name", KNOBS)
@@ -104,6 +112,7 @@ def test_no_knob_is_forgotten(name: str) -> None:
         base = replace(base, max_grad_norm=0.0, workload="dummy", data=None)
     if name == "workload":
         base = replace(base, workload="dummy")
+    base = replace(base, **NEEDS.get(name, {}))
     knob, now = KNOBS[name], getattr(base, name)
     options = (OTHER_VALUES[name],) if name in OTHER_VALUES else (*knob.choices, *knob.steps, not now)
     other = base.with_values(**{name: next(option for option in options if option != now)})

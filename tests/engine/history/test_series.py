@@ -20,6 +20,7 @@ from engine.contract.events import (
     MemoryMoment,
     RunProgress,
     Sampled,
+    Saved,
     TrainingStarted,
     UpdateDone,
     WorkCounted,
@@ -78,9 +79,20 @@ def events() -> st.SearchStrategy[Event]:
     rare = (
         st.builds(RunProgress, run_id=run_id, phase=st.sampled_from(Phase), detail=text)
         | st.builds(MemoryMoment, run_id=run_id, moment=text, memory=memory)
-        | st.builds(EvalDone, run_id=run_id, epoch=number, accuracy=maybe_number, loss=number, eval_s=number, t=number)
+        | st.builds(
+            EvalDone,
+            run_id=run_id,
+            epoch=number,
+            accuracy=maybe_number,
+            loss=number,
+            eval_s=number,
+            t=number,
+            macro_f1=maybe_number,
+            confusion=st.none() | st.just(((3, 1), (0, 2))),
+        )
         | st.builds(TrainingStarted, run_id=run_id, n_parameters=count)
         | st.builds(WorkCounted, run_id=run_id, flops_per_token=number, peak_flops_per_s=number)
+        | st.builds(Saved, run_id=run_id, what=text, update=count, path=text, seconds=number, problem=st.none() | text)
         | st.builds(Logged, source=text, text=text, level=text)
     )
     return update | sampled | rare
@@ -103,6 +115,7 @@ def test_every_stored_kind_is_tried_above() -> None:
         "RunProgress",
         "MemoryMoment",
         "EvalDone",
+        "Saved",
         "TrainingStarted",
         "WorkCounted",
         "Logged",
