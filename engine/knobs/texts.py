@@ -76,8 +76,8 @@ KNOB_TEXTS: dict[str, str] = {
         "copies. The result is the same but for rounding."
     ),
     "momentum": (
-        "SGD's: a step goes on with this share of the one before, which evens out noisy gradients and gets through flat "
-        "stretches. One state per parameter is kept for it; 0.9 is usual, 0 switches it off."
+        "SGD's: a step goes on with this share of the one before, which evens out noisy gradients and gets through "
+        "flat stretches. One state per parameter is kept for it; 0.9 is usual, 0 switches it off."
     ),
     "optimizer_in_backward": (
         "Each parameter is updated as soon as its gradient is complete, and the gradient freed: 4 bytes per parameter "

@@ -390,6 +390,10 @@ def test_no_knob_is_forgotten(name: str, tmp_path: Path, hub: Hub) -> None:
     base = reviews(file, device="cuda", dataloader_num_workers=1, max_grad_norm=0.5, save_steps=10)
     if name in ("optimizer_in_backward", "task", "workload"):
         base = dummy(device="cuda", max_grad_norm=0.0, model="gpt2-tiny")
+    if name == "cross_entropy":
+        base = dummy(device="cuda", model="gpt2-tiny", task="causal-lm")
+    if name == "target_len":
+        base = dummy(device="cuda", model="t5-small", task="seq2seq-lm")
     if name in ("target_column", "completion_only_loss"):
         base = instructions(file, device="cuda", text_column="text", target_column="label")
     if name.startswith("lora_") and name != "lora_rank":
