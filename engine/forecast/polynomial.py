@@ -28,8 +28,12 @@ class Polynomial:
         # as shares of the longest, so that squares of long ones cost no digits
         self._scale = max(widths), max(targets) or 1
         n = len(self._powers)
-        basis = np.stack([self._terms(point) for point in points[:n]])
-        self.coefficients: Vector = np.linalg.solve(basis, values[:n]).astype(np.float64)
+        basis = np.stack([self._terms(point) for point in points])
+        if np.linalg.matrix_rank(basis[:n]) == n:
+            found = np.linalg.solve(basis[:n], values[:n])
+        else:  # points on a curve, such as rows of two lengths, tell no polynomial from its like: the flattest of them
+            found = np.linalg.lstsq(basis, values, rcond=None)[0]
+        self.coefficients: Vector = found.astype(np.float64)
         """By term, the constant first; those of what does not vary are exact."""
         alike = (values == values[0]).all(axis=0)
         self.coefficients[0, alike], self.coefficients[1:, alike] = values[0, alike], 0.0

@@ -64,7 +64,7 @@ class Work:
         known = _known(func)
         self.operators += not known.is_idle
         if known.grouped_products:  # transformers' experts: rows × input by experts × input × output
-            rows, weights = args[0], args[1]
+            rows, weights = sorted(args[:2], key=torch.Tensor.dim)  # a gradient's come in the other order
             self._product(
                 known.grouped_products * 2 * rows.numel() * weights.size(-1), rows, known.traffic(args, result)
             )

@@ -73,6 +73,8 @@ def read_config(text: str) -> RunConfig:
     kept when its type is right, so that the table shows what ran; it is checked again before it can run.
     """
     values = _object(text)
+    if values.get("lora_rank") and "lora_targets" not in values:
+        values["lora_targets"] = "all-linear"  # what LoRA had before there was a choice
     config = object.__new__(RunConfig)  # not from_dict: checking every value of every row again takes most of the time
     for name, knob in KNOBS.items():
         default = getattr(_DEFAULT_CONFIG, name)

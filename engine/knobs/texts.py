@@ -48,10 +48,9 @@ KNOB_TEXTS: dict[str, str] = {
         "there are fewer updates, so accuracy falls unless the learning rate is raised."
     ),
     "gradient_checkpointing": (
-        "Forward keeps only the input of every layer and throws the rest away; backward computes each layer once more "
-        "to have it again. Activations shrink to about one layer's plus the inputs, for one more forward: about a "
-        "third more time. selective keeps the results of matrix products and fused attention as well: more memory "
-        "than on, but hardly more time than off. The numbers are the same, so accuracy is too."
+        "Forward keeps only the input of every layer; backward computes each layer once more to have the rest again. "
+        "Activations shrink to about one layer's plus the inputs, for about a third more time; selective keeps "
+        "products too, for hardly any. The numbers are the same, so accuracy is too."
     ),
     "weights": (
         "What the parameters are stored in. bf16 and fp16 halve them, their gradients and both states of AdamW: 8 "
@@ -133,7 +132,7 @@ KNOB_TEXTS: dict[str, str] = {
         "length. Time per sample grows likewise. Cutting texts shorter loses what stood behind the cut."
     ),
     "target_len": (
-        "What a seq2seq model writes has a length of its own: its decoder's activations and its logits grow with it, "
+        "What a seq2seq model writes has a length of its own. The decoder's activations and the logits grow with it, "
         "the encoder's with the sequence length, and attention between the two with their product."
     ),
     "samples": (

@@ -61,6 +61,13 @@ def apply(model: PreTrainedModel, config: RunConfig, layers: Layers | None = Non
     try:
         adapted: PeftModel = get_peft_model(model, settings)
     except ValueError as error:
+        if settings.lora_dropout and "lora_dropout" in str(error):
+            raise ConfigError(
+                "lora_dropout",
+                f"--lora-dropout {config.lora_dropout:g} cannot be used with {config.model}, whose experts' weights "
+                "lie in one tensor each, from which peft drops nothing: use --lora-dropout 0, or --lora-targets "
+                "without the experts.",
+            ) from None
         reason = (str(error).strip().splitlines() or [""])[0][:200]
         raise ConfigError(
             "lora_rank", f"--lora-rank cannot be used with {config.model} ({reason}): use --lora-rank 0."

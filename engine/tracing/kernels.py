@@ -49,7 +49,10 @@ class _GroupedProduct(torch.autograd.Function):
         if rows is None:
             back = torch.ops.transformers.grouped_mm_fallback(grads[0], weight.transpose(1, 2), offsets)
             return back, None, None
-        return (*torch.ops.transformers.grouped_mm_fallback_backward(rows, weight, offsets, grads[0]), None)
+        # PyTorch's makes the weight's gradient before that of the rows (in its alphabetical order, mat2 and self), and
+        # this only says what is made: like its first argument, then like its second
+        of_weight, of_rows = torch.ops.transformers.grouped_mm_fallback_backward(weight, rows, offsets, grads[0])
+        return of_rows, of_weight, None
 
 
 class CudaKernels(TorchFunctionMode):

@@ -29,3 +29,10 @@ def test_the_forecast_is_what_a_run_measures(tmp_path: Path, kind: str, way: str
     if kind == "mixtral" and changes.get("lora_targets") == "all-linear":
         pytest.skip("peft computes experts' weights anew in every forward: not to be forecast, and said")
     assert_as_measured(small(tmp_path, kind, **changes))
+
+
+def test_experts_of_16_bits_get_their_gradients_in_the_order_of_autograd(tmp_path: Path) -> None:
+    """That of the weights before that of the rows: in the other order this run takes a segment more."""
+    changes = {"batch_size": 8, "samples": 8, "seq_len": 48, "optimizer_in_backward": True, "max_grad_norm": 0.0}
+    usual = {"task": "classification", "weights": "bf16", "optimizer_implementation": "foreach"}
+    assert_as_measured(small(tmp_path, "mixtral", **usual, **changes))

@@ -434,6 +434,16 @@ def test_rows_of_other_versions_still_list(history: History, path: Path) -> None
     assert seven.config == RunConfig()
 
 
+def test_lora_of_before_there_were_targets_had_all_linear_layers(history: History, path: Path) -> None:
+    """A row tells what ran, not what the same knobs would run today."""
+    before, plain = begin(history), begin(history)
+    today = begin(history, lora_rank=4)
+    sql(path, f"""UPDATE runs SET config = '{{"lora_rank": 8, "task": "causal-lm"}}' WHERE run_id = {before}""")
+    sql(path, f"""UPDATE runs SET config = '{{"lora_rank": 0}}' WHERE run_id = {plain}""")
+    targets = {record.run_id: record.config.lora_targets for record in history.runs()}
+    assert targets == {before: "all-linear", plain: "default", today: "default"}
+
+
 def test_damage_within_a_series_ends_it_with_a_sentence(history: History, path: Path) -> None:
     run_id = begin(history)
     for number in (1, 2, 3):

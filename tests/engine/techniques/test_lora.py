@@ -256,6 +256,14 @@ def test_alpha_and_dropout_are_those_of_the_knobs() -> None:
     assert dropping.lora_dropout["default"].p == 0.5
 
 
+def test_dropout_that_experts_cannot_have_is_refused_by_its_own_name() -> None:
+    config = CONFIG.with_values(lora_dropout=0.1, dropout=True, task="causal-lm")
+    with pytest.raises(ConfigError, match="use --lora-dropout 0, or --lora-targets without the experts") as refused:
+        lora.apply(KINDS["mixtral-lm"][0](), config)
+    assert refused.value.knob == "lora_dropout"
+    lora.apply(KINDS["mixtral-lm"][0](), config.with_values(lora_targets="q_proj,v_proj"))  # as the sentence says
+
+
 @pytest.mark.parametrize("weights", ["bf16", "fp16"])
 def test_matrices_beside_weights_of_16_bits_are_in_fp32(weights: str) -> None:
     model = KINDS["gpt2-lm"][0]().to({"bf16": torch.bfloat16, "fp16": torch.float16}[weights])
