@@ -93,6 +93,8 @@ class KnobsPane(Pane, can_focus=True):
         names, differ = knobs_of(config.job, IN_GROUPS[group]), set_knobs(group, config)
         pending = set(changed_knobs(state.reference, config)).intersection(names)
         count = f"{len(differ)}/{len(names)} differ" if differ else f"{len(names)}"
+        if cell_len(group) + cell_len(count) + 5 > width:
+            count = count.removesuffix(" differ")
         roles = ("title", "pending" if pending else "value" if differ else "muted")
         current = places.cursor == Row(group)
         if current:

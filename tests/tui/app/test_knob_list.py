@@ -28,11 +28,13 @@ FOLDED = [
     " w workers             0 ",
     " o implementation  fused ",
     " + what                4 ",
-    " + batch               2 ",
-    " + memory              2 ",
+    " + batch               3 ",
+    " + memory              8 ",
     " + compute             2 ",
-    " + optimizer           5 ",
-    " + data                8 ",
+    " + optimizer          10 ",
+    " + data                9 ",
+    " + evaluation          5 ",
+    " + saving              3 ",
     " + where               2 ",
 ]
 
@@ -42,28 +44,28 @@ async def test_at_first_every_group_is_folded(size: tuple[int, int]) -> None:
     async with stage(size) as s:
         wanted = FOLDED if size[1] > 24 else FOLDED[:10]
         assert [" ".join(line.split()) for line in pane(s, len(wanted))] == [" ".join(line.split()) for line in wanted]
-        assert ("─ 4 more" in s.text) is (size[1] == 24)
+        assert ("─ 6 more" in s.text) is (size[1] == 24)
 
 
 async def test_a_small_screen_shows_a_group_to_the_character() -> None:
     async with stage((80, 24), config=RunConfig(learning_rate=1e-4)) as s:
-        await s.press("end", "up", "up", "right")
+        await s.press("end", *["up"] * 4, "right")
         assert pane(s, 15) == [
-            " m model      bert-tiny ",
-            " w workers            0 ",
             " o implementation fused ",
             " + what               4 ",
-            " + batch              2 ",
-            " + memory             2 ",
+            " + batch              3 ",
+            " + memory             8 ",
             " + compute            2 ",
-            "▸− optimizer 1/5 differ ",
+            "▸− optimizer       1/10 ",
             "   optimizer      adamw ",
+            "   momentum           0 ",
             "   learning rate 0.0001 ",
-            "──────────────── 5 more ",
+            "   schedule      linear ",
+            "─────────────── 10 more ",
             " How it learns:         ",
-            " optimizer, learning    ",
-            " rate, schedule, max    ",
-            " grad norm, non-finite… ",
+            " optimizer, momentum,   ",
+            " learning rate,         ",
+            " schedule, warm-up,…    ",
         ]
 
 
