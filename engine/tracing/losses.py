@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from engine.tracing.tracer import Tracer
 
 CHUNKED, LIGER = "chunked", "liger"
+CPU_ROWS = 64
+"""Rows of a chunk at least, on a CPU. Each chunk reads and writes the weight's whole gradient: of a narrow model with a
+large vocabulary PyTorch makes chunks of one row, which take ten times as long there.
+"""
 
 
 def linear_losses(
@@ -84,9 +88,17 @@ def _computed(
             linear_bias=bias,
             reduction="none",
             ignore_index=ignore_index,
-            options=torch.nn.LinearCrossEntropyOptions(),
+            options=_options(hidden, weight),
         )
     return losses.float()
+
+
+def _options(hidden: torch.Tensor, weight: torch.Tensor) -> torch.nn.LinearCrossEntropyOptions:
+    """PyTorch's choice; on a CPU no fewer than `CPU_ROWS` rows a chunk."""
+    if not hidden.is_cpu:
+        return torch.nn.LinearCrossEntropyOptions()
+    size = max(CPU_ROWS, chunk_size(hidden.size(0), *weight.shape, halved=True))
+    return torch.nn.LinearCrossEntropyOptions(batch_chunk_size=size, chunking_method=None)
 
 
 def by_checkpoints(
@@ -105,7 +117,7 @@ def by_checkpoints(
             logits = torch.tanh(logits / softcap) * softcap
         return F.cross_entropy(logits.float(), targets, ignore_index=ignore_index, reduction="none")
 
-    size = chunk_size(hidden.size(0), *weight.shape)
+    size = max(CPU_ROWS if hidden.is_cpu else 1, chunk_size(hidden.size(0), *weight.shape))
     pairs = zip(torch.split(hidden, size), torch.split(target, size), strict=True)
     losses = [checkpoint(of_chunk, *pair, use_reentrant=False, preserve_rng_state=False) for pair in pairs]
     return torch.cat(losses)

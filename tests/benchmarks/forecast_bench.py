@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from statistics import mean, median
 
 import torch
 
-from engine.contract.config import RunConfig
+from engine.contract.config import RunConfig, Value
 from engine.contract.events import Event, UpdateDone
 from engine.contract.records import Outcome, RunRecord
 from engine.devices.open import open_device
@@ -50,6 +51,7 @@ def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
     yield Figure(
         name="forecast of one more batch size", value=median(more), unit="s", goal=0.1, at_most=True, rounds=more
     )
+    yield from decoders()
     errors = []
     for changes, used in TABLE:
         made = forecaster.forecast(_LECTURE.with_values(**changes), p4, then)
@@ -72,6 +74,46 @@ def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
         rounds or (9 if full else 5),
     )
     yield ratio("virtual GPU ÷ plain CPU, bert-mini 8 × 128, 100 updates", virtual, plain, 0.95)
+
+
+_DECODER = RunConfig(
+    model="llama-3.1-8b", task="causal-lm", seq_len=1024, samples=64, batch_size=4, precision="bf16", weights="bf16"
+)
+_WAYS: dict[str, dict[str, Value]] = {
+    "all weights": {},
+    "LoRA": {"lora_rank": 16},
+    "LoRA on every layer": {"lora_rank": 16, "lora_targets": "all-linear"},
+    "LoRA on nf4": {"lora_rank": 16, "lora_targets": "all-linear", "weights": "nf4"},
+}
+
+
+def decoders() -> Iterator[Figure]:
+    """Processor time of a large decoder's forecasts: the first, three more batch sizes, and one sample at 2,048."""
+    h200 = find("h200")
+    import_module("transformers.models.llama.modeling_llama")
+    Forecaster().forecast(_DECODER.with_values(model="bert-tiny", task="causal-lm", seq_len=32, lora_rank=4), h200)
+    gc.freeze()  # as the session does once all is imported
+    for model, limit in (("llama-3.1-8b", 4.0), ("llama-3.1-70b", 6.0)):
+        for way, changes in _WAYS.items():
+            config, forecaster = _DECODER.with_values(model=model, **changes), Forecaster()
+            first = _processor_s(lambda c=config, f=forecaster: f.forecast(c, h200))
+            more = [
+                _processor_s(lambda c=config, f=forecaster, b=b: f.forecast(c.with_values(batch_size=b), h200))
+                for b in (3, 6, 8)
+            ]
+            alone = config.with_values(batch_size=1, seq_len=2048)
+            single = _processor_s(lambda c=alone, f=forecaster: f.forecast(c, h200))
+            named = f"{model}, {way}: processor time of"
+            yield Figure(name=f"{named} its first forecast", value=first, unit="s", goal=limit, at_most=True)
+            yield Figure(
+                name=f"{named} one more batch size",
+                value=median(more),
+                unit="s",
+                goal=0.1 if model == _DECODER.model else None,
+                at_most=True,
+                rounds=more,
+            )
+            yield Figure(name=f"{named} one sample, longer", value=single, unit="s", goal=limit, at_most=True)
 
 
 _IMPORTS = "import torch; from transformers import BertForSequenceClassification"
@@ -118,6 +160,12 @@ def _seconds(do: object) -> float:
     began = time.perf_counter()
     do()  # type: ignore[operator]
     return time.perf_counter() - began
+
+
+def _processor_s(do: Callable[[], object]) -> float:
+    began = time.process_time()
+    do()
+    return time.process_time() - began
 
 
 def _samples_per_s(config: RunConfig, hub: Hub) -> float:

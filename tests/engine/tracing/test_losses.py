@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 (as everywhere in the field)
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.gpus.catalogue import find
 from engine.tracing.kernels import CudaKernels
-from engine.tracing.losses import CHUNKED, LIGER, chunk_size, linear_losses
+from engine.tracing.losses import CHUNKED, CPU_ROWS, LIGER, chunk_size, linear_losses
 from engine.tracing.scratch import Rule
 from engine.tracing.tracer import Tracer
 
@@ -89,3 +90,27 @@ def test_far_less_than_the_logits_is_held(kernel: str, dtype: torch.dtype) -> No
     logits, gradients = ROWS * CLASSES * 4, (ROWS + CLASSES) * FEATURES * dtype.itemsize
     assert forward < logits / 10
     assert backward < gradients + logits / 5
+
+
+class _Products(TorchDispatchMode):
+    """How many products of matrices were computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.n += func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.addmm_)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("softcap", [None, 30.0])
+def test_a_cpu_computes_no_chunks_of_single_rows(softcap: float | None) -> None:
+    rows, classes, features = 4 * CPU_ROWS + 3, 4000, 8
+    assert chunk_size(rows, classes, features, halved=True) == 1
+    hidden, weight = (torch.randn(n, features).requires_grad_() for n in (rows, classes))
+    with _Products() as products:
+        losses = linear_losses(hidden, weight, None, torch.arange(rows), kernel=CHUNKED, softcap=softcap)
+        losses.sum().backward()
+    assert losses.shape == (rows,)
+    assert 5 <= products.n <= 6 * 5  # five chunks, in forward and backward
