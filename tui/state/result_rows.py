@@ -100,7 +100,9 @@ def matches(query: str, row: RunRecord, note: str = "") -> bool:
     A number is meant as a whole cell, as printed, or as a part of a name: `8` is run 8 or batch 8, not 7.68 samples/s.
     """
     words = query.lower().split()
-    config, cells = row.config, [entry.of(row).lower() for entry in ENTRIES.values()]
+    config = row.config
+    printed = [entry for entry in ENTRIES.values() if entry is not figures.WEIGHTS or config.weights != "fp32"]
+    cells = [entry.of(row).lower() for entry in printed]
     parts = [config.model, config.workload, data_name(config), config.optimizer, config.precision, note]
     parts += [
         row.outcome.value,
