@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from engine.allocator.allocator import CachingAllocator
 from engine.allocator.options import AllocatorOptionError, AllocatorOptions
-from engine.contract.config import RunConfig, Value
+from engine.contract.config import ConfigError, RunConfig, Value
 from engine.contract.forecast_types import (
     ACTIVATIONS,
     BREAKDOWN,
@@ -32,6 +32,7 @@ from engine.contract.forecast_types import (
     ForecastError,
     TimelinePoint,
 )
+from engine.contract.idle import idle
 from engine.devices.precision import refuse_types
 from engine.forecast.compiled import Kept, least_allocated
 from engine.forecast.loops import LOOPS, Loop
@@ -186,6 +187,7 @@ class Forecaster:
             n_parameters=traces.n_parameters,
             forecast_s=time.perf_counter() - began,
             notes=(
+                *idle(config),
                 *_notes(config, gpu, stack, loop, outside, played, limit, about_data),
                 *_about_compiling(config, span, is_traced=kept is not None),
                 *_about_host(work, gpu),
@@ -309,7 +311,7 @@ def _refuse(config: RunConfig, gpu: Gpu) -> None:
 def _named(known: Mapping[str, V], what: str, name: str) -> V:
     if name not in known:
         *most, last = known
-        raise ForecastError(f"--{what} {name!r} is not known: use {', '.join(most)} or {last}.")
+        raise ConfigError("", f"--{what} {name!r} is not known: use {', '.join(most)} or {last}.")
     return known[name]
 
 

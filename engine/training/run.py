@@ -15,6 +15,7 @@ from engine.contract.config import ConfigError, RunConfig
 from engine.contract.confusion import MOST_CLASSES
 from engine.contract.events import Event, MemoryMoment, RunProgress, TrainingStarted
 from engine.contract.host_load import HostLoad, is_busy, taken
+from engine.contract.idle import idle
 from engine.contract.presets import model_name
 from engine.contract.records import Outcome, Phase, Place, RunRecord
 from engine.contract.run_figures import RunFigures
@@ -183,6 +184,8 @@ class Run:
         if self.goes_on is not None:
             refuse_other_data(self.goes_on, fingerprint)
         self._say(Phase.LOAD, source.note)
+        for sentence in idle(config):
+            self._say(Phase.LOAD, sentence)
         torch.manual_seed(config.seed)
         shaped = models.shape(source, config, n_labels=data.n_labels, vocab_size=data.vocab_size)
         with Stoppable(self.should_stop):

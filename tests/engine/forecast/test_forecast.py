@@ -389,8 +389,13 @@ def test_lora_on_experts_is_said_to_be_what_cannot_be_traced(forecaster: Forecas
 
 
 def test_an_unknown_stack_is_refused(forecaster: Forecaster) -> None:
-    with pytest.raises(ForecastError, match="use current, 2023-2024, lecture-2023, 2022 or 2020-2021"):
+    with pytest.raises(ConfigError, match="use current, 2023-2024, lecture-2023, 2022 or 2020-2021"):
         forecaster.forecast(SMALL, P4, Assumptions(stack="lecture-2024"))
+
+
+def test_a_knob_that_changes_nothing_is_told(forecaster: Forecaster) -> None:
+    made = forecaster.forecast(SMALL.with_values(lora_alpha=8), P4)
+    assert "--lora-alpha changes nothing without --lora-rank." in made.notes
 
 
 def test_a_changed_config_json_is_read_again(tmp_path: Path, forecaster: Forecaster) -> None:

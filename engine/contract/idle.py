@@ -1,0 +1,43 @@
+"""Knobs that were turned and change nothing, as others are: told, never refused. Standard library only.
+
+A sweep over the LoRA rank begins without one, and a key that switches a technique off leaves its details as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engine.contract.config import KNOBS, RunConfig
+
+_RULES: tuple[tuple[Callable[[RunConfig], bool], tuple[str, ...], str], ...] = (
+    (lambda c: c.lora_rank == 0, ("lora_targets", "lora_alpha", "lora_dropout"), "without --lora-rank"),
+    (lambda c: c.lora_rank > 0 and not c.dropout, ("lora_dropout",), "with --dropout off"),
+    (lambda c: c.early_stopping_patience == 0, ("early_stopping_threshold",), "without --early-stopping-patience"),
+    (lambda c: c.save_steps == 0, ("save_total_limit",), "without --save-steps"),
+    (lambda c: c.dataloader_num_workers == 0, ("dataloader_prefetch_factor",), "without --dataloader-num-workers"),
+    (
+        lambda c: c.optimizer in ("adafactor", "adamw-8bit", "paged-adamw-8bit"),
+        ("optimizer_implementation",),
+        "with an optimizer that has one of its own",
+    ),
+    (
+        lambda c: c.workload == "dummy",
+        ("text_column", "label_column", "target_column", "eval_samples", "eval_steps"),
+        "with --workload dummy, which reads nothing and holds nothing out",
+    ),
+    (lambda c: c.workload != "instructions", ("completion_only_loss",), "without --workload instructions"),
+)
+"""When, which knobs, and why in words."""
+_DEFAULT = RunConfig()
+
+
+def idle(config: RunConfig) -> tuple[str, ...]:
+    """A sentence for every reason that knobs off their defaults change nothing; `()` as a rule."""
+    told = []
+    for applies, names, why in _RULES:
+        turned = [name for name in names if getattr(config, name) != getattr(_DEFAULT, name)]
+        if turned and applies(config):
+            *most, last = [KNOBS[name].flag for name in turned]
+            flags = f"{', '.join(most)} and {last} change" if most else f"{last} changes"
+            told.append(f"{flags} nothing {why}.")
+    return tuple(told)
