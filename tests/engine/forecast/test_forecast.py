@@ -383,7 +383,7 @@ def test_what_depends_on_values_is_a_sentence_and_never_a_number(tmp_path: Path,
 
 
 def test_lora_on_experts_is_said_to_be_what_cannot_be_traced(forecaster: Forecaster) -> None:
-    config = SMALL.with_values(model="moe-tiny", task="causal-lm", lora_rank=4)
+    config = SMALL.with_values(model="moe-tiny", task="causal-lm", lora_rank=4, lora_targets="all-linear")
     with pytest.raises(ForecastError, match=r"moe-tiny cannot be traced without a GPU \(LoRA computes the weights of"):
         forecaster.forecast(config, P4)
 

@@ -43,7 +43,7 @@ MODELS = {
         "decoder_start_token_id": 0,
     },
 }
-MODELS["masked-lm"] = MODELS["classification"]
+MODELS |= dict.fromkeys(("masked-lm", "token-classification", "question-answering"), MODELS["classification"])
 """By task. Half a percent of what they reserve is less than one segment: the forecast has to be exact."""
 WORDS = [
     a + b for a in ("ba", "ce", "di", "fo", "gu", "ha", "li", "mo") for b in ("n", "rk", "st", "lla", "mp", "dder")
