@@ -22,8 +22,11 @@ WAYS: dict[str, dict[str, Value]] = {
 }
 
 
+QUICK = ("bf16", "bf16, autocast", "bf16, LoRA")
+
+
 @pytest.mark.parametrize("kind", FIVE)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [w if w in QUICK else pytest.param(w, marks=pytest.mark.slow) for w in WAYS])
 def test_the_forecast_is_what_a_run_measures(tmp_path: Path, kind: str, way: str) -> None:
     changes = WAYS[way]
     if kind == "mixtral" and changes.get("lora_targets") == "all-linear":
