@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from engine.contract.config import ConfigError
 from engine.contract.events import EvalDone, Event
 from engine.training.saving.output import model_update
-from engine.training.saving.places import Checkpoint, output_folder
+from engine.training.saving.places import Checkpoint, checkpoints_in, output_folder
 from engine.training.saving.state import (
     frozen_fingerprint,
     put_back,
@@ -46,9 +46,12 @@ def go_on(job: Job, keeper: Keeper | None, checkpoint: Checkpoint) -> list[Event
         put_back(job, state)
     except Exception as error:  # PyTorch raises anything over a damaged file
         log.warning("the checkpoint %s cannot be read", folder, exc_info=error)
-        raise ConfigError(
-            "", f"The checkpoint {folder} is damaged: go on with an older one, by --resume FOLDER."
-        ) from None
+        before = [each for each in checkpoints_in(folder.parent) if each.update < checkpoint.update]
+        own = [each.folder for each in before if each.started_at == checkpoint.started_at]
+        fix = (
+            f"go on with the one before, by --resume {own[-1]}" if own else "start a new run, as there is no older one"
+        )
+        raise ConfigError("", f"The checkpoint {folder} is damaged: {fix}.") from None
     job.random = state["random"]
     job.update = job.began_at = checkpoint.update
     job.epoch, job.skipped, job.trained_s = checkpoint.epoch, checkpoint.step, checkpoint.elapsed_s

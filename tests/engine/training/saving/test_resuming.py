@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -156,12 +157,18 @@ def test_another_base_under_an_adapter_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["state.pt", "told.json"])
 def test_a_damaged_checkpoint_is_refused_in_a_sentence(tmp_path: Path, file: str) -> None:
-    config = small(tmp_path)
+    config = small(tmp_path, save_steps=1)
     do(config, stop_after=4)
-    damaged = newest(tmp_path / "out").folder / file
+    *older, last = checkpoints_in(tmp_path / "out")
+    damaged = last.folder / file
     damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
-    with pytest.raises(ConfigError, match="is damaged: go on with an older one"):
-        do(config, 2, goes_on=newest(tmp_path / "out"))
+    with pytest.raises(ConfigError, match="is damaged: go on with the one before, by --resume") as refused:
+        do(config, 2, goes_on=last)
+    assert f"--resume {older[-1].folder}." in refused.value.message
+    for other in older:
+        shutil.rmtree(other.folder)
+    with pytest.raises(ConfigError, match="is damaged: start a new run, as there is no older one"):
+        do(config, 2, goes_on=last)
 
 
 def test_nothing_in_a_checkpoint_is_unpickled(tmp_path: Path) -> None:
