@@ -17,7 +17,11 @@ from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint
 from engine.tracing.kernels import KeptAttention
 
 _PRODUCTS = frozenset(
-    ["aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::_grouped_mm", "transformers::grouped_mm_fallback"]
+    [
+        *("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::_grouped_mm"),
+        "transformers::grouped_mm_fallback",
+        "bitsandbytes::gemm_4bit",  # a quantised layer's product, whose parts nothing outside of it sees
+    ]
 )
 _DROPOUT_OF_ATTENTION = {
     "aten::_scaled_dot_product_flash_attention": 3,

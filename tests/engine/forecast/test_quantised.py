@@ -302,3 +302,9 @@ def test_stand_ins_begin_as_they_were() -> None:
     assert made.bias.dtype is torch.float32
     stand_ins.begin(made)
     assert made.bias.dtype is torch.bfloat16
+
+
+def test_selective_checkpointing_keeps_quantised_products_too(tmp_path: Path) -> None:
+    """They are one operator of the library to what picks the results that are kept."""
+    changes = {"gradient_checkpointing": "selective", "weights": "nf4", "lora_rank": 8, "lora_targets": "all-linear"}
+    assert_as_measured(small(tmp_path, "gpt2", samples=6, seq_len=48, **changes))
