@@ -183,7 +183,7 @@ def _helps(config: RunConfig, name: str) -> bool:
     if name == "optimizer_implementation":
         return config.optimizer in ("adamw", "adam") and config.optimizer_implementation == "foreach"
     if name == "precision":
-        return config.precision in ("fp32", "tf32")
+        return config.computed_in in ("fp32", "tf32")
     if name == "attention":
         return config.attention == "eager"
     if name == "gradient_checkpointing":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.contract.accuracy import accuracy_interval, interval_text, no_better
@@ -193,6 +193,8 @@ BATCH = knob_entry("batch_size")
 ACCUMULATION = knob_entry("gradient_accumulation_steps")
 CHECKPOINTING = knob_entry("gradient_checkpointing")
 PRECISION = knob_entry("precision")
+COMPUTED_IN = replace(PRECISION, read=lambda record: record.config.computed_in)
+"""The precision where a reader looks for what was computed in: of 16-bit weights without autocast it is theirs."""
 WEIGHTS = knob_entry("weights")
 
 TIME = Entry(

@@ -431,8 +431,7 @@ def _notes(
         more = outside.total + played.free.peak_reserved - limit
         yield (
             f"It fits although it would take {more // MIB:,} MiB more if they were there: the allocator gives cached "
-            f"memory back when the card is full, about {played.retries:,.3g} times in an update; each time the GPU "
-            "has to finish all that it was given, and takes the memory anew, so it is slower than said."
+            f"memory back when the card is full, {_how_often(played.retries)}"
         )
     if about_data is not None:
         yield about_data
@@ -442,3 +441,13 @@ def _notes(
     if loop.description:
         yield loop.description
     yield f"{stack.description}. Fragmentation moves some peaks by 4 %; the speed is rough."
+
+
+def _how_often(retries: float) -> str:
+    """What giving cached memory back costs, by how often a later update does it."""
+    if not retries:
+        return "in the first updates only, which are slower for it."
+    return (
+        f"about {retries:,.3g} times in an update; each time the GPU has to finish all that it was given, and takes "
+        "the memory anew, so it is slower than said."
+    )

@@ -92,7 +92,7 @@ class ResultsControl:
 
         row = self._state.selected
         if row is not None:
-            self._desk.open(run_details(row, self._state.table.notes.get(row.run_id, "")))
+            self._desk.open(run_details(row, self._desk.app.size.width, self._state.table.notes.get(row.run_id, "")))
 
     # notes --------------------------------------------------------------------------------------------------------
 

@@ -147,9 +147,20 @@ def _text(configs: list[RunConfig], forecasts: list[Forecast]) -> str:
                     f"It dies in {first.failing_phase}, asking for {asked} MiB where {free} are free: "
                     f"{short} MiB too much."
                 )
-        for note in first.notes:
+        for note in _notes(configs, forecasts):
             console.print(note, soft_wrap=True)
     return captured.get()
+
+
+def _notes(configs: list[RunConfig], forecasts: list[Forecast]) -> list[str]:
+    """What holds for every row, then what is true of some alone, with their values before it."""
+    everywhere = [note for note in forecasts[0].notes if all(note in made.notes for made in forecasts)]
+    turned = [name for name in KNOBS if name not in _NAMED and _differs(configs, name)]
+    some = []
+    for config, made in zip(configs, forecasts, strict=True):
+        row = ", ".join(f"{KNOBS[name].label} {_value(config, name)}" for name in turned)
+        some += [f"{row}: {note}" for note in made.notes if note not in everywhere]
+    return [*everywhere, *some]
 
 
 def table(configs: list[RunConfig], forecasts: list[Forecast]) -> Table:

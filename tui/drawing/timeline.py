@@ -41,6 +41,10 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 _PHASE_ROLES = {"forward": "forward", "backward": "backward", "optimizer": "optimizer"}
 _NEAR = 1.3
 """A limit is drawn when it is at most this many times what is used: a far one would flatten the picture."""
+_MOSTLY = 0.5
+"""The picture begins above the context where that is more than this share of its height: a small model would else be a
+thin line on top of it.
+"""
 _REQUEST = 3
 """Columns of the request that fails."""
 
@@ -48,7 +52,7 @@ _REQUEST = 3
 def timeline(made: Forecast, width: int, height: int, *, shades: bool = False) -> list[Line]:
     """The picture in `width` × `height` cells: the peak, the limit, the bands, the phases, what is held at the peak.
 
-    All in MiB of used memory. Of a configuration that does not fit it ends with the request that fails: from what is
+    All in MiB of used memory; where the context would fill the picture, from there on. Of a configuration that does not fit it ends with the request that fails: from what is
     used up through the limit. `shades` tells the bands apart by their fill, for screens without colour.
     """
     points = made.timeline
@@ -57,18 +61,22 @@ def timeline(made: Forecast, width: int, height: int, *, shades: bool = False) -
     n_request = 0 if made.fits else _REQUEST
     columns = _columns(points, width - LABELS - 1 - n_request)
     peak = _told(made)
-    legend = _legend(made, peak, width, 2 if height >= 9 else 1, shades)
     used = max(_used(made, point) for point in columns)
     has_limit = not made.fits or made.limit <= _NEAR * used
     top = max(made.limit if has_limit else used, 1)
+    floor = made.outside if made.outside > _MOSTLY * top else 0
+    legend = _legend(made, peak, width, 2 if height >= 9 else 1, shades, is_floor=floor > 0)
     rows = max(1, height - 2 - has_limit - len(legend))
-    cells = [_column(_bands(made, point), top, rows, shades) for point in columns]
+    above = max(1, top - floor)
+    cells = [_column(_above(floor, _bands(made, point)), above, rows, shades) for point in columns]
     if n_request:
-        cells += [_column(_bands(made, points[-1]), top, rows, shades, fails=True)] * n_request
-    scale = Scale(0.0, to_mib(top) or 0.0, rows * len(_BLOCKS), log=False)
+        last = _above(floor, _bands(made, points[-1]))
+        cells += [_column(last, above, rows, shades, fails=True)] * n_request
+    scale = Scale(to_mib(floor) or 0.0, to_mib(top) or 0.0, rows * len(_BLOCKS), log=False)
     labels = y_labels(scale, rows, len(_BLOCKS), LABELS, None)
     lines = [_headline(made, columns, peak)]
     if has_limit:
+        labels = ["" if label == mib(made.limit) else label for label in labels]  # the limit's own line has it
         lines.append(_limit(made, len(columns), n_request))
     for row in reversed(range(rows)):
         drawn = segments([column[row] or (" ", "text") for column in cells])
@@ -112,6 +120,11 @@ def _bands(made: Forecast, point: TimelinePoint) -> dict[str, int]:
     held[ACTIVATIONS] += point.by_category.get(INPUTS, 0)
     held[CONTEXT], held[CACHED] = made.outside, max(0, point.reserved - point.allocated)
     return held
+
+
+def _above(floor: int, held: dict[str, int]) -> dict[str, int]:
+    """What is drawn above a floor of so many bytes, which is the context or nothing."""
+    return {**held, CONTEXT: held[CONTEXT] - floor}
 
 
 def _fill(name: str, shades: bool) -> str:
@@ -192,8 +205,13 @@ def _phases(columns: Sequence[TimelinePoint]) -> Line:
     return line
 
 
-def _legend(made: Forecast, peak: TimelinePoint, width: int, limit: int, shades: bool) -> list[Line]:
-    """What can be seen of the bands in at most `limit` lines, the largest first, with what each holds at the peak."""
+def _legend(
+    made: Forecast, peak: TimelinePoint, width: int, limit: int, shades: bool, *, is_floor: bool
+) -> list[Line]:
+    """What can be seen of the bands in at most `limit` lines, the largest first, with what each holds at the peak.
+
+    `is_floor`: the picture begins above the context.
+    """
     every = [_bands(made, point) for point in made.timeline]
     most = {name: max(held[name] for held in every) for name in STACKED}
     at_peak = _bands(made, peak)
@@ -202,6 +220,8 @@ def _legend(made: Forecast, peak: TimelinePoint, width: int, limit: int, shades:
         if most[name] < MIB:
             continue
         entry: Line = [(f"{_fill(name, shades)} ", ROLES[name]), (f"{name} ", "muted"), (mib(at_peak[name]), "value")]
+        if is_floor and name == CONTEXT:
+            entry = [("below: context ", "muted"), entry[-1]]
         if lines[-1] and width_of(lines[-1]) + 2 + width_of(entry) > width:
             lines.append([])
         lines[-1] += [("  ", "text"), *entry] if lines[-1] else entry

@@ -12,6 +12,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.contract.config import KNOBS
+from engine.contract.numbers import UNKNOWN
 from engine.models.catalogue import ARCHITECTURES, matching
 from tui.drawing.text import clean
 from tui.screens.dialog import Dialog
@@ -39,7 +40,7 @@ class ChooseModelScreen(Dialog[None]):
 
     def compose(self) -> ComposeResult:
         """The line with the model of now, why one turns it, and the list."""
-        with Vertical(classes="dialog"):
+        with Vertical(classes="dialog -wide"):
             yield Static("model", classes="heading", markup=False)
             yield Static(KNOBS["model"].why, classes="why", markup=False)
             field = Input(clean(self._editor.config.model), placeholder="a name, a hub name or a local folder")
@@ -96,5 +97,12 @@ class ChooseModelScreen(Dialog[None]):
 
 def _line(name: str) -> Text:
     each = ARCHITECTURES[name]
-    size = "" if each.n_parameters is None else f"{each.n_parameters / 1e9:,.3g} B"
+    size = _size(each.n_parameters)
     return Text.assemble(f"{name:<{_NAME}}", f"{size:>{_SIZE}}  ", (each.hub_name or "random weights only", "dim"))
+
+
+def _size(n_parameters: int | None) -> str:
+    """Three digits of it, in millions or billions."""
+    if n_parameters is None:
+        return UNKNOWN
+    return f"{n_parameters / 1e9:,.3g} B" if n_parameters >= 1e9 else f"{n_parameters / 1e6:,.3g} M"

@@ -26,8 +26,10 @@ from tui.state.knob_list import ORDER, knobs_of
 from tui.state.knobs import said
 
 LIMIT = 2000
-CLASSES = 65
-"""Cells of the table of classes, which fits the narrowest screen."""
+_LABEL = 18
+"""Cells of a figure's or a knob's name."""
+_WIDEST, _AROUND = 96, 8
+"""Cells of the wide dialog at most, and those of its edges and of the bar beside long text."""
 
 
 class DetailsScreen(Dialog[None]):
@@ -36,22 +38,22 @@ class DetailsScreen(Dialog[None]):
     TITLE = "The text"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q,space", "dismiss", "close")]
 
-    def __init__(self, heading: str, lines: Sequence[str], *, bad: bool = False) -> None:
+    def __init__(self, heading: str, lines: Sequence[str], *, bad: bool = False, wide: bool = False) -> None:
         super().__init__()
         self._heading = clean(heading, 200)
         self._lines = [clean(line, LIMIT) for line in lines]
-        self._bad = bad
+        self._looks = "dialog" + (" -bad" if bad else "") + (" -wide" if wide else "")
 
     def compose(self) -> ComposeResult:
         """The text, scrolled when it is long."""
         # the heading scrolls too: beside it the text would be higher than what is left, and its end out of reach
-        with Vertical(classes="dialog -bad" if self._bad else "dialog"), VerticalScroll():
+        with Vertical(classes=self._looks), VerticalScroll():
             yield Static(self._heading, classes="heading", markup=False)
             yield Static("\n".join(self._lines), classes="last", markup=False)
 
 
-def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
-    """A run's figures, its knobs, and how to do it elsewhere."""
+def run_details(row: RunRecord, columns: int, note: str = "") -> DetailsScreen:
+    """A run's figures, its knobs, and how to do it elsewhere, on a terminal of so many columns."""
     from engine.export.hand_over import command_line
 
     lines = [f"“{note}”", ""] if note else []
@@ -61,29 +63,30 @@ def run_details(row: RunRecord, note: str = "") -> DetailsScreen:
     told = (accuracy_sentence(row) if no_better(row) else "", best_sentence(row))
     lines += [line for sentence in told if sentence for line in ("", sentence)]
     if row.eval_confusion is not None:
-        lines += ["", *class_table(row.eval_confusion, row.label_names or (), CLASSES)]
+        room = min(_WIDEST, columns * 96 // 100) - _AROUND
+        lines += ["", *class_table(row.eval_confusion, row.label_names or (), room)]
     lines += [
         "",
-        *(f"{KNOBS[name].label:<16}{said(row.config, name)}" for name in knobs_of(row.config.job, ORDER)),
+        *(f"{KNOBS[name].label:<{_LABEL}}{said(row.config, name)}" for name in knobs_of(row.config.job, ORDER)),
     ]
     lines += ["", "The command that does it again (y copies it):", command_line(row.config)]
     script = f"traintop script --run {row.run_id}"
     lines += ["", "As a script for the Trainer, with the same losses (X copies it):", script]
     bad = row.outcome in (Outcome.OUT_OF_MEMORY, Outcome.FAILED)
-    return DetailsScreen(f"Run {row.run_id}", lines, bad=bad)
+    return DetailsScreen(f"Run {row.run_id}", lines, bad=bad, wide=True)
 
 
 def _figures(row: RunRecord) -> list[str]:
     """Its figures by their headings, those that belong together in one line."""
     spread = row.steady_spread if figures.steady_of(row) is not None else None
     lines = _place(row)
-    lines.append(f"{'data':<16}{_data(row)}")
+    lines.append(f"{'data':<{_LABEL}}{_data(row)}")
     for first, *others in _LINES:
         if first in (figures.CARD_SPEED, figures.MACRO_F1) and first.read(row) is None:
             continue
         text = first.with_spread(figures.speed_of(row), spread) if first is figures.SPEED else first.of(row)
         beside = (f"{figures.heading_of(entry, [row])} {entry.of(row)}" for entry in others)
-        lines.append(f"{figures.heading_of(first, [row]):<16}{'   '.join((f'{text:<14}', *beside))}".rstrip())
+        lines.append(f"{figures.heading_of(first, [row]):<{_LABEL}}{'   '.join((f'{text:<14}', *beside))}".rstrip())
     return [*lines, *_met(row)]
 
 
@@ -93,10 +96,10 @@ def _met(row: RunRecord) -> list[str]:
     if row.energy_source is not None:
         source = "the card's counter" if row.energy_source == "counter" else "readings of its power"
         beside = f"{figures.PER_SAMPLE.unit} {figures.PER_SAMPLE.of(row)}   ({source})"
-        lines.append(f"{figures.ENERGY.heading:<16}{figures.ENERGY.of(row):<14}   {beside}")
+        lines.append(f"{figures.ENERGY.heading:<{_LABEL}}{figures.ENERGY.of(row):<14}   {beside}")
     met = row.conditions
     if met is not None and met.slowdowns is not None:
-        lines.append(f"{'slowed down':<16}{slowed(met.slowdowns) or 'never'}")
+        lines.append(f"{'slowed down':<{_LABEL}}{slowed(met.slowdowns) or 'never'}")
     return lines
 
 
@@ -122,7 +125,7 @@ def _place(row: RunRecord) -> list[str]:
         "beside it": _beside(row.conditions),
         "goes on with": None if row.resumed_from is None else f"run {row.resumed_from} after update {row.resumed_at}",
     }
-    return [f"{name:<16}{text}" for name, text in told.items() if text is not None]
+    return [f"{name:<{_LABEL}}{text}" for name, text in told.items() if text is not None]
 
 
 def _data(row: RunRecord) -> str:

@@ -207,7 +207,7 @@ def shown(knob: Knob, value: Value) -> str:
 def said(config: RunConfig, name: str) -> str:
     """A knob's value in a configuration; of the precision, what is really computed in where nothing is cast."""
     if name == "precision" and config.computed_in != config.precision:
-        return f"{config.computed_in} (weights)"
+        return f"{config.computed_in} weights"
     return shown(KNOBS[name], getattr(config, name))
 
 

@@ -79,6 +79,7 @@ def _figures(record: RunRecord) -> list[tuple[str, str]]:
         "training loss, last update": record.last_loss,
         "held-out loss": record.eval_loss,
         "held-out accuracy": record.eval_accuracy,
+        "held-out macro-F1": record.eval_macro_f1,
         "held-out samples": record.n_eval,
         "largest class of them": record.eval_majority,
         "training samples": record.n_train,
@@ -95,12 +96,13 @@ def _figures(record: RunRecord) -> list[tuple[str, str]]:
 
 def _use(facts: Facts) -> str:
     config = facts.record.config
-    lines = ["## Use", ""]
+    lines = ["## Use"]
     pipeline = _PIPELINES.get(config.task)
     if facts.base:
-        lines.append(
-            f"An adapter: its base is loaded from `{one_line(facts.base)}`, as `adapter_config.json` names it."
-        )
+        lines += [
+            "",
+            f"An adapter: its base is loaded from `{one_line(facts.base)}`, as `adapter_config.json` names it.",
+        ]
     if pipeline:
         lines += [
             "",

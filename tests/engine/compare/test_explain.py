@@ -96,6 +96,11 @@ def test_ways_to_fit_begin_with_what_was_lacking_and_leave_out_what_is_done() ->
     assert ways_to_fit(done) == []
 
 
+def test_a_16_bit_precision_saves_nothing_beside_16_bit_weights() -> None:
+    dead = replace(run(1, Outcome.OUT_OF_MEMORY, weights="fp16"), failed_phase=Phase.FORWARD)
+    assert not [way for way in ways_to_fit(dead) if way.startswith("precision")]
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "precision"),
     [

@@ -274,7 +274,20 @@ async def test_run_details() -> None:
         await s.press("tab", "enter")
         assert "Run 7" in s.text
         assert "Out of memory in forward: [b]x[/b]." in s.text
-        assert "checkpointing   off" in s.text
+        assert "checkpointing     off" in s.text
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_class_has_one_line_of_the_details(size: tuple[int, int]) -> None:
+    confusion = ((20, 3, 2), (8, 0, 1), (3, 0, 43))
+    run = record(7, eval_confusion=confusion, label_names=("negative", "neutral", "positive"), eval_macro_f1=0.561)
+    async with stage(size, [run]) as s:
+        await s.press("tab", "enter")
+        seen = set(s.lines)
+        for _ in range(4):
+            await s.press("pagedown")
+            seen.update(s.lines)
+        assert any("0.000  0.000         9  negative 8, positive 1 " in line for line in seen)
 
 
 async def test_the_palette_has_every_action() -> None:

@@ -251,3 +251,12 @@ async def test_a_number_is_never_cut_other_columns_give_way(size: tuple[int, int
         assert "…" not in row
         for name, text in (("acc", "1024"), ("loss", "4.0e−04"), ("samples/s", "7.70"), ("VRAM MiB", "7069")):
             assert (f" {name} " in heading) == (f" {text} " in row), name
+
+
+async def test_the_precision_of_16_bit_weights_is_theirs() -> None:
+    half = record(7, config=BASE.with_values(weights="fp16"))
+    async with stage((120, 40), [*RUNS, half]) as s:
+        at = next(index for index, line in enumerate(s.lines) if "││ #" in line)
+        heading, row = (s.lines[index].partition("││")[2] for index in (at, at + len(RUNS) + 1))
+        start = heading.index("prec")
+        assert row[start : start + 12].split() == ["fp16", "fp16"]

@@ -64,7 +64,7 @@ async def test_a_busy_host_is_said_beside_the_plots_and_in_the_row(size: tuple[i
     async with stage(size, [busy], started(run_id=8), training(8), reading) as s:
         assert size[1] == 24 or "s take 1.9 of 2 cores" in s.text
         assert (" busy " if size[0] == 80 else " host busy ") in s.line("base").ljust(size[0])
-        s.app.push_screen(run_details(busy))
+        s.app.push_screen(run_details(busy, size[0]))
         await s.pilot.pause()
         assert "completed, host busy" in s.text
         assert "Host busy 95 %" in s.text

@@ -64,6 +64,12 @@ def test_what_does_not_fit_says_by_how_much() -> None:
     assert "It dies in backward, asking for 20 MiB where 14 are free: 6 MiB too much." in text
 
 
+def test_what_is_true_of_one_row_is_said_of_it() -> None:
+    rows = [forecast(notes=("Rough.",)), forecast(notes=("It fits although.", "Rough."))]
+    lines = _text([TURNED, TURNED.with_values(batch_size=2 * TURNED.batch_size)], rows).splitlines()
+    assert lines[-2:] == ["Rough.", f"batch size {2 * TURNED.batch_size}: It fits although."]
+
+
 def test_the_help_says_that_a_verdict_is_no_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main(["forecast", "--help"])

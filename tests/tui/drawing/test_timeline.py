@@ -77,6 +77,16 @@ def test_one_update_by_hand() -> None:
     ]
 
 
+def test_a_small_model_is_drawn_from_the_context_up() -> None:
+    held = tuple(point("forward", 40, weights=10, activations=size) for size in (10, 20, 30))
+    small = forecast(540, peak_reserved=40 * MIB, timeline=held, total=7611 * MIB, limit=7611 * MIB)
+    lines = texts(timeline(small, 60, 12))
+    bands = lines[1:-3]
+    assert all("█" in line and "·" not in line for line in bands)
+    assert [int(line[:5]) for line in bands if line[:5].strip()] == [540, 520, 500]
+    assert lines[-2].startswith("below: context 500  █ activations 30")
+
+
 def test_the_bands_have_the_colours_of_their_categories() -> None:
     lines = timeline(made(), 36, 12)
     assert lines[1][1:] == [("░" * 10, "cached"), ("▂" * 5, "other"), ("░" * 15, "cached")]
