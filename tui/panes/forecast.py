@@ -25,10 +25,20 @@ class ForecastPane(Pane):
         if answer.config != state.editor.config:
             return [[(" forecasting …", "muted")]]
         if answer.forecast is None:
-            return [[(f" {line}", "muted")] for line in wrap(clean(answer.message or "–", 200), width - 1, height)]
+            return [[(f" {line}", "muted")] for line in _refusal(clean(answer.message or "–", 200), width - 1, height)]
         made = answer.forecast
         lines = [_verdict(made, width), [(" ", "text"), *_bar(made, width - 2)], *_more(made, width)]
         return lines[:height]
+
+
+def _refusal(text: str, width: int, height: int) -> list[str]:
+    """Why there is none. Where that is too long, the way out at its end is kept and the reason is cut."""
+    whole = wrap(text, width, height)
+    reason, found, way_out = text.rpartition(": use ")
+    if not found or len(wrap(text, width, height + 1)) <= height:
+        return whole
+    last = wrap(f"use {way_out}", width, height - 1)
+    return [*wrap(reason, width, height - len(last)), *last]
 
 
 def _verdict(made: Forecast, width: int) -> Line:

@@ -110,6 +110,16 @@ async def test_no_forecast_says_why() -> None:
         assert "no forecast for the CPU" in "\n".join(s.lines)
 
 
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_refusal_that_is_too_long_keeps_its_way_out(size: tuple[int, int]) -> None:
+    why = "--weights bf16 needs compute capability 8.0 or newer; Tesla P4 has 6.1: use --weights fp16 or fp32."
+    async with stage(size) as s:
+        await s.feed(Forecasted(config=RunConfig(), forecast=None, message=why))
+        said = " ".join(" ".join(_pane(s)).split())
+        assert said.count("--weights bf16 needs") == 1
+        assert "use --weights fp16 or fp32." in said
+
+
 async def test_a_run_that_will_not_fit_asks_once() -> None:
     async with stage() as s:
         await s.feed(Forecasted(config=RunConfig(), forecast=forecast(7837)))
