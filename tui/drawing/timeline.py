@@ -52,8 +52,9 @@ _REQUEST = 3
 def timeline(made: Forecast, width: int, height: int, *, shades: bool = False) -> list[Line]:
     """The picture in `width` × `height` cells: the peak, the limit, the bands, the phases, what is held at the peak.
 
-    All in MiB of used memory; where the context would fill the picture, from there on. Of a configuration that does not fit it ends with the request that fails: from what is
-    used up through the limit. `shades` tells the bands apart by their fill, for screens without colour.
+    All in MiB of used memory; where the context would fill the picture, from there on. Of a configuration that does
+    not fit it ends with the request that fails: from what is used up through the limit. `shades` tells the bands apart
+    by their fill, for screens without colour.
     """
     points = made.timeline
     if not points or width < LEAST[0] or height < LEAST[1]:
@@ -205,9 +206,7 @@ def _phases(columns: Sequence[TimelinePoint]) -> Line:
     return line
 
 
-def _legend(
-    made: Forecast, peak: TimelinePoint, width: int, limit: int, shades: bool, *, is_floor: bool
-) -> list[Line]:
+def _legend(made: Forecast, peak: TimelinePoint, width: int, limit: int, shades: bool, *, is_floor: bool) -> list[Line]:
     """What can be seen of the bands in at most `limit` lines, the largest first, with what each holds at the peak.
 
     `is_floor`: the picture begins above the context.
