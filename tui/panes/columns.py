@@ -61,7 +61,7 @@ COLUMNS: tuple[Column, ...] = (
     _of(figures.ACCUMULATION, 3, 50),
     _of(figures.CHECKPOINTING, 4, 60, _checkpointing),
     _of(figures.COMPUTED_IN, 4, 61),
-    _of(figures.WEIGHTS, 7, 62),
+    _of(figures.WEIGHTS, 7, 44),
     _of(figures.TIME, 6, 55),
     _of(figures.SPEED, 9, 95),
     _of(figures.CARD_SPEED, 7, 79),
