@@ -97,7 +97,7 @@ def test_hostile_text_is_text(env: dict[str, str], tmp_path: Path) -> None:
 
 
 DIALOGS = (
-    ("enter", "status          failed"),
+    ("enter", "status            failed"),
     ("e", "Run 1: failed"),
     ("N", "Note on run 1"),
     ("/", "Filter runs"),
