@@ -34,7 +34,7 @@ from engine.workloads.standalone.chats import ChatColumns, Message, messages_of
 from engine.workloads.standalone.packing import assign, pack
 from engine.workloads.tokens.byte_bpe import train_byte_bpe
 from engine.workloads.tokens.token_cache import Tokenised, remembered, tokenizer_fingerprint
-from engine.workloads.tokens.vocabulary import check_ids, pad_token_id_of
+from engine.workloads.tokens.vocabulary import check_ids, pad_token_id_of, vocabulary_note
 
 
 def prepare_instructions(
@@ -174,8 +174,7 @@ def _make(
             *source.notes,
             f"Trains on {layouts[0]}; holds out {layouts[1]}; in {template}; {_learned(train, config)}.",
             *_counts(encoded, config),
-            f"The vocabulary: {len(tokenizer):,} entries, "
-            + ("byte-level BPE, trained on the training part." if trained else "the model's own."),
+            vocabulary_note(tokenizer, "byte-level BPE" if trained else None),
             *warnings,
         ),
     )

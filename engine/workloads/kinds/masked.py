@@ -20,7 +20,7 @@ from engine.workloads.standalone.masked_rows import masked_rows, special_tokens_
 from engine.workloads.standalone.masking import HIDDEN, NO_LABEL, REPLACED, SHARE, Masking
 from engine.workloads.tokens.byte_bpe import tokenise_documents
 from engine.workloads.tokens.token_cache import Tokenised, remembered, tokenizer_fingerprint
-from engine.workloads.tokens.vocabulary import check_ids, pad_token_id_of, train_wordpiece
+from engine.workloads.tokens.vocabulary import check_ids, pad_token_id_of, train_wordpiece, vocabulary_note
 
 Tokens1D = npt.NDArray[np.int32]
 
@@ -135,8 +135,7 @@ def _make(
             *documents.notes,
             f"Trains on {len(train):,} samples and holds out {len(held_out):,} ({what}); {told}, anew in each epoch; "
             "scored by the loss per word to be told.",
-            f"The vocabulary: {len(tokenizer):,} entries, "
-            + ("WordPiece, trained on the training part." if trained else "the model's own."),
+            vocabulary_note(tokenizer, "WordPiece" if trained else None),
         ),
     )
 

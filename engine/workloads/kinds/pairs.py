@@ -21,7 +21,7 @@ from engine.workloads.sources.split import Places, split_rows
 from engine.workloads.standalone.packing import IGNORED
 from engine.workloads.tokens.byte_bpe import train_ending_bpe
 from engine.workloads.tokens.token_cache import Tokenised, remembered, tokenizer_fingerprint
-from engine.workloads.tokens.vocabulary import Tokens, check_ids, pad_token_id_of, tokenise
+from engine.workloads.tokens.vocabulary import Tokens, check_ids, pad_token_id_of, tokenise, vocabulary_note
 
 
 def prepare_pairs(
@@ -150,8 +150,7 @@ def _make(
             *source.notes,
             f"Trains on {len(train):,} pairs and holds out {len(held_out):,}; scored by the loss per target token.",
             *_cut_notes(both, config, len(train) + len(held_out)),
-            f"The vocabulary: {len(tokenizer):,} entries, "
-            + ("byte-level BPE, trained on the training part." if trained else "the model's own."),
+            vocabulary_note(tokenizer, "byte-level BPE" if trained else None),
             *warnings,
         ),
     )

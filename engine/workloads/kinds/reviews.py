@@ -16,7 +16,7 @@ from engine.workloads.sources.rows import choose_rows
 from engine.workloads.sources.source import Source, find_source
 from engine.workloads.standalone.first_texts import MAX_TRAINED_ON
 from engine.workloads.tokens.token_cache import Tokenised, remembered, tokenizer_fingerprint
-from engine.workloads.tokens.vocabulary import check_ids, pad_token_id_of, tokenise, train_wordpiece
+from engine.workloads.tokens.vocabulary import check_ids, pad_token_id_of, tokenise, train_wordpiece, vocabulary_note
 
 Report = Callable[[str], None]
 
@@ -100,8 +100,7 @@ def _make(
             *parts.notes,
             *source.notes,
             *_text_notes(texts[0], texts[1], sum(part.n_cut for part in tokens), config.seq_len),
-            f"The vocabulary: {len(tokenizer):,} entries, "
-            + ("WordPiece, trained on the training part." if trained else "the model's own."),
+            vocabulary_note(tokenizer, "WordPiece" if trained else None),
             *warnings,
         ),
     )

@@ -17,7 +17,7 @@ from engine.workloads.sources.hub_data import HubLike
 from engine.workloads.standalone.packing import assign, pack
 from engine.workloads.tokens.byte_bpe import tokenise_documents, train_byte_bpe
 from engine.workloads.tokens.token_cache import Tokenised, remembered, tokenizer_fingerprint
-from engine.workloads.tokens.vocabulary import check_ids, pad_token_id_of
+from engine.workloads.tokens.vocabulary import check_ids, pad_token_id_of, vocabulary_note
 
 Report = Callable[[str], None]
 Tokens1D = npt.NDArray[np.int32]
@@ -107,8 +107,7 @@ def _make(
         notes=(
             *documents.notes,
             f"Trains on {layouts[0]}; holds out {layouts[1]}; scored by the loss per token and perplexity = exp(loss).",
-            f"The vocabulary: {len(tokenizer):,} entries, "
-            + ("byte-level BPE, trained on the training part." if trained else "the model's own."),
+            vocabulary_note(tokenizer, "byte-level BPE" if trained else None),
         ),
     )
 

@@ -100,3 +100,9 @@ def check_ids(ids: Sequence[npt.NDArray[np.int32]], model_vocab_size: int | None
             f"the model's tokenizer yields token {highest:,} and its embedding has {model_vocab_size:,} rows: "
             "they do not belong together; use another --model.",
         )
+
+
+def vocabulary_note(tokenizer: PreTrainedTokenizerBase, trained: str | None) -> str:
+    """A sentence on the vocabulary; `trained` is the kind that was trained on the data, None for the model's own."""
+    whose = "the model's own." if trained is None else f"{trained}, trained on the training part."
+    return f"The vocabulary: {len(tokenizer):,} entries, {whose}"

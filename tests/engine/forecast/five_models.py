@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from engine.contract.config import RunConfig
+from engine.contract.forecast_types import Forecast
 from engine.contract.records import Outcome, RunRecord
 from engine.devices.open import open_device
 from engine.forecast.forecast import Forecaster
@@ -60,8 +61,8 @@ def small(folder: Path, kind: str, **changes: Any) -> RunConfig:
     return RunConfig(model=str(folder / kind), **{**usual, **changes})
 
 
-def assert_as_measured(config: RunConfig) -> RunRecord:
-    """The forecast of `config` is what its run then measures; the run."""
+def measured_as_told(config: RunConfig) -> tuple[Forecast, RunRecord]:
+    """The forecast of `config`, asserted to be what its run then measures, and the run."""
     torch.set_num_threads(1)
     hub = Hub()
     hub.probe()
@@ -74,4 +75,9 @@ def assert_as_measured(config: RunConfig) -> RunRecord:
     assert measured.peak_allocated is not None
     assert abs(told.peak_reserved - measured.peak_reserved) <= TOLERANCE * measured.peak_reserved
     assert abs(told.peak_allocated - measured.peak_allocated) <= TOLERANCE / 5 * measured.peak_allocated
-    return measured
+    return told, measured
+
+
+def assert_as_measured(config: RunConfig) -> RunRecord:
+    """The forecast of `config` is what its run then measures; the run."""
+    return measured_as_told(config)[1]
