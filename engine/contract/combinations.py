@@ -191,6 +191,44 @@ def _check_activation_offloading(config: RunConfig) -> None:
         )
 
 
+def _check_parallel(config: RunConfig) -> None:
+    if not config.is_parallel:
+        return
+    name, wanted = read_device(config.device), f"--gpus {'all' if config.gpus is None else config.gpus}"
+    if name.kind == "cpu":
+        raise ConfigError(
+            "gpus",
+            f"{wanted} needs GPUs, and --device cpu has none: use --gpus 1, or --device virtual:tesla-p4 to train on "
+            "several that are not there.",
+        )
+    if name.count is not None and (config.gpus or 0) > name.count:
+        cards = f"{name.count} GPUs" if name.count > 1 else "one GPU"
+        raise ConfigError(
+            "gpus", f"{wanted} is more than --device {config.device} names ({cards}): use --gpus {name.count} or cuda."
+        )
+    obstacles = (
+        (
+            config.optimizer_in_backward,
+            "optimizer_in_backward",
+            "--optimizer-in-backward steps before the GPUs have averaged a gradient: use --optimizer-in-backward off",
+        ),
+        (
+            config.torch_compile and config.parallel == "fsdp",
+            "torch_compile",
+            "--torch-compile does not follow how fsdp gathers a layer's weights: use --torch-compile off or "
+            "--parallel ddp",
+        ),
+        (
+            config.is_quantised and config.parallel == "fsdp",
+            "weights",
+            f"--weights {config.weights} cannot be divided by --parallel fsdp: use --parallel ddp or --weights bf16",
+        ),
+    )
+    for applies, knob, sentence in obstacles:
+        if applies:
+            raise ConfigError(knob, f"{sentence}, or --gpus 1.")
+
+
 _CHECKS = (
     _check_task,
     _check_target_len,
@@ -204,4 +242,5 @@ _CHECKS = (
     _check_class_loss,
     _check_cross_entropy,
     _check_activation_offloading,
+    _check_parallel,
 )

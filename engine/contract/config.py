@@ -429,6 +429,41 @@ class RunConfig:
         maximum=2**31 - 1,
         group="what",
     )
+    gpus: int | None = _knob(
+        1,
+        "GPUs",
+        "Each trains on its own batches, and gradients are averaged: the effective batch and samples/s grow with them.",
+        minimum=1,
+        maximum=4096,
+        steps=(1, 2, 4, 8),
+        optional=True,
+        hint="all that --device names",
+        none="all",
+        group="parallel",
+    )
+    parallel: str = _knob(
+        "ddp",
+        "parallel",
+        "ddp: every GPU holds all; zero1 divides the optimizer's states; fsdp weights, gradients and states.",
+        choices=("ddp", "zero1", "fsdp"),
+        group="parallel",
+    )
+    reshard_after_forward: bool = _knob(
+        True,
+        "reshard",
+        "Of fsdp: give a layer's weights back after forward, gather them again in backward; off keeps them meanwhile.",
+        group="parallel",
+    )
+    bucket_mib: int = _knob(
+        25,
+        "bucket",
+        "Of ddp and zero1: gradients that are sent at once, while backward goes on with the layers before.",
+        unit="MiB",
+        minimum=1,
+        maximum=65_536,
+        steps=(1, 5, 25, 50, 100),
+        group="parallel",
+    )
     device: str = _knob(
         "auto",
         "device",
@@ -502,8 +537,13 @@ class RunConfig:
 
     @property
     def effective_batch_size(self) -> int:
-        """Samples per optimizer update when every window is full."""
-        return self.batch_size * self.gradient_accumulation_steps
+        """Samples per optimizer update when every window is full, of all GPUs: of `all`, not counted yet, as of one."""
+        return self.batch_size * self.gradient_accumulation_steps * (self.gpus or 1)
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether it is to run on several GPUs: on all there are, where that is not counted yet."""
+        return self.gpus != 1
 
     @property
     def target_tokens(self) -> int:
@@ -517,7 +557,7 @@ class RunConfig:
         """
         if self.optimizer_in_backward:
             return
-        whole = self.effective_batch_size
+        whole = self.batch_size * self.gradient_accumulation_steps
         for size in range(self.batch_size - 1, 0, -1):
             if whole % size == 0:
                 yield size, whole // size

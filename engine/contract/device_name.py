@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from engine.contract.knob import ConfigError
 
-SPELLINGS = "auto, cpu, cuda, cuda:N, free, GPU-UUID, MIG-UUID, a PCI address or virtual:GPU"
+SPELLINGS = "auto, cpu, cuda, cuda:N or cuda:N,M, free, GPU-UUID, MIG-UUID, a PCI address, virtual:GPU or virtual:GPU×N"
 
 _UUID = re.compile(r"(GPU-[0-9a-f][0-9a-f-]*|MIG-[0-9a-f][0-9a-f-]*|MIG-GPU-[0-9a-f][0-9a-f/-]*)", re.IGNORECASE)
 """`nvidia-smi -L` prints the first two; drivers before 470 name a MIG instance in the third way."""
@@ -34,30 +34,67 @@ class DeviceName:
     """Whether a free GPU is to be chosen; else it is named."""
     shared: bool = False
     """Whether a card that another process computes on may be chosen too."""
+    indices: tuple[int, ...] = ()
+    """Of several CUDA GPUs: their ordinals, in the order of the ranks."""
+    count: int | None = None
+    """How many GPUs it names; None where that is left open: `auto`, `cuda`, `free` and `virtual:GPU` take as many as
+    are asked for."""
+
+    @property
+    def gpus(self) -> int:
+        """The GPUs that a run takes on it, where nothing else was said."""
+        return self.count or 1
 
 
 def read_device(text: str) -> DeviceName:
     """What `text` names. Raises `ConfigError` where it names nothing; whether it is there is not asked."""
     kind, _, rest = text.partition(":")
     if kind == "virtual":
-        return DeviceName(kind="virtual", gpu=_in_catalogue(text, rest))
+        gpu, times = _times(rest)
+        if times is not None and times < 1:
+            raise ConfigError(
+                "device", f"--device {text!r} names no GPU: use virtual:{gpu}×2, or virtual:{gpu} for one."
+            )
+        return DeviceName(kind="virtual", gpu=_in_catalogue(text, gpu), count=times)
     if text in ("auto", "cpu"):
-        return DeviceName(kind=text)
-    if kind == "cuda" and (not rest or (rest.isascii() and rest.isdecimal())) and text != "cuda:":
-        return DeviceName(kind="cuda", index=int(rest[:9] or 0))
+        return DeviceName(kind=text, count=1 if text == "cpu" else None)
+    if kind == "cuda" and text != "cuda:":
+        if not rest:
+            return DeviceName(kind="cuda", index=0)
+        ordinals = rest.split(",")
+        if all(each.isascii() and each.isdecimal() for each in ordinals):
+            return _ordinals(text, tuple(int(each[:9]) for each in ordinals))
     if kind == "free" and text != "free:":
         if rest == "shared":
             return DeviceName(kind="cuda", free=True, shared=True)
-        if rest in ("", "1"):
+        if not rest:
             return DeviceName(kind="cuda", free=True)
-        if rest.isascii() and rest.isdecimal() and int(rest[:4]) > 1:
-            raise ConfigError("device", f"--device {text} asks for several GPUs, and a run takes one: use free.")
-        raise ConfigError("device", f"--device {text!r} is not known: use free or free:shared.")
+        if rest.isascii() and rest.isdecimal() and int(rest[:4]) > 0:
+            return DeviceName(kind="cuda", free=True, count=int(rest[:4]))
+        raise ConfigError("device", f"--device {text!r} is not known: use free, free:N or free:shared.")
     if _UUID.fullmatch(text):
-        return DeviceName(kind="cuda", card=text)
+        return DeviceName(kind="cuda", card=text, count=1)
     if address := pci_address(text):
-        return DeviceName(kind="cuda", card=address)
+        return DeviceName(kind="cuda", card=address, count=1)
     raise ConfigError("device", f"--device {text!r} is not known: use {SPELLINGS}.")
+
+
+def _ordinals(text: str, ordinals: tuple[int, ...]) -> DeviceName:
+    """CUDA GPUs by their numbers; one of them is named as it always was."""
+    if len(ordinals) == 1:
+        return DeviceName(kind="cuda", index=ordinals[0], count=1)
+    if len(set(ordinals)) < len(ordinals):
+        raise ConfigError("device", f"--device {text} names a GPU twice, and a rank needs one of its own.")
+    return DeviceName(kind="cuda", index=ordinals[0], indices=ordinals, count=len(ordinals))
+
+
+_TIMES = re.compile(r"(.+?)[x×](\d{1,4})", re.IGNORECASE)
+
+
+def _times(name: str) -> tuple[str, int | None]:
+    """A card and how many of it, `tesla-p4×2` or `tesla-p4x2`; None where that is not said, as in `rtx4090`."""
+    found = _TIMES.fullmatch(name)
+    return (name, None) if found is None or found[1].lower().endswith("rt") else (found[1], int(found[2]))
 
 
 def _in_catalogue(text: str, name: str) -> str:

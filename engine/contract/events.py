@@ -14,7 +14,18 @@ from engine.contract.config import RunConfig
 from engine.contract.confusion import Confusion
 from engine.contract.forecast_types import Forecast, Foretold, Proposal
 from engine.contract.job import BatchJob
-from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Phase, Place, RunRecord, Shares
+from engine.contract.records import (
+    DeviceInfo,
+    GpuSample,
+    HostSample,
+    Memory,
+    Phase,
+    Place,
+    RankInfo,
+    RankShare,
+    RunRecord,
+    Shares,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +103,28 @@ class RunStarted:
     config: RunConfig
     device: DeviceInfo
     started_at: float  # Unix time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RanksStarted:
+    """The processes of a run on several GPUs are there, each on its card; loading begins in them."""
+
+    run_id: int
+    ranks: tuple[RankInfo, ...]
+    """In their order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankBeat:
+    """A rank is alive, and this is where it stands: once a second from each."""
+
+    run_id: int
+    rank: int
+    phase: Phase
+    update: int
+    """The one that it works on, counted from 1; 0 while it loads."""
+    since_s: float
+    """Seconds that it has been there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +218,11 @@ class UpdateDone:
     """True for the first updates, which pay for allocation and compilation and are left out of steady figures."""
     t: float  # seconds since training started
     shares: Shares
+    """Of several ranks the mean."""
     memory: Memory
+    """Of several ranks that of the fullest."""
+    ranks: tuple[RankShare, ...] = ()
+    """In their order; empty with one GPU. Samples and tokens are those of all, `update_s` the longest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +278,8 @@ class Sampled:
     memory: Memory
     place: Place | None = None
     """Where the run is within a step; None while steps are short, and where the host runs ahead of the device."""
+    gpus: tuple[GpuSample | None, ...] = ()
+    """Of a run on several GPUs, in the order of its ranks; then `gpu` is the first. Empty with one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -399,6 +438,8 @@ Event = (
     | EngineFailed
     | RunRefused
     | RunStarted
+    | RanksStarted
+    | RankBeat
     | RunProgress
     | MemoryMoment
     | TrainingStarted
@@ -422,5 +463,5 @@ Event = (
     | EventsDropped
 )
 
-FREQUENT = (MicroStepDone, UpdateDone, Sampled, Logged)
+FREQUENT = (MicroStepDone, UpdateDone, RankBeat, Sampled, Logged)
 """Kinds that a full mailbox may drop, oldest first; everything else is always delivered."""

@@ -78,6 +78,16 @@ class Forecast:
     """What it was made from and what it assumes, one sentence each."""
     tokens_per_sample: float | None = None
     """With padding, on average: what the speed and the FLOPs are for. None: not told."""
+    gpus: int = 1
+    parallel: str | None = None
+    """One of `RunConfig.parallel`; None with one GPU."""
+    peak_used_by_rank: tuple[int, ...] = ()
+    """In the order of the ranks; empty with one GPU. All other sizes are those of the fullest rank; `samples_per_s` and
+    its like are those of all together."""
+    wait_share: float | None = None
+    """Of an update's time, what is waited for others, 0 to 1; None with one GPU, or where it is not known."""
+    speedup: float | None = None
+    """`samples_per_s` ÷ that of one GPU with the same batch; None likewise."""
     used_range: tuple[int, int] | None = None
     """`peak_used` at the least and at the most, in bytes, where context and libraries were not measured; else None."""
 

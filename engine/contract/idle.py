@@ -25,6 +25,9 @@ _RULES: tuple[tuple[Callable[[RunConfig], bool], tuple[str, ...], str], ...] = (
         ("text_column", "label_column", "target_column", "eval_samples", "eval_steps"),
         "with --workload dummy, which reads nothing and holds nothing out",
     ),
+    (lambda c: not c.is_parallel, ("parallel", "reshard_after_forward", "bucket_mib"), "with one GPU"),
+    (lambda c: c.is_parallel and c.parallel != "fsdp", ("reshard_after_forward",), "without --parallel fsdp"),
+    (lambda c: c.is_parallel and c.parallel == "fsdp", ("bucket_mib",), "with --parallel fsdp, which sends by layer"),
     (lambda c: c.workload != "instructions", ("completion_only_loss",), "without --workload instructions"),
 )
 """When, which knobs, and why in words."""

@@ -23,6 +23,7 @@ GROUPS: dict[str, str] = {
     "data": "what it learns from, and how that is brought to it",
     "evaluation": "when it is scored, and when that ends it",
     "saving": "what is kept of it",
+    "parallel": "several GPUs, and what each of them holds",
     "where": "the device, and how much of it; the folder of what is kept",
 }
 """Groups of knobs in their order, and what is in each: the screen's list and the help of the command line have them."""

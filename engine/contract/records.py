@@ -126,6 +126,33 @@ class Shares:
     backward: float = 0.0
     optimizer: float = 0.0
     """Clipping, the optimizer's step and zero_grad."""
+    waiting: float = 0.0
+    """For other ranks, and for what is sent between them while nothing else is computed: in none of the others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankInfo:
+    """One rank of a run on several GPUs: a process with a card of its own."""
+
+    rank: int
+    device: DeviceInfo
+    host: str
+    """The machine's name."""
+    pid: int
+    log_path: str | None = None
+    """Where what it prints goes; None where it has no file of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankShare:
+    """What one rank did in an update, and what it holds."""
+
+    rank: int
+    n_samples: int
+    n_tokens: int
+    update_s: float
+    shares: Shares
+    memory: Memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +283,12 @@ class RunRecord:
     """The run whose checkpoint it went on with; its figures are those of the whole training."""
     resumed_at: int | None = None
     """The last update of that checkpoint."""
+    peak_used_by_rank: tuple[int | None, ...] = ()
+    """Bytes, in the order of the ranks; empty with one GPU. `peak_used` and its like are those of the fullest."""
+    wait_share: float | None = None
+    """Of the steady updates' time, the mean of all ranks: what was waited for others (0 to 1)."""
+    failed_rank: int | None = None
+    """Which of several ranks it was that failed, or ran out of memory."""
     failed_phase: Phase | None = None
     message: str | None = None
     """One sentence on how it ended, where there is something to say."""

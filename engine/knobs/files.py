@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from engine.contract.config import KNOBS, ConfigError, RunConfig
+from engine.contract.config import KNOBS, ConfigError, RunConfig, Value
 
 MAX_BYTES = 1_000_000
 """A larger file is not a list of knobs."""
@@ -20,13 +20,13 @@ _HEADER = "# The knobs of a traintop run. To use them: traintop run --config FIL
 
 
 def save_knobs(config: RunConfig, path: Path) -> None:
-    """Write every knob that is set to `path`; TOML has no null, so a knob that is not set has no line.
+    """Write every knob that is set to `path`; TOML has no null, so a knob that is not set has no line, or a word.
 
     Raises `ConfigError` when the file cannot be written; what was there before is then unchanged.
     """
     import tomli_w
 
-    text = _HEADER + tomli_w.dumps({name: value for name, value in config.to_dict().items() if value is not None})
+    text = _HEADER + tomli_w.dumps(_written(config))
     # beside the file, so that the rename stays on one file system and a full disk costs nothing
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -36,6 +36,16 @@ def save_knobs(config: RunConfig, path: Path) -> None:
         draft.unlink(missing_ok=True)
         why = error.strerror or str(error)
         raise ConfigError("", f"The knobs cannot be saved to {path} ({why}): give another file.") from None
+
+
+def _written(config: RunConfig) -> dict[str, Value]:
+    """What a file can hold. One that is not set has no line where that is the default, else the word for it."""
+    default = RunConfig()
+    words = {
+        name: KNOBS[name].none if value is None and getattr(default, name) is not None else value
+        for name, value in config.to_dict().items()
+    }
+    return {name: value for name, value in words.items() if value is not None}
 
 
 def load_knobs(path: Path) -> dict[str, Any]:

@@ -222,6 +222,26 @@ KNOB_TEXTS: dict[str, str] = {
         "Initial weights of the head, order of the samples and dropout follow from it. Memory and speed do not change; "
         "how much loss and accuracy differ between seeds is the noise that a real gain must exceed."
     ),
+    "gpus": (
+        "Every GPU runs the same model on batches of its own, as large as the batch size says; after backward the "
+        "gradients are averaged, so an update learns from batch × accumulation × GPUs samples. Speed grows with them "
+        "less what they wait for each other; memory on each falls only where the work divides what is held."
+    ),
+    "parallel": (
+        "ddp keeps everything on every GPU, and buckets of all gradients besides. zero1 leaves each GPU the "
+        "optimizer's states of its own parameters, whole tensors and so not evenly. fsdp (ZeRO-3) divides weights, "
+        "gradients and states evenly and gathers one layer's weights at a time, which is sent twice in an update."
+    ),
+    "reshard_after_forward": (
+        "With on a layer's whole weights are there only while it computes, and are gathered once more in backward. Off "
+        "keeps them from forward to backward, as ZeRO-2 does: a third less is sent, and all 16- or 32-bit weights are "
+        "held at the peak."
+    ),
+    "bucket_mib": (
+        "Gradients are sent in buckets while backward still computes the layers before. Small ones start early and "
+        "cost more calls; one that holds everything overlaps with nothing. Together they take as much memory as the "
+        "gradients whatever their size. PyTorch's bucket_cap_mb."
+    ),
     "device": (
         "Where it runs. A virtual GPU computes on the CPU and counts memory as that GPU's allocator would, down to a "
         "real out-of-memory error; its samples/s are the CPU's. auto takes the first CUDA GPU."

@@ -40,8 +40,8 @@ from engine.techniques import (
 )
 from engine.techniques.bucketing import epoch_order, scoring_order
 from engine.techniques.decay import groups_of
-from engine.techniques.optimizers import build_optimizer
 from engine.techniques.optimizers import note as optimizer_note
+from engine.techniques.parallel.together import Together
 from engine.techniques.preloading import build_loader
 from engine.techniques.schedules import build_schedule
 from engine.techniques.stopping import Stoppable, Stopped
@@ -85,6 +85,8 @@ class Run:
     """What others took of the host just before."""
     goes_on: Checkpoint | None = None
     """What it goes on with."""
+    together: Together = field(default_factory=Together)
+    """The ranks that it is one of; alone as a rule."""
     keeps_model: bool = False
     """Whether the trained model stays in the host's memory, as `kept`."""
     kept: Trained | None = field(default=None, init=False)
@@ -284,7 +286,7 @@ class Run:
                 f"{n_workers} data-loader workers share {n_cores} core{'s' if n_cores > 1 else ''}: "
                 f"--dataloader-num-workers {n_cores} prepares as much.",
             )
-        optimizer = build_optimizer(config, groups_of(config, model), enter=self._enter)
+        optimizer = self.together.optimizer(config, groups_of(config, model), self._enter)
         if note := optimizer_note(config, device.torch_device.type):
             self._say(Phase.LOAD, note)
         return Job(

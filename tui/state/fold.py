@@ -28,6 +28,8 @@ from engine.contract.events import (
     PlanProgress,
     PlanStarted,
     Proposed,
+    RankBeat,
+    RanksStarted,
     RunFinished,
     RunProgress,
     RunRefused,
@@ -70,6 +72,8 @@ def fold(state: State, event: Event) -> bool:
         if run is None or run.run_id != event.run_id or not run.under_way:
             return False  # of a run whose start or end this screen has already left behind
         return _fold_run(state, run, event)
+    if isinstance(event, (RanksStarted, RankBeat)):
+        return False
     if isinstance(event, (RunStarted, RunRefused, RunFinished)):
         _fold_boundary(state, event)
         return True

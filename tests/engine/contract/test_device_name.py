@@ -15,19 +15,23 @@ UUID = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
     ("text", "name"),
     [
         ("auto", DeviceName(kind="auto")),
-        ("cpu", DeviceName(kind="cpu")),
+        ("cpu", DeviceName(kind="cpu", count=1)),
         ("virtual:tesla-p4", DeviceName(kind="virtual", gpu="tesla-p4")),
+        ("virtual:tesla-p4×2", DeviceName(kind="virtual", gpu="tesla-p4", count=2)),
+        ("virtual:tesla-p4x2", DeviceName(kind="virtual", gpu="tesla-p4", count=2)),
+        ("cuda:0,2,3", DeviceName(kind="cuda", index=0, indices=(0, 2, 3), count=3)),
+        ("free:2", DeviceName(kind="cuda", free=True, count=2)),
         ("cuda", DeviceName(kind="cuda", index=0)),
-        ("cuda:12", DeviceName(kind="cuda", index=12)),
+        ("cuda:12", DeviceName(kind="cuda", index=12, count=1)),
         ("free", DeviceName(kind="cuda", free=True)),
-        ("free:1", DeviceName(kind="cuda", free=True)),
+        ("free:1", DeviceName(kind="cuda", free=True, count=1)),
         ("free:shared", DeviceName(kind="cuda", free=True, shared=True)),
-        (UUID, DeviceName(kind="cuda", card=UUID)),
-        ("GPU-8932f937", DeviceName(kind="cuda", card="GPU-8932f937")),
-        (MIG, DeviceName(kind="cuda", card=MIG)),
-        (f"MIG-{UUID}/1/0", DeviceName(kind="cuda", card=f"MIG-{UUID}/1/0")),
-        ("0000:3b:00.0", DeviceName(kind="cuda", card="00000000:3B:00.0")),
-        ("3B:00", DeviceName(kind="cuda", card="00000000:3B:00.0")),
+        (UUID, DeviceName(kind="cuda", card=UUID, count=1)),
+        ("GPU-8932f937", DeviceName(kind="cuda", card="GPU-8932f937", count=1)),
+        (MIG, DeviceName(kind="cuda", card=MIG, count=1)),
+        (f"MIG-{UUID}/1/0", DeviceName(kind="cuda", card=f"MIG-{UUID}/1/0", count=1)),
+        ("0000:3b:00.0", DeviceName(kind="cuda", card="00000000:3B:00.0", count=1)),
+        ("3B:00", DeviceName(kind="cuda", card="00000000:3B:00.0", count=1)),
     ],
 )  # fmt: skip
 def test_a_name_is_read(text: str, name: DeviceName) -> None:
@@ -37,8 +41,9 @@ def test_a_name_is_read(text: str, name: DeviceName) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:１", "free:", "free:0", "free:2", "free:x", "GPU-", "GPU-xyz",
-     "MIG-", "3", "3b", "3b:zz.0", "cpu:0", "auto:1", "virtual:no-such", "cuda:1\n", "0000:3b:00.8"],
+    ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:１", "free:", "free:0", "free:x", "GPU-", "GPU-xyz",
+     "MIG-", "3", "3b", "3b:zz.0", "cpu:0", "auto:1", "virtual:no-such", "cuda:1\n", "0000:3b:00.8",
+     "cuda:1,1", "cuda:1,", "virtual:tesla-p4×0"],
 )  # fmt: skip
 def test_what_names_nothing_is_refused_with_what_does(text: str) -> None:
     with pytest.raises(ConfigError) as refused:
@@ -48,13 +53,10 @@ def test_what_names_nothing_is_refused_with_what_does(text: str) -> None:
         assert "--device" in refused.value.message
 
 
-def test_several_free_gpus_are_refused_and_not_offered() -> None:
-    with pytest.raises(ConfigError) as refused:
-        RunConfig(device="free:2")
-    assert refused.value.message == "--device free:2 asks for several GPUs, and a run takes one: use free."
+def test_a_free_one_is_named_with_how_many() -> None:
     with pytest.raises(ConfigError) as refused:
         RunConfig(device="free:x")
-    assert refused.value.message == "--device 'free:x' is not known: use free or free:shared."
+    assert refused.value.message == "--device 'free:x' is not known: use free, free:N or free:shared."
 
 
 def test_a_pci_address_compares_however_it_is_written() -> None:

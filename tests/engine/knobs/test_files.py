@@ -49,8 +49,14 @@ def test_any_text_and_number_survives(
 def test_a_knob_that_is_not_set_has_no_line_and_comes_back_as_its_default() -> None:
     # TOML has no null, so "not set" must be the default of every knob that knows it
     own = RunConfig(workload="reviews", data="a.csv")
-    assert all(getattr(own, knob.name) is None for knob in KNOBS.values() if knob.optional and knob.name != "data")
+    named = {"data", "gpus"}  # the second has a word for it
+    assert all(getattr(own, knob.name) is None for knob in KNOBS.values() if knob.optional and knob.name not in named)
     assert RunConfig().data is None
+
+
+def test_all_gpus_are_written_as_a_word(tmp_path: Path) -> None:
+    save_knobs(RunConfig(gpus=None), tmp_path / "knobs.toml")
+    assert RunConfig.from_dict(load_knobs(tmp_path / "knobs.toml")).gpus is None
 
 
 def test_a_partial_file_leaves_the_rest_at_the_defaults(tmp_path: Path) -> None:
