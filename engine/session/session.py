@@ -49,12 +49,12 @@ from engine.history.history import History, HistoryError
 from engine.plans.course import NAMED, Hopeless, Plan
 from engine.process import slurm
 from engine.process.heap import share_main_heap
+from engine.process.mailbox import Mailbox
 from engine.process.openmp import give_back_threads
 from engine.session.asked import Asked
 from engine.session.capture import OutputCapture
 from engine.session.keeper import Keeper, Read, Reading
 from engine.session.kept_model import KeptModel, save_kept
-from engine.session.mailbox import Mailbox
 from engine.session.neighbours import NeighbourWatch
 from engine.session.outside import OutsideMemory
 from engine.session.plan_runner import PlanRunner
@@ -136,7 +136,7 @@ class Session:
         self._measures = measures
         self._keeps_model = keeps_model
         self._kept: KeptModel | None = None
-        self._mailbox = Mailbox()
+        self._mailbox: Mailbox[Event] = Mailbox()
         self._keeper = Keeper(history, self._mailbox.put)
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._plan: PlanRunner | None = None

@@ -16,7 +16,7 @@ from engine.contract.events import HistoryChanged
 from engine.contract.records import DeviceInfo
 from engine.history.history import History
 from engine.session.keeper import Keeper, Reading
-from engine.session.mailbox import Mailbox
+from engine.process.mailbox import Mailbox
 
 PATIENCE_S = 60.0
 
