@@ -15,7 +15,7 @@ from engine.training.run import Run
 BEAT_S = 1.0
 _LOOK_S = 0.1
 
-_DOING = (("engine.training.saving", "saves"), ("torch._dynamo", "compiles"), ("torch._inductor", "compiles"))
+_LONG = (("engine.training.saving", "saves"), ("torch._dynamo", "compiles"), ("torch._inductor", "compiles"))
 
 
 class Heart:
@@ -63,6 +63,7 @@ class Heart:
         return Beat(
             beat=beat,
             doing=_doing(sys._current_frames().get(self._main)),
+            waits=job is not None and job.clock.waits,
             layer=job.whereabouts.progress[1] if job is not None else 0,
             place=self._run.place(),
             memory=self._run.device.memory_if_known(),
@@ -70,27 +71,11 @@ class Heart:
 
 
 def _doing(frame: FrameType | None) -> str:
-    """What a thread is in the midst of, by the modules of its frames, the innermost first."""
-    waits = False
+    """What takes as long as it takes, where a thread is in the midst of it, by the modules of its frames."""
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
-        for name, doing in _DOING:
+        for name, doing in _LONG:
             if module.startswith(name):
                 return doing
-        # a call that waits, not a training step that `torch.distributed` wraps: that one is left again below
-        waits = waits or (module.startswith("torch.distributed") and frame.f_code.co_name in _WAITING)
         frame = frame.f_back
-    return "waits" if waits else "computes"
-
-
-_WAITING = frozenset(
-    (
-        "all_reduce",
-        "all_gather",
-        "all_gather_into_tensor",
-        "reduce_scatter_tensor",
-        "broadcast",
-        "barrier",
-        "wait_for_unshard",
-    )
-)
+    return ""

@@ -53,8 +53,7 @@ def write_to(path: str | None) -> None:
         os.dup2(descriptor, standard)
     os.close(descriptor)
     # whatever they were in the fork server; a line is whole as soon as it ends
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
-    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
+    sys.stdout, sys.stderr = (os.fdopen(os.dup(n), "w", 1, encoding="utf-8", errors="replace") for n in (1, 2))
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)

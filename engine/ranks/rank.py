@@ -113,7 +113,7 @@ def _run(assigned: Assignment, outbox: Outbox, orders: Orders, group: ExitStack)
         why_stopped=lambda: orders.why,
         host=assigned.host,
         goes_on=assigned.goes_on,
-        together=several(config, device),
+        together=several(config, device.torch_device),
     )
     Heart(assigned.rank, run, outbox).start()
     return Ended(record=run.execute())

@@ -17,7 +17,7 @@ class Rendezvous:
     """
 
     def __enter__(self) -> Rendezvous:
-        from torch.distributed import TCPStore
+        from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
         with socket.socket() as listener:
             listener.bind((_LOOPBACK, 0))

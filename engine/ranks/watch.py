@@ -75,7 +75,7 @@ class Watch:
 
     def _standing(self, beats: Mapping[int, Beat]) -> dict[int, Stand]:
         """The ranks, where one has stood for too long and none does what takes its time."""
-        if any(beat.doing in ("saves", "compiles") or not beat.beat.update for beat in beats.values()):
+        if any(beat.doing or not beat.beat.update for beat in beats.values()):
             return {}
         if not any(beat.beat.since_s >= self._limit for beat in beats.values()):
             return {}
@@ -89,4 +89,4 @@ class Watch:
         told = self._beats.get(rank)
         if told is None:
             return None
-        return Stand(beat=told.beat, layer=told.layer, waits=told.doing == "waits")
+        return Stand(beat=told.beat, layer=told.layer, waits=told.waits)

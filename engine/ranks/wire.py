@@ -15,6 +15,7 @@ from engine.contract.events import Event, RankBeat
 from engine.contract.host_load import HostLoad
 from engine.contract.records import DeviceInfo, Memory, Place, RunRecord
 from engine.process.mailbox import Mailbox
+from engine.training.saving.places import Checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,9 @@ class Beat:
 
     beat: RankBeat
     doing: str
-    """`computes`, `waits` (for other ranks, as far as Python knows), `saves` or `compiles`."""
+    """`saves` or `compiles`, which take as long as they take; else empty."""
+    waits: bool
+    """Whether it is known to wait for other ranks."""
     layer: int
     """Of the model, within the phase; 0 where that is not known."""
     place: Place | None
@@ -72,7 +75,7 @@ class Assignment:
     card: DeviceInfo
     record: RunRecord
     """The run as it began."""
-    goes_on: object | None = None
+    goes_on: Checkpoint | None = None
     """The checkpoint that it goes on with."""
     hub_answers: bool | None = None
     """Whether the hub does; None where that is not known yet."""
