@@ -134,7 +134,7 @@ class RankGroup:
             self._tell_started(processes)
             verdict = self._follow(processes)
             processes.end(self.patience.leaving_s if self._all_ended else 0.0)
-        self._place = None
+        self._place, self._memory = None, {}
         if self._refused is not None:
             raise ConfigError(self._refused.knob, self._refused.message)
         return self._record(verdict)
