@@ -49,9 +49,12 @@ class OneGpu:
     """
 
     def __init__(self, records: Iterable[RunRecord], baseline: RunRecord | None = None) -> None:
-        """`records` in the order they began."""
+        """`records` in any order: of two numbers the larger one is newer."""
         self._newest: dict[object, RunRecord] = {}
-        for record in (*records, *([baseline] if baseline is not None else ())):
+        for record in (
+            *sorted(records, key=lambda record: record.run_id),
+            *([baseline] if baseline is not None else ()),
+        ):
             if gpus_of(record) == 1 and record.outcome is Outcome.COMPLETED and not marks_of(record):
                 self._newest[_key(record)] = record
 

@@ -446,11 +446,12 @@ def short_of(entry: Entry, records: Iterable[RunRecord]) -> str:
     return entry.short
 
 
-def heading_of(entry: Entry, records: Iterable[RunRecord]) -> str:
-    """An entry's heading over these runs, as they measured it: "VRAM MiB" or "RAM MiB", "CPU samples/s".
+def unit_of(entry: Entry, records: Iterable[RunRecord]) -> str:
+    """An entry's unit over these runs: memory is in "MiB/GPU" where some ran on several GPUs."""
+    return f"{entry.unit}/GPU" if entry is MEMORY and any(map(is_on_several, records)) else entry.unit
 
-    Memory is "VRAM MiB/GPU" where some ran on several GPUs.
-    """
+
+def heading_of(entry: Entry, records: Iterable[RunRecord]) -> str:
+    """An entry's heading over these runs, as they measured it: "VRAM MiB" or "RAM MiB", "CPU samples/s"."""
     records = list(records)
-    each = "/GPU" if entry is MEMORY and any(map(is_on_several, records)) else ""
-    return f"{label_of(entry, records)} {entry.unit}{each}".strip()
+    return f"{label_of(entry, records)} {unit_of(entry, records)}".strip()
