@@ -17,7 +17,7 @@ from engine.plans.course import NAMED, SCALES, Plan, named_plan, repeat_plan, sc
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError, add_knobs, config_of
 from tui.commands.headless import Interrupts, follow, own_streams
-from tui.commands.histories import tell_notice
+from tui.commands.histories import scaling_in, tell_notice
 from tui.console.sweep_report import SweepReport
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def execute(arguments: Namespace) -> int:
 
     no_log = log_to_file(paths.log_file())
     with History() as history, own_streams() as (out, err), Interrupts(err) as interrupts:
-        report = SweepReport(out, err, as_json=arguments.json)
+        report = SweepReport(out, err, as_json=arguments.json, scaling=scaling_in(history))
         tell_notice(history, report.say)
         history.mark_interrupted()
         request = request_of(arguments, history)
