@@ -62,11 +62,12 @@ class TimePane(PlotPane):
         if height < 1 + len(values) + len(waits):
             return [*lines, *_in_pairs(names, values, width), *waits]
         room = width - 30
+        is_roomy = height >= 1 + 2 * len(values) + len(waits)
         for index, (name, value) in enumerate(zip(names, values, strict=True)):
             share: Line = [(f" {name:<10}", "muted"), (f"{percent(value / whole * 100):>5}", "value")]
             took: Line = [(f"{rate(value * 1000):>8} ms  ", "muted")]
             bar = painted(stacked_bar([Part(value, index + 1)], max(values), max(0, room)), names)
-            lines += [[], [*share, *took, *bar]] if height >= 9 + len(waits) else [[*share, *took, *bar]]
+            lines += [[], [*share, *took, *bar]] if is_roomy else [[*share, *took, *bar]]
         return lines + waits
 
 

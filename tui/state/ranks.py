@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from engine.contract.events import RankBeat, RanksStarted, Sampled, UpdateDone
 from engine.contract.records import GpuSample, Memory, RankInfo, RankShare, Shares
-from engine.gpus.units import to_mib
+from engine.gpus.units import MIB, to_mib
 from tui.drawing.plot import Columns
 from tui.state.foreign import clean_rank
 
@@ -141,6 +141,13 @@ class Ranks:
     def _share(self, at: int) -> float:
         memory = self.each[self.order[at]].memory
         return (memory.peak_used or 0) / memory.total if memory.total else 0.0
+
+
+def fullest_of(peaks: Sequence[int]) -> int | None:
+    """Which of several ranks needs the most; None where all need as much, to the MiB."""
+    if len(peaks) < 2 or max(peaks) - min(peaks) < MIB:
+        return None
+    return peaks.index(max(peaks))
 
 
 def cards_of(names: Iterable[str]) -> str:
