@@ -32,6 +32,7 @@ from engine.contract.events import (
     JobKnown,
     Logged,
     MemoryMoment,
+    RanksStarted,
     RunFinished,
     RunRefused,
     RunStarted,
@@ -503,8 +504,13 @@ class Session:
         self._emit(DeviceChosen(device=device.info))
 
     def _use(self, device: Readable) -> None:
-        self._sampler.select(device.info.uuid)
+        self._watch((device.info,))
         self._device = device
+
+    def _watch(self, devices: Sequence[DeviceInfo]) -> None:
+        """Read these cards from now on."""
+        self._sampler.select(*(device.uuid for device in devices))
+        self._neighbours.use(devices)
 
     def _run(
         self, config: RunConfig, began: Callable[[int], None], goes_on: Checkpoint | None
@@ -530,8 +536,8 @@ class Session:
         if where.note is not None:
             self._emit(Logged(source="engine", text=where.note, level="warning"))
         self._neighbours.begin()
-        if others := self._neighbours.look(device.info):
-            shared = f"{device.info.numbers} is shared with {who(others)}: time and memory are not this run's alone."
+        for card, others in self._neighbours.look():
+            shared = f"{card.numbers} is shared with {who(others)}: time and memory are not this run's alone."
             self._emit(Logged(source="engine", text=shared, level="warning"))
         record = replace(new_record(run_id, config, device.info, started_at), host=platform.node())
         try:
@@ -554,7 +560,7 @@ class Session:
         # a run does not hear the sampler; one that ended between two of its readings has what came before
         host = self._host if self._host.n else HostLoad.over(list(self._host_before))
         record = replace(record, host_cores=host.cores, host_free_cores=host.free)
-        self._neighbours.look(device.info)
+        self._neighbours.look()
         return self._finish(self._neighbours.end(self._with_forecasts(record)))
 
     def _with_forecasts(self, record: RunRecord) -> RunRecord:
@@ -634,7 +640,7 @@ class Session:
 
     # the other threads ------------------------------------------------------------------------------------------
 
-    def _on_sample(self, gpu: GpuSample | None, host: HostSample) -> None:
+    def _on_sample(self, gpus: tuple[GpuSample | None, ...], host: HostSample) -> None:
         run_id, since = self._run_id, self._training_since  # first: a reading from before a run is none of it
         device = self._device
         try:
@@ -644,9 +650,9 @@ class Session:
             if t is not None:
                 self._host = self._host.plus(host)
             place = self._place() if t is not None else None
-            self._emit(Sampled(run_id=run_id, t=t, gpu=gpu, host=host, memory=memory, place=place))
-            if device is not None:
-                self._neighbours.look(device.info)
+            gpu, several = gpus[0] if gpus else None, gpus if len(gpus) > 1 and any(gpus) else ()
+            self._emit(Sampled(run_id=run_id, t=t, gpu=gpu, host=host, memory=memory, place=place, gpus=several))
+            self._neighbours.look()
         finally:  # whatever a reading meets, what happened is written
             self._flush()
 
@@ -661,14 +667,14 @@ class Session:
     # any thread -------------------------------------------------------------------------------------------------
 
     def _emit(self, event: Event) -> None:
-        device = self._device
         if isinstance(event, TrainingStarted):
             self._host = HostLoad()
             self._training_since = time.perf_counter() - event.resumed_s
-            if device is not None:
-                self._neighbours.training(device.info, True)
-        elif isinstance(event, MemoryMoment) and event.moment == "trained" and device is not None:
-            self._neighbours.training(device.info, False)
+            self._neighbours.training(True)
+        elif isinstance(event, MemoryMoment) and event.moment == "trained":
+            self._neighbours.training(False)
+        elif isinstance(event, RanksStarted):
+            self._sampler.select(*(device.uuid for device in self._neighbours.started(event.ranks)))
         self._mailbox.put(event)
         self._history.writer.append(event)
 
