@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812 (as everywhere in the field)
 from engine.contract.cards import CardProcess
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.neighbours import used_by, who
-from engine.contract.records import Memory
+from engine.contract.records import DeviceInfo, Memory
 from engine.devices import visible
 from engine.devices.base import FRESH_S, Device
 from engine.devices.precision import refuse_types
@@ -64,6 +64,14 @@ def own_bytes(index: int, measured: Outside) -> int:
     return measured.context + measured.libraries + torch.cuda.memory_reserved(index)
 
 
+def described(index: int, nvml: Nvml, vram_limit: int | None) -> DeviceInfo:
+    """The card `cuda:index`, with no more memory than `vram_limit` MiB. Makes no context."""
+    card = visible.describe(index, nvml)
+    if vram_limit is None or card.memory_total is None:
+        return card
+    return replace(card, memory_total=min(vram_limit * MIB, card.memory_total))
+
+
 class CudaDevice(Device):
     """`used` is NVML's; without NVML, the driver's (`cudaMemGetInfo`)."""
 
@@ -82,10 +90,7 @@ class CudaDevice(Device):
         self._read_at = -FRESH_S
         self._card_total = int(properties.total_memory)  # less than NVML's by what the driver keeps
         self._limit = None if vram_limit is None else vram_limit * MIB
-        card = visible.describe(index, nvml)
-        if self._limit is not None and card.memory_total is not None:
-            card = replace(card, memory_total=min(self._limit, card.memory_total))
-        self.info = card
+        self.info = described(index, nvml, vram_limit)
 
     def read_used(self) -> int | None:
         """Bytes in use on the whole card, as NVML says; None where it does not."""

@@ -63,16 +63,44 @@ def choose(
     name: DeviceName, nvml: Nvml, *, n_readings: int = READINGS, wait: Callable[[float], None] = time.sleep
 ) -> int:
     """The ordinal of the emptiest card. Raises `ConfigError` where none is free."""
+    return choose_several(name, nvml, 1, n_readings=n_readings, wait=wait)[0]
+
+
+def choose_several(
+    name: DeviceName,
+    nvml: Nvml,
+    n_wanted: int | None,
+    *,
+    n_readings: int = READINGS,
+    wait: Callable[[float], None] = time.sleep,
+) -> tuple[int, ...]:
+    """The ordinals of the `n_wanted` emptiest cards, in CUDA's order; all that are free where that is None.
+
+    Raises `ConfigError` where too few are.
+    """
     found = look(nvml, n_readings=n_readings, wait=wait)
     if not found:
         why = nvml.status or "NVML shows none of the GPUs that CUDA shows; use --device cuda:N."
         raise ConfigError("device", f"--device free cannot be answered: {why}")
-    best = min(found, key=lambda seen: seen.rank)
-    if best.is_taken and not name.shared:
-        taken = "; ".join(f"cuda:{seen.index}: {_by_whom(seen)}" for seen in found)
+    usable = sorted((seen for seen in found if name.shared or not seen.is_taken), key=lambda seen: seen.rank)
+    if not usable or len(usable) < (n_wanted or 1):
+        raise ConfigError("device", _too_few(found, usable, n_wanted or 1, shared=name.shared))
+    return tuple(sorted(seen.index for seen in usable[:n_wanted]))
+
+
+def _too_few(found: Sequence[Seen], usable: Sequence[Seen], n_wanted: int, *, shared: bool) -> str:
+    taken = "; ".join(f"cuda:{seen.index}: {_by_whom(seen)}" for seen in found if seen.is_taken)
+    if not usable:
         anyway = "Wait, or use --device free:shared for the emptiest of them."
-        raise ConfigError("device", f"--device free: no card is free ({taken}). {anyway}")
-    return best.index
+        return f"--device free: no card is free ({taken}). {anyway}"
+    n = len(usable)
+    if shared or not taken:
+        return f"--device free: --gpus {n_wanted} needs a card for each rank, and there are {n}: use --gpus {n} or all."
+    are = "is" if n == 1 else "are"
+    return (
+        f"--device free: {n} of {len(found)} cards {are} free, and --gpus {n_wanted} needs a card for each rank "
+        f"({taken}). Wait, use --gpus {n}, or --device free:shared for the emptiest of all."
+    )
 
 
 def look(nvml: Nvml, *, n_readings: int = 1, wait: Callable[[float], None] = time.sleep) -> list[Seen]:

@@ -45,20 +45,10 @@ def cuda_index(name: DeviceName, text: str, nvml: Nvml, *, patient: bool = True)
     A free one is looked for over two seconds; where nothing is to run (not `patient`) one reading must do, and where
     none is free the emptiest is taken. Raises `ConfigError` when it is not there.
     """
-    import torch
-
     from engine.devices import free, visible
-    from engine.devices.unusable import unusable
 
-    if name.card.startswith("MIG-"):
-        visible.check_slice(name.card, nvml)  # before CUDA is told to show it
-    if not visible.is_available(name):
-        if name.kind == "auto":
-            return None
-        why = unusable(nvml) or (
-            "This PyTorch is built without CUDA." if torch.version.cuda is None else "PyTorch finds no CUDA GPU."
-        )
-        raise ConfigError("device", f"--device {text} cannot be used. {why} --device cpu always works.")
+    if not shows_cards(name, text, nvml):
+        return None
     if name.free:
         return free.choose(name, nvml) if patient else free.choose(replace(name, shared=True), nvml, n_readings=1)
     if name.card:
@@ -68,3 +58,25 @@ def cuda_index(name: DeviceName, text: str, nvml: Nvml, *, patient: bool = True)
         there = "cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
         raise ConfigError("device", f"--device {text} is not there: use {there}.")
     return index
+
+
+def shows_cards(name: DeviceName, text: str, nvml: Nvml) -> bool:
+    """Whether PyTorch can use CUDA GPUs; False where `auto` is a virtual one.
+
+    Raises `ConfigError` where `name`, written as `text`, asks for one all the same.
+    """
+    import torch
+
+    from engine.devices import visible
+    from engine.devices.unusable import unusable
+
+    if name.card.startswith("MIG-"):
+        visible.check_slice(name.card, nvml)  # before CUDA is told to show it
+    if visible.is_available(name):
+        return True
+    if name.kind == "auto":
+        return False
+    why = unusable(nvml) or (
+        "This PyTorch is built without CUDA." if torch.version.cuda is None else "PyTorch finds no CUDA GPU."
+    )
+    raise ConfigError("device", f"--device {text} cannot be used. {why} --device cpu always works.")

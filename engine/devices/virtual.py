@@ -19,10 +19,20 @@ from engine.contract.records import DeviceInfo, Memory, Phase
 from engine.devices.base import Device, T
 from engine.devices.host import Host
 from engine.devices.precision import Precision, TracedPrecision, refuse_types
-from engine.gpus.catalogue import find
+from engine.gpus.catalogue import Gpu, find
 from engine.gpus.units import MIB
 from engine.tracing.live import LiveAllocator, LiveTracker, memory_of
 from engine.tracing.stack import CURRENT
+
+
+def described(name: str, config: RunConfig) -> DeviceInfo:
+    """The card `name` of the catalogue as runs with `config` have it."""
+    gpu = find(name)
+    return DeviceInfo(name=gpu.name, kind="virtual", memory_total=_limit(gpu, config))
+
+
+def _limit(gpu: Gpu, config: RunConfig) -> int:
+    return gpu.memory_total if config.vram_limit is None else min(gpu.memory_total, config.vram_limit * MIB)
 
 
 class VirtualDevice(Device):
@@ -30,11 +40,10 @@ class VirtualDevice(Device):
 
     def __init__(self, name: str, config: RunConfig) -> None:
         self.gpu = find(name)
-        limit = config.vram_limit * MIB if config.vram_limit is not None else self.gpu.memory_total
         self.torch_device = torch.device("cpu")
         self.capability = self.gpu.compute_capability
-        self.limit = min(self.gpu.memory_total, limit)
-        self.info = DeviceInfo(name=self.gpu.name, kind="virtual", memory_total=self.limit)
+        self.info = described(name, config)
+        self.limit = _limit(self.gpu, config)
         self._context, self._libraries = CURRENT.outside(self.gpu)
         self._precision = TracedPrecision(config.precision, "cpu")
         self._allocator = self._new_allocator()

@@ -23,7 +23,7 @@ import dataclasses, json, os, sys
 from tests.engine.devices.cuda_machine import pretend
 cards = pretend()
 from engine.contract.config import ConfigError, RunConfig
-from engine.devices import free, open, visible
+from engine.devices import free, open, several, visible
 from engine.contract.device_name import read_device
 from engine.telemetry.nvml import door
 from engine.session.outside import OutsideMemory
