@@ -49,6 +49,7 @@ from engine.history.history import History, HistoryError
 from engine.plans.course import NAMED, Hopeless, Plan
 from engine.process import slurm
 from engine.process.heap import share_main_heap
+from engine.process.launched import Launched
 from engine.process.openmp import give_back_threads
 from engine.session.asked import Asked
 from engine.session.capture import OutputCapture
@@ -117,6 +118,7 @@ class Session:
     on it, for the forecasts: they are there from then on.
     With `keeps_model` the model of the run that has just ended stays in the host's memory, for `save_model`, until the
     next one begins.
+    `launched` tells of processes that this one is the first of: they do its runs with it.
     """
 
     def __init__(
@@ -128,8 +130,10 @@ class Session:
         device: str = "auto",
         measures: bool = False,
         keeps_model: bool = False,
+        launched: Launched | None = None,
     ) -> None:
         self._history = history
+        self._launched = launched
         self._capture = capture
         self._hopeless = hopeless or self._forecast_is_hopeless
         self._looked_at = device
@@ -508,13 +512,15 @@ class Session:
     def _run(
         self, config: RunConfig, began: Callable[[int], None], goes_on: Checkpoint | None
     ) -> RunRecord | RunRefused:
+        from engine.devices.launched import open_own
         from engine.devices.open import open_device
+        from engine.ranks.joined import JoinedRun
         from engine.training.run import Run, refuse_early
 
         self._kept = None
         try:
             self.check_data(config)
-            device = open_device(config, self._nvml)
+            device = open_own(config, self._launched, self._nvml) if self._launched else open_device(config, self._nvml)
             refuse_early(config, device)
         except ConfigError as error:
             return self._refuse(RunRefused(run_id=None, config=config, knob=error.knob, message=error.message))
@@ -546,8 +552,9 @@ class Session:
                 goes_on=goes_on,
                 keeps_model=self._keeps_model,
             )
+            part = JoinedRun(here=self._launched, run=run) if self._launched else run
             self._place = run.place
-            record = run.execute()
+            record = part.execute()
             self._kept = KeptModel(record, run.kept, device.info.kind) if self._keeps_model else None
         except ConfigError as error:
             self._drop(run_id)
