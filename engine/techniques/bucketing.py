@@ -50,10 +50,10 @@ class SortedOrder(EpochOrder):
         return sorted(range(self._n), key=lambda i: self._lengths[i], reverse=True)
 
 
-def epoch_order(config: RunConfig, lengths: Sequence[int]) -> EpochOrder:
-    """The order of the training samples, of these lengths, that `config.padding` asks for."""
+def epoch_order(config: RunConfig, lengths: Sequence[int], world_size: int = 1) -> EpochOrder:
+    """The order of the training samples, of these lengths, that `config.padding` asks for, for `world_size` ranks."""
     if config.padding == "bucketed":
-        return BucketedOrder(lengths, config.batch_size, config.seed)
+        return BucketedOrder(lengths, config.batch_size * world_size, config.seed)
     return EpochOrder(len(lengths), config.seed)
 
 

@@ -8,17 +8,19 @@ import torch
 from torch.optim import Optimizer
 
 
-def clip(optimizer: Optimizer, max_norm: float, *, in_step: bool) -> torch.Tensor:
+def clip(optimizer: Optimizer, max_norm: float, *, in_step: bool, steps: Optimizer | None = None) -> torch.Tensor:
     """Scale the gradients down to `max_norm` where they are longer; their norm before that, a scalar.
 
     As `torch.nn.utils.clip_grad_norm_`, except that with `in_step` a fused optimizer scales them in its own kernel, in
     its next step: a pass over all gradients less. (Not with an enabled `GradScaler`, which sets the same attribute.)
+    `steps`: the optimizer that takes the step, where `optimizer` leaves it to another one.
     """
+    steps = steps or optimizer
     trained = list(parameters(optimizer))
     norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
-    if in_step and getattr(optimizer, "_step_supports_amp_scaling", False):
+    if in_step and getattr(steps, "_step_supports_amp_scaling", False):
         # what the kernel divides by, in fp32 whatever the gradients are in
-        optimizer.grad_scale = ((norm.float() + 1e-6) / max_norm).clamp(min=1.0)  # type: ignore[attr-defined]
+        steps.grad_scale = ((norm.float() + 1e-6) / max_norm).clamp(min=1.0)  # type: ignore[attr-defined]
     else:
         torch.nn.utils.clip_grads_with_norm_(trained, max_norm, norm)
     return norm

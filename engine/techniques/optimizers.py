@@ -25,11 +25,12 @@ def build_optimizer(
     """
     trained = as_groups(parameters)
     if config.optimizer_in_backward:
-        return OptimizerInBackward(trained, lambda some: _build(config, some), enter)
-    return _build(config, trained)
+        return OptimizerInBackward(trained, lambda some: build_for(config, some), enter)
+    return build_for(config, trained)
 
 
-def _build(config: RunConfig, trained: list[Group]) -> Optimizer:
+def build_for(config: RunConfig, trained: list[Group]) -> Optimizer:
+    """As `build_optimizer`, for groups as they are, empty ones too, that are stepped after backward."""
     if config.optimizer == "adafactor":
         from transformers.optimization import Adafactor
 
@@ -59,7 +60,7 @@ def _build(config: RunConfig, trained: list[Group]) -> Optimizer:
 
 def _compiles(config: RunConfig, trained: list[Group]) -> bool:
     """Whether the 8-bit step is compiled: where Triton can, and on a CPU for those who have asked to compile."""
-    device = trained[0]["params"][0].device
+    device = next((parameter.device for group in trained for parameter in group["params"]), torch.device("meta"))
     if device.type == "cuda":
         return find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= TRITON_CAPABILITY
     return device.type == "cpu" and config.torch_compile

@@ -33,6 +33,11 @@ class EpochOrder(Sampler[int]):
         self.skipped = 0
         """Samples at the beginning of the epoch that an earlier run has trained on."""
 
+    @property
+    def of_all(self) -> int:
+        """Samples of the epoch, those of other ranks too."""
+        return self._n
+
     def __len__(self) -> int:
         return self._n
 
@@ -56,7 +61,7 @@ class Counted(Sampler[int]):
         return len(self.order)
 
     def __iter__(self) -> Iterator[int]:
-        begin = self.order.epoch * len(self.order)
+        begin = self.order.epoch * self.order.of_all
         return (begin + place for place in self.order)
 
 

@@ -19,7 +19,8 @@ class Clock:
         """The phase under way; an out-of-memory names it."""
         self._device = device
         self._began = time.perf_counter()
-        self._marks: list[tuple[Phase, Any]] = []
+        self._marks: list[tuple[Phase | None, Any]] = []
+        """Where phases begin; None: where it is waited for other ranks."""
 
     def start(self) -> None:
         """An update's time begins here."""
@@ -37,6 +38,13 @@ class Clock:
         self._marks.append((phase, self._device.mark()))
         self._device.enter(phase)
 
+    def wait(self, begins: bool) -> None:
+        """The run waits for other ranks from here on, or goes on with its phase. A phase that is entered ends it too.
+
+        On CUDA it may be called in autograd's thread.
+        """
+        self._marks.append((None if begins else self.phase, self._device.mark()))
+
     def now(self) -> float:
         """Host seconds since `start_training`."""
         return time.perf_counter() - self._began
@@ -48,8 +56,8 @@ class Clock:
         """
         end = self._device.mark()
         self._device.synchronize()
-        seconds: dict[Phase, float] = defaultdict(float)
-        borders = [*self._marks, (self.phase, end)]
+        seconds: dict[Phase | None, float] = defaultdict(float)
+        borders: list[tuple[Phase | None, Any]] = [*self._marks, (self.phase, end)]
         for (phase, start), (_, stop) in pairwise(borders):
             seconds[phase] += self._device.seconds(start, stop)
         self._marks = [(Phase.DATA, end)]
@@ -59,5 +67,6 @@ class Clock:
             forward=seconds[Phase.FORWARD],
             backward=seconds[Phase.BACKWARD],
             optimizer=seconds[Phase.CLIP] + seconds[Phase.OPTIMIZER],
+            waiting=seconds[None],
         )
         return shares, self._device.seconds(borders[0][1], end)

@@ -13,6 +13,7 @@ from engine.contract.events import EvalDone
 from engine.contract.records import Phase
 from engine.contract.tasks import TASKS, Task
 from engine.devices.precision import Precision
+from engine.techniques.parallel.together import Together
 from engine.techniques.preloading import Batch, batches
 from engine.training.job import Job
 from engine.training.windows import counted
@@ -57,6 +58,17 @@ class Scores:
             self.counts.index_add_(0, cells, torch.ones_like(cells))
         self.samples += len(batch["input_ids"])
 
+    def sum_up(self, together: Together) -> None:
+        """Take in what all ranks have scored."""
+        if together.world_size == 1:
+            return
+        counts = [] if self.counts is None else self.counts.tolist()
+        loss, *whole = together.summed([self.loss.item(), self.scored, int(self.right), self.samples, *counts])
+        self.loss = torch.tensor(loss, dtype=torch.float64)
+        self.scored, self.right, self.samples, *counts = map(int, whole)
+        if self.counts is not None:
+            self.counts = torch.tensor(counts)
+
 
 def _right(output: Any, batch: Batch) -> torch.Tensor:
     """How many answers are right: of classes by the largest logit, of a span where its begin and its end both are."""
@@ -80,12 +92,17 @@ def evaluate(job: Job, epoch: float) -> bool:
     job.model.eval()
     task = TASKS[job.config.task]
     scores = Scores.begin(job.model, task, job.device.torch_device)
-    for host_batch, n_labels in job.device.batches(counted(batches(job.eval_loader or (), job.should_stop), task)):
+    loaded = counted(batches(job.eval_loader or (), job.should_stop), task)
+    for number, (host_batch, n_labels) in enumerate(job.device.batches(loaded)):
         batch = job.device.place(host_batch)
         job.whereabouts.begin()
-        scores.add(job.model, batch, n_labels, job.precision)
+        counts_too = number < job.eval_batches
+        into = scores if counts_too else Scores.begin(job.model, task, job.device.torch_device)
+        into.add(job.model, batch, n_labels, job.precision)
+        job.stops = job.together.agree(job.asked())
         if job.should_stop():
             return False
+    scores.sum_up(job.together)
     mean_loss = scores.loss.item() / scores.scored if scores.scored else math.nan
     accuracy = int(scores.right) / scores.scored if task.score and scores.scored else None
     counts = _rows(scores.counts)

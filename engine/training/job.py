@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from engine.contract.config import RunConfig
 from engine.contract.events import Event
 from engine.devices.base import Device
 from engine.devices.precision import Precision
+from engine.techniques.parallel.together import Together
 from engine.techniques.preloading import EpochOrder
 from engine.techniques.stopping import countable
 from engine.training.clock import Clock
@@ -39,8 +41,15 @@ class Job:
     loader: DataLoader[Any]
     order: EpochOrder
     eval_loader: DataLoader[Any] | None
+    eval_batches: float = math.inf
+    """Of its batches so many count; a rank goes along with the others' where its own part has fewer."""
     emit: Callable[[Event], None]
     should_stop: Callable[[], bool]
+    """Of several ranks: whether they have agreed to, which they do at the end of an update."""
+    together: Together = field(default_factory=Together)
+    """The ranks that this is one of."""
+    wrapped: torch.nn.Module | None = None
+    """What has the model's gradients averaged around it; None where the model itself is called."""
     keeper: Keeper | None = None
     """What keeps checkpoints and models; None where none are."""
     threads: int = 1
@@ -63,6 +72,10 @@ class Job:
     """Seconds that it had trained."""
     epoch_began: torch.Tensor | None = None
     """The state of the loader's random numbers when the epoch under way began."""
+    asked: Callable[[], bool] = field(init=False)
+    """Whether this rank is asked to stop, which others do not know yet."""
+    stops: bool = False
+    """Whether ranks have agreed to stop."""
     random: dict[str, Any] | None = None
     """The random numbers that the first micro-step is to find; None where it takes them as they are."""
 
@@ -71,6 +84,14 @@ class Job:
         n_layers = None if self.config.torch_compile else countable(self.model)
         self.whereabouts = Whereabouts(self.clock, n_layers)
         self.best = Best(self.config)
+        self.asked = self.should_stop
+        if self.together.world_size > 1:  # one that stopped by itself would leave the others waiting for it
+            self.should_stop = lambda: self.stops
+
+    @property
+    def calls(self) -> torch.nn.Module:
+        """What a micro-step calls."""
+        return self.model if self.wrapped is None else self.wrapped
 
     @property
     def micro_steps_per_epoch(self) -> int:

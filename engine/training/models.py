@@ -330,6 +330,13 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
     return model
 
 
+def fetch(source: ModelSource, config: RunConfig) -> None:
+    """Have the weights where `build` reads them. Raises `ConfigError`."""
+    if source.location is not None:
+        with _refusing(config, source.config, "read"):
+            weights_folder(config.model, source.location, local_only=source.local_only)
+
+
 def _options(config: RunConfig) -> dict[str, Any]:
     """How transformers is to build a model."""
     return {"attn_implementation": attention.implementation(config), "dtype": DTYPES[config.stored_in]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -181,11 +182,14 @@ class Run:
         self.device.create_context()
         self._moment("context")
         self._say(Phase.LOAD, f"looking for {model_name(config.model)}")
-        source = models.resolve(config.model, self.hub)
-        models.check_head(source.config, config)
-        models.check_length(source, config)
-        self._stop_if_asked()
-        data = self._prepare(source)
+        with self.together.first():
+            source = models.resolve(config.model, self.hub)
+            models.check_head(source.config, config)
+            models.check_length(source, config)
+            self._stop_if_asked()
+            data = self._prepare(source)
+            if self.together.world_size > 1:
+                models.fetch(source, config)
         fingerprint = data_fingerprint(data) if config.save_steps or self.goes_on is not None else ""
         if self.goes_on is not None:
             refuse_other_data(self.goes_on, fingerprint)
@@ -207,10 +211,13 @@ class Run:
         checkpointing.apply(model, config)
         class_loss.apply(model, config, class_weights_of(config, data))
         cross_entropy.apply(model, config)
+        with self.device.on_host():
+            sample = data.collate([data.train[0]])
+            self.together.divide(model, config, sample, self.device.torch_device)
         self.device.adopt(model)
         offloading.apply(model, config, partial(self.device.host, config), Machine().memory().available)
         self._stop_if_asked()
-        attention.check(model, data.collate([data.train[0]]), config, self.device)
+        attention.check(model, sample, config, self.device)
         compiling.apply(model, config, len(data.train))
         self._moment("model")
         self.job = self._job(model, data)
@@ -275,11 +282,15 @@ class Run:
 
     def _job(self, model: torch.nn.Module, data: PreparedData) -> Job:
         config, device = self.record.config, self.device
-        order = epoch_order(config, data.train.lengths())
+        world_size = self.together.world_size
+        order = self.together.part(epoch_order(config, data.train.lengths(), world_size))
         loader = build_loader(config, data.train, data.collate, order=order, pin=device.pins_memory)
-        evaluation = None
+        evaluation, eval_batches = None, math.inf
         if data.evaluation is not None:
-            held_out_order = scoring_order(config, data.evaluation.lengths())
+            lengths = data.evaluation.lengths()
+            held_out_order, eval_batches = self.together.held_out(
+                scoring_order(config, lengths), len(lengths), config.batch_size
+            )
             evaluation = build_loader(
                 config, data.evaluation, data.collate, order=held_out_order, pin=device.pins_memory
             )
@@ -290,6 +301,7 @@ class Run:
                 f"{n_workers} data-loader workers share {n_cores} core{'s' if n_cores > 1 else ''}: "
                 f"--dataloader-num-workers {n_cores} prepares as much.",
             )
+        wrapped = self.together.wrap(model, config, self._wait)
         optimizer = self.together.optimizer(config, groups_of(config, model), self._enter)
         if note := optimizer_note(config, device.torch_device.type):
             self._say(Phase.LOAD, note)
@@ -304,14 +316,21 @@ class Run:
             loader=loader,
             order=order,
             eval_loader=evaluation,
+            eval_batches=eval_batches,
             emit=self._tell,
             should_stop=self.should_stop,
+            together=self.together,
+            wrapped=None if wrapped is model else wrapped,
             threads=torch.get_num_threads(),
         )
 
     def _enter(self, phase: Phase) -> None:
         if self.job is not None:
             self.job.clock.enter(phase)
+
+    def _wait(self, begins: bool) -> None:
+        if self.job is not None:
+            self.job.clock.wait(begins)
 
     def _tell(self, event: Event) -> None:
         self._figures.add(event)

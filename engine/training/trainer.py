@@ -15,7 +15,7 @@ import torch
 
 from engine.contract.config import RunConfig
 from engine.contract.events import MicroStepDone, UpdateDone
-from engine.contract.records import Phase
+from engine.contract.records import Phase, RankShare
 from engine.contract.tasks import TASKS
 from engine.contract.throughput import warmup_updates
 from engine.devices.precision import Precision
@@ -84,16 +84,20 @@ def train_epoch(job: Job, epoch: int, first: int = 0) -> bool:
         accumulation=accumulation,
         task=TASKS[job.config.task],
         should_stop=job.should_stop,
+        share=job.together.share,
     )
     for step, turn in enumerate(job.device.batches(ahead), first):
         batch = job.device.place(turn.batch)
         job.whereabouts.begin(turn.number, turn.of)
-        loss = micro_step(job.model, batch, job.precision, turn.divisor, job.clock.enter)
+        with job.together.window(job.calls, is_last=turn.number == turn.of):
+            loss = micro_step(job.calls, batch, job.precision, turn.divisor, job.clock.enter)
         window_loss = loss if window_loss is None else window_loss + loss
         n_samples += len(turn.batch["input_ids"])
         n_tokens += turn.batch["input_ids"].numel()
         if turn.number == turn.of:
-            step_taken = take_step(job.optimizer, job.schedule, job.precision, job.config, job.clock.enter)
+            step_taken = take_step(
+                job.optimizer, job.schedule, job.precision, job.config, job.clock.enter, job.together.clip
+            )
             report_update(job, epoch + (step + 1) / steps, window_loss, step_taken, n_samples, n_tokens)
             window_loss, n_samples, n_tokens = None, 0, 0
             if job.evaluates_after_update:
@@ -150,13 +154,14 @@ def take_step(
     precision: Precision,
     config: RunConfig,
     enter: Callable[[Phase], None],
+    clip: Callable[..., torch.Tensor] = gradients.clip,
 ) -> Step:
-    """Clip, step, decay, forget the gradients."""
+    """Clip, step, decay, forget the gradients. `clip` is `gradients.clip`, or what ranks have in its place."""
     norm, scaler = None, precision.scaler
     enter(Phase.CLIP)
     if config.max_grad_norm > 0:
         scaler.unscale_(optimizer)
-        norm = gradients.clip(optimizer, config.max_grad_norm, in_step=not scaler.is_enabled())
+        norm = clip(optimizer, config.max_grad_norm, in_step=not scaler.is_enabled())
     enter(Phase.OPTIMIZER)
     rate = float(schedule.get_last_lr()[0])
     scale = precision.loss_scale()
@@ -187,22 +192,33 @@ def report_update(
     """Wait for the device, read the update's figures, and tell. Raises `NonFiniteLoss` where the run is to end."""
     shares, seconds = job.clock.take()  # here the host waits, and hears of what failed on the device
     update, scale = job.update + 1, job.precision.loss_scale()
+    own = RankShare(
+        rank=job.together.rank,
+        n_samples=n_samples,
+        n_tokens=n_tokens,
+        update_s=seconds,
+        shares=shares,
+        memory=job.device.memory(),
+    )
+    told = job.together.update_done(loss.item() if loss is not None else math.nan, own, job.asked())
+    job.stops = told.stops
     done = UpdateDone(
         run_id=job.run_id,
         update=update,
         epoch=epoch,
-        loss=loss.item() if loss is not None else math.nan,
+        loss=told.loss,
         learning_rate=step.rate,
         grad_norm=step.norm.item() if step.norm is not None else None,
         loss_scale=scale,
         skipped=step.skipped,
-        n_samples=n_samples,
-        n_tokens=n_tokens,
-        update_s=seconds,
+        n_samples=told.whole.n_samples,
+        n_tokens=told.whole.n_tokens,
+        update_s=told.whole.update_s,
         warmup=update - job.began_at <= warmup_updates(job.planned_updates),
         t=job.clock.now(),
-        shares=shares,
-        memory=job.device.memory(),
+        shares=told.whole.shares,
+        memory=told.whole.memory,
+        ranks=told.ranks,
     )
     job.emit(done)
     job.update = update

@@ -26,18 +26,25 @@ class Turn(NamedTuple):
 
 
 def turns(
-    batches: Iterable[Batch], *, steps: int, accumulation: int, task: Task, should_stop: Callable[[], bool]
+    batches: Iterable[Batch],
+    *,
+    steps: int,
+    accumulation: int,
+    task: Task,
+    should_stop: Callable[[], bool],
+    share: Callable[[float], float] = lambda number: number,
 ) -> Iterator[Turn]:
     """The turns of an epoch of `steps` micro-steps, in windows of `accumulation`; the last one may be shorter.
 
     Where the loss is divided by the labels of the whole window, its batches wait on the host until all are there.
+    `share` gives the mean over all ranks, whose losses and gradients are averaged: then a label counts alike in each.
     Raises `Stopped` when asked to stop meanwhile.
     """
     loaded = iter(batches)
     for first in range(0, steps, accumulation):
         of = min(accumulation, steps - first)
         window = islice(loaded, of)
-        weighed = _by_labels(window, task, should_stop) if task.is_divided_by_labels else _alike(window, of)
+        weighed = _by_labels(window, task, should_stop, share) if task.is_divided_by_labels else _alike(window, of)
         for number, (batch, divisor) in enumerate(weighed, start=1):
             yield Turn(batch, number, of, divisor)
 
@@ -59,7 +66,9 @@ def _alike(window: Iterable[Batch], of: int) -> Iterator[tuple[Batch, float]]:
     return ((batch, of) for batch in window)
 
 
-def _by_labels(window: Iterable[Batch], task: Task, should_stop: Callable[[], bool]) -> Iterator[tuple[Batch, float]]:
+def _by_labels(
+    window: Iterable[Batch], task: Task, should_stop: Callable[[], bool], share: Callable[[float], float]
+) -> Iterator[tuple[Batch, float]]:
     """What transformers' Trainer has done since 4.46 with `num_items_in_batch`, for heads of every kind.
 
     The sum over a batch's labels / N, of a window of N labels, is the mean over its n labels / (N / n).
@@ -69,7 +78,7 @@ def _by_labels(window: Iterable[Batch], task: Task, should_stop: Callable[[], bo
         ahead.append((batch, n))
         if should_stop():
             raise Stopped
-    of_window = sum(n for _, n in ahead)
+    of_window = share(sum(n for _, n in ahead))
     ahead.reverse()
     while ahead:
         batch, n = ahead.pop()

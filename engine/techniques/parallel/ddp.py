@@ -1,0 +1,56 @@
+"""Every rank holds the whole model, and gradients are averaged while backward goes on: DistributedDataParallel."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from inspect import signature
+from typing import Any
+
+import torch
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.nn.parallel import DistributedDataParallel
+
+from engine.contract.config import RunConfig
+from engine.techniques.parallel.several import Several
+from engine.techniques.parallel.together import Waits
+from engine.techniques.parallel.unused import leaves_out
+from engine.techniques.preloading import Batch
+
+_SYNCS_BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")  # the second is its name before PyTorch 2.13
+    if name in signature(DistributedDataParallel).parameters
+)
+
+
+class Ddp(Several):
+    """As accelerate sets it up for the Trainer, gradients beside the buckets (`gradient_as_bucket_view` off).
+
+    Other than there, parameters that a forward does not reach are looked for once, not in every update.
+    """
+
+    _looks_for_unused = False
+
+    def divide(self, model: torch.nn.Module, config: RunConfig, batch: Batch, device: torch.device) -> None:
+        self._looks_for_unused = not config.is_quantised and leaves_out(model, batch)
+
+    def wrap(self, model: torch.nn.Module, config: RunConfig, waits: Waits) -> torch.nn.Module:
+        super().wrap(model, config, waits)
+        wrapped = DistributedDataParallel(
+            model,
+            bucket_cap_mb=config.bucket_mib,
+            **{_SYNCS_BUFFERS: False},  # none of a transformer's changes
+            find_unused_parameters=self._looks_for_unused,
+        )
+        wrapped.register_comm_hook(None, lambda state, bucket: self._all_reduced(bucket))
+        return wrapped
+
+    def window(self, model: torch.nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
+        return nullcontext() if is_last or not isinstance(model, DistributedDataParallel) else model.no_sync()
+
+    def _all_reduced(self, bucket: Any) -> torch.futures.Future[torch.Tensor]:
+        """What DDP does without a hook. After the last bucket there is nothing left to compute in backward."""
+        future = allreduce_hook(self._group, bucket)
+        if bucket.is_last():
+            self._waits(True)
+        return future

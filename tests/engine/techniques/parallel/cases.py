@@ -1,0 +1,99 @@
+"""What a rank does in a test: a whole run of the engine, and what it came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch.distributed.tensor import DTensor
+
+from engine.contract.config import ConfigError, RunConfig
+from engine.contract.events import EvalDone, Event, TrainingStarted, UpdateDone
+from engine.contract.records import Outcome, RunRecord
+from engine.devices.base import Device
+from engine.devices.cpu import CpuDevice
+from engine.devices.virtual import VirtualDevice
+from engine.techniques.parallel.several import several
+from engine.techniques.parallel.together import Together
+from engine.training.hub import Hub
+from engine.training.run import Run, quiet_libraries
+
+
+@dataclass(kw_only=True)
+class Told:
+    """A run as one rank told it, and what it left."""
+
+    outcome: Outcome
+    message: str | None
+    events: list[Event] = field(default_factory=list)
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Whole, on the host."""
+
+    @property
+    def updates(self) -> list[UpdateDone]:
+        return [event for event in self.events if isinstance(event, UpdateDone)]
+
+    @property
+    def evaluations(self) -> list[EvalDone]:
+        return [event for event in self.events if isinstance(event, EvalDone)]
+
+    @property
+    def losses(self) -> list[float]:
+        return [update.loss for update in self.updates]
+
+    @property
+    def norms(self) -> list[float | None]:
+        return [update.grad_norm for update in self.updates]
+
+    @property
+    def began(self) -> TrainingStarted:
+        return next(event for event in self.events if isinstance(event, TrainingStarted))
+
+
+def train(config: RunConfig, stops_at: tuple[int, int] | None = None, card: str | None = None) -> Told:
+    """Run `config` in this process, with the others where it names several GPUs.
+
+    On this machine's CPU, or on a virtual `card`. `stops_at`: this rank, after this update, is asked to stop.
+    """
+    device: Device = CpuDevice() if card is None else VirtualDevice(card, config)
+    together = several(config, device.torch_device) if config.gpus != 1 else Together()
+    events: list[Event] = []
+
+    def should_stop() -> bool:
+        done = sum(isinstance(event, UpdateDone) for event in events)
+        return stops_at is not None and stops_at[0] == together.rank and done >= stops_at[1]
+
+    record = RunRecord(run_id=1, config=config, outcome=Outcome.RUNNING, device=device.info)
+    hub = Hub()
+    hub.probe()
+    quiet_libraries()
+    device.reset_peaks()
+    run = Run(
+        record=record,
+        device=device,
+        hub=hub,
+        emit=events.append,
+        should_stop=should_stop,
+        together=together,
+        keeps_model=True,
+    )
+    done = run.execute()
+    kept = run.kept
+    weights = {} if kept is None else {name: _whole(p) for name, p in kept.model.named_parameters()}
+    return Told(outcome=done.outcome, message=done.message, events=events, weights=weights)
+
+
+def refusal(config: RunConfig) -> str:
+    """What the run of `config` is refused with."""
+    try:
+        train(config)
+    except ConfigError as error:
+        return error.message
+    return ""
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    """As numpy would have it: no storage is shared with another process."""
+    whole = tensor.detach().full_tensor() if isinstance(tensor, DTensor) else tensor.detach()
+    return whole.float().clone()
