@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from engine.contract.config import RunConfig
 from engine.contract.records import DeviceInfo, Memory, Place, RunRecord
+from engine.process.launched import Launched
 from engine.telemetry.nvml import Nvml
 
 if TYPE_CHECKING:
@@ -55,8 +56,13 @@ class Where:
     """A sentence that should be known about it."""
 
 
-def find(config: RunConfig, nvml: Nvml, in_a_hurry: Callable[[], bool]) -> Where:
-    """Where `config` can run. Raises `ConfigError` where it cannot. `in_a_hurry`: the program is to end."""
+def find(config: RunConfig, nvml: Nvml, in_a_hurry: Callable[[], bool], launched: Launched | None = None) -> Where:
+    """Where `config` can run. Raises `ConfigError` where it cannot.
+
+    `in_a_hurry`: the program is to end. `launched`: this process is the first of several that train one model.
+    """
+    if launched is not None:
+        return _among_others(config, launched, nvml)
     if config.is_parallel:
         from engine.devices.several import rank_devices
 
@@ -84,6 +90,20 @@ def _several(config: RunConfig, names: tuple[str, ...], nvml: Nvml, in_a_hurry: 
     make = partial(fleet.make, names=names, in_a_hurry=in_a_hurry)
     # each rank's device is as new as its process
     return Where(config=config, device=fleet, make=make, reset_peaks=lambda: None, note=difference(cards))
+
+
+def _among_others(config: RunConfig, launched: Launched, nvml: Nvml) -> Where:
+    from engine.devices.launched import open_own
+    from engine.ranks.joined import JoinedRun
+    from engine.training.run import Run, refuse_early
+
+    device = open_own(config, launched, nvml)
+    refuse_early(config, device)
+
+    def make(**given: object) -> JoinedRun:
+        return JoinedRun(here=launched, run=Run(device=device, **given))  # type: ignore[arg-type]
+
+    return Where(config=config, device=device, make=make, reset_peaks=device.reset_peaks)
 
 
 class _Fleet:

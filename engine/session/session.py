@@ -50,6 +50,7 @@ from engine.history.history import History, HistoryError
 from engine.plans.course import NAMED, Hopeless, Plan
 from engine.process import slurm
 from engine.process.heap import share_main_heap
+from engine.process.launched import Launched
 from engine.process.mailbox import Mailbox
 from engine.process.openmp import give_back_threads
 from engine.session.asked import Asked
@@ -119,6 +120,7 @@ class Session:
     on it, for the forecasts: they are there from then on.
     With `keeps_model` the model of the run that has just ended stays in the host's memory, for `save_model`, until the
     next one begins.
+    `launched` tells of processes that this one is the first of: they do its runs with it.
     """
 
     def __init__(
@@ -130,8 +132,10 @@ class Session:
         device: str = "auto",
         measures: bool = False,
         keeps_model: bool = False,
+        launched: Launched | None = None,
     ) -> None:
         self._history = history
+        self._launched = launched
         self._capture = capture
         self._hopeless = hopeless or self._forecast_is_hopeless
         self._looked_at = device
@@ -518,7 +522,7 @@ class Session:
         self._kept = None
         try:
             self.check_data(config)
-            where = find(config, self._nvml, self._closing.is_set)
+            where = find(config, self._nvml, self._closing.is_set, self._launched)
         except ConfigError as error:
             return self._refuse(RunRefused(run_id=None, config=config, knob=error.knob, message=error.message))
         config, device = where.config, where.device
