@@ -14,7 +14,7 @@ from engine.contract.presets import model_name
 from engine.gpus.units import MIB
 from engine.plans.course import grid
 from tui.command_line import exit_codes
-from tui.command_line.flags import UsageError, add_knobs, config_of
+from tui.command_line.flags import UsageError, add_knobs, config_of, listed
 from tui.drawing.text import clean
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ def given_knobs(arguments: Namespace) -> frozenset[str]:
 def _configs(arguments: Namespace) -> tuple[list[RunConfig], bool]:
     """Every combination of the knobs' values. Raises `UsageError` and `ConfigError`."""
     given = {name: value for name, value in vars(arguments).items() if name in KNOBS}
-    lists = {name: value.split(",") for name, value in given.items() if name not in _WHOLE and "," in value}
+    lists = {name: listed(name, value) for name, value in given.items() if name not in _WHOLE and "," in value}
+    lists = {name: values for name, values in lists.items() if name != "device" or len(values) > 1}
     single = Namespace(**{name: value for name, value in vars(arguments).items() if name not in lists})
     base = config_of(single)
     if arguments.gpu and "device" in given:
