@@ -47,6 +47,8 @@ def groups_of_layers(model: torch.nn.Module) -> list[torch.nn.Module]:
 class Fsdp(Several):
     """Every rank holds its part, and gathers the rest for the layer that is computed."""
 
+    divides_weights = divides_states = True
+
     def divide(self, model: torch.nn.Module, config: RunConfig, batch: Batch, device: torch.device) -> None:
         shard(model, config, DeviceMesh.from_group(self._group, device.type))
 
