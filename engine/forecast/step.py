@@ -145,9 +145,7 @@ def record_step(plan: StepPlan, batch: BatchShape, *, accumulates: bool = False,
     return _record(plan, batch, lambda player: player.train(accumulates, work), plan.stack)
 
 
-def record_steps(
-    plan: StepPlan, reached: Collection[torch.nn.Parameter], own: list[Group], work: Work
-) -> Recording:
+def record_steps(plan: StepPlan, reached: Collection[torch.nn.Parameter], own: list[Group], work: Work) -> Recording:
     """The parts `STEP` and `STEP_AGAIN` of a rank that keeps the states of its `own` groups; `reached` have gradients.
 
     `work` counts those of the second. Raises `ForecastError`.
