@@ -97,6 +97,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.watches_gradients = True
         """False where gradients that arrive were made by operators that were not traced."""
         self._suspended = 0
+        self._made: str | None = None
         # by an operator's id, as its own hash is slow and it lives as long as the process: whether it returns a view,
         # whether it runs in cuBLAS, its scratch
         self._known: dict[int, tuple[bool, bool, Scratch | None]] = {}
@@ -185,6 +186,16 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if known is not None and known.handle is not None:
                 self._sink.free(known.handle)
                 known.handle = None
+
+    @contextmanager
+    def making(self, category: str) -> Iterator[None]:
+        """What operators inside make is of this category."""
+        self._made = category
+        try:
+            yield
+        finally:
+            self._made = None
+            self.drain()
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
@@ -333,6 +344,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._born.append(known)
 
     def _category(self) -> str:
+        if self._made is not None:
+            return self._made
         if self.phase is Phase.FORWARD or (self.phase is Phase.BACKWARD and torch.is_grad_enabled()):
             return ACTIVATIONS  # autograd runs without gradients, except where a checkpoint is replayed
         return {Phase.LOAD: WEIGHTS, Phase.DATA: INPUTS}.get(self.phase, TEMPORARIES)
