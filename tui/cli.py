@@ -85,8 +85,21 @@ def _obey(words: list[str]) -> int:
         from tui.drawing.text import clean
 
         told = "\n".join(clean(line) for line in told.splitlines())
-        sys.stderr.write(f"traintop{f' {command}' if command else ''}: {told}\n")
+        if not _is_silent():
+            sys.stderr.write(f"traintop{f' {command}' if command else ''}: {told}\n")
         return code
+
+
+def _is_silent() -> bool:
+    """Whether another process, which was started with this one, says the same."""
+    from engine.contract.config import ConfigError
+    from engine.process.launched import launched
+
+    try:
+        here = launched()
+    except ConfigError:
+        return False
+    return here is not None and here.is_silent
 
 
 def _let_go_of_stdout() -> None:
@@ -128,7 +141,8 @@ def _run_command(command: str, words: Sequence[str]) -> int:
 
 
 def _run_app(words: Sequence[str]) -> int:
-    from tui.command_line.flags import Parser, UsageError, add_history_dir, add_knobs, add_slow_link, config_of
+    from engine.process.launched import launched
+    from tui.command_line.flags import Parser, UsageError, add_history_dir, add_knobs, add_slow_link, alone, config_of
 
     if words and not words[0].startswith("-"):
         raise UsageError(f"{words[0]!r} is not a command: use {', '.join(COMMANDS)}, or none to open the app.")
@@ -158,6 +172,7 @@ def _run_app(words: Sequence[str]) -> int:
 
         return play_demo(in_ascii=arguments.ascii, theme=arguments.theme, slow_link=arguments.slow_link)
     config = config_of(arguments)
+    alone(launched(), "The app")
     if has_terminal():
         from tui.app.launch import open_app
 

@@ -73,6 +73,6 @@ def history_moved_by() -> str | None:
     return next((name for name in (_HISTORY_DIR, "TRAINTOP_HOME") if os.environ.get(name)), None)
 
 
-def log_file() -> Path:
-    """Tracebacks and what the engine's libraries print."""
-    return data_dir() / "traintop.log"
+def log_file(rank: int = 0) -> Path:
+    """Tracebacks and what the engine's libraries print; those of the other ranks of a run have files of their own."""
+    return data_dir() / (f"traintop.rank-{rank}.log" if rank else "traintop.log")

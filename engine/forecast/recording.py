@@ -19,6 +19,8 @@ LOAD, FIRST, NEXT, STEP, AGAIN, STEP_AGAIN, LEAVE = "load", "first", "next", "st
 the end of an epoch."""
 SCORING, SCORE, SCORE_NEXT, SCORED = "scoring", "score", "score next", "scored"
 """Parts of an evaluation: its begin, its first batch, its later ones, its end."""
+WRAP, REBUILD = "wrap", "rebuild"
+"""Parts of a run on several GPUs: the model is made ready for it once it is loaded; the second forward begins."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,14 @@ from engine.forecast.recording import (
     LEAVE,
     LOAD,
     NEXT,
+    REBUILD,
     SCORE,
     SCORE_NEXT,
     SCORED,
     SCORING,
     STEP,
     STEP_AGAIN,
+    WRAP,
     Script,
     Segment,
 )
@@ -69,6 +71,19 @@ class Replay:
     """Updates and evaluations that were not played because there were too many."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What a rank of several allocates otherwise than one GPU alone would."""
+
+    buckets: Script | None = None
+    """Has `WRAP` and `REBUILD`."""
+    steps: Script | None = None
+    """Clipping and the optimizer's step, where the rank has a part of its states only."""
+
+
+ALONE = Beside()
+
+
 class Player:
     """Plays a run's acts on an allocator; `step` and `scoring` give what training on and scoring a batch allocates.
 
@@ -82,10 +97,13 @@ class Player:
         scoring: Callable[[BatchShape], Script],
         *,
         watched: int | None = None,
+        beside: Beside = ALONE,
     ) -> None:
         self._allocator = allocator
         self._step = step
         self._scoring = scoring
+        self._beside = beside
+        self._is_rebuilt = beside.buckets is None
         self._live: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
         """By key: address, bytes taken, and the turn in which they were."""
         self._turn = 0
@@ -217,6 +235,8 @@ class Player:
         else:
             self._play_part(self._step(first), LOAD)
             self._result.loaded_reserved = self._allocator.reserved
+            if self._beside.buckets is not None:
+                self._play_part(self._beside.buckets, WRAP)
             self._play_runs(self._step, act.runs, FIRST, NEXT)
             self._play_part(self._step(last), STEP)
             self._has_updated = True
@@ -230,16 +250,29 @@ class Player:
 
     def _play_part(self, script: Script, part: str) -> None:
         self._turn += 1
+        own = self._beside.steps if part in (STEP, STEP_AGAIN) else None
         for segment in script.parts.get(part, ()):
+            if not self._is_rebuilt and part == AGAIN and segment.phase is Phase.FORWARD:
+                self._is_rebuilt = True
+                self._play_part(self._beside.buckets, REBUILD)  # type: ignore[arg-type]
             self._phase = segment.phase
-            self._play_segment(script, segment)
+            if own is None or segment.phase not in (Phase.CLIP, Phase.OPTIMIZER):
+                self._play_segment(script, segment)
+            else:
+                for instead in own.parts[part]:
+                    if instead.phase is segment.phase:
+                        self._play_segment(own, instead)
+                self._play_segment(script, segment, only_outliving=True)
 
-    def _play_segment(self, script: Script, segment: Segment) -> None:
+    def _play_segment(self, script: Script, segment: Segment, *, only_outliving: bool = False) -> None:
+        """`only_outliving`: only the deaths of what was born in another part, such as the gradients."""
         allocator, live, held = self._allocator, self._live, self._held
         self._n_events += segment.end - segment.start
         keys, sizes, categories, turn = script.keys, script.sizes, script.categories, self._turn
         streams = script.streams
         events = script.small_events(segment) if self._small_only else script.events[segment.start : segment.end]
+        if only_outliving:
+            events = [event for event in events if event < 0 and keys[~event] > 0]
         for event in events:
             if event >= 0:
                 before = allocator.allocated

@@ -7,7 +7,7 @@ the way that has the same allocations.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import FrameType
@@ -25,6 +25,7 @@ from engine.devices.precision import TracedPrecision
 from engine.forecast import quantised
 from engine.forecast.loops import LOOPS, Loop
 from engine.forecast.optimizers import optimizer_on_meta
+from engine.forecast.parallel.zero import OneRanks
 from engine.forecast.recording import (
     AGAIN,
     FIRST,
@@ -43,7 +44,7 @@ from engine.forecast.work import Work
 from engine.gpus.catalogue import Gpu
 from engine.process import gate
 from engine.techniques import lora, offloading
-from engine.techniques.decay import groups_of
+from engine.techniques.decay import Group, groups_of
 from engine.techniques.schedules import build_schedule
 from engine.tracing.host import TracedHost
 from engine.tracing.kernels import CudaKernels
@@ -142,6 +143,24 @@ def record_step(plan: StepPlan, batch: BatchShape, *, accumulates: bool = False,
     optimizer has its states. Raises `ForecastError` when the step cannot be traced.
     """
     return _record(plan, batch, lambda player: player.train(accumulates, work), plan.stack)
+
+
+def record_steps(
+    plan: StepPlan, reached: Collection[torch.nn.Parameter], own: list[Group], work: Work
+) -> Recording:
+    """The parts `STEP` and `STEP_AGAIN` of a rank that keeps the states of its `own` groups; `reached` have gradients.
+
+    `work` counts those of the second. Raises `ForecastError`.
+    """
+    nothing = BatchShape(0, 0, False, 0)
+    return _record(plan, nothing, lambda player: player.steps(reached, own, work), None)
+
+
+def arrivals(plan: StepPlan, batch: BatchShape) -> list[torch.nn.Parameter]:
+    """What is trained, in the order in which a backward gives it gradients. Raises `ForecastError`."""
+    found: list[torch.nn.Parameter] = []
+    _record(plan, batch, lambda player: player.arrivals(found), None)
+    return found
 
 
 def record_scoring(plan: StepPlan, batch: BatchShape) -> Recording:
@@ -251,6 +270,41 @@ class _Player:
         finally:
             for hook in hooks:
                 hook.remove()
+
+    def steps(self, reached: Collection[torch.nn.Parameter], own: list[Group], work: Work) -> None:
+        plan = self._plan
+        groups = groups_of(plan.config, plan.model)
+        self._begin(LOAD, Phase.LOAD)
+        self._tracer.account_model(plan.model)
+        filled = [group for group in own if group["params"]]
+        inner = optimizer_on_meta(plan.config, plan.stack, plan.loop, filled, self._enter) if filled else None
+        optimizer = OneRanks(groups, inner)
+        schedule = build_schedule(plan.config, optimizer, updates=1)
+        for part, step in ((FIRST, STEP), (AGAIN, STEP_AGAIN)):
+            self._begin(part, Phase.BACKWARD)
+            with self._tracer.suspended():  # they come and go with the micro-steps that this is played among
+                for parameter in reached:
+                    parameter.grad = torch.empty_like(parameter)
+            if part == AGAIN:
+                self._tracer.observe = work.optimizer_operator
+                work.optimizer(optimizer)
+            self._step(step, optimizer, schedule)
+        self._tracer.observe = None
+        self._begin(LEAVE, Phase.DATA)
+
+    def arrivals(self, found: list[torch.nn.Parameter]) -> None:
+        plan, trained = self._plan, [p for p in self._plan.model.parameters() if p.requires_grad]
+        with self._tracer.suspended():
+            quantised.begin(plan.model)
+            hooks = [p.register_post_accumulate_grad_hook(found.append) for p in trained]  # type: ignore[no-untyped-call]
+            hooks += as_on_cuda(plan.model, self._precision.policy)
+            try:
+                plan.model.train()
+                self._micro_step(FIRST)
+            finally:
+                for hook in hooks:
+                    hook.remove()
+                self._batch = {}
 
     def score(self) -> None:
         model = self._plan.model

@@ -9,6 +9,7 @@ from functools import partial
 from engine.forecast import compiled
 from engine.forecast.deep import Deep, Traced
 from engine.forecast.layers import find_layers
+from engine.forecast.parallel.ranks import Ranks
 from engine.forecast.recording import Names, Recording, Script
 from engine.forecast.sizes import NotAlikeError, Point, Sizes
 from engine.forecast.step import StepPlan, record_scoring, record_step
@@ -40,6 +41,8 @@ class Traces:
         self._scorings = _Family(partial(_scoring, Deep(partial(_score, plan), layers)), longest)
         self._compiled: dict[BatchShape, compiled.Kept | None] = {}
         self._names = Names()
+        self.ranks = Ranks(plan, self._names)
+        """Of a run on several GPUs with DDP or ZeRO-1."""
         self._alone = False
         self._scripts: dict[tuple[BatchShape, bool | None, bool], Script] = {}
         self.n_parameters = quantised.n_parameters(plan.model)

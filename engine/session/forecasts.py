@@ -168,7 +168,7 @@ class Forecasts:
         if not peak or made is None or not made.tokens_per_sample:
             return None
         per_token = made.model_flops_per_sample / made.tokens_per_sample
-        return WorkCounted(run_id=run_id, flops_per_token=per_token, peak_flops_per_s=peak)
+        return WorkCounted(run_id=run_id, flops_per_token=per_token, peak_flops_per_s=peak * (config.gpus or 1))
 
     def speed(self, config: RunConfig) -> float | None:
         """The samples/s that a run would have; None where it would not be on a real GPU, and without a forecast."""

@@ -50,14 +50,16 @@ from engine.history.history import History, HistoryError
 from engine.plans.course import NAMED, Hopeless, Plan
 from engine.process import slurm
 from engine.process.heap import share_main_heap
+from engine.process.launched import Launched
+from engine.process.mailbox import Mailbox
 from engine.process.openmp import give_back_threads
 from engine.session.asked import Asked
 from engine.session.capture import OutputCapture
 from engine.session.keeper import Keeper, Read, Reading
 from engine.session.kept_model import KeptModel, save_kept
-from engine.session.mailbox import Mailbox
 from engine.session.neighbours import NeighbourWatch
 from engine.session.outside import OutsideMemory
+from engine.session.placing import Readable, find
 from engine.session.plan_runner import PlanRunner
 from engine.session.time_limit import TimeLimit
 from engine.telemetry.host import HostSampler
@@ -118,6 +120,7 @@ class Session:
     on it, for the forecasts: they are there from then on.
     With `keeps_model` the model of the run that has just ended stays in the host's memory, for `save_model`, until the
     next one begins.
+    `launched` tells of processes that this one is the first of: they do its runs with it.
     """
 
     def __init__(
@@ -129,15 +132,17 @@ class Session:
         device: str = "auto",
         measures: bool = False,
         keeps_model: bool = False,
+        launched: Launched | None = None,
     ) -> None:
         self._history = history
+        self._launched = launched
         self._capture = capture
         self._hopeless = hopeless or self._forecast_is_hopeless
         self._looked_at = device
         self._measures = measures
         self._keeps_model = keeps_model
         self._kept: KeptModel | None = None
-        self._mailbox = Mailbox()
+        self._mailbox: Mailbox[Event] = Mailbox()
         self._keeper = Keeper(history, self._mailbox.put)
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._plan: PlanRunner | None = None
@@ -153,7 +158,7 @@ class Session:
         self._sampler = Sampler(self._nvml, HostSampler(), on_sample=self._on_sample)
         self._asked = Asked(self._hub, self._nvml, self._closing, lambda: self._run_id, self._mailbox.put, self._emit)
         self._forecasts: Forecasts | None = None
-        self._device: Device | None = None
+        self._device: Readable | None = None
         self._run_id: int | None = None
         self._training_since: float | None = None
         self._place: Callable[[], Place | None] = _nowhere
@@ -502,7 +507,7 @@ class Session:
         self._use(device)
         self._emit(DeviceChosen(device=device.info))
 
-    def _use(self, device: Device) -> None:
+    def _use(self, device: Readable) -> None:
         self._watch((device.info,))
         self._device = device
 
@@ -514,19 +519,16 @@ class Session:
     def _run(
         self, config: RunConfig, began: Callable[[int], None], goes_on: Checkpoint | None
     ) -> RunRecord | RunRefused:
-        from engine.devices.open import open_device
-        from engine.training.run import Run, refuse_early
-
         self._kept = None
         try:
             self.check_data(config)
-            device = open_device(config, self._nvml)
-            refuse_early(config, device)
+            where = find(config, self._nvml, self._closing.is_set, self._launched)
         except ConfigError as error:
             return self._refuse(RunRefused(run_id=None, config=config, knob=error.knob, message=error.message))
+        config, device = where.config, where.device
         self._use(device)
         self._host = HostLoad()
-        device.reset_peaks()  # before the sampler can take a reading for this run
+        where.reset_peaks()  # before the sampler can take a reading for this run
         started_at = time.time()
         run_id = self._history.writer.begin_run(config, device.info, started_at)
         self._run_id = run_id
@@ -535,15 +537,16 @@ class Session:
         self._emit(started)
         if device.info.kind == "cuda":
             self._asked.count(started)
+        if where.note is not None:
+            self._emit(Logged(source="engine", text=where.note, level="warning"))
         self._neighbours.begin()
         for card, others in self._neighbours.look():
             shared = f"{card.numbers} is shared with {who(others)}: time and memory are not this run's alone."
             self._emit(Logged(source="engine", text=shared, level="warning"))
         record = replace(new_record(run_id, config, device.info, started_at), host=platform.node())
         try:
-            run = Run(
+            run = where.make(
                 record=record,
-                device=device,
                 hub=self._hub,
                 emit=self._emit,
                 should_stop=self._stop_run.is_set,

@@ -114,6 +114,10 @@ class Run:
         outcome, message = end
         return replace(self._figures.as_record(), outcome=outcome, message=message, failed_phase=self._failed_phase)
 
+    def so_far(self) -> RunRecord:
+        """What its events have told until now. Any thread may ask."""
+        return self._figures.as_record()
+
     def place(self) -> Place | None:
         """Where it is within a long step; None where that is not known. Any thread may ask."""
         job = self.job

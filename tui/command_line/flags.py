@@ -24,6 +24,8 @@ from tui.state.knobs import bounds
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
+    from engine.process.launched import Launched
+
 _DEFAULTS = RunConfig()
 
 
@@ -129,6 +131,15 @@ def _metavar(knob: Knob) -> str:
     if knob.name == "data":
         return "FILE"
     return {int: "N", float: "X"}.get(knob.kind, "NAME")
+
+
+def alone(here: Launched | None, what: str) -> None:
+    """Raise `UsageError` where this process was started with others, and `what` is for one."""
+    if here is not None:
+        raise UsageError(
+            f"{what} is for one process, and {here.by} started {here.world_size}: use traintop run, and look at it with "
+            "traintop watch."
+        )
 
 
 def config_of(arguments: argparse.Namespace) -> RunConfig:

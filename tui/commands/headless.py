@@ -119,7 +119,7 @@ class Interrupts:
 
 
 @contextlib.contextmanager
-def own_streams() -> Iterator[tuple[TextIO, TextIO]]:
+def own_streams(rank: int = 0) -> Iterator[tuple[TextIO, TextIO]]:
     """The real stdout and stderr, for the caller alone: until the end, what others print goes to the log file.
 
     So they hold the transcript, or JSON, and our messages, and nothing that a library or a worker process prints.
@@ -131,7 +131,7 @@ def own_streams() -> Iterator[tuple[TextIO, TextIO]]:
         stream.flush()
         saved.append(os.dup(descriptor))
         own.append(os.fdopen(os.dup(descriptor), "w", buffering=1, encoding=stream.encoding, errors="replace"))
-    log = _open_log()
+    log = _open_log(rank)
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
     os.close(log)
@@ -146,9 +146,9 @@ def own_streams() -> Iterator[tuple[TextIO, TextIO]]:
             os.close(kept)
 
 
-def _open_log() -> int:
+def _open_log(rank: int) -> int:
     """A descriptor of the log file, which whoever prints adds to; of nothing where it cannot be written."""
-    path = paths.log_file()
+    path = paths.log_file(rank)
     try:
         paths.make_private(path.parent)
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from engine.contract import paths
 from engine.contract.config import RunConfig, Value
+from engine.contract.events import Event, RunStarted
+from engine.process.launched import Launched, launched
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError, add_knobs, config_of, given_knobs
 from tui.commands.headless import Interrupts, follow, own_streams, run_code
-from tui.commands.histories import tell_notice
+from tui.commands.histories import scaling_in, tell_notice
 from tui.console.report import Report
 
 if TYPE_CHECKING:
@@ -41,19 +44,29 @@ def add_flags(parser: ArgumentParser) -> None:
 
 def execute(arguments: Namespace) -> int:
     """`traintop run`: the exit code says how the run ended."""
-    if arguments.resume is None:
-        return train(config_of(arguments), as_json=arguments.json)
-    if arguments.config or arguments.save_config:
-        raise UsageError("--resume takes the knobs of its run: leave --config and --save-config out.")
-    return resume(arguments.resume, given_knobs(arguments), as_json=arguments.json)
+    here = launched()
+    if arguments.resume is not None:
+        if arguments.config or arguments.save_config:
+            raise UsageError("--resume takes the knobs of its run: leave --config and --save-config out.")
+        given = given_knobs(arguments)
+        return resume(arguments.resume, given, as_json=arguments.json, here=here)
+    config = config_of(arguments)
+    if here is not None:
+        config = here.placed(config, gpus_given="gpus" in given_knobs(arguments))
+    return train(config, as_json=arguments.json, here=here)
 
 
-def train(config: RunConfig, *, as_json: bool) -> int:
-    """Train once in this process, with history and log, and return the exit code. Raises `HistoryError`."""
-    return _train(lambda history: (config, lambda session: session.start(config)), as_json=as_json)
+def train(config: RunConfig, *, as_json: bool, here: Launched | None = None) -> int:
+    """Train once in this process, with history and log, and return the exit code. Raises `HistoryError`.
+
+    `here` tells of others that train with it.
+    """
+    return _train(lambda history: (config, lambda session: session.start(config)), as_json, here)
 
 
-def resume(target: str, changes: Mapping[str, Value], *, as_json: bool) -> int:
+def resume(
+    target: str, changes: Mapping[str, Value], *, as_json: bool, here: Launched | None = None
+) -> int:
     """Go on with the newest checkpoint of `target`, a run's number or a folder; `changes` are knobs given anew.
 
     Raises `HistoryError`, and `ConfigError` where there is no such checkpoint, or a knob would change what it learns.
@@ -64,29 +77,76 @@ def resume(target: str, changes: Mapping[str, Value], *, as_json: bool) -> int:
 
         found = resumption.find(target, history)
         config = resumption.config_of(found, changes)
+        if here is not None:
+            config = here.placed(config, gpus_given=True)
         return config, lambda session: session.resume(found, config)
 
-    return _train(begin, as_json=as_json)
+    return _train(begin, as_json, here)
 
 
-def _train(begin: _Begin, *, as_json: bool) -> int:
+def _train(begin: _Begin, as_json: bool, here: Launched | None) -> int:
+    if here is None:
+        return _train_first(begin, as_json, None, run_code)
+    if here.is_silent:
+        return _take_part(here)
+    began = False
+
+    def code_of(event: Event) -> int | None:
+        nonlocal began
+        began = began or isinstance(event, RunStarted)
+        return run_code(event)
+
+    try:
+        return _train_first(begin, as_json, here, code_of)
+    finally:
+        if not began:  # the others know of no run that they could leave
+            from engine.session.silent import refuse_all
+
+            refuse_all(here, "rank 0 could not begin the run.")
+
+
+def _take_part(here: Launched) -> int:
+    """Train with rank 0, as it says, and without a word."""
+    from engine.session.capture import log_to_file
+    from engine.session.silent import follow as follow_first
+
+    log_to_file(paths.log_file(here.rank))
+    ended: list[int] = []
+    with own_streams(here.rank) as (_, err), Interrupts(err) as interrupts:
+
+        def work() -> None:
+            outcome = follow_first(here, lambda: interrupts.count > 0, lambda: interrupts.why)
+            ended.append(exit_codes.WRONG_USAGE if outcome is None else exit_codes.OF_OUTCOME[outcome])
+
+        worker = threading.Thread(target=work, daemon=True)
+        worker.start()
+        while worker.is_alive():
+            worker.join(0.2)
+            if interrupts.count > 1 or interrupts.overdue:
+                return exit_codes.INTERRUPTED
+    return ended[0] if ended else exit_codes.FAILED
+
+
+def _train_first(
+    begin: _Begin, as_json: bool, here: Launched | None, code_of: Callable[[Event], int | None]
+) -> int:
     from engine.history.history import History
     from engine.session.capture import log_to_file
     from engine.session.session import Session
 
     no_log = log_to_file(paths.log_file())
     with History() as history, own_streams() as (out, err), Interrupts(err) as interrupts:
-        report = Report(out, err, as_json=as_json)
+        report = Report(out, err, as_json=as_json, scaling=scaling_in(history))
         if no_log:
             report.say(no_log)
         tell_notice(history, report.say)
         history.mark_interrupted()
         config, start = begin(history)
-        session = Session(history, device=config.device)
+        session = Session(history, device=config.device, launched=here)
         start(session)
         if session.busy:  # a file that is missing was refused, and PyTorch need not be loaded to say so
             session.open()
-        code = follow(session, report, interrupts, run_code, never_began="the run began; it has no row")
+        code = follow(session, report, interrupts, code_of, never_began="the run began; it has no row")
         session.close(0.0 if interrupts.count > 1 else _CLOSE_S)
         lost = history.close()
         if lost:

@@ -14,10 +14,11 @@ from engine.contract.device_name import read_device
 from engine.contract.events import EngineFailed, EngineReady, Event, PlanFinished
 from engine.contract.records import DeviceInfo, RunRecord
 from engine.plans.course import NAMED, SCALES, Plan, named_plan, repeat_plan, scale_for, sweep, until_oom
+from engine.process.launched import launched
 from tui.command_line import exit_codes
-from tui.command_line.flags import UsageError, add_knobs, config_of
+from tui.command_line.flags import UsageError, add_knobs, alone, config_of
 from tui.commands.headless import Interrupts, follow, own_streams
-from tui.commands.histories import tell_notice
+from tui.commands.histories import scaling_in, tell_notice
 from tui.console.sweep_report import SweepReport
 
 if TYPE_CHECKING:
@@ -78,9 +79,10 @@ def execute(arguments: Namespace) -> int:
     from engine.session.capture import log_to_file
     from engine.session.session import Session
 
+    alone(launched(), "A sweep")
     no_log = log_to_file(paths.log_file())
     with History() as history, own_streams() as (out, err), Interrupts(err) as interrupts:
-        report = SweepReport(out, err, as_json=arguments.json)
+        report = SweepReport(out, err, as_json=arguments.json, scaling=scaling_in(history))
         tell_notice(history, report.say)
         history.mark_interrupted()
         request = request_of(arguments, history)

@@ -234,6 +234,8 @@ def describe(config: RunConfig) -> str:
     parts = [clean(model_name(config.model), 40), f"batch {config.batch_size}"]
     if config.gradient_accumulation_steps > 1:
         parts.append(f"× {config.gradient_accumulation_steps} accumulated")
+    if config.is_parallel:
+        parts.append(f"{config.gpus or 'all'} × {config.parallel}")
     target = "" if config.target_len is None else f" → {config.target_len}"
     parts += [f"{config.seq_len}{target} tokens", config.computed_in]
     if config.weights != "fp32":

@@ -1,0 +1,89 @@
+"""What a rank hears of the others, and tells them: that it is there, and who ended first, and how."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from engine.contract.records import DeviceInfo, Outcome, RankInfo
+from engine.ranks.end import End
+from engine.ranks.meeting import Meeting
+
+LOST_S = 20.0
+"""Without a beat a rank is gone, or its machine is."""
+BEAT_S = 1.0
+_CARD, _FIRST, _BEAT, _OVER = "card", "first", "beat", "over"
+
+
+class Others:
+    """For one thread, as its meeting is."""
+
+    def __init__(self, meeting: Meeting) -> None:
+        self._meeting = meeting
+        self._rank = meeting.here.rank
+        self._heard: dict[int, tuple[int, float]] = {}
+        self._n_beats, self._beat_at = 0, 0.0
+
+    def come(self, info: RankInfo) -> None:
+        """Tell that this rank is there, with its card."""
+        self._meeting.leave_word(f"{_CARD}/{self._rank}", asdict(info))
+
+    def there(self) -> dict[int, RankInfo]:
+        """Who is, this one too."""
+        return {rank: _from_word(word) for rank, word in self._meeting.words(_CARD).items()}
+
+    def beat(self) -> None:
+        """Once a second: tell that this rank lives, and hear who else does."""
+        now = time.monotonic()
+        if now - self._beat_at < BEAT_S:
+            return
+        self._beat_at, self._n_beats = now, self._n_beats + 1
+        self._meeting.leave_word(f"{_BEAT}/{self._rank}", {"n": self._n_beats})
+        self._hear()
+
+    def lost(self, after_s: float = LOST_S) -> End | None:
+        """A rank that has not been heard of for so long, by this machine's clock."""
+        self._hear()
+        now = time.monotonic()
+        silent = [rank for rank, (_, at) in sorted(self._heard.items()) if now - at > after_s]
+        if not silent:
+            return None
+        found = self.there().get(silent[0])
+        return End(
+            rank=silent[0],
+            who=f"rank {silent[0]}" if found is None else who(found),
+            outcome=Outcome.FAILED,
+            message="it is gone: killed, perhaps as the host's memory ran out, or its machine is.",
+        )
+
+    def end(self, end: End) -> End:
+        """Leave word of an end that others are to follow; whose word was the first."""
+        return End.from_word(self._meeting.leave_first_word(_FIRST, end.to_word()))
+
+    def first(self) -> End | None:
+        """Who ended first; None while none has, or where all came to the run's end."""
+        word = self._meeting.word(_FIRST)
+        return None if word is None else End.from_word(word)
+
+    def leave(self, wait_s: float) -> None:
+        """Tell that this rank is done, and wait for the others to be."""
+        self._meeting.leave_word(f"{_OVER}/{self._rank}", {})
+        until = time.monotonic() + wait_s
+        while len(self._meeting.words(_OVER)) < self._meeting.here.world_size and time.monotonic() < until:
+            time.sleep(0.05)
+
+    def _hear(self) -> None:
+        for rank, word in self._meeting.words(_BEAT).items():
+            before = self._heard.get(rank)
+            if rank != self._rank and (before is None or before[0] != word["n"]):
+                self._heard[rank] = word["n"], time.monotonic()
+
+
+def who(info: RankInfo) -> str:
+    """`rank 1 (node2, Tesla P4)`."""
+    return f"rank {info.rank} ({info.host}, {info.device.name})"
+
+
+def _from_word(word: dict[str, Any]) -> RankInfo:
+    return RankInfo(**{**word, "device": DeviceInfo(**word["device"])})
