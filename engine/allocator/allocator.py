@@ -1,8 +1,8 @@
 """A model of PyTorch's CUDA caching allocator: what a sequence of allocations and frees reserves on a card.
 
 Standard library only. No CUDA graphs, no private pools, and no tensors that one stream frees while another still works
-on them (`record_stream`). Every rule follows `DeviceCachingAllocator` of c10/cuda/CUDACachingAllocator.cpp (read at PyTorch 2.10; constants and options are those
-of 2.13); the docstrings name its functions.
+on them (`record_stream`). Every rule follows `DeviceCachingAllocator` of c10/cuda/CUDACachingAllocator.cpp (read at
+PyTorch 2.10; constants and options are those of 2.13); the docstrings name its functions.
 """
 
 from __future__ import annotations
@@ -235,7 +235,9 @@ class CachingAllocator:
         twin.alloc_retries, twin.ooms = self.alloc_retries, self.ooms
         twin._allowed, twin._collects, twin._choosy = self._allowed, self._collects, self._choosy
         twin._device = self._device.copy()
-        pools = [pair for stream, own in self._streams.items() for pair in zip(own, twin._pools_of(stream), strict=True)]
+        pools = [
+            pair for stream, own in self._streams.items() for pair in zip(own, twin._pools_of(stream), strict=True)
+        ]
         twin._live = copy_blocks(pools, self._live)
         return twin
 

@@ -45,12 +45,14 @@ class Recording:
     marks: list[tuple[str, Phase, int]] = field(default_factory=list)
     rules: dict[int, Rule] = field(default_factory=dict)
     """By slot, where a size does not grow evenly with batch and length; such a size may be 0."""
+    streams: dict[int, int] = field(default_factory=dict)
+    """By slot, the stream that a storage is born in where that is not the computing one, 0."""
     depends_on_hiding: bool = False
     """Whether it would be another one if the batch hid nothing, or hid something."""
     unified: int = 0
     """Bytes in unified memory, which never dies: it is no event, as it is not in the allocator."""
 
-    def allocate(self, size: int, category: str) -> int | None:
+    def allocate(self, size: int, category: str, stream: int = 0) -> int | None:
         if category == UNIFIED:
             self.unified += size
             return None
@@ -58,6 +60,8 @@ class Recording:
         self.sizes.append(size)
         self.categories.append(category)
         self.events.append(slot)
+        if stream:
+            self.streams[slot] = stream
         return slot
 
     def allocate_by(self, rule: Rule, category: str) -> int | None:
@@ -129,6 +133,7 @@ class Script:
         self.events, self.parts, self.keys = layout.events, layout.parts, layout.keys
         self.sizes = recording.sizes
         self.categories = recording.categories
+        self.streams = recording.streams
         self._small: dict[Segment, list[int]] = {}
 
     def small_events(self, segment: Segment) -> list[int]:

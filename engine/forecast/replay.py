@@ -238,11 +238,12 @@ class Player:
         allocator, live, held = self._allocator, self._live, self._held
         self._n_events += segment.end - segment.start
         keys, sizes, categories, turn = script.keys, script.sizes, script.categories, self._turn
+        streams = script.streams
         events = script.small_events(segment) if self._small_only else script.events[segment.start : segment.end]
         for event in events:
             if event >= 0:
                 before = allocator.allocated
-                address = allocator.alloc(sizes[event])
+                address = allocator.alloc(sizes[event], streams.get(event, 0) if streams else 0)
                 taken = allocator.allocated - before
                 live[keys[event]].append((address, taken, turn))
                 held[categories[event]] += taken

@@ -296,8 +296,8 @@ class _Player:
         if phase is Phase.BACKWARD and self._part in (FIRST, AGAIN) and not self._plan.stack.keeps_gradients:
             for parameter in self._plan.model.parameters():
                 parameter.grad = None  # those that were left until now
-        if phase is Phase.BACKWARD and self._work is not None and not self._work.forward_flops:
-            self._work.forward_flops = self._work.flops
+        if phase is Phase.BACKWARD and self._work is not None:
+            self._work.begin_backward()
         self._tracer.enter(phase)
         self._recording.mark(self._part, phase)
 

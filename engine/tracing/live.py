@@ -126,13 +126,13 @@ class LiveAllocator:
     peak_allocated = property(lambda self: self._allocator.peak_allocated)
     retries = property(lambda self: self._allocator.alloc_retries)
 
-    def allocate(self, size: int, category: str) -> int | None:
+    def allocate(self, size: int, category: str, stream: int = 0) -> int | None:
         """Raises `torch.OutOfMemoryError` in PyTorch's own words."""
         if category == UNIFIED:
             self.unified += size
             return None
         try:
-            address = self._allocator.alloc(size)
+            address = self._allocator.alloc(size, stream)
         except AllocatorOutOfMemory as error:
             raise torch.OutOfMemoryError(str(error)) from None
         self.has_libraries |= category == LIBRARIES

@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -31,6 +31,9 @@ from engine.tracing.quantised import quantised_parameters
 from engine.tracing.scratch import Rule, Scratch, Step
 from engine.tracing.unified import UNIFIED_ZEROS
 
+if TYPE_CHECKING:
+    from engine.tracing.divided import Divided
+
 aten = torch.ops.aten
 
 MATMULS = frozenset({aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default})
@@ -43,7 +46,7 @@ _UNIQUE_STORAGE_COUNT = 2
 class Sink(Protocol):
     """Where births and deaths go. Handles are the sink's own."""
 
-    def allocate(self, size: int, category: str) -> int | None:
+    def allocate(self, size: int, category: str, stream: int = 0) -> int | None:
         """A storage of `size` bytes was born; None where it is not in the allocator (`UNIFIED`).
 
         May raise `torch.OutOfMemoryError`.
@@ -97,6 +100,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # by an operator's id, as its own hash is slow and it lives as long as the process: whether it returns a view,
         # whether it runs in cuBLAS, its scratch
         self._known: dict[int, tuple[bool, bool, Scratch | None]] = {}
+        self.divided: Divided | None = None
+        """What is to know of a model that is divided among ranks."""
         self.in_dropout = False
         """Inside a dropout, whose random tensor CUDA keeps as one byte per element."""
 
@@ -124,6 +129,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         `rule` says its size where that does not grow evenly with batch and length, `n_bytes` where it is not its own.
         """
+        if self.divided is not None:
+            tensor = self.divided.own_part(tensor)
         storage = tensor.untyped_storage()
         if not self._is_live(storage):
             self._bear(storage, storage.nbytes() if n_bytes is None else n_bytes, category, rule)
@@ -139,7 +146,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def account_model(self, model: torch.nn.Module) -> list[Any]:
         """The weights and buffers, in the order in which `Module.to` puts them on a device.
 
-        The hooks that it returns tell gradients from other tensors; remove them when tracing ends.
+        The hooks that it returns tell gradients from other tensors; remove them when tracing ends. Of a model that is
+        divided among ranks, this one's part.
         """
         for _, tensors in quantised_parameters(model):  # they are moved first
             for tensor in tensors:
@@ -149,7 +157,34 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if held is not None:
                     self.account(held, WEIGHTS)
         trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
-        return [p.register_post_accumulate_grad_hook(self._gradient_arrived) for p in trained]  # type: ignore[no-untyped-call]
+        hooks: list[Any] = [p.register_post_accumulate_grad_hook(self._gradient_arrived) for p in trained]  # type: ignore[no-untyped-call]
+        if self.divided is not None:
+            from engine.tracing.divided import Gathered
+
+            hooks.append(Gathered(model, self._is_weight, self._gradient_arrived))
+        return hooks
+
+    @contextmanager
+    def dividing(self) -> Iterator[None]:
+        """Around a run, or a trace, of a model that FSDP divides among ranks."""
+        from engine.tracing.divided import Divided, watching_storages
+
+        self.divided = Divided()
+        with watching_storages(self._resized):
+            yield
+
+    @contextmanager
+    def visit(self, weights: Sequence[torch.Tensor], buffers: Sequence[torch.Tensor]) -> Iterator[None]:
+        """Around the dividing of `weights`, which are there whole meanwhile; the buffers stay."""
+        for tensor in (*weights, *buffers):
+            self.account(tensor, WEIGHTS)
+        yield
+        self.drain()
+        for tensor in weights:
+            known = self._live.pop(tensor.untyped_storage()._cdata, None)
+            if known is not None and known.handle is not None:
+                self._sink.free(known.handle)
+                known.handle = None
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
@@ -209,11 +244,25 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._dead.clear()
         self._born = []
 
+    def _resized(self, storage: torch.UntypedStorage) -> None:
+        """A storage has grown, or shrunk, in place: whole weights come and go so."""
+        if storage.device.type != self._device_type:
+            return
+        known = self._live.get(storage._cdata)
+        if known is not None and known() is not None and known.handle is not None:
+            self.drain()
+            self._sink.free(known.handle)
+            known.handle, known.size = None, 0
+        if storage.nbytes() and self.watches_gradients and not self._suspended:
+            self._bear(storage, storage.nbytes(), WEIGHTS)
+
     # what torch tells
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if self.divided is not None and self.divided.is_divided(types):
+            return NotImplemented  # it comes again with what this rank holds
         with torch._C.DisableTorchFunction():  # a function mode would see every attribute that is read below
             return self._traced(func, args, kwargs)
 
@@ -270,7 +319,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if rule is not None:
             handle = self._sink.allocate_by(rule, category)
         else:
-            handle = self._sink.allocate(size, category) if size else None
+            stream = self.divided.stream if self.divided is not None else 0
+            if stream:
+                category = TEMPORARIES  # what ranks send each other
+            handle = self._sink.allocate(size, category, stream) if size else None
         self._remember(storage, handle, size, category)
 
     def _remember(self, storage: torch.UntypedStorage, handle: int | None, size: int, category: str = "") -> None:
@@ -317,10 +369,16 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._sink.allocate(self._lt_workspace, LIBRARIES)
             self._lt_workspace = 0
 
+    def _is_weight(self, tensor: torch.Tensor) -> None:
+        known = self._live.get(tensor.untyped_storage()._cdata)
+        if known is not None and known.handle is not None:
+            self._sink.recategorize(known.handle, WEIGHTS)
+
     def _gradient_arrived(self, parameter: torch.Tensor) -> None:
         if not self.watches_gradients or parameter.grad is None:
             return
-        known = self._live.get(parameter.grad.untyped_storage()._cdata)
+        gradient = parameter.grad if self.divided is None else self.divided.own_part(parameter.grad)
+        known = self._live.get(gradient.untyped_storage()._cdata)
         if known is not None and known.handle is not None:
             self._sink.recategorize(known.handle, GRADIENTS)
 

@@ -1,0 +1,63 @@
+"""FSDP2: weights, gradients and optimizer states divided among ranks, layer by layer.
+
+A layer's whole weights are there while it computes: gathered before its forward, and before its backward again where
+they were given up meanwhile. What is in no layer (embeddings, also those that a head shares, and the head) is one more
+group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+
+from engine.techniques.stopping import layers
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+Tensors = Sequence[torch.Tensor]
+Visit = Callable[[Tensors, Tensors], AbstractContextManager[None]]
+
+
+def shard(
+    model: torch.nn.Module,
+    mesh: DeviceMesh,
+    *,
+    reshard_after_forward: bool,
+    visit: Visit = lambda weights, buffers: nullcontext(),
+) -> None:
+    """Divide the weights of `model`, which may be on the host still: each group goes to the mesh's device in its turn.
+
+    So no card has to hold all of them at once. `visit` is entered around the dividing of each group, whose whole
+    weights and whose buffers are on the device by then; the buffers stay. The group without layers keeps its weights
+    from forward to backward, which begins with them (`None` of `fully_shard`).
+    """
+    from torch.distributed.fsdp import fully_shard
+
+    for layer in layers(model):
+        with visit(*_whole(layer)):
+            fully_shard(layer, mesh=mesh, reshard_after_forward=reshard_after_forward)
+    with visit(*_whole(model)):
+        fully_shard(model, mesh=mesh, reshard_after_forward=None if reshard_after_forward else False)
+
+
+def _whole(module: torch.nn.Module) -> tuple[Tensors, Tensors]:
+    """Parameters that are not divided yet and buffers that no group has, in the order in which FSDP moves them."""
+    from torch.distributed.fsdp import FSDPModule
+
+    parameters: dict[torch.Tensor, None] = {}
+    buffers: dict[torch.Tensor, None] = {}
+
+    def visit(each: torch.nn.Module) -> Iterator[torch.nn.Module]:
+        for child in each.children():
+            if not isinstance(child, FSDPModule):
+                yield from visit(child)
+        yield each
+
+    for each in visit(module):
+        parameters |= dict.fromkeys(each.parameters(recurse=False))
+        buffers |= dict.fromkeys(each.buffers(recurse=False))
+    return list(parameters), list(buffers)
