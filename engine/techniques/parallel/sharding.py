@@ -7,12 +7,14 @@ group.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 
+from engine.contract.config import RunConfig
 from engine.techniques.stopping import layers
 
 if TYPE_CHECKING:
@@ -24,9 +26,8 @@ Visit = Callable[[Tensors, Tensors], AbstractContextManager[None]]
 
 def shard(
     model: torch.nn.Module,
+    config: RunConfig,
     mesh: DeviceMesh,
-    *,
-    reshard_after_forward: bool,
     visit: Visit = lambda weights, buffers: nullcontext(),
 ) -> None:
     """Divide the weights of `model`, which may be on the host still: each group goes to the mesh's device in its turn.
@@ -37,11 +38,23 @@ def shard(
     """
     from torch.distributed.fsdp import fully_shard
 
-    for layer in layers(model):
+    reshards = config.reshard_after_forward
+    for layer in groups(model):
         with visit(*_whole(layer)):
-            fully_shard(layer, mesh=mesh, reshard_after_forward=reshard_after_forward)
+            fully_shard(layer, mesh=mesh, reshard_after_forward=reshards)
     with visit(*_whole(model)):
-        fully_shard(model, mesh=mesh, reshard_after_forward=None if reshard_after_forward else False)
+        fully_shard(model, mesh=mesh, reshard_after_forward=None if reshards else False)
+
+
+def groups(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """The layers that can be gathered on their own: those that share no weight with anything outside of them."""
+    owners = Counter(id(parameter) for module in model.modules() for parameter in module.parameters(recurse=False))
+    return [layer for layer in dict.fromkeys(layers(model)) if _is_apart(layer, owners)]
+
+
+def _is_apart(layer: torch.nn.Module, owners: Counter[int]) -> bool:
+    own = Counter(id(parameter) for module in layer.modules() for parameter in module.parameters(recurse=False))
+    return bool(own) and all(owners[each] == n for each, n in own.items())
 
 
 def _whole(module: torch.nn.Module) -> tuple[Tensors, Tensors]:
