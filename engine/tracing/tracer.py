@@ -190,16 +190,6 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 known.handle = None
 
     @contextmanager
-    def making(self, category: str) -> Iterator[None]:
-        """What operators inside make is of this category."""
-        self._made = category
-        try:
-            yield
-        finally:
-            self._made = None
-            self.drain()
-
-    @contextmanager
     def suspended(self) -> Iterator[None]:
         """Operators inside are not accounted for, nor is what they make."""
         self._suspended += 1
@@ -274,8 +264,11 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if self.divided is not None and self.divided.is_divided(types):
-            return NotImplemented  # it comes again with what this rank holds
+        if types and self.divided is not None:
+            if self.divided.is_divided(types):
+                return NotImplemented  # it comes again with what this rank holds
+            if self.divided.is_asked(types):
+                return func(*args, **(kwargs or {}))
         with torch._C.DisableTorchFunction():  # a function mode would see every attribute that is read below
             return self._traced(func, args, kwargs)
 
@@ -321,6 +314,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _see(self, tensor: torch.Tensor, is_mask: bool = False) -> None:
         if tensor.device.type != self._device_type:
+            return
+        if self.divided is not None and self.divided.is_asked((type(tensor),)):
             return
         storage = tensor.untyped_storage()
         if not self._is_live(storage):
@@ -388,15 +383,15 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._lt_workspace = 0
 
     def _is_weight(self, tensor: torch.Tensor) -> None:
-        self._is(tensor, WEIGHTS)
+        known = self._live.get(tensor.untyped_storage()._cdata)
+        if known is not None and known.handle is not None:
+            self._sink.recategorize(known.handle, WEIGHTS)
 
     def _gradient_arrived(self, parameter: torch.Tensor) -> None:
         if not self.watches_gradients or parameter.grad is None:
             return
-        self._is(parameter.grad if self.divided is None else self.divided.own_part(parameter.grad), GRADIENTS)
-
-    def _is(self, tensor: torch.Tensor, category: str) -> None:
-        known = self._live.get(tensor.untyped_storage()._cdata)
+        gradient = parameter.grad if self.divided is None else self.divided.own_part(parameter.grad)
+        known = self._live.get(gradient.untyped_storage()._cdata)
         if known is not None and known.handle is not None:
             self._sink.recategorize(known.handle, category)
 
