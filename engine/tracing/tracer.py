@@ -40,7 +40,6 @@ MATMULS = frozenset({aten.mm.default, aten.addmm.default, aten.bmm.default, aten
 """Operators that run in cuBLAS, whose first use in a thread allocates the handle's workspace."""
 
 _ALL_REDUCE = torch.ops.c10d.allreduce_.default
-
 _UNIQUE_STORAGE_COUNT = 2
 """References to a storage that one tensor owns alone: the tensor's, and that of the Python object that counts."""
 
@@ -383,15 +382,15 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._lt_workspace = 0
 
     def _is_weight(self, tensor: torch.Tensor) -> None:
-        known = self._live.get(tensor.untyped_storage()._cdata)
-        if known is not None and known.handle is not None:
-            self._sink.recategorize(known.handle, WEIGHTS)
+        self._is(tensor, WEIGHTS)
 
     def _gradient_arrived(self, parameter: torch.Tensor) -> None:
         if not self.watches_gradients or parameter.grad is None:
             return
-        gradient = parameter.grad if self.divided is None else self.divided.own_part(parameter.grad)
-        known = self._live.get(gradient.untyped_storage()._cdata)
+        self._is(parameter.grad if self.divided is None else self.divided.own_part(parameter.grad), GRADIENTS)
+
+    def _is(self, tensor: torch.Tensor, category: str) -> None:
+        known = self._live.get(tensor.untyped_storage()._cdata)
         if known is not None and known.handle is not None:
             self._sink.recategorize(known.handle, category)
 
