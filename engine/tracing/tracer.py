@@ -189,6 +189,16 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 known.handle = None
 
     @contextmanager
+    def making(self, category: str) -> Iterator[None]:
+        """What operators inside make is of this category."""
+        self._made = category
+        try:
+            yield
+        finally:
+            self._made = None
+            self.drain()
+
+    @contextmanager
     def suspended(self) -> Iterator[None]:
         """Operators inside are not accounted for, nor is what they make."""
         self._suspended += 1
