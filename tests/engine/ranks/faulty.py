@@ -1,4 +1,7 @@
-"""Ranks with a fault in them: what the tests start in place of `engine.ranks.rank.main`."""
+"""Ranks with a fault in them: what the tests start in place of `engine.ranks.rank.main`.
+
+When it came (`time.monotonic`, which all processes share) is in the rank's log, for who measures.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from engine.ranks import rank
 from engine.ranks.wire import Assignment
 
 LAST = 1
+NOTE = "fault at"
 
 
 def raises(assigned: Assignment, connection: Connection) -> None:
@@ -20,7 +24,7 @@ def raises(assigned: Assignment, connection: Connection) -> None:
 
 def hangs(assigned: Assignment, connection: Connection) -> None:
     """The last rank stands still in its third micro-step."""
-    _in_micro_step(assigned, 3, lambda: time.sleep(3600))
+    _in_micro_step(assigned, 3, _hang)
     rank.main(assigned, connection)
 
 
@@ -33,7 +37,33 @@ def hangs_in_loading(assigned: Assignment, connection: Connection) -> None:
     rank.main(assigned, connection)
 
 
+def tells_its_end(assigned: Assignment, connection: Connection) -> None:
+    """No fault of its own: the last rank notes when its run is over."""
+    if assigned.rank == LAST:
+        from engine.training.run import Run
+
+        real = Run.execute
+
+        def execute(run: Run) -> object:
+            record = real(run)
+            _note()
+            return record
+
+        Run.execute = execute  # type: ignore[method-assign, assignment]
+    rank.main(assigned, connection)
+
+
+def _note() -> None:
+    print(f"{NOTE} {time.monotonic()}", flush=True)  # noqa: T201
+
+
+def _hang() -> None:
+    _note()
+    time.sleep(3600)
+
+
 def _raise() -> None:
+    _note()
     raise ValueError("a defect in one rank")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from multiprocessing import forkserver
 from pathlib import Path
@@ -176,3 +178,16 @@ def test_data_loaders_of_ranks_end_with_them() -> None:
     again = drive(SMALL).record  # the folder of the fork server's socket is still there
     assert again is not None
     assert again.outcome is Outcome.COMPLETED
+
+
+@pytest.mark.slow
+def test_a_killed_parent_leaves_nobody() -> None:
+    parent = subprocess.Popen([sys.executable, "-m", "tests.engine.ranks.parent", "1"], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    with parent.stdout:
+        children = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+    assert len(children) >= 6  # fork server, resource tracker, two ranks, a data loader's process of each
+    parent.kill()
+    parent.wait()
+    _, alive = psutil.wait_procs(children, 30)
+    assert not alive
