@@ -43,6 +43,8 @@ class Together:
 
     rank = 0
     world_size = 1
+    note: str | None = None
+    """A sentence for the transcript, where something is not as one expects; known once `wrap` was called."""
 
     def first(self) -> AbstractContextManager[None]:
         """Around what the first rank does before the others, such as a download that these find done."""
