@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
 
 from engine.contract.config import RunConfig
 from engine.contract.events import EvalDone, Event, Saved, UpdateDone
@@ -37,6 +38,8 @@ class Ended:
     """By what was written, and after which update."""
     weights: str
     """A digest of what this rank holds of all of them."""
+    whole: dict[str, torch.Tensor]
+    """All of them, as PyTorch itself gathers them."""
     resumed_at: int | None
 
 
@@ -85,8 +88,14 @@ def go(config: RunConfig, run_id: int = 1, *, dies: tuple[int, str, int] | None 
         scores=[event.loss for event in events if isinstance(event, EvalDone)],
         problems={(e.what, e.update): e.problem for e in events if isinstance(e, Saved)},
         weights="" if run.kept is None else _digest(run.kept.model),
+        whole={} if run.kept is None else {n: _whole(p) for n, p in run.kept.model.named_parameters()},
         resumed_at=record.resumed_at,
     )
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    whole = tensor.detach().full_tensor() if isinstance(tensor, DTensor) else tensor.detach()
+    return whole.clone()
 
 
 def _digest(model: torch.nn.Module) -> str:
