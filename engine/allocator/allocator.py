@@ -1,8 +1,8 @@
 """A model of PyTorch's CUDA caching allocator: what a sequence of allocations and frees reserves on a card.
 
-Standard library only. One stream, no CUDA graphs, no private pools. Every rule follows
-`DeviceCachingAllocator` of c10/cuda/CUDACachingAllocator.cpp (read at PyTorch 2.10; constants and options are those
-of 2.13); the docstrings name its functions.
+Standard library only. No CUDA graphs, no private pools, and no tensors that one stream frees while another still works
+on them (`record_stream`). Every rule follows `DeviceCachingAllocator` of c10/cuda/CUDACachingAllocator.cpp (read at
+PyTorch 2.10; constants and options are those of 2.13); the docstrings name its functions.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class CachingAllocator:
         "_rounds",
         "_small",
         "_split_limit",
+        "_streams",
         "alloc_retries",
         "allocated",
         "ooms",
@@ -60,12 +61,11 @@ class CachingAllocator:
         self.total = capacity if total is None else total
         self.allocated = self.peak_allocated = self.alloc_retries = self.ooms = 0
         self._device = Device(capacity, grows_down=grows_down)
-        growing = self.options.expandable_segments
-        self._small = Pool(True, SMALL_SEGMENT, MIN_BLOCK)
-        self._large = Pool(False, self.options.large_segment_size, MIN_BLOCK if growing else SMALL_SIZE + 1)
+        self._streams: dict[int, tuple[Pool, Pool]] = {}
+        self._small, self._large = self._pools_of(0)
         self._rounds = bool(self.options.roundup_power2_divisions)
         self._max_split = self.options.max_split_size or UNLIMITED
-        self._split_limit = UNLIMITED if growing else self._max_split
+        self._split_limit = UNLIMITED if self.options.expandable_segments else self._max_split
         self._live: dict[int, Block] = {}
         self.set_memory_fraction(self.options.per_process_memory_fraction)
 
@@ -89,8 +89,8 @@ class CachingAllocator:
 
     @property
     def free_large_blocks(self) -> tuple[int, ...]:
-        """Sizes and addresses of what is free in the large pool."""
-        return tuple(self._large.keys)
+        """Sizes and addresses of what is free in the large pools, one stream after the other."""
+        return tuple(key for _, large in self._streams.values() for key in large.keys)
 
     def set_memory_fraction(self, fraction: float) -> None:
         """`setMemoryFraction`: from now on no segment is taken that would bring them above this share of `total`.
@@ -105,18 +105,22 @@ class CachingAllocator:
         self._collects = self._allowed is not None and self.options.garbage_collection_threshold > 0
         self._choosy = self.options.expandable_segments or self._max_split != UNLIMITED or self._collects
 
-    def alloc(self, n_bytes: int) -> int:
+    def alloc(self, n_bytes: int, stream: int = 0) -> int:
         """`malloc`: allocate and return the address, which `free` takes; 0 for an empty request, which takes nothing.
 
-        Best fit among the pool's free blocks, else a new segment; what a block has too much is split off
-        (`alloc_found_block`). Raises `AllocatorOutOfMemory`.
+        Best fit among the free blocks of the stream's pool, else a new segment; what a block has too much is split off
+        (`alloc_found_block`). What another stream has free is not taken: work on it may not be done yet. 0 is the
+        stream that computes. Raises `AllocatorOutOfMemory`.
         """
         if n_bytes <= 0:
             if n_bytes < 0:
                 raise ValueError(f"an allocation of {n_bytes} bytes makes no sense: sizes are 0 or more.")
             return 0
         size = self.options.round_size(n_bytes) if self._rounds else (n_bytes + 511) & -512
-        pool = self._small if size <= SMALL_SIZE else self._large
+        if stream:
+            pool = self._pools_of(stream)[size > SMALL_SIZE]
+        else:
+            pool = self._small if size <= SMALL_SIZE else self._large
         keys = pool.keys
         at = bisect_left(keys, size << ADDRESS_BITS)
         if self._choosy or at == len(keys):
@@ -168,6 +172,8 @@ class CachingAllocator:
     ) -> dict[int, int]:
         """Apply events given as parallel sequences: op 1 allocates `sizes[i]` bytes as `ids[i]`, op 0 frees `ids[i]`.
 
+        All in one stream.
+
         `live` maps the ids of live blocks to their addresses; it is kept up to date and returned, so that a replay
         can be continued, also on a `copy`. An id is used again only after it was freed.
         Raises `AllocatorOutOfMemory` with the index of the event in `event`, `ValueError` on freeing an unknown id.
@@ -190,8 +196,9 @@ class CachingAllocator:
 
     def empty_cache(self) -> None:
         """`torch.cuda.empty_cache`: give back every segment without a live block (`release_cached_blocks`)."""
-        for pool in (self._large, self._small):
-            release_cached(pool, self._device, expandable=self.options.expandable_segments)
+        for index in (1, 0):  # all large blocks first, as there is one pool for all streams
+            for pools in self._streams.values():
+                release_cached(pools[index], self._device, expandable=self.options.expandable_segments)
 
     def reset_peaks(self) -> None:
         """`resetPeakStats`: peaks start again from what is there now."""
@@ -201,7 +208,7 @@ class CachingAllocator:
     def stats(self) -> AllocatorStats:
         """The figures of this moment, in time proportional to the number of blocks."""
         growing = self.options.expandable_segments
-        free = (*self._small.blocks, *self._large.blocks)
+        free = [block for pools in self._streams.values() for pool in pools for block in pool.blocks]
         return AllocatorStats(
             allocated=self.allocated,
             reserved=self.reserved,
@@ -228,8 +235,22 @@ class CachingAllocator:
         twin.alloc_retries, twin.ooms = self.alloc_retries, self.ooms
         twin._allowed, twin._collects, twin._choosy = self._allowed, self._collects, self._choosy
         twin._device = self._device.copy()
-        twin._live = copy_blocks([(self._small, twin._small), (self._large, twin._large)], self._live)
+        pools = [
+            pair for stream, own in self._streams.items() for pair in zip(own, twin._pools_of(stream), strict=True)
+        ]
+        twin._live = copy_blocks(pools, self._live)
         return twin
+
+    def _pools_of(self, stream: int) -> tuple[Pool, Pool]:
+        """The small and the large one: `BlockComparatorSize` looks for streams first."""
+        pools = self._streams.get(stream)
+        if pools is None:
+            least = MIN_BLOCK if self.options.expandable_segments else SMALL_SIZE + 1
+            pools = self._streams[stream] = (
+                Pool(True, SMALL_SEGMENT, MIN_BLOCK, stream),
+                Pool(False, self.options.large_segment_size, least, stream),
+            )
+        return pools
 
     def _get_block(self, pool: Pool, size: int, n_bytes: int) -> Block:
         """The part of `malloc` that finds a block or takes a segment; the block is in no list afterwards.
@@ -242,7 +263,7 @@ class CachingAllocator:
             return block
         if self._collects and self._allowed is not None and not self.options.expandable_segments:
             threshold = int(self.options.garbage_collection_threshold * self._allowed)
-            collect_garbage(self._large, threshold, self._device)
+            collect_garbage([large for _, large in self._streams.values()], threshold, self._device)
         block = self._new_segment(pool, size)
         oversize = self._max_split != UNLIMITED and not self.options.expandable_segments
         if block is None and oversize and release_available(pool, size, self._max_split, self._device):
@@ -258,7 +279,8 @@ class CachingAllocator:
     def _get_free_block(self, pool: Pool, size: int) -> Block | None:
         """`get_free_block`: best fit by size and address, within the rules for oversize blocks."""
         if self._collects:
-            pool.lookups += 1
+            for pools in self._streams.values():  # one clock for the small pools of all streams, and one for the large
+                pools[not pool.is_small].lookups += 1
         at = bisect_left(pool.keys, size << ADDRESS_BITS)
         if at == len(pool.blocks):
             return None
@@ -299,7 +321,8 @@ class CachingAllocator:
 
     def _segment_heads(self) -> Iterator[Block]:
         """The first block of every segment, or of every mapped range of an expandable one."""
-        for blocks in (self._small.blocks, self._large.blocks, self._live.values()):
+        free = (pool.blocks for pools in self._streams.values() for pool in pools)
+        for blocks in (*free, self._live.values()):
             for block in blocks:
                 if block.prev is None or block.prev.state == UNMAPPED:
                     yield block

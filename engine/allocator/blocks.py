@@ -92,15 +92,16 @@ class Device:
 
 
 class Pool:
-    """The free blocks of one size class, smallest first and at equal sizes the lowest address first.
+    """The free blocks of one size class of a stream, smallest first and at equal sizes the lowest address first.
 
-    `BlockComparatorSize` orders by stream, size and address; there is one stream here.
+    PyTorch has one such pool for all streams, which orders by stream, size and address (`BlockComparatorSize`).
     """
 
-    __slots__ = ("blocks", "granule", "is_small", "keys", "lookups", "min_remainder", "unmapped")
+    __slots__ = ("blocks", "granule", "is_small", "keys", "lookups", "min_remainder", "stream", "unmapped")
 
-    def __init__(self, is_small: bool, granule: int, min_remainder: int) -> None:
+    def __init__(self, is_small: bool, granule: int, min_remainder: int, stream: int = 0) -> None:
         self.is_small = is_small
+        self.stream = stream
         self.granule = granule
         """Bytes that an expandable segment grows by."""
         self.min_remainder = min_remainder

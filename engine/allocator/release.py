@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 
 from engine.allocator import expandable as allocator_expandable
 from engine.allocator.blocks import ADDRESS_BITS, Block, Device, Pool
@@ -42,20 +43,21 @@ def release_available(pool: Pool, size: int, max_split: int, device: Device) -> 
     return released >= wanted
 
 
-def collect_garbage(pool: Pool, threshold: int, device: Device) -> None:
+def collect_garbage(pools: Sequence[Pool], threshold: int, device: Device) -> None:
     """`garbage_collect_cached_blocks`: while more than `threshold` bytes are reserved, give back idle segments.
 
-    Each pass takes all that have been idle for the average time or longer, in lookups of the pool.
+    Each pass takes all that have been idle for the average time or longer, in lookups of the `pools`, those of all
+    streams.
     """
     target = device.reserved - threshold
-    idle = _whole_segments(pool)
+    idle = [block for pool in pools for block in _whole_segments(pool)]
     while idle and target > 0:
-        average = sum(pool.lookups - block.born for block in idle) / len(idle)
+        average = sum(block.pool.lookups - block.born for block in idle) / len(idle)
         for block in idle:
-            if pool.lookups - block.born >= average:
+            if block.pool.lookups - block.born >= average:
                 target -= block.size
                 release_block(block, device)
-        idle = [block for block in idle if pool.lookups - block.born < average]
+        idle = [block for block in idle if block.pool.lookups - block.born < average]
 
 
 def _whole_segments(pool: Pool) -> list[Block]:

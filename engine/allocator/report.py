@@ -53,6 +53,8 @@ class SegmentInfo:
     size: int
     is_small: bool
     is_expandable: bool
+    stream: int
+    """Whose work it is for."""
     blocks: tuple[BlockInfo, ...]
 
     @property
@@ -73,6 +75,7 @@ def segment_info(head: Block, *, is_expandable: bool) -> SegmentInfo:
         size=sum(info.size for info in blocks),
         is_small=head.pool.is_small,
         is_expandable=is_expandable,
+        stream=head.pool.stream,
         blocks=tuple(blocks),
     )
 

@@ -12,7 +12,7 @@ from engine.contract.conditions import Conditions
 from engine.contract.config import RunConfig
 from engine.contract.confusion import class_scores
 from engine.contract.events import Event, PlanFinished, PlanProgress, PlanStarted, RunFinished
-from engine.contract.figures import RECORDED
+from engine.contract.figures import PARALLEL, RECORDED, gpus_of
 from engine.contract.records import Memory, RunRecord
 from engine.gpus.units import to_mib
 
@@ -33,15 +33,18 @@ def event_name(event: object) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
 
 
-def to_json(event: Event) -> dict[str, Any]:
-    """An event as the JSON object that `run --json` prints: sizes in MiB under names ending in `_mib`."""
+def to_json(event: Event, scaling: float | None = None) -> dict[str, Any]:
+    """An event as the JSON object that `run --json` prints: sizes in MiB under names ending in `_mib`.
+
+    `scaling` is that of a run which finished: it takes other runs to know it, see `engine.compare.scaling`.
+    """
     if isinstance(event, RunFinished):
-        return {"event": "run_finished", **record_to_json(event.record)}
+        return {"event": "run_finished", **record_to_json(event.record, scaling)}
     return {"event": event_name(event), **_plain(event)}
 
 
-def record_to_json(record: RunRecord) -> dict[str, Any]:
-    """The fields of a finished run that other programs rely on, null where unknown."""
+def record_to_json(record: RunRecord, scaling: float | None = None) -> dict[str, Any]:
+    """The fields of a finished run that other programs rely on, null where unknown. `scaling` as `to_json` has it."""
     return {
         "run_id": record.run_id,
         "outcome": record.outcome.value,
@@ -52,6 +55,11 @@ def record_to_json(record: RunRecord) -> dict[str, Any]:
         "host": record.host,
         "started_at": record.started_at,
         **{entry.name: entry.read(record) for entry in RECORDED},
+        "gpus": gpus_of(record),
+        "parallel": PARALLEL.read(record),
+        "peak_used_mib_by_gpu": [to_mib(used) for used in record.peak_used_by_rank] or None,
+        "wait_share": record.wait_share,
+        "scaling": scaling,
         "classes": _classes(record),
         "confusion": _plain(record.eval_confusion),
         "energy_source": record.energy_source,
@@ -59,6 +67,7 @@ def record_to_json(record: RunRecord) -> dict[str, Any]:
         "throttled": _throttled(record.conditions),
         "resumed_from": record.resumed_from,
         "resumed_at": record.resumed_at,
+        "failed_rank": record.failed_rank,
         "failed_phase": record.failed_phase.value if record.failed_phase else None,
         "message": record.message,
     }

@@ -177,7 +177,7 @@ class WorkCounted:
     flops_per_token: float
     """Forward and backward of the model, without what checkpointing computes again."""
     peak_flops_per_s: float
-    """Of the run's precision, dense."""
+    """Of the run's precision, dense, all GPUs together."""
 
     def mfu(self, tokens_per_s: float) -> float:
         """Model FLOPs utilization at this speed, 0 to 1."""

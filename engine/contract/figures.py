@@ -33,7 +33,7 @@ from engine.contract.own_data import data_name, work_of
 from engine.contract.records import Outcome, RunRecord
 from engine.contract.text import one_line
 from engine.contract.throughput import ENOUGH_UPDATES, warmup_updates
-from engine.gpus.units import to_mib
+from engine.gpus.units import MIB, to_mib
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -172,9 +172,47 @@ def card_words(uuid: str | None) -> str:
     return UNKNOWN if uuid is None else one_line("-".join(uuid.split("-")[:2]))
 
 
+def scaling_entry(scaling: Callable[[RunRecord], float | None]) -> Entry:
+    """How much of several GPUs' speed a run gets, 0 to 1 and a little more, as `engine.compare.scaling` reckons it."""
+    return Entry(
+        name="scaling",
+        label="scaling",
+        read=scaling,
+        write=lambda value: percent(_of_hundred(value)),
+        is_timed=True,
+    )
+
+
+def _of_hundred(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
 def places(records: Sequence[RunRecord]) -> tuple[Entry, ...]:
     """`HOST` and `CARD`, where these runs are known to be of several."""
     return tuple(entry for entry in (HOST, CARD) if len({*map(entry.read, records)} - {None}) > 1)
+
+
+def gpus_of(record: RunRecord) -> int | None:
+    """How many GPUs a run takes; None while `all` of them are not counted."""
+    return record.config.gpus or len(record.peak_used_by_rank) or None
+
+
+def is_on_several(record: RunRecord) -> bool:
+    """Whether a run takes several GPUs, so that its memory is that of the fullest."""
+    return (gpus_of(record) or 1) > 1
+
+
+def fullest_rank(record: RunRecord) -> int | None:
+    """Which rank used the most memory; None with one GPU, and where all used as much, to the MiB."""
+    known = {rank: used for rank, used in enumerate(record.peak_used_by_rank) if used is not None}
+    if len(known) < 2 or max(known.values()) - min(known.values()) < MIB:
+        return None
+    return max(known, key=lambda rank: (known[rank], -rank))
+
+
+def _rank_mark(record: RunRecord) -> str:
+    rank = fullest_rank(record)
+    return "" if rank is None else f" r{rank}"
 
 
 NO_BETTER = "="
@@ -196,6 +234,11 @@ PRECISION = knob_entry("precision")
 COMPUTED_IN = replace(PRECISION, read=lambda record: record.config.computed_in)
 """The precision where a reader looks for what was computed in: of 16-bit weights without autocast it is theirs."""
 WEIGHTS = knob_entry("weights")
+GPUS = replace(knob_entry("gpus"), read=gpus_of, write=number)
+PARALLEL = replace(
+    knob_entry("parallel"), read=lambda r: r.config.parallel if is_on_several(r) else None, write=lambda v: v or UNKNOWN
+)
+"""How the work is divided; unknown with one GPU, where nothing is."""
 
 TIME = Entry(
     name="train_runtime_s",
@@ -234,9 +277,11 @@ CARD_TIME = Entry(
     write=forecast_rate,
 )
 TOKENS = Entry(name="tokens_per_s", unit="tokens/s", read=lambda r: r.tokens_per_s, write=rate, is_timed=True)
-MFU = Entry(
-    name="mfu", label="MFU", read=lambda r: r.mfu, write=lambda v: percent(None if v is None else 100 * v)
+MFU = Entry(name="mfu", label="MFU", read=lambda r: r.mfu, write=lambda v: percent(_of_hundred(v)))  # 0 to 1
+WAITING = Entry(
+    name="wait_share", label="waiting", read=lambda r: r.wait_share, write=lambda v: percent(_of_hundred(v))
 )  # 0 to 1
+"""Of the time of an update: what the GPUs waited for each other, the mean of all."""
 UPDATES = Entry(name="updates", label="updates", read=lambda r: r.updates, write=number)
 PLANNED = Entry(name="planned_updates", label="planned updates", read=lambda r: r.planned_updates, write=number)
 LOSS = Entry(name="train_loss", label="loss", read=lambda r: r.train_loss, write=loss, digits=3)
@@ -279,9 +324,15 @@ BEST_UPDATE = Entry(name="best_update", label="best update", read=lambda r: r.be
 EVAL_LOSS = Entry(name="eval_loss", label="eval loss", read=lambda r: r.eval_loss, write=loss, digits=3)
 PARAMETERS = Entry(name="n_parameters", label="parameters", read=lambda r: r.n_parameters, write=number)
 MEMORY = Entry(
-    name="peak_used_mib", label="VRAM", short="MiB", unit="MiB", read=lambda r: to_mib(r.peak_used), write=fixed
+    name="peak_used_mib",
+    label="VRAM",
+    short="MiB",
+    unit="MiB",
+    read=lambda r: to_mib(r.peak_used),
+    write=fixed,
+    mark=_rank_mark,
 )
-"""The most that was used; of a CPU the process's RAM."""
+"""The most that was used; of several GPUs on the fullest, whose rank is told; of a CPU the process's RAM."""
 SHARE = Entry(
     name="share",
     label="%",
@@ -315,7 +366,7 @@ HOST_BUSY = Entry(
     name="host_busy",
     label="host busy",
     read=busy_of,
-    write=lambda v: percent(None if v is None else 100 * v),
+    write=lambda v: percent(_of_hundred(v)),
 )  # 0 to 1
 THREADS = Entry(name="threads", label="threads", read=lambda r: r.threads, write=number)
 STATUS = Entry(name="status", label="status", read=status_of, write=one_line, key=lambda r: r.outcome.value, left=True)
@@ -395,6 +446,12 @@ def short_of(entry: Entry, records: Iterable[RunRecord]) -> str:
     return entry.short
 
 
+def unit_of(entry: Entry, records: Iterable[RunRecord]) -> str:
+    """An entry's unit over these runs: memory is in "MiB/GPU" where some ran on several GPUs."""
+    return f"{entry.unit}/GPU" if entry is MEMORY and any(map(is_on_several, records)) else entry.unit
+
+
 def heading_of(entry: Entry, records: Iterable[RunRecord]) -> str:
     """An entry's heading over these runs, as they measured it: "VRAM MiB" or "RAM MiB", "CPU samples/s"."""
-    return f"{label_of(entry, records)} {entry.unit}".strip()
+    records = list(records)
+    return f"{label_of(entry, records)} {unit_of(entry, records)}".strip()

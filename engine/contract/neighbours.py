@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from engine.contract.cards import CardProcess
 from engine.contract.numbers import mib
@@ -27,3 +28,15 @@ def _named(process: CardProcess) -> str:
 def used_by(processes: Sequence[CardProcess]) -> int:
     """Bytes that they have there, as far as that is known."""
     return sum(process.memory_used or 0 for process in processes)
+
+
+def joined(cards: Iterable[Sequence[CardProcess]]) -> tuple[CardProcess, ...]:
+    """The processes of several cards, each once, with what it has on all of them."""
+    found: dict[int, CardProcess] = {}
+    for process in (process for processes in cards for process in processes):
+        before = found.get(process.pid)
+        if before is not None:
+            memory = [size for size in (before.memory_used, process.memory_used) if size is not None]
+            process = replace(before, memory_used=sum(memory) if memory else None)
+        found[process.pid] = process
+    return tuple(found.values())

@@ -53,6 +53,9 @@ class RunFigures:
         self._best = Best(record.config)
         self._host = HostLoad()
         self._total = record.memory_total
+        self._peaks: dict[int, int | None] = {}  # by rank, of updates
+        self._first_used: int | None = None  # outside updates it is the first rank that is read
+        self._update_s = self._waited_s = 0.0
         self._peak_used: int | None = None
         self._peak_reserved: int | None = None
         self._peak_allocated: int | None = None
@@ -67,9 +70,15 @@ class RunFigures:
             self._n_tokens += event.n_tokens
             if not event.warmup and event.update_s > 0:
                 self._rates.add(event.n_samples / event.update_s)
+                self._update_s += event.update_s
+                self._waited_s += event.shares.waiting
             self._remember(event.memory)
+            for share in event.ranks:
+                used = larger(self._peaks.get(share.rank), share.memory.peak_used, share.memory.used)
+                self._peaks[share.rank] = used
         elif isinstance(event, (Sampled, MemoryMoment)):
             self._remember(event.memory)
+            self._first_used = larger(self._first_used, event.memory.peak_used, event.memory.used)
             if isinstance(event, Sampled) and event.t is not None:
                 self._host = self._host.plus(event.host)
         elif isinstance(event, EvalDone):
@@ -84,6 +93,7 @@ class RunFigures:
         """The figures when these events have happened too; this object keeps what it has."""
         following = copy(self)
         following._best = copy(self._best)
+        following._peaks = dict(self._peaks)
         following._rates = self._rates.copy()
         for event in events:
             following.add(event)
@@ -125,11 +135,17 @@ class RunFigures:
             threads=training.threads if training else self._began.threads,
             host_cores=self._host.cores,
             host_free_cores=self._host.free,
+            peak_used_by_rank=self._used_by_rank(),
+            wait_share=self._waited_s / self._update_s if self._peaks and self._update_s else None,
             peak_used=self._peak_used,
             peak_reserved=self._peak_reserved,
             peak_allocated=self._peak_allocated,
             memory_total=self._total,
         )
+
+    def _used_by_rank(self) -> tuple[int | None, ...]:
+        peaks = [self._peaks[rank] for rank in sorted(self._peaks)]
+        return (larger(peaks[0], self._first_used), *peaks[1:]) if peaks else ()
 
     def _remember(self, memory: Memory) -> None:
         self._peak_used = larger(self._peak_used, memory.peak_used, memory.used)

@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import get_args, get_type_hints
 
 from engine.compare.compare import Delta, Quantity, compare, row_of
+from engine.compare.scaling import Scaling, nothing_known
 from engine.contract.as_json import record_to_json
 from engine.contract.config import KNOBS, RunConfig, Value
 from engine.contract.figures import ENERGY, PER_SAMPLE
 from engine.contract.marks import in_words, slowed
+from engine.contract.numbers import UNKNOWN
 from engine.contract.records import Outcome, RunRecord
 from engine.contract.text import harmless
 from engine.gpus.units import to_mib
@@ -31,15 +33,19 @@ _DELTAS = {
 }
 
 
-def to_csv(records: Sequence[RunRecord], baseline: RunRecord | None = None) -> str:
+def to_csv(
+    records: Sequence[RunRecord],
+    baseline: RunRecord | None = None,
+    scaling: Scaling = nothing_known,
+) -> str:
     """A header and a line per run: the names of `run_finished`, its `device` as `device_name`, and every knob.
 
     Unknown is empty. With a baseline: differences (`delta_…`, in percent `delta_…_percent`) and verdicts. A text that a
     spreadsheet would take for a formula gets an apostrophe in front, which `read_csv` takes off; control characters
-    but tab and newline become U+FFFD.
+    but tab and newline become U+FFFD. `scaling` as `engine.compare.scaling` reckons it; memory by GPU is in one cell.
     """
-    rows = [_values(record, baseline) for record in records]
-    names = list(rows[0] if rows else _values(_NOTHING, baseline))
+    rows = [_values(record, baseline, scaling(record)) for record in records]
+    names = list(rows[0] if rows else _values(_NOTHING, baseline, None))
     out = io.StringIO()
     writer = csv.writer(out, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerow(names)
@@ -60,17 +66,21 @@ _CONDITIONS: dict[str, Callable[[RunRecord], str]] = {
 """What is a list in JSON, in words."""
 
 
-_TABLES = ("classes", "confusion")
-"""Of JSON, and too much for a cell."""
+_LEFT_OUT = ("classes", "confusion", "gpus", "parallel")
+"""Of JSON: tables, which are too much for a cell, and what the knob of that name says."""
 
 
-def _values(record: RunRecord, baseline: RunRecord | None) -> dict[str, Value]:
+def _values(record: RunRecord, baseline: RunRecord | None, scaling: float | None) -> dict[str, Value]:
     values: dict[str, Value] = {}
-    for name, value in record_to_json(record).items():
+    for name, value in record_to_json(record, scaling).items():
         if name == "config":
             values |= record.config.to_dict()
-        elif name in _TABLES:
+        elif name in _LEFT_OUT:
             continue
+        elif name == "peak_used_mib_by_gpu":
+            values[name] = (
+                None if value is None else " ".join(UNKNOWN if mib is None else f"{mib:.1f}" for mib in value)
+            )
         elif name in _CONDITIONS:
             values[name] = None if value is None else _CONDITIONS[name](record) or NO
         else:
@@ -153,7 +163,7 @@ def _kind(name: str) -> type:
     if name == "baseline_run_id":
         return int
     shares = ("delta_", "eval_accuracy_")
-    if name.startswith(shares) or name.endswith(("_mib", "_s")) or name in (ENERGY.name, PER_SAMPLE.name):
+    if name.startswith(shares) or name.endswith(("_mib", "_s")) or name in (ENERGY.name, PER_SAMPLE.name, "scaling"):
         return float
     kinds = get_args(_FIELDS.get(name, str)) or (_FIELDS.get(name, str),)
     return float if float in kinds else int if int in kinds else str

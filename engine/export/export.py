@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from engine.compare.scaling import Scaling, nothing_known
 from engine.contract.as_json import record_to_json
 from engine.contract.records import RunRecord
 from engine.contract.text import columns_of
@@ -27,9 +28,10 @@ def to_markdown(
     *,
     repeats_as_one: bool = False,
     closings: Sequence[str] = (),
+    scaling: Scaling = nothing_known,
 ) -> str:
     """A table (GitHub's Markdown) that is also aligned as plain text; see `engine.export.table.build`."""
-    table = build(records, baseline, repeats_as_one=repeats_as_one, closings=closings)
+    table = build(records, baseline, repeats_as_one=repeats_as_one, closings=closings, scaling=scaling)
     columns = [_padded(column) for column in table.columns]
     lines = [f"| {' | '.join(cells)} |" for cells in zip(*columns, strict=True)]
     notes = [f"\n{_escaped(note)}" for note in table.notes]
@@ -63,17 +65,18 @@ def to_latex(
     *,
     repeats_as_one: bool = False,
     closings: Sequence[str] = (),
+    scaling: Scaling = nothing_known,
     caption: str | None = None,
     label: str | None = None,
 ) -> str:
     """A booktabs table, in a float where a caption or a label is given; see `engine.export.table.build`."""
-    table = build(records, baseline, repeats_as_one=repeats_as_one, closings=closings)
+    table = build(records, baseline, repeats_as_one=repeats_as_one, closings=closings, scaling=scaling)
     return export_latex.to_latex(table, caption=caption, label=label)
 
 
-def to_json(records: Sequence[RunRecord]) -> str:
+def to_json(records: Sequence[RunRecord], scaling: Scaling = nothing_known) -> str:
     """A list of `run_finished` objects as `runs --json` prints them; null where unknown, infinite or not a number."""
-    runs = [_finite({"event": "run_finished", **record_to_json(record)}) for record in records]
+    runs = [_finite({"event": "run_finished", **record_to_json(record, scaling(record))}) for record in records]
     return json.dumps(runs, indent=2, allow_nan=False) + "\n"
 
 

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from engine.compare.compare import Comparison, Delta, Quantity, Row, compare, figure_of, fold, row_of
 from engine.compare.rows import MARKS, NO_VERDICT, WITHIN_NOISE
+from engine.compare.scaling import Scaling, nothing_known
 from engine.contract import figures
 from engine.contract.accuracy import accuracy_interval
 from engine.contract.config import KNOBS
-from engine.contract.figures import CPU, Entry, heading_of, is_virtual, knob_entry, label_of
+from engine.contract.figures import (
+    CPU,
+    Entry,
+    heading_of,
+    is_on_several,
+    is_virtual,
+    knob_entry,
+    label_of,
+    scaling_entry,
+)
 from engine.contract.marks import marks_of
 from engine.contract.numbers import UNKNOWN, signed
 from engine.contract.own_data import data_name
@@ -48,15 +59,16 @@ def build(
     *,
     repeats_as_one: bool = False,
     closings: Sequence[str] = (),
+    scaling: Scaling = nothing_known,
 ) -> Table:
     """The table of `records`, in their order, with differences to `baseline` where one is given.
 
     `repeats_as_one` folds completed repeats into a row of medians (samples/s, time), the highest memory, and mean ±
     standard deviation over seeds (loss, accuracy). The baseline need not be among the records. `closings` are the
-    sentences of the experiments whose runs these are, which come last.
+    sentences of the experiments whose runs these are, which come last. `scaling` knows that of runs on several GPUs.
     """
     rows = fold(records) if repeats_as_one else [row_of([record]) for record in records]
-    columns = [*_knob_columns(rows), *_figure_columns(rows)]
+    columns = [*_knob_columns(rows), *_figure_columns(rows, scaling_entry(scaling))]
     notes = _whose(rows)
     if any(row.steady for row in rows):
         steady_only = all(row.steady or not row.samples_per_s for row in rows)
@@ -67,6 +79,7 @@ def build(
         notes.append(f"accuracy {figures.NO_BETTER}: no better than always answering the majority class.")
     if any(row.first.best_update not in (None, row.first.updates) for row in rows):
         notes.append("accuracy and macro-F1: of the last evaluation, which was not the best in every run.")
+    notes += _several(rows)
     if baseline is not None:
         base = next((row for row in rows if baseline.run_id in row.run_ids), row_of([baseline]))
         columns += _delta_columns(rows, base)
@@ -111,9 +124,12 @@ def _knob_columns(rows: Sequence[Row]) -> list[Column]:
         columns.append(Column(figures.DATA.heading, tuple(names), right=False))
         if len({row.first.config.data for row in rows}) == len(set(names)):
             told.add("data")  # else only their folders tell some of them apart
+    several = (figures.GPUS, figures.PARALLEL) if any(is_on_several(row.first) for row in rows) else ()
+    told |= {entry.name for entry in several}
     others = [knob_entry(name) for name in KNOBS if name not in told]
     differing = [entry for entry in others if len({entry.read(row.first) for row in rows}) > 1]
-    return columns + [_column(entry, (entry.of(row.first) for row in rows)) for entry in (*_ALWAYS, *differing)]
+    entries = (*_ALWAYS, *several, *differing)
+    return columns + [_column(entry, (entry.of(row.first) for row in rows)) for entry in entries]
 
 
 _ALWAYS = (figures.BATCH, figures.ACCUMULATION, figures.CHECKPOINTING, figures.PRECISION)
@@ -124,13 +140,32 @@ def _column(entry: Entry, cells: Iterable[str], heading: str = "") -> Column:
     return Column(heading or entry.heading, tuple(cells), right=not entry.left)
 
 
-def _figure_columns(rows: Sequence[Row]) -> list[Column]:
+def _figure_columns(rows: Sequence[Row], scaling: Entry) -> list[Column]:
     records = _records(rows)
     entries = [entry for entry in _FIGURES if entry not in _WHERE_KNOWN or any(figure_of(row, entry) for row in rows)]
     columns = [_column(entry, (_cell(row, entry) for row in rows), heading_of(entry, records)) for entry in entries]
+    for entry in (figures.WAITING, scaling):
+        if any(entry.read(record) is not None for record in records):
+            cells = (entry.write(_middle(entry, row)) for row in rows)
+            columns.append(_column(entry, cells, heading_of(entry, records)))
     if any(len(row.records) == 1 and accuracy_interval(row.first) for row in rows):
         columns.append(_column(figures.INTERVAL, (_interval(row) for row in rows)))
     return [*columns, _column(figures.STATUS, (figures.STATUS.of(row.first) for row in rows))]
+
+
+def _middle(entry: Entry, row: Row) -> float | None:
+    """The median over repeats of a figure that has no spread."""
+    known = [value for record in row.records if isinstance(value := entry.read(record), (int, float))]
+    return median(known) if known else None
+
+
+def _several(rows: Sequence[Row]) -> list[str]:
+    """What is to be known of runs on several GPUs."""
+    if not any(is_on_several(row.first) for row in rows):
+        return []
+    marked = any(figures.MEMORY.mark(row.first) for row in rows)
+    fullest = ", the fullest's where they differ (r1: rank 1)" if marked else ""
+    return [f"Several GPUs: batch and memory are per GPU{fullest}; samples/s are those of all."]
 
 
 def _whose(rows: Sequence[Row]) -> list[str]:

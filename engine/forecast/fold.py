@@ -92,6 +92,7 @@ class Fold:
             categories=[middle.categories[origin] for origin in origins],
             marks=self._marks,
             rules={slot: middle.rules[origin] for slot, origin in enumerate(origins) if origin in middle.rules},
+            streams={slot: middle.streams[origin] for slot, origin in enumerate(origins) if origin in middle.streams},
             depends_on_hiding=middle.depends_on_hiding,
             unified=middle.unified + self._steps * (middle.unified - shallow.unified),
         )
@@ -112,24 +113,26 @@ class Fold:
 
 
 def _alike(one: Recording, other: Recording) -> bool:
-    return (one.events, one.marks, one.categories, one.rules.keys()) == (
+    return (one.events, one.marks, one.categories, one.streams, one.rules.keys()) == (
         other.events,
         other.marks,
         other.categories,
+        other.streams,
         other.rules.keys(),
     )
 
 
 def _tokens(recording: Recording) -> Iterator[_Token]:
     homes: dict[int, tuple[str, Phase]] = {}
-    sizes, categories, rules = recording.sizes, recording.categories, recording.rules
+    sizes, categories, rules, streams = recording.sizes, recording.categories, recording.rules, recording.streams
     for segment in recording.segments():
         home = segment.part, segment.phase
         yield _Token(home, 0)
         for event in recording.events[segment.start : segment.end]:
             slot = event if event >= 0 else ~event
             born = homes.setdefault(slot, home)
-            yield _Token((event >= 0, born, categories[slot], rules.get(slot)), sizes[slot], event)
+            kind = event >= 0, born, categories[slot], rules.get(slot), streams.get(slot, 0)
+            yield _Token(kind, sizes[slot], event)
 
 
 def _pieces(shallow: list[_Token], middle: list[_Token], deep: list[_Token]) -> Iterator[_Piece]:

@@ -6,16 +6,12 @@ the batches that the run will have, in its order. Used = CUDA context + library 
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from engine.allocator.allocator import CachingAllocator
-from engine.allocator.options import AllocatorOptionError, AllocatorOptions
 from engine.contract.config import ConfigError, RunConfig, Value
 from engine.contract.forecast_types import (
     ACTIVATIONS,
@@ -29,24 +25,24 @@ from engine.contract.forecast_types import (
     OPTIMIZER,
     OUT_OF_MEMORY,
     Forecast,
-    ForecastError,
-    TimelinePoint,
 )
 from engine.contract.idle import idle
 from engine.devices.precision import refuse_types
 from engine.forecast.compiled import Kept, least_allocated
 from engine.forecast.loops import LOOPS, Loop
+from engine.forecast.notes import about_compiling, about_host, about_ranks, general, on_unified
 from engine.forecast.outside import Outside, outside_memory
+from engine.forecast.parallel.everybody import fullest, largest
+from engine.forecast.parallel.pace import joined, pace
+from engine.forecast.played import Played, accumulates, expect
 from engine.forecast.prepare import build_on_meta
-from engine.forecast.replay import Player, Replay
-from engine.forecast.sequence import Kind, Sequence, sequence
+from engine.forecast.replay import Replay
+from engine.forecast.sequence import sequence
 from engine.forecast.sources import Source, find_source
-from engine.forecast.speed import Rates, seconds
 from engine.forecast.step import StepPlan
 from engine.forecast.traces import Traces
 from engine.forecast.work import Work
 from engine.gpus.catalogue import Gpu
-from engine.gpus.host_link import host_bandwidth
 from engine.gpus.units import MIB
 from engine.models.catalogue import known
 from engine.techniques.refusals import refuse_missing_packages
@@ -94,6 +90,8 @@ _NOT_IN_A_TRACE: dict[str, Value] = {
     "torch_compile": False,
 }
 """Knobs that change no allocation of a step, or only their sizes, with the value that traces share."""
+_OF_DIVIDING = ("gpus", "parallel", "reshard_after_forward")
+"""Of these, the knobs that do so where each GPU holds a part of the weights."""
 
 MOST_KEPT = 32
 """Models with their techniques whose traces are kept, and sources likewise; the traces of one take up to 50 MB."""
@@ -117,8 +115,14 @@ class Assumptions:
     """Library images outside the allocator."""
     beside_bytes: int = 0
     """What other processes have on the card."""
+    has_nccl: bool = False
+    """Whether those have NCCL's buffers too, of a run on several GPUs."""
     limit_bytes: int | None = None
     """Memory to judge by, where that is less than the GPU's."""
+    link: str | None = None
+    """What joins several GPUs, `nvlink` or `pcie`; None takes what such cards have as a rule."""
+    link_rate: float | None = None
+    """The bus bandwidth of an all-reduce among them in bytes/s, where measured."""
 
 
 class Forecaster:
@@ -147,21 +151,33 @@ class Forecaster:
         given = assumptions or Assumptions()
         stack, loop = _named(STACKS, "stack", given.stack), _named(LOOPS, "loop", given.loop)
         _refuse(config, gpu)
+        link, about_link = joined(config, gpu, given.link, given.link_rate)
         config = stack.adapt(config, given.given)
         source = self._source(config)
         models.check_head(source.model.config, config)
         models.check_length(source.model, config)
         data, about_data = _data(source, config, reading)
-        order = sequence(config, data)
         traces = self._traces_of(source, config, gpu, stack, loop, data)
-        outside = outside_memory(gpu, stack, given.context_bytes, given.library_bytes, given.beside_bytes)
+        outside = outside_memory(
+            gpu,
+            stack,
+            given.context_bytes,
+            given.library_bytes,
+            given.beside_bytes,
+            gpus=config.gpus or 1,
+            has_nccl=given.has_nccl,
+        )
         limit = _limit(config, gpu, given)
-        played = _play(traces, order, limit, outside, stack)
+        most = fullest(config, data, traces, stack)
+        order, played = most.order, most.course.within(limit, outside)
         free, failed = played.free, played.limited
         held = outside.total + free.peak_reserved
-        used = with_unified(held, traces.unified, limit)
-        work = traces.work(order.samples, order.width, order.target)
-        batch = _largest(order)
+        unified = traces.unified if most.rank.unified is None else most.rank.unified
+        used = with_unified(held, unified, limit)
+        work = most.slowest.work(traces.work(order.samples, order.width, order.target))
+        batch = largest(order)
+        alone = self._alone(source, config, gpu, stack, loop, data) if config.is_parallel else work
+        speed = pace(config, gpu, order, work, alone, traces.ranks, batch, link)
         kept = traces.compiled(batch) if config.torch_compile else None
         saved = _saved_by_compiling(kept, batch, played) if config.torch_compile else 0
         span = _range(free.peak_reserved + used - held, outside, saved)
@@ -184,26 +200,41 @@ class Forecaster:
             failing_segment=failed.failed_segment if failed else None,
             failing_free=failed.failed_free if failed else None,
             timeline=played.timeline,
-            samples_per_s=_samples_per_s(work, config, gpu, order),
+            samples_per_s=speed.samples_per_s,
             flops_per_sample=work.flops // order.samples,
             model_flops_per_sample=work.model_flops // order.samples,
             tokens_per_sample=order.width,
             n_parameters=traces.n_parameters,
+            gpus=config.gpus or 1,
+            parallel=config.parallel if config.is_parallel else None,
+            peak_used_by_rank=tuple(outside.total + each + used - held for each in most.reserved),
+            wait_share=speed.wait_share,
+            speedup=speed.speedup,
             forecast_s=time.perf_counter() - began,
             notes=(
                 *idle(config),
-                *_notes(config, gpu, stack, loop, outside, played, limit, about_data),
-                *_about_compiling(config, span, is_traced=kept is not None),
-                *_about_host(work, gpu),
+                *general(config, gpu, stack, loop, outside, played, limit, about_data),
+                *about_ranks(config, most.reserved, about_link),
+                *about_compiling(config, span, is_traced=kept is not None),
+                *about_host(work, gpu),
                 *traces.notes,
-                *_on_unified(traces.unified, used - held),
+                *on_unified(unified, used - held),
             ),
         )
+
+    def _alone(self, source: Source, config: RunConfig, gpu: Gpu, stack: Stack, loop: Loop, data: DataShape) -> Work:
+        """One GPU's work with the same batch."""
+        one = config.with_values(gpus=1, parallel="ddp")
+        traces, order = self._traces_of(source, one, gpu, stack, loop, data), sequence(one, data)
+        expect(traces, [order])
+        for batch in order.trained:
+            traces.step(batch, accumulates=accumulates(order))
+        return traces.work(order.samples, order.width, order.target)
 
     def _traces_of(
         self, source: Source, config: RunConfig, gpu: Gpu, stack: Stack, loop: Loop, data: DataShape
     ) -> Traces:
-        shared = config.with_values(**_NOT_IN_A_TRACE)
+        shared = config.with_values(**_not_in_a_trace(config))
         facts = data.n_labels, data.vocab_size, data.fields
         card = gpu.compute_capability, gpu.multiprocessors
         key = shared, *card, stack.name, loop.name, *facts, source.stamp, source.model.location is None
@@ -224,6 +255,11 @@ class Forecaster:
                 self._hub.probe()
             source = find_source(config, self._hub, stamp)
         return _kept(self._sources, key, source)
+
+
+def _not_in_a_trace(config: RunConfig) -> dict[str, Value]:
+    """Knobs whose values traces of such a configuration share, with these."""
+    return {name: value for name, value in _NOT_IN_A_TRACE.items() if not (config.is_divided and name in _OF_DIVIDING)}
 
 
 def _kept(cache: dict[K, V], key: K, value: V) -> V:
@@ -261,53 +297,9 @@ def _about(data: DataShape) -> str:
     return f"Read from the data: {samples}{vocabulary}."
 
 
-@dataclass(frozen=True, slots=True)
-class _Played:
-    """A run without a limit, and one within it where that may fail."""
-
-    free: Replay
-    limited: Replay | None
-    timeline: tuple[TimelinePoint, ...]
-    is_unsure: bool
-    """Whether the verdict would be the other one at an end of the range of what is outside the allocator."""
-    retries: float = 0.0
-    """How often in an update cached memory has to be given back, where it fits only so."""
-
-
-def _play(traces: Traces, order: Sequence, limit: int, outside: Outside, stack: Stack) -> _Played:
-    windows = [act for act in order.acts if act.kind is Kind.WINDOW]
-    accumulates = max(sum(times for _, times in window.runs) for window in windows) > 1
-    traces.expect(order.trained, order.scored, accumulates=accumulates)
-    options = _options(stack)
-    largest = max(windows, key=lambda act: act.largest)
-
-    def player(capacity: int | None, watched: int | None = None) -> Player:
-        allocator = CachingAllocator(
-            None if capacity is None else max(0, capacity), options, grows_down=stack.grows_down
-        )
-        step = partial(traces.step, accumulates=accumulates)
-        return Player(allocator, step, traces.scoring, watched=watched)
-
-    def fits(capacity: int) -> bool:
-        return free.peak_reserved <= capacity or player(capacity).run(order.acts).failed_phase is None
-
-    unlimited = player(None)
-    free = unlimited.run(order.acts)
-    capacity = limit - outside.total
-    least, most = outside.range or (outside.total, outside.total)
-    if free.peak_reserved <= capacity:
-        return _Played(free, None, unlimited.record(largest), is_unsure=not fits(limit - most))
-    within = player(capacity)
-    limited = within.run(order.acts)  # giving back what is cached may save it
-    if limited.failed_phase is None:
-        retries = within.retries(largest)
-        return _Played(free, limited, unlimited.record(largest), is_unsure=not fits(limit - most), retries=retries)
-    again = player(capacity, limited.failed_play)
-    again.run(order.acts)
-    return _Played(free, limited, again.course, is_unsure=least < outside.total and fits(limit - least))
-
-
 def _refuse(config: RunConfig, gpu: Gpu) -> None:
+    if config.gpus is None:
+        raise ConfigError("gpus", "--gpus all: say how many GPUs to forecast for, such as --gpus 8.")
     refuse_missing_packages(config)
     refuse_types(config, gpu.compute_capability, gpu.name)
 
@@ -317,16 +309,6 @@ def _named(known: Mapping[str, V], what: str, name: str) -> V:
         *most, last = known
         raise ConfigError("", f"--{what} {name!r} is not known: use {', '.join(most)} or {last}.")
     return known[name]
-
-
-def _options(stack: Stack) -> AllocatorOptions:
-    """The allocator's settings of this environment; those of another day are the defaults."""
-    if not stack.is_of_today:
-        return AllocatorOptions()
-    try:
-        return AllocatorOptions.from_environment(os.environ)
-    except AllocatorOptionError as error:
-        raise ForecastError(f"The allocator's settings cannot be followed: {error}") from None
 
 
 def _limit(config: RunConfig, gpu: Gpu, given: Assumptions) -> int:
@@ -348,22 +330,6 @@ def _breakdown(free: Replay, context: int, libraries: int, unified: int) -> dict
     return held
 
 
-def _samples_per_s(work: Work, config: RunConfig, gpu: Gpu, order: Sequence) -> float | None:
-    rates = Rates.of(gpu, config)
-    if rates is None:
-        return None
-    micro_steps = min(config.gradient_accumulation_steps, order.micro_steps)
-    return micro_steps * order.samples / seconds(work, micro_steps, rates)
-
-
-def _about_host(work: Work, gpu: Gpu) -> Iterator[str]:
-    if work.host_bytes:
-        yield (
-            f"Activation offloading keeps {work.host_bytes / MIB:,.0f} MiB in the host's memory and copies "
-            f"{work.moved_bytes / MIB:,.0f} MiB a micro-step, at an assumed {host_bandwidth(gpu) / 1e9:,.0f} GB/s."
-        )
-
-
 def _stamp(name: str) -> float:
     """When a local model's configuration was written: what is known of an older one is out of date."""
     try:
@@ -380,78 +346,6 @@ def _range(reserved: int, outside: Outside, saved: int) -> tuple[int, int] | Non
     return reserved - saved + least, reserved + most
 
 
-def _saved_by_compiling(kept: Kept | None, batch: BatchShape, played: _Played) -> int:
+def _saved_by_compiling(kept: Kept | None, batch: BatchShape, played: Played) -> int:
     """Bytes at most that torch.compile takes off the peak."""
     return max(0, played.free.peak_reserved - least_allocated(played.timeline, kept, batch.tokens))
-
-
-def _largest(order: Sequence) -> BatchShape:
-    largest = max((act for act in order.acts if act.kind is Kind.WINDOW), key=lambda act: act.largest)
-    return max((batch for batch, _ in largest.runs), key=lambda batch: batch.tokens)
-
-
-def _about_compiling(config: RunConfig, span: tuple[int, int] | None, *, is_traced: bool) -> Iterator[str]:
-    if not config.torch_compile or span is None:
-        return
-    keeps = "what Inductor keeps for backward and no temporaries" if is_traced else "no temporaries"
-    yield (
-        f"With torch.compile between {span[0] // MIB:,} MiB ({keeps}) and {span[1] // MIB:,} MiB (as without it); the "
-        "speed is that without it."
-    )
-
-
-def _on_unified(unified: int, on_card: int) -> Iterator[str]:
-    if unified:
-        where = (
-            "all on the card" if on_card == unified else f"{on_card / MIB:,.0f} of them on the card and the rest not"
-        )
-        yield (
-            f"{unified / MIB:,.0f} MiB of optimizer states are in unified memory, which the driver moves to the host "
-            f"where the card is full, at the price of time: {where}. They decide no verdict."
-        )
-
-
-def _notes(
-    config: RunConfig,
-    gpu: Gpu,
-    stack: Stack,
-    loop: Loop,
-    outside: Outside,
-    played: _Played,
-    limit: int,
-    about_data: str | None,
-) -> Iterator[str]:
-    if gpu.compute_capability < stack.oldest_capability:
-        (major, minor), oldest = gpu.compute_capability, ".".join(map(str, stack.oldest_capability))
-        yield (
-            f"{stack.description.partition(',')[0]} has no code for {gpu.name}, of compute capability {major}.{minor} "
-            f"(the oldest is {oldest}): this is what it would take if it had."
-        )
-    if gpu.fp32 is None:
-        yield f"{gpu.name} is not in the catalogue: CUDA says what it has; how fast it would be is not known."
-    if outside.note is not None:
-        yield outside.note
-    if played.limited is not None and played.limited.failed_phase is None:
-        more = outside.total + played.free.peak_reserved - limit
-        yield (
-            f"It fits although it would take {more // MIB:,} MiB more if they were there: the allocator gives cached "
-            f"memory back when the card is full, {_how_often(played.retries)}"
-        )
-    if about_data is not None:
-        yield about_data
-    if played.free.passed_over:
-        n = played.free.passed_over
-        yield f"The run is long: of {n:,} later updates and evaluations only the largest were followed."
-    if loop.description:
-        yield loop.description
-    yield f"{stack.description}. Fragmentation moves some peaks by 4 %; the speed is rough."
-
-
-def _how_often(retries: float) -> str:
-    """What giving cached memory back costs, by how often a later update does it."""
-    if not retries:
-        return "in the first updates only, which are slower for it."
-    return (
-        f"about {retries:,.3g} times in an update; each time the GPU has to finish all that it was given, and takes "
-        "the memory anew, so it is slower than said."
-    )

@@ -17,8 +17,15 @@ from engine.tracing.scratch import Rule
 LOAD, FIRST, NEXT, STEP, AGAIN, STEP_AGAIN, LEAVE = "load", "first", "next", "step", "again", "step again", "leave"
 """Parts: loading; a window's first micro-step and its later ones; the first optimizer step; both in later updates;
 the end of an epoch."""
+LAST, LAST_AGAIN = "last", "last again"
+"""Where it does something of its own, as when it adds up the gradients of all ranks: a window's last micro-step, in the
+first update and in later ones. Recordings of windows with one micro-step have none: that is first and last."""
+_LATER = {AGAIN: FIRST, LAST_AGAIN: LAST, STEP_AGAIN: STEP}
+"""Parts of later updates by those of the first one that they are like."""
 SCORING, SCORE, SCORE_NEXT, SCORED = "scoring", "score", "score next", "scored"
 """Parts of an evaluation: its begin, its first batch, its later ones, its end."""
+WRAP, REBUILD = "wrap", "rebuild"
+"""Parts of a run on several GPUs: the model is made ready for it once it is loaded; the second forward begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +52,14 @@ class Recording:
     marks: list[tuple[str, Phase, int]] = field(default_factory=list)
     rules: dict[int, Rule] = field(default_factory=dict)
     """By slot, where a size does not grow evenly with batch and length; such a size may be 0."""
+    streams: dict[int, int] = field(default_factory=dict)
+    """By slot, the stream that a storage is born in where that is not the computing one, 0."""
     depends_on_hiding: bool = False
     """Whether it would be another one if the batch hid nothing, or hid something."""
     unified: int = 0
     """Bytes in unified memory, which never dies: it is no event, as it is not in the allocator."""
 
-    def allocate(self, size: int, category: str) -> int | None:
+    def allocate(self, size: int, category: str, stream: int = 0) -> int | None:
         if category == UNIFIED:
             self.unified += size
             return None
@@ -58,6 +67,8 @@ class Recording:
         self.sizes.append(size)
         self.categories.append(category)
         self.events.append(slot)
+        if stream:
+            self.streams[slot] = stream
         return slot
 
     def allocate_by(self, rule: Rule, category: str) -> int | None:
@@ -129,6 +140,7 @@ class Script:
         self.events, self.parts, self.keys = layout.events, layout.parts, layout.keys
         self.sizes = recording.sizes
         self.categories = recording.categories
+        self.streams = recording.streams
         self._small: dict[Segment, list[int]] = {}
 
     def small_events(self, segment: Segment) -> list[int]:
@@ -155,7 +167,7 @@ def _keys(recording: Recording, names: Names) -> list[int]:
                 survivors.append(~event)
     # what a later update leaves behind dies in the one after it, which is not recorded
     dead = {~event for event in recording.events if event < 0}
-    survivors += [slot for slot, segment in born.items() if segment.part in (AGAIN, STEP_AGAIN) and slot not in dead]
+    survivors += [slot for slot, segment in born.items() if segment.part in _LATER and slot not in dead]
     ordinals: dict[tuple[str, Phase], int] = {}
     for slot in sorted(survivors):
         turn = born[slot].part, born[slot].phase
@@ -169,5 +181,5 @@ def _home(segment: Segment) -> str:
         return segment.part
     if segment.phase in (Phase.DATA, Phase.FORWARD, Phase.EVALUATE):
         return str(segment.phase.value)  # the same tensors in every micro-step
-    part = {AGAIN: FIRST, STEP_AGAIN: STEP}.get(segment.part, segment.part)
+    part = _LATER.get(segment.part, segment.part)
     return f"{part} {segment.phase.value}"

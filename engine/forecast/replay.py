@@ -16,15 +16,19 @@ from engine.contract.records import Phase
 from engine.forecast.recording import (
     AGAIN,
     FIRST,
+    LAST,
+    LAST_AGAIN,
     LEAVE,
     LOAD,
     NEXT,
+    REBUILD,
     SCORE,
     SCORE_NEXT,
     SCORED,
     SCORING,
     STEP,
     STEP_AGAIN,
+    WRAP,
     Script,
     Segment,
 )
@@ -69,23 +73,40 @@ class Replay:
     """Updates and evaluations that were not played because there were too many."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What a rank of several allocates otherwise than one GPU alone would."""
+
+    buckets: Script | None = None
+    """Has `WRAP` and `REBUILD`."""
+    steps: Script | None = None
+    """Clipping and the optimizer's step, where the rank has a part of its states only."""
+
+
+ALONE = Beside()
+
+
 class Player:
     """Plays a run's acts on an allocator; `step` and `scoring` give what training on and scoring a batch allocates.
 
+    `step` is told whether the batch is all that its window has.
     `watched` is the number of an act as they are played, from 1: what it holds over its course is kept.
     """
 
     def __init__(
         self,
         allocator: CachingAllocator,
-        step: Callable[[BatchShape], Script],
+        step: Callable[[BatchShape, bool], Script],
         scoring: Callable[[BatchShape], Script],
         *,
         watched: int | None = None,
+        beside: Beside = ALONE,
     ) -> None:
         self._allocator = allocator
         self._step = step
         self._scoring = scoring
+        self._beside = beside
+        self._is_rebuilt = beside.buckets is None
         self._live: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
         """By key: address, bytes taken, and the turn in which they were."""
         self._turn = 0
@@ -210,16 +231,24 @@ class Player:
             self._play_runs(self._scoring, act.runs, SCORE, SCORE_NEXT)
             self._play_part(self._scoring(last), SCORED)
         elif act.kind is Kind.LEAVE:
-            self._play_part(self._step(last), LEAVE)
+            self._play_part(self._step(last, False), LEAVE)
         elif self._has_updated:
-            self._play_runs(self._step, act.runs, AGAIN, NEXT)
-            self._play_part(self._step(last), STEP_AGAIN)
+            self._play_window(act.runs, AGAIN, LAST_AGAIN, STEP_AGAIN)
         else:
-            self._play_part(self._step(first), LOAD)
+            self._play_part(self._step(first, False), LOAD)
             self._result.loaded_reserved = self._allocator.reserved
-            self._play_runs(self._step, act.runs, FIRST, NEXT)
-            self._play_part(self._step(last), STEP)
+            self._play_window(act.runs, FIRST, LAST, STEP)
             self._has_updated = True
+
+    def _play_window(self, runs: Runs, first: str, last: str, step: str) -> None:
+        is_alone = sum(times for _, times in runs) == 1
+        batch, times = runs[-1]
+        ends = self._step(batch, is_alone)
+        if last in ends.parts:
+            runs = (*runs[:-1], (batch, times - 1)) if times > 1 else runs[:-1]
+        self._play_runs(lambda batch: self._step(batch, is_alone), runs, first, NEXT)
+        self._play_part(ends, last)
+        self._play_part(ends, step)
 
     def _play_runs(self, script: Callable[[BatchShape], Script], runs: Runs, first: str, later: str) -> None:
         for number, (batch, times) in enumerate(runs):
@@ -230,19 +259,33 @@ class Player:
 
     def _play_part(self, script: Script, part: str) -> None:
         self._turn += 1
+        own = self._beside.steps if part in (STEP, STEP_AGAIN) else None
         for segment in script.parts.get(part, ()):
+            if not self._is_rebuilt and part == AGAIN and segment.phase is Phase.FORWARD:
+                self._is_rebuilt = True
+                self._play_part(self._beside.buckets, REBUILD)  # type: ignore[arg-type]
             self._phase = segment.phase
-            self._play_segment(script, segment)
+            if own is None or segment.phase not in (Phase.CLIP, Phase.OPTIMIZER):
+                self._play_segment(script, segment)
+            else:
+                for instead in own.parts[part]:
+                    if instead.phase is segment.phase:
+                        self._play_segment(own, instead)
+                self._play_segment(script, segment, only_outliving=True)
 
-    def _play_segment(self, script: Script, segment: Segment) -> None:
+    def _play_segment(self, script: Script, segment: Segment, *, only_outliving: bool = False) -> None:
+        """`only_outliving`: only the deaths of what was born in another part, such as the gradients."""
         allocator, live, held = self._allocator, self._live, self._held
         self._n_events += segment.end - segment.start
         keys, sizes, categories, turn = script.keys, script.sizes, script.categories, self._turn
+        streams = script.streams
         events = script.small_events(segment) if self._small_only else script.events[segment.start : segment.end]
+        if only_outliving:
+            events = [event for event in events if event < 0 and keys[~event] > 0]
         for event in events:
             if event >= 0:
                 before = allocator.allocated
-                address = allocator.alloc(sizes[event])
+                address = allocator.alloc(sizes[event], streams.get(event, 0) if streams else 0)
                 taken = allocator.allocated - before
                 live[keys[event]].append((address, taken, turn))
                 held[categories[event]] += taken

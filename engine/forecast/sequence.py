@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from itertools import groupby
+from itertools import cycle, groupby, islice
 from typing import NamedTuple
 
 from engine.contract.config import RunConfig
@@ -70,12 +70,19 @@ class Sequence:
         return {batch for act in self.acts if act.kind is Kind.EVALUATION for batch, _ in act.runs}
 
 
-def sequence(config: RunConfig, data: DataShape) -> Sequence:
-    """The acts of a run on such data, in the order of its own samplers."""
+def sequence(config: RunConfig, data: DataShape, rank: int = 0) -> Sequence:
+    """The acts of a run on such data, in the order of its own samplers; of several ranks, those of `rank`.
+
+    Of each epoch's order a rank has one sample in as many as there are ranks, beginning with its own number; samples
+    from the begin fill up what is missing to as many for all (`torch.utils.data.DistributedSampler`). What is held
+    out is divided likewise, each sample to one rank.
+    """
+    ranks = config.gpus or 1
     scored: Runs = ()
     if data.evaluation is not None:
-        order = None if data.evaluation.is_uniform else scoring_order(config, data.evaluation.tokens.tolist())
-        scored = _passed(config, data, data.evaluation, None if order is None else list(order))
+        scoring = None if data.evaluation.is_uniform else scoring_order(config, data.evaluation.tokens.tolist())
+        held_out = list(range(data.evaluation.n)) if scoring is None else list(scoring)
+        scored = _passed(config, data, data.evaluation, held_out[rank::ranks] or held_out[:1], ranks)
     acts: list[Act] = []
     first: Runs = ()
     n = updates = 0
@@ -83,7 +90,7 @@ def sequence(config: RunConfig, data: DataShape) -> Sequence:
     for epoch in range(min(config.epochs, MOST_EPOCHS)):
         if n > MOST_BATCHES:
             break
-        passed = _passed(config, data, data.train, _order(config, data.train, epoch))
+        passed = _passed(config, data, data.train, _order(config, data.train, epoch, rank, ranks), ranks)
         first, n = first or passed, n + len(passed)
         windows = list(_windows(passed, config.gradient_accumulation_steps))
         acts += windows if every is None else _evaluated(windows, Act(Kind.EVALUATION, scored), updates, every)
@@ -93,30 +100,31 @@ def sequence(config: RunConfig, data: DataShape) -> Sequence:
             acts.append(Act(Kind.EVALUATION, scored))
     tokens = sum(batch.samples * batch.width * times for batch, times in first)
     targets = sum(batch.samples * batch.target * times for batch, times in first)
+    own = -(-data.train.n // ranks)
     return Sequence(
         acts=acts,
-        micro_steps=-(-data.train.n // config.batch_size),
-        samples=min(config.batch_size, data.train.n),
-        width=tokens / data.train.n,
-        target=targets / data.train.n,
+        micro_steps=-(-own // config.batch_size),
+        samples=min(config.batch_size, own),
+        width=tokens / own,
+        target=targets / own,
     )
 
 
-def _order(config: RunConfig, part: Part, epoch: int) -> list[int] | None:
+def _order(config: RunConfig, part: Part, epoch: int, rank: int, ranks: int) -> list[int] | None:
     if part.is_uniform:
         return None
     order = epoch_order(config, part.tokens.tolist())
     order.epoch = epoch
-    return list(order)
+    return list(islice(cycle(order), rank, -(-part.n // ranks) * ranks, ranks))
 
 
-def _passed(config: RunConfig, data: DataShape, part: Part, order: list[int] | None) -> Runs:
-    """The batches of a pass over `part`."""
+def _passed(config: RunConfig, data: DataShape, part: Part, order: list[int] | None, ranks: int) -> Runs:
+    """The batches of a pass over a rank's part of `part`."""
     if not part.is_uniform:
         return tuple(
             (batch, len(list(alike))) for batch, alike in groupby(data.batches(part, order, config.batch_size))
         )
-    whole, rest = divmod(part.n, config.batch_size)
+    whole, rest = divmod(-(-part.n // ranks), config.batch_size)
     sizes = [(config.batch_size, whole)] * bool(whole) + [(rest, 1)] * bool(rest)
     return tuple((data.batches(part.first(size), None, size)[0], times) for size, times in sizes)
 

@@ -62,11 +62,13 @@ class Sizes:
         if (values < 0).any():
             raise NotAlikeError
         first = self._first
-        return Recording(first.events, self._groups.sizes(values), first.categories, first.marks)
+        sizes = self._groups.sizes(values)
+        return Recording(first.events, sizes, first.categories, first.marks, streams=first.streams)
 
 
 def _alike(one: Recording, other: Recording) -> bool:
     same = one.events == other.events and one.marks == other.marks and one.rules.keys() == other.rules.keys()
+    same = same and one.streams == other.streams
     return same and all(_choices(rule) == _choices(other.rules[slot]) for slot, rule in one.rules.items())
 
 

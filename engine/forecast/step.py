@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -23,11 +23,15 @@ from engine.contract.records import Phase
 from engine.contract.tasks import TASKS
 from engine.devices.precision import TracedPrecision
 from engine.forecast import quantised
+from engine.forecast.divided import as_it_was
 from engine.forecast.loops import LOOPS, Loop
 from engine.forecast.optimizers import optimizer_on_meta
+from engine.forecast.parallel.zero import OneRanks
 from engine.forecast.recording import (
     AGAIN,
     FIRST,
+    LAST,
+    LAST_AGAIN,
     LEAVE,
     LOAD,
     NEXT,
@@ -44,7 +48,9 @@ from engine.gpus.catalogue import Gpu
 from engine.process import gate
 from engine.techniques import lora, offloading
 from engine.techniques.decay import groups_of
+from engine.techniques.parallel import sharding
 from engine.techniques.schedules import build_schedule
+from engine.tracing.fsdp_private import absent_ranks
 from engine.tracing.host import TracedHost
 from engine.tracing.kernels import CudaKernels
 from engine.tracing.meta_kernels import KERNELS
@@ -54,6 +60,9 @@ from engine.tracing.tracer import Tracer
 from engine.training.evaluation import Scores
 from engine.training.trainer import micro_step, take_step
 from engine.workloads.data_shape import BatchShape
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 aten = torch.ops.aten
 
@@ -144,6 +153,22 @@ def record_step(plan: StepPlan, batch: BatchShape, *, accumulates: bool = False,
     return _record(plan, batch, lambda player: player.train(accumulates, work), plan.stack)
 
 
+def record_steps(plan: StepPlan, reached: Collection[torch.nn.Parameter], own: list[Group], work: Work) -> Recording:
+    """The parts `STEP` and `STEP_AGAIN` of a rank that keeps the states of its `own` groups; `reached` have gradients.
+
+    `work` counts those of the second. Raises `ForecastError`.
+    """
+    nothing = BatchShape(0, 0, False, 0)
+    return _record(plan, nothing, lambda player: player.steps(reached, own, work), None)
+
+
+def arrivals(plan: StepPlan, batch: BatchShape) -> list[torch.nn.Parameter]:
+    """What is trained, in the order in which a backward gives it gradients. Raises `ForecastError`."""
+    found: list[torch.nn.Parameter] = []
+    _record(plan, batch, lambda player: player.arrivals(found), None)
+    return found
+
+
 def record_scoring(plan: StepPlan, batch: BatchShape) -> Recording:
     """An evaluation, for a run under way: its cuBLAS workspaces are there. Raises `ForecastError`."""
     return _record(plan, batch, lambda player: player.score(), None)
@@ -163,9 +188,14 @@ def _record(plan: StepPlan, batch: BatchShape, play: Callable[[_Player], None], 
             stack_of_modes.enter_context(gate.building())
             for parameter in plan.model.parameters():
                 parameter.grad = None
+            mesh = None
+            if plan.config.is_divided:
+                mesh = stack_of_modes.enter_context(absent_ranks(plan.config.gpus or 1))
+                stack_of_modes.enter_context(as_it_was(plan.model))
+                stack_of_modes.enter_context(tracer.dividing())
             stack_of_modes.enter_context(kernels)
             stack_of_modes.enter_context(tracer)
-            play(_Player(plan, batch, recording, tracer, precision, kernels))
+            play(_Player(plan, batch, recording, tracer, precision, kernels, mesh))
     except (ForecastError, ConfigError):
         raise
     except Exception as error:  # a model's own code may raise anything
@@ -195,6 +225,7 @@ class _Player:
         tracer: Tracer,
         precision: TracedPrecision,
         kernels: CudaKernels,
+        mesh: DeviceMesh | None,
     ) -> None:
         self._plan = plan
         self._shape = shape
@@ -202,6 +233,8 @@ class _Player:
         self._tracer = tracer
         self._precision = precision
         self._kernels = kernels
+        self._mesh = mesh
+        """Of the ranks that the model is divided among; None where it is not."""
         self._part = LOAD
         self._batch: dict[str, torch.Tensor] = {}
         self._window_loss: torch.Tensor | None = None
@@ -216,7 +249,7 @@ class _Player:
         self._begin(LOAD, Phase.LOAD)
         with self._tracer.suspended():
             quantised.begin(plan.model)
-        hooks = self._account()
+        hooks = self._load()
         moved = offloading.apply(plan.model, plan.config, self._host, None)
         hooks += [] if moved is None else [moved]
         if plan.loop.holds_outputs:
@@ -229,6 +262,8 @@ class _Player:
             self._micro_step(FIRST)
             if accumulates:
                 self._micro_step(NEXT)
+            if self._ends_apart:
+                self._micro_step(LAST)
             self._step(STEP, optimizer, schedule)
             if work is not None:
                 self._tracer.observe = work.operator
@@ -236,6 +271,9 @@ class _Player:
                 hooks.append(register_module_forward_pre_hook(work.module))
             self._micro_step(AGAIN)
             kernels.on_attention = kernels.on_loss = None
+            if self._ends_apart:
+                self._tracer.observe = work.last_micro_step if work is not None else None
+                self._micro_step(LAST_AGAIN)
             if work is not None:
                 self._tracer.observe = work.optimizer_operator
                 work.optimizer(optimizer)
@@ -252,10 +290,45 @@ class _Player:
             for hook in hooks:
                 hook.remove()
 
+    def steps(self, reached: Collection[torch.nn.Parameter], own: list[Group], work: Work) -> None:
+        plan = self._plan
+        groups = groups_of(plan.config, plan.model)
+        self._begin(LOAD, Phase.LOAD)
+        self._tracer.account_model(plan.model)
+        filled = [group for group in own if group["params"]]
+        inner = optimizer_on_meta(plan.config, plan.stack, plan.loop, filled, self._enter) if filled else None
+        optimizer = OneRanks(groups, inner)
+        schedule = build_schedule(plan.config, optimizer, updates=1)
+        for part, step in ((FIRST, STEP), (AGAIN, STEP_AGAIN)):
+            self._begin(part, Phase.BACKWARD)
+            with self._tracer.suspended():  # they come and go with the micro-steps that this is played among
+                for parameter in reached:
+                    parameter.grad = torch.empty_like(parameter)
+            if part == AGAIN:
+                self._tracer.observe = work.optimizer_operator
+                work.optimizer(optimizer)
+            self._step(step, optimizer, schedule)
+        self._tracer.observe = None
+        self._begin(LEAVE, Phase.DATA)
+
+    def arrivals(self, found: list[torch.nn.Parameter]) -> None:
+        plan, trained = self._plan, [p for p in self._plan.model.parameters() if p.requires_grad]
+        with self._tracer.suspended():
+            quantised.begin(plan.model)
+            hooks = [p.register_post_accumulate_grad_hook(found.append) for p in trained]  # type: ignore[no-untyped-call]
+            hooks += as_on_cuda(plan.model, self._precision.policy)
+            try:
+                plan.model.train()
+                self._micro_step(FIRST)
+            finally:
+                for hook in hooks:
+                    hook.remove()
+                self._batch = {}
+
     def score(self) -> None:
         model = self._plan.model
         self._begin(LOAD, Phase.LOAD)
-        hooks = self._account()
+        hooks = self._load()
         model.eval()
         try:
             with torch.no_grad():
@@ -267,15 +340,24 @@ class _Player:
                     scores.add(model, self._batch, 1, self._precision)
                 self._begin(SCORED, Phase.EVALUATE)
                 self._batch = {}
+                if self._mesh is not None:
+                    sharding.give_up(model)
                 del scores
                 self._tracer.drain()
         finally:
             for hook in hooks:
                 hook.remove()
 
-    def _account(self) -> list[Any]:
-        """Account for the model; hooks, to be removed."""
+    @property
+    def _ends_apart(self) -> bool:
+        """Whether a window's last micro-step does what the others do not."""
+        return self._mesh is not None and self._micro_steps > 1
+
+    def _load(self) -> list[Any]:
+        """Account for the model, or for this rank's part of it; hooks, to be removed."""
         model = self._plan.model
+        if self._mesh is not None:
+            sharding.shard(model, self._plan.config, self._mesh, self._tracer.visit)
         return [*self._tracer.account_model(model), *as_on_cuda(model, self._precision.policy)]
 
     def _host(self) -> TracedHost:
@@ -296,15 +378,18 @@ class _Player:
         if phase is Phase.BACKWARD and self._part in (FIRST, AGAIN) and not self._plan.stack.keeps_gradients:
             for parameter in self._plan.model.parameters():
                 parameter.grad = None  # those that were left until now
-        if phase is Phase.BACKWARD and self._work is not None and not self._work.forward_flops:
-            self._work.forward_flops = self._work.flops
+        if phase is Phase.BACKWARD and self._work is not None:
+            self._work.begin_backward()
         self._tracer.enter(phase)
         self._recording.mark(self._part, phase)
 
     def _micro_step(self, part: str) -> None:
         self._begin(part, Phase.DATA)
         self._batch = self._new_batch()
-        loss = micro_step(self._plan.model, self._batch, self._precision, self._micro_steps, self._enter)
+        is_last = self._micro_steps == 1 or part in (LAST, LAST_AGAIN)
+        window = nullcontext() if self._mesh is None else sharding.syncing(self._plan.model, is_last)
+        with window:
+            loss = micro_step(self._plan.model, self._batch, self._precision, self._micro_steps, self._enter)
         self._window_loss = loss if self._window_loss is None else self._window_loss + loss
         self._kept["loss"] = loss
 

@@ -45,6 +45,24 @@ class Work:
     step_operators: int = 0
     step_calls: int = 0
     """Optimizers that each step in backward."""
+    gathers: int = 0
+    """Calls that gather a group's weights from all ranks, in a micro-step."""
+    gathered_bytes: int = 0
+    """What they give together; a rank has 1 / ranks of it already."""
+    forward_gathers: int = 0
+    """Of the calls, those before backward began."""
+    forward_gathered_bytes: int = 0
+    first_gathered_bytes: int = 0
+    """Of the first call, which no computing hides."""
+    scatters: int = 0
+    """Calls that add up a group's gradients and leave each rank its part, in the last micro-step of a window."""
+    scattered_bytes: int = 0
+    """What a rank puts in; it has 1 / ranks of it afterwards."""
+    last_scattered_bytes: int = 0
+    """Of the last call, which no computing hides."""
+    reductions: int = 0
+    """Calls that add up what every rank has, such as a norm's part, in an update."""
+    reduced_bytes: int = 0
 
     @property
     def model_flops(self) -> int:
@@ -62,6 +80,9 @@ class Work:
     def operator(self, func: Any, args: tuple[Any, ...], result: Any) -> None:
         """An operator of the micro-step."""
         known = _known(func)
+        if known.collective is not None:
+            known.collective(self, args)
+            return
         self.operators += not known.is_idle
         if known.grouped_products:  # transformers' experts: rows × input by experts × input × output
             rows, weights = sorted(args[:2], key=torch.Tensor.dim)  # a gradient's come in the other order
@@ -73,13 +94,47 @@ class Work:
         else:
             self.n_bytes += known.traffic(args, result)
 
+    def begin_backward(self) -> None:
+        """What was counted so far was forward's, in the first micro-step."""
+        if not self.forward_flops:
+            self.forward_flops = self.flops
+            self.forward_gathers, self.forward_gathered_bytes = self.gathers, self.gathered_bytes
+
+    def gather(self, args: tuple[Any, ...]) -> None:
+        """All ranks' parts of weights: `c10d._allgather_base_(output, input, …)`."""
+        n_bytes = _n_bytes(args[0])
+        if not self.gathers:
+            self.first_gathered_bytes = n_bytes
+        self.gathers += 1
+        self.gathered_bytes += n_bytes
+
+    def scatter(self, args: tuple[Any, ...]) -> None:
+        """Sums of gradients: `c10d._reduce_scatter_base_(output, input, …)`."""
+        self.last_scattered_bytes = _n_bytes(args[1])
+        self.scatters += 1
+        self.scattered_bytes += self.last_scattered_bytes
+
+    def reduce(self, args: tuple[Any, ...]) -> None:
+        """A sum that every rank has: `c10d.allreduce_(tensors, …)`, `_c10d_functional.all_reduce(input, …)`."""
+        self.reductions += 1
+        self.reduced_bytes += _n_bytes(args[0])
+
     def module(self, *_: object) -> None:
         """A module is called: a hook."""
         self.modules += 1
 
+    def last_micro_step(self, func: Any, args: tuple[Any, ...], result: Any) -> None:
+        """An operator of a window's last micro-step, of which the others have counted all but what it alone sends."""
+        known = _known(func)
+        if known.collective is not None and known.collective is not Work.gather:
+            known.collective(self, args)
+
     def optimizer_operator(self, func: Any, args: tuple[Any, ...], result: Any) -> None:
         """An operator of clipping or the optimizer."""
         known = _known(func)
+        if known.collective is not None:
+            known.collective(self, args)
+            return
         self.step_operators += not known.is_idle
         self.step_bytes += known.traffic(args, result)
 
@@ -170,6 +225,8 @@ class _Operator:
     """The same from their shapes: what torch wraps to look for tensors in whatever is nested."""
     grouped_products: int
     """Products that the grouped one of transformers' experts makes; 0 for other operators."""
+    collective: Callable[[Work, tuple[Any, ...]], None] | None
+    """How it is counted where ranks take part in it together."""
 
     def flops(self, args: tuple[Any, ...], result: Any) -> int:
         """Floating-point operations; `formula` is there."""
@@ -187,6 +244,13 @@ class _Operator:
         return sum(map(_size, read.values())) + (_n_bytes(result) if self.returns else _n_bytes(args[:1]))
 
 
+_COLLECTIVES: dict[str, Callable[[Work, tuple[Any, ...]], None]] = {
+    "c10d::_allgather_base_": Work.gather,
+    "c10d::_reduce_scatter_base_": Work.scatter,
+    "c10d::allreduce_": Work.reduce,
+    "_c10d_functional::all_reduce": Work.reduce,
+}
+
 _OPERATORS: dict[int, _Operator] = {}
 """By id: an operator lives as long as the process, and its own hash is slow."""
 
@@ -202,6 +266,7 @@ def _known(func: Any) -> _Operator:
             formula=formula,
             formula_of_shapes=getattr(formula, "__wrapped__", None),
             grouped_products=("grouped_mm_fallback" in name) * (2 if "backward" in name else 1),
+            collective=_COLLECTIVES.get(name),
         )
     return known
 

@@ -20,5 +20,10 @@ def host_bandwidth(gpu: Gpu) -> float:
     """
     if gpu.key.startswith(("gh200", "gb200")):
         return _REACHED * _C2C
+    return _REACHED * pcie_bandwidth(gpu)
+
+
+def pcie_bandwidth(gpu: Gpu) -> float:
+    """Bytes/s in one direction of 16 lanes of the card's own generation."""
     major = gpu.compute_capability[0]
-    return _REACHED * (_PCIE_3 if major < 8 else _PCIE_4 if major == 8 else _PCIE_5)
+    return _PCIE_3 if major < 8 else _PCIE_4 if major == 8 else _PCIE_5

@@ -49,6 +49,7 @@ def read_record(row: tuple[Any, ...]) -> RunRecord:
     known["conditions"] = conditions.from_plain(values.get("conditions"))
     known["eval_confusion"] = confusion.from_plain(values.get("eval_confusion"))
     known["label_names"] = _texts(values.get("label_names"))
+    known["peak_used_by_rank"] = _sizes(values.get("peak_used_by_rank"))
     if "failed_phase" in known:
         known["failed_phase"] = next((phase for phase in Phase if phase.value == known["failed_phase"]), None)
     outcome = next((outcome for outcome in Outcome if outcome.value == outcome_text), None)
@@ -119,7 +120,7 @@ def _object(text: object) -> dict[str, Any]:
 def _figure_types() -> dict[str, tuple[type, ...]]:
     accepted = {}
     for name, hint in get_type_hints(RunRecord).items():
-        if name not in (*_OWN_COLUMNS, "conditions", "eval_confusion", "label_names"):
+        if name not in (*_OWN_COLUMNS, "conditions", "eval_confusion", "label_names", "peak_used_by_rank"):
             kinds = set(get_args(hint) or (hint,)) - {type(None)}
             accepted[name] = (int, float) if float in kinds else (str,) if Phase in kinds else tuple(kinds)
     return accepted
@@ -128,6 +129,11 @@ def _figure_types() -> dict[str, tuple[type, ...]]:
 def _texts(value: Any) -> tuple[str, ...] | None:
     """A list of texts as the tuple that it was; None for anything else."""
     return tuple(value) if isinstance(value, list) and all(isinstance(text, str) for text in value) else None
+
+
+def _sizes(value: Any) -> tuple[int | None, ...]:
+    """A list of bytes as the tuple that it was; empty for anything else."""
+    return tuple(value) if isinstance(value, list) and all(type(size) in (int, type(None)) for size in value) else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import replace
 
 from engine.contract.config import RunConfig
-from engine.contract.events import FREQUENT, Event, Logged
+from engine.contract.events import FREQUENT, Event, Logged, RankBeat
 from engine.contract.records import DeviceInfo, RunRecord
 from engine.contract.run_figures import RunFigures, new_record
 from engine.history.errors import HistoryError, NoRoomError, explain, is_locked
@@ -23,6 +23,9 @@ from engine.history.store import Store
 
 MAX_PENDING = 20_000
 """Events that wait for a flush (about 20 MB) before every second frequent one is dropped."""
+
+LONG_BEAT_S = 5.0
+"""Ranks tell every second where they stand; only those that stand there as long are worth keeping."""
 
 _FLUSH_WAIT_S = 0.2  # the caller is the sampler: what cannot be written now is written half a second later
 _TELL_LOCKED_S = 10.0
@@ -82,7 +85,7 @@ class RunWriter:
         stays bounded: beyond `MAX_PENDING` every second update, sample and log line is dropped, so curves keep their
         shape, and rare events are kept.
         """
-        if not isinstance(event, STORED):
+        if not isinstance(event, STORED) or (isinstance(event, RankBeat) and event.since_s < LONG_BEAT_S):
             return
         run_id = max(self._live, default=None) if isinstance(event, Logged) else event.run_id
         if run_id is None or run_id not in self._live:

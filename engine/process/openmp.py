@@ -28,10 +28,15 @@ def threads_to_use(usual: int, allowed: int, free: float | None = None) -> int:
     busy programs on two cores, two threads were 2 to 20 times slower than one, from bert-tiny to bert-base. Who has
     asked for a number in the environment gets it.
     """
-    if any(os.environ.get(name) for name in _ASKED_FOR):
+    if is_asked_for():
         return usual
     bounds = [usual, allowed] if free is None else [usual, allowed, math.floor(free + 0.5)]
     return max(1, min(bounds))
+
+
+def is_asked_for() -> bool:
+    """Whether the environment says how many threads compute."""
+    return any(os.environ.get(name) for name in _ASKED_FOR)
 
 
 def give_back_threads() -> None:

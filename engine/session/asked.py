@@ -120,6 +120,10 @@ class Asked:
 
     def _answer(self, question: _Question, forecasts: Forecasts) -> None:
         if isinstance(question, RunConfig):
+            if question.is_parallel:
+                from engine.ranks.processes import get_ready
+
+                get_ready()  # what its ranks need is imported while the person still chooses
             self._put(forecasts.answer(question, partial(self._say_reading, question)))
         elif isinstance(question, RunStarted):
             counted = forecasts.count(question.run_id, question.config)

@@ -40,6 +40,11 @@ def _write(kept: KeptModel | None, run_id: int, folder: str) -> str | None:
         return (
             f"The model of run {run_id} is gone: it is kept until the next run begins (--output-dir keeps it for good)."
         )
+    if kept.record.config.is_parallel:
+        return (
+            f"The model of run {run_id} was in the processes of its GPUs, which have ended with it: --output-dir writes "
+            "it while it trains."
+        )
     if kept.trained is None:
         too_large = kept.record.updates and kept.device_kind == "cuda"
         why = "is too large for this host's memory" if too_large else "has not been trained"

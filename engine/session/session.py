@@ -32,6 +32,7 @@ from engine.contract.events import (
     JobKnown,
     Logged,
     MemoryMoment,
+    RanksStarted,
     RunFinished,
     RunRefused,
     RunStarted,
@@ -50,14 +51,15 @@ from engine.plans.course import NAMED, Hopeless, Plan
 from engine.process import slurm
 from engine.process.heap import share_main_heap
 from engine.process.launched import Launched
+from engine.process.mailbox import Mailbox
 from engine.process.openmp import give_back_threads
 from engine.session.asked import Asked
 from engine.session.capture import OutputCapture
 from engine.session.keeper import Keeper, Read, Reading
 from engine.session.kept_model import KeptModel, save_kept
-from engine.session.mailbox import Mailbox
 from engine.session.neighbours import NeighbourWatch
 from engine.session.outside import OutsideMemory
+from engine.session.placing import Readable, find
 from engine.session.plan_runner import PlanRunner
 from engine.session.time_limit import TimeLimit
 from engine.telemetry.host import HostSampler
@@ -140,7 +142,7 @@ class Session:
         self._measures = measures
         self._keeps_model = keeps_model
         self._kept: KeptModel | None = None
-        self._mailbox = Mailbox()
+        self._mailbox: Mailbox[Event] = Mailbox()
         self._keeper = Keeper(history, self._mailbox.put)
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._plan: PlanRunner | None = None
@@ -156,7 +158,7 @@ class Session:
         self._sampler = Sampler(self._nvml, HostSampler(), on_sample=self._on_sample)
         self._asked = Asked(self._hub, self._nvml, self._closing, lambda: self._run_id, self._mailbox.put, self._emit)
         self._forecasts: Forecasts | None = None
-        self._device: Device | None = None
+        self._device: Readable | None = None
         self._run_id: int | None = None
         self._training_since: float | None = None
         self._place: Callable[[], Place | None] = _nowhere
@@ -505,28 +507,28 @@ class Session:
         self._use(device)
         self._emit(DeviceChosen(device=device.info))
 
-    def _use(self, device: Device) -> None:
-        self._sampler.select(device.info.uuid)
+    def _use(self, device: Readable) -> None:
+        self._watch((device.info,))
         self._device = device
+
+    def _watch(self, devices: Sequence[DeviceInfo]) -> None:
+        """Read these cards from now on."""
+        self._sampler.select(*(device.uuid for device in devices))
+        self._neighbours.use(devices)
 
     def _run(
         self, config: RunConfig, began: Callable[[int], None], goes_on: Checkpoint | None
     ) -> RunRecord | RunRefused:
-        from engine.devices.launched import open_own
-        from engine.devices.open import open_device
-        from engine.ranks.joined import JoinedRun
-        from engine.training.run import Run, refuse_early
-
         self._kept = None
         try:
             self.check_data(config)
-            device = open_own(config, self._launched, self._nvml) if self._launched else open_device(config, self._nvml)
-            refuse_early(config, device)
+            where = find(config, self._nvml, self._closing.is_set, self._launched)
         except ConfigError as error:
             return self._refuse(RunRefused(run_id=None, config=config, knob=error.knob, message=error.message))
+        config, device = where.config, where.device
         self._use(device)
         self._host = HostLoad()
-        device.reset_peaks()  # before the sampler can take a reading for this run
+        where.reset_peaks()  # before the sampler can take a reading for this run
         started_at = time.time()
         run_id = self._history.writer.begin_run(config, device.info, started_at)
         self._run_id = run_id
@@ -535,15 +537,16 @@ class Session:
         self._emit(started)
         if device.info.kind == "cuda":
             self._asked.count(started)
+        if where.note is not None:
+            self._emit(Logged(source="engine", text=where.note, level="warning"))
         self._neighbours.begin()
-        if others := self._neighbours.look(device.info):
-            shared = f"{device.info.numbers} is shared with {who(others)}: time and memory are not this run's alone."
+        for card, others in self._neighbours.look():
+            shared = f"{card.numbers} is shared with {who(others)}: time and memory are not this run's alone."
             self._emit(Logged(source="engine", text=shared, level="warning"))
         record = replace(new_record(run_id, config, device.info, started_at), host=platform.node())
         try:
-            run = Run(
+            run = where.make(
                 record=record,
-                device=device,
                 hub=self._hub,
                 emit=self._emit,
                 should_stop=self._stop_run.is_set,
@@ -552,9 +555,8 @@ class Session:
                 goes_on=goes_on,
                 keeps_model=self._keeps_model,
             )
-            part = JoinedRun(here=self._launched, run=run) if self._launched else run
             self._place = run.place
-            record = part.execute()
+            record = run.execute()
             self._kept = KeptModel(record, run.kept, device.info.kind) if self._keeps_model else None
         except ConfigError as error:
             self._drop(run_id)
@@ -562,7 +564,7 @@ class Session:
         # a run does not hear the sampler; one that ended between two of its readings has what came before
         host = self._host if self._host.n else HostLoad.over(list(self._host_before))
         record = replace(record, host_cores=host.cores, host_free_cores=host.free)
-        self._neighbours.look(device.info)
+        self._neighbours.look()
         return self._finish(self._neighbours.end(self._with_forecasts(record)))
 
     def _with_forecasts(self, record: RunRecord) -> RunRecord:
@@ -642,7 +644,7 @@ class Session:
 
     # the other threads ------------------------------------------------------------------------------------------
 
-    def _on_sample(self, gpu: GpuSample | None, host: HostSample) -> None:
+    def _on_sample(self, gpus: tuple[GpuSample | None, ...], host: HostSample) -> None:
         run_id, since = self._run_id, self._training_since  # first: a reading from before a run is none of it
         device = self._device
         try:
@@ -652,9 +654,9 @@ class Session:
             if t is not None:
                 self._host = self._host.plus(host)
             place = self._place() if t is not None else None
-            self._emit(Sampled(run_id=run_id, t=t, gpu=gpu, host=host, memory=memory, place=place))
-            if device is not None:
-                self._neighbours.look(device.info)
+            gpu, several = gpus[0] if gpus else None, gpus if len(gpus) > 1 and any(gpus) else ()
+            self._emit(Sampled(run_id=run_id, t=t, gpu=gpu, host=host, memory=memory, place=place, gpus=several))
+            self._neighbours.look()
         finally:  # whatever a reading meets, what happened is written
             self._flush()
 
@@ -669,14 +671,14 @@ class Session:
     # any thread -------------------------------------------------------------------------------------------------
 
     def _emit(self, event: Event) -> None:
-        device = self._device
         if isinstance(event, TrainingStarted):
             self._host = HostLoad()
             self._training_since = time.perf_counter() - event.resumed_s
-            if device is not None:
-                self._neighbours.training(device.info, True)
-        elif isinstance(event, MemoryMoment) and event.moment == "trained" and device is not None:
-            self._neighbours.training(device.info, False)
+            self._neighbours.training(True)
+        elif isinstance(event, MemoryMoment) and event.moment == "trained":
+            self._neighbours.training(False)
+        elif isinstance(event, RanksStarted):
+            self._sampler.select(*(device.uuid for device in self._neighbours.started(event.ranks)))
         self._mailbox.put(event)
         self._history.writer.append(event)
 

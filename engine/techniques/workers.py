@@ -1,7 +1,9 @@
-"""Processes of the data loader: they end with the process that they work for, whatever ends it. No torch.
+"""Processes that work for this one, the data loader's and the ranks: they end with it, whatever ends it. No torch.
 
 They are children of a fork server, so no signal and no exit of ours reaches them by itself: without what is here,
 a parent that is killed leaves them behind, each with the memory of an interpreter that has imported PyTorch.
+
+There is one server for a process, its ranks and their workers. Which modules it imports is settled when it starts.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from multiprocessing import connection, forkserver, resource_tracker, util
@@ -24,9 +27,14 @@ _UNHEARD = frozenset(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP", "SIGQUIT") if hasattr(signal, name)
 )
 """What ends a run by way of its own process. A terminal, a service manager and Slurm send it to the whole group."""
-_QUIET = {"PYTHONWARNINGS": "ignore:resource_tracker", "PYTHONSAFEPATH": "1"}
-"""For the helpers: what they clean up after a killed parent is not told on its terminal, and a `queue.py` in the
-folder that the program was started in is not taken for the standard library's (Python 3.11 and newer)."""
+_QUIET = {
+    "PYTHONWARNINGS": "ignore:resource_tracker",
+    "PYTHONSAFEPATH": "1",
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+}
+"""For the helpers: what they clean up after a killed parent is not told on its terminal; a `queue.py` in the folder
+that the program was started in is not taken for the standard library's (Python 3.11 and newer); and a library that asks
+whether there is CUDA, as it is imported, does not start the driver, which no process forked afterwards could use."""
 
 
 class Worker(ForkServerProcess):
@@ -35,10 +43,12 @@ class Worker(ForkServerProcess):
     def __init__(self, *args: Any, ready: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._ready = ready
+        self._of_a_rank = multiprocessing.parent_process() is not None
 
     def run(self) -> None:
         """Work, and beside it wait for the parent's end."""
-        threading.Thread(target=_end_with_parent, name="parent's end", daemon=True).start()
+        ends = threading.Thread(target=_end_with_parent, args=(self._of_a_rank,), name="parent's end", daemon=True)
+        ends.start()
         self._ready.release()
         super().run()
 
@@ -102,19 +112,42 @@ def _why(number: int, code: int) -> str:
     )
 
 
-def start_forkserver() -> None:
+def start_forkserver(preload: str | None = None) -> None:
     """Start what forks the workers, and what keeps the books of their semaphores, if they do not run yet.
 
-    The signals in `_UNHEARD` are blocked in them from their first instruction on, and so in the workers.
+    With `preload`, a module, the server has it imported before it forks anything; one that was started without it and
+    has no children any more is started anew. Returns before it is imported. The signals in `_UNHEARD` are blocked in
+    them from their first instruction on, and so in the workers.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _UNHEARD)
-    try:
-        with _quietly():
-            resource_tracker.ensure_running()
-            signal.pthread_sigmask(signal.SIG_BLOCK, _UNHEARD)  # that lets two of them through again
-            forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    global _preloaded
+    with _starting:
+        if preload is not None and preload != _preloaded and not multiprocessing.active_children():
+            forkserver._forkserver._stop()  # type: ignore[attr-defined]
+            multiprocessing.set_forkserver_preload([preload])
+            _preloaded = preload
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _UNHEARD)
+        try:
+            with _quietly():
+                resource_tracker.ensure_running()
+                signal.pthread_sigmask(signal.SIG_BLOCK, _UNHEARD)  # that lets two of them through again
+                forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_starting = threading.Lock()
+_preloaded: str | None = None
+
+
+def share_forkserver() -> None:
+    """For a process that a fork server has started: what it starts comes from the same server.
+
+    Python (up to 3.13 at least) knows the server's address there, but starts another one all the same, as it looks
+    for the server among its own children only.
+    """
+    server: Any = getattr(forkserver, "_forkserver", None)
+    if getattr(server, "_forkserver_address", None) is not None and sys.version_info < (3, 14):
+        server.ensure_running = lambda: None
 
 
 @contextlib.contextmanager
@@ -141,14 +174,16 @@ def leave_nothing() -> None:
     for child in multiprocessing.active_children():
         if isinstance(child, Worker):
             child.kill()
-    _remove_sockets()
+    if multiprocessing.parent_process() is None:  # else it is the parent's too
+        _remove_sockets()
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(of_a_rank: bool) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
-    _remove_sockets()
+    if not of_a_rank:  # the process that has the sockets lives on
+        _remove_sockets()
     os._exit(1)
 
 

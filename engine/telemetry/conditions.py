@@ -69,7 +69,7 @@ class _Seen:
 
 
 class RunConditions:
-    """Adds up one run. A reading stands for the time since the one before."""
+    """Adds up one run, on one card or several. A reading stands for the time since the one before."""
 
     def __init__(self) -> None:
         self._t: float | None = None
@@ -81,25 +81,32 @@ class RunConditions:
         self._clocks_s = 0.0
         self._n_clocks = 0
         self._slowed_s: dict[str, float] = {}
-        self._energy = EnergyMeter()
+        self._energy: list[EnergyMeter] = []
 
-    def add(self, t: float, card: Card | None, others: Sequence[CardProcess] | None, *, trains: bool) -> None:
-        """A reading at `t` seconds: the card and who else computed on it, each None where that is unknown.
+    def add(
+        self, t: float, cards: Sequence[Card | None], others: Sequence[CardProcess] | None, *, trains: bool
+    ) -> None:
+        """A reading at `t` seconds: the cards and who else computed on any, each None where that is unknown.
 
-        Clocks and energy count from the first reading with `trains` to the first without it again.
+        Clocks and energy count from the first reading with `trains` to the first without it again. Of several cards
+        one that slows itself down counts: the others wait for it.
         """
         dt = 0.0 if self._t is None else max(0.0, t - self._t)
         self._t = t
         if others is not None:
             self._add_others(dt, others)
         trained, self._trained = self._trained, trains
-        if (not trains and not trained) or card is None or card.lost:
+        if not trains and not trained:
             return
-        self._energy.add(t, card.energy, card.power)
-        if trained and card.throttle is not None:
+        self._energy += [EnergyMeter() for _ in cards[len(self._energy) :]]
+        seen = [(meter, card) for meter, card in zip(self._energy, cards, strict=True) if card and not card.lost]
+        for meter, card in seen:
+            meter.add(t, card.energy, card.power)
+        known = [card.throttle for _, card in seen if card.throttle is not None]
+        if trained and known:
             self._n_clocks += 1
             self._clocks_s += dt
-            for reason in card.throttle:
+            for reason in dict.fromkeys(reason for throttle in known for reason in throttle):
                 self._slowed_s[reason] = self._slowed_s.get(reason, 0.0) + dt
 
     def _add_others(self, dt: float, others: Sequence[CardProcess]) -> None:
@@ -130,8 +137,12 @@ class RunConditions:
         )
 
     def energy(self) -> tuple[float | None, str | None]:
-        """As `EnergyMeter.read`."""
-        return self._energy.read()
+        """As `EnergyMeter.read`, of all cards together."""
+        read = [meter.read() for meter in self._energy]
+        known = [joules for joules, _ in read if joules is not None]
+        if not read or len(known) < len(read):
+            return None, None
+        return sum(known), "counter" if all(source == "counter" for _, source in read) else "power"
 
     def _neighbour(self, seen: _Seen) -> Neighbour:
         total, n = seen.sms

@@ -31,7 +31,8 @@ class HostReader(Protocol):
 class Sampler:
     """Hands a reading to `on_sample` every `interval_s` seconds of `clock`, the first at once.
 
-    `on_sample` gets None for the GPU when none is selected or NVML is not there. It is called on the thread of `run`.
+    `on_sample` gets the selected GPUs in their order, None for one that NVML does not show. It is called on the thread
+    of `run`.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Sampler:
         host: HostReader,
         *,
         interval_s: float = 0.5,
-        on_sample: Callable[[GpuSample | None, HostSample], None],
+        on_sample: Callable[[tuple[GpuSample | None, ...], HostSample], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._nvml = nvml
@@ -48,12 +49,13 @@ class Sampler:
         self._interval_s = interval_s
         self._on_sample = on_sample
         self._clock = clock
-        self._gpu: GpuKey | None = None
+        self._gpus: tuple[GpuKey | None, ...] = ()
         self._logged: set[str] = set()
 
-    def select(self, gpu: GpuKey | None) -> None:
-        """Which GPU to read from the next reading on; None for none. May be called from any thread."""
-        self._gpu = gpu
+    def select(self, *gpus: GpuKey | None) -> None:
+        """Which GPUs to read from the next reading on; None for one that is not NVML's. May be called from any
+        thread."""
+        self._gpus = gpus
 
     def run(self, stop: threading.Event) -> None:
         """Read until `stop` is set. Never raises: a failure is logged the first time, and reading goes on."""
@@ -66,21 +68,23 @@ class Sampler:
             stop.wait(due - self._clock())
 
     def _tick(self) -> None:
-        gpu: GpuSample | None = None
         host = HostSample()
-        key = self._gpu
-        try:
-            gpu = None if key is None else self._nvml.sample(key)
-        except Exception as error:
-            self._log("the GPU cannot be read", error)
+        gpus = tuple(map(self._sample, self._gpus))
         try:
             host = self._host.sample()
         except Exception as error:
             self._log("the host cannot be read", error)
         try:
-            self._on_sample(gpu, host)
+            self._on_sample(gpus, host)
         except Exception as error:
             self._log("a reading could not be handed over", error)
+
+    def _sample(self, key: GpuKey | None) -> GpuSample | None:
+        try:
+            return None if key is None else self._nvml.sample(key)
+        except Exception as error:
+            self._log("the GPU cannot be read", error)
+            return None
 
     def _log(self, what: str, error: Exception) -> None:
         if what not in self._logged:

@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -31,11 +31,15 @@ from engine.tracing.quantised import quantised_parameters
 from engine.tracing.scratch import Rule, Scratch, Step
 from engine.tracing.unified import UNIFIED_ZEROS
 
+if TYPE_CHECKING:
+    from engine.tracing.divided import Divided
+
 aten = torch.ops.aten
 
 MATMULS = frozenset({aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default})
 """Operators that run in cuBLAS, whose first use in a thread allocates the handle's workspace."""
 
+_ALL_REDUCE = torch.ops.c10d.allreduce_.default
 _UNIQUE_STORAGE_COUNT = 2
 """References to a storage that one tensor owns alone: the tensor's, and that of the Python object that counts."""
 
@@ -43,7 +47,7 @@ _UNIQUE_STORAGE_COUNT = 2
 class Sink(Protocol):
     """Where births and deaths go. Handles are the sink's own."""
 
-    def allocate(self, size: int, category: str) -> int | None:
+    def allocate(self, size: int, category: str, stream: int = 0) -> int | None:
         """A storage of `size` bytes was born; None where it is not in the allocator (`UNIFIED`).
 
         May raise `torch.OutOfMemoryError`.
@@ -94,9 +98,12 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.watches_gradients = True
         """False where gradients that arrive were made by operators that were not traced."""
         self._suspended = 0
+        self._made: str | None = None
         # by an operator's id, as its own hash is slow and it lives as long as the process: whether it returns a view,
         # whether it runs in cuBLAS, its scratch
         self._known: dict[int, tuple[bool, bool, Scratch | None]] = {}
+        self.divided: Divided | None = None
+        """What is to know of a model that is divided among ranks."""
         self.in_dropout = False
         """Inside a dropout, whose random tensor CUDA keeps as one byte per element."""
 
@@ -124,6 +131,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         `rule` says its size where that does not grow evenly with batch and length, `n_bytes` where it is not its own.
         """
+        if self.divided is not None:
+            tensor = self.divided.own_part(tensor)
         storage = tensor.untyped_storage()
         if not self._is_live(storage):
             self._bear(storage, storage.nbytes() if n_bytes is None else n_bytes, category, rule)
@@ -139,7 +148,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def account_model(self, model: torch.nn.Module) -> list[Any]:
         """The weights and buffers, in the order in which `Module.to` puts them on a device.
 
-        The hooks that it returns tell gradients from other tensors; remove them when tracing ends.
+        The hooks that it returns tell gradients from other tensors; remove them when tracing ends. Of a model that is
+        divided among ranks, this one's part.
         """
         for _, tensors in quantised_parameters(model):  # they are moved first
             for tensor in tensors:
@@ -149,7 +159,44 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if held is not None:
                     self.account(held, WEIGHTS)
         trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
-        return [p.register_post_accumulate_grad_hook(self._gradient_arrived) for p in trained]  # type: ignore[no-untyped-call]
+        hooks: list[Any] = [p.register_post_accumulate_grad_hook(self._gradient_arrived) for p in trained]  # type: ignore[no-untyped-call]
+        if self.divided is not None:
+            from engine.tracing.divided import Gathered
+
+            hooks.append(Gathered(model, self._is_weight, self._gradient_arrived))
+        return hooks
+
+    @contextmanager
+    def dividing(self) -> Iterator[None]:
+        """Around a run, or a trace, of a model that FSDP divides among ranks."""
+        from engine.tracing.divided import Divided, watching_storages
+
+        self.divided = Divided()
+        with watching_storages(self._resized):
+            yield
+
+    @contextmanager
+    def visit(self, weights: Sequence[torch.Tensor], buffers: Sequence[torch.Tensor]) -> Iterator[None]:
+        """Around the dividing of `weights`, which are there whole meanwhile; the buffers stay."""
+        for tensor in (*weights, *buffers):
+            self.account(tensor, WEIGHTS)
+        yield
+        self.drain()
+        for tensor in weights:
+            known = self._live.pop(tensor.untyped_storage()._cdata, None)
+            if known is not None and known.handle is not None:
+                self._sink.free(known.handle)
+                known.handle = None
+
+    @contextmanager
+    def making(self, category: str) -> Iterator[None]:
+        """What operators inside make is of this category."""
+        self._made = category
+        try:
+            yield
+        finally:
+            self._made = None
+            self.drain()
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
@@ -209,11 +256,28 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._dead.clear()
         self._born = []
 
+    def _resized(self, storage: torch.UntypedStorage) -> None:
+        """A storage has grown, or shrunk, in place: whole weights come and go so."""
+        if storage.device.type != self._device_type:
+            return
+        known = self._live.get(storage._cdata)
+        if known is not None and known() is not None and known.handle is not None:
+            self.drain()
+            self._sink.free(known.handle)
+            known.handle, known.size = None, 0
+        if storage.nbytes() and self.watches_gradients and not self._suspended:
+            self._bear(storage, storage.nbytes(), WEIGHTS)
+
     # what torch tells
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if types and self.divided is not None:
+            if self.divided.is_divided(types):
+                return NotImplemented  # it comes again with what this rank holds
+            if self.divided.is_asked(types):
+                return func(*args, **(kwargs or {}))
         with torch._C.DisableTorchFunction():  # a function mode would see every attribute that is read below
             return self._traced(func, args, kwargs)
 
@@ -226,6 +290,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         aliases, is_matmul, scratch = self._known.get(id(func)) or self._learn(func)
         if aliases:
             return result
+        if func is _ALL_REDUCE and self.phase is Phase.BACKWARD:  # DDP's buckets: the first forward but one makes them
+            for bucket in args[0]:
+                self._is(bucket, GRADIENTS)
         if func is aten.add.Tensor and self._accumulates(args, kwargs, result):
             return result
         if func is UNIFIED_ZEROS:
@@ -257,6 +324,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _see(self, tensor: torch.Tensor, is_mask: bool = False) -> None:
         if tensor.device.type != self._device_type:
             return
+        if self.divided is not None and self.divided.is_asked((type(tensor),)):
+            return
         storage = tensor.untyped_storage()
         if not self._is_live(storage):
             self._bear(storage, tensor.numel() if is_mask else storage.nbytes(), self._category())
@@ -270,7 +339,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if rule is not None:
             handle = self._sink.allocate_by(rule, category)
         else:
-            handle = self._sink.allocate(size, category) if size else None
+            stream = self.divided.stream if self.divided is not None else 0
+            if stream:
+                category = TEMPORARIES  # what ranks send each other
+            handle = self._sink.allocate(size, category, stream) if size else None
         self._remember(storage, handle, size, category)
 
     def _remember(self, storage: torch.UntypedStorage, handle: int | None, size: int, category: str = "") -> None:
@@ -281,6 +353,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._born.append(known)
 
     def _category(self) -> str:
+        if self._made is not None:
+            return self._made
         if self.phase is Phase.FORWARD or (self.phase is Phase.BACKWARD and torch.is_grad_enabled()):
             return ACTIVATIONS  # autograd runs without gradients, except where a checkpoint is replayed
         return {Phase.LOAD: WEIGHTS, Phase.DATA: INPUTS}.get(self.phase, TEMPORARIES)
@@ -317,12 +391,18 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._sink.allocate(self._lt_workspace, LIBRARIES)
             self._lt_workspace = 0
 
+    def _is_weight(self, tensor: torch.Tensor) -> None:
+        self._is(tensor, WEIGHTS)
+
     def _gradient_arrived(self, parameter: torch.Tensor) -> None:
         if not self.watches_gradients or parameter.grad is None:
             return
-        known = self._live.get(parameter.grad.untyped_storage()._cdata)
+        self._is(parameter.grad if self.divided is None else self.divided.own_part(parameter.grad), GRADIENTS)
+
+    def _is(self, tensor: torch.Tensor, category: str) -> None:
+        known = self._live.get(tensor.untyped_storage()._cdata)
         if known is not None and known.handle is not None:
-            self._sink.recategorize(known.handle, GRADIENTS)
+            self._sink.recategorize(known.handle, category)
 
 
 def _is_parameter_grad() -> bool:

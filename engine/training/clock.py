@@ -45,6 +45,12 @@ class Clock:
         """
         self._marks.append((None if begins else self.phase, self._device.mark()))
 
+    @property
+    def waits(self) -> bool:
+        """Whether other ranks are waited for. Any thread may ask."""
+        marks = self._marks
+        return bool(marks) and marks[-1][0] is None
+
     def now(self) -> float:
         """Host seconds since `start_training`."""
         return time.perf_counter() - self._began

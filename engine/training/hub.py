@@ -13,12 +13,17 @@ DEADLINE_S = 5.0
 
 
 class Hub:
-    """`probe` runs in a thread of its own; `reachable` waits for its answer, at most until the deadline."""
+    """`probe` runs in a thread of its own; `reachable` waits for its answer, at most until the deadline.
 
-    def __init__(self) -> None:
+    `answers` is what another process found; None: nobody has asked yet.
+    """
+
+    def __init__(self, answers: bool | None = None) -> None:
         self.endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
         self._answered = threading.Event()
-        self._reachable = False
+        self._reachable = bool(answers)
+        if answers is not None:
+            self._answered.set()
         self._patience_ends: float | None = None
         self._lock = threading.Lock()
 
@@ -26,6 +31,11 @@ class Hub:
         """Ask the hub once. Never raises."""
         self._reachable = not _switched_off() and _answers(self.endpoint)
         self._answered.set()
+
+    @property
+    def answers(self) -> bool | None:
+        """What was found so far; None where nobody knows yet."""
+        return self._reachable if self._answered.is_set() else None
 
     def reachable(self) -> bool:
         """True when the hub answered. Whoever asks waits for `probe`, until the deadline of the first who asked."""

@@ -40,6 +40,11 @@ class Whereabouts:
             self._n_layers = None  # called again, or in another order: their number does not say where it is
         self._layer = layer
 
+    @property
+    def progress(self) -> tuple[float, int]:
+        """When the step under way began, and the layer it came to: while both stay as they are, the run stands."""
+        return self._began, self._layer
+
     def place(self) -> Place | None:
         """Where the step under way is; None until it has lasted for `LONG_S`."""
         began, layer, layers, phase = self._began, self._layer, self._n_layers, self._clock.phase

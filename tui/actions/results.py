@@ -10,6 +10,7 @@ from engine.contract.events import HistoryChanged
 from engine.contract.records import Outcome, RunRecord
 from tui.actions.baseline import BaselineControl
 from tui.desk.desk import Desk
+from tui.state.deltas import Deltas
 from tui.state.result_rows import matches, note_of, place_of
 from tui.state.unsettled import Unsettled
 
@@ -90,9 +91,13 @@ class ResultsControl:
         """Everything known about the selected run."""
         from tui.screens.details import run_details
 
-        row = self._state.selected
-        if row is not None:
-            self._desk.open(run_details(row, self._desk.app.size.width, self._state.table.notes.get(row.run_id, "")))
+        row, state = self._state.selected, self._state
+        if row is None:
+            return
+        deltas = Deltas()
+        deltas.measure_by(state.finished, state.record_of(state.baseline))
+        note = state.table.notes.get(row.run_id, "")
+        self._desk.open(run_details(row, self._desk.app.size.width, note, deltas.scaling(row)))
 
     # notes --------------------------------------------------------------------------------------------------------
 

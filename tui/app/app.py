@@ -176,6 +176,7 @@ class TraintopApp(App[str]):
             self._caption,
             does.read_only.name,
             does.baseline.read_on,
+            does.ranks.follow,
             lambda: does.forecasts.ask(does.explain.config),
             does.alerts.keep_watch,
             does.meter.read,

@@ -19,6 +19,7 @@ from tui.actions.knobs import KnobControl
 from tui.actions.plans import PlanControl
 from tui.actions.presenter import PresenterControl
 from tui.actions.quitting import QuitControl
+from tui.actions.ranks import RankControl
 from tui.actions.read_only import ReadOnlyControl
 from tui.actions.results import ResultsControl
 from tui.actions.runs import RunControl
@@ -63,6 +64,7 @@ class Controllers:
         self.all_cards = AllCardsControl(self.desk, ends=not read_only, paint_s=2.5 if slow_link else 0.5)
         self.presenter = PresenterControl(self.desk)
         self.cursor = CursorControl(self.desk)
+        self.ranks = RankControl(self.desk)
         self.knobs = KnobControl(self.desk)
         self.hand_over = HandOverControl(self.desk, self.readings, session)
         self.forecasts = ForecastControl(self.desk, session)
@@ -127,6 +129,8 @@ class Controllers:
             "cycle_theme": self.view.cycle_theme,
             "scroll_log": self.view.scroll_log,
             "log": self.view.log,
+            "choose_rank": self.ranks.choose,
+            "ranks": self.ranks.details,
             "cards": self.all_cards.show,
             "help": self.view.help,
             "presenter": self.presenter.toggle,

@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from engine.contract import paths
+from engine.contract.figures import is_on_several
+from engine.contract.records import RunRecord
 from tui.drawing.text import clean
 
 if TYPE_CHECKING:
+    from engine.compare.scaling import OneGpu, Scaling
     from engine.history.history import History
 
 
@@ -33,6 +36,28 @@ def history_to_read() -> Iterator[History]:
             log_to_file(paths.log_file())
         tell_notice(history, say)
         yield history
+
+
+def scaling_in(history: History) -> Scaling:
+    """What runs on several GPUs are measured by: this history, which is read when there is such a run."""
+    known: dict[int, OneGpu] = {}  # by the state of the history: a plan writes while it is asked
+
+    def scaling(record: RunRecord) -> float | None:
+        if not is_on_several(record):
+            return None
+        from engine.compare.scaling import OneGpu
+        from engine.history.errors import HistoryError
+
+        with contextlib.suppress(HistoryError):  # that it cannot be read is told elsewhere
+            token = history.change_token()
+            if token not in known:
+                baseline = history.baseline()
+                known.clear()
+                known[token] = OneGpu(history.runs(), None if baseline is None else history.run(baseline))
+            return known[token].scaling(record)
+        return None
+
+    return scaling
 
 
 def say(text: str) -> None:

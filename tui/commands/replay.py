@@ -12,11 +12,12 @@ from engine.session.playback import MAX_SPEED, Replay
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError, add_slow_link
 from tui.commands.headless import own_streams
-from tui.commands.histories import history_to_read
+from tui.commands.histories import history_to_read, scaling_in
 from tui.commands.watch import can_show, show
 from tui.console.report import Report
 
 if TYPE_CHECKING:
+    from engine.compare.scaling import Scaling
     from engine.history.history import History
 
 DEMO_SPEED = 1.0
@@ -49,7 +50,7 @@ def execute(arguments: Namespace) -> int:
         replay = Replay(history, [record.run_id for record in records], speed or 1.0)
         if not arguments.json and can_show():
             return show(replay, slow_link=arguments.slow_link)
-        return _print(replay, as_json=arguments.json)
+        return _print(replay, scaling_in(history), as_json=arguments.json)
 
 
 def play_demo(
@@ -68,7 +69,7 @@ def play_demo(
         replay = Replay(history, [run.run_id for run in history.runs()], speed or DEMO_SPEED)
         if not as_json and can_show():
             return show(replay, in_ascii=in_ascii, theme=theme, slow_link=slow_link)
-        return _print(replay, as_json=as_json)
+        return _print(replay, scaling_in(history), as_json=as_json)
 
 
 def _speed(text: str | None) -> float | None:
@@ -99,10 +100,10 @@ def _chosen(text: str | None, history: History) -> list[RunRecord]:
     return records
 
 
-def _print(replay: Replay, *, as_json: bool) -> int:
+def _print(replay: Replay, scaling: Scaling, *, as_json: bool) -> int:
     """Everything at once, as lines."""
     with own_streams() as (out, err):
-        report = Report(out, err, as_json=as_json)
+        report = Report(out, err, as_json=as_json, scaling=scaling)
         replay.open()
         report.say(f"recorded on {replay.day}; the figures are those of then")
         replay.seek(replay.duration)

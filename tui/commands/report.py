@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from engine.contract.records import RunRecord
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError
-from tui.commands.histories import history_to_read, say_no_runs
+from tui.commands.histories import history_to_read, say_no_runs, scaling_in
 from tui.drawing.text import clean
 
 if TYPE_CHECKING:
+    from engine.compare.scaling import Scaling
     from engine.history.history import History
     from engine.history.plans import StoredPlan
 
@@ -63,7 +64,8 @@ def execute(arguments: Namespace) -> int:
         if not records:
             say_no_runs(history)
         plans = history.plans.newest() if name in ("markdown", "latex") else []
-    _write(_exported(name, records, baseline, plans, arguments), arguments.output)
+        text = _exported(name, records, baseline, plans, scaling_in(history), arguments)
+    _write(text, arguments.output)
     if records and arguments.output not in (None, "-"):
         runs = "1 run" if len(records) == 1 else f"{len(records)} runs"
         sys.stderr.write(f"{runs} written to {clean(arguments.output)}.\n")
@@ -147,26 +149,33 @@ def _exported(
     records: list[RunRecord],
     baseline: RunRecord | None,
     plans: Sequence[StoredPlan],
+    scaling: Scaling,
     arguments: Namespace,
 ) -> str:
     from engine.export import export
     from engine.export.closings import closings
 
     if name == "json":
-        return export.to_json(records)
+        return export.to_json(records, scaling)
     if name == "csv":
-        return export.to_csv(records, baseline)
+        return export.to_csv(records, baseline, scaling)
     if name == "latex":
         return export.to_latex(
             records,
             baseline,
             repeats_as_one=arguments.repeats_as_one,
             closings=closings(plans, records),
+            scaling=scaling,
             caption=arguments.caption,
             label=arguments.label,
         )
-    as_one = arguments.repeats_as_one
-    return export.to_markdown(records, baseline, repeats_as_one=as_one, closings=closings(plans, records))
+    return export.to_markdown(
+        records,
+        baseline,
+        repeats_as_one=arguments.repeats_as_one,
+        closings=closings(plans, records),
+        scaling=scaling,
+    )
 
 
 def _write(text: str, output: str | None) -> None:

@@ -14,7 +14,7 @@ from engine.process.launched import Launched, launched
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError, add_knobs, config_of, given_knobs
 from tui.commands.headless import Interrupts, follow, own_streams, run_code
-from tui.commands.histories import tell_notice
+from tui.commands.histories import scaling_in, tell_notice
 from tui.console.report import Report
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _train_first(
 
     no_log = log_to_file(paths.log_file())
     with History() as history, own_streams() as (out, err), Interrupts(err) as interrupts:
-        report = Report(out, err, as_json=as_json)
+        report = Report(out, err, as_json=as_json, scaling=scaling_in(history))
         if no_log:
             report.say(no_log)
         tell_notice(history, report.say)

@@ -8,12 +8,13 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from engine.compare.scaling import Scaling, nothing_known
 from engine.contract import figures
 from engine.contract.events import RunFinished
 from engine.contract.records import RunRecord
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError
-from tui.commands.histories import history_to_read, say_no_runs
+from tui.commands.histories import history_to_read, say_no_runs, scaling_in
 from tui.console.report import json_line
 from tui.drawing.cells import width_of
 from tui.drawing.text import clean
@@ -53,8 +54,13 @@ _KEEP = {
     figures.CARD_SPEED.name: 56,
     figures.TIME.name: 45,
     figures.SHARE.name: 40,
+    figures.GPUS.name: 80,
+    figures.PARALLEL.name: 75,
+    "scaling": 74,
+    figures.WAITING.name: 50,
 }
 """Which columns a narrow terminal keeps: those with the largest number."""
+_SEVERAL = (figures.GPUS, figures.PARALLEL)
 _WHERE_KNOWN = (figures.CARD_SPEED, figures.ENERGY, figures.PER_SAMPLE)
 
 
@@ -90,11 +96,12 @@ def execute(arguments: Namespace) -> int:
         n_all = history.n_runs()
         if not records:
             say_no_runs(history)
-    if arguments.json:
-        for record in records:
-            sys.stdout.write(json_line(RunFinished(record=record)) + "\n")
-    elif records:
-        sys.stdout.write(_drawn(records))
+        scaling = scaling_in(history)
+        if arguments.json:
+            for record in records:
+                sys.stdout.write(json_line(RunFinished(record=record), scaling) + "\n")
+        elif records:
+            sys.stdout.write(_drawn(records, scaling))
     if records and len(records) < n_all and not arguments.json:
         sys.stderr.write(f"The newest {len(records)} of {n_all:,} runs; --limit N shows more.\n")
     return exit_codes.DONE
@@ -108,14 +115,17 @@ def _limit(text: str | None) -> int | None:
     return int(text[:10])
 
 
-def table(records: list[RunRecord], width: int | None = None) -> Table:
+def table(records: list[RunRecord], width: int | None = None, scaling: Scaling = nothing_known) -> Table:
     """The results table, a row per run. With `width` the columns that matter least are left out, and none is cut."""
     from rich.table import Table
     from rich.text import Text
 
     # the card's own figures are known of virtual GPUs alone, energy of real ones
-    wanted = (*figures.places(records), *_KNOBS, *_FIGURES, figures.STATUS)
-    entries = [entry for entry in wanted if entry not in _WHERE_KNOWN or any(map(entry.read, records))]
+    several = _SEVERAL if any(map(figures.is_on_several, records)) else ()
+    together = (figures.WAITING, figures.scaling_entry(scaling))
+    wanted = (*figures.places(records), *several, *_KNOBS, *_FIGURES, *together, figures.STATUS)
+    where_known = (*_WHERE_KNOWN, *together)
+    entries = [entry for entry in wanted if entry not in where_known or any(map(entry.read, records))]
     columns = [
         _Column(figures.RUN_ID.heading, [str(record.run_id) for record in records]),
         _Column(
@@ -140,13 +150,13 @@ def table(records: list[RunRecord], width: int | None = None) -> Table:
     return drawn
 
 
-def _drawn(records: list[RunRecord]) -> str:
+def _drawn(records: list[RunRecord], scaling: Scaling) -> str:
     from rich.console import Console
 
     on_terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if on_terminal else None
     console = Console(width=width or _WIDEST, file=sys.stdout, force_terminal=on_terminal)
     with console.capture() as capture:
-        console.print(table(records, width))
+        console.print(table(records, width, scaling))
     # rich pads every line to the width of the table
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())

@@ -14,11 +14,12 @@ from engine.contract import paths
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError, add_slow_link
 from tui.commands.headless import Interrupts, follow, own_streams, run_code
-from tui.commands.histories import history_to_read
+from tui.commands.histories import history_to_read, scaling_in
 from tui.console.report import Report
 from tui.terminal.signals import Signals, leave_terminal, terminal_is_gone
 
 if TYPE_CHECKING:
+    from engine.compare.scaling import Scaling
     from engine.history.history import History
     from engine.session.engine import Engine
 
@@ -49,7 +50,12 @@ def execute(arguments: Namespace) -> int:
         run_id = None if arguments.run is None else _number(arguments.run, history)
         if not arguments.json and can_show():
             return show(Watch(history, run_id, show_last=True), slow_link=arguments.slow_link)
-        return _report(Watch(history, run_id), as_json=arguments.json, to_the_end=run_id is not None)
+        return _report(
+            Watch(history, run_id),
+            as_json=arguments.json,
+            to_the_end=run_id is not None,
+            scaling=scaling_in(history),
+        )
 
 
 def _number(text: str, history: History) -> int:
@@ -142,9 +148,9 @@ def show(
     return exit_codes.FAILED
 
 
-def _report(watch: Engine, *, as_json: bool, to_the_end: bool) -> int:
+def _report(watch: Engine, *, as_json: bool, to_the_end: bool, scaling: Scaling) -> int:
     """Events as lines until the reader leaves or, `to_the_end`, a run ends; the exit code."""
     with own_streams() as (out, err), Interrupts(err) as interrupts:
         watch.open()
-        report = Report(out, err, as_json=as_json)
+        report = Report(out, err, as_json=as_json, scaling=scaling)
         return follow(watch, report, interrupts, run_code if to_the_end else lambda event: None)

@@ -9,6 +9,7 @@ import os
 import time
 from typing import Any, TextIO
 
+from engine.compare.scaling import Scaling, nothing_known
 from engine.contract.as_json import to_json
 from engine.contract.events import (
     EngineFailed,
@@ -35,11 +36,13 @@ class Report:
     When a reader goes away (`| head`) or the disk is full, `lost` is set and nothing more is written.
     """
 
-    def __init__(self, out: TextIO, err: TextIO, *, as_json: bool) -> None:
+    def __init__(self, out: TextIO, err: TextIO, *, as_json: bool, scaling: Scaling = nothing_known) -> None:
+        """`scaling` knows that of a run on several GPUs."""
         self.lost = False
         self._out, self._err = out, err
         self._as_json = as_json
-        self._transcript = Transcript()
+        self._scaling = scaling
+        self._transcript = Transcript(scaling)
         on_terminal = err.isatty() and os.environ.get("TERM") != "dumb"
         self._progress: ProgressBar | ProgressLines | None = None
         if on_terminal or not as_json:
@@ -47,7 +50,11 @@ class Report:
 
     def show(self, event: Event) -> None:
         """Report an event."""
-        lines = [json_line(event)] if self._as_json else [clean(line) for line in self._transcript.lines(event)]
+        lines = (
+            [json_line(event, self._scaling)]
+            if self._as_json
+            else [clean(line) for line in self._transcript.lines(event)]
+        )
         if lines:
             # out and err may be one terminal: then the bar is in the way of the transcript
             self._write(self._out, "".join(f"{line}\n" for line in lines), aside=not self._as_json)
@@ -107,9 +114,14 @@ class Report:
         return None
 
 
-def json_line(event: Event) -> str:
+def json_line(event: Event, scaling: Scaling = nothing_known) -> str:
     """An event as one line of JSON, in ASCII."""
-    return dump(to_json(event))
+    return dump(event_json(event, scaling))
+
+
+def event_json(event: Event, scaling: Scaling) -> dict[str, Any]:
+    """An event as an object for JSON; of a run on several GPUs that is over with its scaling."""
+    return to_json(event, scaling(event.record) if isinstance(event, RunFinished) else None)
 
 
 def dump(value: Any) -> str:

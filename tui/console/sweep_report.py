@@ -7,13 +7,13 @@ import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from engine.contract.as_json import to_json
+from engine.compare.scaling import Scaling, nothing_known
 from engine.contract.events import FREQUENT, Event, PlanFinished, PlanProgress, RunFinished, RunRefused, RunStarted
 from engine.contract.records import RunRecord
 from engine.plans.course import Plan
 from tui.command_line import exit_codes
 from tui.console.progress import ProgressBar
-from tui.console.report import Report, dump
+from tui.console.report import Report, dump, event_json
 from tui.console.sweep_rows import Counts, Rows
 from tui.console.sweep_tables import plan_table, repeats_table, table_json
 from tui.drawing.text import clean
@@ -29,8 +29,9 @@ cut; a narrow terminal wraps them."""
 class SweepReport(Report):
     """Writes a plan's rows or JSON to `out`, messages and each run's progress bar to `err`."""
 
-    def __init__(self, out: TextIO, err: TextIO, *, as_json: bool) -> None:
-        super().__init__(out, err, as_json=as_json)
+    def __init__(self, out: TextIO, err: TextIO, *, as_json: bool, scaling: Scaling = nothing_known) -> None:
+        """`scaling` knows that of a run on several GPUs."""
+        super().__init__(out, err, as_json=as_json, scaling=scaling)
         self._progress = None
         self._draws = err.isatty() and os.environ.get("TERM") != "dumb"
         self._rows: Rows | None = None
@@ -38,7 +39,7 @@ class SweepReport(Report):
 
     def begin(self, plan: Plan, before: Sequence[RunRecord]) -> None:
         """The plan that events will tell of, and its runs of an earlier process."""
-        self._rows = Rows(plan, before)
+        self._rows = Rows(plan, before, self._scaling)
 
     def show(self, event: Event) -> None:
         """Report an event."""
@@ -77,7 +78,7 @@ class SweepReport(Report):
             self._rows.lines(event)  # counts, and keeps the records
         if isinstance(event, FREQUENT):
             return
-        values = to_json(event)
+        values = event_json(event, self._scaling)
         if isinstance(event, RunFinished) and self._step is not None:
             values |= {"plan_id": self._step.plan_id, "label": self._step.label, "repeat": self._step.repeat}
         self._write(self._out, f"{dump(values)}\n", aside=False)
@@ -94,7 +95,7 @@ class SweepReport(Report):
         plan = rows.plan
         if self._as_json:
             table = table_json(plan, rows.records)
-            for values in (table, to_json(event)):
+            for values in (table, event_json(event, self._scaling)):
                 if values is not None:
                     self._write(self._out, f"{dump(values)}\n", aside=False)
         else:
@@ -106,10 +107,10 @@ class SweepReport(Report):
             self.say(f"Go on with: traintop sweep --resume {event.plan_id}")
 
     def _write_tables(self, plan: Plan, records: Sequence[RunRecord]) -> None:
-        repeats = repeats_table(records)
+        repeats = repeats_table(records, self._scaling)
         if repeats is not None:
             self._write_lines(["", *self._drawn(repeats)])
-        beside = plan_table(plan, records)
+        beside = plan_table(plan, records, scaling=self._scaling)
         if beside is not None:
             table, notes = beside
             self._write_lines(["", *self._drawn(table), *notes])

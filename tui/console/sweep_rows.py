@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from engine.compare.scaling import Scaling, nothing_known
 from engine.contract.events import (
     Event,
     PlanFinished,
@@ -22,10 +23,13 @@ from engine.contract.figures import (
     SPEED,
     STATUS,
     TIME,
+    WAITING,
     heading_of,
     is_virtual,
     label_of,
+    scaling_entry,
     short_of,
+    unit_of,
 )
 from engine.contract.forecast_types import Foretold
 from engine.contract.numbers import forecast_rate, mib
@@ -79,7 +83,9 @@ class Counts:
 class Rows:
     """The lines of one plan. Events in, lines out."""
 
-    def __init__(self, plan: Plan, done_before: Sequence[RunRecord] = ()) -> None:
+    def __init__(self, plan: Plan, done_before: Sequence[RunRecord] = (), scaling: Scaling = nothing_known) -> None:
+        """`scaling` knows that of a run on several GPUs."""
+        self._scaling = scaling
         self.counts = Counts()
         self.records: list[RunRecord] = []
         self._plan = plan
@@ -143,13 +149,15 @@ class Rows:
     def _finished(self, record: RunRecord) -> str:
         self.counts.count(record)
         self.records.append(record)
-        memory = f"{MEMORY.of(record):>6} {MEMORY.unit} {label_of(MEMORY, [record])} {SHARE.of(record):>5} %"
+        unit = unit_of(MEMORY, [record])
+        memory = f"{MEMORY.of(record):>6} {unit} {label_of(MEMORY, [record])} {SHARE.of(record):>5} %"
         parts = [
             f"{TIME.of(record):>8} {short_of(TIME, [record]) or TIME.unit}",
             f"{SPEED.of(record):>6} {heading_of(SPEED, [record])}{self._card(record)}",
             f"{memory}{self._forecast()}",
             f"{LOSS.label} {LOSS.of(record):>7}",
             *([f"{ACCURACY.label} {ACCURACY.of(record)}"] if record.eval_accuracy is not None else []),
+            *self._together(record),
             STATUS.of(record),
         ]
         return self._line("  ".join(parts))
@@ -157,6 +165,13 @@ class Rows:
     def _card(self, record: RunRecord) -> str:
         """Of a virtual GPU the card's own speed, by forecast."""
         return f" (card {CARD_SPEED.of(record):>6})" if is_virtual([record]) else ""
+
+    def _together(self, record: RunRecord) -> list[str]:
+        """Of a run on several GPUs how much of their speed it gets, and how much of the time they wait."""
+        entries = (WAITING, scaling_entry(self._scaling))
+        return [
+            f"{heading_of(entry, [record])} {entry.of(record)}" for entry in entries if entry.read(record) is not None
+        ]
 
     def _forecast(self) -> str:
         made = self._step.foretold if self._step is not None else None

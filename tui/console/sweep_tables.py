@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.compare.closing import closing
 from engine.compare.compare import Row, figure_of, fold
+from engine.compare.scaling import Scaling, nothing_known
 from engine.contract.figures import (
     ACCURACY,
     CARD_TIME,
@@ -16,10 +17,13 @@ from engine.contract.figures import (
     SPEED,
     STATUS,
     TIME,
+    WAITING,
     Entry,
     heading_of,
     label_of,
+    scaling_entry,
     short_of,
+    unit_of,
 )
 from engine.contract.forecast_types import FITS, OUT_OF_MEMORY
 from engine.contract.numbers import UNKNOWN, fixed, number
@@ -35,19 +39,28 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def repeats_table(records: Sequence[RunRecord]) -> Table | None:
-    """One row per configuration that was run more than once, with the spread; None where none was."""
+def repeats_table(records: Sequence[RunRecord], scaling: Scaling = nothing_known) -> Table | None:
+    """One row per configuration that was run more than once, with the spread; None where none was.
+
+    `scaling` knows that of runs on several GPUs.
+    """
     rows = fold(records)
     if all(len(row.records) == 1 for row in rows):
         return None
-    drawn = _table("runs", "n", *(heading_of(entry, records) for entry in _FIGURES), STATUS.heading)
+    entries = (*_FIGURES, *_together(records, scaling))
+    drawn = _table("runs", "n", *(heading_of(entry, records) for entry in entries), STATUS.heading)
     for row in rows:
         runs = ", ".join(str(run_id) for run_id in row.run_ids)
-        _add(drawn, runs, str(len(row.records)), *(_cell(row, entry) for entry in _FIGURES), STATUS.of(row.first))
+        _add(drawn, runs, str(len(row.records)), *(_cell(row, entry) for entry in entries), STATUS.of(row.first))
     return drawn
 
 
 _FIGURES = (TIME, SPEED, MEMORY, LOSS, ACCURACY)
+
+
+def _together(records: Sequence[RunRecord], scaling: Scaling) -> list[Entry]:
+    """What is known of runs on several GPUs."""
+    return [entry for entry in (WAITING, scaling_entry(scaling)) if any(entry.read(r) is not None for r in records)]
 
 
 def _cell(row: Row | None, entry: Entry) -> str:
@@ -58,11 +71,14 @@ def _cell(row: Row | None, entry: Entry) -> str:
     return entry.with_spread(figure.value, figure.spread if figure.n > 1 else None)
 
 
-def plan_table(plan: Plan, records: Sequence[RunRecord], *, narrow: bool = False) -> tuple[Table, list[str]] | None:
+def plan_table(
+    plan: Plan, records: Sequence[RunRecord], *, narrow: bool = False, scaling: Scaling = nothing_known
+) -> tuple[Table, list[str]] | None:
     """This machine's rows, beside the lecture's where it has a table of this plan, and sentences: what came of it, and
     how to read it.
 
     `narrow` keeps what the experiment is about within 72 cells. None for a plan that is not one of the lecture's.
+    `scaling` knows that of runs on several GPUs.
     """
     point = closing(plan, records)
     if point is None:
@@ -76,7 +92,9 @@ def plan_table(plan: Plan, records: Sequence[RunRecord], *, narrow: bool = False
     heads = [name for name, _ in counts]
     for entry in entries:
         heading = narrow and short_of(entry, records)
-        heading = heading or (f"{label_of(entry, records)}\n{entry.unit}" if entry.unit else heading_of(entry, records))
+        heading = heading or (
+            f"{label_of(entry, records)}\n{unit_of(entry, records)}" if entry.unit else heading_of(entry, records)
+        )
         heads += [f"{heading}\nhere", "lecture"] if printed else [heading]
     has_card = not narrow and any(_card_s(pair) for pair in pairs)
     heads += ["card s\nby\nforecast"] if has_card else []
@@ -107,7 +125,7 @@ def _effective(pair: Pair) -> str:
     """Samples behind an update."""
     if pair.run is None:
         return UNKNOWN
-    return number(pair.run.config.batch_size * pair.run.config.gradient_accumulation_steps)
+    return number(pair.run.config.effective_batch_size)
 
 
 def _updates(pair: Pair) -> str:

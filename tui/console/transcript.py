@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import math
 
+from engine.compare.scaling import Scaling, nothing_known
 from engine.contract.accuracy import accuracy_sentence
 from engine.contract.best import best_sentence
+from engine.contract.config import RunConfig
 from engine.contract.events import (
     EngineReady,
     EvalDone,
     Event,
     MemoryMoment,
+    RanksStarted,
     RunFinished,
     RunProgress,
     RunStarted,
@@ -21,7 +24,7 @@ from engine.contract.events import (
     TrainingStarted,
     UpdateDone,
 )
-from engine.contract.figures import CARD_SPEED, CARD_TIME, CPU, ENERGY, PER_SAMPLE, is_virtual
+from engine.contract.figures import CARD_SPEED, CARD_TIME, CPU, ENERGY, PER_SAMPLE, WAITING, gpus_of, is_virtual
 from engine.contract.marks import sentences
 from engine.contract.numbers import mib, number, percent
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
@@ -40,7 +43,10 @@ _MOMENTS = {"start": "at start", "context": "after the context", "model": "after
 class Transcript:
     """The lines of one run after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, scaling: Scaling = nothing_known) -> None:
+        """`scaling` knows that of a run on several GPUs."""
+        self._scaling = scaling
+        self._ranks = ""
         self._device: DeviceInfo | None = None
         self._at_end: MemoryMoment | None = None
         self._epoch: float | None = None
@@ -51,8 +57,11 @@ class Transcript:
             case EngineReady():
                 return [f"PyTorch {event.torch_version} on {_named(event.device)}, ready in {event.import_s:.1f} s"]
             case RunStarted():
-                self._device, self._at_end, self._epoch = event.device, None, None
+                self._device, self._at_end, self._epoch, self._ranks = event.device, None, None, ""
                 return _opening(event)
+            case RanksStarted():
+                self._ranks = " of rank 0"
+                return _ranks(event)
             case RunProgress():
                 return [clean(event.detail)] if event.detail else []
             case MemoryMoment(moment="trained" | "end"):
@@ -75,7 +84,7 @@ class Transcript:
                 return []
 
     def _memory(self, event: MemoryMoment, when: str) -> str:
-        return f"{self._label} {when}: {mib(event.memory.used)} MiB"
+        return f"{self._label}{self._ranks} {when}: {mib(event.memory.used)} MiB"
 
     @property
     def _label(self) -> str:
@@ -106,6 +115,7 @@ class Transcript:
         if record.eval_confusion is not None:
             lines += class_table(record.eval_confusion, record.label_names or (), CLASSES)
         lines += self._peaks(record)
+        lines += self._together(record)
         if record.energy is not None:
             per_sample = f" ({PER_SAMPLE.of(record)} {PER_SAMPLE.unit})" if PER_SAMPLE.read(record) is not None else ""
             lines.append(f"Energy: {ENERGY.of(record)} {ENERGY.unit}{per_sample}")
@@ -127,13 +137,56 @@ class Transcript:
             line += f" of {mib(record.memory_total)} ({percent(100 * record.peak_used / record.memory_total, 1)})"
         return [line]
 
+    def _together(self, record: RunRecord) -> list[str]:
+        """Of a run on several GPUs: the memory of each, what was waited, and how much of their speed it got."""
+        lines = []
+        if record.peak_used_by_rank:
+            each = ", ".join(map(mib, record.peak_used_by_rank))
+            lines.append(f"Peak {self._label} used by GPU, in MiB: {each}")
+        if record.wait_share is not None:
+            lines.append(f"Waiting for other GPUs: {WAITING.of(record)} of the time of an update")
+        share = self._scaling(record)
+        if share is not None:
+            whose = _CPUS if is_virtual([record]) else ""
+            alone = f"{number(gpus_of(record))} times the speed of one GPU"
+            lines.append(f"Scaling: {percent(100 * share)} of {alone} at this batch size{whose}")
+        return lines
+
 
 def _opening(event: RunStarted) -> list[str]:
-    flags = flags_of(event.config)
+    flags, config = flags_of(event.config), event.config
+    together = f", {config.parallel}: {_effective(config)}" if config.is_parallel else ""
     return [
-        f"Run {event.run_id} on {_named(event.device)}",
+        f"Run {event.run_id} on {_several(event)}{together}",
         clean(f"Knobs: {flags}" if flags else "Knobs: all at their defaults"),
     ]
+
+
+def _several(event: RunStarted) -> str:
+    """The device, or how many of it: `2 × Tesla P4 (virtual, 7611 MiB VRAM each)`."""
+    device, gpus = event.device, event.config.gpus
+    if not event.config.is_parallel or not gpus:
+        return _named(device)
+    memory = f", {mib(device.memory_total)} MiB {device.memory_label} each" if device.memory_total is not None else ""
+    return f"{gpus} × {clean(device.name)} ({device.kind}{memory})"
+
+
+def _effective(config: RunConfig) -> str:
+    """`16 samples an update (batch 8 × 2 GPUs)`."""
+    steps = config.gradient_accumulation_steps
+    parts = [f"batch {config.batch_size}", *([f"accumulation {steps}"] if steps > 1 else []), f"{config.gpus} GPUs"]
+    return f"{number(config.effective_batch_size)} samples an update ({' × '.join(parts)})"
+
+
+def _ranks(event: RanksStarted) -> list[str]:
+    """Which process each GPU has."""
+    several = len({each.host for each in event.ranks}) > 1
+    told = []
+    for each in event.ranks:
+        on = " of ".join(filter(None, (each.device.numbers, clean(each.host) if several else "")))
+        told.append(f"rank {each.rank}{f' on {on}' if on else ''} is process {each.pid}")
+    text = ", ".join(told)
+    return [text[:1].upper() + text[1:]] if text else []
 
 
 def _named(device: DeviceInfo) -> str:

@@ -38,5 +38,5 @@ SHADES = {
 }
 """Fills that tell the parts apart where there is no colour."""
 
-PHASES = {"forward": "fwd", "backward": "bwd", "optimizer": "opt"}
+PHASES = {"forward": "fwd", "backward": "bwd", "optimizer": "opt", "waiting": "wait"}
 """Short names of what an update does, where there is no room for the whole ones."""

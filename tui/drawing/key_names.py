@@ -7,6 +7,8 @@ _NAMES = {
     "slash": "/",
     "less_than_sign": "<",
     "greater_than_sign": ">",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
     "space": "Space",
     "plus": "+",
     "minus": "-",

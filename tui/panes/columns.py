@@ -12,7 +12,7 @@ from tui.drawing.text import clean
 from tui.state.deltas import Deltas
 from tui.state.knobs import short_name
 
-DELTA = "Δ"
+DELTA, SCALING = "Δ", "scaling"
 
 Cell = Callable[[RunRecord, RunRecord | None, Deltas], str]
 
@@ -62,6 +62,8 @@ COLUMNS: tuple[Column, ...] = (
     _of(figures.CHECKPOINTING, 4, 60, _checkpointing),
     _of(figures.COMPUTED_IN, 4, 61),
     _of(figures.WEIGHTS, 7, 44),
+    _of(figures.GPUS, 4, 91),
+    _of(figures.PARALLEL, 8, 62),
     _of(figures.TIME, 6, 55),
     _of(figures.SPEED, 9, 95),
     _of(figures.CARD_SPEED, 7, 79),
@@ -71,12 +73,15 @@ COLUMNS: tuple[Column, ...] = (
     _of(figures.ACCURACY, 5, 30),
     _of(figures.MACRO_F1, 5, 29),
     _of(figures.PER_SAMPLE, 5, 35),
+    _of(replace(figures.WAITING, short="wait"), 4, 42),
+    Column(SCALING, 7, 68, lambda row, base, deltas: deltas.scaling(row)),
     Column(DELTA, 6, 70, lambda row, base, deltas: deltas.speed(row, base)),
     Column("Δ card", 6, 69, lambda row, base, deltas: deltas.card(row, base)),
     Column("Δ MiB", 6, 48, lambda row, base, deltas: deltas.memory(row, base)),
 )
 """`Δ` is that of samples/s. The card's columns are there for runs on virtual GPUs alone, the weights' where some are
-not in fp32."""
+not in fp32, those about several GPUs where some run is on several, and how they work together where that differs."""
+_SEVERAL = (figures.GPUS.heading, figures.WAITING.heading, SCALING)
 _CARD = (figures.CARD_SPEED.heading, "Δ card")
 _KNOWN = 46
 """What an accuracy is kept for where a run has one: before its share of the memory and its loss."""
@@ -104,13 +109,17 @@ def columns_for(
     has_card = any(row.forecast_samples_per_s is not None for row in rows)
     has_weights = any(row.config.weights != "fp32" for row in rows)
     has_energy = any(row.energy is not None for row in rows)
+    several = [row for row in rows if figures.is_on_several(row)]
+    ways = {row.config.parallel for row in several}
     has_f1 = any(row.eval_macro_f1 is not None for row in rows)
     drawn = [
         _grown(column, [column.cell(row, base, deltas) for row in rows])
         for column in COLUMNS
-        if (base is not None or column.entry is not None)
+        if (base is not None or column.entry is not None or column.heading == SCALING)
         and (has_card or column.heading not in _CARD)
         and (has_weights or column.entry is not figures.WEIGHTS)
+        and (several or column.heading not in _SEVERAL)
+        and (len(ways) > 1 or column.entry is not figures.PARALLEL)
         and (has_energy or column.entry is not figures.PER_SAMPLE)
         and (has_f1 or column.entry is not figures.MACRO_F1)
     ]

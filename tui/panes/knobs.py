@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from textual import events
 from textual.binding import Binding, BindingType
 
-from engine.contract.config import KNOBS
+from engine.contract.config import KNOBS, RunConfig
 from engine.contract.knob import GROUPS
 from tui.drawing.cells import Line, cut, ends, wrap
 from tui.panes.base import Pane
@@ -74,8 +74,7 @@ class KnobsPane(Pane, can_focus=True):
         hidden = len(rows) - self._top - n_rows
         lines += [[]] * (n_rows - len(self._shown))
         more = f" {hidden} more " if hidden > 0 else ""
-        lines.append([("─" * (width - len(more)), "frame"), (more, "muted")])
-        return lines + notes
+        return [*lines, _rule(state.editor.config, more, width), *notes]
 
     def _announced(self, state: State, width: int) -> list[Line]:
         """The next run, where it is not that of the knobs."""
@@ -140,3 +139,14 @@ class KnobsPane(Pane, can_focus=True):
         if 0 <= event.y - self._above < len(self._shown):
             row = self._shown[event.y - self._above]
             await self.run_action(f"app.select_knob({row.knob!r})" if row.knob else f"app.fold({row.group!r})")
+
+
+def _rule(config: RunConfig, more: str, width: int) -> Line:
+    """Between the list and its notes: the samples of an update where they are not the batch, and what is below."""
+    size = config.effective_batch_size
+    of_all = "" if config.gpus is not None else " × GPUs"
+    texts = ["─"]
+    if size != config.batch_size or of_all:
+        texts = [f"─ {name} {size}{of_all} " for name in ("effective batch", "effective")] + texts
+    said = next((text for text in texts if cell_len(text) + len(more) <= width), "─")
+    return ends([(said, "muted" if len(said) > 1 else "frame")], [(more, "muted")], width, ("─", "frame"))

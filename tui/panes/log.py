@@ -26,6 +26,10 @@ class LogPane(Pane, can_focus=True):
         Binding("end", "app.scroll_log(-1000000)", "newest line", show=False),
     ]
 
+    def title(self, state: State) -> str:
+        """Whose it is."""
+        return self.TITLE if state.rank_log is None else f"{self.TITLE} of rank {state.rank_log.rank}"
+
     def headline(self, state: State, width: int) -> Line:
         """How far it is scrolled back."""
         return [(f"{state.log_scroll} newer below", "accent")] if state.log_scroll else []
@@ -34,7 +38,7 @@ class LogPane(Pane, can_focus=True):
         """As many of the newest lines as there is room for."""
         lines: list[Line] = []
         skip = state.log_scroll
-        for entry in reversed(state.log):
+        for entry in reversed(state.log_lines):
             if skip:
                 skip -= 1
                 continue
@@ -46,7 +50,7 @@ class LogPane(Pane, can_focus=True):
 
 def _entry(entry: LogLine, width: int, limit: int) -> list[Line]:
     """A log line, wrapped under its source."""
-    source = f" {entry.source[:9]:<9} "
+    source = f" {entry.source[:9]:<9} " if entry.source else " "
     texts = wrap(entry.text, width - len(source) - 1, limit) or [""]
     return [
         [(source if index == 0 else " " * len(source), "muted"), (text, _ROLES.get(entry.level, "text"))]

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
 
 from engine.contract.neighbours import used_by
 from engine.contract.numbers import mib
 from engine.contract.records import Memory, Outcome
 from engine.gpus.units import MIB, to_mib
-from tui.drawing.bars import Marker, Part, stacked_bar
-from tui.drawing.cells import Line, first_that_fits, join, width_of
+from tui.drawing.cells import Line, first_that_fits, join
 from tui.drawing.digits import large
+from tui.drawing.plot import Columns
 from tui.panes.base import PlotPane
-from tui.panes.drawing import RunPlot, labelled
+from tui.panes.drawing import RunPlot
+from tui.panes.memory_bar import bar_of, legend, parts_of
+from tui.panes.rank_bars import PLOT_ROWS, rank_bars, rank_headline
 from tui.state.cursor import Cursor, value_at
+from tui.state.ranks import RankView
 from tui.state.run_view import RunView
 from tui.state.state import State
-
-CATEGORIES = ("weights", "gradients", "optimizer", "activations")
-"""Categories of allocated memory that have a colour of their own."""
 
 
 class MemoryPane(PlotPane):
@@ -40,7 +39,10 @@ class MemoryPane(PlotPane):
     def headline(self, state: State, width: int) -> Line:
         """The three numbers and the peak, always labelled."""
         if state.run is not None and state.view.cursor is not None:
-            return _at_cursor(state.run, state.view.cursor, width)
+            return _at_cursor(state, state.run, state.view.cursor, width)
+        rank = _rank(state)
+        if state.run is not None and rank is not None:
+            return first_that_fits(rank_headline(state, state.run, rank), width)
         memory = _memory(state)
         dead = state.run is not None and state.run.outcome is Outcome.OUT_OF_MEMORY
         peak: Line = [("peak ▲ ", "muted"), (mib(memory.peak_used), "bad" if dead else "value")]
@@ -60,34 +62,57 @@ class MemoryPane(PlotPane):
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """The bar, and the history in the rows that are left."""
-        memory = _memory(state)
-        parts = _parts(memory, _others(state))
-        lines: list[Line] = [[(" ", "text"), *_bar(memory, parts, width - 2, state.expected)]]
-        if state.is_stale and memory.used is None:
-            lines = [[(" not known: the GPU does not answer", "bad")]]
+        run, rank = state.run, _rank(state)
+        memory = rank.memory if rank is not None else _memory(state)
+        lines: list[Line] = []
         if state.view.presenter:
-            lines = [*large(mib(memory.peak_used), "memory", f"MiB peak of {mib(memory.total)}", width), *lines]
-        if height >= 6:
-            lines += _legend(parts, width - 2)
-        run = state.run
+            lines = large(mib(memory.peak_used), "memory", f"MiB peak of {mib(memory.total)}", width)
+        if run is not None and rank is not None:
+            lines += rank_bars(state, run, width, height - len(lines))
+            if height - len(lines) < PLOT_ROWS:
+                return lines
+        else:
+            lines += _one_bar(state, memory, width, with_legend=height >= 6)
         if run is None or height < 2:
             return lines
-        total = to_mib(memory.total)
+        return lines + [[(" ", "text"), *line] for line in self._history(state, run, width - 2, height - len(lines))]
+
+    def _history(self, state: State, run: RunView, width: int, height: int) -> list[Line]:
+        """Used and allocated over the run; of several ranks those of the one in front."""
+        rank = _rank(state)
+        total = to_mib(_memory(state).total if rank is None else rank.memory.total)
         on_cpu = run.device.kind == "cpu"
-        layers = [(run.used_mib, "memory"), (run.allocated_mib, "allocated")]
-        y_range = None if on_cpu or not total else (0.0, total * 1.02)
-        limit = None if on_cpu else total
-        plotted = self._plot.lines(
+        used, allocated = _series(state, run)
+        return self._plot.lines(
             run,
-            layers,
-            width - 2,
-            height - len(lines),
+            [(used, "memory"), (allocated, "allocated")],
+            width,
+            height,
             recent=state.view.recent,
-            y_range=y_range,
-            limit=limit,
+            y_range=None if on_cpu or not total else (0.0, total * 1.02),
+            limit=None if on_cpu else total,
             cursor=state.view.cursor,
         )
-        return lines + [[(" ", "text"), *line] for line in plotted]
+
+
+def _rank(state: State) -> RankView | None:
+    """The rank of several that is in front: the one that was chosen, or the fullest."""
+    return state.rank or (state.run.ranks.fullest if state.run is not None else None)
+
+
+def _series(state: State, run: RunView) -> tuple[Columns, Columns]:
+    """What was used and allocated, in MiB."""
+    of = _rank(state) or run
+    return of.used_mib, of.allocated_mib
+
+
+def _one_bar(state: State, memory: Memory, width: int, *, with_legend: bool) -> list[Line]:
+    """The device's bar, and what its colours mean."""
+    parts = parts_of(memory, _others(state))
+    lines: list[Line] = [[(" ", "text"), *bar_of(memory, parts, width - 2, state.expected)]]
+    if state.is_stale and memory.used is None:
+        lines = [[(" not known: the GPU does not answer", "bad")]]
+    return lines + (legend(parts, width - 2) if with_legend else [])
 
 
 def _memory(state: State) -> Memory:
@@ -106,12 +131,14 @@ def _others(state: State) -> int:
     return used_by(there.processes) if there and device and there.device.uuid == device.uuid else 0
 
 
-def _at_cursor(run: RunView, cursor: Cursor, width: int) -> Line:
+def _at_cursor(state: State, run: RunView, cursor: Cursor, width: int) -> Line:
     """What was used and allocated where the plots are read."""
-    where: Line = [(cursor.where, "accent")]
-    used: Line = [("used ", "muted"), (value_at(run.used_mib, cursor, _written, held=True), "memory")]
+    rank = _rank(state)
+    in_use, live_mib = _series(state, run)
+    where: Line = [(cursor.where if rank is None else f"r{rank.rank} {cursor.where}", "accent")]
+    used: Line = [("used ", "muted"), (value_at(in_use, cursor, _written, held=True), "memory")]
     on_cpu = run.device.kind == "cpu"
-    live: Line = [("allocated ", "muted"), (value_at(run.allocated_mib, cursor, _written, held=True), "allocated")]
+    live: Line = [("allocated ", "muted"), (value_at(live_mib, cursor, _written, held=True), "allocated")]
     ways = [[where, used, *([] if on_cpu else [live])], [where, used], [used]]
     return first_that_fits([join(way, " · ") for way in ways], width)
 
@@ -122,49 +149,3 @@ def _written(value_mib: float | None) -> str:
 
 def _labelled(label: str, size: int | None, role: str) -> Line:
     return [(f"{label} ", "muted"), (mib(size), role)]
-
-
-class _Part(NamedTuple):
-    label: str
-    role: str
-    size: int  # in bytes
-    fill: str
-
-
-def _parts(memory: Memory, others: int) -> list[_Part]:
-    """Allocated by category, what the allocator keeps, what others have, and the rest: they sum to what is used."""
-    if memory.used is None:
-        return []
-    live = memory.by_category or {}
-    parts = [_Part(name, name, live[name], "█") for name in CATEGORIES if live.get(name)]
-    known = sum(part.size for part in parts)
-    if memory.allocated is not None:
-        name = "other" if known else "allocated"
-        parts.append(_Part(name, name, memory.allocated - known, "█"))
-    if memory.reserved is not None and memory.allocated is not None:
-        parts.append(_Part("cached", "cached", memory.reserved - memory.allocated, "░"))
-    below = memory.reserved if memory.reserved is not None else memory.allocated
-    if below is None:
-        parts.append(_Part("used", "memory", memory.used, "█"))
-    else:
-        theirs = max(0, min(others, memory.used - below))
-        parts.append(_Part("context", "context", memory.used - below - theirs, "·"))
-        parts.append(_Part("others", "warn", theirs, "▒"))
-    return [part for part in parts if part.size >= MIB]
-
-
-def _bar(memory: Memory, parts: list[_Part], width: int, expected: int | None) -> Line:
-    """The parts on the scale of the device's whole memory, the peak marked."""
-    if not memory.total or not parts:
-        return []
-    markers = [Marker(memory.peak_used, len(parts) + 1, "▲")] if memory.peak_used else []
-    if expected:  # the forecast, to compare with what really happened
-        markers.append(Marker(min(expected, memory.total), len(parts) + 2, "◇"))
-    row = stacked_bar([Part(p.size, i, p.fill) for i, p in enumerate(parts, 1)], memory.total, width, markers)
-    return labelled(row, [*(part.role for part in parts), "limit", "ghost"], [*(part.label for part in parts), "", ""])
-
-
-def _legend(parts: list[_Part], width: int) -> list[Line]:
-    """What the parts are, in MiB; nothing where there is no room for all of them."""
-    line = join([[(f"{part.label} ", part.role), (mib(part.size), "value")] for part in parts])
-    return [[(" ", "text"), *line]] if len(parts) > 1 and width_of(line) <= width else []

@@ -97,6 +97,8 @@ class ResultsPane(Pane, can_focus=True):
         self._top = max(0, min(max(self._top, index - room + 1), index, len(rows) - room))
         shown_rows = rows[self._top : self._top + room]
         self._shown = [row.run_id for row in shown_rows]
+        if any(figures.is_on_several(row) for row in shown_rows):
+            self._deltas.measure_by(state.finished, base)
         drawn = columns_for(width, id_width + status + 2, shown_rows, base, self._deltas)
         columns = [column for column, _ in drawn]
         lines = [_heading(columns, rows, id_width, status, state.table.sort)]

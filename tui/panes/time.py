@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine.contract.figures import CPU
 from engine.contract.numbers import percent, rate
 from tui.drawing.bars import Part, stacked_bar
 from tui.drawing.categories import PHASES as SHORT
-from tui.drawing.cells import Line, width_of
+from tui.drawing.cells import Line, first_that_fits, join, pad, width_of
 from tui.panes.base import PlotPane
 from tui.panes.drawing import labelled, painted
+from tui.state.ranks import RankView
 from tui.state.run_view import RunView
 from tui.state.state import State
 
 PHASES = ("data", "forward", "backward", "optimizer")
+AMONG_RANKS = (*PHASES, "waiting")
+"""Of a run on several GPUs: `waiting` is for others, and in none of the phases."""
 
 
 class TimePane(PlotPane):
-    """Data, forward, backward and optimizer as shares of the updates after warm-up."""
+    """Data, forward, backward and optimizer as shares of the updates after warm-up; of several ranks also waiting."""
 
     TITLE = "Where the time goes"
 
@@ -24,14 +29,20 @@ class TimePane(PlotPane):
         """One line where the layout gives only one."""
         if height > 1:
             return super().lines(state, width, height)
-        return [[(" time      ", "title"), *_bar(_seconds(state.run), width - 12)]]
+        straggler = state.run.ranks.straggler if state.run is not None else None
+        awaited: Line = [(f" wait for r{straggler.rank}", "warn")] if straggler is not None else []
+        names = _phases(state.run)
+        bar = _bar(names, _seconds(state, names), width - 12 - width_of(awaited))
+        return [[(" time      ", "title"), *bar, *awaited]]
 
     def headline(self, state: State, width: int) -> Line:
         """What one update takes."""
-        run = state.run
+        run, rank = state.run, state.rank
         if run is None or not run.timed_updates:
             return []
-        took: Line = [(f"{rate(sum(_seconds(run)) * 1000)} ms", "value")]
+        took: Line = [(f"{rate(sum(_seconds(state, _phases(run))) * 1000)} ms", "value")]
+        if rank is not None:
+            took = [(f"r{rank.rank} · ", "accent"), *took]
         if not run.device.is_virtual:
             return [*took, (" an update", "muted")]
         took = [(f"{CPU} ", "muted"), *took]
@@ -39,42 +50,85 @@ class TimePane(PlotPane):
         return whole if width_of(whole) <= width else took
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
-        """All phases in one bar, and each with its share and its milliseconds."""
-        values = _seconds(state.run)
+        """All phases in one bar, and each with its share and its milliseconds; who waits for whom."""
+        names = _phases(state.run)
+        values = _seconds(state, names)
         whole = sum(values)
-        lines: list[Line] = [[(" ", "text"), *_bar(values, width - 2)]]
+        lines: list[Line] = [[(" ", "text"), *_bar(names, values, width - 2)]]
         if not whole:
             place = state.run.place if state.run is not None and state.run.under_way else None
             return lines if place is None else [[(f" {place.words}", "accent")]]
+        waits = _waits(state.run.ranks.each, state.run.ranks.straggler, width) if state.run is not None else []
+        if height < 1 + len(values) + len(waits):
+            return [*lines, *_in_pairs(names, values, width), *waits]
         room = width - 30
-        for index, (name, value) in enumerate(zip(PHASES, values, strict=True)):
+        is_roomy = height >= 1 + 2 * len(values) + len(waits)
+        for index, (name, value) in enumerate(zip(names, values, strict=True)):
             share: Line = [(f" {name:<10}", "muted"), (f"{percent(value / whole * 100):>5}", "value")]
             took: Line = [(f"{rate(value * 1000):>8} ms  ", "muted")]
-            bar = painted(stacked_bar([Part(value, index + 1)], max(values), max(0, room)), PHASES)
-            lines += [[], [*share, *took, *bar]] if height >= 9 else [[*share, *took, *bar]]
-        return lines
+            bar = painted(stacked_bar([Part(value, index + 1)], max(values), max(0, room)), names)
+            lines += [[], [*share, *took, *bar]] if is_roomy else [[*share, *took, *bar]]
+        return lines + waits
 
 
-def _seconds(run: RunView | None) -> list[float]:
-    """Seconds of a mean update by phase."""
+def _phases(run: RunView | None) -> tuple[str, ...]:
+    return AMONG_RANKS if run is not None and run.ranks else PHASES
+
+
+def _seconds(state: State, names: Sequence[str]) -> list[float]:
+    """Seconds of a mean update by phase: of the chosen rank, or the mean of all."""
+    run: RunView | RankView | None = state.rank or state.run
     if run is None or not run.timed_updates:
-        return [0.0] * len(PHASES)
-    return [getattr(run.shares, name) / run.timed_updates for name in PHASES]
+        return [0.0] * len(names)
+    return [getattr(run.shares, name) / run.timed_updates for name in names]
 
 
-def _bar(values: list[float], width: int) -> Line:
+def _bar(names: Sequence[str], values: Sequence[float], width: int) -> Line:
     whole = sum(values)
     if not whole:
         return [("–", "muted")]
     parts = [Part(value, index) for index, value in enumerate(values, 1)]
     shares = [value / whole * 100 for value in values]
     row = stacked_bar(parts, whole, width)
-    long = [f"{name} {share:.0f} %" for name, share in zip(PHASES, shares, strict=True)]
-    short = [f"{SHORT.get(name, name)} {share:.0f} %" for name, share in zip(PHASES, shares, strict=True)]
+    long = [f"{name} {share:.0f} %" for name, share in zip(names, shares, strict=True)]
+    short = [f"{SHORT.get(name, name)} {share:.0f} %" for name, share in zip(names, shares, strict=True)]
     bare = [f"{share:.0f} %" for share in shares]
     fitting = {style: len(text) for text, style in row}
     labels = [
         next((text for text in texts if len(text) + 2 <= fitting.get(index, 0)), "")
         for index, texts in enumerate(zip(long, short, bare, [text[:-2] for text in bare], strict=True), 1)
     ]
-    return labelled(row, PHASES, labels)
+    return labelled(row, names, labels)
+
+
+def _in_pairs(names: Sequence[str], values: Sequence[float], width: int) -> list[Line]:
+    """Two phases in a line, where there is no room for a line each."""
+    whole, half = sum(values), width // 2
+    cells: list[Line] = []
+    for name, value in zip(names, values, strict=True):
+        share: Line = [(f" {name:<10}", "muted"), (f"{percent(value / whole * 100):>5}", "value")]
+        cells.append(first_that_fits([[*share, (f" {rate(value * 1000):>6} ms", "muted")], share], half))
+    return [join([pad(cell, half) for cell in cells[at : at + 2]], "") for at in range(0, len(cells), 2)]
+
+
+def _waits(ranks: Sequence[RankView], straggler: RankView | None, width: int) -> list[Line]:
+    """Who waits for whom, in a line; none before anything is known."""
+    shares = {rank.rank: 100 * share for rank in ranks if (share := rank.wait_share) is not None}
+    if not shares:
+        return []
+    if straggler is not None:
+        others = [share for rank, share in shares.items() if rank != straggler.rank]
+        who = "others wait" if len(others) > 1 else f"rank {next(r for r in shares if r != straggler.rank)} waits"
+        told = f" {who} for rank {straggler.rank}"
+        much = f", {_span(others)} of the time; it {percent(shares[straggler.rank])}"
+        return [first_that_fits([[(told + much, "warn")], [(told, "warn")]], width)]
+    each: Line = [(" waiting", "muted")]
+    for rank, share in shares.items():
+        each += [(f" r{rank} ", "muted"), (f"{share:.0f}", "value")]
+    span: Line = [(f" each waits {_span(list(shares.values()))}", "muted")]
+    return [first_that_fits([[*each, (" %", "muted")], span], width)]
+
+
+def _span(shares: Sequence[float]) -> str:
+    least, most = f"{min(shares):.0f}", f"{max(shares):.0f}"
+    return f"{most} %" if least == most else f"{least} to {most} %"

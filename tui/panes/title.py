@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from engine.contract.config import RunConfig
 from engine.contract.figures import CPU
 from engine.contract.job import BatchJob, time_left
 from engine.contract.numbers import clock, mib, number
@@ -14,6 +15,7 @@ from tui.drawing.text import clean
 from tui.panes.base import Pane
 from tui.panes.drawing import OUTCOME_ROLES
 from tui.state.knobs import short_name
+from tui.state.ranks import cards_of
 from tui.state.run_view import RunView
 from tui.state.state import State
 
@@ -38,7 +40,7 @@ class TitlePane(Pane):
             brand += [(" GPU lost", "bad")]
         model: Line = [(clean(short_name(config.model), 40), "value")]
         work: Line = [(f" · {clean(work_of(config, run.n_train if run else None), 40)}", "muted")]
-        devices, jobs = _device(state.device), _job(state.job)
+        devices, jobs = _devices(state, config), _job(state.job)
         named = [join([brand, job, device, model + work], "   ") for device in devices for job in jobs]
         if is_own_file(config.workload, config.data):  # which file it is says more than which model
             data: Line = [(clean(data_name(config), 40), "value")]
@@ -79,6 +81,19 @@ def _device(device: DeviceInfo | None) -> list[Line]:
         [(name, "value"), (kind + number + memory, "muted")],
         [(name, "value"), (kind + number, "muted")],
     ]
+
+
+def _devices(state: State, config: RunConfig) -> list[Line]:
+    """Ways to name the devices of the run under way, or of the next one, the longest first."""
+    if state.device is None or not config.is_parallel:
+        return _device(state.device)
+    run = state.run if state.running else None
+    infos = [rank.info.device for rank in run.ranks.each if rank.info is not None] if run is not None else []
+    name = clean(state.device.name, 32)
+    names = cards_of(device.name for device in infos) if infos else f"{config.gpus or 'all'} × {name}"
+    kind = "" if state.device.kind == "cuda" else f" · {state.device.kind}"
+    memory = f" · {mib(state.device.memory_total)} MiB" if len({device.memory_total for device in infos}) <= 1 else ""
+    return [[(names, "value"), (kind + more, "muted")] for more in (memory, "")]
 
 
 def _progress(state: State) -> list[Line]:
@@ -124,8 +139,11 @@ def _under_way(state: State, run: RunView) -> list[Line]:
     passed: Line = [(_whose(run), "muted"), (clock(run.t), "value")]
     passed.append((f" / ~{clock(planned)}" if planned else " / –", "muted"))
     batch: Line = [(f"  batch {run.config.batch_size}", "muted")]
+    whole = run.config.effective_batch_size
+    of_all: list[Line] = [[*batch, (f" · effective {whole}", "muted")]] if run.ranks else []
     update: Line = [(f"  update {number(run.update)}/{number(run.planned_updates)}", "muted")]
-    ways = [[*name, *batch, *update, *passed], [*name, *update, *passed], [*name, *passed], passed]
+    ways = [[*name, *said, *update, *passed] for said in (*of_all, batch)]
+    ways += [[*name, *update, *passed], [*name, *passed], passed]
     if run.place is None:
         return ways
     place: Line = [(f"  {run.place.words}", "accent")]

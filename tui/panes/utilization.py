@@ -7,6 +7,7 @@ from engine.contract.numbers import mib, number, percent
 from tui.drawing.cells import Line, first_that_fits, join
 from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot, at_cursor, compact
+from tui.panes.rank_cards import are_read, card_lines, in_a_row
 from tui.state.cursor import value_at
 from tui.state.state import State
 
@@ -26,42 +27,54 @@ class UtilizationPane(PlotPane):
             return super().lines(state, width, height)
         chart = width // 3
         label = "gpu" if state.gpu is not None else "cpu"
-        return [compact(label, _numbers(state, width - chart - 13, True), self._chart(state, chart, 1), width, chart)]
+        room = width - chart - 13
+        busy = in_a_row(state.run, room) if state.run is not None and _by_card(state) else _numbers(state, room, True)
+        return [compact(label, busy, self._chart(state, chart, 1), width, chart)]
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """The numbers, and the history in the rows that are left."""
         lines: list[Line] = [[(" ", "text"), *_numbers(state, width - 2, False)]]
-        return lines + [[(" ", "text"), *line] for line in self._chart(state, width - 2, height - 1)]
+        if state.run is not None and _by_card(state):
+            lines = card_lines(state, state.run, width, height)
+        return lines + [[(" ", "text"), *line] for line in self._chart(state, width - 2, height - len(lines))]
 
     def _chart(self, state: State, width: int, height: int) -> list[Line]:
         run = state.run
         if run is None:
             return []
-        layers, view = [(run.utilization, "gpu")], state.view
+        rank = state.rank if are_read(run) else None
+        layers, view = [((rank or run).utilization, "gpu")], state.view
         return self._plot.lines(
             run, layers, width, height, recent=view.recent, y_range=(0.0, 100.0), cursor=view.cursor
         )
 
 
+def _by_card(state: State) -> bool:
+    """Whether there is a line for each of several cards."""
+    return are_read(state.run) and not state.is_stale and state.view.cursor is None
+
+
 def _numbers(state: State, width: int, short: bool) -> Line:
     gpu, host = state.gpu, state.host
     if state.run is not None and state.view.cursor is not None:
-        value = value_at(state.run.utilization, state.view.cursor, number, held=True)
+        rank = state.rank if are_read(state.run) else None
+        value = value_at((rank or state.run).utilization, state.view.cursor, number, held=True)
         return at_cursor(state.view.cursor, [(value, "gpu")], "", width)
     if state.is_stale:
         return _stale(state, width)
     if gpu is None:
         busy: Line = [(number(host.cpu), "gpu")] if short else [("cpu ", "muted"), (number(host.cpu), "gpu")]
-        process: Line = [("this process ", "muted"), (percent(host.process_cpu), "value"), (" of a core", "muted")]
+        own: Line = [("this process ", "muted"), (percent(host.process_cpu), "value"), (" of a core", "muted")]
+        process = [] if state.run is not None and state.run.ranks else [own]  # ranks are processes of their own
         share = busy_share(host.cores, host.free_cores)
         if share is not None and share >= BUSY_SHARE and not short:
             text = taken(host.cores or 0.0, host.free_cores or 0.0)
             others: Line = [(text, "warn")]
             brief: Line = [(text.replace("other programs", "others"), "warn")]
-            said = [join(parts) for parts in ([busy, process, others], [busy, others], [busy, brief])]
+            said = [join(parts) for parts in ([busy, *process, others], [busy, others], [busy, brief])]
             return first_that_fits([*said, brief, busy], width)
         ram: Line = [("RAM ", "muted"), (f"{mib(host.memory_used)} of {mib(host.memory_total)} MiB", "value")]
-        return first_that_fits([join([busy, process, ram]), join([busy, process]), busy], width)
+        return first_that_fits([join([busy, *process, ram]), join([busy, *process]), busy], width)
     busy = [(number(gpu.utilization), "gpu")] if short else [("gpu ", "muted"), (number(gpu.utilization), "gpu")]
     memory: Line = [("mem ", "muted"), (number(gpu.memory_utilization), "value")]
     power: Line = [(number(gpu.power, 0, "W"), "value")]

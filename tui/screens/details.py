@@ -52,14 +52,14 @@ class DetailsScreen(Dialog[None]):
             yield Static("\n".join(self._lines), classes="last", markup=False)
 
 
-def run_details(row: RunRecord, columns: int, note: str = "") -> DetailsScreen:
+def run_details(row: RunRecord, columns: int, note: str = "", scaling: str = UNKNOWN) -> DetailsScreen:
     """A run's figures, its knobs, and how to do it elsewhere, on a terminal of so many columns."""
     from engine.export.hand_over import command_line
 
     lines = [f"“{note}”", ""] if note else []
     lines += [row.message, ""] if row.message else []
     lines += [line for sentence in sentences(row) for line in (sentence, "")]
-    lines += _figures(row)
+    lines += [*_figures(row), *_several(row, scaling)]
     told = (accuracy_sentence(row) if no_better(row) else "", best_sentence(row))
     lines += [line for sentence in told if sentence for line in ("", sentence)]
     if row.eval_confusion is not None:
@@ -88,6 +88,20 @@ def _figures(row: RunRecord) -> list[str]:
         beside = (f"{figures.heading_of(entry, [row])} {entry.of(row)}" for entry in others)
         lines.append(f"{figures.heading_of(first, [row]):<{_LABEL}}{'   '.join((f'{text:<14}', *beside))}".rstrip())
     return [*lines, *_met(row)]
+
+
+def _several(row: RunRecord, scaling: str) -> list[str]:
+    """Of a run on several GPUs: how they worked together, and what each of them held at most."""
+    if not figures.is_on_several(row):
+        return []
+    way = f"{figures.GPUS.of(row)} × {figures.PARALLEL.of(row)}"
+    whole = f"effective batch {row.config.effective_batch_size}"
+    told = (whole, f"waiting {figures.WAITING.of(row)}", f"scaling {scaling}")
+    lines = ["   ".join((f"{'GPUs':<{_LABEL}}{way:<14}", *told))]
+    if row.peak_used_by_rank:
+        each = "   ".join(f"r{rank} {mib(peak)}" for rank, peak in enumerate(row.peak_used_by_rank))
+        lines.append(f"{'MiB by rank':<{_LABEL}}{each}")
+    return lines
 
 
 def _met(row: RunRecord) -> list[str]:

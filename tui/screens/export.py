@@ -13,6 +13,7 @@ from textual.containers import Vertical
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from engine.compare.scaling import OneGpu, Scaling
 from engine.contract.records import RunRecord
 from engine.export import export
 from engine.export.closings import closings
@@ -138,7 +139,7 @@ class ExportScreen(Dialog[Wanted]):
 
     def _take(self, path: Path | None) -> None:
         rows = list(self._marked if self._only_marked else self._all)
-        text = _written(self._format, rows, self._baseline, self._plans)
+        text = _written(self._format, rows, self._baseline, self._plans, OneGpu(self._all, self._baseline).scaling)
         query = "" if self._only_marked else self._query
         self.dismiss(Wanted(text, len(rows), self._format, path, query))
 
@@ -146,10 +147,16 @@ class ExportScreen(Dialog[Wanted]):
 _KEYS = "↑↓ format   Tab file name   Enter writes the file   c copies to the clipboard"
 
 
-def _written(name: str, rows: Sequence[RunRecord], baseline: RunRecord | None, plans: Sequence[StoredPlan]) -> str:
+def _written(
+    name: str,
+    rows: Sequence[RunRecord],
+    baseline: RunRecord | None,
+    plans: Sequence[StoredPlan],
+    scaling: Scaling,
+) -> str:
     if name == "JSON":
-        return export.to_json(rows)
+        return export.to_json(rows, scaling)
     if name == "CSV":
-        return export.to_csv(rows, baseline)
+        return export.to_csv(rows, baseline, scaling)
     write = export.to_latex if name == "LaTeX" else export.to_markdown
-    return write(rows, baseline, closings=closings(plans, rows))
+    return write(rows, baseline, closings=closings(plans, rows), scaling=scaling)

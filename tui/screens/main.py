@@ -52,6 +52,7 @@ CATEGORIES = (
     "data",
     "forward",
     "backward",
+    "waiting",
 )
 ROLES = frozenset(
     (

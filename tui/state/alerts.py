@@ -16,6 +16,7 @@ from engine.contract.events import (
     MicroStepDone,
     PlanFinished,
     PlanStarted,
+    RankBeat,
     RunFinished,
     RunRefused,
     RunStarted,
@@ -28,6 +29,7 @@ from engine.contract.host_load import HostLoad, is_busy, taken
 from engine.contract.numbers import rate
 from engine.contract.records import HostSample, Outcome
 from tui.state.run_view import STALE_S
+from tui.state.standing import Standing
 from tui.state.state import State
 
 STALL_S, STALL_FACTOR = 30.0, 10.0
@@ -73,6 +75,9 @@ class Alerts:
         self._helps = _NORM
         self._retries: int | None = None
         self._asked_again: deque[bool] = deque(maxlen=THRASH_WINDOW)
+        self._standing = Standing((run.config.gpus or 1) if run is not None else 1)
+        self._stands = False
+        """Whether it was told which rank stands still."""
 
     def see(self, event: Event, now: float) -> Alert | None:
         """Take an event; what there is to tell about it."""
@@ -96,6 +101,9 @@ class Alerts:
             self._follow(None)
             stopped = event.record.outcome is Outcome.STOPPED  # by the person, who knows
             return None if self._in_plan or stopped else Alert(level="info")
+        elif isinstance(event, RankBeat):
+            if event.run_id == self._run_id:
+                self._standing.see(event, now)
         elif isinstance(event, (TrainingStarted, MicroStepDone, UpdateDone, EvalDone)) and event.run_id == self._run_id:
             return self._progress(event, now)
         return None
@@ -105,15 +113,19 @@ class Alerts:
         since, self._looked_at = self._looked_at, now
         if since is not None and now - since > ASLEEP_S:
             self._steps.at = min(now, self._steps.at + now - since)
+            self._standing.slept(now - since)
             if self._sampled_at is not None:
                 self._sampled_at = min(now, self._sampled_at + now - since)
         if self._sampled_at is not None and now - self._sampled_at > STALE_S:
             self.unread_s = now - self._sampled_at
         usual, limit = self._steps.usual, self._steps.limit
         waited = now - self._steps.at
+        if where := self._standing.look(now, usual):
+            told, self._stands, self.stalled_s = self._stands, True, waited
+            return None if told else Alert(f"Run {self._run_id}: {where}. {_LOOK}")
         if limit is None or usual is None or waited < limit:
             return None
-        told, self.stalled_s = self.stalled_s is not None, waited
+        told, self.stalled_s = self._stands or self.stalled_s is not None, waited
         if told:
             return None
         what = "evaluation" if self._steps.evaluating else "micro-step"
@@ -123,7 +135,7 @@ class Alerts:
         )
 
     def _progress(self, event: TrainingStarted | MicroStepDone | UpdateDone | EvalDone, now: float) -> Alert | None:
-        stood, self.stalled_s = self.stalled_s, None
+        stood, self.stalled_s, self._stands = self.stalled_s, None, False
         self._steps.take(event, now, stood=stood is not None)
         alert = self._judge(event) if isinstance(event, UpdateDone) else None
         if alert is None and stood is not None:
@@ -165,6 +177,7 @@ class Alerts:
         return None
 
 
+_LOOK = "See its log (] and l), or stop the run (s)."
 _NORM = " or max grad norm 1"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine.contract.config import Value
@@ -11,6 +12,7 @@ from tui.drawing.text import clean
 
 if TYPE_CHECKING:
     from engine.compare.compare import Comparison, Quantity
+    from engine.compare.scaling import OneGpu
 
 
 def _work(row: RunRecord) -> tuple[Value, ...]:
@@ -23,6 +25,20 @@ class Deltas:
 
     def __init__(self) -> None:
         self._kept: dict[tuple[int, int], Comparison] = {}
+        self._alone: OneGpu | None = None
+        self._alone_of: tuple[object, ...] = ()
+
+    def measure_by(self, finished: Sequence[RunRecord], base: RunRecord | None) -> None:
+        """Take the runs among which those on one GPU are, by which `scaling` measures; the baseline goes first."""
+        if self._alone_of and self._alone_of[0] is finished and self._alone_of[1] is base:
+            return
+        from engine.compare.scaling import OneGpu
+
+        self._alone, self._alone_of = OneGpu(finished, base), (finished, base)
+
+    def scaling(self, row: RunRecord) -> str:
+        """How much of its GPUs' speed a run gets: `92 %`; "–" where no run on one of them is known."""
+        return self._alone.entry.of(row) if self._alone is not None else UNKNOWN
 
     def _compared(self, row: RunRecord, base: RunRecord) -> Comparison:
         from engine.compare.compare import compare, row_of  # not needed for the first paint

@@ -51,8 +51,13 @@ from tui.drawing.text import clean
 from tui.state.foreign import SENTENCE, clean_device, clean_job, clean_neighbours, clean_record
 from tui.state.knobs import describe
 from tui.state.plan_view import fold_plan
-from tui.state.run_view import RunView, merged
+from tui.state.ranks import cards_of, merged
+from tui.state.run_view import RunView
 from tui.state.state import ROWS, UNDER_WAY, State
+
+OfRanks = (RanksStarted, RankBeat)
+OfRun = (MicroStepDone, UpdateDone, EvalDone, TrainingStarted, WorkCounted, RunProgress, MemoryMoment, *OfRanks)
+"""What a run tells of itself between its start and its end."""
 
 _UNDONE: dict[type[Change], str] = {
     Pin: "the baseline stays",
@@ -65,15 +70,11 @@ _UNDONE: dict[type[Change], str] = {
 
 def fold(state: State, event: Event) -> bool:
     """Take one event into the state. True when the screen should show it at once, not at its next turn."""
-    if isinstance(
-        event, (MicroStepDone, UpdateDone, EvalDone, TrainingStarted, WorkCounted, RunProgress, MemoryMoment)
-    ):
+    if isinstance(event, OfRun):
         run = state.run
         if run is None or run.run_id != event.run_id or not run.under_way:
             return False  # of a run whose start or end this screen has already left behind
-        return _fold_run(state, run, event)
-    if isinstance(event, (RanksStarted, RankBeat)):
-        return False
+        return _fold_ranks(state, run, event) if isinstance(event, OfRanks) else _fold_run(state, run, event)
     if isinstance(event, (RunStarted, RunRefused, RunFinished)):
         _fold_boundary(state, event)
         return True
@@ -143,6 +144,17 @@ def fold(state: State, event: Event) -> bool:
     return True
 
 
+def _fold_ranks(state: State, run: RunView, event: RanksStarted | RankBeat) -> bool:
+    if isinstance(event, RankBeat):
+        run.ranks.beat(event)
+        return False
+    run.ranks.started(event)
+    known = [rank.info for rank in run.ranks.each if rank.info is not None]
+    pids = ", ".join(str(info.pid) for info in known)
+    state.write("run", f"{len(known)} ranks on {cards_of(info.device.name for info in known)}: processes {pids}")
+    return True
+
+
 def _fold_run(
     state: State,
     run: RunView,
@@ -207,6 +219,7 @@ def _fold_boundary(state: State, event: RunStarted | RunRefused | RunFinished) -
         asked = state.forecast
         known = asked.forecast if asked is not None and asked.config == event.config else None
         state.expected = known.peak_used if known is not None else None
+        state.expected_by_rank = known.peak_used_by_rank if known is not None else ()
         card_speed = known.samples_per_s if known is not None and device.is_virtual else None
         state.run = RunView(event.run_id, event.config, device, event.started_at, card_speed)
         state.editor.problem = None

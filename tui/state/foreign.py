@@ -11,7 +11,7 @@ from dataclasses import replace
 from engine.contract.conditions import Conditions
 from engine.contract.events import Neighbours
 from engine.contract.job import BatchJob
-from engine.contract.records import DeviceInfo, RunRecord
+from engine.contract.records import DeviceInfo, RankInfo, RunRecord
 from tui.drawing.text import clean
 from tui.state.result_rows import note_of
 
@@ -49,6 +49,11 @@ def clean_device(device: DeviceInfo) -> DeviceInfo:
         return device
     name, kind, label, uuid, software = (clean(name, NAME) for name in names)
     return replace(device, name=name, kind=kind, memory_label=label, uuid=uuid or None, software=software or None)
+
+
+def clean_rank(info: RankInfo) -> RankInfo:
+    """A rank whose texts a terminal does not obey; the path of its log stays what it is, to be opened."""
+    return replace(info, device=clean_device(info.device), host=clean(info.host, NAME))
 
 
 def clean_job(job: BatchJob) -> BatchJob:

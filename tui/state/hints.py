@@ -15,7 +15,9 @@ LAST: tuple[Hint, ...] = (("help", "help"), ("command_palette", "palette"), ("qu
 def hints(state: State, pane: str, *, zoomed: bool = False) -> list[Hint]:
     """The most important first, for the focused `pane`; which of them have a key here is for others to say."""
     where = {"knobs": _on_knobs, "results": _on_results, "log": _on_log}.get(pane)
-    every = [*_looking(state, zoomed), *_driving(state), *(where(state) if where is not None else _elsewhere(state))]
+    several = [("choose_rank", "rank")] if state.run is not None and state.run.ranks else []
+    here = where(state) if where is not None else _elsewhere(state)
+    every = [*_looking(state, zoomed), *_driving(state), *several, *here]
     return list(dict(every).items())
 
 

@@ -14,7 +14,8 @@ KEY_GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Plots": ("cursor", "move_cursor", "leave_cursor", "log_scale", "recent"),
     "Screen": (
-        *("next_pane", "zoom", "back", "log", "scroll_log", "cards", "presenter", "cycle_theme", "meter", "screenshot"),
+        *("next_pane", "zoom", "back", "log", "scroll_log", "choose_rank", "ranks", "cards", "presenter"),
+        *("cycle_theme", "meter", "screenshot"),
         *("help", "command_palette", "suspend_process", "quit"),
     ),
 }

@@ -32,6 +32,8 @@ ENTRIES: dict[str, Entry] = {
         figures.CHECKPOINTING,
         figures.PRECISION,
         figures.WEIGHTS,
+        figures.GPUS,
+        figures.PARALLEL,
         figures.TIME,
         figures.SPEED,
         figures.CARD_SPEED,
@@ -40,6 +42,7 @@ ENTRIES: dict[str, Entry] = {
         figures.LOSS,
         figures.ACCURACY,
         figures.PER_SAMPLE,
+        figures.WAITING,
         figures.STATUS,
     )
 }
@@ -101,7 +104,9 @@ def matches(query: str, row: RunRecord, note: str = "") -> bool:
     """
     words = query.lower().split()
     config = row.config
-    printed = [entry for entry in ENTRIES.values() if entry is not figures.WEIGHTS or config.weights != "fp32"]
+    unsaid = {figures.WEIGHTS} if config.weights == "fp32" else set()
+    unsaid |= set() if figures.is_on_several(row) else {figures.GPUS}
+    printed = [entry for entry in ENTRIES.values() if entry not in unsaid]
     cells = [entry.of(row).lower() for entry in printed]
     parts = [config.model, config.workload, data_name(config), config.optimizer, config.precision, note]
     parts += [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field, fields, replace
+from statistics import fmean
 
 from engine.contract.config import RunConfig
 from engine.contract.events import EvalDone, MicroStepDone, Sampled, UpdateDone
@@ -12,6 +13,7 @@ from engine.contract.records import DeviceInfo, Memory, Outcome, Place, RunRecor
 from engine.contract.run_figures import RunFigures, new_record
 from engine.gpus.units import to_mib
 from tui.drawing.plot import Columns, Range
+from tui.state.ranks import Ranks, merged, summed
 
 STALE_S = 2.0
 """Seconds without a reading, which comes twice a second, after which the last one is not of now."""
@@ -73,11 +75,14 @@ class RunView:
     """When the sampler's last reading was taken, as `t`."""
     record: RunRecord | None = None
     """None until the run is finished."""
+    ranks: Ranks = field(init=False)
+    """Empty with one GPU."""
     figures: RunFigures = field(init=False)
     whole: WholeTime = field(init=False)
 
     def __post_init__(self) -> None:
         began = new_record(self.run_id, self.config, self.device, self.started_at)
+        self.ranks = Ranks(self.config.gpus or 1)
         self.whole = WholeTime(self.config)
         self.figures = RunFigures(replace(began, forecast_samples_per_s=self.card_speed))
 
@@ -142,16 +147,12 @@ class RunView:
         if event.update_s > 0:
             speeds = self.warmup_speeds if event.warmup else self.speeds
             speeds.append(event.update, event.n_samples / event.update_s)
-        if self.warmup and not event.warmup:
+        anew = self.warmup and not event.warmup
+        if anew:
             self.warmup, self.shares, self.timed_updates = False, Shares(), 0
         self.timed_updates += 1
-        before, now = self.shares, event.shares
-        self.shares = Shares(
-            data=before.data + now.data,
-            forward=before.forward + now.forward,
-            backward=before.backward + now.backward,
-            optimizer=before.optimizer + now.optimizer,
-        )
+        self.shares = summed(self.shares, event.shares)
+        self.ranks.updated(event, self.progress, anew=anew)
         self.remember(event.memory)
 
     def evaluated(self, event: EvalDone) -> None:
@@ -169,7 +170,8 @@ class RunView:
             self.utilization.append(self.progress, None)  # a line would tell of a time that nobody read
         self.sampled_t = event.t
         self.t, self.place = max(self.t or 0.0, event.t), event.place
-        self.utilization.append(self.progress, event.gpu.utilization if event.gpu is not None else event.host.cpu)
+        self.ranks.sampled(event, self.progress)
+        self.utilization.append(self.progress, _utilization(event))
 
     def remember(self, memory: Memory) -> None:
         """Take a memory reading."""
@@ -186,10 +188,9 @@ class RunView:
         self.t = record.train_runtime_s if record.train_runtime_s is not None else self.t
 
 
-def merged(before: Memory, now: Memory) -> Memory:
-    """The newer reading, with the older breakdown and total where the newer one does not say."""
-    return replace(
-        now,
-        total=now.total if now.total is not None else before.total,
-        by_category=now.by_category if now.by_category is not None else before.by_category,
-    )
+def _utilization(event: Sampled) -> float | None:
+    """Percent: of several GPUs the mean of those that tell, of none the host's."""
+    known = [gpu.utilization for gpu in event.gpus if gpu is not None and gpu.utilization is not None]
+    if known:
+        return fmean(known)
+    return event.gpu.utilization if event.gpu is not None else event.host.cpu

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from engine.contract.config import RunConfig
@@ -14,6 +14,7 @@ from tui.drawing.text import clean
 from tui.state.foreign import clean_notes, clean_record
 from tui.state.knobs import KnobEditor
 from tui.state.plan_view import PlanView, QueuedPlan
+from tui.state.ranks import RankView
 from tui.state.result_rows import Rows, place_of
 from tui.state.run_view import RunView
 from tui.state.view import View
@@ -34,6 +35,14 @@ class LogLine:
     source: str
     text: str
     level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class RankLog:
+    """The end of what a rank printed."""
+
+    rank: int
+    lines: Sequence[LogLine] = ()
 
 
 @dataclass(slots=True)
@@ -78,6 +87,8 @@ class State:
     selected_run: int | None = None
     """The row under the cursor; None follows the newest one."""
     log: deque[LogLine] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
+    rank_log: RankLog | None = None
+    """What the chosen rank printed; None while all are looked at, or it has no log."""
     log_scroll: int = 0
     """Lines between the newest line and the last one shown."""
     stalled_s: float | None = None
@@ -92,8 +103,20 @@ class State:
     """The newest answer; stale while its configuration is not that of the next run."""
     expected: int | None = None
     """Bytes of used memory that were forecast for the run that is shown."""
+    expected_by_rank: tuple[int, ...] = ()
+    """The same of each of several ranks; empty where it was not told of each."""
     table: Rows = field(default_factory=Rows)
     view: View = field(default_factory=View)
+
+    @property
+    def rank(self) -> RankView | None:
+        """The rank that a person chose among several of the run that is shown; None where that is all of them."""
+        return self.run.ranks.chosen(self.view.rank) if self.run is not None else None
+
+    @property
+    def log_lines(self) -> Sequence[LogLine]:
+        """What the log pane shows, oldest first: the app's own, or that of the chosen rank."""
+        return self.log if self.rank_log is None else self.rank_log.lines
 
     @property
     def is_stale(self) -> bool:
@@ -153,7 +176,7 @@ class State:
 
     def scroll_log(self, delta: int) -> None:
         """Show older (positive) or newer lines of the log."""
-        self.log_scroll = max(0, min(self.log_scroll + delta, len(self.log) - 1))
+        self.log_scroll = max(0, min(self.log_scroll + delta, len(self.log_lines) - 1))
 
     def forget(self) -> None:
         """Begin again, as a recording does that is wound back."""
@@ -161,7 +184,7 @@ class State:
         self.finished = []
         self.gpu, self.host, self.memory = None, HostSample(), Memory()
         self.log.clear()
-        self.log_scroll = 0
+        self.rank_log, self.log_scroll = None, 0
 
     def add_history(self, records: Iterable[RunRecord]) -> None:
         """Take runs of the history, in any order; runs already known keep their newer record, as one under way does."""
@@ -177,5 +200,5 @@ class State:
     def write(self, source: str, text: str, level: str = "info") -> None:
         """Add a line to the log."""
         self.log.append(LogLine(clean(source, 40), clean(text, 2000), level))
-        if self.log_scroll:
+        if self.log_scroll and self.rank_log is None:
             self.log_scroll = min(self.log_scroll + 1, len(self.log) - 1)

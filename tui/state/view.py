@@ -66,6 +66,8 @@ class View:
     caption: str = ""
     """What changed last, told while presenting."""
     ghost: Ghost | None = None
+    rank: int | None = None
+    """Which rank of several is looked at; None: all of them, the fullest in front."""
     cursor: Cursor | None = None
     """Where the plots are read; None while they show what is newest."""
 

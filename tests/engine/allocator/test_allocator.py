@@ -219,3 +219,67 @@ def test_a_copy_lives_on_its_own() -> None:
     assert model.snapshot() == before
     model.free(kept)
     assert sizes(model) == [[(20 * MIB, False)]]
+
+
+def test_what_one_stream_has_freed_another_does_not_take() -> None:
+    model = allocator()
+    model.free(model.alloc(30 * MIB))
+    for stream in (1, 2):
+        model.free(model.alloc(30 * MIB, stream))
+    assert [(segment.stream, segment.size) for segment in model.snapshot()] == [(n, 30 * MIB) for n in (0, 1, 2)]
+    model.alloc(30 * MIB, 2)
+    model.alloc(30 * MIB)
+    assert model.reserved == 90 * MIB
+    assert [segment.stream for segment in model.snapshot() if segment.allocated] == [0, 2]
+
+
+def test_a_copy_goes_on_in_every_stream() -> None:
+    model = allocator()
+    addresses = [model.alloc(30 * MIB, stream) for stream in (0, 1)]
+    twin = model.copy()
+    for address in addresses:
+        twin.free(address)
+    assert [twin.alloc(30 * MIB, stream) for stream in (1, 0)] == addresses[::-1]
+    assert model.stats().allocations == twin.stats().allocations == 2
+    assert twin.reserved == 60 * MIB
+
+
+def test_memory_that_is_short_is_taken_from_every_stream() -> None:
+    model = allocator(100)
+    for stream in (0, 1, 2):
+        model.free(model.alloc(30 * MIB, stream))
+    model.alloc(80 * MIB, 3)
+    assert (model.reserved, model.alloc_retries) == (80 * MIB, 1)
+    with pytest.raises(AllocatorOutOfMemory):
+        model.alloc(30 * MIB)
+
+
+def test_emptying_the_cache_leaves_what_lives_in_any_stream() -> None:
+    model = allocator()
+    kept = [model.alloc(30 * MIB, stream) for stream in (0, 1)]
+    for stream in (0, 1):
+        model.free(model.alloc(40 * MIB, stream))
+        model.free(model.alloc(100, stream))
+    model.empty_cache()
+    assert model.reserved == 60 * MIB
+    assert len(model.snapshot()) == len(kept)
+
+
+def test_each_stream_has_expandable_segments_of_its_own() -> None:
+    model = allocator(1000, "expandable_segments:True")
+    for stream in (0, 1):
+        model.free(model.alloc(20 * MIB, stream))
+    model.alloc(40 * MIB, 1)  # grows its own segment, and leaves what the first one has free
+    assert sorted((segment.stream, segment.size) for segment in model.snapshot()) == [(0, 20 * MIB), (1, 40 * MIB)]
+
+
+def test_garbage_is_collected_from_every_stream_by_one_clock() -> None:
+    model = allocator(1000, "garbage_collection_threshold:0.5", 1000)
+    model.set_memory_fraction(0.2)
+    for stream in (1, 0):
+        model.free(model.alloc(40 * MIB, stream))
+    model.alloc(60 * MIB)  # 80 of the allowed 200 MiB are not above the threshold yet
+    assert model.reserved == 140 * MIB
+    model.alloc(50 * MIB, 2)
+    assert {segment.stream for segment in model.snapshot()} == {0, 2}
+    assert model.reserved == 150 * MIB  # the one that was idle for longer, in stream 1, was enough

@@ -24,6 +24,7 @@ from engine.contract.figures import (
     heading_of,
 )
 from engine.contract.records import Outcome, Phase
+from engine.gpus.units import MIB
 from tests.engine.lecture_runs import BASE, CPU, run, virtual
 
 
@@ -120,3 +121,35 @@ def test_json_has_every_recorded_figure_under_its_name() -> None:
     first = names.index(recorded[0])
     assert names[first : first + len(recorded)] == recorded
     assert (values["peak_used_mib"], values["samples_per_s"]) == (7069, 7.68)
+
+
+def test_memory_of_several_gpus_is_that_of_the_fullest_whose_rank_is_told() -> None:
+    two = BASE.with_values(gpus=2, parallel="zero1")
+    uneven = run(config=two, peak_used=7069 * MIB, peak_used_by_rank=(6000 * MIB, 7069 * MIB))
+    assert MEMORY.of(uneven) == "7069 r1"
+    assert heading_of(MEMORY, [run(), uneven]) == "VRAM MiB/GPU"
+    even = replace(uneven, peak_used_by_rank=(7069 * MIB, 7069 * MIB - 1000))
+    assert MEMORY.of(even) == MEMORY.of(run()) == "7069"
+    unknown = replace(uneven, peak_used_by_rank=(None, 7069 * MIB))
+    assert MEMORY.of(unknown) == "7069"
+
+
+def test_gpus_are_those_that_were_taken_where_all_were_asked_for() -> None:
+    every = run(config=BASE.with_values(gpus=None), peak_used_by_rank=(1, 2, 3))
+    assert [figures.GPUS.of(each) for each in (run(), every, replace(every, peak_used_by_rank=()))] == ["1", "3", "–"]
+    assert [figures.PARALLEL.of(each) for each in (run(), every)] == ["–", "ddp"]
+    assert figures.WAITING.of(replace(every, wait_share=0.123)) == "12 %"
+
+
+def test_json_tells_of_every_gpu_and_one_gpu_alone_has_nothing_to_tell() -> None:
+    two = run(config=BASE.with_values(gpus=2), peak_used_by_rank=(MIB, None), wait_share=0.25, failed_rank=1)
+    wanted = {
+        "gpus": 2,
+        "parallel": "ddp",
+        "peak_used_mib_by_gpu": [1.0, None],
+        "wait_share": 0.25,
+        "scaling": 0.9,
+        "failed_rank": 1,
+    }
+    assert {name: record_to_json(two, 0.9)[name] for name in wanted} == wanted
+    assert {name: record_to_json(run())[name] for name in wanted} == dict.fromkeys(wanted) | {"gpus": 1}

@@ -23,7 +23,7 @@ from engine.contract.events import (
     UpdateDone,
     WorkCounted,
 )
-from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Outcome, RunRecord, Shares
+from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Outcome, RankShare, RunRecord, Shares
 from engine.contract.run_figures import RunFigures, new_record
 from engine.history.history import History
 from tui.state.fold import fold
@@ -165,3 +165,51 @@ def test_what_happened_later_leaves_the_earlier_figures_alone() -> None:
     told = before.as_record()
     assert before.after(events[2000:]).as_record() == folded(1, events)
     assert before.as_record() == told == folded(1, events[:2000])
+
+
+def rank_update(number: int, waits: tuple[float, float], used: tuple[int, int], *, warmup: bool = False) -> UpdateDone:
+    """An update of two ranks that takes a second."""
+    shares = [Shares(forward=1.0 - wait, waiting=wait) for wait in waits]
+    ranks = tuple(
+        RankShare(rank=n, n_samples=4, n_tokens=4, update_s=1.0, shares=shares[n], memory=Memory(peak_used=used[n]))
+        for n in range(2)
+    )
+    return UpdateDone(
+        run_id=1,
+        update=number,
+        epoch=number / 10,
+        loss=0.5,
+        learning_rate=1e-4,
+        grad_norm=None,
+        loss_scale=None,
+        skipped=False,
+        n_samples=8,
+        n_tokens=8,
+        update_s=1.0,
+        warmup=warmup,
+        t=float(number),
+        shares=Shares(forward=1.0 - sum(waits) / 2, waiting=sum(waits) / 2),
+        memory=Memory(peak_used=max(used)),
+        ranks=ranks,
+    )
+
+
+def test_of_several_gpus_every_peak_is_kept_and_what_was_waited_in_steady_updates() -> None:
+    figures = RunFigures(new_record(1, CONFIG.with_values(gpus=2), GPU, 1000.0))
+    assert (figures.as_record().peak_used_by_rank, figures.as_record().wait_share) == ((), None)
+    figures.add(rank_update(1, (0.9, 0.9), (10, 40), warmup=True))
+    before = figures.after([])
+    figures.add(rank_update(2, (0.0, 0.5), (30, 20)))
+    figures.add(rank_update(3, (0.2, 0.1), (20, 20)))
+    record = figures.as_record()
+    assert (record.peak_used_by_rank, record.peak_used) == ((30, 40), 40)
+    assert record.wait_share == pytest.approx((0.25 + 0.15) / 2)
+    assert before.as_record().peak_used_by_rank == (10, 40)
+    figures.add(MemoryMoment(run_id=1, moment="trained", memory=Memory(peak_used=50)))  # read on the first rank
+    assert (figures.as_record().peak_used_by_rank, figures.as_record().peak_used) == ((50, 40), 50)
+
+
+def test_one_gpu_waits_for_nobody() -> None:
+    figures = RunFigures(new_record(1, CONFIG, GPU, 1000.0))
+    figures.add(replace(rank_update(9, (0.0, 0.0), (10, 10)), ranks=()))
+    assert (figures.as_record().peak_used_by_rank, figures.as_record().wait_share) == ((), None)

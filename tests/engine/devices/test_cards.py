@@ -268,27 +268,31 @@ def test_an_out_of_memory_names_who_took_the_card(machine: Machine, asking: Aski
 def test_who_is_beside_a_run_is_told_when_it_changes_and_kept_for_its_record(machine: Machine, asking: Asking) -> None:
     ask_there = "[[p.pid for p in told[-1].processes], len(told)]"
     with asking() as ask:
-        ask("globals().update(card=opened('cuda:0').info)")
-        assert ask("watch.look(card)") == []
+        ask("watch.use([opened('cuda:0').info])")
+        assert ask("watch.look()") == []
         assert ask("len(told)") == 0
         machine.process(0, os.getpid(), used=3000)
         machine.process(0, os.getppid(), kind="graphics", used=100)
         machine.write()
-        assert ask("[watch.begin(), [p.memory_used for p in watch.look(card)]]")[1] == [3000 * 2**20]
+        seen = "[[card.index, [p.memory_used for p in others]] for card, others in watch.look()]"
+        assert ask(f"[watch.begin(), {seen}]")[1] == [[0, [3000 * 2**20]]]
         assert ask(ask_there) == [[os.getpid()], 1]
-        ask("watch.look(card)")
+        ask("watch.look()")
         assert ask(ask_there)[1] == 1
         machine.processes.clear()
         machine.write()
-        assert ask("watch.look(card)") == []
+        assert ask("watch.look()") == []
         assert ask(ask_there) == [[], 2]
         ask("globals().update(Record=__import__('engine.contract.records', fromlist=['']))")
         ask("globals().update(record=Record.RunRecord(run_id=1, config=RunConfig(), outcome=Record.Outcome.COMPLETED))")
         met = ask("dataclasses.asdict(watch.end(record).conditions)")
         assert ([each["pid"] for each in met["neighbours"]], met["peak_others"]) == ([os.getpid()], 3000 * 2**20)
         assert ask("[watch.begin(), watch.end(record).conditions]")[1] is None  # nothing was asked
-        assert ask("[watch.look(card), watch.end(record).conditions.neighbours]")[1] == []
-        assert ask("[watch.begin(), watch.look(opened('cpu').info), watch.end(record).conditions]")[2] is None
+        assert ask("[watch.look(), watch.end(record).conditions.neighbours]")[1] == []
+        assert (
+            ask("[watch.begin(), watch.use([opened('cpu').info]), watch.look(), watch.end(record).conditions]")[3]
+            is None
+        )
 
 
 def test_of_several_mig_instances_cuda_is_told_which_to_show() -> None:

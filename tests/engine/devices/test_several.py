@@ -100,3 +100,45 @@ def test_cards_that_differ_are_told() -> None:
     assert difference((*same, *describe(("virtual:tesla-t4",), config, door()))) == (
         "The cards differ (2 × Tesla P4, Tesla T4): all wait for the slowest, and a batch must fit the smallest."
     )
+
+
+def test_ranks_are_nobody_elses_and_one_on_a_second_card_is_told(machine: Machine, asking: Asking) -> None:
+    mine, other, third = os.getpid(), os.getppid(), 1
+    for index, pid in ((0, mine), (1, other), (0, other), (1, third)):
+        machine.process(index, pid, used=500 + index)
+    machine.write()
+    with asking() as ask:
+        ask("globals().update(records=__import__('engine.contract.records', fromlist=['']))")
+        ask("globals().update(here=__import__('platform').node())")
+        cards = f"several.describe({ranks('cuda', 2)}, RunConfig(gpus=2), door())"
+        ask(f"globals().update(pair={cards})")
+        ask("[watch.use(pair), watch.begin()]")
+        found = "[[card.index, sorted(p.pid for p in others)] for card, others in watch.look()]"
+        assert ask(found) == [[0, sorted((mine, other))], [1, sorted((other, third))]]
+        rank = "records.RankInfo(rank={0}, device=pair[{0}], host=here, pid={1})"
+        both = f"[{rank.format(0, mine)}, {rank.format(1, other)}]"
+        assert ask(f"len(watch.started({both}))") == 2
+        assert ask(found) == [[1, [third]]]
+        ask("watch.look()")
+        warned = ask("[event.text for event in told if hasattr(event, 'text')]")
+        assert warned == [
+            f"Rank 1 (process {other}) has 500 MiB on GPU 0 (Tesla P4) too, which is not its own: something made a "
+            "CUDA context there, and that card's memory is less by it."
+        ]
+        assert ask("[told[-1].device.index, [p.pid for p in told[-1].processes]]") == [1, [third]]
+        machine.processes.clear()
+        machine.write()
+        assert ask(found) == []
+        assert ask("len(told[-1].processes)") == 0
+        elsewhere = both.replace("host=here", "host='another'", 1)
+        assert ask(f"[card.uuid is None for card in watch.started({elsewhere})]") == [True, False]
+        ask(
+            "globals().update(record=records.RunRecord(run_id=1, config=RunConfig(), "
+            "outcome=records.Outcome.COMPLETED))"
+        )
+        met = ask("dataclasses.asdict(watch.end(record).conditions)")
+        assert [(each["pid"], each["peak_memory"] >> 20) for each in met["neighbours"]] == [
+            (other, 1001),  # before it was known as a rank, on both
+            (third, 501),
+            (mine, 500),
+        ]

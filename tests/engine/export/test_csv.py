@@ -26,7 +26,7 @@ def expected(record: RunRecord) -> dict[str, Any]:
     config = values.pop("config")
     del values["classes"], values["confusion"]  # tables
     values["device_name"] = values.pop("device")
-    return {**config, **values}
+    return {**values, **config}  # `gpus` and `parallel` are the knobs' own
 
 
 def test_csv_reads_back_to_the_same_values() -> None:
@@ -46,6 +46,14 @@ def test_csv_of_a_virtual_gpu_has_the_cards_forecast() -> None:
     assert [row["samples_per_s"] for row in rows] == [2.0, 0.8]
     assert rows[1]["delta_forecast_samples_per_s_percent"] == pytest.approx(-100 / 3)
     assert rows[1]["verdict_forecast_samples_per_s"] == "worse"
+
+
+def test_csv_of_several_gpus_has_all_of_them_in_a_cell() -> None:
+    two = run(2, BASE.with_values(gpus=2), peak_used_by_rank=(7000 * MIB, None), wait_share=0.125, failed_rank=1)
+    one, several = read_csv(to_csv([run(), two], scaling=lambda record: 0.75 if record is two else None))
+    told = ("gpus", "parallel", "peak_used_mib_by_gpu", "wait_share", "scaling", "failed_rank")
+    assert [several[name] for name in told] == [2, "ddp", "7000.0 –", 0.125, 0.75, 1]
+    assert [one[name] for name in told] == [1, "ddp", None, None, None, None]
 
 
 def test_csv_types_are_kept() -> None:

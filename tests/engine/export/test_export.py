@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from engine.compare.scaling import OneGpu
 from engine.contract.config import RunConfig
 from engine.contract.text import columns_of
 from engine.export.export import read_csv, to_csv, to_json, to_latex, to_markdown
+from engine.gpus.units import MIB
 from tests.engine.lecture_runs import BASE, HOSTILE, V100, VIRTUAL, lecture, run, virtual
 
 
@@ -209,3 +211,32 @@ def test_latex_compiles(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-2000:]
     assert "LaTeX Warning: Command" not in done.stdout
     assert "Missing character" not in (tmp_path / "report.log").read_text(errors="replace")
+
+
+def test_several_gpus_are_told_with_the_memory_of_the_fullest_and_how_well_they_scale() -> None:
+    two = run(
+        2,
+        BASE.with_values(gpus=2),
+        14.0,
+        peak_used=7100 * MIB,
+        peak_used_by_rank=(6000 * MIB, 7100 * MIB),
+        wait_share=0.1,
+    )
+    records = [run(rate=8.0), two]
+    written = to_markdown(records, scaling=OneGpu(records).scaling)
+    one, several = cells(written)
+    told = ("GPUs", "parallel", "VRAM MiB/GPU", "waiting", "scaling", "samples/s")
+    assert [several[name] for name in told] == ["2", "ddp", "7100 r1", "10 %", "88 %", "14.0 ±0.0"]
+    assert [one[name] for name in told] == ["1", "–", "7069", "–", "–", "8.00 ±0.03"]
+    assert "Several GPUs: batch and memory are per GPU, the fullest's where they differ (r1: rank 1)" in written
+    assert "GPU" not in to_markdown([run()]).replace("GPUs", "")
+    (alone,) = cells(to_markdown([two], scaling=lambda record: 0.875))
+    assert (alone["GPUs"], alone["scaling"]) == ("2", "88 %")
+
+
+def test_json_of_several_gpus_has_their_scaling() -> None:
+    two = run(2, BASE.with_values(gpus=2), 14.0)
+    assert [each["scaling"] for each in json.loads(to_json([run(), two], OneGpu([run(rate=8.0)]).scaling))] == [
+        None,
+        0.875,
+    ]

@@ -39,7 +39,7 @@ class Log:
         self.sizes: list[int] = []
         self.events: list[int] = []
 
-    def allocate(self, size: int, category: str) -> int:
+    def allocate(self, size: int, category: str, stream: int = 0) -> int:
         self.sizes.append(size)
         self.events.append(size)
         return len(self.sizes) - 1

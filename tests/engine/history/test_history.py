@@ -20,12 +20,25 @@ from engine.contract.events import (
     Event,
     Logged,
     MicroStepDone,
+    RankBeat,
+    RanksStarted,
     RunProgress,
     Sampled,
     TrainingStarted,
     UpdateDone,
 )
-from engine.contract.records import DeviceInfo, HostSample, Memory, Outcome, Phase, RunRecord, Shares
+from engine.contract.records import (
+    DeviceInfo,
+    GpuSample,
+    HostSample,
+    Memory,
+    Outcome,
+    Phase,
+    RankInfo,
+    RankShare,
+    RunRecord,
+    Shares,
+)
 from engine.history.history import History, HistoryError
 
 DEVICE = DeviceInfo(
@@ -477,3 +490,61 @@ def test_runs_under_way_end_with_their_process_as_interrupted(history: History, 
         assert len(stored(again, run_id)) == 2
     with pytest.raises(HistoryError, match="not under way here"):
         history.writer.finish_run(first)
+
+
+def under_way(history: History, run_id: int) -> RunRecord:
+    found = history.run(run_id)
+    assert found is not None
+    return found
+
+
+RANKS = tuple(
+    RankInfo(rank=rank, device=replace(DEVICE, index=rank), host="here", pid=100 + rank, log_path=f"/log/rank-{rank}")
+    for rank in range(2)
+)
+
+
+def test_a_run_on_several_gpus_is_read_back_whole(path: Path) -> None:
+    with History(path) as history:
+        run_id = begin(history, gpus=2, parallel="zero1")
+        shares = tuple(
+            RankShare(
+                rank=n, n_samples=4, n_tokens=9, update_s=0.5, shares=Shares(waiting=0.1 * n), memory=Memory(used=n)
+            )
+            for n in range(2)
+        )
+        events: list[Event] = [
+            RanksStarted(run_id=run_id, ranks=RANKS),
+            replace(update(run_id, 1), ranks=shares),
+            replace(sampled(run_id), gpus=(GpuSample(power=70.0), None)),
+            RankBeat(run_id=run_id, rank=1, phase=Phase.FORWARD, update=2, since_s=12.0),
+        ]
+        short = RankBeat(run_id=run_id, rank=0, phase=Phase.BACKWARD, update=2, since_s=0.4)
+        for event in (*events, short):
+            history.writer.append(event)
+        record = replace(
+            under_way(history, run_id),
+            outcome=Outcome.FAILED,
+            peak_used_by_rank=(None, 2**40),
+            wait_share=0.1 + 0.2,
+            failed_rank=1,
+        )
+        history.writer.finish_run(record)
+    with History(path, read_only=True) as again:
+        assert [event for _, event in again.series(run_id)] == events
+        assert again.run(run_id) == record
+
+
+@pytest.mark.parametrize("value", ["[1, true]", '"12"', "[[1]]", "7", "[1.5]"])
+def test_peaks_that_are_no_list_of_sizes_are_unknown(path: Path, value: str) -> None:
+    with History(path) as history:
+        run_id = begin(history, gpus=2)
+        history.writer.finish_run(
+            replace(under_way(history, run_id), outcome=Outcome.COMPLETED, peak_used_by_rank=(1, 2))
+        )
+    with sqlite3.connect(path) as raw:
+        raw.execute("UPDATE runs SET figures = json_set(figures, '$.peak_used_by_rank', json(?))", (value,))
+    with History(path) as history:
+        found = history.run(run_id)
+        assert found is not None
+        assert found.peak_used_by_rank == ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -18,6 +18,8 @@ from engine.contract.events import (
     Event,
     Logged,
     MemoryMoment,
+    RankBeat,
+    RanksStarted,
     RunProgress,
     Sampled,
     Saved,
@@ -25,7 +27,7 @@ from engine.contract.events import (
     UpdateDone,
     WorkCounted,
 )
-from engine.contract.records import GpuSample, HostSample, Memory, Phase, Shares
+from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Phase, RankInfo, RankShare, Shares
 from engine.history.series import STORED, pack, unpack
 
 RUN_ID = 7
@@ -35,6 +37,8 @@ def exact(value: Any) -> Any:
     """A value that compares by bits: NaN equals NaN, -0.0 differs from 0.0, and 1 from 1.0 and True."""
     if is_dataclass(value):
         return type(value).__name__, [exact(getattr(value, f.name)) for f in fields(value)]
+    if isinstance(value, tuple):
+        return "tuple", [exact(inner) for inner in value]
     if isinstance(value, dict):
         return [(key, exact(inner)) for key, inner in value.items()]
     if isinstance(value, float):
@@ -55,8 +59,19 @@ def events() -> st.SearchStrategy[Event]:
         total=maybe_count,
         by_category=st.none() | st.dictionaries(text, count, max_size=3),
     )
-    shares = st.builds(Shares, data=number, forward=number, backward=number, optimizer=number)
+    shares = st.builds(Shares, data=number, forward=number, backward=number, optimizer=number, waiting=number)
     gpu = st.builds(GpuSample, name=st.none() | text, utilization=maybe_number, temperature=st.none() | st.integers())
+    seconds = number.map(lambda value: round(value, 6))  # as far as those of ranks are kept
+    share = st.builds(
+        RankShare,
+        rank=count,
+        n_samples=count,
+        n_tokens=count,
+        update_s=seconds,
+        shares=st.builds(Shares, data=seconds, forward=seconds, waiting=seconds),
+        memory=memory,
+    )
+    card = st.builds(GpuSample, name=st.none() | text, power=st.none() | seconds)
     host = st.builds(HostSample, cpu=maybe_number, memory_used=maybe_count)
     run_id = st.just(RUN_ID)
     update = st.builds(
@@ -74,8 +89,19 @@ def events() -> st.SearchStrategy[Event]:
         t=number,
         shares=shares,
         memory=memory,
+        ranks=st.just(()) | st.lists(share, max_size=3).map(tuple),
     )
-    sampled = st.builds(Sampled, run_id=run_id, t=maybe_number, gpu=st.none() | gpu, host=host, memory=memory)
+    sampled = st.builds(
+        Sampled,
+        run_id=run_id,
+        t=maybe_number,
+        gpu=st.none() | gpu,
+        host=host,
+        memory=memory,
+        gpus=st.just(()) | st.lists(st.none() | card, max_size=3).map(tuple),
+    )
+    device = st.builds(DeviceInfo, name=text, index=maybe_count, uuid=st.none() | text)
+    rank = st.builds(RankInfo, device=device, host=text, log_path=st.none() | text)
     rare = (
         st.builds(RunProgress, run_id=run_id, phase=st.sampled_from(Phase), detail=text)
         | st.builds(MemoryMoment, run_id=run_id, moment=text, memory=memory)
@@ -91,6 +117,8 @@ def events() -> st.SearchStrategy[Event]:
             confusion=st.none() | st.just(((3, 1), (0, 2))),
         )
         | st.builds(TrainingStarted, run_id=run_id, n_parameters=count)
+        | st.builds(RanksStarted, run_id=run_id, ranks=st.lists(rank, max_size=3).map(tuple))
+        | st.builds(RankBeat, run_id=run_id, phase=st.sampled_from(Phase), since_s=number)
         | st.builds(WorkCounted, run_id=run_id, flops_per_token=number, peak_flops_per_s=number)
         | st.builds(Saved, run_id=run_id, what=text, update=count, path=text, seconds=number, problem=st.none() | text)
         | st.builds(Logged, source=text, text=text, level=text)
@@ -119,7 +147,64 @@ def test_every_stored_kind_is_tried_above() -> None:
         "TrainingStarted",
         "WorkCounted",
         "Logged",
+        "RanksStarted",
+        "RankBeat",
     }
+
+
+def of_ranks(update: int, n_ranks: int) -> UpdateDone:
+    return UpdateDone(
+        run_id=RUN_ID,
+        update=update,
+        epoch=update / 10,
+        loss=0.5,
+        learning_rate=1e-4,
+        grad_norm=None,
+        loss_scale=None,
+        skipped=False,
+        n_samples=8 * n_ranks,
+        n_tokens=64 * n_ranks,
+        update_s=0.25,
+        warmup=False,
+        t=update * 0.25,
+        shares=Shares(forward=0.125),
+        memory=Memory(used=1),
+        ranks=tuple(
+            RankShare(
+                rank=rank,
+                n_samples=8,
+                n_tokens=64,
+                update_s=0.25,
+                shares=Shares(waiting=round(0.1 * rank + update / 1e6, 6)),
+                memory=Memory(used=2**30 + rank),
+            )
+            for rank in range(n_ranks)
+        ),
+    )
+
+
+def test_a_version_that_knows_no_ranks_reads_their_updates_as_it_reads_any_other() -> None:
+    def without_ranks(batch: Any) -> None:
+        for _, columns in batch["tables"]:
+            for name in [name for name in columns if name.startswith("ranks")]:
+                del columns[name]
+
+    updates = [of_ranks(1, 2), of_ranks(2, 2), of_ranks(3, 3)]
+    assert unpack(RUN_ID, pack(updates)) == updates
+    assert unpack(RUN_ID, repacked(pack(updates), without_ranks)) == [replace(each, ranks=()) for each in updates]
+
+
+def test_the_seconds_of_ranks_are_kept_to_the_microsecond() -> None:
+    update = of_ranks(1, 1)
+    third = replace(update.ranks[0], update_s=1 / 3)
+    (read,) = unpack(RUN_ID, pack([replace(update, ranks=(third,), update_s=1 / 3)]))
+    assert isinstance(read, UpdateDone)
+    assert (read.update_s, read.ranks[0].update_s) == (1 / 3, 0.333333)
+
+
+def test_an_update_of_eight_ranks_stays_cheap() -> None:
+    alone, eight = (len(pack([of_ranks(update, n) for update in range(1, 2049)])) for n in (0, 8))
+    assert eight - alone < 8 * 2048 * 32
 
 
 def repacked(payload: bytes, change: Any) -> bytes:

@@ -15,8 +15,8 @@ from engine.contract.config import RunConfig
 from engine.contract.events import HistoryChanged
 from engine.contract.records import DeviceInfo
 from engine.history.history import History
+from engine.process.mailbox import Mailbox
 from engine.session.keeper import Keeper, Reading
-from engine.session.mailbox import Mailbox
 
 PATIENCE_S = 60.0
 

@@ -53,11 +53,11 @@ def process(pid: int, used: int | None, sm: float | None = None) -> CardProcess:
 def test_neighbours_are_told_with_their_peak_and_for_how_long_they_were_there() -> None:
     run = RunConditions()
     idle = Card(index=0, throttle=())
-    run.add(0, idle, (), trains=False)
-    run.add(4, idle, (), trains=True)
-    run.add(6, idle, (process(1, 2 * GIB, 80), process(2, None)), trains=True)
-    run.add(8, idle, (process(1, 3 * GIB, 40), process(3, 4 * GIB)), trains=True)
-    run.add(10, idle, (), trains=False)
+    run.add(0, (idle,), (), trains=False)
+    run.add(4, (idle,), (), trains=True)
+    run.add(6, (idle,), (process(1, 2 * GIB, 80), process(2, None)), trains=True)
+    run.add(8, (idle,), (process(1, 3 * GIB, 40), process(3, 4 * GIB)), trains=True)
+    run.add(10, (idle,), (), trains=False)
     met = run.conditions()
     assert met is not None
     assert met.neighbours is not None
@@ -72,8 +72,8 @@ def test_neighbours_are_told_with_their_peak_and_for_how_long_they_were_there() 
 
 def test_one_that_was_gone_before_the_next_reading_still_counts() -> None:
     run = RunConditions()
-    run.add(0, None, (process(1, GIB),), trains=False)
-    run.add(9, None, (), trains=False)
+    run.add(0, (None,), (process(1, GIB),), trains=False)
+    run.add(9, (None,), (), trains=False)
     met = run.conditions()
     assert met is not None
     assert met.contended
@@ -86,13 +86,13 @@ def test_clocks_and_energy_count_while_it_trains() -> None:
     def card(counter: float, *reasons: str) -> Card:
         return Card(index=0, energy=counter, power=50.0, throttle=reasons)
 
-    run.add(0, card(0, "too hot"), (), trains=False)  # it cools down from the run before
-    run.add(8, card(100, "too hot"), (), trains=True)
-    run.add(9, card(200, "too hot", "power cap"), (), trains=True)
-    run.add(10, Card(index=0, lost=True), None, trains=True)
-    run.add(11, card(400, "power cap"), (), trains=True)
-    run.add(12, card(500), (), trains=False)
-    run.add(20, card(900, "hardware slowdown"), (), trains=False)
+    run.add(0, (card(0, "too hot"),), (), trains=False)  # it cools down from the run before
+    run.add(8, (card(100, "too hot"),), (), trains=True)
+    run.add(9, (card(200, "too hot", "power cap"),), (), trains=True)
+    run.add(10, (Card(index=0, lost=True),), None, trains=True)
+    run.add(11, (card(400, "power cap"),), (), trains=True)
+    run.add(12, (card(500),), (), trains=False)
+    run.add(20, (card(900, "hardware slowdown"),), (), trains=False)
     met = run.conditions()
     assert met is not None
     assert run.energy() == (400, "counter")
@@ -107,11 +107,35 @@ def test_clocks_and_energy_count_while_it_trains() -> None:
 def test_what_cannot_be_seen_is_unknown() -> None:
     run = RunConditions()
     assert run.conditions() is None
-    run.add(0, Card(index=0), None, trains=True)
-    run.add(1, Card(index=0), None, trains=False)
+    run.add(0, (Card(index=0),), None, trains=True)
+    run.add(1, (Card(index=0),), None, trains=False)
     assert run.conditions() is None
     assert run.energy() == (None, None)
-    run.add(2, Card(index=0), (), trains=False)
+    run.add(2, (Card(index=0),), (), trains=False)
     met = run.conditions()
     assert met is not None
     assert (met.neighbours, met.shared, met.slowdowns) == ((), 0.0, None)
+
+
+def test_of_several_cards_energy_is_the_sum_and_one_that_is_slow_slows_all() -> None:
+    run = RunConditions()
+
+    def card(counter: float | None, *reasons: str) -> Card:
+        return Card(index=0, energy=counter, power=50.0, throttle=reasons)
+
+    run.add(0, (card(1000), card(70)), (), trains=True)
+    run.add(1, (card(1100), card(170, "too hot")), (), trains=True)
+    run.add(2, (card(1200, "too hot"), card(370, "too hot")), (), trains=True)
+    run.add(4, (card(1300), card(470)), (), trains=False)
+    assert run.energy() == (300 + 400, "counter")
+    met = run.conditions()
+    assert met is not None
+    assert [(each.reason, each.share) for each in met.slowdowns or ()] == [("too hot", 0.5)]
+    run = RunConditions()
+    run.add(0, (card(0), card(None)), (), trains=True)
+    run.add(2, (card(90), card(None)), (), trains=False)
+    assert run.energy() == (90 + 100, "power")
+    run = RunConditions()
+    run.add(0, (card(0), None), (), trains=True)
+    run.add(2, (card(90), None), (), trains=False)
+    assert run.energy() == (None, None)

@@ -12,7 +12,7 @@ from engine.contract.records import GpuSample, HostSample
 from engine.telemetry.nvml import GpuKey, Nvml
 from engine.telemetry.sampler import Sampler
 
-_Reading = tuple[GpuSample | None, HostSample]
+_Reading = tuple[tuple[GpuSample | None, ...], HostSample]
 
 
 class _Stop(threading.Event):
@@ -69,14 +69,14 @@ def _run(stop: _Stop, gpu: _Gpu, host: _Host, *, key: GpuKey | None = 0, interva
 
 def test_hands_over_both_readings_at_once_and_then_at_every_interval() -> None:
     stop = _Stop(waits=4)
-    readings: list[tuple[float, GpuSample | None, HostSample]] = []
+    readings: list[tuple[float, tuple[GpuSample | None, ...], HostSample]] = []
     sampler = Sampler(
-        _Gpu(), _Host(), on_sample=lambda gpu, host: readings.append((stop.now - 100, gpu, host)), clock=stop.clock
+        _Gpu(), _Host(), on_sample=lambda gpus, host: readings.append((stop.now - 100, gpus, host)), clock=stop.clock
     )
     sampler.select("GPU-1")
     sampler.run(stop)
     assert [at for at, _, _ in readings] == [0.0, 0.5, 1.0, 1.5]
-    assert {(gpu.name if gpu else None, host.cpu) for _, gpu, host in readings} == {("GPU GPU-1", 12.5)}
+    assert {(gpus, host.cpu) for _, gpus, host in readings} == {((GpuSample(name="GPU GPU-1"),), 12.5)}
 
 
 def test_the_pace_does_not_drift_with_slow_readings() -> None:
@@ -129,18 +129,18 @@ def test_stops_between_two_readings_without_waiting_out_the_interval() -> None:
 
 def test_reads_no_gpu_until_one_is_selected_and_follows_the_selection() -> None:
     stop, gpu = _Stop(waits=4), _Gpu()
-    names: list[str | None] = []
-    keys: list[GpuKey | None] = [1, "GPU-2", None]
+    names: list[list[str | None]] = []
+    keys: list[tuple[GpuKey | None, ...]] = [(1,), ("GPU-2", None, 3), (None,)]
 
-    def on_sample(reading: GpuSample | None, _: HostSample) -> None:
-        names.append(reading.name if reading else None)
+    def on_sample(reading: tuple[GpuSample | None, ...], _: HostSample) -> None:
+        names.append([gpu.name if gpu else None for gpu in reading])
         if keys:
-            sampler.select(keys.pop(0))
+            sampler.select(*keys.pop(0))
 
     sampler = Sampler(gpu, _Host(), on_sample=on_sample, clock=stop.clock)
     sampler.run(stop)
-    assert names == [None, "GPU 1", "GPU GPU-2", None]
-    assert gpu.keys == [1, "GPU-2"]
+    assert names == [[], ["GPU 1"], ["GPU GPU-2", None, "GPU 3"], [None]]
+    assert gpu.keys == [1, "GPU-2", 3]
 
 
 def test_a_failing_gpu_is_logged_once_and_the_host_is_still_read(caplog: pytest.LogCaptureFixture) -> None:
@@ -151,7 +151,7 @@ def test_a_failing_gpu_is_logged_once_and_the_host_is_still_read(caplog: pytest.
     sampler.select(0)
     with caplog.at_level(logging.INFO):
         sampler.run(stop)
-    assert readings == [(None, HostSample(cpu=12.5))] * 3
+    assert readings == [((None,), HostSample(cpu=12.5))] * 3
     assert len(caplog.records) == 1
     assert "the GPU cannot be read" in caplog.text
     assert "the driver did something new" in caplog.text
@@ -164,14 +164,14 @@ def test_a_failing_host_and_a_failing_receiver_are_logged_once_each(caplog: pyte
     def fail() -> None:
         raise ValueError("no /proc")
 
-    def on_sample(gpu: GpuSample | None, host: HostSample) -> None:
-        readings.append((gpu, host))
+    def on_sample(gpus: tuple[GpuSample | None, ...], host: HostSample) -> None:
+        readings.append((gpus, host))
         raise KeyError("receiver")
 
     sampler = Sampler(_Gpu(), _Host(fail), on_sample=on_sample, clock=stop.clock)
     sampler.select(0)
     sampler.run(stop)
-    assert readings == [(GpuSample(name="GPU 0"), HostSample())] * 3
+    assert readings == [((GpuSample(name="GPU 0"),), HostSample())] * 3
     assert [record.message for record in caplog.records] == [
         "Sampler: the host cannot be read; it goes on (said once).",
         "Sampler: a reading could not be handed over; it goes on (said once).",
@@ -186,4 +186,4 @@ def test_takes_the_nvml_door_as_it_is() -> None:
     sampler.select("GPU-that-is-not-there")
     sampler.run(stop)
     nvml.shutdown()
-    assert readings == [(None, HostSample(cpu=12.5))]
+    assert readings == [((None,), HostSample(cpu=12.5))]

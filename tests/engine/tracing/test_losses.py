@@ -25,7 +25,7 @@ class _Peak:
         self.sizes: list[int] = []
         self.alive = self.peak = 0
 
-    def allocate(self, size: int, category: str) -> int:
+    def allocate(self, size: int, category: str, stream: int = 0) -> int:
         self.sizes.append(size)
         self.alive += size
         self.peak = max(self.peak, self.alive)

@@ -200,3 +200,35 @@ def test_a_terminal_without_these_characters(home: Path, monkeypatch: pytest.Mon
     assert main(["report", "--baseline", "1"]) == 0
     assert b"7069" in raw.getvalue()
     assert b"? VRAM %" in raw.getvalue()
+
+
+def test_a_run_on_several_gpus_is_measured_by_one_of_the_whole_history(report: Report) -> None:
+    with History() as history:
+        config = RunConfig(model="bert-base-uncased", gpus=2)
+        two = finish(history, config, steady_samples_per_s=14.0, peak_used_by_rank=(2**20, 2 * 2**20), wait_share=0.1)
+    _, out, _ = report("--runs", str(two), "--format", "json")
+    (row,) = json.loads(out)
+    assert (row["gpus"], row["scaling"]) == (2, 14.0 / (2 * 7.7))
+    assert (row["peak_used_mib_by_gpu"], row["wait_share"]) == ([1.0, 2.0], 0.1)
+    _, out, _ = report("--runs", str(two), "--format", "csv")
+    assert read_csv(out)[0]["scaling"] == 14.0 / (2 * 7.7)
+    _, out, _ = report("--runs", str(two), "--format", "latex")
+    assert r"91 \%" in out
+    _, out, _ = report("--runs", f"1,{two}")
+    assert "| scaling |" in out
+    with History() as history:
+        history.set_baseline(finish(history, RunConfig(model="bert-base-uncased"), steady_samples_per_s=7.0))
+        finish(history, RunConfig(model="bert-base-uncased"), steady_samples_per_s=8.0)
+    _, out, _ = report("--runs", str(two), "--format", "json")
+    assert json.loads(out)[0]["scaling"] == 1.0  # by the pinned one, which is not the newest
+
+
+def test_runs_lists_several_gpus_with_their_scaling(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with History() as history:
+        finish(history, RunConfig(model="bert-base-uncased", gpus=2), steady_samples_per_s=14.0)
+    assert main(["runs"]) == 0
+    heading, *rows = capsys.readouterr().out.splitlines()
+    assert {"GPUs", "parallel", "scaling"} < set(heading.split())
+    assert "91 %" in rows[-1]
+    assert main(["runs", "--json", "--limit", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["scaling"] == 14.0 / (2 * 7.7)

@@ -23,6 +23,7 @@ from engine.contract.events import (
     Logged,
     MemoryMoment,
     MicroStepDone,
+    RanksStarted,
     RunFinished,
     RunProgress,
     RunRefused,
@@ -31,7 +32,18 @@ from engine.contract.events import (
     TrainingStarted,
     UpdateDone,
 )
-from engine.contract.records import DeviceInfo, HostSample, Memory, Outcome, Phase, Place, RunRecord, Shares
+from engine.contract.records import (
+    DeviceInfo,
+    HostSample,
+    Memory,
+    Outcome,
+    Phase,
+    Place,
+    RankInfo,
+    RankShare,
+    RunRecord,
+    Shares,
+)
 from tui.console.progress import Pace, ProgressLines
 from tui.console.report import Report, dump, json_line
 from tui.console.transcript import Transcript
@@ -104,6 +116,55 @@ def _lines(events: Sequence[Event]) -> list[str]:
 
 
 VIRTUAL = replace(P4, kind="virtual", index=None)
+
+
+TWO = replace(CONFIG, gpus=2, parallel="zero1", gradient_accumulation_steps=4)
+RANKS = RanksStarted(
+    run_id=7,
+    ranks=tuple(
+        RankInfo(rank=rank, device=replace(P4, index=card), host="lab", pid=100 + rank)
+        for rank, card in enumerate((0, 2))
+    ),
+)
+ON_TWO = replace(LECTURE, config=TWO, peak_used_by_rank=(3000 * MIB, 3281 * MIB), wait_share=0.123)
+
+
+def test_of_several_gpus_the_transcript_tells_every_memory_what_was_waited_and_how_well_they_scale() -> None:
+    transcript = Transcript(lambda record: 0.914)
+    events = [replace(STARTED, config=TWO), RANKS, _moment("model", 887), RunFinished(record=ON_TWO)]
+    lines = [line for event in events for line in transcript.lines(event)]
+    assert lines[0] == (
+        "Run 7 on 2 × Tesla P4 (cuda, 7611 MiB VRAM each), zero1: 8 samples an update "
+        "(batch 1 × accumulation 4 × 2 GPUs)"
+    )
+    assert lines[2] == "Rank 0 on cuda:0 is process 100, rank 1 on cuda:2 is process 101"
+    assert lines[3] == "VRAM of rank 0 after the model: 887 MiB"
+    assert lines[-3:] == [
+        "Peak VRAM used by GPU, in MiB: 3000, 3281",
+        "Waiting for other GPUs: 12 % of the time of an update",
+        "Scaling: 91 % of 2 times the speed of one GPU at this batch size",
+    ]
+
+
+def test_ranks_on_several_machines_say_where_and_a_virtual_one_has_no_number() -> None:
+    first, second = RANKS.ranks
+    here = replace(first, device=replace(P4, kind="virtual", index=None))
+    there = replace(second, host="lab2\x1b[31m", device=replace(P4, kind="virtual", index=None))
+    (line,) = Transcript().lines(RanksStarted(run_id=7, ranks=(here, there)))
+    assert line == "Rank 0 on lab is process 100, rank 1 on lab2 is process 101"
+    (line,) = Transcript().lines(RanksStarted(run_id=7, ranks=(here, replace(there, host="lab"))))
+    assert line == "Rank 0 is process 100, rank 1 is process 101"
+
+
+def test_json_of_several_gpus_has_every_rank_and_the_scaling() -> None:
+    share = RankShare(
+        rank=1, n_samples=1, n_tokens=512, update_s=0.2, shares=Shares(waiting=0.05), memory=Memory(used=3 * MIB)
+    )
+    (told,) = json.loads(json_line(_update(1, ranks=(share,))))["ranks"]
+    assert (told["rank"], told["shares"]["waiting"], told["memory"]["used_mib"]) == (1, 0.05, 3.0)
+    assert json.loads(json_line(RunFinished(record=ON_TWO), lambda record: 0.5))["scaling"] == 0.5
+    assert json.loads(json_line(RunFinished(record=ON_TWO)))["scaling"] is None
+    assert [each["device"]["index"] for each in json.loads(json_line(RANKS))["ranks"]] == [0, 2]
 
 
 def test_on_a_virtual_gpu_the_transcript_says_whose_the_time_is() -> None:

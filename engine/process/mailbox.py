@@ -1,14 +1,19 @@
-"""The bounded mailbox between the engine's threads and the screen: neither side ever waits for the other."""
+"""The bounded mailbox between the engine's threads and the screen, and between a rank and the process that started it:
+neither side ever waits for the other.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from typing import Generic, TypeVar
 
-from engine.contract.events import FREQUENT, Event, EventsDropped
+from engine.contract.events import FREQUENT, EventsDropped
+
+T = TypeVar("T")
 
 
-class Mailbox:
+class Mailbox(Generic[T]):
     """Many writers, one reader.
 
     When `capacity` frequent events wait unread, the oldest frequent one makes room and is counted;
@@ -18,12 +23,12 @@ class Mailbox:
 
     def __init__(self, capacity: int = 10_000) -> None:
         self._capacity = capacity
-        self._events: deque[Event] = deque()
+        self._events: deque[T] = deque()
         self._frequent = 0
         self._dropped = 0
         self._changed = threading.Condition()
 
-    def put(self, event: Event) -> None:
+    def put(self, event: T) -> None:
         """Add an event; never blocks for longer than another `put` or `drain`."""
         with self._changed:
             self._events.append(event)
@@ -41,19 +46,19 @@ class Mailbox:
                 self._dropped += 1
                 return
 
-    def drain(self) -> list[Event]:
+    def drain(self) -> list[T | EventsDropped]:
         """Everything that waits, oldest first; an empty list when nothing does."""
         with self._changed:
             return self._take()
 
-    def wait(self, timeout_s: float | None = None) -> list[Event]:
+    def wait(self, timeout_s: float | None = None) -> list[T | EventsDropped]:
         """Like `drain`, but waits up to `timeout_s` for the first event."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._events), timeout_s)
             return self._take()
 
-    def _take(self) -> list[Event]:
-        events: list[Event] = [EventsDropped(count=self._dropped)] if self._dropped else []
+    def _take(self) -> list[T | EventsDropped]:
+        events: list[T | EventsDropped] = [EventsDropped(count=self._dropped)] if self._dropped else []
         events.extend(self._events)
         self._events.clear()
         self._frequent = self._dropped = 0

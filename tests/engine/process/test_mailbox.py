@@ -6,7 +6,7 @@ import threading
 
 from engine.contract.events import Event, EventsDropped, Logged, MemoryMoment, MicroStepDone, Sampled
 from engine.contract.records import HostSample, Memory
-from engine.session.mailbox import Mailbox
+from engine.process.mailbox import Mailbox
 
 
 def _frequent(number: int) -> MicroStepDone:

@@ -1,0 +1,60 @@
+"""A log file for each rank: what it prints, its warnings and its tracebacks."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from pathlib import Path
+
+from engine.contract.config import ConfigError
+from engine.contract.paths import data_dir, make_private
+
+KEPT_RUNS = 20
+"""Of so many runs on several GPUs the newest files stay."""
+
+
+def files(run_id: int, world_size: int) -> list[str | None]:
+    """A file for each rank of a run, and fewer of the runs before; None where none can be written."""
+    try:
+        folder = data_dir() / "ranks"
+        make_private(folder)
+        _forget_old(folder)
+        paths = [folder / f"run-{run_id}-rank-{rank}.log" for rank in range(world_size)]
+        for path in paths:
+            path.write_bytes(b"")  # of a history that was begun anew there may be one of this name
+    except (OSError, ConfigError):
+        logging.getLogger("traintop").warning("no log files for ranks", exc_info=True)
+        return [None] * world_size
+    return [str(path) for path in paths]
+
+
+def _forget_old(folder: Path) -> None:
+    """Leave the files of the newest `KEPT_RUNS` - 1 runs."""
+    written: dict[str, list[Path]] = {}
+    for path in folder.glob("run-*-rank-*.log"):
+        written.setdefault(path.name.split("-rank-")[0], []).append(path)
+    newest = sorted(written, key=lambda run: max(path.stat().st_mtime for path in written[run]), reverse=True)
+    for run in newest[KEPT_RUNS - 1 :]:
+        for path in written[run]:
+            path.unlink(missing_ok=True)
+
+
+def write_to(path: str | None) -> None:
+    """For a rank: descriptors 1 and 2 and Python's logging go to its file from now on."""
+    descriptor = -1
+    if path is not None:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    if descriptor < 0:
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+    for standard in (1, 2):
+        os.dup2(descriptor, standard)
+    os.close(descriptor)
+    # whatever they were in the fork server; a line is whole as soon as it ends
+    sys.stdout, sys.stderr = (os.fdopen(os.dup(n), "w", 1, encoding="utf-8", errors="replace") for n in (1, 2))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("traintop").setLevel(logging.INFO)

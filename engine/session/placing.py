@@ -1,0 +1,127 @@
+"""Where a run takes place: on one device, in this process, or on several GPUs, each with a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from engine.contract.config import RunConfig
+from engine.contract.records import DeviceInfo, Memory, Place, RunRecord
+from engine.process.launched import Launched
+from engine.telemetry.nvml import Nvml
+
+if TYPE_CHECKING:
+    from engine.ranks.group import RankGroup
+    from engine.training.saving.model_folder import Trained
+
+
+class Readable(Protocol):
+    """What the session reads of a device while nobody waits for it. Any thread may ask."""
+
+    @property
+    def info(self) -> DeviceInfo:
+        """Which one it is."""
+
+    def memory_if_known(self) -> Memory:
+        """The memory numbers now; without figures where nobody knows them."""
+
+
+class Placed(Protocol):
+    """A run that has its place: `engine.training.run.Run`, or `engine.ranks.group.RankGroup`."""
+
+    @property
+    def kept(self) -> Trained | None:
+        """The model that it left in the host's memory."""
+
+    def execute(self) -> RunRecord:
+        """Run to the end."""
+
+    def place(self) -> Place | None:
+        """Where it is within a long step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """Found for a run: what is read of it, the knobs with what was left open in them, and how to make the run."""
+
+    config: RunConfig
+    device: Readable
+    make: Callable[..., Placed]
+    """Takes what `Run` takes, but for the device."""
+    reset_peaks: Callable[[], None]
+    """Peaks are per run: called once at its start."""
+    note: str | None = None
+    """A sentence that should be known about it."""
+
+
+def find(config: RunConfig, nvml: Nvml, in_a_hurry: Callable[[], bool], launched: Launched | None = None) -> Where:
+    """Where `config` can run. Raises `ConfigError` where it cannot.
+
+    `in_a_hurry`: the program is to end. `launched`: this process is the first of several that train one model.
+    """
+    if launched is not None:
+        return _among_others(config, launched, nvml)
+    if config.is_parallel:
+        from engine.devices.several import rank_devices
+
+        names = rank_devices(config, nvml)
+        config = config.with_values(gpus=len(names))
+        if len(names) > 1:
+            return _several(config, names, nvml, in_a_hurry)
+    from engine.devices.open import open_device
+    from engine.training.run import Run, refuse_early
+
+    device = open_device(config, nvml)
+    refuse_early(config, device)
+
+    return Where(config=config, device=device, make=partial(Run, device=device), reset_peaks=device.reset_peaks)
+
+
+def _several(config: RunConfig, names: tuple[str, ...], nvml: Nvml, in_a_hurry: Callable[[], bool]) -> Where:
+    from engine.devices.several import describe, difference, open_rank
+    from engine.training.run import refuse_early
+
+    cards = describe(names, config, nvml)
+    if cards[0].is_virtual:  # to open a real one would put a context on it; its rank refuses in the same words
+        refuse_early(config, open_rank(names[0], config, nvml))
+    fleet = _Fleet(cards)
+    make = partial(fleet.make, names=names, in_a_hurry=in_a_hurry)
+    # each rank's device is as new as its process
+    return Where(config=config, device=fleet, make=make, reset_peaks=lambda: None, note=difference(cards))
+
+
+def _among_others(config: RunConfig, launched: Launched, nvml: Nvml) -> Where:
+    from engine.devices.launched import open_own
+    from engine.ranks.joined import JoinedRun
+    from engine.training.run import Run, refuse_early
+
+    device = open_own(config, launched, nvml)
+    refuse_early(config, device)
+
+    def make(**given: object) -> JoinedRun:
+        return JoinedRun(here=launched, run=Run(device=device, **given))  # type: ignore[arg-type]
+
+    return Where(config=config, device=device, make=make, reset_peaks=device.reset_peaks)
+
+
+class _Fleet:
+    """The cards of a run on several: read by what their ranks tell."""
+
+    def __init__(self, cards: tuple[DeviceInfo, ...]) -> None:
+        self._cards = cards
+        self._group: RankGroup | None = None
+
+    @property
+    def info(self) -> DeviceInfo:
+        return self._cards[0]
+
+    def memory_if_known(self) -> Memory:
+        return self._group.memory() if self._group is not None else Memory(total=self.info.memory_total)
+
+    def make(self, **given: object) -> RankGroup:
+        from engine.ranks.group import RankGroup
+
+        self._group = RankGroup(cards=self._cards, **given)  # type: ignore[arg-type]
+        return self._group
