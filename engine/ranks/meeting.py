@@ -47,9 +47,7 @@ class Meeting:
 
     def leave_first_word(self, name: str, value: Mapping[str, Any]) -> dict[str, Any]:
         """Tell it unless another one was first; what the first one told. Raises `Gone`."""
-        told: dict[str, Any] = json.loads(
-            self._asked(lambda: self._words.compare_set(name, "", json.dumps(value)))
-        )
+        told: dict[str, Any] = json.loads(self._asked(lambda: self._words.compare_set(name, "", json.dumps(value))))
         return told
 
     def word(self, name: str) -> dict[str, Any] | None:

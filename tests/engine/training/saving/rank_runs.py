@@ -43,7 +43,9 @@ class Ended:
     resumed_at: int | None
 
 
-def go(config: RunConfig, run_id: int = 1, *, dies: tuple[int, str, int] | None = None, full: int | None = None) -> Ended:
+def go(
+    config: RunConfig, run_id: int = 1, *, dies: tuple[int, str, int] | None = None, full: int | None = None
+) -> Ended:
     """One run. `dies`: a rank, what it meets, and the how manieth time it is killed there; see `_MOMENTS`.
 
     `full`: a rank whose disk takes no more after the first checkpoint.
@@ -62,7 +64,7 @@ def go(config: RunConfig, run_id: int = 1, *, dies: tuple[int, str, int] | None 
         if isinstance(event, UpdateDone) and armed and dies is not None and dies[1:] == ("update", event.update):
             os.kill(os.getpid(), signal.SIGKILL)
         if isinstance(event, Saved) and event.what == "checkpoint" and full == rank:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
     run = Run(
         record=new_record(run_id, config, device.info, 1_700_000_000.0 + run_id),

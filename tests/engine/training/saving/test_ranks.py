@@ -12,7 +12,7 @@ import torch
 from engine.contract.config import RunConfig, Value
 from engine.contract.records import Outcome
 from engine.training.saving.places import checkpoints_in
-from tests.engine.techniques.parallel.ranks import Ranks, ranks
+from tests.engine.techniques.parallel.ranks import Failed, Ranks, ranks
 from tests.engine.training.saving import rank_runs
 from tests.engine.training.saving.rank_runs import Ended
 from tests.engine.training.saving.whole_runs import small
@@ -136,6 +136,15 @@ def test_no_pickle_of_pytorchs_own_format_is_written(two: Ranks, tmp_path: Path)
         "shard-00001-model-00001-of-00001.safetensors",
         "shard-00002-model-00001-of-00001.safetensors",
     }
+
+
+def test_a_part_that_is_damaged_is_told_with_the_one_to_go_on_from(two: Ranks, tmp_path: Path) -> None:
+    config = config_of(tmp_path, "fsdp")
+    two.each(rank_runs.go, config)
+    for part in (tmp_path / "out" / "checkpoint-6" / "parts").iterdir():
+        part.write_bytes(part.read_bytes()[:-1000])
+    with pytest.raises(Failed, match=r"checkpoint-6 is damaged: go on with the one before, by --resume .*checkpoint-3"):
+        two.each(rank_runs.go, config, 2)
 
 
 def killed_and_resumed(root: Path, parallel: str, moment: str) -> None:
