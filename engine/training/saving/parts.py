@@ -74,7 +74,7 @@ def write(job: Job, weights: dict[str, torch.Tensor], folder: Path) -> dict[str,
 
 
 def read(job: Job, weights: dict[str, torch.Tensor], written: dict[str, Any], folder: Path) -> None:
-    """Put back what `write` wrote, into `weights` and the job's optimizer. Raises whatever a damaged file makes of it."""
+    """Put back what `write` wrote, into `weights` and the job's optimizer. Raises what a damaged file makes of it."""
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 
     optimizer = job.together.stepping(job.optimizer)
@@ -86,9 +86,8 @@ def read(job: Job, weights: dict[str, torch.Tensor], written: dict[str, Any], fo
         states[index] = dict(written["others"].get(name, {}))
         prefix = f"{_STATE}.{name}."
         for full in (each for each in there if each.startswith(prefix) and "." not in each[len(prefix) :]):
-            states[index][full[len(prefix) :]] = tensors[full] = _empty(
-                there[full], parameter, written["divided"].get(full)
-            )
+            tensors[full] = _empty(there[full], parameter, written["divided"].get(full))
+            states[index][full[len(prefix) :]] = tensors[full]
     missing = tensors.keys() - there.keys()
     if missing:
         raise ValueError(f"the model has other weights: {min(missing)}")
@@ -107,7 +106,7 @@ def read(job: Job, weights: dict[str, torch.Tensor], written: dict[str, Any], fo
 
 
 def leave_parts(model: torch.nn.Module) -> None:
-    """Have each rank hold its part alone: of what is gathered first, a forward without a backward leaves all gathered."""
+    """Have each rank hold its part alone: an evaluation leaves gathered what is gathered first."""
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()

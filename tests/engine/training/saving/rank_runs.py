@@ -1,4 +1,4 @@
-"""What a rank does in a test of saving: a run that goes on with the newest checkpoint of its folder, if there is one."""
+"""What a rank does in a test of saving: a run that goes on with the newest checkpoint of its folder, if any."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Ended:
 def go(
     config: RunConfig, run_id: int = 1, *, dies: tuple[int, str, int] | None = None, full: int | None = None
 ) -> Ended:
-    """One run. `dies`: a rank, what it meets, and the how manieth time it is killed there; see `_MOMENTS`.
+    """One run. `dies`: a rank, what it meets, and the how manieth time it is killed there: `update`, or one of `_arm`'s.
 
     `full`: a rank whose disk takes no more after the first checkpoint.
     """

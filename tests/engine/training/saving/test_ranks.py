@@ -1,4 +1,4 @@
-"""Two ranks that save and go on: bit by bit as if nothing had been, whoever was killed and whatever divides the model."""
+"""Two ranks that save and go on: to the last bit as if nothing had been, whoever was killed, whatever is divided."""
 
 from __future__ import annotations
 
