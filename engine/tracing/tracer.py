@@ -274,8 +274,11 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if self.divided is not None and self.divided.is_divided(types):
-            return NotImplemented  # it comes again with what this rank holds
+        if types and self.divided is not None:
+            if self.divided.is_divided(types):
+                return NotImplemented  # it comes again with what this rank holds
+            if self.divided.is_asked(types):
+                return func(*args, **(kwargs or {}))
         with torch._C.DisableTorchFunction():  # a function mode would see every attribute that is read below
             return self._traced(func, args, kwargs)
 
@@ -321,6 +324,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _see(self, tensor: torch.Tensor, is_mask: bool = False) -> None:
         if tensor.device.type != self._device_type:
+            return
+        if self.divided is not None and self.divided.is_asked((type(tensor),)):
             return
         storage = tensor.untyped_storage()
         if not self._is_live(storage):
