@@ -546,6 +546,11 @@ class RunConfig:
         return self.gpus != 1
 
     @property
+    def is_divided(self) -> bool:
+        """Whether each of several GPUs holds a part of the weights only."""
+        return self.is_parallel and self.parallel == "fsdp"
+
+    @property
     def target_tokens(self) -> int:
         """The most tokens of a sample's target; 0 where the task has none of its own."""
         return (self.target_len or self.seq_len) if self.task == "seq2seq-lm" else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -52,6 +52,16 @@ class Device(ABC):
     @contextmanager
     def on_host(self) -> Iterator[None]:
         """Around work on tensors that is none of the device's, such as writing them to a file."""
+        yield
+
+    @contextmanager
+    def dividing(self, weights: Sequence[torch.Tensor], buffers: Sequence[torch.Tensor]) -> Iterator[None]:
+        """Around the dividing of weights among ranks, which puts them on the device first, and their buffers."""
+        yield
+
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        """Around what a rank makes to share its gradients by, before it trains."""
         yield
 
     def adopt_states(self, states: Iterable[torch.Tensor]) -> None:  # noqa: B027 (most devices do not care)

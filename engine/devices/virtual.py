@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -47,7 +47,8 @@ class VirtualDevice(Device):
         self._context, self._libraries = CURRENT.outside(self.gpu)
         self._precision = TracedPrecision(config.precision, "cpu")
         self._allocator = self._new_allocator()
-        self._tracker = LiveTracker(self._allocator, self.gpu, self._precision.policy)
+        is_divided = config.is_parallel and config.parallel == "fsdp"
+        self._tracker = LiveTracker(self._allocator, self.gpu, self._precision.policy, is_divided=is_divided)
         self._has_context = False
 
     def _new_allocator(self) -> LiveAllocator:
@@ -86,6 +87,16 @@ class VirtualDevice(Device):
     @contextmanager
     def on_host(self) -> Iterator[None]:
         with self._tracker.on_host():
+            yield
+
+    @contextmanager
+    def dividing(self, weights: Sequence[torch.Tensor], buffers: Sequence[torch.Tensor]) -> Iterator[None]:
+        with self._tracker.dividing(weights, buffers):
+            yield
+
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        with self._tracker.sharing():
             yield
 
     def adopt_states(self, states: Iterable[torch.Tensor]) -> None:

@@ -90,6 +90,8 @@ _NOT_IN_A_TRACE: dict[str, Value] = {
     "torch_compile": False,
 }
 """Knobs that change no allocation of a step, or only their sizes, with the value that traces share."""
+_OF_DIVIDING = ("gpus", "parallel", "reshard_after_forward")
+"""Of these, the knobs that do so where each GPU holds a part of the weights."""
 
 MOST_KEPT = 32
 """Models with their techniques whose traces are kept, and sources likewise; the traces of one take up to 50 MB."""
@@ -232,7 +234,7 @@ class Forecaster:
     def _traces_of(
         self, source: Source, config: RunConfig, gpu: Gpu, stack: Stack, loop: Loop, data: DataShape
     ) -> Traces:
-        shared = config.with_values(**_NOT_IN_A_TRACE)
+        shared = config.with_values(**_not_in_a_trace(config))
         facts = data.n_labels, data.vocab_size, data.fields
         card = gpu.compute_capability, gpu.multiprocessors
         key = shared, *card, stack.name, loop.name, *facts, source.stamp, source.model.location is None
@@ -253,6 +255,11 @@ class Forecaster:
                 self._hub.probe()
             source = find_source(config, self._hub, stamp)
         return _kept(self._sources, key, source)
+
+
+def _not_in_a_trace(config: RunConfig) -> dict[str, Value]:
+    """Knobs whose values traces of such a configuration share, with these."""
+    return {name: value for name, value in _NOT_IN_A_TRACE.items() if not (config.is_divided and name in _OF_DIVIDING)}
 
 
 def _kept(cache: dict[K, V], key: K, value: V) -> V:

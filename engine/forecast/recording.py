@@ -17,6 +17,11 @@ from engine.tracing.scratch import Rule
 LOAD, FIRST, NEXT, STEP, AGAIN, STEP_AGAIN, LEAVE = "load", "first", "next", "step", "again", "step again", "leave"
 """Parts: loading; a window's first micro-step and its later ones; the first optimizer step; both in later updates;
 the end of an epoch."""
+LAST, LAST_AGAIN = "last", "last again"
+"""Where it does something of its own, as when it adds up the gradients of all ranks: a window's last micro-step, in the
+first update and in later ones. Recordings of windows with one micro-step have none: that is first and last."""
+_LATER = {AGAIN: FIRST, LAST_AGAIN: LAST, STEP_AGAIN: STEP}
+"""Parts of later updates by those of the first one that they are like."""
 SCORING, SCORE, SCORE_NEXT, SCORED = "scoring", "score", "score next", "scored"
 """Parts of an evaluation: its begin, its first batch, its later ones, its end."""
 WRAP, REBUILD = "wrap", "rebuild"
@@ -162,7 +167,7 @@ def _keys(recording: Recording, names: Names) -> list[int]:
                 survivors.append(~event)
     # what a later update leaves behind dies in the one after it, which is not recorded
     dead = {~event for event in recording.events if event < 0}
-    survivors += [slot for slot, segment in born.items() if segment.part in (AGAIN, STEP_AGAIN) and slot not in dead]
+    survivors += [slot for slot, segment in born.items() if segment.part in _LATER and slot not in dead]
     ordinals: dict[tuple[str, Phase], int] = {}
     for slot in sorted(survivors):
         turn = born[slot].part, born[slot].phase
@@ -176,5 +181,5 @@ def _home(segment: Segment) -> str:
         return segment.part
     if segment.phase in (Phase.DATA, Phase.FORWARD, Phase.EVALUATE):
         return str(segment.phase.value)  # the same tensors in every micro-step
-    part = {AGAIN: FIRST, STEP_AGAIN: STEP}.get(segment.part, segment.part)
+    part = _LATER.get(segment.part, segment.part)
     return f"{part} {segment.phase.value}"

@@ -16,6 +16,8 @@ from engine.contract.records import Phase
 from engine.forecast.recording import (
     AGAIN,
     FIRST,
+    LAST,
+    LAST_AGAIN,
     LEAVE,
     LOAD,
     NEXT,
@@ -87,13 +89,14 @@ ALONE = Beside()
 class Player:
     """Plays a run's acts on an allocator; `step` and `scoring` give what training on and scoring a batch allocates.
 
+    `step` is told whether the batch is all that its window has.
     `watched` is the number of an act as they are played, from 1: what it holds over its course is kept.
     """
 
     def __init__(
         self,
         allocator: CachingAllocator,
-        step: Callable[[BatchShape], Script],
+        step: Callable[[BatchShape, bool], Script],
         scoring: Callable[[BatchShape], Script],
         *,
         watched: int | None = None,
@@ -228,18 +231,26 @@ class Player:
             self._play_runs(self._scoring, act.runs, SCORE, SCORE_NEXT)
             self._play_part(self._scoring(last), SCORED)
         elif act.kind is Kind.LEAVE:
-            self._play_part(self._step(last), LEAVE)
+            self._play_part(self._step(last, False), LEAVE)
         elif self._has_updated:
-            self._play_runs(self._step, act.runs, AGAIN, NEXT)
-            self._play_part(self._step(last), STEP_AGAIN)
+            self._play_window(act.runs, AGAIN, LAST_AGAIN, STEP_AGAIN)
         else:
-            self._play_part(self._step(first), LOAD)
+            self._play_part(self._step(first, False), LOAD)
             self._result.loaded_reserved = self._allocator.reserved
             if self._beside.buckets is not None:
                 self._play_part(self._beside.buckets, WRAP)
-            self._play_runs(self._step, act.runs, FIRST, NEXT)
-            self._play_part(self._step(last), STEP)
+            self._play_window(act.runs, FIRST, LAST, STEP)
             self._has_updated = True
+
+    def _play_window(self, runs: Runs, first: str, last: str, step: str) -> None:
+        is_alone = sum(times for _, times in runs) == 1
+        batch, times = runs[-1]
+        ends = self._step(batch, is_alone)
+        if last in ends.parts:
+            runs = (*runs[:-1], (batch, times - 1)) if times > 1 else runs[:-1]
+        self._play_runs(lambda batch: self._step(batch, is_alone), runs, first, NEXT)
+        self._play_part(ends, last)
+        self._play_part(ends, step)
 
     def _play_runs(self, script: Callable[[BatchShape], Script], runs: Runs, first: str, later: str) -> None:
         for number, (batch, times) in enumerate(runs):

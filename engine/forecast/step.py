@@ -23,12 +23,15 @@ from engine.contract.records import Phase
 from engine.contract.tasks import TASKS
 from engine.devices.precision import TracedPrecision
 from engine.forecast import quantised
+from engine.forecast.divided import as_it_was
 from engine.forecast.loops import LOOPS, Loop
 from engine.forecast.optimizers import optimizer_on_meta
 from engine.forecast.parallel.zero import OneRanks
 from engine.forecast.recording import (
     AGAIN,
     FIRST,
+    LAST,
+    LAST_AGAIN,
     LEAVE,
     LOAD,
     NEXT,
@@ -45,7 +48,10 @@ from engine.gpus.catalogue import Gpu
 from engine.process import gate
 from engine.techniques import lora, offloading
 from engine.techniques.decay import Group, groups_of
+from engine.techniques.parallel.several import several
+from engine.techniques.parallel.together import Together
 from engine.techniques.schedules import build_schedule
+from engine.tracing.fsdp_private import absent_ranks
 from engine.tracing.host import TracedHost
 from engine.tracing.kernels import CudaKernels
 from engine.tracing.meta_kernels import KERNELS
@@ -180,9 +186,15 @@ def _record(plan: StepPlan, batch: BatchShape, play: Callable[[_Player], None], 
             stack_of_modes.enter_context(gate.building())
             for parameter in plan.model.parameters():
                 parameter.grad = None
+            together = Together()
+            if plan.config.is_divided:
+                stack_of_modes.enter_context(absent_ranks(plan.config.gpus or 1))
+                stack_of_modes.enter_context(as_it_was(plan.model))
+                stack_of_modes.enter_context(tracer.dividing())
+                together = several(plan.config, torch.device("meta"))
             stack_of_modes.enter_context(kernels)
             stack_of_modes.enter_context(tracer)
-            play(_Player(plan, batch, recording, tracer, precision, kernels))
+            play(_Player(plan, batch, recording, tracer, precision, kernels, together))
     except (ForecastError, ConfigError):
         raise
     except Exception as error:  # a model's own code may raise anything
@@ -212,6 +224,7 @@ class _Player:
         tracer: Tracer,
         precision: TracedPrecision,
         kernels: CudaKernels,
+        together: Together,
     ) -> None:
         self._plan = plan
         self._shape = shape
@@ -219,6 +232,7 @@ class _Player:
         self._tracer = tracer
         self._precision = precision
         self._kernels = kernels
+        self._together = together
         self._part = LOAD
         self._batch: dict[str, torch.Tensor] = {}
         self._window_loss: torch.Tensor | None = None
@@ -233,7 +247,7 @@ class _Player:
         self._begin(LOAD, Phase.LOAD)
         with self._tracer.suspended():
             quantised.begin(plan.model)
-        hooks = self._account()
+        hooks = self._load()
         moved = offloading.apply(plan.model, plan.config, self._host, None)
         hooks += [] if moved is None else [moved]
         if plan.loop.holds_outputs:
@@ -246,6 +260,8 @@ class _Player:
             self._micro_step(FIRST)
             if accumulates:
                 self._micro_step(NEXT)
+            if self._ends_apart:
+                self._micro_step(LAST)
             self._step(STEP, optimizer, schedule)
             if work is not None:
                 self._tracer.observe = work.operator
@@ -253,6 +269,9 @@ class _Player:
                 hooks.append(register_module_forward_pre_hook(work.module))
             self._micro_step(AGAIN)
             kernels.on_attention = kernels.on_loss = None
+            if self._ends_apart:
+                self._tracer.observe = work.last_micro_step if work is not None else None
+                self._micro_step(LAST_AGAIN)
             if work is not None:
                 self._tracer.observe = work.optimizer_operator
                 work.optimizer(optimizer)
@@ -307,7 +326,7 @@ class _Player:
     def score(self) -> None:
         model = self._plan.model
         self._begin(LOAD, Phase.LOAD)
-        hooks = self._account()
+        hooks = self._load()
         model.eval()
         try:
             with torch.no_grad():
@@ -319,15 +338,22 @@ class _Player:
                     scores.add(model, self._batch, 1, self._precision)
                 self._begin(SCORED, Phase.EVALUATE)
                 self._batch = {}
+                self._together.scored(model)
                 del scores
                 self._tracer.drain()
         finally:
             for hook in hooks:
                 hook.remove()
 
-    def _account(self) -> list[Any]:
-        """Account for the model; hooks, to be removed."""
+    @property
+    def _ends_apart(self) -> bool:
+        """Whether a window's last micro-step does what the others do not."""
+        return self._plan.config.is_divided and self._micro_steps > 1
+
+    def _load(self) -> list[Any]:
+        """Account for the model, or for this rank's part of it; hooks, to be removed."""
         model = self._plan.model
+        self._together.divide(model, self._plan.config, {}, torch.device("cpu"), self._tracer.visit)
         return [*self._tracer.account_model(model), *as_on_cuda(model, self._precision.policy)]
 
     def _host(self) -> TracedHost:
@@ -356,7 +382,9 @@ class _Player:
     def _micro_step(self, part: str) -> None:
         self._begin(part, Phase.DATA)
         self._batch = self._new_batch()
-        loss = micro_step(self._plan.model, self._batch, self._precision, self._micro_steps, self._enter)
+        is_last = self._micro_steps == 1 or part in (LAST, LAST_AGAIN)
+        with self._together.window(self._plan.model, is_last=is_last):
+            loss = micro_step(self._plan.model, self._batch, self._precision, self._micro_steps, self._enter)
         self._window_loss = loss if self._window_loss is None else self._window_loss + loss
         self._kept["loss"] = loss
 
@@ -364,7 +392,9 @@ class _Player:
         self._part = part
         stays = self._plan.stack.keeps_gradients or self._plan.loop.forgets_late
         gradients = [(p, p.grad) for p in self._plan.model.parameters()] if stays else []
-        self._kept["step"] = take_step(optimizer, schedule, self._precision, self._plan.config, self._enter)
+        self._kept["step"] = take_step(
+            optimizer, schedule, self._precision, self._plan.config, self._enter, self._together.clip
+        )
         for parameter, gradient in gradients:
             parameter.grad = gradient
         del gradients

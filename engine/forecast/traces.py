@@ -60,13 +60,19 @@ class Traces:
     def expect(self, batches: Collection[BatchShape], scored: Collection[BatchShape], *, accumulates: bool) -> None:
         """Say which scripts will be asked for, so that as few traces as possible are made."""
         self._alone = all(batch.samples == 1 for batch in batches)
-        self._steps[accumulates].expect(batches)
+        for some in {accumulates, accumulates and not self._plan.config.is_divided}:
+            self._steps[some].expect(batches)
         self._scorings.expect(scored)
         if len(self._scripts) > _KEPT:
             self._scripts.clear()
 
-    def step(self, batch: BatchShape, *, accumulates: bool) -> Script:
-        """What training on such a batch allocates, ready to be played. Raises `ForecastError`."""
+    def step(self, batch: BatchShape, is_all: bool = False, *, accumulates: bool) -> Script:
+        """What training on such a batch allocates, ready to be played; `is_all`: the batch is all that its window has.
+
+        Among windows that accumulate such a one is another thing where gradients stay whole until the last micro-step.
+        Raises `ForecastError`.
+        """
+        accumulates = accumulates and not (is_all and self._plan.config.is_divided)
         key = batch, accumulates, self._alone
         if key not in self._scripts:
             self._scripts[key] = Script(self._steps[accumulates].at(batch, alone=self._alone), self._names)

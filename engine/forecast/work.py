@@ -123,6 +123,12 @@ class Work:
         """A module is called: a hook."""
         self.modules += 1
 
+    def last_micro_step(self, func: Any, args: tuple[Any, ...], result: Any) -> None:
+        """An operator of a window's last micro-step, of which the others have counted all but what it alone sends."""
+        known = _known(func)
+        if known.collective is not None and known.collective is not Work.gather:
+            known.collective(self, args)
+
     def optimizer_operator(self, func: Any, args: tuple[Any, ...], result: Any) -> None:
         """An operator of clipping or the optimizer."""
         known = _known(func)

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_THREADS, _TF32, _ATTENTION, _BUILDING, _COMPILING, _QUIET = (threading.RLock() for _ in range(6))
+_THREADS, _TF32, _ATTENTION, _BUILDING, _COMPILING, _RANKS, _QUIET = (threading.RLock() for _ in range(7))
 
 
 @contextmanager
@@ -74,6 +74,13 @@ def compiling(stance: str) -> Iterator[None]:
     import torch
 
     with _COMPILING, torch.compiler.set_stance(stance):
+        yield
+
+
+@contextmanager
+def ranks() -> Iterator[None]:
+    """Around the making of a process group that is there only for a trace: a process has one group of all ranks."""
+    with _RANKS:
         yield
 
 

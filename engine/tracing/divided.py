@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.distributed.tensor import DTensor
 
 
@@ -35,6 +36,10 @@ class Divided:
     def is_divided(self, types: tuple[type, ...]) -> bool:
         """Whether an operator's arguments, of these types, are divided: it comes again with what this rank holds."""
         return any(issubclass(each, DTensor) for each in types)
+
+    def is_asked(self, types: tuple[type, ...]) -> bool:
+        """Whether nothing is computed: PyTorch asks for the shape of what an operator on divided tensors will give."""
+        return any(issubclass(each, FakeTensor) for each in types)
 
 
 @contextmanager

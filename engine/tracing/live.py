@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -191,11 +191,15 @@ class LiveTracker:
     would.
     """
 
-    def __init__(self, allocator: LiveAllocator, gpu: Gpu, autocast: Autocast | None) -> None:
+    def __init__(
+        self, allocator: LiveAllocator, gpu: Gpu, autocast: Autocast | None, *, is_divided: bool = False
+    ) -> None:
+        """With `is_divided` the model is divided among ranks by FSDP."""
         self.allocator = allocator
         self._tracer = CpuTracer(allocator, "cpu", workspaces=CURRENT.workspaces(gpu.compute_capability))
         self._kernels = CudaKernels(self._tracer, gpu, autocast)
         self._autocast = autocast
+        self._is_divided = is_divided
         self._may_stop = autocast is None
         self._modes = ExitStack()
         self._tracing = False
@@ -219,7 +223,8 @@ class LiveTracker:
     def tracking(self) -> Iterator[None]:
         """Around all tensor work of a run."""
         try:
-            yield
+            with self._tracer.dividing() if self._is_divided else nullcontext():
+                yield
         finally:
             self._trace(False)
             for hook in self._hooks:
@@ -232,6 +237,26 @@ class LiveTracker:
         self._model = model
         self._tracer.paths = cuda_paths(self._tracer)
         self._hooks = [*self._tracer.account_model(model), *as_on_cuda(model, self._autocast)]
+
+    @contextmanager
+    def dividing(self, weights: Sequence[torch.Tensor], buffers: Sequence[torch.Tensor]) -> Iterator[None]:
+        """Around the dividing of `weights` among ranks: they go onto the GPU whole, and this rank's part stays."""
+        self._trace(True)
+        try:
+            with self._tracer.visit(weights, buffers):
+                yield
+        finally:
+            self._trace(False)
+
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        """Around the making of what gradients are shared by: DDP's buckets."""
+        self._trace(True)
+        try:
+            with self._tracer.making(GRADIENTS):
+                yield
+        finally:
+            self._trace(False)
 
     def adopt_states(self, states: Iterable[torch.Tensor]) -> None:
         """An optimizer's states are on the GPU; those that are a number each stay on the host."""

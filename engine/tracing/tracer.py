@@ -39,6 +39,8 @@ aten = torch.ops.aten
 MATMULS = frozenset({aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default})
 """Operators that run in cuBLAS, whose first use in a thread allocates the handle's workspace."""
 
+_ALL_REDUCE = torch.ops.c10d.allreduce_.default
+
 _UNIQUE_STORAGE_COUNT = 2
 """References to a storage that one tensor owns alone: the tensor's, and that of the Python object that counts."""
 
@@ -97,6 +99,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.watches_gradients = True
         """False where gradients that arrive were made by operators that were not traced."""
         self._suspended = 0
+        self._made: str | None = None
         # by an operator's id, as its own hash is slow and it lives as long as the process: whether it returns a view,
         # whether it runs in cuBLAS, its scratch
         self._known: dict[int, tuple[bool, bool, Scratch | None]] = {}
@@ -187,6 +190,16 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 known.handle = None
 
     @contextmanager
+    def making(self, category: str) -> Iterator[None]:
+        """What operators inside make is of this category."""
+        self._made = category
+        try:
+            yield
+        finally:
+            self._made = None
+            self.drain()
+
+    @contextmanager
     def suspended(self) -> Iterator[None]:
         """Operators inside are not accounted for, nor is what they make."""
         self._suspended += 1
@@ -261,8 +274,11 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if self.divided is not None and self.divided.is_divided(types):
-            return NotImplemented  # it comes again with what this rank holds
+        if types and self.divided is not None:
+            if self.divided.is_divided(types):
+                return NotImplemented  # it comes again with what this rank holds
+            if self.divided.is_asked(types):
+                return func(*args, **(kwargs or {}))
         with torch._C.DisableTorchFunction():  # a function mode would see every attribute that is read below
             return self._traced(func, args, kwargs)
 
@@ -275,6 +291,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         aliases, is_matmul, scratch = self._known.get(id(func)) or self._learn(func)
         if aliases:
             return result
+        if func is _ALL_REDUCE and self.phase is Phase.BACKWARD:  # DDP's buckets: the first forward but one makes them
+            for bucket in args[0]:
+                self._is(bucket, GRADIENTS)
         if func is aten.add.Tensor and self._accumulates(args, kwargs, result):
             return result
         if func is UNIFIED_ZEROS:
@@ -306,6 +325,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _see(self, tensor: torch.Tensor, is_mask: bool = False) -> None:
         if tensor.device.type != self._device_type:
             return
+        if self.divided is not None and self.divided.is_asked((type(tensor),)):
+            return
         storage = tensor.untyped_storage()
         if not self._is_live(storage):
             self._bear(storage, tensor.numel() if is_mask else storage.nbytes(), self._category())
@@ -333,6 +354,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._born.append(known)
 
     def _category(self) -> str:
+        if self._made is not None:
+            return self._made
         if self.phase is Phase.FORWARD or (self.phase is Phase.BACKWARD and torch.is_grad_enabled()):
             return ACTIVATIONS  # autograd runs without gradients, except where a checkpoint is replayed
         return {Phase.LOAD: WEIGHTS, Phase.DATA: INPUTS}.get(self.phase, TEMPORARIES)
@@ -370,17 +393,17 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._lt_workspace = 0
 
     def _is_weight(self, tensor: torch.Tensor) -> None:
-        known = self._live.get(tensor.untyped_storage()._cdata)
-        if known is not None and known.handle is not None:
-            self._sink.recategorize(known.handle, WEIGHTS)
+        self._is(tensor, WEIGHTS)
 
     def _gradient_arrived(self, parameter: torch.Tensor) -> None:
         if not self.watches_gradients or parameter.grad is None:
             return
-        gradient = parameter.grad if self.divided is None else self.divided.own_part(parameter.grad)
-        known = self._live.get(gradient.untyped_storage()._cdata)
+        self._is(parameter.grad if self.divided is None else self.divided.own_part(parameter.grad), GRADIENTS)
+
+    def _is(self, tensor: torch.Tensor, category: str) -> None:
+        known = self._live.get(tensor.untyped_storage()._cdata)
         if known is not None and known.handle is not None:
-            self._sink.recategorize(known.handle, GRADIENTS)
+            self._sink.recategorize(known.handle, category)
 
 
 def _is_parameter_grad() -> bool:

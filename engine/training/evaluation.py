@@ -99,10 +99,13 @@ def evaluate(job: Job, epoch: float) -> bool:
         counts_too = number < job.eval_batches
         into = scores if counts_too else Scores.begin(job.model, task, job.device.torch_device)
         into.add(job.model, batch, n_labels, job.precision)
-        job.stops = job.together.agree(job.asked())
+        with job.device.on_host():
+            job.stops = job.together.agree(job.asked())
         if job.should_stop():
             return False
-    scores.sum_up(job.together)
+    with job.device.on_host():
+        scores.sum_up(job.together)
+    job.together.scored(job.model)
     mean_loss = scores.loss.item() / scores.scored if scores.scored else math.nan
     accuracy = int(scores.right) / scores.scored if task.score and scores.scored else None
     counts = _rows(scores.counts)

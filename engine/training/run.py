@@ -214,7 +214,7 @@ class Run:
         cross_entropy.apply(model, config)
         with self.device.on_host():
             sample = data.collate([data.train[0]])
-            self.together.divide(model, config, sample, self.device.torch_device)
+        self.together.divide(model, config, sample, self.device.torch_device, self.device.dividing)
         self.device.adopt(model)
         offloading.apply(model, config, partial(self.device.host, config), Machine().memory().available)
         self._stop_if_asked()
@@ -303,7 +303,8 @@ class Run:
                 f"{n_workers} data-loader workers share {n_cores} core{'s' if n_cores > 1 else ''}: "
                 f"--dataloader-num-workers {n_cores} prepares as much.",
             )
-        wrapped = self.together.wrap(model, config, self._wait)
+        with self.device.sharing():
+            wrapped = self.together.wrap(model, config, self._wait)
         optimizer = self.together.optimizer(config, groups_of(config, model), self._enter)
         if note := optimizer_note(config, device.torch_device.type):
             self._say(Phase.LOAD, note)

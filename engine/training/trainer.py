@@ -200,7 +200,9 @@ def report_update(
         shares=shares,
         memory=job.device.memory(),
     )
-    told = job.together.update_done(loss.item() if loss is not None else math.nan, own, job.asked())
+    last_loss = loss.item() if loss is not None else math.nan
+    with job.device.on_host():
+        told = job.together.update_done(last_loss, own, job.asked())
     job.stops = told.stops
     done = UpdateDone(
         run_id=job.run_id,

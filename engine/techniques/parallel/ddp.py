@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from engine.contract.config import RunConfig
 from engine.techniques.parallel.several import Several
+from engine.techniques.parallel.sharding import Visit
 from engine.techniques.parallel.together import Waits
 from engine.techniques.parallel.unused import leaves_out
 from engine.techniques.preloading import Batch
@@ -31,7 +32,9 @@ class Ddp(Several):
 
     _looks_for_unused = False
 
-    def divide(self, model: torch.nn.Module, config: RunConfig, batch: Batch, device: torch.device) -> None:
+    def divide(
+        self, model: torch.nn.Module, config: RunConfig, batch: Batch, device: torch.device, visit: Visit
+    ) -> None:
         self._looks_for_unused = not config.is_quantised and leaves_out(model, batch)
 
     def wrap(self, model: torch.nn.Module, config: RunConfig, waits: Waits) -> torch.nn.Module:

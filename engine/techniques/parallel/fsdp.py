@@ -2,55 +2,31 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from engine.contract.config import RunConfig
 from engine.techniques import gradients
 from engine.techniques.parallel.several import Several
+from engine.techniques.parallel.sharding import Visit, shard
 from engine.techniques.parallel.together import Waits
 from engine.techniques.preloading import Batch
-from engine.techniques.stopping import layers
-
-
-def shard(model: torch.nn.Module, config: RunConfig, mesh: DeviceMesh) -> None:
-    """Divide a model: each layer is a group that is gathered at once, and the rest is one, which stays gathered
-    between forward and backward.
-
-    On a mesh of GPUs a model on the host goes there group by group, so that the whole never is on one.
-    """
-    for layer in groups_of_layers(model):
-        fully_shard(layer, mesh=mesh, reshard_after_forward=config.reshard_after_forward)
-    fully_shard(model, mesh=mesh)
-
-
-def groups_of_layers(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """The layers that can be gathered on their own: those that share no weight with anything outside of them."""
-    found = list(dict.fromkeys(layers(model)))
-    owners = Counter(id(parameter) for module in model.modules() for parameter in module.parameters(recurse=False))
-    return [
-        layer
-        for layer in found
-        if (own := Counter(id(p) for module in layer.modules() for p in module.parameters(recurse=False)))
-        and all(owners[each] == n for each, n in own.items())
-    ]
 
 
 class Fsdp(Several):
     """Every rank holds its part, and gathers the rest for the layer that is computed."""
 
-    divides_weights = divides_states = True
-
-    def divide(self, model: torch.nn.Module, config: RunConfig, batch: Batch, device: torch.device) -> None:
-        shard(model, config, DeviceMesh.from_group(self._group, device.type))
+    def divide(
+        self, model: torch.nn.Module, config: RunConfig, batch: Batch, device: torch.device, visit: Visit
+    ) -> None:
+        shard(model, config, DeviceMesh.from_group(self._group, device.type), visit)
 
     def wrap(self, model: torch.nn.Module, config: RunConfig, waits: Waits) -> torch.nn.Module:
         super().wrap(model, config, waits)

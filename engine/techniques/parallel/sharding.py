@@ -74,3 +74,12 @@ def _whole(module: torch.nn.Module) -> tuple[Tensors, Tensors]:
         parameters |= dict.fromkeys(each.parameters(recurse=False))
         buffers |= dict.fromkeys(each.buffers(recurse=False))
     return list(parameters), list(buffers)
+
+
+def give_up(model: torch.nn.Module) -> None:
+    """Give up whole weights that an evaluation has left, which no backward came to free."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()

@@ -18,6 +18,7 @@ from engine.contract.config import RunConfig
 from engine.contract.records import Phase, RankShare
 from engine.techniques import gradients
 from engine.techniques.optimizers import build_optimizer
+from engine.techniques.parallel.sharding import Visit
 from engine.techniques.preloading import Batch, EpochOrder
 
 T = TypeVar("T")
@@ -55,8 +56,13 @@ class Together:
         """Around what the first rank does before the others, such as a download that these find done."""
         return nullcontext()
 
-    def divide(self, model: torch.nn.Module, config: RunConfig, batch: Batch, device: torch.device) -> None:
-        """Leave this rank its part of a model on the host, before it is put on the device; `batch`: of one sample."""
+    def divide(
+        self, model: torch.nn.Module, config: RunConfig, batch: Batch, device: torch.device, visit: Visit
+    ) -> None:
+        """Leave this rank its part of a model on the host, before it is put on the device; `batch`: of one sample.
+
+        `visit` is entered around the dividing of weights, as `sharding.shard` says.
+        """
 
     def wrap(self, model: torch.nn.Module, config: RunConfig, waits: Waits) -> torch.nn.Module:
         """What micro-steps call: the model, on its device, or what has its gradients averaged.
@@ -89,6 +95,9 @@ class Together:
     def window(self, model: torch.nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
         """Around a micro-step: gradients are averaged in the last one of a window only."""
         return nullcontext()
+
+    def scored(self, model: torch.nn.Module) -> None:
+        """An evaluation is over: no backward frees what its forwards have left."""
 
     def share(self, number: float) -> float:
         """The mean of all ranks' numbers, on the host."""
