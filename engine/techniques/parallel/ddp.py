@@ -23,6 +23,9 @@ _SYNCS_BUFFERS = next(
     if name in signature(DistributedDataParallel).parameters
 )
 
+USUAL_BUCKET_MIB = 25
+"""What `DistributedDataParallel` takes unless told; the first bucket has 1 MiB then."""
+
 
 class Ddp(Several):
     """As accelerate sets it up for the Trainer, gradients beside the buckets (`gradient_as_bucket_view` off).
@@ -41,7 +44,8 @@ class Ddp(Several):
         super().wrap(model, config, waits)
         wrapped = DistributedDataParallel(
             model,
-            bucket_cap_mb=config.bucket_mib,
+            # told its own usual size, DDP would make the first bucket as large as the others, and send late
+            bucket_cap_mb=None if config.bucket_mib == USUAL_BUCKET_MIB else config.bucket_mib,
             **{_SYNCS_BUFFERS: False},  # none of a transformer's changes
             find_unused_parameters=self._looks_for_unused,
         )
