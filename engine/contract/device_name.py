@@ -79,6 +79,31 @@ def read_device(text: str) -> DeviceName:
     raise ConfigError("device", f"--device {text!r} is not known: use {SPELLINGS}.")
 
 
+def gpus_of_device(values: Mapping[str, object]) -> dict[str, int]:
+    """`gpus`, where these knobs name a device and do not say how many of it: as many as it names, if it says that.
+
+    Whoever names three cards wants three. A name that cannot be read is left to whoever refuses it.
+    """
+    if "gpus" in values or not isinstance(device := values.get("device"), str):
+        return {}
+    try:
+        count = read_device(device).count
+    except ConfigError:
+        return {}
+    return {} if count is None else {"gpus": count}
+
+
+def device_list(text: str) -> list[str]:
+    """Devices in a list with commas, where `cuda:0,2,3` is one of them."""
+    devices: list[str] = []
+    for part in (part.strip() for part in text.split(",")):
+        if part.isdecimal() and devices and devices[-1].startswith("cuda:"):
+            devices[-1] += f",{part}"
+        elif part:
+            devices.append(part)
+    return devices
+
+
 def _ordinals(text: str, ordinals: tuple[int, ...]) -> DeviceName:
     """CUDA GPUs by their numbers; one of them is named as it always was."""
     if len(ordinals) == 1:

@@ -97,6 +97,18 @@ class Forecast:
         return self.peak_used - self.peak_reserved
 
     @property
+    def together(self) -> str | None:
+        """What several GPUs come to, in one line: "8 × fsdp: 3,006 MiB/GPU, 6.9 × faster, 12 % waiting"."""
+        if self.gpus == 1:
+            return None
+        parts = [f"{to_mib(self.peak_used):,.0f} MiB/GPU"]
+        if self.speedup is not None:
+            parts.append(f"{self.speedup:.1f} × faster" if self.speedup >= 1 else f"{1 / self.speedup:.1f} × slower")
+        if self.wait_share is not None:
+            parts.append(f"{100 * self.wait_share:.0f} % waiting")
+        return f"{self.gpus} × {self.parallel}: {', '.join(parts)}"
+
+    @property
     def short(self) -> int | None:
         """Bytes by which the failing request was too much; None where it fits."""
         if self.failing_segment is None or self.failing_free is None:
@@ -127,6 +139,11 @@ class Forecast:
             "limit_mib": to_mib(self.limit),
             "used_range_mib": None if self.used_range is None else [to_mib(size) for size in self.used_range],
             "n_parameters": self.n_parameters,
+            "gpus": self.gpus,
+            "parallel": self.parallel,
+            "peak_used_mib_by_gpu": [to_mib(size) for size in self.peak_used_by_rank] or None,
+            "wait_share": self.wait_share,
+            "speedup": self.speedup,
             "notes": list(self.notes),
         }
 

@@ -30,15 +30,15 @@ from engine.contract.idle import idle
 from engine.devices.precision import refuse_types
 from engine.forecast.compiled import Kept, least_allocated
 from engine.forecast.loops import LOOPS, Loop
-from engine.forecast.notes import about_compiling, about_host, general, on_unified
+from engine.forecast.notes import about_compiling, about_host, about_ranks, general, on_unified
 from engine.forecast.outside import Outside, outside_memory
 from engine.forecast.parallel.everybody import fullest, largest
-from engine.forecast.played import Played
+from engine.forecast.parallel.pace import joined, pace
+from engine.forecast.played import Played, accumulates, expect
 from engine.forecast.prepare import build_on_meta
 from engine.forecast.replay import Replay
-from engine.forecast.sequence import Sequence
+from engine.forecast.sequence import sequence
 from engine.forecast.sources import Source, find_source
-from engine.forecast.speed import Rates, seconds
 from engine.forecast.step import StepPlan
 from engine.forecast.traces import Traces
 from engine.forecast.work import Work
@@ -115,8 +115,14 @@ class Assumptions:
     """Library images outside the allocator."""
     beside_bytes: int = 0
     """What other processes have on the card."""
+    has_nccl: bool = False
+    """Whether those have NCCL's buffers too, of a run on several GPUs."""
     limit_bytes: int | None = None
     """Memory to judge by, where that is less than the GPU's."""
+    link: str | None = None
+    """What joins several GPUs, `nvlink` or `pcie`; None takes what such cards have as a rule."""
+    link_rate: float | None = None
+    """The bus bandwidth of an all-reduce among them in bytes/s, where measured."""
 
 
 class Forecaster:
@@ -145,13 +151,22 @@ class Forecaster:
         given = assumptions or Assumptions()
         stack, loop = _named(STACKS, "stack", given.stack), _named(LOOPS, "loop", given.loop)
         _refuse(config, gpu)
+        link, about_link = joined(config, gpu, given.link, given.link_rate)
         config = stack.adapt(config, given.given)
         source = self._source(config)
         models.check_head(source.model.config, config)
         models.check_length(source.model, config)
         data, about_data = _data(source, config, reading)
         traces = self._traces_of(source, config, gpu, stack, loop, data)
-        outside = outside_memory(gpu, stack, given.context_bytes, given.library_bytes, given.beside_bytes)
+        outside = outside_memory(
+            gpu,
+            stack,
+            given.context_bytes,
+            given.library_bytes,
+            given.beside_bytes,
+            gpus=config.gpus or 1,
+            has_nccl=given.has_nccl,
+        )
         limit = _limit(config, gpu, given)
         most = fullest(config, data, traces, stack)
         order, played = most.order, most.course.within(limit, outside)
@@ -159,8 +174,10 @@ class Forecaster:
         held = outside.total + free.peak_reserved
         unified = traces.unified if most.rank.unified is None else most.rank.unified
         used = with_unified(held, unified, limit)
-        work = traces.work(order.samples, order.width, order.target)
+        work = most.slowest.work(traces.work(order.samples, order.width, order.target))
         batch = largest(order)
+        alone = self._alone(source, config, gpu, stack, loop, data) if config.is_parallel else work
+        speed = pace(config, gpu, order, work, alone, traces.ranks, batch, link)
         kept = traces.compiled(batch) if config.torch_compile else None
         saved = _saved_by_compiling(kept, batch, played) if config.torch_compile else 0
         span = _range(free.peak_reserved + used - held, outside, saved)
@@ -183,21 +200,36 @@ class Forecaster:
             failing_segment=failed.failed_segment if failed else None,
             failing_free=failed.failed_free if failed else None,
             timeline=played.timeline,
-            samples_per_s=_samples_per_s(work, config, gpu, order),
+            samples_per_s=speed.samples_per_s,
             flops_per_sample=work.flops // order.samples,
             model_flops_per_sample=work.model_flops // order.samples,
             tokens_per_sample=order.width,
             n_parameters=traces.n_parameters,
+            gpus=config.gpus or 1,
+            parallel=config.parallel if config.is_parallel else None,
+            peak_used_by_rank=tuple(outside.total + each + used - held for each in most.reserved),
+            wait_share=speed.wait_share,
+            speedup=speed.speedup,
             forecast_s=time.perf_counter() - began,
             notes=(
                 *idle(config),
                 *general(config, gpu, stack, loop, outside, played, limit, about_data),
+                *about_ranks(config, most.reserved, about_link),
                 *about_compiling(config, span, is_traced=kept is not None),
                 *about_host(work, gpu),
                 *traces.notes,
                 *on_unified(unified, used - held),
             ),
         )
+
+    def _alone(self, source: Source, config: RunConfig, gpu: Gpu, stack: Stack, loop: Loop, data: DataShape) -> Work:
+        """One GPU's work with the same batch."""
+        one = config.with_values(gpus=1, parallel="ddp")
+        traces, order = self._traces_of(source, one, gpu, stack, loop, data), sequence(one, data)
+        expect(traces, [order])
+        for batch in order.trained:
+            traces.step(batch, accumulates=accumulates(order))
+        return traces.work(order.samples, order.width, order.target)
 
     def _traces_of(
         self, source: Source, config: RunConfig, gpu: Gpu, stack: Stack, loop: Loop, data: DataShape
@@ -266,6 +298,8 @@ def _about(data: DataShape) -> str:
 
 
 def _refuse(config: RunConfig, gpu: Gpu) -> None:
+    if config.gpus is None:
+        raise ConfigError("gpus", "--gpus all: say how many GPUs to forecast for, such as --gpus 8.")
     refuse_missing_packages(config)
     refuse_types(config, gpu.compute_capability, gpu.name)
 
@@ -294,14 +328,6 @@ def _breakdown(free: Replay, context: int, libraries: int, unified: int) -> dict
     held[LIBRARIES] += libraries
     held[OPTIMIZER] += unified
     return held
-
-
-def _samples_per_s(work: Work, config: RunConfig, gpu: Gpu, order: Sequence) -> float | None:
-    rates = Rates.of(gpu, config)
-    if rates is None:
-        return None
-    micro_steps = min(config.gradient_accumulation_steps, order.micro_steps)
-    return micro_steps * order.samples / seconds(work, micro_steps, rates)
 
 
 def _stamp(name: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from engine.contract.config import RunConfig
 from engine.forecast.loops import Loop
@@ -14,6 +14,9 @@ from engine.gpus.host_link import host_bandwidth
 from engine.gpus.units import MIB
 from engine.tracing.stack import Stack
 
+_UNEVEN = 0.01
+"""Of a rank's memory, what another one's may differ by and go unsaid."""
+
 
 def about_host(work: Work, gpu: Gpu) -> Iterator[str]:
     if work.host_bytes:
@@ -21,6 +24,20 @@ def about_host(work: Work, gpu: Gpu) -> Iterator[str]:
             f"Activation offloading keeps {work.host_bytes / MIB:,.0f} MiB in the host's memory and copies "
             f"{work.moved_bytes / MIB:,.0f} MiB a micro-step, at an assumed {host_bandwidth(gpu) / 1e9:,.0f} GB/s."
         )
+
+
+def about_ranks(config: RunConfig, reserved: Sequence[int], about_link: str | None) -> Iterator[str]:
+    """`reserved`: of each rank, in bytes; empty with one GPU."""
+    if not reserved:
+        return
+    least, most = min(reserved), max(reserved)
+    if config.parallel == "zero1" and most - least > _UNEVEN * most:
+        yield (
+            f"zero1 gives each GPU whole tensors' states: GPU {reserved.index(most)} needs most, and "
+            f"{(most - least) / MIB:,.0f} MiB more than GPU {reserved.index(least)}."
+        )
+    if about_link is not None:
+        yield about_link
 
 
 def about_compiling(config: RunConfig, span: tuple[int, int] | None, *, is_traced: bool) -> Iterator[str]:
@@ -62,8 +79,7 @@ def general(
         )
     if gpu.fp32 is None:
         yield f"{gpu.name} is not in the catalogue: CUDA says what it has; how fast it would be is not known."
-    if outside.note is not None:
-        yield outside.note
+    yield from outside.notes
     if played.limited is not None and played.limited.failed_phase is None:
         more = outside.total + played.free.peak_reserved - limit
         yield (

@@ -49,6 +49,16 @@ _AS_LARGE = 1.25
 LIBRARIES_SEEN = (109, 240)
 """MiB of library images: the least on the lecture's P4 (CUDA 11.4), the most on an H200 (CUDA 13)."""
 
+_NCCL_SEEN = ((2, 544), (8, 688), (4096, 1600))
+"""Up to how many GPUs, and MiB of one communicator on each: two and four A100 with NVLink (NVIDIA/nccl#964), several
+machines (nccl#864). It grows with the channels, of which PCIe has few (nccl#986), and has been less since connections
+are made when they are first used (from NCCL 2.22 on)."""
+
+
+def nccl_most(gpus: int) -> int:
+    """Bytes at most that NCCL's buffers were seen to take on each of so many GPUs."""
+    return next(mib for most, mib in _NCCL_SEEN if gpus <= most) * MIB
+
 
 def bare_context(gpu: Gpu) -> int:
     """Bytes of a context without any kernel."""

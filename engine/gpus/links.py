@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from engine.gpus.catalogue import Gpu
 from engine.gpus.host_link import pcie_bandwidth
 
-NVLINK, PCIE = "nvlink", "pcie"
+NVLINK, PCIE = KINDS = "nvlink", "pcie"
 
 _REACHED = {NVLINK: 0.75, PCIE: 0.55}
 """Share of a link's rate that NCCL's all-reduce reaches as bus bandwidth, in what nccl-tests printed elsewhere.
@@ -61,6 +61,9 @@ NVLINKS: dict[str, NvLink] = {
     **_links(50, 2, "NVIDIA Turing architecture whitepaper: 1 link", "rtx-2080"),
 }
 """By the card's key in the catalogue; a card that is not here has none."""
+
+MACHINES = {"gb200": 72}
+"""By card, how many NVLink joins in one domain where that is not 8 (NVIDIA GB200 NVL72 datasheet)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

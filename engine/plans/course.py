@@ -12,6 +12,7 @@ from itertools import product
 from math import prod
 
 from engine.contract.config import KNOBS, ConfigError, RunConfig, Value, coerce
+from engine.contract.device_name import gpus_of_device
 from engine.contract.forecast_types import Foretold
 from engine.contract.knob import check
 from engine.contract.records import Outcome, RunRecord
@@ -49,7 +50,8 @@ Hopeless = Callable[[RunConfig], str | None]
 def grid(base: RunConfig, values: Mapping[str, Sequence[object]]) -> tuple[PlannedRun, ...]:
     """`base` with every combination of the knobs' values, the last knob changing fastest.
 
-    Values are read as `coerce` reads them; one that is given twice counts once. A combination that makes no sense is
+    Values are read as `coerce` reads them; one that is given twice counts once. A device of several GPUs takes all that
+    it names where `base` has one. A combination that makes no sense is
     there with the reason why it is skipped. Raises `ConfigError` on an unknown knob, on a value that its knob can never
     have, and beyond `MAX_RUNS`.
     """
@@ -60,8 +62,9 @@ def grid(base: RunConfig, values: Mapping[str, Sequence[object]]) -> tuple[Plann
     for combination in product(*lists.values()):
         chosen = dict(zip(lists, combination, strict=True))
         label = label_of(chosen)
+        named = gpus_of_device(chosen) if base.gpus == 1 else {}
         try:
-            runs.append(PlannedRun(config=base.with_values(**chosen), label=label))
+            runs.append(PlannedRun(config=base.with_values(**chosen, **named), label=label))
         except ConfigError as error:
             runs.append(PlannedRun(config=base, label=label, skip=error.message))
     return tuple(runs)

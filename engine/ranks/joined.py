@@ -87,8 +87,8 @@ class JoinedRun:
             raise ConfigError(first.knob, message)
         if first.outcome is Outcome.STOPPED:
             return record if record.outcome is Outcome.STOPPED else self._ended(Outcome.STOPPED, first.message or "")
-        failed = {"failed_rank": first.rank, "failed_phase": first.phase}
-        return replace(record, outcome=first.outcome, message=message, **failed)
+        rank, phase = first.rank, first.phase
+        return replace(record, outcome=first.outcome, message=message, failed_rank=rank, failed_phase=phase)
 
     # the thread that trains -------------------------------------------------------------------------------------
 

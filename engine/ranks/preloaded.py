@@ -4,17 +4,45 @@ Nothing here computes or asks for a GPU: a process that has started CUDA cannot 
 told by the rank that wants it.
 """
 
+from __future__ import annotations
+
 import gc
+import importlib
 import logging
 
-try:
+_MODULES = (
+    "torch._dynamo",
+    "engine.ranks.rank",
+    "engine.ranks.heart",
+    "engine.devices.cuda",
+    "engine.devices.virtual",
+    "engine.techniques.parallel.ddp",
+    "engine.techniques.parallel.fsdp",
+    "engine.techniques.parallel.group",
+    "engine.techniques.parallel.several",
+    "engine.techniques.parallel.zero1",
+    "engine.training.run",
+    "engine.workloads.kinds.dummy",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.gpt2.modeling_gpt2",
+    "transformers.models.llama.modeling_llama",
+    "torch.profiler._cupti_monitor",
+)
+
+
+def _import_all() -> None:
     from engine.process.imports import import_transformers
+    from engine.training.run import quiet_libraries
 
     import_transformers()
-    import engine.ranks.rank
-    import engine.training.run
+    quiet_libraries()
+    for module in _MODULES:
+        importlib.import_module(module)
 
-    engine.training.run.quiet_libraries()
+
+try:
+    _import_all()
 except Exception:
-    logging.getLogger("traintop").exception("the ranks' fork server lacks something")
+    logging.getLogger("traintop").exception("the fork server of ranks lacks something")
 gc.freeze()  # no rank looks through it for garbage, which would copy every page of it

@@ -226,16 +226,20 @@ def forecast_all(
     *,
     loop: str = "trainer",
     given: frozenset[str] = frozenset(),
+    link: str | None = None,
 ) -> list[Forecast]:
     """Forecasts without a session: on `gpu` of the catalogue, else on each configuration's own device.
 
-    `loop` is whose training loop it is, and `given` are the knobs that no stack may set (see `Assumptions`).
+    `loop` is whose training loop it is, `given` are the knobs that no stack may set, and `link` is what joins several
+    GPUs (see `Assumptions`).
     Raises `ConfigError` and `ForecastError`.
     """
     hub = Hub()
     hub.probe()
     forecaster, nvml, named = Forecaster(hub), door(), _named_gpu(gpu)
-    assumed = Assumptions(stack=stack, loop=loop, given=given, context_bytes=context_bytes, library_bytes=library_bytes)
+    assumed = Assumptions(
+        stack=stack, loop=loop, given=given, context_bytes=context_bytes, library_bytes=library_bytes, link=link
+    )
     if named is not None:
         return [forecaster.forecast(config, named, assumed) for config in configs]
     made = [_on_its_own(config, forecaster, assumed, nvml) for config in configs]

@@ -50,6 +50,7 @@ def _write(kept: KeptModel | None, run_id: int, folder: str) -> str | None:
         why = "is too large for this host's memory" if too_large else "has not been trained"
         return f"The model of run {run_id} {why}, so there is nothing to save (--output-dir writes it while it trains)."
     from engine.training.saving import keeper
+    from engine.training.saving.agreed import why as words
     from engine.training.saving.output import MODELS
 
     target = Path(folder)
@@ -59,5 +60,5 @@ def _write(kept: KeptModel | None, run_id: int, folder: str) -> str | None:
         keeper.save_model(kept.trained, kept.record, "last", target)
     except Exception as error:  # whatever a library makes of a disk that is full
         log.warning("the model of run %s could not be written to %s", run_id, folder, exc_info=error)
-        return f"The model of run {run_id} could not be written to {folder} ({keeper.why(error)}): give another folder."
+        return f"The model of run {run_id} could not be written to {folder} ({words(error)}): give another folder."
     return None

@@ -177,7 +177,8 @@ class Run:
 
     def _load(self) -> None:
         config, run_id = self.record.config, self.record.run_id
-        prepare_output(config, run_id, self.goes_on)
+        if self.together.rank == 0:
+            prepare_output(config, run_id, self.goes_on)
         self._say_how_busy()
         self.device.create_context()
         self._moment("context")
@@ -260,6 +261,7 @@ class Run:
             emit=self._tell,
             record=self._figures.as_record,
             on_host=self.device.on_host,
+            together=self.together,
         )
 
     def _go_on(self, job: Job, keeper: Keeper | None) -> list[Event]:
@@ -269,7 +271,7 @@ class Run:
         self._say(Phase.LOAD, words(self.goes_on))
         with self.device.on_host():
             told = go_on(job, keeper, self.goes_on)
-        self.device.adopt_states(optimizer_state.tensors(job.optimizer))
+        self.device.adopt_states(optimizer_state.tensors(job.together.stepping(job.optimizer)))
         return told
 
     def _prepare(self, source: models.ModelSource) -> PreparedData:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from engine.contract import paths
 from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig
+from engine.contract.device_name import device_list, gpus_of_device
 from engine.contract.knob import GROUPS, typed
 from engine.models.catalogue import FAMILIES
 from tui.state.knobs import bounds
@@ -152,7 +153,7 @@ def config_of(arguments: argparse.Namespace) -> RunConfig:
     given = given_knobs(arguments)
     from_file = load_knobs(arguments.config) if arguments.config else {}
     try:
-        config = RunConfig.from_dict({**_with_workload(from_file), **_with_workload(given)})
+        config = RunConfig.from_dict({**_implied(from_file), **_implied(given)})
     except ConfigError as error:
         if error.knob in from_file and error.knob not in given:
             raise ConfigError(error.knob, f"{arguments.config}: {error.message}") from None
@@ -167,7 +168,18 @@ def given_knobs(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(arguments).items() if name in KNOBS}
 
 
-def _with_workload(values: dict[str, Any]) -> dict[str, Any]:
-    """A file of data is there to be trained on: no need to say `--workload reviews` or, for a language model, text."""
-    implied = "text" if str(values.get("task", "")).endswith("-lm") else "reviews"
-    return {"workload": implied, **values} if values.get("data") else values
+def _implied(values: dict[str, Any]) -> dict[str, Any]:
+    """These knobs, and what goes without saying: a file of data is there to be trained on, and GPUs that are named to
+    be used. No need for `--workload reviews` (of a language model: text), or for `--gpus`.
+    """
+    workload = "text" if str(values.get("task", "")).endswith("-lm") else "reviews"
+    implied = {"workload": workload} if values.get("data") else {}
+    return {**implied, **gpus_of_device(values), **values}
+
+
+def listed(name: str, text: str) -> list[str]:
+    """The values of a knob in a list with commas. Raises `UsageError` where there is none."""
+    values = device_list(text) if name == "device" else [part.strip() for part in text.split(",") if part.strip()]
+    if not values:
+        raise UsageError(f"{KNOBS[name].flag} {text!r} has no value in it.")
+    return values

@@ -14,7 +14,7 @@ from engine.contract.presets import model_name
 from engine.gpus.units import MIB
 from engine.plans.course import grid
 from tui.command_line import exit_codes
-from tui.command_line.flags import UsageError, add_knobs, config_of
+from tui.command_line.flags import UsageError, add_knobs, config_of, listed
 from tui.drawing.text import clean
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _WHOLE = frozenset(("data", "text_column", "label_column", "target_column", "mod
 _NONE = RunConfig()
 _NAMED = frozenset(("model", "device"))
 """Knobs that the table's title tells."""
+_OF_SEVERAL = tuple(name for name, knob in KNOBS.items() if knob.group == "parallel" and name != "gpus")
 _WIDTH, _WIDEST = 110, 1000
 """Columns of the table, and what it may grow to before a heading is cut; a narrow terminal wraps it."""
 
@@ -51,6 +52,11 @@ def add_flags(parser: ArgumentParser) -> None:
         help="whose loop trains: the Trainer's, as traintop's own; a script's, which holds the model's outputs until "
         "it has the next; one as in PyTorch's tutorials, which also keeps the gradients until after the next forward",
     )
+    group.add_argument(
+        "--link",
+        metavar="nvlink|pcie",
+        help="what joins several GPUs: without it NVLink where the board has it, as SXM's, and PCIe for other cards",
+    )
     group.add_argument("--context-mib", metavar="MIB", help="memory of a CUDA context, measured on your machine")
     group.add_argument("--library-mib", metavar="MIB", help="memory of the CUDA libraries, measured on your machine")
     group.add_argument(
@@ -72,7 +78,7 @@ def execute(arguments: Namespace) -> int:
         from engine.session.forecasts import forecast_all
 
         try:
-            named = {"loop": arguments.loop, "given": given_knobs(arguments)}
+            named = {"loop": arguments.loop, "given": given_knobs(arguments), "link": arguments.link}
             forecasts = forecast_all(configs, arguments.gpu, arguments.stack, *outside, **named)
         except ForecastError as error:
             err.write(f"traintop forecast: {clean(str(error))}\n")
@@ -97,7 +103,8 @@ def given_knobs(arguments: Namespace) -> frozenset[str]:
 def _configs(arguments: Namespace) -> tuple[list[RunConfig], bool]:
     """Every combination of the knobs' values. Raises `UsageError` and `ConfigError`."""
     given = {name: value for name, value in vars(arguments).items() if name in KNOBS}
-    lists = {name: value.split(",") for name, value in given.items() if name not in _WHOLE and "," in value}
+    lists = {name: listed(name, value) for name, value in given.items() if name not in _WHOLE and "," in value}
+    lists = {name: values for name, values in lists.items() if name != "device" or len(values) > 1}
     single = Namespace(**{name: value for name, value in vars(arguments).items() if name not in lists})
     base = config_of(single)
     if arguments.gpu and "device" in given:
@@ -106,7 +113,12 @@ def _configs(arguments: Namespace) -> tuple[list[RunConfig], bool]:
     impossible = next((run.skip for run in runs if run.skip), None)
     if impossible:
         raise UsageError(impossible)
-    return ([run.config for run in runs], True) if runs else ([base], False)
+    return (list(dict.fromkeys(map(_plain, (run.config for run in runs)))), True) if runs else ([base], False)
+
+
+def _plain(config: RunConfig) -> RunConfig:
+    """Of one GPU the knobs of several say nothing: such configurations are one row."""
+    return config if config.is_parallel else config.with_values(**{name: getattr(_NONE, name) for name in _OF_SEVERAL})
 
 
 def _mib(arguments: Namespace, name: str) -> int | None:
@@ -139,6 +151,8 @@ def _text(configs: list[RunConfig], forecasts: list[Forecast]) -> str:
             console.print(f"{'In every row' if len(configs) > 1 else 'With'}: {values}", soft_wrap=True)
         first = forecasts[0]
         if len(forecasts) == 1:
+            if first.together is not None:
+                console.print(f"{first.together}{_by_gpu(first)}.", soft_wrap=True)
             parts = " · ".join(f"{name} {mib(first.breakdown[name])}" for name in BREAKDOWN if first.breakdown[name])
             console.print(f"At the peak, MiB: {parts}", soft_wrap=True)
             if first.failing_phase:
@@ -150,6 +164,13 @@ def _text(configs: list[RunConfig], forecasts: list[Forecast]) -> str:
         for note in _notes(configs, forecasts):
             console.print(note, soft_wrap=True)
     return captured.get()
+
+
+def _by_gpu(made: Forecast) -> str:
+    """Each GPU's memory, where they differ."""
+    if len(set(made.peak_used_by_rank)) < 2:
+        return ""
+    return f"; by GPU {', '.join(map(mib, made.peak_used_by_rank))} MiB"
 
 
 def _notes(configs: list[RunConfig], forecasts: list[Forecast]) -> list[str]:
@@ -175,7 +196,10 @@ def table(configs: list[RunConfig], forecasts: list[Forecast]) -> Table:
     for name in turned:
         drawn.add_column(KNOBS[name].label)
     ranged = any(made.used_range is not None for made in forecasts)
-    headings = ("used MiB", *(["from – to"] if ranged else []), "%", "reserved", "allocated", "verdict", "~samples/s")
+    several = any(made.gpus > 1 for made in forecasts)
+    used_mib = "MiB/GPU" if several else "used MiB"
+    headings = (used_mib, *(["from – to"] if ranged else []), "%", "reserved", "allocated", "verdict", "~samples/s")
+    headings = (*headings, *(("× one GPU", "waiting %") if several else ()))
     for heading in headings:
         drawn.add_column(heading, justify="left" if heading == "verdict" else "right")
     for config, made in zip(configs, forecasts, strict=True):
@@ -187,7 +211,10 @@ def table(configs: list[RunConfig], forecasts: list[Forecast]) -> Table:
         used = (mib(made.peak_used), between) if ranged else (mib(made.peak_used),)
         figures = (*used, share, mib(made.peak_reserved), mib(made.peak_allocated), verdict)
         speed = rate(made.samples_per_s) if made.samples_per_s else UNKNOWN
-        drawn.add_row(*(_value(config, name) for name in turned), *figures, speed)
+        faster = UNKNOWN if made.speedup is None else f"{made.speedup:.1f}"
+        waiting = UNKNOWN if made.wait_share is None else percent(100 * made.wait_share, 0)
+        together = (faster, waiting) if several else ()
+        drawn.add_row(*(_value(config, name) for name in turned), *figures, speed, *together)
     return drawn
 
 

@@ -16,7 +16,7 @@ from engine.contract.records import DeviceInfo, RunRecord
 from engine.plans.course import NAMED, SCALES, Plan, named_plan, repeat_plan, scale_for, sweep, until_oom
 from engine.process.launched import launched
 from tui.command_line import exit_codes
-from tui.command_line.flags import UsageError, add_knobs, alone, config_of
+from tui.command_line.flags import UsageError, add_knobs, alone, config_of, listed
 from tui.commands.headless import Interrupts, follow, own_streams
 from tui.commands.histories import scaling_in, tell_notice
 from tui.console.sweep_report import SweepReport
@@ -141,14 +141,9 @@ def request_of(arguments: Namespace, history: History) -> Request:
 
 def _base_and_lists(arguments: Namespace, given: dict[str, Any]) -> tuple[RunConfig, dict[str, list[str]]]:
     """The knobs with one value as a configuration, and those with several as texts."""
-    lists = {
-        name: [part.strip() for part in value.split(",") if part.strip()]
-        for name, value in given.items()
-        if name not in _WHOLE and "," in value
-    }
-    for name, values in lists.items():
-        if not values:
-            raise UsageError(f"{KNOBS[name].flag} {given[name]!r} has no value in it.")
+    lists = {name: listed(name, value) for name, value in given.items() if name not in _WHOLE and "," in value}
+    if len(lists.get("device", ())) == 1:
+        del lists["device"]  # cuda:0,2,3
     single = {name: value for name, value in vars(arguments).items() if name not in lists}
     try:
         return config_of(Namespace(**single)), lists
@@ -169,6 +164,8 @@ def _named(arguments: Namespace, base: RunConfig, given: Collection[str], repeat
     names = {*given, *(load_knobs(arguments.config) if arguments.config else ())}
     if "data" in names:
         names.add("workload")
+    if "device" in names and base.is_parallel:
+        names.add("gpus")
 
     def plan_on(device: DeviceInfo) -> Plan:
         named = read_device(base.device).kind

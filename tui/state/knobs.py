@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from engine.contract import knob as knob_text
 from engine.contract.config import DEFAULT_SAMPLES, KNOBS, ConfigError, Knob, RunConfig, Value, coerce
+from engine.contract.device_name import gpus_of_device
 from engine.contract.own_data import is_own_file
 from engine.contract.presets import PRESETS, model_name
 from tui.drawing.text import clean
@@ -90,8 +91,12 @@ class KnobEditor:
         return True
 
     def _implied(self, name: str, value: Value) -> dict[str, Value]:
-        """Whoever turns to a file of their own trains on all of it, unless they have set a number."""
+        """Whoever turns to a file of their own trains on all of it, unless they have set a number; whoever names GPUs
+        takes all of them.
+        """
         before = self.config
+        if name == "device":
+            return {**gpus_of_device({"device": value})}
         if name not in ("workload", "data") or before.samples != DEFAULT_SAMPLES:
             return {}
         workload = str(value) if name == "workload" else before.workload

@@ -15,6 +15,7 @@ from engine.contract.device_name import DeviceName, visible_name
 from engine.contract.records import DeviceInfo
 from engine.contract.text import one_line
 from engine.export.hand_over import command_line
+from engine.export.trainer_script import several
 from engine.export.trainer_script.data.collators import collator_of
 from engine.export.trainer_script.data.part import data_file, data_part
 from engine.export.trainer_script.embedding import source_of
@@ -79,6 +80,7 @@ def make_script(
             lora_targets=targets,
             kept=kept,
         ),
+        several.dropout_part(config),
         order,
         trainer_part(config, collator=collator_of(config), held_out=data.evaluation is not None, base=base),
     ]
@@ -109,8 +111,11 @@ def _weighted(config: RunConfig, data: PreparedData) -> Part:
 
 
 def _device_part(config: RunConfig, device: DeviceInfo | None) -> Part:
-    """One GPU, as the run had it: the Trainer takes all that it sees. `device` is where it ran."""
+    """The GPUs that the run had: the Trainer takes all that it sees. `device` is where it ran, with one GPU."""
     name = device_of(config)
+    if config.is_parallel:
+        limited = config.vram_limit is not None and name.kind == "cuda"
+        return several.start_part(config, _all_visible(config, name), limited=limited)
     if name.kind not in ("cuda", "auto"):
         return Part()
     which = (device.uuid if device is not None else None) or _visible(name)
@@ -128,6 +133,14 @@ def _device_part(config: RunConfig, device: DeviceInfo | None) -> Part:
             *(limit if config.vram_limit is not None and name.kind == "cuda" else ()),
         ),
     )
+
+
+def _all_visible(config: RunConfig, name: DeviceName) -> str:
+    """What names as many cards as the run has ranks, as this process would find them. Empty: nothing does."""
+    if name.kind not in ("cuda", "auto") or name.free or config.gpus is None:
+        return ""
+    ordinals = name.indices or range(config.gpus)
+    return ",".join(visible_name(index, os.environ) for index in ordinals[: config.gpus])
 
 
 def _visible(name: DeviceName) -> str:

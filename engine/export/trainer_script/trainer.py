@@ -7,6 +7,7 @@ from engine.contract.config import ConfigError, RunConfig
 from engine.contract.device_name import DeviceName, read_device
 from engine.contract.tasks import TASKS
 from engine.contract.text import one_line
+from engine.export.trainer_script import several
 from engine.export.trainer_script.parts import Part, literal
 
 Code = str
@@ -18,6 +19,8 @@ def trainer_part(config: RunConfig, *, collator: Code, held_out: bool, base: str
 
     `collator` makes batches; `base` is the kind of Trainer.
     """
+    own = _own_optimizer(config)
+    several.check(config, own)
     classes = config.task == "classification"
     arguments = "".join(f"    {name}={value},\n" for name, value in arguments_of(config, held_out=held_out).items())
     given = {
@@ -28,9 +31,10 @@ def trainer_part(config: RunConfig, *, collator: Code, held_out: bool, base: str
         **({"eval_dataset": "evaluation"} if held_out else {}),
         **({"compute_metrics": "metrics"} if held_out and classes else {}),
         "callbacks": f"[{', '.join(_callbacks(config, held_out=held_out))}]",
-        **({"optimizers": f"({_own_optimizer(config)}, None)"} if _own_optimizer(config) else {}),
+        **({"optimizers": f"({own}, None)"} if own else {}),
     }
-    by_labels = TASKS[config.task].is_divided_by_labels and config.gradient_accumulation_steps > 1
+    several_windows = config.gradient_accumulation_steps > 1 or config.is_parallel
+    by_labels = TASKS[config.task].is_divided_by_labels and several_windows
     kind = "PerLabelTrainer" if by_labels else base
     main = [
         *f"arguments = TrainingArguments(\n{arguments})".splitlines(),
@@ -46,11 +50,11 @@ def trainer_part(config: RunConfig, *, collator: Code, held_out: bool, base: str
         functions.append(_STOP)
     if held_out and classes:
         functions.append(_METRICS)
-    if "grouped(" in _own_optimizer(config):
+    if "grouped(" in own:
         functions.append(_GROUPED)
     if by_labels:
         counted = "labels[:, 1:]" if TASKS[config.task].shifts else "labels"
-        functions.append(_PER_LABEL.replace("BASE", base).replace("COUNTED", counted))
+        functions.append(_per_label(config).replace("BASE", base).replace("COUNTED", counted))
     imports = ["import torch", "from transformers import Trainer, TrainerCallback, TrainingArguments"]
     if held_out and classes:
         imports.append("import numpy as np")
@@ -102,6 +106,7 @@ def arguments_of(config: RunConfig, *, held_out: bool) -> dict[str, Code]:
         **_workers(config),
         **_evaluation(config, held_out=held_out),
         **_checkpoints(config),
+        **several.arguments(config),
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "remove_unused_columns": False,
@@ -111,6 +116,8 @@ def arguments_of(config: RunConfig, *, held_out: bool) -> dict[str, Code]:
     code = {name: literal(value) for name, value in values.items()}
     if config.precision == "tf32":
         code["tf32"] = "torch.cuda.is_available()"
+    if config.is_parallel:  # without it, processes on a machine without a GPU train apart from each other
+        code["use_cpu"] = "not torch.cuda.is_available()"
     return code
 
 
@@ -198,7 +205,13 @@ _PACKAGES = {"adamw-8bit": ("torchao",), "paged-adamw-8bit": ("bitsandbytes",)}
 
 
 def _own_optimizer(config: RunConfig) -> Code:
-    """An optimizer that no name of the Trainer stands for; empty where one does."""
+    """An optimizer that no name of the Trainer stands for; empty where one does.
+
+    With FSDP the Trainer takes none but by name: then only what has other figures needs one.
+    """
+    by_name = config.is_parallel and config.parallel == "fsdp"
+    if by_name and not config.momentum and not (config.optimizer == "adam" and config.weight_decay):
+        return ""
     how = {"fused": "fused=True", "loop": "foreach=False, fused=False"}.get(config.optimizer_implementation, "")
     what = f"grouped(model, {config.weight_decay!r})" if config.weight_decay else "trained_of(model)"
     is_adamw = config.optimizer == "adamw" or (config.optimizer == "adam" and not config.weight_decay)
@@ -268,6 +281,17 @@ def trained_of(model):
     """The parameters that are trained."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 '''
+
+
+def _per_label(config: RunConfig) -> str:
+    """With several processes the labels of all count, and gradients are the mean of theirs."""
+    if not config.is_parallel:
+        return _PER_LABEL
+    own, scaled = 'sum(n_labels(batch["labels"]) for batch in window)', "(n / num_items_in_batch)"
+    of_all = f"int(self.accelerator.reduce(torch.tensor({own}, device=device)))"
+    return _PER_LABEL.replace(own, of_all).replace(scaled, "(n * self.args.world_size / num_items_in_batch)")
+
+
 _PER_LABEL = '''
 class PerLabelTrainer(BASE):
     """Divides an update's loss by the labels of all its micro-steps, as not every head does by itself."""

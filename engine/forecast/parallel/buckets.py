@@ -38,22 +38,36 @@ class Buckets:
     later: list[int]
     """Of all others."""
     are_rebuilt: bool
+    ready: list[float]
+    """How much of backward is done when one of the later ones can be sent, 0 to 1."""
 
 
-def buckets_of(trained: Sequence[torch.Tensor], arriving: Sequence[torch.Tensor], bucket_mib: int) -> Buckets:
+def buckets_of(
+    trained: Sequence[torch.Tensor],
+    arriving: Sequence[torch.Tensor],
+    bucket_mib: int,
+    progress: Sequence[float] | None = None,
+) -> Buckets:
     """Those of what is `trained`; `arriving` are the same in the order in which a backward gives them gradients.
 
     First there is one for each type, which holds all, and then they are made anew in that order. Where some never get
-    a gradient (`find_unused_parameters`), they are made once, in the reverse of the model's order.
+    a gradient (`find_unused_parameters`), they are made once, in the reverse of the model's order. `progress` says how
+    much of backward is done at each arrival; without it that is taken to be in proportion.
     """
+    done = progress or [place / len(arriving) for place in range(1, len(arriving) + 1)]
     limits = [(_FIRST if bucket_mib == _USUAL else bucket_mib) * MIB, bucket_mib * MIB]
     if len(arriving) < len(trained):
-        kept = _sizes(trained, list(reversed(_assigned(trained, limits))))
-        return Buckets(first=kept, later=kept, are_rebuilt=False)
+        arrives = {id(each): share for each, share in zip(arriving, done, strict=True)}
+        assigned = list(reversed(_assigned(trained, limits)))
+        kept = _sizes(trained, assigned)
+        ready = [max(arrives.get(id(trained[index]), 0.0) for index in bucket) for bucket in assigned]
+        return Buckets(first=kept, later=kept, are_rebuilt=False, ready=ready)
+    assigned = _assigned(arriving, limits, in_order=True)
     return Buckets(
         first=_sizes(trained, list(reversed(_assigned(trained, [2**63 - 1])))),
-        later=_sizes(arriving, _assigned(arriving, limits, in_order=True)),
+        later=_sizes(arriving, assigned),
         are_rebuilt=True,
+        ready=[done[max(bucket)] for bucket in assigned],
     )
 
 

@@ -11,7 +11,6 @@ from engine.forecast.played import Course, expect
 from engine.forecast.replay import ALONE
 from engine.forecast.sequence import Sequence, sequence
 from engine.forecast.traces import Traces
-from engine.forecast.work import Work
 from engine.tracing.stack import Stack
 from engine.workloads.data_shape import BatchShape, DataShape
 
@@ -31,6 +30,8 @@ class Fullest:
     """Of the rank that needs most, and so on."""
     order: Sequence
     rank: OneRank
+    slowest: OneRank
+    """The one whose step takes longest: the others wait for it."""
 
 
 def fullest(config: RunConfig, data: DataShape, traces: Traces, stack: Stack) -> Fullest:
@@ -49,7 +50,7 @@ def fullest(config: RunConfig, data: DataShape, traces: Traces, stack: Stack) ->
         for kind in heaviest[:MOST_PLAYED]
     }
     if gpus == 1:
-        return Fullest(reserved=(), course=courses[heaviest[0]], order=first, rank=ranks[0])
+        return Fullest(reserved=(), course=courses[heaviest[0]], order=first, rank=ranks[0], slowest=ranks[0])
     peaks = {kind: course.free().peak_reserved for kind, course in courses.items()}
     least = peaks[heaviest[:MOST_PLAYED][-1]]
     most = max(peaks, key=lambda kind: peaks[kind])
@@ -58,17 +59,13 @@ def fullest(config: RunConfig, data: DataShape, traces: Traces, stack: Stack) ->
         course=courses[most],
         order=orders[kinds[most] % len(orders)],
         rank=ranks[kinds[most]],
+        slowest=ranks[kinds[heaviest[0]]],
     )
 
 
 def largest(order: Sequence) -> BatchShape:
     """The largest batch that is trained on."""
     return max(order.trained, key=lambda batch: batch.tokens)
-
-
-def slowest_work(ranks: SequenceOf[OneRank], of_one: Work) -> Work:
-    """The work of the rank whose step takes longest: the others wait for it."""
-    return max((rank.work(of_one) for rank in ranks), key=lambda work: work.step_bytes)
 
 
 def _ranks(config: RunConfig, traces: Traces, batch: BatchShape) -> list[OneRank]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 
@@ -69,7 +71,13 @@ class Ranks:
     def buckets(self, bucket_mib: int, batch: BatchShape) -> Buckets:
         """In which gradients are averaged. Raises `ForecastError`."""
         trained = [parameter for parameter in self._plan.model.parameters() if parameter.requires_grad]
-        return buckets_of(trained, self._arrive(batch), bucket_mib)
+        arriving = self._arrive(batch)
+        return buckets_of(trained, arriving, bucket_mib, progress(self._plan.model, arriving))
+
+    @property
+    def weights(self) -> list[int]:
+        """Bytes of every tensor that is trained."""
+        return [p.numel() * p.element_size() for p in self._plan.model.parameters() if p.requires_grad]
 
     def _arrive(self, batch: BatchShape) -> list[torch.nn.Parameter]:
         if not self._arriving:
@@ -91,3 +99,22 @@ class Ranks:
             recording = record_buckets(self._plan.model, self.buckets(bucket_mib, batch))
             self._buckets[bucket_mib] = Script(recording, self._names)
         return self._buckets[bucket_mib]
+
+
+def progress(model: torch.nn.Module, arriving: Sequence[torch.nn.Parameter]) -> list[float]:
+    """How much of backward is done at each arrival, 0 to 1, by the products with the weights that have had theirs.
+
+    An embedding's own takes no product. A head that shares its weight comes first, though the gradient comes last.
+    """
+    looked_up = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
+    multiplied = {
+        id(own)
+        for module in model.modules()
+        if not isinstance(module, torch.nn.Embedding)
+        for own in module.parameters(recurse=False)
+        if own.dim() > 1
+    }
+    costs = [p.numel() if id(p) in multiplied - looked_up else 0 for p in arriving]
+    before = sum(p.numel() for p in arriving if id(p) in multiplied & looked_up)
+    whole = max(1, before + sum(costs))
+    return [(before + each) / whole for each in accumulate(costs)]

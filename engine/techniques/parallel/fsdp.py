@@ -23,6 +23,8 @@ from engine.techniques.preloading import Batch
 class Fsdp(Several):
     """Every rank holds its part, and gathers the rest for the layer that is computed."""
 
+    divides_weights = divides_states = True
+
     def divide(
         self, model: torch.nn.Module, config: RunConfig, batch: Batch, device: torch.device, visit: Visit
     ) -> None:

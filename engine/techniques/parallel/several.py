@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -12,7 +13,7 @@ from engine.contract.config import RunConfig
 from engine.contract.records import RankShare
 from engine.techniques.parallel.exchange import gathered, row_of, share_of, whole_of
 from engine.techniques.parallel.orders import HeldOutPart, Part
-from engine.techniques.parallel.together import Together, Update, Waits
+from engine.techniques.parallel.together import T, Together, Update, Waits
 from engine.techniques.preloading import EpochOrder
 
 
@@ -65,6 +66,11 @@ class Several(Together):
     def summed(self, numbers: Sequence[float]) -> Sequence[float]:
         with self._waiting():
             return [sum(each) for each in zip(*gathered([*numbers]), strict=True)]
+
+    def everyones(self, value: T) -> list[T]:
+        said: list[Any] = [None] * self.world_size
+        dist.all_gather_object(said, value, group=self._group)
+        return said
 
     def update_done(self, loss: float, own: RankShare, asked: bool) -> Update:
         with self._waiting():

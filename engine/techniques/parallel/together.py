@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch.optim import Optimizer
@@ -19,6 +20,8 @@ from engine.techniques import gradients
 from engine.techniques.optimizers import build_optimizer
 from engine.techniques.parallel.sharding import Visit
 from engine.techniques.preloading import Batch, EpochOrder
+
+T = TypeVar("T")
 
 Waits = Callable[[bool], None]
 """Told True where this rank begins to wait for others, and False where it goes on."""
@@ -44,6 +47,10 @@ class Together:
 
     rank = 0
     world_size = 1
+    divides_weights = False
+    """Whether each rank holds a part of every weight; else all of them."""
+    divides_states = False
+    """Whether each rank holds a part of the optimizer's states."""
 
     def first(self) -> AbstractContextManager[None]:
         """Around what the first rank does before the others, such as a download that these find done."""
@@ -70,6 +77,10 @@ class Together:
         """Over what this rank trains."""
         return build_optimizer(config, groups, enter=enter)
 
+    def stepping(self, optimizer: Optimizer) -> Optimizer:
+        """What `optimizer` made steps this rank's part with: it holds the states."""
+        return optimizer
+
     def part(self, order: EpochOrder) -> EpochOrder:
         """This rank's part of an epoch's order: as many samples as every other one's."""
         return order
@@ -95,6 +106,10 @@ class Together:
     def summed(self, numbers: Sequence[float]) -> Sequence[float]:
         """The sum of each, over all ranks, on the host."""
         return numbers
+
+    def everyones(self, value: T) -> list[T]:
+        """What each rank says, in their order, once all have said it. Objects that can be pickled, and few of them."""
+        return [value]
 
     def clip(self, optimizer: Optimizer, max_norm: float, *, in_step: bool) -> torch.Tensor:
         """As `gradients.clip`, by the norm of all gradients wherever they are."""

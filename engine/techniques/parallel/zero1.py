@@ -20,6 +20,8 @@ from engine.techniques.parallel.ddp import Ddp
 class Zero1(Ddp):
     """A rank steps its own tensors, and hands out what they have become."""
 
+    divides_states = True
+
     def optimizer(
         self, config: RunConfig, groups: list[dict[str, object]], enter: Callable[[Phase], None]
     ) -> Optimizer:
@@ -31,6 +33,10 @@ class Zero1(Ddp):
         whole.optim.register_step_post_hook(lambda *_: self._waits(True))
         whole.register_step_post_hook(lambda *_: self._waits(False))
         return whole
+
+    def stepping(self, optimizer: Optimizer) -> Optimizer:
+        assert isinstance(optimizer, ZeroRedundancyOptimizer)
+        return optimizer.optim
 
     def clip(self, optimizer: Optimizer, max_norm: float, *, in_step: bool) -> torch.Tensor:
         """All gradients are here; what scales them in its step is the optimizer of this rank's."""

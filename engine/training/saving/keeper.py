@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.contract.events import Event, Saved
 from engine.contract.records import RunRecord
-from engine.training.saving import places
+from engine.techniques.parallel.together import Together
+from engine.training.saving import parts, places
+from engine.training.saving.agreed import all_of, why
+from engine.training.saving.gathered import full_state
 from engine.training.saving.model_folder import Trained, versions, write_model
 from engine.training.saving.places import Checkpoint
 from engine.training.saving.state import Told, frozen_fingerprint, write_state
-from engine.training.saving.whole import into_folder, remove_leftovers, whole_folder
+from engine.training.saving.whole import into_folder, partial_of, remove_leftovers, whole_folder
 
 if TYPE_CHECKING:
+    import torch
+
     from engine.training.job import Job
 
 log = logging.getLogger("traintop")
 
-_OS_ERROR = re.compile(r"\(os error (\d+)\)")
-"""How safetensors, which is written in Rust, says it."""
 LAST = "last"
 """The folder of the last model in the output folder, where another one was better."""
 
@@ -36,6 +37,7 @@ LAST = "last"
 class Keeper:
     """Writes the checkpoints and the models of one run, in its own thread, between two updates.
 
+    Of several ranks each has one, and all are called alike: the first writes what all hold, and each what it alone holds.
     `record` gives the run as far as it is; `on_host` is around work that is none of the device's.
     """
 
@@ -45,6 +47,7 @@ class Keeper:
     emit: Callable[[Event], None]
     record: Callable[[], RunRecord]
     on_host: Callable[[], AbstractContextManager[None]]
+    together: Together = field(default_factory=Together)
     told: Told = field(default_factory=Told)
     best_update: int | None = None
     """After which the model in the output folder was the best so far; None where there is none."""
@@ -57,11 +60,18 @@ class Keeper:
         self._output = places.output_folder(self._config, self._run_id)
         self._checkpoints = places.checkpoint_folder(self._config, self._run_id)
         if self._config.save_steps:
+            if self.together.divides_states:
+                parts.check(self._config)
             with self.on_host():
-                self.frozen = frozen_fingerprint(self.trained.model)
-            remove_leftovers(self._checkpoints)
-        if self._output is not None:
+                self.frozen = frozen_fingerprint(self.trained.model, self.together)
+            if self._is_first:
+                remove_leftovers(self._checkpoints)
+        if self._output is not None and self._is_first:
             remove_leftovers(self._output)
+
+    @property
+    def _is_first(self) -> bool:
+        return self.together.rank == 0
 
     def take(self, event: Event) -> None:
         """Remember what a run that goes on with a checkpoint of this one is to tell."""
@@ -103,11 +113,18 @@ class Keeper:
         )
 
         def write() -> None:
-            with whole_folder(folder) as partial:
-                write_state(job, partial)
-                self.told.write(partial)
-                places.write_meta(said, partial)
-            places.remove_old(self._checkpoints, self._run_id, self._started_at, self._config.save_total_limit)
+            with ExitStack() as stack:
+                if self._is_first:
+                    all_of(self.together, lambda: stack.enter_context(whole_folder(folder)))
+                else:
+                    all_of(self.together, lambda: None)
+                partial = partial_of(folder)
+                all_of(self.together, lambda: write_state(job, partial))
+                if self._is_first:
+                    self.told.write(partial)
+                    places.write_meta(said, partial)
+            if self._is_first:
+                places.remove_old(self._checkpoints, self._run_id, self._started_at, self._config.save_total_limit)
 
         self._write("checkpoint", job.update, folder, write)
 
@@ -118,19 +135,27 @@ class Keeper:
         if self.best_update is None:
             self._keep_model(LAST, update, self._output)
         elif self.best_update == update:
-            shutil.rmtree(self._output / LAST, ignore_errors=True)
+            if self._is_first:
+                shutil.rmtree(self._output / LAST, ignore_errors=True)
         else:
             self._keep_model(LAST, update, self._output / LAST)
 
     def _keep_model(self, kind: str, update: int, folder: Path | None) -> None:
-        if folder is not None:
-            self._write(kind, update, folder, lambda: save_model(self.trained, self.record(), kind, folder))
+        if folder is None:
+            return
+
+        def write() -> None:
+            state = full_state(self.trained) if self.together.divides_weights else None
+            if self._is_first:
+                save_model(self.trained, self.record(), kind, folder, state)
+
+        self._write(kind, update, folder, write)
 
     def _write(self, what: str, update: int, folder: Path, write: Callable[[], None]) -> None:
         began, problem = time.perf_counter(), None
         try:
             with self.on_host():
-                write()
+                all_of(self.together, write)
         except Exception as error:  # what libraries make of a disk that is full, or of anything: no run ends by it
             log.warning("run %s could not write %s", self._run_id, folder, exc_info=error)
             problem = f"{_named(what, update)} could not be written to {folder} ({why(error)}): the run goes on"
@@ -142,23 +167,12 @@ class Keeper:
         )
 
 
-def save_model(trained: Trained, record: RunRecord, kind: str, folder: Path) -> None:
-    """Write a model and its card into `folder`, each file whole. Raises what `write_model` does."""
+def save_model(
+    trained: Trained, record: RunRecord, kind: str, folder: Path, state: Mapping[str, torch.Tensor] | None = None
+) -> None:
+    """Write a model and its card into `folder`, each file whole; `state` as for `write_model`, which raises the same."""
     with into_folder(folder) as partial:
-        write_model(trained, record, kind, partial, folder)
-
-
-def why(error: BaseException) -> str:
-    """What a library made of a failure, in the operating system's words where there are any."""
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, OSError) and found.strerror:
-            return found.strerror
-        found = found.__cause__ or found.__context__
-    if number := _OS_ERROR.search(str(error)):
-        return os.strerror(int(number[1]))
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+        write_model(trained, record, kind, partial, folder, state)
 
 
 def _named(what: str, update: int) -> str:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 BASE = "base"
 """The folder of an adapter's base inside the adapter's, where it is given back."""
+_PEFT = "base_model.model."
+"""What peft puts before the names of a model's weights."""
 _ADDED = re.compile(r"\.(?:base_layer|original_module)(?=\.)")
 """What peft puts into the names of the weights that it wraps."""
 
@@ -56,10 +58,17 @@ class Trained:
         return self.is_adapter and (self.source.location is None or bool(self.label_names))
 
 
-def write_model(trained: Trained, record: RunRecord, kind: str, folder: Path, final: Path) -> None:
+def write_model(
+    trained: Trained,
+    record: RunRecord,
+    kind: str,
+    folder: Path,
+    final: Path,
+    state: Mapping[str, torch.Tensor] | None = None,
+) -> None:
     """Write the model, its tokenizer and its card into `folder`, which becomes (or goes into) `final`.
 
-    Raises `OSError`, and what safetensors raises where the disk is full.
+    `state` are its weights where they are not in the model, by the names that they have there. Raises `OSError`, and what safetensors raises where the disk is full.
     """
     model: Any = trained.model
     base = str(final / BASE) if trained.brings_base else _location(trained.source)
@@ -69,11 +78,11 @@ def write_model(trained: Trained, record: RunRecord, kind: str, folder: Path, fi
             adapter = model.peft_config["default"]
             adapter.base_model_name_or_path = base
             # auto would ask the hub for the base's vocabulary: it is not trained
-            model.save_pretrained(str(folder), save_embedding_layers=False)
+            model.save_pretrained(str(folder), save_embedding_layers=False, state_dict=state)
             if trained.brings_base:
-                _write_base(trained, whole, folder / BASE)
+                _write_base(trained, whole, folder / BASE, state)
         else:
-            whole.save_pretrained(str(folder))
+            whole.save_pretrained(str(folder), state_dict=state)
     if trained.tokenizer is not None:
         trained.tokenizer.save_pretrained(str(folder))
     config = record.config
@@ -135,14 +144,16 @@ def _as_used(model: PreTrainedModel, trained: Trained) -> Iterator[None]:
             setattr(part, name, value)
 
 
-def _write_base(trained: Trained, base: PreTrainedModel, folder: Path) -> None:
+def _write_base(
+    trained: Trained, base: PreTrainedModel, folder: Path, state: Mapping[str, torch.Tensor] | None
+) -> None:
     """The frozen model under an adapter, as it was before the adapter was added."""
     folder.mkdir()
     base.config.save_pretrained(str(folder))
     if trained.tokenizer is not None:
         trained.tokenizer.save_pretrained(str(folder))
     if trained.source.location is None:
-        base.save_pretrained(str(folder), state_dict=_without_adapter(base))
+        base.save_pretrained(str(folder), state_dict=_without_adapter(base, state))
         return
     source = weights_folder(trained.source.name, trained.source.location, local_only=True)
     for file in source.iterdir():
@@ -160,13 +171,14 @@ def _link_or_copy(file: Path, place: Path) -> None:
         shutil.copyfile(file, place)
 
 
-def _without_adapter(base: PreTrainedModel) -> dict[str, torch.Tensor]:
+def _without_adapter(base: PreTrainedModel, state: Mapping[str, torch.Tensor] | None) -> dict[str, torch.Tensor]:
     """The weights under their own names, those that an adapter trains a copy of as they were.
 
     Quantised ones as what they stand for, with which whoever loads them begins.
     """
     own = {}
-    for name, tensor in plain_state(base).items():
+    whole = plain_state(base) if state is None else {name.removeprefix(_PEFT): each for name, each in state.items()}
+    for name, tensor in whole.items():
         if "lora_" in name or ".modules_to_save." in name:
             continue
         own[_ADDED.sub("", name)] = tensor

@@ -33,7 +33,7 @@ def go_on(job: Job, keeper: Keeper | None, checkpoint: Checkpoint) -> list[Event
     Raises `ConfigError` where the checkpoint is damaged, or of another model.
     """
     folder = checkpoint.folder
-    if frozen_fingerprint(job.model) != checkpoint.frozen:
+    if frozen_fingerprint(job.model, job.together) != checkpoint.frozen:
         raise ConfigError(
             "model",
             f"The weights of {checkpoint.config.model} are not those that run {checkpoint.run_id} began with, so it "
@@ -43,7 +43,7 @@ def go_on(job: Job, keeper: Keeper | None, checkpoint: Checkpoint) -> list[Event
         state = read_state(folder)
         told = read_told(folder)
         events = list(told.events(job.run_id))
-        put_back(job, state)
+        put_back(job, state, folder)
     except Exception as error:  # PyTorch raises anything over a damaged file
         log.warning("the checkpoint %s cannot be read", folder, exc_info=error)
         before = [each for each in checkpoints_in(folder.parent) if each.update < checkpoint.update]
@@ -52,7 +52,6 @@ def go_on(job: Job, keeper: Keeper | None, checkpoint: Checkpoint) -> list[Event
             f"go on with the one before, by --resume {own[-1]}" if own else "start a new run, as there is no older one"
         )
         raise ConfigError("", f"The checkpoint {folder} is damaged: {fix}.") from None
-    job.random = state["random"]
     job.update = job.began_at = checkpoint.update
     job.epoch, job.skipped, job.trained_s = checkpoint.epoch, checkpoint.step, checkpoint.elapsed_s
     for event in events:

@@ -17,6 +17,8 @@ import torch
 from engine.contract.events import EvalDone, Event, UpdateDone
 from engine.history.series import pack, unpack
 from engine.techniques import optimizer_state
+from engine.techniques.parallel.together import Together
+from engine.training.saving import parts
 from engine.training.saving.places import STATE, TOLD
 
 if TYPE_CHECKING:
@@ -29,39 +31,58 @@ _HEAD = 64
 
 
 def write_state(job: Job, folder: Path) -> None:
-    """Write the training as it stands after an update. Raises `OSError`, and `RuntimeError` where PyTorch says so."""
+    """Write the training as it stands after an update, each rank its part: all call it.
+
+    Raises `OSError`, and `RuntimeError` where PyTorch says so.
+    """
+    together = job.together
+    parts.leave_parts(job.model)
+    own: dict[str, Any] = {"random": _random_state(job.device.torch_device)}
+    if together.divides_states:
+        own["states"] = parts.write(job, trained_state(job.model) if together.divides_weights else {}, folder)
+    ranks = together.everyones(own)
+    if together.rank:
+        return
     state = {
-        "model": trained_state(job.model),
-        "optimizer": job.optimizer.state_dict(),
+        "model": None if together.divides_weights else trained_state(job.model),
+        "optimizer": None if together.divides_states else job.optimizer.state_dict(),
         "schedule": job.schedule.state_dict(),
         "scaler": job.precision.scaler.state_dict(),
         "loader": job.epoch_began,
-        "random": _random_state(job.device.torch_device),
+        "random": own["random"],
+        "ranks": ranks if together.world_size > 1 else None,
     }
     with (folder / STATE).open("wb") as file:
         torch.save(state, file)
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """The same, on the host. Raises what PyTorch raises over a file that is damaged."""
+    """What rank 0 wrote, on the host. Raises what PyTorch raises over a file that is damaged."""
     state: dict[str, Any] = torch.load(folder / STATE, map_location="cpu", weights_only=True)
     return state
 
 
-def put_back(job: Job, state: dict[str, Any]) -> None:
-    """Make `job` the training that `state` was taken from."""
-    held = trained_state(job.model)
-    if held.keys() != state["model"].keys():
-        raise ValueError("the model has other weights")
-    with torch.no_grad():
-        for name, tensor in held.items():
-            tensor.copy_(state["model"][name])
-    optimizer_state.load(job.optimizer, state["optimizer"])
+def put_back(job: Job, state: dict[str, Any], folder: Path) -> None:
+    """Make `job` the training that `state` was taken from, each rank its part of it, with its own random numbers."""
+    parts.leave_parts(job.model)
+    held, together = trained_state(job.model), job.together
+    own = state["ranks"][together.rank] if together.world_size > 1 else {"random": state["random"]}
+    if not together.divides_weights:
+        if held.keys() != state["model"].keys():
+            raise ValueError("the model has other weights")
+        with torch.no_grad():
+            for name, tensor in held.items():
+                tensor.copy_(state["model"][name])
+    if together.divides_states:
+        parts.read(job, held if together.divides_weights else {}, own["states"], folder)
+    else:
+        optimizer_state.load(job.optimizer, state["optimizer"])
     job.schedule.load_state_dict(state["schedule"])
     if job.precision.scaler.is_enabled():
         job.precision.scaler.load_state_dict(state["scaler"])
     if state["loader"] is not None and job.loader.generator is not None:
         job.loader.generator.set_state(state["loader"])
+    job.random = own["random"]
 
 
 def trained_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -108,14 +129,17 @@ def _add_samples(digest: Any, part: Samples | None) -> None:
             digest.update(np.ascontiguousarray(array).data)
 
 
-def frozen_fingerprint(model: torch.nn.Module) -> str:
-    """Of the weights that are not trained: their names, shapes and first values."""
+def frozen_fingerprint(model: torch.nn.Module, together: Together) -> str:
+    """Of the weights that are not trained: their names, shapes and first values, in every rank's part of them."""
+    parts.leave_parts(model)
     digest = hashlib.sha256()
     for name, tensor in model.named_parameters():
         if not tensor.requires_grad:
-            head = tensor.detach().flatten()[:_HEAD].contiguous().cpu().view(torch.uint8)
+            head = parts.local(tensor.detach()).flatten()[:_HEAD].contiguous().cpu().view(torch.uint8)
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {head.tolist()}".encode())
-    return digest.hexdigest()
+    if not together.divides_weights:
+        return digest.hexdigest()
+    return hashlib.sha256(" ".join(together.everyones(digest.hexdigest())).encode()).hexdigest()
 
 
 class Told:

@@ -13,6 +13,8 @@ MAY_CHANGE = KEEPING | {
     "dataloader_pin_memory",
     "dataloader_prefetch_factor",
     "non_finite_loss",
+    "bucket_mib",
+    "reshard_after_forward",
 }
 """Knobs that a run may have other values of than the one that it goes on with: it learns the same."""
 

@@ -19,7 +19,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
     What is raised inside leaves what was there before as it was. Raises `OSError`.
     """
-    partial = _partial_of(target)
+    partial = _begun(target)
     try:
         yield partial
         _sync(partial)
@@ -40,7 +40,7 @@ def into_folder(target: Path) -> Iterator[Path]:
 
     What is raised inside leaves what was there before as it was. Raises `OSError`.
     """
-    partial = _partial_of(target / "model")
+    partial = _begun(target / "model")
     try:
         yield partial
         _sync(partial)
@@ -65,8 +65,13 @@ def remove_leftovers(folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _partial_of(target: Path) -> Path:
-    partial = target.with_name(f".{target.name}{_PARTIAL}")
+def partial_of(target: Path) -> Path:
+    """What a folder is called while it is written."""
+    return target.with_name(f".{target.name}{_PARTIAL}")
+
+
+def _begun(target: Path) -> Path:
+    partial = partial_of(target)
     shutil.rmtree(partial, ignore_errors=True)
     make_private(partial.parent)
     partial.mkdir()

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from engine.contract.config import ConfigError, RunConfig
-from engine.contract.device_name import DeviceName, pci_address, read_device, visible_name
+from engine.contract.device_name import (
+    DeviceName,
+    device_list,
+    gpus_of_device,
+    pci_address,
+    read_device,
+    visible_name,
+)
 
 MIG = "MIG-41b0e7c5-4b4c-5b3d-9d1f-7c3c4b8fd1a2"
 UUID = "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
@@ -70,3 +77,39 @@ def test_another_process_is_shown_the_card_that_this_one_means() -> None:
     assert visible_name(0, {"CUDA_VISIBLE_DEVICES": f" {UUID} , 3"}) == UUID
     assert visible_name(1, {}) == "1"
     assert visible_name(4, {"CUDA_VISIBLE_DEVICES": "2,3"}) == "4"
+
+
+@pytest.mark.parametrize(
+    ("values", "gpus"),
+    [
+        ({"device": "cuda:0,2,3"}, {"gpus": 3}),
+        ({"device": "virtual:tesla-p4×2"}, {"gpus": 2}),
+        ({"device": "free:4"}, {"gpus": 4}),
+        ({"device": "cuda:1"}, {"gpus": 1}),
+        ({"device": "cpu"}, {"gpus": 1}),
+        ({"device": "cuda"}, {}),
+        ({"device": "virtual:tesla-p4"}, {}),
+        ({"device": "cuda:0,1", "gpus": "1"}, {}),
+        ({"device": "cuda:0,0"}, {}),
+        ({"device": 7}, {}),
+        ({}, {}),
+    ],
+)
+def test_whoever_names_gpus_takes_them_all_unless_they_say_how_many(
+    values: dict[str, object], gpus: dict[str, int]
+) -> None:
+    assert gpus_of_device(values) == gpus
+
+
+@pytest.mark.parametrize(
+    ("text", "devices"),
+    [
+        ("cuda:0,2,3", ["cuda:0,2,3"]),
+        ("cuda:0, 2,cuda:1,3", ["cuda:0,2", "cuda:1,3"]),
+        ("cpu,virtual:tesla-p4x2", ["cpu", "virtual:tesla-p4x2"]),
+        ("cuda:0,cpu,1", ["cuda:0", "cpu", "1"]),
+        (",", []),
+    ],
+)
+def test_a_list_of_devices_keeps_the_gpus_of_one_together(text: str, devices: list[str]) -> None:
+    assert device_list(text) == devices

@@ -35,6 +35,7 @@ FOLDED = [
     " + data                9 ",
     " + evaluation          5 ",
     " + saving              3 ",
+    " + parallel            4 ",
     " + where               2 ",
 ]
 
@@ -44,12 +45,12 @@ async def test_at_first_every_group_is_folded(size: tuple[int, int]) -> None:
     async with stage(size) as s:
         wanted = FOLDED if size[1] > 24 else FOLDED[:10]
         assert [" ".join(line.split()) for line in pane(s, len(wanted))] == [" ".join(line.split()) for line in wanted]
-        assert ("─ 6 more" in s.text) is (size[1] == 24)
+        assert ("─ 7 more" in s.text) is (size[1] == 24)
 
 
 async def test_a_small_screen_shows_a_group_to_the_character() -> None:
     async with stage((80, 24), config=RunConfig(learning_rate=1e-4)) as s:
-        await s.press("end", *["up"] * 4, "right")
+        await s.press("end", *["up"] * 5, "right")
         assert pane(s, 15) == [
             " o implementation fused ",
             " + what               4 ",
@@ -61,7 +62,7 @@ async def test_a_small_screen_shows_a_group_to_the_character() -> None:
             "   momentum           0 ",
             "   learning rate 0.0001 ",
             "   schedule      linear ",
-            "─────────────── 10 more ",
+            "─────────────── 11 more ",
             " How it learns:         ",
             " optimizer, momentum,   ",
             " learning rate,         ",

@@ -196,6 +196,19 @@ def test_flags_override_the_file_and_both_can_be_saved(tmp_path: Path) -> None:
     assert _config("--config", str(second)) == config
 
 
+def test_gpus_that_a_flag_or_a_file_names_are_all_taken(tmp_path: Path) -> None:
+    assert _config("--device", "cuda:0,2").gpus == 2
+    assert _config("--device", "cuda:0,2", "--gpus", "1").gpus == 1
+    path = tmp_path / "knobs.toml"
+    path.write_text('device = "virtual:tesla-p4×2"\n')
+    assert _config("--config", str(path)).gpus == 2
+    assert _config("--config", str(path), "--device", "virtual:tesla-p4x4").gpus == 4
+    assert _config("--config", str(path), "--device", "cpu").gpus == 1
+    path.write_text('device = "cuda:0,1,2"\ngpus = 2\n')
+    assert _config("--config", str(path)).gpus == 2
+    assert _config("--config", str(path), "--gpus", "all").gpus is None
+
+
 def test_a_value_at_fault_in_a_file_is_told_with_the_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "knobs.toml"
     path.write_text("batch_size = 0\n")

@@ -53,6 +53,33 @@ def test_any_knob_takes_several_values(history: History) -> None:
     assert plan.title == "Sweep over batch size × checkpointing"
 
 
+def test_gpus_and_how_they_are_used_are_knobs_like_any_other(history: History) -> None:
+    plan = asked(history, "--gpus", "1,2,all", "--parallel", "ddp, zero1,fsdp")
+    assert [run.config.gpus for run in plan.runs] == [1, 1, 1, 2, 2, 2, None, None, None]
+    assert [run.label for run in plan.runs][3:5] == ["GPUs 2, parallel ddp", "GPUs 2, parallel zero1"]
+    assert plan.runs[-1].label == "GPUs all, parallel fsdp"
+
+
+def test_the_commas_of_a_device_are_no_list(history: History) -> None:
+    (one, two) = asked(history, "--device", "cuda:0,2,3", "--batch-size", "1,2").runs
+    assert {run.config.device for run in (one, two)} == {"cuda:0,2,3"}
+    assert {run.config.gpus for run in (one, two)} == {3}
+    plan = asked(history, "--device", "cuda:0,1,virtual:tesla-p4x4,cpu")
+    assert [(run.config.device, run.config.gpus) for run in plan.runs] == [
+        ("cuda:0,1", 2),
+        ("virtual:tesla-p4x4", 4),
+        ("cpu", 1),
+    ]
+    plan = asked(history, "--device", "cuda:0,1", "--gpus", "1,2")
+    assert [run.config.gpus for run in plan.runs] == [1, 2]
+
+
+def test_an_experiment_on_gpus_that_are_named_takes_them_all(history: History) -> None:
+    plan = asked(history, "--plan", "checkpointing", "--device", "virtual:tesla-p4x2")
+    assert {run.config.gpus for run in plan.runs} == {2}
+    assert {run.config.gpus for run in asked(history, "--plan", "checkpointing").runs} == {1}
+
+
 def test_values_may_need_each_other(history: History) -> None:
     words = ("--optimizer-in-backward", "--max-grad-norm", "0,1", "--gradient-accumulation-steps", "1,2")
     plan = asked(history, *words)

@@ -52,6 +52,18 @@ def test_workers_go_round_with_their_one_key(editor: KnobEditor) -> None:
     assert editor.config.dataloader_num_workers == 0
 
 
+def test_whoever_names_gpus_takes_them_all_and_one_undo_brings_both_back(editor: KnobEditor) -> None:
+    assert editor.type("device", "cuda:0,2,3")
+    assert editor.config.gpus == 3
+    assert editor.set_value("device", "cuda:1")
+    assert editor.config.gpus == 1
+    assert editor.undo() == ["gpus", "device"]
+    assert editor.config.gpus == 3
+    assert editor.type("gpus", "2")  # two of the three
+    assert editor.set_value("device", "cuda")
+    assert editor.config.gpus == 2
+
+
 def test_switches_turn(editor: KnobEditor) -> None:
     editor.step("dropout", 1)
     assert editor.config.dropout is False
