@@ -23,9 +23,9 @@ from engine.contract.records import Phase
 from engine.contract.tasks import TASKS
 from engine.devices.precision import TracedPrecision
 from engine.forecast import quantised
-from engine.forecast.divided import as_it_was
 from engine.forecast.loops import LOOPS, Loop
 from engine.forecast.optimizers import optimizer_on_meta
+from engine.forecast.parallel.whole_again import as_it_was
 from engine.forecast.parallel.zero import OneRanks
 from engine.forecast.recording import (
     AGAIN,

@@ -40,7 +40,6 @@ MATMULS = frozenset({aten.mm.default, aten.addmm.default, aten.bmm.default, aten
 """Operators that run in cuBLAS, whose first use in a thread allocates the handle's workspace."""
 
 _ALL_REDUCE = torch.ops.c10d.allreduce_.default
-
 _UNIQUE_STORAGE_COUNT = 2
 """References to a storage that one tensor owns alone: the tensor's, and that of the Python object that counts."""
 
