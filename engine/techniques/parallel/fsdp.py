@@ -16,7 +16,7 @@ from engine.contract.config import RunConfig
 from engine.techniques import gradients
 from engine.techniques.parallel import private
 from engine.techniques.parallel.several import Several
-from engine.techniques.parallel.sharding import Visit, shard
+from engine.techniques.parallel.sharding import Visit, give_up, shard
 from engine.techniques.parallel.together import Waits
 from engine.techniques.preloading import Batch
 
@@ -40,6 +40,9 @@ class Fsdp(Several):
 
     def window(self, model: torch.nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
         return _syncing(model, is_last)
+
+    def scored(self, model: torch.nn.Module) -> None:
+        give_up(model)
 
     def clip(self, optimizer: Optimizer, max_norm: float, *, in_step: bool) -> torch.Tensor:
         """The norm is that of all parts; each rank scales its own."""

@@ -98,6 +98,9 @@ class Together:
         """Around a micro-step: gradients are averaged in the last one of a window only."""
         return nullcontext()
 
+    def scored(self, model: torch.nn.Module) -> None:
+        """An evaluation is over: no backward frees what its forwards have left."""
+
     def share(self, number: float) -> float:
         """The mean of all ranks' numbers, on the host."""
         return number
