@@ -6,9 +6,11 @@ told by the rank that wants it.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import logging
+import os
 
 _MODULES = (
     "torch._dynamo",
@@ -46,3 +48,4 @@ try:
 except Exception:
     logging.getLogger("traintop").exception("the fork server of ranks lacks something")
 gc.freeze()  # no rank looks through it for garbage, which would copy every page of it
+atexit.register(os._exit, 0)  # PyTorch's own end takes the server seconds, and it has nothing to put away

@@ -19,6 +19,7 @@ from engine.ranks.watch import Watch
 from tests.benchmarks.figures import Figure
 from tests.engine.ranks import faulty
 from tests.engine.ranks.driver import SMALL, Driven, drive
+from tests.engine.ranks.parent import still_alive
 
 LONG = SMALL.with_values(samples=100_000)
 LIMIT_S = 2.0
@@ -94,7 +95,7 @@ def _orphans() -> float:
     children = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
     parent.kill()
     began = time.monotonic()
-    psutil.wait_procs(children, 60)
+    still_alive(children, 60)
     seconds = time.monotonic() - began
     parent.wait()
     parent.stdout.close()

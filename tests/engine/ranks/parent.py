@@ -6,6 +6,7 @@ Says which processes there are, one line with their numbers, once the first upda
 from __future__ import annotations
 
 import sys
+import time
 
 import psutil
 
@@ -15,6 +16,22 @@ from tests.engine.ranks.driver import SMALL, Driven, drive
 def say(driven: Driven) -> None:
     """All that came of this process."""
     print(*(child.pid for child in psutil.Process().children(recursive=True)), flush=True)  # noqa: T201
+
+
+def still_alive(processes: list[psutil.Process], wait_s: float) -> list[psutil.Process]:
+    """Which of them have not ended by then; one that nobody has asked for its exit code has."""
+    until = time.monotonic() + wait_s
+    while processes and time.monotonic() < until:
+        processes = [each for each in processes if each.is_running() and not _is_over(each)]
+        time.sleep(0.005)
+    return processes
+
+
+def _is_over(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 if __name__ == "__main__":

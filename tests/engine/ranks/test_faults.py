@@ -20,6 +20,7 @@ from engine.ranks.group import Patience
 from engine.ranks.watch import Watch
 from tests.engine.ranks import faulty
 from tests.engine.ranks.driver import SMALL, Driven, drive
+from tests.engine.ranks.parent import still_alive
 
 LONG = SMALL.with_values(samples=100_000)
 
@@ -189,5 +190,4 @@ def test_a_killed_parent_leaves_nobody() -> None:
     assert len(children) >= 6  # fork server, resource tracker, two ranks, a data loader's process of each
     parent.kill()
     parent.wait()
-    _, alive = psutil.wait_procs(children, 30)
-    assert not alive
+    assert not still_alive(children, 30)
