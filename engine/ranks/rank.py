@@ -29,6 +29,7 @@ _FLUSH_S = 5.0
 def main(assigned: Assignment, connection: Connection) -> None:
     """Do a rank's part of a run, tell how it ended, and wait to be let go: until then the others find it there."""
     write_to(assigned.log_path)
+    os.environ.clear()  # the fork server's is as old as the server
     os.environ.update(assigned.environment)
     outbox, orders = Outbox(connection), Orders(connection)
     group = ExitStack()  # never closed: who leaves it, as an error does, makes the others fail before the cause is told

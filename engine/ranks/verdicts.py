@@ -11,6 +11,8 @@ from engine.contract.records import DeviceInfo, Outcome, Phase, RunRecord
 
 _ORDER = (Phase.LOAD, Phase.EVALUATE, Phase.DATA, Phase.FORWARD, Phase.BACKWARD, Phase.CLIP, Phase.OPTIMIZER)
 """As an update goes through them, from the evaluation before it on."""
+_AS_LONG = 0.5
+"""Of the time that one rank has stood, so long another must have stood to have waited for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,10 +89,15 @@ def of_standing(stands: Mapping[int, Stand], cards: Sequence[DeviceInfo]) -> Ver
     """
     at_fault = {rank: stand for rank, stand in stands.items() if not stand.waits} or dict(stands)
     rank = min(at_fault, key=lambda rank: (*_position(stands[rank]), -stands[rank].beat.since_s, rank))
-    others = sorted(other for other in stands if other != rank)
+    since_s = stands[rank].beat.since_s
+    others = sorted(
+        other
+        for other, stand in stands.items()
+        if other != rank and (stand.waits or stand.beat.since_s >= _AS_LONG * since_s)
+    )
     waited = f"; {named(others, None)} waited for it" if others else ""
     sentence = (
-        f"{named([rank], cards)} stood {_where(stands[rank])} for {stands[rank].beat.since_s:.0f} s{waited}. "
+        f"{named([rank], cards)} stood {_where(stands[rank])} for {since_s:.0f} s{waited}. "
         "All were ended; its log file has what it printed."
     )
     return _failed(rank, stands[rank], sentence)

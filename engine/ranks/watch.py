@@ -15,6 +15,8 @@ from engine.ranks.wire import Beat
 STANDING_S = 60.0
 """A rank that trains may stay so long where it is, and `PACE` times as long as any stayed before."""
 PACE = 10.0
+STARTING = 5.0
+"""In its first update so many times as long: data loaders start, kernels are chosen, files are read."""
 STOPPED_S = 10.0
 """So long a signal may keep a rank from running: a person who does it by mistake sees that nothing goes on."""
 _GAP_S = 2.0
@@ -40,6 +42,7 @@ class Watch:
         self._beats: dict[int, Beat] = {}
         self._heard: dict[int, float] = {}
         self._longest = 0.0
+        self._first = 0
         self._looked = self.clock()
 
     def heard(self, rank: int) -> None:
@@ -52,6 +55,7 @@ class Watch:
         if before is not None and told.beat.since_s < before.beat.since_s:
             self._longest = max(self._longest, before.beat.since_s)
         self._beats[told.beat.rank] = told
+        self._first = self._first or told.beat.update
 
     def verdict(self, running: Sequence[int], ranks: Ranks, cards: Sequence[DeviceInfo]) -> Verdict | None:
         """An end that is due to a rank that stands still; None while all go on."""
@@ -71,7 +75,9 @@ class Watch:
 
     @property
     def _limit(self) -> float:
-        return max(self.standing_s, PACE * self._longest)
+        updates = [told.beat.update for told in self._beats.values()]
+        starts = bool(updates) and min(updates) <= self._first
+        return max(self.standing_s * (STARTING if starts else 1.0), PACE * self._longest)
 
     def _standing(self, beats: Mapping[int, Beat]) -> dict[int, Stand]:
         """The ranks, where one has stood for too long and none does what takes its time."""

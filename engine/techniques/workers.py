@@ -122,7 +122,8 @@ def start_forkserver(preload: str | None = None) -> None:
     global _preloaded
     with _starting:
         if preload is not None and preload != _preloaded and not multiprocessing.active_children():
-            forkserver._forkserver._stop()  # type: ignore[attr-defined]
+            with contextlib.suppress(OSError):  # somebody has removed its socket: it is gone all the same
+                forkserver._forkserver._stop()  # type: ignore[attr-defined]
             multiprocessing.set_forkserver_preload([preload])
             _preloaded = preload
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _UNHEARD)

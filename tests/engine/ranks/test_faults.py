@@ -126,6 +126,14 @@ def test_a_stop_that_no_update_follows_cuts_it_short(monkeypatch: pytest.MonkeyP
     assert record.message == "Stopped by the user; update 3 was cut short, as it had not ended in 0.5 s."
 
 
+def test_a_program_that_is_left_waits_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.ranks.processes.main", faulty.hangs)
+    hurried = {"patience": Patience(stopping_s=3600, hurried_s=0.5), "in_a_hurry": lambda: True}
+    record = drive(LONG, lambda driven: driven.stop.set(), after=2, **hurried).record
+    assert record is not None
+    assert record.outcome is Outcome.STOPPED
+
+
 def test_a_stop_while_it_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.ranks.processes.main", faulty.hangs_in_loading)
     record = drive(LONG, lambda driven: driven.stop.set(), after=0).record
@@ -144,6 +152,7 @@ def test_signals_of_a_terminal_or_slurm_leave_the_decision_to_the_parent() -> No
     assert record.outcome is Outcome.COMPLETED
 
 
+@pytest.mark.slow  # another one imports PyTorch
 def test_a_killed_fork_server_costs_nothing() -> None:
     def kill_server(driven: Driven) -> None:
         os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)  # type: ignore[attr-defined]
