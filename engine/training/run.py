@@ -43,7 +43,7 @@ from engine.techniques.bucketing import epoch_order, scoring_order
 from engine.techniques.decay import groups_of
 from engine.techniques.optimizers import note as optimizer_note
 from engine.techniques.parallel.together import Together
-from engine.techniques.preloading import build_loader
+from engine.techniques.preloading import build_loader, end_workers
 from engine.techniques.schedules import build_schedule
 from engine.techniques.stopping import Stoppable, Stopped
 from engine.training import failures, models
@@ -371,6 +371,9 @@ class Run:
         self._moment("trained" if self.job is not None else "end")
         if self.job is not None:
             self.job.optimizer.zero_grad(set_to_none=True)
+            end_workers(self.job.loader)
+            if self.job.eval_loader is not None:
+                end_workers(self.job.eval_loader)
             if self.keeps_model and self.job.update:
                 self._keep_on_host()
         self.job = self._keeper = self._trained = None

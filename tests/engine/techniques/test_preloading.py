@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from engine.contract.config import RunConfig
-from engine.techniques.preloading import WorkerDied, batches
+from engine.techniques.preloading import WorkerDied, batches, end_workers
 from engine.techniques.stopping import Stopped
 from engine.techniques.workers import Worker, Workers
 from tests.engine.jobs import Recorded, make_job
@@ -109,3 +109,14 @@ def test_passes_share_their_workers() -> None:
     n_batches = [len(list(batches(recorded.job.loader, lambda: False))) for _ in range(2)]
     assert n_batches == [32, 32]
     assert len(workers_of(recorded)) == 2
+
+
+def test_workers_end_by_themselves_also_where_only_the_garbage_collector_would_find_them() -> None:
+    recorded = make_job(CONFIG)
+    loader, workers = recorded.job.loader, workers_of(recorded)
+    cycle = [loader]
+    cycle.append(cycle)  # type: ignore[arg-type]
+    for _ in batches(loader, lambda: False):
+        pass
+    end_workers(loader)
+    assert [worker.exitcode for worker in workers] == [0] * CONFIG.dataloader_num_workers
