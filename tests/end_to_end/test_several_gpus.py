@@ -23,7 +23,7 @@ PROGRAM = (sys.executable, "-m", "tui.cli")
 
 def test_ctrl_c_stops_all_ranks_and_leaves_nothing_on_the_terminal(tmp_path: Path) -> None:
     with Terminal((*PROGRAM, "run", *KNOBS), env=environment(tmp_path)) as terminal:
-        terminal.wait_for("update", 120)
+        terminal.wait_for("% update", 120)
         children = psutil.Process(terminal.process.pid).children(recursive=True)
         terminal.press("\x03")
         assert terminal.wait_exit() == 130
