@@ -41,7 +41,8 @@ class Zero1(Ddp):
 
     def stepping(self, optimizer: Optimizer) -> Optimizer:
         assert isinstance(optimizer, ZeroRedundancyOptimizer)
-        return optimizer.optim
+        own: Optimizer = optimizer.optim
+        return own
 
     def clip(self, optimizer: Optimizer, max_norm: float, *, in_step: bool) -> torch.Tensor:
         """All gradients are here; what scales them in its step is the optimizer of this rank's."""
