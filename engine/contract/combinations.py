@@ -223,6 +223,18 @@ def _check_parallel(config: RunConfig) -> None:
             "weights",
             f"--weights {config.weights} cannot be divided by --parallel fsdp: use --parallel ddp or --weights bf16",
         ),
+        (
+            config.parallel == "fsdp" and config.optimizer in ("adafactor", "paged-adamw-8bit"),
+            "optimizer",
+            f"--optimizer {config.optimizer} has no step for weights that are divided by --parallel fsdp: use "
+            "--optimizer adamw or --parallel ddp",
+        ),
+        (
+            config.parallel == "fsdp" and config.optimizer == "sgd" and config.optimizer_implementation == "fused",
+            "optimizer_implementation",
+            "PyTorch's fused SGD has no step for weights that are divided by --parallel fsdp: use "
+            "--optimizer-implementation foreach or --parallel ddp",
+        ),
     )
     for applies, knob, sentence in obstacles:
         if applies:

@@ -15,15 +15,20 @@ def clip(optimizer: Optimizer, max_norm: float, *, in_step: bool, steps: Optimiz
     its next step: a pass over all gradients less. (Not with an enabled `GradScaler`, which sets the same attribute.)
     `steps`: the optimizer that takes the step, where `optimizer` leaves it to another one.
     """
-    steps = steps or optimizer
     trained = list(parameters(optimizer))
     norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
-    if in_step and getattr(steps, "_step_supports_amp_scaling", False):
-        # what the kernel divides by, in fp32 whatever the gradients are in
-        steps.grad_scale = ((norm.float() + 1e-6) / max_norm).clamp(min=1.0)  # type: ignore[attr-defined]
-    else:
+    if not in_step or not scaled_in_step(steps or optimizer, norm, max_norm):
         torch.nn.utils.clip_grads_with_norm_(trained, max_norm, norm)
     return norm
+
+
+def scaled_in_step(optimizer: Optimizer, norm: torch.Tensor, max_norm: float) -> bool:
+    """Have the next step scale gradients of this norm down to `max_norm`; False where it cannot."""
+    if not getattr(optimizer, "_step_supports_amp_scaling", False):
+        return False
+    # what the kernel divides by, in fp32 whatever the gradients are in
+    optimizer.grad_scale = ((norm.float() + 1e-6) / max_norm).clamp(min=1.0)  # type: ignore[attr-defined]
+    return True
 
 
 def forget(optimizer: Optimizer) -> None:

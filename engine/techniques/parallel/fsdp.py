@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 from engine.contract.config import RunConfig
 from engine.techniques import gradients
 from engine.techniques.parallel import private
-from engine.techniques.parallel.several import Several
-from engine.techniques.parallel.sharding import Visit, give_up, shard
+from engine.techniques.parallel.several import Several, refuse_several_types
+from engine.techniques.parallel.sharding import Visit, give_up, groups, shard
 from engine.techniques.parallel.together import Waits
 from engine.techniques.preloading import Batch
 
@@ -29,6 +29,7 @@ class Fsdp(Several):
     def divide(
         self, model: torch.nn.Module, config: RunConfig, batch: Batch, device: torch.device, visit: Visit
     ) -> None:
+        _refuse_several_types(model, config)
         shard(model, config, DeviceMesh.from_group(self._group, device.type), visit)
 
     def wrap(self, model: torch.nn.Module, config: RunConfig, waits: Waits) -> torch.nn.Module:
@@ -52,8 +53,18 @@ class Fsdp(Several):
         dist.all_reduce(squares, group=self._group)
         self._waits(False)
         norm = squares.sqrt()
-        torch._foreach_mul_(mine, (max_norm / (norm + 1e-6)).clamp(max=1.0).to(mine[0].dtype))
+        if mine and not (in_step and gradients.scaled_in_step(optimizer, norm, max_norm)):
+            torch._foreach_mul_(mine, (max_norm / (norm + 1e-6)).clamp(max=1.0).to(mine[0].dtype))
         return norm
+
+
+def _refuse_several_types(model: torch.nn.Module, config: RunConfig) -> None:
+    """Raise `ConfigError` where gradients that are sent at once would be of several types."""
+    parts = groups(model)
+    of_layers = {id(parameter) for layer in parts for parameter in layer.parameters()}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in of_layers]
+    for part in (*(layer.parameters() for layer in parts), rest):
+        refuse_several_types(part, config, "sends the gradients of a layer at once")
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:

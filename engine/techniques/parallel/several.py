@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from engine.contract.config import RunConfig
+from engine.contract.config import ConfigError, RunConfig
 from engine.contract.records import RankShare
 from engine.techniques.parallel.exchange import gathered, row_of, share_of, whole_of
 from engine.techniques.parallel.orders import HeldOutPart, Part
@@ -24,6 +24,17 @@ def several(config: RunConfig, device: torch.device) -> Together:
     from engine.techniques.parallel.zero1 import Zero1
 
     return {"ddp": Ddp, "zero1": Zero1, "fsdp": Fsdp}[config.parallel]()
+
+
+def refuse_several_types(parameters: Iterable[torch.nn.Parameter], config: RunConfig, why: str) -> None:
+    """Raise `ConfigError` where what is trained of these is stored in several types; `why` that cannot be."""
+    found = sorted({str(each.dtype).removeprefix("torch.") for each in parameters if each.requires_grad})
+    if len(found) > 1:
+        raise ConfigError(
+            "parallel",
+            f"--parallel {config.parallel} {why}, and of {config.model} this run trains weights in "
+            f"{' and '.join(found)} there: use --parallel ddp, or --weights fp32.",
+        )
 
 
 class Several(Together):

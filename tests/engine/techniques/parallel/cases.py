@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
 
 import torch
+import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from engine.contract.config import ConfigError, RunConfig
@@ -17,6 +21,7 @@ from engine.techniques.parallel.several import several
 from engine.techniques.parallel.together import Together
 from engine.training.hub import Hub
 from engine.training.run import Run, quiet_libraries
+from engine.training.trainer import micro_step
 
 
 @dataclass(kw_only=True)
@@ -42,8 +47,8 @@ class Told:
         return [update.loss for update in self.updates]
 
     @property
-    def norms(self) -> list[float | None]:
-        return [update.grad_norm for update in self.updates]
+    def norms(self) -> list[float]:
+        return [update.grad_norm for update in self.updates if update.grad_norm is not None]
 
     @property
     def began(self) -> TrainingStarted:
@@ -81,6 +86,28 @@ def train(config: RunConfig, stops_at: tuple[int, int] | None = None, card: str 
     kept = run.kept
     weights = {} if kept is None else {name: _whole(p) for name, p in kept.model.named_parameters()}
     return Told(outcome=done.outcome, message=done.message, events=events, weights=weights)
+
+
+def train_scaled(config: RunConfig, scale: float) -> Told:
+    """As `train`, on a virtual card, with a loss scale that begins so high that gradients overflow."""
+    began = torch.amp.GradScaler
+
+    def scaler(device: str, enabled: bool) -> torch.amp.GradScaler:
+        return began(device, init_scale=scale, enabled=enabled)
+
+    with patch("torch.amp.GradScaler", scaler):
+        return train(config, card="tesla-p4")
+
+
+def train_with_nan(config: RunConfig, rank: int) -> Told:
+    """As `train`; in one rank the losses are nan."""
+
+    def step(*args: Any) -> torch.Tensor:
+        loss = micro_step(*args)
+        return loss * math.nan if dist.get_rank() == rank else loss
+
+    with patch("engine.training.trainer.micro_step", step):
+        return train(config)
 
 
 def refusal(config: RunConfig) -> str:

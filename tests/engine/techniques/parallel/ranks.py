@@ -51,7 +51,7 @@ def ranks(world_size: int) -> Iterator[Ranks]:
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     ends = [context.Pipe() for _ in range(world_size)]
     processes = [
-        context.Process(target=_rank, args=(theirs, rank, world_size, store.port), daemon=True)
+        context.Process(target=_rank, args=(theirs, rank, world_size, store.port))
         for rank, (_, theirs) in enumerate(ends)
     ]
     for process in processes:
