@@ -86,7 +86,8 @@ class JoinedRun:
         if first.outcome is None:
             raise ConfigError(first.knob, message)
         if first.outcome is Outcome.STOPPED:
-            return record if record.outcome is Outcome.STOPPED else self._ended(Outcome.STOPPED, first.message or "")
+            asked = record.outcome is Outcome.STOPPED and self.run.should_stop()
+            return record if asked else self._ended(Outcome.STOPPED, first.message or "", record)
         rank, phase = first.rank, first.phase
         return replace(record, outcome=first.outcome, message=message, failed_rank=rank, failed_phase=phase)
 
@@ -166,7 +167,8 @@ class JoinedRun:
         try:
             others = Others(self.meeting.another())
             first = self._first(others)
-            others.leave(GRACE_S if self.here.rank == 0 else 0.0)  # the meeting place may go with rank 0
+            # the meeting place may go with rank 0
+            others.leave(GRACE_S if self.here.rank == 0 else 0.0, first.rank if first is not None else None)
             return first
         except Gone:
             self._done.wait(GRACE_S)
@@ -190,26 +192,32 @@ class JoinedRun:
         assert own is not None
         if own.outcome is Outcome.COMPLETED:
             return None
+        if own.outcome is Outcome.STOPPED and not self.run.should_stop():  # who was asked to says why
+            return self._told(others)
         if _is_collective(own) and (found := self._whose_fault(others)):
             return found
         return others.end(self._end(own.outcome, own.message, phase=own.failed_phase))
 
     def _whose_fault(self, others: Others) -> End | None:
         """Who left a collective that failed here: who says so, or else who says nothing any more."""
-        until = time.monotonic() + GRACE_S
-        while time.monotonic() < until:
-            if first := others.first():
-                return first
-            others.beat()
-            time.sleep(_LOOK_S)
+        if first := self._told(others):
+            return first
         lost = others.lost(GRACE_S * 0.8)
         return others.end(lost) if lost else None
+
+    def _told(self, others: Others) -> End | None:
+        """Who ended first, as far as word of it comes soon."""
+        until = time.monotonic() + GRACE_S
+        while (first := others.first()) is None and time.monotonic() < until:
+            others.beat()
+            time.sleep(_LOOK_S)
+        return first
 
     def _end(self, outcome: Outcome | None, message: str | None, knob: str = "", phase: Phase | None = None) -> End:
         return End(rank=self.here.rank, who=who(self._info), outcome=outcome, message=message, knob=knob, phase=phase)
 
-    def _ended(self, outcome: Outcome, message: str) -> RunRecord:
-        return replace(self.run.so_far(), outcome=outcome, message=message)
+    def _ended(self, outcome: Outcome, message: str, record: RunRecord | None = None) -> RunRecord:
+        return replace(record or self.run.so_far(), outcome=outcome, message=message)
 
 
 def _is_collective(own: RunRecord | ConfigError) -> bool:

@@ -66,11 +66,12 @@ class Others:
         word = self._meeting.word(_FIRST)
         return None if word is None else End.from_word(word)
 
-    def leave(self, wait_s: float) -> None:
-        """Tell that this rank is done, and wait for the others to be."""
+    def leave(self, wait_s: float, gone: int | None = None) -> None:
+        """Tell that this rank is done, and wait for the others to be, but for one that is gone."""
         self._meeting.leave_word(f"{_OVER}/{self._rank}", {})
         until = time.monotonic() + wait_s
-        while len(self._meeting.words(_OVER)) < self._meeting.here.world_size and time.monotonic() < until:
+        awaited = set(range(self._meeting.here.world_size)) - {gone}
+        while awaited - self._meeting.words(_OVER).keys() and time.monotonic() < until:
             time.sleep(0.05)
 
     def _hear(self) -> None:
