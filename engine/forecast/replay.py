@@ -237,6 +237,8 @@ class Player:
         else:
             self._play_part(self._step(first, False), LOAD)
             self._result.loaded_reserved = self._allocator.reserved
+            if self._beside.buckets is not None:
+                self._play_part(self._beside.buckets, WRAP)
             self._play_window(act.runs, FIRST, LAST, STEP)
             self._has_updated = True
 

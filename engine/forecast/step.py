@@ -7,11 +7,11 @@ the way that has the same allocations.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -23,9 +23,9 @@ from engine.contract.records import Phase
 from engine.contract.tasks import TASKS
 from engine.devices.precision import TracedPrecision
 from engine.forecast import quantised
-from engine.forecast.divided import as_it_was
 from engine.forecast.loops import LOOPS, Loop
 from engine.forecast.optimizers import optimizer_on_meta
+from engine.forecast.parallel.whole_again import as_it_was
 from engine.forecast.parallel.zero import OneRanks
 from engine.forecast.recording import (
     AGAIN,
@@ -47,8 +47,9 @@ from engine.forecast.work import Work
 from engine.gpus.catalogue import Gpu
 from engine.process import gate
 from engine.techniques import lora, offloading
-from engine.techniques.decay import groups_of
-from engine.techniques.parallel import sharding
+from engine.techniques.decay import Group, groups_of
+from engine.techniques.parallel.several import several
+from engine.techniques.parallel.together import Together
 from engine.techniques.schedules import build_schedule
 from engine.tracing.fsdp_private import absent_ranks
 from engine.tracing.host import TracedHost
@@ -60,9 +61,6 @@ from engine.tracing.tracer import Tracer
 from engine.training.evaluation import Scores
 from engine.training.trainer import micro_step, take_step
 from engine.workloads.data_shape import BatchShape
-
-if TYPE_CHECKING:
-    from torch.distributed.device_mesh import DeviceMesh
 
 aten = torch.ops.aten
 
@@ -188,14 +186,15 @@ def _record(plan: StepPlan, batch: BatchShape, play: Callable[[_Player], None], 
             stack_of_modes.enter_context(gate.building())
             for parameter in plan.model.parameters():
                 parameter.grad = None
-            mesh = None
+            together = Together()
             if plan.config.is_divided:
-                mesh = stack_of_modes.enter_context(absent_ranks(plan.config.gpus or 1))
+                stack_of_modes.enter_context(absent_ranks(plan.config.gpus or 1))
                 stack_of_modes.enter_context(as_it_was(plan.model))
                 stack_of_modes.enter_context(tracer.dividing())
+                together = several(plan.config, torch.device("meta"))
             stack_of_modes.enter_context(kernels)
             stack_of_modes.enter_context(tracer)
-            play(_Player(plan, batch, recording, tracer, precision, kernels, mesh))
+            play(_Player(plan, batch, recording, tracer, precision, kernels, together))
     except (ForecastError, ConfigError):
         raise
     except Exception as error:  # a model's own code may raise anything
@@ -225,7 +224,7 @@ class _Player:
         tracer: Tracer,
         precision: TracedPrecision,
         kernels: CudaKernels,
-        mesh: DeviceMesh | None,
+        together: Together,
     ) -> None:
         self._plan = plan
         self._shape = shape
@@ -233,8 +232,7 @@ class _Player:
         self._tracer = tracer
         self._precision = precision
         self._kernels = kernels
-        self._mesh = mesh
-        """Of the ranks that the model is divided among; None where it is not."""
+        self._together = together
         self._part = LOAD
         self._batch: dict[str, torch.Tensor] = {}
         self._window_loss: torch.Tensor | None = None
@@ -302,6 +300,7 @@ class _Player:
         for part, step in ((FIRST, STEP), (AGAIN, STEP_AGAIN)):
             self._begin(part, Phase.BACKWARD)
             with self._tracer.suspended():  # they come and go with the micro-steps that this is played among
+                self._precision.scaler.scale(torch.empty((), device="meta"))  # as of a loss: it begins with the first
                 for parameter in reached:
                     parameter.grad = torch.empty_like(parameter)
             if part == AGAIN:
@@ -340,8 +339,7 @@ class _Player:
                     scores.add(model, self._batch, 1, self._precision)
                 self._begin(SCORED, Phase.EVALUATE)
                 self._batch = {}
-                if self._mesh is not None:
-                    sharding.give_up(model)
+                self._together.scored(model)
                 del scores
                 self._tracer.drain()
         finally:
@@ -351,13 +349,12 @@ class _Player:
     @property
     def _ends_apart(self) -> bool:
         """Whether a window's last micro-step does what the others do not."""
-        return self._mesh is not None and self._micro_steps > 1
+        return self._plan.config.is_divided and self._micro_steps > 1
 
     def _load(self) -> list[Any]:
         """Account for the model, or for this rank's part of it; hooks, to be removed."""
         model = self._plan.model
-        if self._mesh is not None:
-            sharding.shard(model, self._plan.config, self._mesh, self._tracer.visit)
+        self._together.divide(model, self._plan.config, {}, torch.device("cpu"), self._tracer.visit)
         return [*self._tracer.account_model(model), *as_on_cuda(model, self._precision.policy)]
 
     def _host(self) -> TracedHost:
@@ -387,8 +384,7 @@ class _Player:
         self._begin(part, Phase.DATA)
         self._batch = self._new_batch()
         is_last = self._micro_steps == 1 or part in (LAST, LAST_AGAIN)
-        window = nullcontext() if self._mesh is None else sharding.syncing(self._plan.model, is_last)
-        with window:
+        with self._together.window(self._plan.model, is_last=is_last):
             loss = micro_step(self._plan.model, self._batch, self._precision, self._micro_steps, self._enter)
         self._window_loss = loss if self._window_loss is None else self._window_loss + loss
         self._kept["loss"] = loss
@@ -397,7 +393,9 @@ class _Player:
         self._part = part
         stays = self._plan.stack.keeps_gradients or self._plan.loop.forgets_late
         gradients = [(p, p.grad) for p in self._plan.model.parameters()] if stays else []
-        self._kept["step"] = take_step(optimizer, schedule, self._precision, self._plan.config, self._enter)
+        self._kept["step"] = take_step(
+            optimizer, schedule, self._precision, self._plan.config, self._enter, self._together.clip
+        )
         for parameter, gradient in gradients:
             parameter.grad = gradient
         del gradients

@@ -9,14 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from engine.process import gate
-
-if TYPE_CHECKING:
-    from torch.distributed.device_mesh import DeviceMesh
 
 _HOME = "torch.distributed.fsdp._fully_shard"
 _NEEDED = (
@@ -52,14 +49,13 @@ def is_taken() -> bool:
 
 
 @contextmanager
-def absent_ranks(n: int) -> Iterator[DeviceMesh]:
+def absent_ranks(n: int) -> Iterator[None]:
     """Make this process the first of `n` ranks, the others of which are not there, and have FSDP take meta tensors.
 
     What it sends goes nowhere and comes from nowhere. Its streams are `torch.cpu`'s, which are only names. All of it
     belongs to the process, goes through the gate, and is put back; modules that were wrapped may be wrapped again.
     """
     import torch.distributed as dist
-    from torch.distributed.device_mesh import init_device_mesh
 
     groups, wrapping = (import_module(f"{_HOME}.{name}") for name in ("_fsdp_param_group", "_fully_shard"))
     wrapped = import_module("torch.distributed._composable_state")._module_state_mapping
@@ -72,7 +68,7 @@ def absent_ranks(n: int) -> Iterator[DeviceMesh]:
         before = set(wrapped)
         dist.init_process_group("fake", rank=0, world_size=n, store=store)
         try:
-            yield init_device_mesh("cpu", (n,))
+            yield
         finally:
             dist.destroy_process_group()
             for module in set(wrapped) - before:

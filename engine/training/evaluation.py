@@ -105,6 +105,7 @@ def evaluate(job: Job, epoch: float) -> bool:
             return False
     with job.device.on_host():
         scores.sum_up(job.together)
+    job.together.scored(job.model)
     mean_loss = scores.loss.item() / scores.scored if scores.scored else math.nan
     accuracy = int(scores.right) / scores.scored if task.score and scores.scored else None
     counts = _rows(scores.counts)

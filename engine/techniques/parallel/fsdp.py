@@ -14,8 +14,9 @@ from torch.optim import Optimizer
 
 from engine.contract.config import RunConfig
 from engine.techniques import gradients
+from engine.techniques.parallel import private
 from engine.techniques.parallel.several import Several
-from engine.techniques.parallel.sharding import Visit, shard
+from engine.techniques.parallel.sharding import Visit, give_up, shard
 from engine.techniques.parallel.together import Waits
 from engine.techniques.preloading import Batch
 
@@ -32,10 +33,16 @@ class Fsdp(Several):
 
     def wrap(self, model: torch.nn.Module, config: RunConfig, waits: Waits) -> torch.nn.Module:
         super().wrap(model, config, waits)
+        device = next(local(parameter).device for parameter in model.parameters())
+        if not private.tell_waits(model, waits, device):
+            self.note = private.UNKNOWN
         return model
 
     def window(self, model: torch.nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
         return _syncing(model, is_last)
+
+    def scored(self, model: torch.nn.Module) -> None:
+        give_up(model)
 
     def clip(self, optimizer: Optimizer, max_norm: float, *, in_step: bool) -> torch.Tensor:
         """The norm is that of all parts; each rank scales its own."""

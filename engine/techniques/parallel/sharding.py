@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -74,16 +74,6 @@ def _whole(module: torch.nn.Module) -> tuple[Tensors, Tensors]:
         parameters |= dict.fromkeys(each.parameters(recurse=False))
         buffers |= dict.fromkeys(each.buffers(recurse=False))
     return list(parameters), list(buffers)
-
-
-@contextmanager
-def syncing(model: torch.nn.Module, is_last: bool) -> Iterator[None]:
-    """Around a micro-step. Only the last of a window adds up the gradients of all ranks: they are whole until then."""
-    from torch.distributed.fsdp import FSDPModule
-
-    assert isinstance(model, FSDPModule)
-    model.set_requires_gradient_sync(is_last)
-    yield
 
 
 def give_up(model: torch.nn.Module) -> None:

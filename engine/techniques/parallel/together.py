@@ -51,6 +51,8 @@ class Together:
     """Whether each rank holds a part of every weight; else all of them."""
     divides_states = False
     """Whether each rank holds a part of the optimizer's states."""
+    note: str | None = None
+    """A sentence for the transcript, where something is not as one expects; known once `wrap` was called."""
 
     def first(self) -> AbstractContextManager[None]:
         """Around what the first rank does before the others, such as a download that these find done."""
@@ -95,6 +97,9 @@ class Together:
     def window(self, model: torch.nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
         """Around a micro-step: gradients are averaged in the last one of a window only."""
         return nullcontext()
+
+    def scored(self, model: torch.nn.Module) -> None:
+        """An evaluation is over: no backward frees what its forwards have left."""
 
     def share(self, number: float) -> float:
         """The mean of all ranks' numbers, on the host."""

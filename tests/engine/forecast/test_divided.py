@@ -7,19 +7,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 import torch.distributed as dist
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from engine.contract.config import RunConfig
 from engine.devices.precision import TracedPrecision
 from engine.forecast.prepare import build_on_meta
 from engine.forecast.recording import Recording
-from engine.forecast.step import StepPlan, _Player, record_scoring, record_step
+from engine.forecast.step import StepPlan, _Player, record_step
 from engine.gpus.catalogue import find
+from engine.techniques.parallel.several import several
 from engine.tracing.half import CpuTracer
 from engine.tracing.kernels import CudaKernels
 from engine.tracing.stack import CURRENT
@@ -59,10 +61,10 @@ class _RealPlayer(_Player):
 
 
 @contextmanager
-def _fake_ranks(n: int) -> Iterator[Any]:
+def _fake_ranks(n: int) -> Iterator[None]:
     dist.init_process_group("fake", rank=0, world_size=n, store=FakeStore())
     try:
-        yield init_device_mesh("cpu", (n,))
+        yield
     finally:
         dist.destroy_process_group()
 
@@ -81,11 +83,14 @@ def _record_on_cpu(plan: StepPlan, batch: BatchShape, *, accumulates: bool) -> R
     precision = TracedPrecision(plan.config.precision, "cpu")
     kernels = CudaKernels(tracer, plan.gpu, precision.policy)
     with ExitStack() as modes:
-        mesh = modes.enter_context(_fake_ranks(plan.config.gpus or 1))
+        modes.enter_context(_fake_ranks(plan.config.gpus or 1))
+        mesh = DeviceMesh.from_group(dist.group.WORLD, "cpu")  # type: ignore[arg-type]  # made of tensors itself
+        modes.enter_context(mock.patch.object(DeviceMesh, "from_group", lambda *_: mesh))
         modes.enter_context(tracer.dividing())
+        together = several(plan.config, torch.device("cpu"))
         modes.enter_context(kernels)
         modes.enter_context(tracer)
-        _RealPlayer(plan, batch, recording, tracer, precision, kernels, mesh).train(accumulates, None)
+        _RealPlayer(plan, batch, recording, tracer, precision, kernels, together).train(accumulates, None)
         tracer.forget()
     return recording
 

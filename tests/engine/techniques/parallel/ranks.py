@@ -11,13 +11,8 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
-PRELOADED = [
-    "torch",
-    "torch._dynamo",
-    "torch.distributed.fsdp",
-    "transformers",
-    "tests.engine.techniques.parallel.cases",
-]
+_CASES = "tests.engine.techniques.parallel.cases"
+PRELOADED = ["torch", "torch._dynamo", "torch.distributed.fsdp", "transformers", _CASES]
 
 
 @dataclass(frozen=True)
