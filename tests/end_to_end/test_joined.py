@@ -154,7 +154,7 @@ def test_a_signal_to_one_stops_both_after_the_same_update(env: dict[str, str], r
 
 @pytest.mark.slow
 def test_out_of_memory_ends_both_and_names_the_rank(env: dict[str, str]) -> None:
-    with both(env, *LONG, "--vram-limit", "470") as run:
+    with both(env, *LONG, "--vram-limit", "1024", "--batch-size", "512", "--seq-len", "512") as run:
         assert run.end() == [3, 3]
     assert run.last["outcome"] == "out_of_memory"
     assert run.last["message"].startswith("Rank ")
@@ -211,7 +211,7 @@ def test_a_file_that_one_node_lacks_is_told_by_the_first(env: dict[str, str], tm
     ]
     said = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [2, 2]
-    assert "rank 1 (" in said[0][1]
+    assert "Rank 1 (" in said[0][1]
     assert "reviews.csv" in said[0][1]
     assert said[1] == ("", "")
 
