@@ -184,6 +184,19 @@ def test_rank_0_that_is_killed_ends_the_other_and_leaves_a_row(env: dict[str, st
 
 
 @pytest.mark.slow
+def test_together_they_go_on_with_what_they_had_done(env: dict[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    with both(env, *SHORT, "--parallel", "fsdp", "--save-steps", "2", "--output-dir", str(out)) as run:
+        assert run.end() == [0, 0]
+    model = (out / "model.safetensors").read_bytes()
+    (out / "model.safetensors").unlink()
+    with both(env, "--resume", str(out)) as again:
+        assert again.end() == [0, 0]
+    assert again.last["resumed_at"] == 2
+    assert (out / "model.safetensors").read_bytes() == model
+
+
+@pytest.mark.slow
 def test_what_only_rank_0_can_refuse_ends_both(env: dict[str, str]) -> None:
     with both(env, "--resume", "7") as run:
         assert run.end() == [2, 2]
