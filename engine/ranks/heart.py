@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from engine.contract.events import RankBeat
 from engine.contract.records import Phase
-from engine.ranks.wire import Beat, Outbox
+from engine.ranks.wire import Beat
 from engine.training.run import Run
 
 BEAT_S = 1.0
@@ -21,10 +22,10 @@ _LONG = (("engine.training.saving", "saves"), ("torch._dynamo", "compiles"), ("t
 class Heart:
     """Beats from a thread of its own, from `start` until the process ends. It only looks at numbers put down."""
 
-    def __init__(self, rank: int, run: Run, outbox: Outbox) -> None:
+    def __init__(self, rank: int, run: Run, tell: Callable[[Beat], object]) -> None:
         self._rank = rank
         self._run = run
-        self._outbox = outbox
+        self._tell = tell
         self._main = threading.get_ident()
 
     def start(self) -> None:
@@ -39,7 +40,7 @@ class Heart:
             if found != stands:
                 stands, since = found, now
             if now - beat_at >= BEAT_S:
-                self._outbox.put(self._told(now - since))
+                self._tell(self._told(now - since))
                 beat_at = now
             pause.wait(_LOOK_S)
 

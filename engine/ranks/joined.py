@@ -17,12 +17,15 @@ from dataclasses import dataclass, field, replace
 from engine.contract import paths
 from engine.contract.config import ConfigError
 from engine.contract.events import RanksStarted, RunProgress
-from engine.contract.records import Outcome, Phase, Place, RankInfo, RunRecord
+from engine.contract.records import DeviceInfo, Outcome, Phase, Place, RankInfo, RunRecord
 from engine.contract.stop_reason import stopped
 from engine.process.launched import Launched
 from engine.ranks.end import End
+from engine.ranks.heart import Heart
 from engine.ranks.meeting import Gone, Meeting, meet
 from engine.ranks.others import Others, who
+from engine.ranks.watch import Watch
+from engine.ranks.wire import Beat
 from engine.techniques.parallel.group import opened
 from engine.techniques.parallel.several import several
 from engine.techniques.stopping import Stopped
@@ -32,8 +35,8 @@ log = logging.getLogger("traintop")
 
 MEET_S = 600.0
 """Jobs start on their nodes one by one, and every process imports PyTorch from a disk that all share."""
-COLLECTIVE_S = 3600.0
-"""Beats tell of a rank that is gone long before a collective does."""
+COLLECTIVE_S = 7 * 86_400.0
+"""Beats tell of a rank that is gone, or stands still; a collective's timeout would blame who waits for it."""
 GRACE_S = 3.0
 """For whoever ended first to leave word, and for the others to hear it."""
 BEGINS = "begins"
@@ -56,6 +59,8 @@ class JoinedRun:
     def __post_init__(self) -> None:
         self._own: RunRecord | ConfigError | None = None
         self._met, self._done = threading.Event(), threading.Event()
+        self._beat: Beat | None = None
+        self._cards: tuple[DeviceInfo, ...] = ()
         self._info = RankInfo(
             rank=self.here.rank,
             device=self.run.device.info,
@@ -82,11 +87,12 @@ class JoinedRun:
 
     def _ended_as(self, first: End, record: RunRecord) -> RunRecord:
         """The record of a run that ended as its rank did that ended first. Raises `ConfigError` where that refused."""
-        message = f"{first.who}: {first.message}"
+        message = f"{_capital(first.who)}: {first.message}" if first.who else first.message or ""
         if first.outcome is None:
             raise ConfigError(first.knob, message)
         if first.outcome is Outcome.STOPPED:
-            return record if record.outcome is Outcome.STOPPED else self._ended(Outcome.STOPPED, first.message or "")
+            asked = record.outcome is Outcome.STOPPED and self.run.should_stop()
+            return record if asked else self._ended(Outcome.STOPPED, first.message or "", record)
         rank, phase = first.rank, first.phase
         return replace(record, outcome=first.outcome, message=message, failed_rank=rank, failed_phase=phase)
 
@@ -118,12 +124,17 @@ class JoinedRun:
         ranks = self._all(Others(meeting.another()))
         if self.here.rank == 0:
             run.emit(RanksStarted(run_id=run.record.run_id, ranks=ranks))
+        Heart(self.here.rank, run, self._keep_beat).start()
+        self._cards = tuple(each.device for each in ranks)
         with opened(run.device.torch_device, COLLECTIVE_S):
             run.together = several(run.record.config, run.device.torch_device)
             self._own = run.execute()
             if self._own.outcome is Outcome.COMPLETED:
                 Others(meeting.another()).leave(GRACE_S)  # who closes the group early is taken for one that failed
             self._done.set()
+
+    def _keep_beat(self, beat: Beat) -> None:
+        self._beat = beat
 
     def _say_what_begins(self, meeting: Meeting) -> None:
         record, goes_on = self.run.record, self.run.goes_on
@@ -166,7 +177,8 @@ class JoinedRun:
         try:
             others = Others(self.meeting.another())
             first = self._first(others)
-            others.leave(GRACE_S if self.here.rank == 0 else 0.0)  # the meeting place may go with rank 0
+            # the meeting place may go with rank 0
+            others.leave(GRACE_S if self.here.rank == 0 else 0.0, first.rank if first is not None else None)
             return first
         except Gone:
             self._done.wait(GRACE_S)
@@ -177,39 +189,66 @@ class JoinedRun:
             return End(rank=0, who="rank 0", outcome=Outcome.FAILED, message=message)
 
     def _first(self, others: Others) -> End | None:
+        watch = Watch()
         while not self._done.wait(_LOOK_S):
             if first := others.first():
                 self._done.wait(GRACE_S)
                 return first
-            others.beat()
-            if lost := others.lost():
-                return others.end(lost)
+            if end := self._judged(others, watch) or others.lost():
+                return others.end(end)
         own = self._own
         if isinstance(own, ConfigError):
             return others.end(self._end(None, own.message, own.knob))
         assert own is not None
         if own.outcome is Outcome.COMPLETED:
             return None
+        if own.outcome is Outcome.STOPPED and not self.run.should_stop():  # who was asked to says why
+            return self._told(others)
         if _is_collective(own) and (found := self._whose_fault(others)):
             return found
         return others.end(self._end(own.outcome, own.message, phase=own.failed_phase))
 
+    def _judged(self, others: Others, watch: Watch) -> End | None:
+        """Hear where all stand; in the first rank: the end that is due to one that stands still."""
+        for told in others.beat(self._beat):
+            watch.heard(told.beat.rank)
+            watch.beat(told)
+            self.run.emit(told.beat)
+        if self.here.rank or not self._cards:
+            return None
+        found = watch.verdict(range(self.here.world_size), self, self._cards)
+        if found is None:
+            return None
+        return End(rank=found.rank or 0, who="", outcome=found.outcome, message=found.message, phase=found.phase)
+
+    def is_stopped(self, rank: int) -> bool:
+        """Nobody can tell of a process on another machine."""
+        return False
+
     def _whose_fault(self, others: Others) -> End | None:
         """Who left a collective that failed here: who says so, or else who says nothing any more."""
-        until = time.monotonic() + GRACE_S
-        while time.monotonic() < until:
-            if first := others.first():
-                return first
-            others.beat()
-            time.sleep(_LOOK_S)
+        if first := self._told(others):
+            return first
         lost = others.lost(GRACE_S * 0.8)
         return others.end(lost) if lost else None
+
+    def _told(self, others: Others) -> End | None:
+        """Who ended first, as far as word of it comes soon."""
+        until = time.monotonic() + GRACE_S
+        while (first := others.first()) is None and time.monotonic() < until:
+            others.beat(self._beat)
+            time.sleep(_LOOK_S)
+        return first
 
     def _end(self, outcome: Outcome | None, message: str | None, knob: str = "", phase: Phase | None = None) -> End:
         return End(rank=self.here.rank, who=who(self._info), outcome=outcome, message=message, knob=knob, phase=phase)
 
-    def _ended(self, outcome: Outcome, message: str) -> RunRecord:
-        return replace(self.run.so_far(), outcome=outcome, message=message)
+    def _ended(self, outcome: Outcome, message: str, record: RunRecord | None = None) -> RunRecord:
+        return replace(record or self.run.so_far(), outcome=outcome, message=message)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _is_collective(own: RunRecord | ConfigError) -> bool:

@@ -37,7 +37,7 @@ class Meeting:
     def another(self) -> Meeting:
         """For another thread. Raises `Gone`."""
         try:
-            return Meeting(self.here, self._store.clone())
+            return Meeting(self.here, self._store.clone())  # type: ignore[attr-defined]
         except RuntimeError as error:
             raise Gone from error
 

@@ -119,7 +119,7 @@ def _run(assigned: Assignment, outbox: Outbox, orders: Orders, group: ExitStack)
         goes_on=assigned.goes_on,
         together=several(config, device.torch_device),
     )
-    Heart(assigned.rank, run, outbox).start()
+    Heart(assigned.rank, run, outbox.put).start()
     return Ended(record=run.execute())
 
 

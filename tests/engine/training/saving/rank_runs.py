@@ -46,7 +46,7 @@ class Ended:
 def go(
     config: RunConfig, run_id: int = 1, *, dies: tuple[int, str, int] | None = None, full: int | None = None
 ) -> Ended:
-    """One run. `dies`: a rank, what it meets, and the how manieth time it is killed there: `update`, or one of `_arm`'s.
+    """One run. `dies`: a rank, what it meets, and the how manieth time it is killed: `update`, or one of `_arm`'s.
 
     `full`: a rank whose disk takes no more after the first checkpoint.
     """
