@@ -9,13 +9,12 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from engine.contract.config import RunConfig
 from engine.techniques import gradients
 from engine.techniques.parallel.several import Several
-from engine.techniques.parallel.sharding import Visit, give_up, shard
+from engine.techniques.parallel.sharding import Visit, leave_parts, local, shard
 from engine.techniques.parallel.together import Waits
 from engine.techniques.preloading import Batch
 
@@ -38,7 +37,7 @@ class Fsdp(Several):
         return _syncing(model, is_last)
 
     def scored(self, model: torch.nn.Module) -> None:
-        give_up(model)
+        leave_parts(model)
 
     def clip(self, optimizer: Optimizer, max_norm: float, *, in_step: bool) -> torch.Tensor:
         """The norm is that of all parts; each rank scales its own."""
@@ -50,11 +49,6 @@ class Fsdp(Several):
         norm = squares.sqrt()
         torch._foreach_mul_(mine, (max_norm / (norm + 1e-6)).clamp(max=1.0).to(mine[0].dtype))
         return norm
-
-
-def local(tensor: torch.Tensor) -> torch.Tensor:
-    """What this rank holds of a tensor."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def _record_on_cpu(plan: StepPlan, batch: BatchShape, *, accumulates: bool) -> R
     with ExitStack() as modes:
         modes.enter_context(_fake_ranks(plan.config.gpus or 1))
         mesh = DeviceMesh.from_group(dist.group.WORLD, "cpu")  # type: ignore[arg-type]  # made of tensors itself
-        modes.enter_context(mock.patch.object(DeviceMesh, "from_group", lambda *_: mesh))
+        modes.enter_context(mock.patch.object(DeviceMesh, "from_group", return_value=mesh))
         modes.enter_context(tracer.dividing())
         together = several(plan.config, torch.device("cpu"))
         modes.enter_context(kernels)
