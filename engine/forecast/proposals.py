@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.forecast_types import Forecast, ForecastError, Proposal
@@ -12,22 +12,60 @@ from engine.models.catalogue import smaller
 MAX_PROPOSALS = 4
 
 
-def propose(config: RunConfig, phase: Phase | None, forecast: Callable[[RunConfig], Forecast]) -> list[Proposal]:
+def propose(
+    config: RunConfig,
+    phase: Phase | None,
+    forecast: Callable[[RunConfig], Forecast],
+    on_more: Sequence[RunConfig] = (),
+) -> list[Proposal]:
     """At most `MAX_PROPOSALS` configurations that `forecast` says fit, the smallest change first.
 
-    `phase` is where `config` ran out of memory; None is taken for the forward.
+    `phase` is where `config` ran out of memory; None is taken for the forward. `on_more` is `config` on more of the
+    GPUs that are there; the last of the proposals is left to them, or to another way of dividing it, where one fits.
     """
+    divided = _first(_divided(config, on_more), forecast)
     found: list[Proposal] = []
     for label, candidate in _candidates(config, phase or Phase.FORWARD, forecast):
-        try:
-            expected = forecast(candidate)
-        except (ConfigError, ForecastError):
-            continue
-        if expected.fits and all(proposal.config != candidate for proposal in found):
-            found.append(Proposal(label=label, config=candidate, forecast=expected))
-        if len(found) == MAX_PROPOSALS:
+        if len(found) == MAX_PROPOSALS - (divided is not None):
             break
-    return found
+        made = _fitting(label, candidate, forecast)
+        if made is not None and all(proposal.config != candidate for proposal in found):
+            found.append(made)
+    return found if divided is None else [*found, divided]
+
+
+def _fitting(label: str, candidate: RunConfig, forecast: Callable[[RunConfig], Forecast]) -> Proposal | None:
+    try:
+        expected = forecast(candidate)
+    except (ConfigError, ForecastError):
+        return None
+    return Proposal(label=label, config=candidate, forecast=expected) if expected.fits else None
+
+
+def _first(candidates: Iterator[tuple[str, RunConfig]], forecast: Callable[[RunConfig], Forecast]) -> Proposal | None:
+    return next((made for each in candidates if (made := _fitting(*each, forecast)) is not None), None)
+
+
+def _divided(config: RunConfig, on_more: Sequence[RunConfig]) -> Iterator[tuple[str, RunConfig]]:
+    """The same on the same GPUs with less on each, and then on more of them: what is simplest comes first.
+
+    The effective batch stays what it is wherever it can be divided; then the gradients are the same.
+    """
+    for kind in ("zero1", "fsdp"):
+        if config.is_parallel and kind != config.parallel and config.parallel != "fsdp":
+            for changed in _with(config, parallel=kind):
+                yield kind, changed
+    for more in on_more:
+        times = (more.gpus or 1) // (config.gpus or 1)
+        batch, accumulation = config.batch_size, config.gradient_accumulation_steps
+        if batch % times == 0:
+            batch //= times
+        elif accumulation % times == 0:
+            accumulation //= times
+        kept = {"batch_size": batch, "gradient_accumulation_steps": accumulation}
+        for kind in ("ddp", "zero1", "fsdp") if batch < config.batch_size else ("zero1", "fsdp"):
+            for changed in _with(more, parallel=kind, **kept):
+                yield f"{more.gpus} GPUs, {kind}, batch {batch} on each", changed
 
 
 def _candidates(

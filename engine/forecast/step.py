@@ -300,6 +300,7 @@ class _Player:
         for part, step in ((FIRST, STEP), (AGAIN, STEP_AGAIN)):
             self._begin(part, Phase.BACKWARD)
             with self._tracer.suspended():  # they come and go with the micro-steps that this is played among
+                self._precision.scaler.scale(torch.empty((), device="meta"))  # as of a loss: it begins with the first
                 for parameter in reached:
                     parameter.grad = torch.empty_like(parameter)
             if part == AGAIN:

@@ -84,6 +84,7 @@ def _run(assigned: Assignment, outbox: Outbox, orders: Orders, group: ExitStack)
 
     from engine.devices.several import open_rank
     from engine.ranks.heart import Heart
+    from engine.techniques.parallel import link_speed
     from engine.techniques.parallel.group import opened
     from engine.techniques.parallel.several import several
     from engine.techniques.workers import share_forkserver
@@ -103,6 +104,8 @@ def _run(assigned: Assignment, outbox: Outbox, orders: Orders, group: ExitStack)
     device = open_rank(assigned.name, config, door())
     refuse_early(config, device)
     group.enter_context(opened(device.torch_device, TIMEOUT_S))
+    if device.torch_device.type == "cuda":
+        link_speed.know(device.torch_device, device.info.uuid)
     device.reset_peaks()
     run = Run(
         record=assigned.record,

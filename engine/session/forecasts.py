@@ -11,7 +11,7 @@ from engine.contract.device_name import read_device
 from engine.contract.events import Forecasted, Proposed, WorkCounted
 from engine.contract.forecast_types import Forecast, ForecastError, Foretold, Proposal
 from engine.contract.records import DeviceInfo, RunRecord
-from engine.devices import free
+from engine.devices import free, link_speeds, several
 from engine.devices.open import DEFAULT_VIRTUAL_GPU, cuda_index, why_virtual
 from engine.devices.visible import describe, unlisted, uuid_of
 from engine.forecast.forecast import Assumptions, Forecaster
@@ -26,6 +26,9 @@ from engine.techniques.refusals import missing_package
 from engine.telemetry.nvml import Nvml, door
 from engine.tracing.stack import CURRENT
 from engine.training.hub import Hub
+
+MOST_CARDS = 64
+"""On which a run that did not fit is looked at again."""
 
 
 class Forecasts:
@@ -65,13 +68,15 @@ class Forecasts:
             return self._forecast(config, reading, stack)
 
     def _forecast(self, config: RunConfig, reading: Callable[[], None], stack: str | None) -> Forecast:
+        config = several.resolved(config, self._nvml)
         gpu, card = gpu_of(config, self._nvml)
         if stack is not None:
             return self._forecaster.forecast(config, gpu, Assumptions(stack=stack), reading)
         if card is None:
             return self._forecaster.forecast(config, gpu, reading=reading)
-        learned = self._learned_of(gpu, card)
-        given, sources = self._outside(gpu, card, learned)
+        learned = self._learned_of(gpu, card, config.gpus or 1)
+        given, sources = self._outside(gpu, card, learned, has_nccl=config.is_parallel)
+        given = replace(given, link_rate=_link_rate(config, self._nvml))
         made = self._forecaster.forecast(config, gpu, given, reading)
         notes = (*made.notes, *sources)
         if learned.speed is None or made.samples_per_s is None:
@@ -80,9 +85,14 @@ class Forecasts:
         speed = f"Speed learned from {learned.n_speeds} runs on {on}."
         return replace(made, samples_per_s=made.samples_per_s * learned.speed, notes=(*notes, speed))
 
-    def _outside(self, gpu: Gpu, card: DeviceInfo, learned: Learned) -> tuple[Assumptions, list[str]]:
-        """Memory outside the allocator, and sentences on it: measured, else learned from runs, else assumed."""
-        outside = self._outside_memory.on(card)
+    def _outside(
+        self, gpu: Gpu, card: DeviceInfo, learned: Learned, *, has_nccl: bool
+    ) -> tuple[Assumptions, list[str]]:
+        """Memory outside the allocator, and sentences on it: measured, else learned from runs, else assumed.
+
+        `has_nccl`: NCCL has a part in it, which only runs tell.
+        """
+        outside = None if has_nccl and learned.outside_bytes is not None else self._outside_memory.on(card)
         if outside is not None:
             note = (
                 f"Measured on this GPU: a context of {outside.context // MIB} MiB, {outside.libraries // MIB} MiB of "
@@ -94,7 +104,8 @@ class Forecasts:
         notes = [_beside(beside)] if beside else []
         if learned.outside_bytes is not None:
             note = f"Learned from {learned.n_runs} runs: {learned.outside_bytes // MIB} MiB outside the allocator."
-            return Assumptions(context_bytes=learned.outside_bytes + beside, library_bytes=0), [note, *notes]
+            given = Assumptions(context_bytes=learned.outside_bytes + beside, library_bytes=0, has_nccl=has_nccl)
+            return given, [note, *notes]
         return Assumptions(beside_bytes=beside), notes
 
     def proposals(self, record: RunRecord) -> Proposed:
@@ -103,8 +114,25 @@ class Forecasts:
             elsewhere = self._elsewhere(record)
         except ConfigError:  # another version's device
             elsewhere = []
-        smaller = propose(record.config, record.failed_phase, self.forecast)
+        smaller = propose(record.config, record.failed_phase, self.forecast, self._on_more_cards(record.config))
         return Proposed(run_id=record.run_id, proposals=(*elsewhere, *smaller)[:MAX_PROPOSALS])
+
+    def _on_more_cards(self, config: RunConfig) -> list[RunConfig]:
+        """The configuration on 2, 4, 8 … of the cards that are there, more than it has now."""
+        name, found = read_device(config.device), []
+        if name.kind == "cpu":
+            return []
+        device = "cuda" if name.kind == "cuda" and name.count == 1 else config.device
+        gpus = 2
+        while gpus <= MOST_CARDS:
+            try:
+                more = config.with_values(gpus=gpus, device=device)
+                several.rank_devices(more, self._nvml, patient=False)
+            except ConfigError:
+                break
+            found += [more] if gpus > (config.gpus or 1) else []
+            gpus *= 2
+        return found
 
     def _elsewhere(self, record: RunRecord) -> list[Proposal]:
         """The same run on a free card that has room for it: a smaller batch is no answer to a neighbour."""
@@ -190,11 +218,12 @@ class Forecasts:
         """A run ended: what is known of its card is read again when it is asked for."""
         self._learned = {}  # another one: what another thread is learning now is too old for it
 
-    def _learned_of(self, gpu: Gpu, card: DeviceInfo) -> Learned:
-        known, key = self._learned, (card.name, card.uuid, card.software)
+    def _learned_of(self, gpu: Gpu, card: DeviceInfo, gpus: int) -> Learned:
+        """From runs on as many GPUs."""
+        known, key = self._learned, (card.name, card.uuid, card.software, gpus)
         if key not in known:
             try:
-                records = self._read_runs()
+                records = [record for record in self._read_runs() if record.config.gpus == gpus]
             except HistoryError:  # told where the history is written; the next forecast tries again
                 return Learned()
             known[key] = learn(records, card, lambda record: self._forecaster.forecast(record.config, gpu))
@@ -213,8 +242,25 @@ def gpu_of(config: RunConfig, nvml: Nvml) -> tuple[Gpu, DeviceInfo | None]:
     index = None if name.kind == "virtual" else cuda_index(name, config.device, nvml, patient=False)
     if index is None:
         return find(name.gpu or DEFAULT_VIRTUAL_GPU), None
-    card = describe(index, nvml)
-    return by_nvml_name(card.name, card.memory_total or 0) or unlisted(index, card), card
+    cards = _cards(config, nvml) or (describe(index, nvml),)
+    card = min(cards, key=lambda each: each.memory_total or 0)  # it decides what fits
+    return by_nvml_name(card.name, card.memory_total or 0) or unlisted(card.index or 0, card), card
+
+
+def _cards(config: RunConfig, nvml: Nvml) -> tuple[DeviceInfo, ...]:
+    """The CUDA cards of a run on several; none where there are not so many, which is said when it is to run."""
+    if not config.is_parallel:
+        return ()
+    try:
+        return several.describe(several.rank_devices(config, nvml, patient=False), config, nvml)
+    except ConfigError:
+        return ()
+
+
+def _link_rate(config: RunConfig, nvml: Nvml) -> float | None:
+    """Bytes/s among the cards of a run on several, where that was measured."""
+    uuids = [card.uuid for card in _cards(config, nvml) if card.kind == "cuda"]
+    return link_speeds.known(link_speeds.number_of(uuid or "") for uuid in uuids) if uuids else None
 
 
 def forecast_all(
@@ -249,6 +295,8 @@ def forecast_all(
 
 def _on_its_own(config: RunConfig, forecaster: Forecaster, given: Assumptions, nvml: Nvml) -> Forecast:
     """The forecast on a configuration's own device; of a card that is there, beside those who are on it now."""
+    config = several.resolved(config, nvml)
+    given = replace(given, link_rate=_link_rate(config, nvml))
     gpu, card = gpu_of(config, nvml)
     beside = OutsideMemory(nvml).beside(card) if card is not None and given.stack == CURRENT.name else 0
     if not beside or given.context_bytes is not None:

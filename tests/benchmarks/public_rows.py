@@ -73,6 +73,7 @@ class PublicRow:
                 given=command.given_knobs(arguments),
                 context_bytes=context,
                 library_bytes=libraries,
+                link=arguments.link,
             )
             return forecaster.forecast(config, find(arguments.gpu), assumed)
         except (Exception, SystemExit) as error:
@@ -122,7 +123,7 @@ def figures(forecaster: Forecaster, of: Iterable[PublicRow]) -> Iterator[Figure]
             if row.unsure is None:
                 errors.append((row, abs(error)))
         if (right := row.is_right(made)) is not None:
-            verdicts.append(right)
+            verdicts += [] if row.unsure else [right]
             near = ", near the limit" if made.near_limit else ""
             asked = (
                 ""
@@ -133,7 +134,8 @@ def figures(forecaster: Forecaster, of: Iterable[PublicRow]) -> Iterator[Figure]
                 name=name,
                 value=float(right),
                 goal=1.0,
-                note=f"{row.reported}, forecast {made.verdict}{near} {mib(made.peak_used)} of {mib(made.limit)}{asked}",
+                note=f"{row.reported}, forecast {made.verdict}{near} {mib(made.peak_used)} of {mib(made.limit)}{asked}"
+                + (f"; does not count: {row.unsure}" if row.unsure else ""),
             )
         if row.samples_per_s and made.samples_per_s:
             speed = (made.samples_per_s / row.samples_per_s - 1) * 100

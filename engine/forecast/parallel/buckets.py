@@ -11,20 +11,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
+from torch._C._distributed_c10d import _compute_bucket_assignment_by_size
 
 from engine.contract.forecast_types import GRADIENTS, TEMPORARIES
 from engine.contract.records import Phase
 from engine.forecast.recording import REBUILD, WRAP, Recording
 from engine.gpus.units import MIB
+from engine.techniques.parallel.ddp import USUAL_BUCKET_MIB
 
 _BROADCAST = 250 * MIB
 """Bytes of tensors that are flattened to be sent at once: `DistributedDataParallel.broadcast_bucket_size`."""
 _IN_FLIGHT = 2
 """How many of them there are at once (`broadcast_coalesced` of comm.cpp)."""
-_FIRST, _USUAL = 1, 25
-"""MiB of the first bucket, so that sending begins early, and of the others; where these are set to something else, the
-first one is as large as they (`_BucketCapacityConfig.create`)."""
+_FIRST_MIB = 1
+"""Of the first bucket, so that sending begins early. Where the others are set to something else than they usually are,
+it is as large as they (`_BucketCapacityConfig.create`)."""
 _INT = 4
 """Bytes of an int32, in which the ranks tell each other which gradients a bucket holds."""
 
@@ -55,7 +56,7 @@ def buckets_of(
     much of backward is done at each arrival; without it that is taken to be in proportion.
     """
     done = progress or [place / len(arriving) for place in range(1, len(arriving) + 1)]
-    limits = [(_FIRST if bucket_mib == _USUAL else bucket_mib) * MIB, bucket_mib * MIB]
+    limits = [(_FIRST_MIB if bucket_mib == USUAL_BUCKET_MIB else bucket_mib) * MIB, bucket_mib * MIB]
     if len(arriving) < len(trained):
         arrives = {id(each): share for each, share in zip(arriving, done, strict=True)}
         assigned = list(reversed(_assigned(trained, limits)))
@@ -113,7 +114,7 @@ def _assigned(tensors: Sequence[torch.Tensor], limits: list[int], *, in_order: b
     if not tensors:
         return []
     indices = list(range(len(tensors))) if in_order else []
-    buckets, _ = dist._compute_bucket_assignment_by_size(list(tensors), limits, [False] * len(tensors), indices)
+    buckets, _ = _compute_bucket_assignment_by_size(list(tensors), limits, [False] * len(tensors), indices)
     return buckets
 
 

@@ -26,6 +26,6 @@ class OneRanks(Optimizer):
         """Bytes that a kernel reads and writes which is no traced operator."""
         return int(getattr(self._own, "traffic", 0))
 
-    def step(self, closure: Callable[[], float] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
         """That of the rank's own."""
         return None if self._own is None else self._own.step()
