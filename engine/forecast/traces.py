@@ -8,7 +8,8 @@ from functools import partial
 
 from engine.forecast import compiled
 from engine.forecast.deep import Deep, Traced
-from engine.forecast.layers import find_layers
+from engine.forecast.layers import Layers, find_layers
+from engine.forecast.parallel.dividing import Dividing, PlanTrace
 from engine.forecast.parallel.ranks import Ranks
 from engine.forecast.recording import Names, Recording, Script
 from engine.forecast.sizes import NotAlikeError, Point, Sizes
@@ -32,13 +33,14 @@ class Traces:
     def __init__(self, plan: StepPlan) -> None:
         self._plan = plan
         longest = plan.config.seq_len, plan.config.target_tokens
+        self._dividing = Dividing(plan) if plan.config.is_divided else None
         self._works: dict[Point, Work] = {}
         layers = find_layers(plan.model, plan.model.config.get_text_config())  # type: ignore[operator, union-attr]
         self._steps = {
-            accumulates: _Family(partial(self._step, Deep(partial(_step, plan, accumulates), layers)), longest)
+            accumulates: _Family(partial(self._step, self._trace(_stepping(accumulates), layers, accumulates)), longest)
             for accumulates in (False, True)
         }
-        self._scorings = _Family(partial(_scoring, Deep(partial(_score, plan), layers)), longest)
+        self._scorings = _Family(partial(_scoring, self._trace(_score, layers)), longest)
         self._compiled: dict[BatchShape, compiled.Kept | None] = {}
         self._names = Names()
         self.ranks = Ranks(plan, self._names)
@@ -48,9 +50,14 @@ class Traces:
         self.n_parameters = quantised.n_parameters(plan.model)
         self.unified = 0
         """Bytes of optimizer states in unified memory; `step` first."""
-        said = attention.note(plan.model, plan.config), quantised.note(plan.model, plan.config)
-        self.notes = tuple(note for note in said if note is not None)
-        """Sentences on what the model turned out to be."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what the model turned out to be, and on how it was traced; `step` first."""
+        model, config = self._plan.model, self._plan.config
+        dividing = None if self._dividing is None else self._dividing.note
+        said = attention.note(model, config), quantised.note(model, config), dividing
+        return tuple(note for note in said if note is not None)
 
     @property
     def names(self) -> Names:
@@ -99,23 +106,33 @@ class Traces:
             self._compiled[alike] = compiled.kept(self._plan, alike)
         return self._compiled[alike]
 
-    def _step(self, trace: Deep, batch: BatchShape) -> Recording:
+    def _trace(
+        self, trace: PlanTrace, layers: Layers | None, accumulates: bool = False
+    ) -> Callable[[BatchShape], Traced]:
+        if self._dividing is not None:
+            return self._dividing.trace(trace, layers, accumulates=accumulates)
+        return Deep(partial(trace, self._plan), layers)
+
+    def _step(self, trace: Callable[[BatchShape], Traced], batch: BatchShape) -> Recording:
         traced = trace(batch)
         self._works.setdefault((batch.samples, batch.width, batch.target), traced.work)
         self.unified = traced.recording.unified
         return traced.recording
 
 
-def _step(plan: StepPlan, accumulates: bool, batch: BatchShape) -> Traced:
-    work = Work()
-    return Traced(record_step(plan, batch, accumulates=accumulates, work=work), work)
+def _stepping(accumulates: bool) -> PlanTrace:
+    def traced(plan: StepPlan, batch: BatchShape) -> Traced:
+        work = Work()
+        return Traced(record_step(plan, batch, accumulates=accumulates, work=work), work)
+
+    return traced
 
 
 def _score(plan: StepPlan, batch: BatchShape) -> Traced:
     return Traced(record_scoring(plan, batch), Work())
 
 
-def _scoring(trace: Deep, batch: BatchShape) -> Recording:
+def _scoring(trace: Callable[[BatchShape], Traced], batch: BatchShape) -> Recording:
     return trace(batch).recording
 
 

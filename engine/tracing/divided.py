@@ -49,10 +49,10 @@ def watching_storages(seen: Callable[[torch.UntypedStorage], None]) -> Iterator[
     `torch.UntypedStorage.resize_` is replaced meanwhile, as PyTorch's own
     torch/distributed/_tools/mem_tracker.py does; it belongs to the process.
     """
-    resize, thread = torch.UntypedStorage.resize_, threading.get_ident()
+    inherited, thread = torch.UntypedStorage.resize_, threading.get_ident()
 
     def resized(storage: torch.UntypedStorage, size: int) -> Any:
-        result = resize(storage, size)
+        result = inherited(storage, size)
         if threading.get_ident() == thread:
             seen(storage)
         return result
@@ -61,7 +61,7 @@ def watching_storages(seen: Callable[[torch.UntypedStorage], None]) -> Iterator[
     try:
         yield
     finally:
-        torch.UntypedStorage.resize_ = resize  # type: ignore[method-assign]
+        del torch.UntypedStorage.resize_
 
 
 class Gathered:

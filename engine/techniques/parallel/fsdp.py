@@ -9,14 +9,13 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from engine.contract.config import RunConfig
 from engine.techniques import gradients
 from engine.techniques.parallel import private
 from engine.techniques.parallel.several import Several, refuse_several_types
-from engine.techniques.parallel.sharding import Visit, give_up, groups, shard
+from engine.techniques.parallel.sharding import Visit, groups, leave_parts, local, shard
 from engine.techniques.parallel.together import Waits
 from engine.techniques.preloading import Batch
 
@@ -43,7 +42,7 @@ class Fsdp(Several):
         return _syncing(model, is_last)
 
     def scored(self, model: torch.nn.Module) -> None:
-        give_up(model)
+        leave_parts(model)
 
     def clip(self, optimizer: Optimizer, max_norm: float, *, in_step: bool) -> torch.Tensor:
         """The norm is that of all parts; each rank scales its own."""
@@ -65,11 +64,6 @@ def _refuse_several_types(model: torch.nn.Module, config: RunConfig) -> None:
     rest = [parameter for parameter in model.parameters() if id(parameter) not in of_layers]
     for part in (*(layer.parameters() for layer in parts), rest):
         refuse_several_types(part, config, "sends the gradients of a layer at once")
-
-
-def local(tensor: torch.Tensor) -> torch.Tensor:
-    """What this rank holds of a tensor."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 @contextmanager

@@ -76,10 +76,16 @@ def _whole(module: torch.nn.Module) -> tuple[Tensors, Tensors]:
     return list(parameters), list(buffers)
 
 
-def give_up(model: torch.nn.Module) -> None:
-    """Give up whole weights that an evaluation has left, which no backward came to free."""
+def leave_parts(model: torch.nn.Module) -> None:
+    """Have each rank hold its part alone: a forward without a backward leaves whole what is gathered first."""
     from torch.distributed.fsdp import FSDPModule
 
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """What this rank holds of a tensor: all of one that is not divided."""
+    part: torch.Tensor | None = getattr(tensor, "to_local", lambda: None)()  # to import `DTensor` takes half a second
+    return tensor if part is None else part

@@ -9,8 +9,8 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
+from engine.techniques.parallel.sharding import leave_parts
 from engine.training.saving.model_folder import Trained
-from engine.training.saving.parts import leave_parts
 
 
 def full_state(trained: Trained) -> dict[str, torch.Tensor] | None:

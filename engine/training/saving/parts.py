@@ -13,7 +13,6 @@ import torch
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
-from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, Replicate, Shard, zeros
 from torch.optim import Optimizer
 
@@ -103,18 +102,6 @@ def read(job: Job, weights: dict[str, torch.Tensor], written: dict[str, Any], fo
     optimizer_state.load(optimizer, {"state": held, "param_groups": counted})
     for group, saved in zip(job.optimizer.param_groups, written["groups"], strict=True):
         group.update(saved)
-
-
-def leave_parts(model: torch.nn.Module) -> None:
-    """Have each rank hold its part alone: an evaluation leaves gathered what is gathered first."""
-    for module in model.modules():
-        if isinstance(module, FSDPModule):
-            module.reshard()
-
-
-def local(tensor: torch.Tensor) -> torch.Tensor:
-    """What this rank holds of a tensor."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _empty(there: Any, parameter: torch.Tensor, divided: list[int | None] | None) -> torch.Tensor:

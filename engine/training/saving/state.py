@@ -17,6 +17,7 @@ import torch
 from engine.contract.events import EvalDone, Event, UpdateDone
 from engine.history.series import pack, unpack
 from engine.techniques import optimizer_state
+from engine.techniques.parallel.sharding import leave_parts, local
 from engine.techniques.parallel.together import Together
 from engine.training.saving import parts
 from engine.training.saving.places import STATE, TOLD
@@ -36,7 +37,7 @@ def write_state(job: Job, folder: Path) -> None:
     Raises `OSError`, and `RuntimeError` where PyTorch says so.
     """
     together = job.together
-    parts.leave_parts(job.model)
+    leave_parts(job.model)
     own: dict[str, Any] = {"random": _random_state(job.device.torch_device)}
     if together.divides_states:
         own["states"] = parts.write(job, trained_state(job.model) if together.divides_weights else {}, folder)
@@ -64,7 +65,7 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 def put_back(job: Job, state: dict[str, Any], folder: Path) -> None:
     """Make `job` the training that `state` was taken from, each rank its part of it, with its own random numbers."""
-    parts.leave_parts(job.model)
+    leave_parts(job.model)
     held, together = trained_state(job.model), job.together
     own = state["ranks"][together.rank] if together.world_size > 1 else {"random": state["random"]}
     if not together.divides_weights:
@@ -131,11 +132,11 @@ def _add_samples(digest: Any, part: Samples | None) -> None:
 
 def frozen_fingerprint(model: torch.nn.Module, together: Together) -> str:
     """Of the weights that are not trained: their names, shapes and first values, in every rank's part of them."""
-    parts.leave_parts(model)
+    leave_parts(model)
     digest = hashlib.sha256()
     for name, tensor in model.named_parameters():
         if not tensor.requires_grad:
-            head = parts.local(tensor.detach()).flatten()[:_HEAD].contiguous().cpu().view(torch.uint8)
+            head = local(tensor.detach()).flatten()[:_HEAD].contiguous().cpu().view(torch.uint8)
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {head.tolist()}".encode())
     if not together.divides_weights:
         return digest.hexdigest()

@@ -48,6 +48,7 @@ _TECHNIQUES: dict[str, dict[str, Any]] = {
     "lists": {"optimizer_implementation": "foreach"},
     "adapters": {"lora_rank": 4, "lora_targets": "all-linear", "precision": "bf16"},
     "nf4": {"lora_rank": 4, "lora_targets": "all-linear", "weights": "nf4", "precision": "bf16"},
+    "divided": {"gpus": 3, "parallel": "fsdp"},
     "int8": {"lora_rank": 4, "weights": "int8", "precision": "fp16"},
 }
 _OTHERS = {"one by one": {"optimizer_implementation": "loop"}, "factored": {"optimizer": "adafactor"}}
@@ -93,7 +94,7 @@ def _batch(plan: StepPlan, samples: int) -> BatchShape:
 def test_the_whole_is_told_from_a_few_layers(tmp_path: Path, kind: str, technique: str) -> None:
     torch.set_num_threads(1)
     plan = _plan(tmp_path, _TEN[kind], **(_TECHNIQUES | _OTHERS)[technique])
-    trace = Counted(plan, accumulates=technique == "fp16")
+    trace = Counted(plan, accumulates=technique in ("fp16", "divided"))
     told = Deep(trace, find_layers(plan.model, plan.model.config))(_batch(plan, 2))  # type: ignore[arg-type]
     assert trace.times[_size(plan)] == 0
     assert told == trace(_batch(plan, 2))

@@ -19,7 +19,7 @@ from engine.contract.events import EvalDone, Event, Saved, UpdateDone
 from engine.contract.records import Outcome
 from engine.contract.run_figures import new_record
 from engine.devices.cpu import CpuDevice
-from engine.techniques.parallel.fsdp import local
+from engine.techniques.parallel.sharding import local
 from engine.techniques.parallel.several import several
 from engine.training.hub import Hub
 from engine.training.run import Run, quiet_libraries
