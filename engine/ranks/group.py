@@ -252,7 +252,7 @@ class RankGroup:
         patience = self.patience.hurried_s if self.in_a_hurry() else self.patience.stopping_s
         if now - self._stop_at < patience:
             return None
-        cut = f"{stopped(why)[:-1]}; update {self._update + 1} was cut short, as it had not ended in {patience:.0f} s."
+        cut = f"{stopped(why)[:-1]}; update {self._update + 1} was cut short, as it had not ended in {patience:g} s."
         return Verdict(outcome=Outcome.STOPPED, message=cut)
 
     def _record(self, verdict: Verdict | None) -> RunRecord:

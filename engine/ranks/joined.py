@@ -206,9 +206,7 @@ class JoinedRun:
         return others.end(lost) if lost else None
 
     def _end(self, outcome: Outcome | None, message: str | None, knob: str = "", phase: Phase | None = None) -> End:
-        return End(
-            rank=self.here.rank, who=who(self._info), outcome=outcome, message=message, knob=knob, phase=phase
-        )
+        return End(rank=self.here.rank, who=who(self._info), outcome=outcome, message=message, knob=knob, phase=phase)
 
     def _ended(self, outcome: Outcome, message: str) -> RunRecord:
         return replace(self.run.so_far(), outcome=outcome, message=message)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-import torch.distributed as dist
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from engine.contract.config import ConfigError
 from engine.process.launched import Launched
@@ -29,10 +29,10 @@ class Gone(Exception):  # noqa: N818 (an outcome, not a defect)
 class Meeting:
     """One process's connection. Not for two threads: each has its own, by `another`."""
 
-    def __init__(self, here: Launched, store: dist.TCPStore) -> None:
+    def __init__(self, here: Launched, store: TCPStore) -> None:
         self.here = here
         self._store = store
-        self._words = dist.PrefixStore(f"traintop/{here.attempt}", store)
+        self._words = PrefixStore(f"traintop/{here.attempt}", store)
 
     def another(self) -> Meeting:
         """For another thread. Raises `Gone`."""
@@ -47,9 +47,7 @@ class Meeting:
 
     def leave_first_word(self, name: str, value: Mapping[str, Any]) -> dict[str, Any]:
         """Tell it unless another one was first; what the first one told. Raises `Gone`."""
-        told: dict[str, Any] = json.loads(
-            self._asked(lambda: self._words.compare_set(name, "", json.dumps(value)))
-        )
+        told: dict[str, Any] = json.loads(self._asked(lambda: self._words.compare_set(name, "", json.dumps(value))))
         return told
 
     def word(self, name: str) -> dict[str, Any] | None:
@@ -89,7 +87,7 @@ def meet(here: Launched, should_stop: Callable[[], bool], limit_s: float) -> Mee
     if not opens and not _opened(here, should_stop, limit_s):
         return None
     try:
-        store = dist.TCPStore(
+        store = TCPStore(
             here.address,
             here.port,
             here.world_size,

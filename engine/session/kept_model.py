@@ -42,8 +42,8 @@ def _write(kept: KeptModel | None, run_id: int, folder: str) -> str | None:
         )
     if kept.record.config.is_parallel:
         return (
-            f"The model of run {run_id} was in the processes of its GPUs, which have ended with it: --output-dir writes "
-            "it while it trains."
+            f"The model of run {run_id} was in the processes of its GPUs, which have ended with it: --output-dir "
+            "writes it while it trains."
         )
     if kept.trained is None:
         too_large = kept.record.updates and kept.device_kind == "cuda"

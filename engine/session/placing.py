@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -89,7 +89,21 @@ def _several(config: RunConfig, names: tuple[str, ...], nvml: Nvml, in_a_hurry: 
     fleet = _Fleet(cards)
     make = partial(fleet.make, names=names, in_a_hurry=in_a_hurry)
     # each rank's device is as new as its process
-    return Where(config=config, device=fleet, make=make, reset_peaks=lambda: None, note=difference(cards))
+    note = " ".join(filter(None, (difference(cards), _own_context(cards)))) or None
+    return Where(config=config, device=fleet, make=make, reset_peaks=lambda: None, note=note)
+
+
+def _own_context(cards: Sequence[DeviceInfo]) -> str | None:
+    """A sentence where this process, which starts the ranks, has left a context on one of their cards."""
+    from engine.devices.visible import has_context
+
+    taken = [card.numbers for card in cards if card.index is not None and has_context(card.index)]
+    if not taken:
+        return None
+    return (
+        f"What ran in this process before has left a CUDA context of some hundred MiB on {', '.join(taken)}, beside "
+        "the rank's own: start traintop anew to have them for the run."
+    )
 
 
 def _among_others(config: RunConfig, launched: Launched, nvml: Nvml) -> Where:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,18 @@ def apply(model: torch.nn.Module, config: RunConfig, weights: torch.Tensor | Non
     """
     if weights is not None or config.label_smoothing_factor:
         replace_loss(model, weights, config.label_smoothing_factor)
+
+
+def mass_of(model: torch.nn.Module) -> Callable[[dict[str, torch.Tensor]], float] | None:
+    """What a batch's loss is divided by, the sum of its classes' weights; None where all classes weigh the same.
+
+    Batches may be on the host while the model is on a device.
+    """
+    weights = getattr(model, "class_weights", None)
+    if weights is None:
+        return None
+    on_host = weights.cpu()
+    return lambda batch: float(on_host[batch["labels"]].sum())
 
 
 def balanced(classes: npt.NDArray[np.int64], n_classes: int) -> list[float]:

@@ -147,7 +147,7 @@ def share_forkserver() -> None:
     """
     server: Any = getattr(forkserver, "_forkserver", None)
     if getattr(server, "_forkserver_address", None) is not None and sys.version_info < (3, 14):
-        server.ensure_running = lambda: None
+        forkserver.ensure_running = server.ensure_running = lambda: None
 
 
 @contextlib.contextmanager

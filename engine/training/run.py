@@ -306,6 +306,8 @@ class Run:
         with self.device.sharing():
             wrapped = self.together.wrap(model, config, self._wait)
         optimizer = self.together.optimizer(config, groups_of(config, model), self._enter)
+        if self.together.note is not None:
+            self._say(Phase.LOAD, self.together.note)
         if note := optimizer_note(config, device.torch_device.type):
             self._say(Phase.LOAD, note)
         return Job(

@@ -19,7 +19,7 @@ from engine.contract.records import Phase, RankShare
 from engine.contract.tasks import TASKS
 from engine.contract.throughput import warmup_updates
 from engine.devices.precision import Precision
-from engine.techniques import gradients
+from engine.techniques import class_loss, gradients
 from engine.techniques.preloading import Batch, batches
 from engine.techniques.stopping import Stopped, between_layers
 from engine.training.evaluation import evaluate
@@ -85,6 +85,7 @@ def train_epoch(job: Job, epoch: int, first: int = 0) -> bool:
         task=TASKS[job.config.task],
         should_stop=job.should_stop,
         share=job.together.share,
+        mass=class_loss.mass_of(job.model) if job.together.world_size > 1 else None,
     )
     for step, turn in enumerate(job.device.batches(ahead), first):
         batch = job.device.place(turn.batch)

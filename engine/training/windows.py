@@ -33,18 +33,25 @@ def turns(
     task: Task,
     should_stop: Callable[[], bool],
     share: Callable[[float], float] = lambda number: number,
+    mass: Callable[[Batch], float] | None = None,
 ) -> Iterator[Turn]:
     """The turns of an epoch of `steps` micro-steps, in windows of `accumulation`; the last one may be shorter.
 
     Where the loss is divided by the labels of the whole window, its batches wait on the host until all are there.
     `share` gives the mean over all ranks, whose losses and gradients are averaged: then a label counts alike in each.
+    `mass`: what a batch's loss, where it is no mean over labels, is divided by; None where it is the same for all.
     Raises `Stopped` when asked to stop meanwhile.
     """
     loaded = iter(batches)
     for first in range(0, steps, accumulation):
         of = min(accumulation, steps - first)
         window = islice(loaded, of)
-        weighed = _by_labels(window, task, should_stop, share) if task.is_divided_by_labels else _alike(window, of)
+        if task.is_divided_by_labels:
+            weighed = _by_labels(window, task, should_stop, share)
+        elif mass is not None:
+            weighed = _by_mass(window, of, share, mass)
+        else:
+            weighed = _alike(window, of)
         for number, (batch, divisor) in enumerate(weighed, start=1):
             yield Turn(batch, number, of, divisor)
 
@@ -64,6 +71,15 @@ def n_labels(batch: Batch, task: Task) -> int:
 
 def _alike(window: Iterable[Batch], of: int) -> Iterator[tuple[Batch, float]]:
     return ((batch, of) for batch in window)
+
+
+def _by_mass(
+    window: Iterable[Batch], of: int, share: Callable[[float], float], mass: Callable[[Batch], float]
+) -> Iterator[tuple[Batch, float]]:
+    """Each micro-step counts alike, and in it each unit of mass in all ranks."""
+    for batch in window:
+        own = mass(batch)
+        yield batch, of * share(own) / own
 
 
 def _by_labels(

@@ -63,7 +63,8 @@ class RankControl:
             return
         lines = self._tail.look(path)
         if lines is not None:
-            state.rank_log = RankLog(rank.rank, [LogLine("", line) for line in lines])
+            told = [LogLine("", line) for line in lines]
+            state.rank_log = RankLog(rank.rank, told or [LogLine("run", f"rank {rank.rank} has printed nothing yet")])
             self._desk.painter.mark()
 
     def _instead(self, rank: RankView) -> list[LogLine]:

@@ -40,7 +40,7 @@ def open_app(
     if problem:
         sys.stderr.write(f"traintop: {problem}\n")
     capture = OutputCapture()
-    with Signals() as noticed, _Behind(capture, config.device) as behind:
+    with Signals() as noticed, _Behind(capture, config) as behind:
         link = Link()
         app = TraintopApp(
             cast("Session", Later(behind.open)),
@@ -83,8 +83,8 @@ def open_app(
 class _Behind:
     """What stands behind the screen: the history and the session over it, opened once the screen has painted."""
 
-    def __init__(self, capture: OutputCapture, device: str) -> None:
-        self._capture, self._device = capture, device
+    def __init__(self, capture: OutputCapture, config: RunConfig) -> None:
+        self._capture, self._config = capture, config
         self._history: History | None = None
         self.session: Session | None = None
 
@@ -103,7 +103,9 @@ class _Behind:
         if history.notice:
             logging.getLogger("traintop").warning("history: %s", history.notice)
         history.mark_interrupted()
-        self.session = Session(history, self._capture, device=self._device, measures=True, keeps_model=True)
+        # to measure leaves a context, which would take from what the first of several ranks has
+        measures = not self._config.is_parallel
+        self.session = Session(history, self._capture, device=self._config.device, measures=measures, keeps_model=True)
         return self.session
 
     def close(self) -> str | None:

@@ -138,8 +138,8 @@ def alone(here: Launched | None, what: str) -> None:
     """Raise `UsageError` where this process was started with others, and `what` is for one."""
     if here is not None:
         raise UsageError(
-            f"{what} is for one process, and {here.by} started {here.world_size}: use traintop run, and look at it with "
-            "traintop watch."
+            f"{what} is for one process, and {here.by} started {here.world_size}: use traintop run, and traintop watch "
+            "to look at it."
         )
 
 

@@ -64,9 +64,7 @@ def train(config: RunConfig, *, as_json: bool, here: Launched | None = None) -> 
     return _train(lambda history: (config, lambda session: session.start(config)), as_json, here)
 
 
-def resume(
-    target: str, changes: Mapping[str, Value], *, as_json: bool, here: Launched | None = None
-) -> int:
+def resume(target: str, changes: Mapping[str, Value], *, as_json: bool, here: Launched | None = None) -> int:
     """Go on with the newest checkpoint of `target`, a run's number or a folder; `changes` are knobs given anew.
 
     Raises `HistoryError`, and `ConfigError` where there is no such checkpoint, or a knob would change what it learns.
@@ -127,9 +125,7 @@ def _take_part(here: Launched) -> int:
     return ended[0] if ended else exit_codes.FAILED
 
 
-def _train_first(
-    begin: _Begin, as_json: bool, here: Launched | None, code_of: Callable[[Event], int | None]
-) -> int:
+def _train_first(begin: _Begin, as_json: bool, here: Launched | None, code_of: Callable[[Event], int | None]) -> int:
     from engine.history.history import History
     from engine.session.capture import log_to_file
     from engine.session.session import Session

@@ -41,13 +41,11 @@ class TimePane(PlotPane):
         if run is None or not run.timed_updates:
             return []
         took: Line = [(f"{rate(sum(_seconds(state, _phases(run))) * 1000)} ms", "value")]
+        if run.device.is_virtual:
+            took = [(f"{CPU} ", "muted"), *took]
         if rank is not None:
             took = [(f"r{rank.rank} · ", "accent"), *took]
-        if not run.device.is_virtual:
-            return [*took, (" an update", "muted")]
-        took = [(f"{CPU} ", "muted"), *took]
-        whole: Line = [*took, (" an update", "muted")]
-        return whole if width_of(whole) <= width else took
+        return first_that_fits([[*took, (" an update", "muted")], took], width)
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """All phases in one bar, and each with its share and its milliseconds; who waits for whom."""

@@ -9,7 +9,7 @@ from engine.contract.figures import CPU
 from engine.contract.job import BatchJob, time_left
 from engine.contract.numbers import clock, mib, number
 from engine.contract.own_data import data_name, is_own_file, work_of
-from engine.contract.records import DeviceInfo
+from engine.contract.records import DeviceInfo, Outcome
 from tui.drawing.cells import Line, ends, join, width_of
 from tui.drawing.text import clean
 from tui.panes.base import Pane
@@ -115,6 +115,8 @@ def _progress(state: State) -> list[Line]:
         return [[("ready: press r to run", "accent")], [("ready", "accent")]]
     outcome = run.outcome
     text = f"run {run.run_id} {outcome.words}"
+    rank = run.as_record().failed_rank
+    text += f" on rank {rank}" if outcome is Outcome.OUT_OF_MEMORY and rank is not None else ""
     took: Line = [(_whose(run), "muted"), (clock(run.t), "value")] if run.t is not None else []
     return [[("■ ", OUTCOME_ROLES[outcome]), (text, OUTCOME_ROLES[outcome]), *took]]
 

@@ -51,7 +51,8 @@ class UtilizationPane(PlotPane):
 
 def _by_card(state: State) -> bool:
     """Whether there is a line for each of several cards."""
-    return are_read(state.run) and not state.is_stale and state.view.cursor is None
+    is_live = state.run is not None and state.run.under_way and not state.is_stale
+    return is_live and are_read(state.run) and state.view.cursor is None
 
 
 def _numbers(state: State, width: int, short: bool) -> Line:

@@ -49,4 +49,5 @@ def _line(proposal: Proposal, width: int) -> str:
     speed = f"{forecast_rate(made.samples_per_s)}/s"
     share = percent(100 * made.peak_used / made.limit, 0)
     near = "  near limit" if made.near_limit else ""
-    return f"{proposal.label:<{width}}  {mib(made.peak_used):>5} MiB {share:>5}  {speed:>7}{near}"
+    unit = "MiB/GPU" if made.gpus > 1 else "MiB"
+    return f"{proposal.label:<{width}}  {mib(made.peak_used):>5} {unit} {share:>5}  {speed:>7}{near}"

@@ -76,7 +76,9 @@ def _forecast(before: Forecast | None, now: Forecast) -> str:
     verdict = "fits" if now.fits else f"out of memory in {now.failing_phase}"
     if _flipped(before, now):
         verdict = "now it fits" if now.fits else verdict
-    return f"forecast {need} MiB, {verdict}{', near the limit' if now.near_limit else ''}"
+    return (
+        f"forecast {need} MiB{'/GPU' if now.gpus > 1 else ''}, {verdict}{', near the limit' if now.near_limit else ''}"
+    )
 
 
 def _flipped(before: Forecast | None, now: Forecast) -> bool:
@@ -89,7 +91,8 @@ def _end(run: RunRecord, baseline: RunRecord | None) -> str:
     if run.outcome is Outcome.OUT_OF_MEMORY:
         where = f" in {run.failed_phase.noun}" if run.failed_phase is not None else ""
         total = f" of {number(to_mib(run.memory_total))} MiB" if run.memory_total is not None else ""
-        return f"run {run.run_id} is out of memory{where}{total}; the next run works (h: what fits)"
+        rank = f" on rank {run.failed_rank}" if run.failed_rank is not None else ""
+        return f"run {run.run_id} is out of memory{rank}{where}{total}; the next run works (h: what fits)"
     if run.outcome is not Outcome.COMPLETED:
         return f"run {run.run_id} {word}{f': {clean(run.message, 120)}' if run.message else ''}"
     card = f" (card {CARD_SPEED.of(run)})" if run.forecast_samples_per_s is not None else ""

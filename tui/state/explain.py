@@ -18,6 +18,7 @@ from engine.plans.lecture import TABLES
 from tui.drawing.timeline import most_held
 from tui.state.knob_list import IN_GROUPS, knobs_of
 from tui.state.knobs import bounds, describe, said, shown
+from tui.state.ranks import fullest_of
 
 _BULLET = "· "
 
@@ -96,6 +97,9 @@ def held_text(made: Forecast) -> str:
     what, where = "One update as forecast", "at the peak"
     if not made.fits:
         what, where = "The update that it dies in, as forecast, up to the request that fails", "then"
+    if made.gpus > 1:
+        rank = fullest_of(made.peak_used_by_rank)
+        what += f", on {'each GPU' if rank is None else f'the fullest GPU, rank {rank}'}"
     share = percent(100 * size / max(whole, 1))
     return f"{what}: {name} have {mib(size)} of the {mib(whole)} MiB allocated {where} ({share})"
 
@@ -107,8 +111,10 @@ def _no_memory(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
     lines = [*([short, ""] if short else []), out_of_memory(run)]
     if run.message:
         lines += ["", run.message]
-    used = f"; at most {mib(run.peak_used)} MiB of them were used" if run.peak_used is not None else ""
-    lines += ["", f"The card has {total}{used}."]
+    peak = _peak_of(run)
+    used = f"; at most {mib(peak)} MiB of them were used" if peak is not None else ""
+    whose = "The card" if run.failed_rank is None else f"The card of rank {run.failed_rank}"
+    lines += ["", f"{whose} has {total}{used}."]
     fitted = largest_that_fitted(run, runs)
     if fitted is not None:
         size, used = fitted.config.batch_size, mib(fitted.peak_used)
@@ -117,6 +123,12 @@ def _no_memory(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
     if ways:
         lines += ["", "What would save memory here:", *(_BULLET + way for way in ways)]
     return lines
+
+
+def _peak_of(run: RunRecord) -> int | None:
+    """Bytes on the card that was full: of several that of the rank that died."""
+    each, rank = run.peak_used_by_rank, run.failed_rank
+    return each[rank] if rank is not None and rank < len(each) else run.peak_used
 
 
 def _against(run: RunRecord, baseline: RunRecord) -> list[str]:

@@ -14,9 +14,9 @@ from tui.state.foreign import clean_rank
 
 STEADY_ORDER = 0.01
 """Share of a card by which a rank must be fuller than the one before it to change places: rows are not to jump."""
-STRAGGLES, ENOUGH_UPDATES = 0.05, 3
+STRAGGLES, ENOUGH_UPDATES = 0.05, 5
 """A rank is the one that the others wait for where each of them waits for so much more of an update than it does, over
-at least so many updates."""
+at least so many updates after warm-up."""
 
 
 @dataclass(slots=True)
@@ -66,6 +66,8 @@ class Ranks:
         self.each = [RankView(rank) for rank in range(n)] if n > 1 else []
         self.order = list(range(len(self.each)))
         """Their numbers, the fullest first, as they are listed."""
+        self._is_steady = False
+        """True once the warm-up is over."""
 
     def __len__(self) -> int:
         return len(self.each)
@@ -90,7 +92,9 @@ class Ranks:
         waits = sorted(
             ((rank.wait_share, rank.rank) for rank in self.each if rank.wait_share is not None), key=lambda pair: pair
         )
-        if len(waits) < max(2, len(self.each)) or min(rank.timed_updates for rank in self.each) < ENOUGH_UPDATES:
+        if not self._is_steady or len(waits) < max(2, len(self.each)):
+            return None
+        if min(rank.timed_updates for rank in self.each) < ENOUGH_UPDATES:
             return None
         (least, which), (following, _) = waits[:2]
         return self.each[which] if (following or 0.0) - (least or 0.0) >= STRAGGLES else None
@@ -105,6 +109,7 @@ class Ranks:
 
     def updated(self, event: UpdateDone, progress: float, *, anew: bool) -> None:
         """Take what each did in an update; `anew` where it is the first that counts."""
+        self._is_steady |= anew
         for share in event.ranks:
             rank = self._of(share.rank)
             _time(rank, share, anew=anew)

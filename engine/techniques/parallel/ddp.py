@@ -17,11 +17,11 @@ from engine.techniques.parallel.together import Waits
 from engine.techniques.parallel.unused import leaves_out
 from engine.techniques.preloading import Batch
 
-_SYNCS_BUFFERS = next(
-    name
-    for name in ("forward_sync_buffers", "broadcast_buffers")  # the second is its name before PyTorch 2.13
-    if name in signature(DistributedDataParallel).parameters
-)
+_PARAMETERS = signature(DistributedDataParallel).parameters
+_ALIKE: dict[str, Any] = {
+    "forward_sync_buffers" if "forward_sync_buffers" in _PARAMETERS else "broadcast_buffers": False  # before 2.13
+}
+"""Buffers are not sent in every forward: none of a transformer's changes."""
 
 USUAL_BUCKET_MIB = 25
 """What `DistributedDataParallel` takes unless told; the first bucket has 1 MiB then."""
@@ -46,7 +46,7 @@ class Ddp(Several):
             model,
             # told its own usual size, DDP would make the first bucket as large as the others, and send late
             bucket_cap_mb=None if config.bucket_mib == USUAL_BUCKET_MIB else config.bucket_mib,
-            **{_SYNCS_BUFFERS: False},  # none of a transformer's changes
+            **_ALIKE,
             find_unused_parameters=self._looks_for_unused,
         )
         wrapped.register_comm_hook(None, lambda state, bucket: self._all_reduced(bucket))

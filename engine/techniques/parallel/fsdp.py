@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from engine.contract.config import RunConfig
 from engine.techniques import gradients
+from engine.techniques.parallel import private
 from engine.techniques.parallel.several import Several
 from engine.techniques.parallel.sharding import Visit, give_up, shard
 from engine.techniques.parallel.together import Waits
@@ -32,6 +33,9 @@ class Fsdp(Several):
 
     def wrap(self, model: torch.nn.Module, config: RunConfig, waits: Waits) -> torch.nn.Module:
         super().wrap(model, config, waits)
+        device = next(local(parameter).device for parameter in model.parameters())
+        if not private.tell_waits(model, waits, device):
+            self.note = private.UNKNOWN
         return model
 
     def window(self, model: torch.nn.Module, *, is_last: bool) -> AbstractContextManager[None]:

@@ -51,6 +51,8 @@ class Together:
     """Whether each rank holds a part of every weight; else all of them."""
     divides_states = False
     """Whether each rank holds a part of the optimizer's states."""
+    note: str | None = None
+    """A sentence for the transcript, where something is not as one expects; known once `wrap` was called."""
 
     def first(self) -> AbstractContextManager[None]:
         """Around what the first rank does before the others, such as a download that these find done."""

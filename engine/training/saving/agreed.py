@@ -13,7 +13,7 @@ _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 class Elsewhere(Exception):  # noqa: N818 (another rank's failure, told in its words)
-    """Another rank could not do it. The message says which, and why."""
+    """A rank could not do it. The message says which, and why."""
 
 
 def all_of(together: Together, do: Callable[[], object]) -> None:
@@ -35,9 +35,6 @@ def why(error: BaseException) -> str:
     """What a library made of a failure, in the operating system's words where there are any."""
     if isinstance(error, Elsewhere):
         return str(error)
-    if failures := getattr(error, "failures", None):  # torch.distributed.checkpoint's, of any rank, by its number
-        rank, (inner, _) = min(failures.items())
-        return f"rank {rank}: {why(inner)}"
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, OSError) and found.strerror:

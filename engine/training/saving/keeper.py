@@ -37,7 +37,7 @@ LAST = "last"
 class Keeper:
     """Writes the checkpoints and the models of one run, in its own thread, between two updates.
 
-    Of several ranks each has one, and all are called alike: the first writes what all hold, and each what it alone holds.
+    Of several ranks each has one, and all are called alike: the first writes what all hold, each what it alone holds.
     `record` gives the run as far as it is; `on_host` is around work that is none of the device's.
     """
 
@@ -170,7 +170,7 @@ class Keeper:
 def save_model(
     trained: Trained, record: RunRecord, kind: str, folder: Path, state: Mapping[str, torch.Tensor] | None = None
 ) -> None:
-    """Write a model and its card into `folder`, each file whole; `state` as for `write_model`, which raises the same."""
+    """Write a model and its card into `folder`, each file whole. `state`, and what is raised, are `write_model`'s."""
     with into_folder(folder) as partial:
         write_model(trained, record, kind, partial, folder, state)
 

@@ -68,7 +68,9 @@ def write_model(
 ) -> None:
     """Write the model, its tokenizer and its card into `folder`, which becomes (or goes into) `final`.
 
-    `state` are its weights where they are not in the model, by the names that they have there. Raises `OSError`, and what safetensors raises where the disk is full.
+    `state` are its weights where they are not in the model, by the names that they have there.
+
+    Raises `OSError`, and what safetensors raises where the disk is full.
     """
     model: Any = trained.model
     base = str(final / BASE) if trained.brings_base else _location(trained.source)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.fsdp import FSDPModule
@@ -18,6 +19,7 @@ from torch.optim import Optimizer
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.techniques import optimizer_state
+from engine.training.saving.agreed import Elsewhere, why
 
 if TYPE_CHECKING:
     from engine.training.job import Job
@@ -45,8 +47,7 @@ def check(config: RunConfig) -> None:
 def write(job: Job, weights: dict[str, torch.Tensor], folder: Path) -> dict[str, Any]:
     """Write this rank's `weights`, and the optimizer's states, into `folder`: all ranks call it.
 
-    What is no plain tensor is given back, to be kept elsewhere. Raises `CheckpointException` in all ranks where one
-    cannot write.
+    What is no plain tensor is given back, to be kept elsewhere. Raises `Elsewhere` in all ranks where one cannot write.
     """
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
@@ -63,13 +64,17 @@ def write(job: Job, weights: dict[str, torch.Tensor], folder: Path) -> dict[str,
             tensors[full] = value
             if isinstance(value, DTensor):
                 divided[full] = [each.dim if isinstance(each, Shard) else None for each in value.placements]
-    save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder / FOLDER), save_distributed=True))
+    try:
+        save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder / FOLDER), save_distributed=True))
+    except CheckpointException as error:  # no `Exception`: it would end the rank
+        rank, (first, _) = min(error.failures.items())
+        raise Elsewhere(f"rank {rank}: {why(first)}") from None
     groups = [{key: value for key, value in group.items() if key != "params"} for group in job.optimizer.param_groups]
     return {"groups": groups, "divided": divided, "others": others}
 
 
 def read(job: Job, weights: dict[str, torch.Tensor], written: dict[str, Any], folder: Path) -> None:
-    """Put back what `write` wrote, into `weights` and the job's optimizer. Raises whatever a damaged file makes of it."""
+    """Put back what `write` wrote, into `weights` and the job's optimizer. Raises what a damaged file makes of it."""
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 
     optimizer = job.together.stepping(job.optimizer)
@@ -81,11 +86,15 @@ def read(job: Job, weights: dict[str, torch.Tensor], written: dict[str, Any], fo
         states[index] = dict(written["others"].get(name, {}))
         prefix = f"{_STATE}.{name}."
         for full in (each for each in there if each.startswith(prefix) and "." not in each[len(prefix) :]):
-            states[index][full[len(prefix) :]] = tensors[full] = _empty(there[full], parameter, written["divided"].get(full))
+            tensors[full] = _empty(there[full], parameter, written["divided"].get(full))
+            states[index][full[len(prefix) :]] = tensors[full]
     missing = tensors.keys() - there.keys()
     if missing:
         raise ValueError(f"the model has other weights: {min(missing)}")
-    load(tensors, storage_reader=reader, no_dist=True)
+    try:
+        load(tensors, storage_reader=reader, no_dist=True)
+    except CheckpointException as error:
+        raise ValueError(str(error)) from None
     counted, begin = [], 0
     for group, saved in zip(optimizer.param_groups, written["groups"], strict=True):
         counted.append({**saved, "params": list(range(begin, begin + len(group["params"])))})
@@ -97,7 +106,7 @@ def read(job: Job, weights: dict[str, torch.Tensor], written: dict[str, Any], fo
 
 
 def leave_parts(model: torch.nn.Module) -> None:
-    """Have each rank hold its part alone: of what is gathered first, a forward without a backward leaves all gathered."""
+    """Have each rank hold its part alone: an evaluation leaves gathered what is gathered first."""
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()

@@ -87,6 +87,18 @@ def theirs(scripts: list[Script], folder: Path) -> list[Curves]:
     return [_read(place) for place in folders]
 
 
+def theirs_on_several(script: Script, folder: Path, n: int) -> Curves:
+    """Run a script as `n` processes, which torchrun starts, and read the log of the first."""
+    folder.mkdir()
+    file = written(script, folder)
+    settings = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf"), "OMP_NUM_THREADS": "1"}
+    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n), str(file)]
+    done = subprocess.run(words, cwd=folder, env=outside | settings, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return _read(folder)
+
+
 def _read(folder: Path) -> Curves:
     log = json.loads((folder / "trained" / "trainer_state.json").read_text())["log_history"]
     return Curves(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import runpy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,10 @@ from engine.export.trainer_script.trainer import arguments_of
 from engine.process.imports import import_transformers
 from engine.training.hub import Hub
 from engine.workloads.tokens.vocabulary import train_wordpiece
-from tests.engine.export.parity import Curves, ours, script_of, theirs
+from tests.engine.export.parity import Curves, ours, script_of, theirs, theirs_on_several, written
 from tests.engine.make_reviews import make_rows
+from tests.engine.techniques.parallel.cases import train
+from tests.engine.techniques.parallel.ranks import ranks
 from tests.engine.workloads.test_files import workbook
 
 ROWS = make_rows(60)
@@ -294,7 +298,7 @@ def assert_same(name: str, mine: Curves, other: Curves) -> None:
     assert len(mine.losses) == len(other.losses) > 1, name
     assert mine.losses == pytest.approx(other.losses, abs=tolerance), name
     # where rows have not all as many labels, we weigh by these and the Trainer by rows
-    uneven = any(word in name for word in ("packed", "masked", "instructions", "pairs"))
+    uneven = any(word in name for word in ("packed", "masked", "instructions", "pairs", "unequal"))
     assert mine.eval_losses == pytest.approx(other.eval_losses, abs=0.1 if uneven else tolerance), name
     assert mine.accuracies == pytest.approx(other.accuracies), name
 
@@ -309,6 +313,65 @@ def test_scripts_give_the_losses_of_the_run(tmp_path: Path, hub: Hub) -> None:
 def test_every_workload_and_technique_gives_the_losses_of_the_run(name: str, tmp_path: Path, hub: Hub) -> None:
     for _, mine, other in both({name: SLOW[name]}, tmp_path, hub):
         assert_same(name, mine, other)
+
+
+ON_TWO: dict[str, Make] = {
+    "ddp, dropout, a rest that is no whole window": lambda folder: on_two(dummy(samples=29, batch_size=4)),
+    "zero1, accumulation": lambda folder: on_two(
+        dummy(batch_size=2, gradient_accumulation_steps=3, epochs=1), parallel="zero1"
+    ),
+    "fsdp, kept after forward": lambda folder: on_two(
+        dummy(samples=32, batch_size=4), parallel="fsdp", reshard_after_forward=False
+    ),
+    "unequal tokens, accumulation": lambda folder: on_two(
+        text(paragraphs(folder), epochs=1, batch_size=4, gradient_accumulation_steps=2)
+    ),
+    "masked, bucketed": lambda folder: on_two(
+        text(tsv(folder), task="masked-lm", model=saved_model(folder), padding="bucketed", batch_size=4)
+    ),
+}
+
+
+def on_two(config: RunConfig, **knobs: Any) -> RunConfig:
+    return config.with_values(device="virtual:tesla-p4", gpus=2, **knobs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ON_TWO)
+def test_under_torchrun_a_script_gives_the_losses_of_a_run_on_two_gpus(name: str, tmp_path: Path, hub: Hub) -> None:
+    config = ON_TWO[name](tmp_path)
+    with ranks(2) as group:
+        mine = group.each(train, config)[0]
+    other = theirs_on_several(script_of(config, hub), tmp_path / "scripts", 2)
+    evaluations = [each.loss for each in mine.evaluations]
+    assert_same(name, Curves(mine.losses, evaluations, []), replace(other, accuracies=[]))
+
+
+def test_a_script_for_several_gpus_will_not_run_as_one_process(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")
+    made = script_of(dummy(device="cuda:0,2", gpus=2, vram_limit=4096), hub)
+    assert '["CUDA_VISIBLE_DEVICES"] = "4,6"' in made.text
+    assert "card = int" in made.text
+    assert "# Start it by: torchrun --nproc-per-node 2 " in made.text
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(SystemExit, match="A process for every GPU: torchrun --nproc-per-node 2 "):
+        runpy.run_path(str(written(made, tmp_path)), run_name="__main__")
+    every = script_of(dummy(device="cuda", gpus=None), hub).text
+    assert "torchrun --nproc-per-node gpu" in every
+    assert '["CUDA_VISIBLE_DEVICES"]' not in every
+    assert '"CUDA_VISIBLE_DEVICES"] = "4,5"' in script_of(dummy(device="auto", gpus=2), hub).text
+
+
+def test_what_the_trainer_cannot_divide_is_said_or_refused(hub: Hub) -> None:
+    two = dummy(device="cuda", gpus=2)
+    assert "ZeroRedundancyOptimizer" in script_of(two.with_values(parallel="zero1"), hub).text
+    fsdp = two.with_values(parallel="fsdp", optimizer="sgd")
+    assert 'fsdp_config={"reshard_after_forward": True}' in script_of(fsdp, hub).text
+    with pytest.raises(ConfigError, match="the Trainer takes only optimizers that it has a name for") as refused:
+        script_of(fsdp.with_values(momentum=0.9), hub)
+    assert refused.value.knob == "optimizer"
 
 
 def test_only_what_the_script_says_is_needed_is_imported(tmp_path: Path, hub: Hub) -> None:
@@ -373,6 +436,7 @@ OTHER_VALUES: dict[str, Any] = {
     "vram_limit": 4096,
     "seed": 1,
     "device": "cuda:1",
+    "gpus": 2,
     "max_grad_norm": 0.0,
     "eval_samples": 3,
     "samples": 5,
@@ -402,6 +466,8 @@ def test_no_knob_is_forgotten(name: str, tmp_path: Path, hub: Hub) -> None:
         base = base.with_values(optimizer="sgd")
     if name == "early_stopping_threshold":
         base = base.with_values(early_stopping_patience=1)
+    if name in ("parallel", "bucket_mib", "reshard_after_forward"):
+        base = base.with_values(gpus=2, parallel="fsdp" if name == "reshard_after_forward" else "ddp")
     knob, now = KNOBS[name], getattr(base, name)
     if name == "data":
         other = reviews(messy_csv(tmp_path), device="cuda", dataloader_num_workers=1, max_grad_norm=0.5)

@@ -52,7 +52,6 @@ async def test_a_small_screen_shows_a_group_to_the_character() -> None:
     async with stage((80, 24), config=RunConfig(learning_rate=1e-4)) as s:
         await s.press("end", *["up"] * 5, "right")
         assert pane(s, 15) == [
-            " o implementation fused ",
             " + what               4 ",
             " + batch              3 ",
             " + memory             8 ",
@@ -62,7 +61,8 @@ async def test_a_small_screen_shows_a_group_to_the_character() -> None:
             "   momentum           0 ",
             "   learning rate 0.0001 ",
             "   schedule      linear ",
-            "─────────────── 11 more ",
+            "   warm-up            0 ",
+            "─────────────── 10 more ",
             " How it learns:         ",
             " optimizer, momentum,   ",
             " learning rate,         ",

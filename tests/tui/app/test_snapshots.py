@@ -13,6 +13,7 @@ from engine.contract.forecast_types import TimelinePoint
 from engine.contract.records import Outcome, Phase
 from engine.contract.run_figures import RunFigures, new_record
 from engine.knobs import named as named_knobs
+from tests.tui import fake_ranks
 from tests.tui.app.test_forecast import forecast
 from tests.tui.fake_session import (
     GPU,
@@ -161,6 +162,37 @@ async def configurations(s: Stage) -> None:
     await s.press("K")
 
 
+async def several(s: Stage, n: int, *, virtual: bool = False) -> None:
+    """A run on `n` GPUs, and the knobs that it began with."""
+    s.app.state.editor.replace(fake_ranks.config_of(n, virtual=virtual))
+    done = (fake_ranks.update_of(n, number, 8, loss=0.69 * 0.97**number) for number in range(1, 31))
+    reading = fake_ranks.sampled_of(n, 8, 30.0, virtual=virtual)
+    await s.feed(fake_ranks.forecast_of(n, virtual=virtual), *fake_ranks.begun(n, 8, virtual=virtual), *done, reading)
+
+
+async def two_virtual_ranks(s: Stage) -> None:
+    await several(s, 2, virtual=True)
+
+
+async def four_ranks(s: Stage) -> None:
+    await several(s, 4)
+    await s.press("right_square_bracket", "right_square_bracket")
+
+
+async def eight_ranks(s: Stage) -> None:
+    await several(s, 8)
+
+
+async def rank_out_of_memory(s: Stage) -> None:
+    await several(s, 8)
+    await s.feed(fake_ranks.out_of_memory(8, 8))
+
+
+async def rank_details(s: Stage) -> None:
+    await several(s, 8)
+    await s.press("i")
+
+
 SCENES: dict[str, Callable[[Stage], Awaitable[None]]] = {
     "idle": idle,
     "training": in_training,
@@ -173,6 +205,11 @@ SCENES: dict[str, Callable[[Stage], Awaitable[None]]] = {
     "presenter": presenter,
     "cursor": cursor,
     "configurations": configurations,
+    "two-virtual-ranks": two_virtual_ranks,
+    "four-ranks": four_ranks,
+    "eight-ranks": eight_ranks,
+    "rank-out-of-memory": rank_out_of_memory,
+    "rank-details": rank_details,
 }
 
 

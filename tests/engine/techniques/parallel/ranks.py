@@ -11,13 +11,8 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
-PRELOADED = [
-    "torch",
-    "torch._dynamo",
-    "torch.distributed.fsdp",
-    "transformers",
-    "tests.engine.techniques.parallel.cases",
-]
+_CASES = "tests.engine.techniques.parallel.cases"
+PRELOADED = ["torch", "torch._dynamo", "torch.distributed.fsdp", "transformers", _CASES]
 
 
 @dataclass(frozen=True)
@@ -34,11 +29,11 @@ class Ranks:
     def __init__(self, connections: list[Connection]) -> None:
         self._connections = connections
 
-    def each(self, case: Callable[..., Any], *args: Any, only: int | None = None) -> list[Any]:
-        """What `case(*args)` comes to in each rank, or in the one that is named. Raises `Failed`."""
+    def each(self, case: Callable[..., Any], *args: Any, only: int | None = None, **more: Any) -> list[Any]:
+        """What `case(*args, **more)` comes to in each rank, or in the one that is named. Raises `Failed`."""
         asked = [c for rank, c in enumerate(self._connections) if only in (None, rank)]
         for connection in asked:
-            connection.send((case, args))
+            connection.send((case, args, more))
         answers = [connection.recv() for connection in asked]
         for rank, (is_good, answer) in enumerate(answers):
             if not is_good:
@@ -87,10 +82,10 @@ def _rank(connection: Connection, rank: int, world_size: int, port: int) -> None
     with opened(torch.device("cpu"), 600):
         while True:
             try:
-                case, args = connection.recv()
+                case, args, more = connection.recv()
             except EOFError:
                 return
             try:
-                connection.send((True, case(*args)))
+                connection.send((True, case(*args, **more)))
             except Exception:
                 connection.send((False, traceback.format_exc()))

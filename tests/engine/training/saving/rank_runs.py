@@ -1,4 +1,4 @@
-"""What a rank does in a test of saving: a run that goes on with the newest checkpoint of its folder, if there is one."""
+"""What a rank does in a test of saving: a run that goes on with the newest checkpoint of its folder, if any."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
 
 from engine.contract.config import RunConfig
 from engine.contract.events import EvalDone, Event, Saved, UpdateDone
@@ -37,11 +38,15 @@ class Ended:
     """By what was written, and after which update."""
     weights: str
     """A digest of what this rank holds of all of them."""
+    whole: dict[str, torch.Tensor]
+    """All of them, as PyTorch itself gathers them."""
     resumed_at: int | None
 
 
-def go(config: RunConfig, run_id: int = 1, *, dies: tuple[int, str, int] | None = None, full: int | None = None) -> Ended:
-    """One run. `dies`: a rank, what it meets, and the how manieth time it is killed there; see `_MOMENTS`.
+def go(
+    config: RunConfig, run_id: int = 1, *, dies: tuple[int, str, int] | None = None, full: int | None = None
+) -> Ended:
+    """One run. `dies`: a rank, what it meets, and the how manieth time it is killed there: `update`, or one of `_arm`'s.
 
     `full`: a rank whose disk takes no more after the first checkpoint.
     """
@@ -59,7 +64,7 @@ def go(config: RunConfig, run_id: int = 1, *, dies: tuple[int, str, int] | None 
         if isinstance(event, UpdateDone) and armed and dies is not None and dies[1:] == ("update", event.update):
             os.kill(os.getpid(), signal.SIGKILL)
         if isinstance(event, Saved) and event.what == "checkpoint" and full == rank:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
     run = Run(
         record=new_record(run_id, config, device.info, 1_700_000_000.0 + run_id),
@@ -85,8 +90,14 @@ def go(config: RunConfig, run_id: int = 1, *, dies: tuple[int, str, int] | None 
         scores=[event.loss for event in events if isinstance(event, EvalDone)],
         problems={(e.what, e.update): e.problem for e in events if isinstance(e, Saved)},
         weights="" if run.kept is None else _digest(run.kept.model),
+        whole={} if run.kept is None else {n: _whole(p) for n, p in run.kept.model.named_parameters()},
         resumed_at=record.resumed_at,
     )
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    whole = tensor.detach().full_tensor() if isinstance(tensor, DTensor) else tensor.detach()
+    return whole.clone()
 
 
 def _digest(model: torch.nn.Module) -> str:
