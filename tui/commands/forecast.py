@@ -26,6 +26,8 @@ _NONE = RunConfig()
 _NAMED = frozenset(("model", "device"))
 """Knobs that the table's title tells."""
 _OF_SEVERAL = tuple(name for name, knob in KNOBS.items() if knob.group == "parallel" and name != "gpus")
+_MOST_ROWS = 3
+"""That are named before what is true of them."""
 _WIDTH, _WIDEST = 110, 1000
 """Columns of the table, and what it may grow to before a heading is cut; a narrow terminal wraps it."""
 
@@ -177,11 +179,17 @@ def _notes(configs: list[RunConfig], forecasts: list[Forecast]) -> list[str]:
     """What holds for every row, then what is true of some alone, with their values before it."""
     everywhere = [note for note in forecasts[0].notes if all(note in made.notes for made in forecasts)]
     turned = [name for name in KNOBS if name not in _NAMED and _differs(configs, name)]
-    some = []
+    some: dict[str, list[str]] = {}
     for config, made in zip(configs, forecasts, strict=True):
         row = ", ".join(f"{KNOBS[name].label} {_value(config, name)}" for name in turned)
-        some += [f"{row}: {note}" for note in made.notes if note not in everywhere]
-    return [*everywhere, *some]
+        for note in made.notes:
+            if note not in everywhere:
+                some.setdefault(note, []).append(row)
+    return [*everywhere, *(f"{_rows(rows)}: {note}" for note, rows in some.items())]
+
+
+def _rows(rows: list[str]) -> str:
+    return "; ".join(rows) if len(rows) <= _MOST_ROWS else f"{rows[0]} and {len(rows) - 1} more"
 
 
 def table(configs: list[RunConfig], forecasts: list[Forecast]) -> Table:

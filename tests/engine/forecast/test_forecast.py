@@ -251,6 +251,11 @@ def test_the_json_fields_are_stable(forecaster: Forecaster) -> None:
         "limit_mib",
         "used_range_mib",
         "n_parameters",
+        "gpus",
+        "parallel",
+        "peak_used_mib_by_gpu",
+        "wait_share",
+        "speedup",
         "notes",
     ]
     assert told["vram_total_mib"] == 7611

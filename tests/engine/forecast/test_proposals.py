@@ -89,3 +89,35 @@ def test_what_the_card_cannot_do_is_passed_over() -> None:
 
     found = propose(LARGE, Phase.BACKWARD, no_half)
     assert [proposal.config.precision for proposal in found] == ["fp16"]
+
+
+def _on(config: RunConfig, *gpus: int) -> list[RunConfig]:
+    return [config.with_values(gpus=n, device="cuda") for n in gpus]
+
+
+def test_more_gpus_are_the_last_proposal_and_keep_the_effective_batch() -> None:
+    fits = _fits(lambda config: config.batch_size <= 2)
+    *others, last = propose(LARGE, Phase.FORWARD, fits, _on(LARGE, 2, 4))
+    assert all(proposal.config.gpus == 1 for proposal in others)
+    assert last.label == "4 GPUs, ddp, batch 2 on each"
+    assert last.config.effective_batch_size == LARGE.effective_batch_size
+    assert last.config.device == "cuda"
+
+
+def test_where_the_batch_cannot_be_divided_the_weights_are() -> None:
+    one = LARGE.with_values(batch_size=1)
+    (last,) = propose(one, Phase.OPTIMIZER, _fits(lambda config: config.parallel == "fsdp"), _on(one, 2, 4))
+    assert last.label == "2 GPUs, fsdp, batch 1 on each"
+
+
+def test_on_the_same_gpus_less_on_each_comes_before_more_of_them() -> None:
+    two = LARGE.with_values(gpus=2, device="cuda")
+    *_, last = propose(two, Phase.OPTIMIZER, _fits(lambda config: config.parallel != "ddp"), _on(two, 4))
+    assert (last.label, last.config.gpus) == ("zero1", 2)
+    sharded = two.with_values(parallel="fsdp")
+    *_, last = propose(sharded, Phase.FORWARD, _fits(lambda config: config.batch_size <= 4), _on(sharded, 4))
+    assert last.label == "4 GPUs, ddp, batch 4 on each"
+
+
+def test_without_other_gpus_nothing_is_left_to_them() -> None:
+    assert len(propose(LARGE, Phase.FORWARD, _fits(lambda config: True))) == 4

@@ -30,7 +30,7 @@ def forecaster() -> Forecaster:
             row, id=f"{row.about} ({row.reported or row.kind})", marks=[] if row.about in QUICK else pytest.mark.slow
         )
         for row in rows()
-        if row.unsure is None
+        if row.unsure is None and (row.kind or row.reported)
     ],
 )
 def test_the_forecast_is_what_was_measured(forecaster: Forecaster, row: PublicRow) -> None:

@@ -12,13 +12,15 @@ import torch
 from engine.contract.conditions import Conditions, Neighbour
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.forecast_types import ForecastError
-from engine.contract.records import DeviceInfo, Outcome, RunRecord
+from engine.contract.records import DeviceInfo, Outcome, Phase, RunRecord
+from engine.devices import link_speeds
 from engine.devices.cuda import Outside
 from engine.forecast.learned import learn
 from engine.gpus.catalogue import find
 from engine.gpus.units import MIB
 from engine.history.errors import HistoryError
 from engine.plans.course import named_plan, repeat_plan, sweep
+from engine.process.machine import Machine
 from engine.session.forecasts import Forecasts, forecast_all, gpu_of
 from engine.session.outside import OutsideMemory
 from engine.telemetry.nvml import Nvml
@@ -249,3 +251,61 @@ def test_a_plan_is_foretold_once_for_its_repeats_and_not_after_a_stop(forecasts:
     assert forecasts.foretell(plan, lambda: True) == plan
     other = sweep(base, {"batch_size": ["1", "2"]})
     assert forecasts.foretell(other) == other
+
+
+@pytest.fixture
+def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Machine, "cores", lambda self: 4.0)
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_all_gpus_are_counted_before_they_are_forecast(forecasts: Forecasts) -> None:
+    made = forecasts.forecast(SMALL.with_values(gpus=None))
+    assert made.gpus == len(made.peak_used_by_rank) == 4
+    (on_its_own,) = forecast_all([SMALL.with_values(gpus=None)], None, "current", None, None)
+    assert on_its_own.peak_used_by_rank == made.peak_used_by_rank
+    with pytest.raises(ConfigError, match="say how many"):
+        forecast_all([RunConfig(gpus=None)], "tesla-p4", "current", None, None)
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_what_did_not_fit_is_looked_at_on_as_many_gpus_as_there_are(forecasts: Forecasts) -> None:
+    assert [config.gpus for config in forecasts._on_more_cards(SMALL)] == [2, 4]
+    assert [config.gpus for config in forecasts._on_more_cards(SMALL.with_values(gpus=2))] == [4]
+    assert forecasts._on_more_cards(RunConfig(device="cpu")) == []
+    large = SMALL.with_values(model="bert-base-uncased", batch_size=64, seq_len=512, samples=256)
+    record = RunRecord(run_id=1, config=large, outcome=Outcome.OUT_OF_MEMORY, failed_phase=Phase.FORWARD)
+    *_, last = forecasts.proposals(record).proposals
+    assert last.config.gpus == 4
+    assert last.config.effective_batch_size == 64
+    assert last.forecast.fits
+
+
+def test_several_gpus_learn_from_runs_on_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Theirs have NCCL's buffers outside the allocator, which nobody has measured on one."""
+    pair = _finished(2, config=RunConfig(gpus=2), peak_used=7_900 * MIB)
+    forecasts = forecasts_of(
+        lambda: [_finished(1), pair], outside=Outside(context=450 * MIB, libraries=50 * MIB, others=0)
+    )
+    monkeypatch.setattr("engine.session.forecasts.gpu_of", lambda config, nvml: (find("tesla-p4"), P4))
+    monkeypatch.setattr("engine.session.forecasts._cards", lambda config, nvml: (P4, P4))
+    config = SMALL.with_values(device="auto", gpus=2)
+    both = forecasts.forecast(config)
+    assert both.peak_used - both.peak_reserved == pair.peak_used - pair.peak_reserved
+    assert both.used_range is None
+    alone = forecasts.forecast(SMALL.with_values(device="auto"))
+    assert alone.peak_used - alone.peak_reserved == 500 * MIB
+    unknown = forecasts.forecast(config.with_values(gpus=4))
+    assert unknown.used_range is not None
+
+
+def test_a_link_that_was_measured_makes_the_speed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TRAINTOP_HOME", str(tmp_path))
+    monkeypatch.setattr("engine.session.forecasts.gpu_of", lambda config, nvml: (find("tesla-p4"), P4))
+    monkeypatch.setattr("engine.session.forecasts._cards", lambda config, nvml: (P4, P4))
+    config = SMALL.with_values(device="auto", gpus=2)
+    assumed = forecasts_of(list).forecast(config)
+    link_speeds.keep([link_speeds.number_of(P4.uuid or "")] * 2, 1e8)
+    measured = forecasts_of(list).forecast(config)
+    assert (measured.wait_share or 0) > (assumed.wait_share or 0) > 0
+    assert any("measured on these cards" in note for note in measured.notes)

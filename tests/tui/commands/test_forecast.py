@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from dataclasses import replace
 
 import pytest
 
 from engine.contract.config import RunConfig
+from engine.contract.forecast_types import Forecast
 from engine.forecast.loops import LOOPS
 from engine.tracing.stack import STACKS
 from tests.tui.app.test_forecast import forecast
 from tui.cli import main
-from tui.commands.forecast import _text, add_flags
+from tui.commands.forecast import _configs, _text, add_flags
 
 TURNED = RunConfig(
     model="/a/long/path/that/leads/to/my-checkpoint",
@@ -91,3 +93,45 @@ def test_a_range_has_a_column_where_there_is_one() -> None:
     unsure = forecast(used_range=(6950 * 2**20, 7180 * 2**20))
     assert "6950 – 7180" in _text([TURNED], [unsure])
     assert "from – to" not in _text([TURNED], [forecast()])
+
+
+def _several(gpus: int, parallel: str, **known: float) -> Forecast:
+    by_rank = (
+        tuple(range(7_000 * 2**20, (7_000 + gpus) * 2**20, 2**20)) if parallel == "zero1" else (3006 * 2**20,) * gpus
+    )
+    made = replace(forecast(max(by_rank) // 2**20), gpus=gpus, parallel=parallel, peak_used_by_rank=by_rank)
+    return replace(made, **known)
+
+
+def test_several_gpus_are_one_sentence() -> None:
+    config = RunConfig(gpus=8, parallel="fsdp")
+    text = _text([config], [_several(8, "fsdp", speedup=6.9, wait_share=0.12)])
+    assert "8 × fsdp: 3,006 MiB/GPU, 6.9 × faster, 12 % waiting." in text
+    assert "MiB/GPU" in text.splitlines()[2]
+    uneven = _text([config.with_values(parallel="zero1", gpus=2)], [_several(2, "zero1", speedup=0.5)])
+    assert "2 × zero1: 7,001 MiB/GPU, 2.0 × slower; by GPU 7000, 7001 MiB." in uneven
+
+
+def test_what_several_gpus_come_to_has_columns_where_there_are_some() -> None:
+    one, eight = RunConfig(), RunConfig(gpus=8)
+    text = _text([one, eight], [forecast(), _several(8, "ddp", speedup=7.5, wait_share=0.06)])
+    heading = text.splitlines()[2]
+    for word in ("GPUs", "MiB/GPU", "× one GPU", "waiting %"):
+        assert word in heading
+    assert "waiting" not in _text([one], [forecast()])
+    unknown = _text([eight], [_several(8, "ddp")])
+    assert "faster" not in unknown
+
+
+def test_of_one_gpu_ways_of_dividing_are_one_row() -> None:
+    parser = ArgumentParser()
+    add_flags(parser)
+    arguments = parser.parse_args(["--gpu", "h200", "--gpus", "1,2", "--parallel", "ddp,zero1,fsdp"])
+    configs, several = _configs(arguments)
+    assert several
+    assert [(config.gpus, config.parallel) for config in configs] == [
+        (1, "ddp"),
+        (2, "ddp"),
+        (2, "zero1"),
+        (2, "fsdp"),
+    ]
