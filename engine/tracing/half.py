@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from engine.tracing.gloo import COLLECTIVES, on_copies
 from engine.tracing.tracer import MATMULS, Tracer
 
 aten = torch.ops.aten
@@ -20,7 +21,6 @@ _ATTENTION = aten._scaled_dot_product_flash_attention_for_cpu.default
 _ATTENTION_BACKWARD = aten._scaled_dot_product_flash_attention_for_cpu_backward.default
 _SOFTMAX = {aten._softmax.default, aten._log_softmax.default}
 _SOFTMAX_BACKWARD = {aten._softmax_backward_data.default, aten._log_softmax_backward_data.default}
-_SCATTER = torch.ops.c10d._reduce_scatter_base_.default
 _SLOW = MATMULS | {_ATTENTION, _ATTENTION_BACKWARD}
 
 
@@ -35,8 +35,8 @@ class CpuTracer(Tracer):  # type: ignore[no-untyped-call]
         if path is not None:
             with self:
                 return path(*args, **kwargs)
-        if func is _SCATTER:  # gloo holds on to what it is given; NCCL's is freed as soon as FSDP lets go of it
-            return func(args[0], args[1].clone(), *args[2:], **kwargs)
+        if func in COLLECTIVES:
+            return on_copies(func, args, kwargs)
         if func in _SOFTMAX and args[2]:  # fp16 to fp32 in one kernel, which a CPU lacks
             return func(args[0].float(), args[1], False)
         if func in _SOFTMAX_BACKWARD and args[3] is torch.float16:
