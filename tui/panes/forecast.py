@@ -52,20 +52,18 @@ def _verdict(made: Forecast, width: int) -> Line:
     return first_that_fits([[*need, (unit, "muted"), (word, role)] for unit in units], width)
 
 
-def _several(made: Forecast, width: int) -> list[Line]:
-    """`8 × fsdp: 6.9 × faster, 12 % waiting`, and which rank is the fullest where they differ."""
-    if made.gpus < 2:
-        return []
-    name: Line = [(f" {made.gpus} × {made.parallel}", "value")]
-    faster = f"{made.speedup:.1f} ×" if made.speedup is not None else ""
-    waiting = percent(100 * made.wait_share) if made.wait_share is not None else ""
+def _several(made: Forecast, width: int) -> Line:
+    """`8 × fsdp: 6.9 × faster, 12 % waiting`."""
+    speed = f"{made.speedup:.1f} ×" if made.speedup is not None else ""
+    quicker = "faster" if made.speedup is not None and made.speedup >= 1 else "as fast"
+    late = percent(100 * made.wait_share) if made.wait_share is not None else ""
+    named, close = f" {made.gpus} × {made.parallel}", f" {made.gpus}×{made.parallel}"
     ways: list[Line] = []
-    for quicker, late in ((" faster", " waiting"), ("", " waiting"), ("", " wait")):
-        told = [f"{faster}{quicker}"] * bool(faster) + [f"{waiting}{late}"] * bool(waiting)
-        ways.append([*name, (f": {', '.join(told)}", "muted")] if told else name)
-    fullest = fullest_of(made.peak_used_by_rank)
-    uneven: list[Line] = [] if fullest is None else [[(f" fullest: rank {fullest}", "muted")]]
-    return [first_that_fits([*ways, [*name, (f" {faster} faster", "muted")] if faster else name], width), *uneven]
+    for name, after, waiting in ((named, f" {quicker}", "waiting"), (named, "", "wait"), (close, "", "wait")):
+        told = [f"{speed}{after}"] * bool(speed) + [f"{late} {waiting}"] * bool(late)
+        ways.append([(name, "value"), (f": {', '.join(told)}" if told else "", "muted")])
+    alone: Line = [(named, "value"), (f" {speed} {quicker}" if speed else "", "muted")]
+    return first_that_fits([*ways, alone], width)
 
 
 def _bar(made: Forecast, width: int) -> Line:
@@ -93,12 +91,13 @@ def _more(made: Forecast, width: int) -> list[Line]:
     lines: list[Line] = []
     if not made.fits:
         lines.append([(f" out of memory: {made.failing_phase}", "bad")])
-    several = _several(made, width)
-    lines += several[:1]
+    if made.gpus > 1:
+        lines.append(_several(made, width))
     speed: Line = [(" card ", "muted"), (forecast_rate(made.samples_per_s), "speed"), (" samples/s", "muted")]
     lines.append(first_that_fits([[*speed, (", rough", "muted")], speed], width))
     if made.used_range is not None:
         least, most = (mib(size) for size in made.used_range)
         between: Line = [(f" {least}–{most}", "value"), (" MiB", "muted")]
         lines.append(first_that_fits([[*between, (", by context", "muted")], between], width))
-    return lines + several[1:]
+    fullest = fullest_of(made.peak_used_by_rank)
+    return lines if fullest is None else [*lines, [(f" fullest: rank {fullest}", "muted")]]

@@ -33,7 +33,8 @@ class ProposalsScreen(Dialog[RunConfig]):
         with Vertical(classes="dialog"):
             instead = f"run {self._answer.run_id}" if self._answer.run_id else "the next run"
             yield Static(f"Instead of {instead}, these fit", classes="heading", markup=False)
-            yield Static(f"Enter sets the knobs of the next run. {_WHOSE}", classes="why", markup=False)
+            whose = _PER_GPU if any(each.forecast.gpus > 1 for each in self._answer.proposals) else _WHOSE
+            yield Static(f"Enter sets the knobs of the next run. {whose}", classes="why", markup=False)
             yield OptionList(*(Option(_line(proposal, width)) for proposal in self._answer.proposals), markup=False)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
@@ -42,6 +43,7 @@ class ProposalsScreen(Dialog[RunConfig]):
 
 
 _WHOSE = "Forecasts: used memory, the card's samples/s."
+_PER_GPU = "Forecasts: used memory per GPU, samples/s of all together."
 
 
 def _line(proposal: Proposal, width: int) -> str:
@@ -49,5 +51,4 @@ def _line(proposal: Proposal, width: int) -> str:
     speed = f"{forecast_rate(made.samples_per_s)}/s"
     share = percent(100 * made.peak_used / made.limit, 0)
     near = "  near limit" if made.near_limit else ""
-    unit = "MiB/GPU" if made.gpus > 1 else "MiB"
-    return f"{proposal.label:<{width}}  {mib(made.peak_used):>5} {unit} {share:>5}  {speed:>7}{near}"
+    return f"{proposal.label:<{width}}  {mib(made.peak_used):>5} MiB {share:>5}  {speed:>7}{near}"

@@ -194,3 +194,27 @@ async def test_a_number_finds_the_runs_on_so_many_gpus_and_no_others() -> None:
         assert [row.run_id for row in s.app.state.rows] == [12]
         s.app.state.table.query = "gpus=1"
         assert [row.run_id for row in s.app.state.rows] == [11]
+
+
+@pytest.mark.parametrize(
+    ("speedup", "wait_share", "words"),
+    [
+        (1.72, 0.12, "2 × ddp: 1.7 × faster, 12 % waiting"),
+        (0.8, 0.6, "2 × ddp: 0.8 × as fast, 60 % waiting"),
+        (None, None, "2 × ddp "),
+    ],
+)
+async def test_the_forecast_of_several_gpus(speedup: float | None, wait_share: float | None, words: str) -> None:
+    answer = forecast_of(2)
+    assert answer.forecast is not None
+    made = replace(answer.forecast, speedup=speedup, wait_share=wait_share)
+    async with stage((200, 60), (), replace(answer, forecast=made), config=config_of(2)) as s:
+        assert "7099 MiB/GPU 93 % fits" in s.text
+        assert words in s.text
+
+
+async def test_in_a_narrow_pane_the_forecast_of_several_gpus_is_shorter() -> None:
+    async with stage((120, 40), (), forecast_of(2), config=config_of(2)) as s:
+        assert "2 × ddp: 1.7 ×, 12 % wait " in s.text
+    async with stage((80, 24), (), forecast_of(2), config=config_of(2)) as s:
+        assert "2×ddp: 1.7 ×, 12 % wait" in s.text
