@@ -181,14 +181,15 @@ def _fitting(side: _Side) -> str:
 
 
 def _gpus(sides: list[_Side]) -> str | None:
-    """Each way to divide the work over as many GPUs as really ran, and the largest forecast."""
+    """Each way to divide the work over the most GPUs that really ran, and the largest forecast."""
     alone = _at(sides, gpus=1)
     ran = [side.run.config.gpus or 0 for side in sides if side.completed and side.run.config.is_parallel]
     if alone is None or not alone.completed:
         return None
-    n = max(ran, default=2)
+    told = [side.run.config.gpus or 0 for side in sides if side.is_forecast]
+    n = max(ran) if ran else min(told, default=0)
     ways = [
-        f"{side.run.config.parallel} {_memory(alone, side)} per GPU, {_faster(alone, side)}"
+        f"{side.run.config.parallel} {_memory(alone, side)}, {_faster(alone, side)}"
         for side in sides
         if side.run.config.gpus == n and (side.completed or (side.is_forecast and not side.did_not_fit))
     ]
@@ -198,7 +199,7 @@ def _gpus(sides: list[_Side]) -> str | None:
         before, after = alone.card_speed, fsdp.card_speed
         speed = f", {after / before:.1f} × the samples/s of one" if before and after else ""
         ways.append(f"{fsdp.run.label} by forecast {number(to_mib(fsdp.memory))} MiB per GPU{speed}")
-    return f"1 → {n} GPUs: {'; '.join(ways)}; {_NO_NUMBERS}" if ways else None
+    return f"1 → {n} GPUs (memory of each): {'; '.join(ways)}; {_NO_NUMBERS}" if ways else None
 
 
 _SENTENCES: dict[str, Callable[[list[_Side]], str | None]] = {

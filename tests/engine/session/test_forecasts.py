@@ -19,6 +19,7 @@ from engine.gpus.catalogue import find
 from engine.gpus.units import MIB
 from engine.history.errors import HistoryError
 from engine.plans.course import named_plan, repeat_plan, sweep
+from engine.process.machine import Machine
 from engine.session.forecasts import Forecasts, forecast_all, gpu_of
 from engine.session.outside import OutsideMemory
 from engine.telemetry.nvml import Nvml
@@ -249,3 +250,15 @@ def test_a_plan_is_foretold_once_for_its_repeats_and_not_after_a_stop(forecasts:
     assert forecasts.foretell(plan, lambda: True) == plan
     other = sweep(base, {"batch_size": ["1", "2"]})
     assert forecasts.foretell(other) == other
+
+
+def test_rows_for_more_gpus_than_there_are_cores_are_there_by_forecast(
+    forecasts: Forecasts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Machine, "threads", lambda self: 2)
+    given = ("model", "seq_len", "samples", "device")
+    base = RunConfig(model="bert-tiny", seq_len=16, samples=16, device="virtual:tesla-p4")
+    told = forecasts.foretell(named_plan("gpus", base, "small", given=given))
+    assert [run.by_forecast for run in told.runs] == [(run.config.gpus or 0) > 2 for run in told.runs]
+    assert {run.skip for run in told.runs if run.by_forecast} == {"a virtual GPU takes a core, of 2 here"}
+    assert all(run.foretold is not None and run.foretold.samples_per_s for run in told.runs)
