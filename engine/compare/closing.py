@@ -180,6 +180,28 @@ def _fitting(side: _Side) -> str:
     return f"{side.run.label} fits in {number(to_mib(side.memory))} MiB{by}"
 
 
+def _gpus(sides: list[_Side]) -> str | None:
+    """Each way to divide the work over the most GPUs that really ran, and the largest forecast."""
+    alone = _at(sides, gpus=1)
+    ran = [side.run.config.gpus or 0 for side in sides if side.completed and side.run.config.is_parallel]
+    if alone is None or not alone.completed:
+        return None
+    told = [side.run.config.gpus or 0 for side in sides if side.is_forecast]
+    n = max(ran) if ran else min(told, default=0)
+    ways = [
+        f"{side.run.config.parallel} {_memory(alone, side)}, {_faster(alone, side)}"
+        for side in sides
+        if side.run.config.gpus == n and (side.completed or (side.is_forecast and not side.did_not_fit))
+    ]
+    most = max((side for side in sides if side.is_forecast), key=lambda s: s.run.config.gpus or 0, default=None)
+    fsdp = _at(sides, gpus=most.run.config.gpus, parallel="fsdp") if most is not None else None
+    if fsdp is not None and fsdp.is_forecast and not fsdp.did_not_fit and fsdp.run.config.gpus != n:
+        before, after = alone.card_speed, fsdp.card_speed
+        speed = f", {after / before:.1f} × the samples/s of one" if before and after else ""
+        ways.append(f"{fsdp.run.label} by forecast {number(to_mib(fsdp.memory))} MiB per GPU{speed}")
+    return f"1 → {n} GPUs (memory of each): {'; '.join(ways)}; {_NO_NUMBERS}" if ways else None
+
+
 _SENTENCES: dict[str, Callable[[list[_Side]], str | None]] = {
     "batch-size": _batch_size,
     "accumulation": _accumulation,
@@ -188,6 +210,7 @@ _SENTENCES: dict[str, Callable[[list[_Side]], str | None]] = {
     "precision": _precision,
     "preloading": _preloading,
     "bert-large": _bert_large,
+    "gpus": _gpus,
 }
 
 # the parts of sentences --------------------------------------------------------------------------------------------

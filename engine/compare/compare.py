@@ -7,10 +7,10 @@ import math
 from engine.compare.noise import accuracy_noise, memory_noise, repeat_noise, speed_noise, time_noise
 from engine.compare.rows import Comparison, Delta, Figure, Quantity, Row, Verdict, figure_of, fold, row_of
 from engine.contract.config import KEEPING, KNOBS, RunConfig, Value
-from engine.contract.figures import CPU, is_virtual
+from engine.contract.figures import CPU, WAITING, is_on_several, is_virtual
 from engine.contract.knob import shown
 from engine.contract.marks import why_no_verdict
-from engine.contract.numbers import signed
+from engine.contract.numbers import number, signed
 from engine.contract.records import Outcome
 from engine.contract.throughput import ENOUGH_UPDATES
 from engine.gpus.units import MIB
@@ -249,10 +249,13 @@ def explain(comparison: Comparison) -> str:
     deltas = comparison.deltas
     cost = [deltas[Quantity.MEMORY], deltas[Quantity.SPEED]]
     whose = f"{CPU} " if is_virtual((*comparison.row.records, *comparison.baseline.records)) else ""
+    together = any(is_on_several(record) for record in (*comparison.row.records, *comparison.baseline.records))
     told = (
-        _memory_part(cost[0]),
+        _batch_part(comparison),
+        _memory_part(cost[0], each=together),
         _speed_part(cost[1], whose),
         _card_part(deltas[Quantity.CARD_SPEED]),
+        _wait_part(comparison),
         _energy_part(deltas[Quantity.ENERGY]),
     )
     parts = [part for part in told if part]
@@ -274,12 +277,30 @@ def _changes(changed: dict[str, tuple[Value, Value]]) -> str:
     return ", ".join(words) or "same knobs"
 
 
-def _memory_part(delta: Delta) -> str:
+def _batch_part(comparison: Comparison) -> str:
+    """Other GPUs make another effective batch, and so other updates: what was learned is not the same."""
+    one, other = comparison.baseline.first.config, comparison.row.first.config
+    if "gpus" not in comparison.changed or one.effective_batch_size == other.effective_batch_size:
+        return ""
+    return f"effective batch {number(one.effective_batch_size)} → {number(other.effective_batch_size)}"
+
+
+def _memory_part(delta: Delta, *, each: bool) -> str:
+    """`each`: of each GPU, where there are several; that of the fullest."""
+    per = " per GPU" if each else ""
     if delta.difference is None or delta.verdict is Verdict.NOT_ENOUGH_DATA:
         return ""
     if delta.verdict is Verdict.SAME:
-        return "memory the same"
-    return f"{signed(delta.difference / MIB)} MiB ({signed(delta.percent)} %){_doubt(delta)}"
+        return f"memory{per} the same"
+    return f"{signed(delta.difference / MIB)} MiB{per} ({signed(delta.percent)} %){_doubt(delta)}"
+
+
+def _wait_part(comparison: Comparison) -> str:
+    """What the GPUs waited for each other, of an update's time, and before where that was on several too."""
+    now, before = (_value(figure_of(row, WAITING)) for row in (comparison.row, comparison.baseline))
+    if now is None:
+        return ""
+    return f"waiting {'' if before is None else f'{WAITING.write(before)} → '}{WAITING.write(now)} of the time"
 
 
 def _speed_part(delta: Delta, whose: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from engine.compare.compare import changed_knobs, compare, explain, row_of
 from engine.contract.config import KEEPING, KNOBS, ConfigError, RunConfig, Value
+from engine.contract.figures import is_on_several
 from engine.contract.marks import marks_of
 from engine.contract.numbers import fixed
 from engine.contract.records import Outcome, Phase, RunRecord
@@ -29,7 +30,7 @@ def evidence(knob: str, runs: Sequence[RunRecord], baseline: RunRecord | None = 
     """
     groups: dict[object, list[RunRecord]] = {}
     for run in runs:
-        if run.outcome is Outcome.COMPLETED and not marks_of(run):
+        if run.outcome is Outcome.COMPLETED and not marks_of(run) and _does_something(knob, run):
             groups.setdefault(_all_but(knob, run), []).append(run)
     if baseline is not None:
         group, base = groups.get(_all_but(knob, baseline), []), baseline
@@ -43,6 +44,11 @@ def evidence(knob: str, runs: Sequence[RunRecord], baseline: RunRecord | None = 
         getattr(run.config, knob): run for run in group if getattr(run.config, knob) != getattr(base.config, knob)
     }
     return [_told(run, base) for run in list(newest.values())[-limit:]]
+
+
+def _does_something(knob: str, run: RunRecord) -> bool:
+    """Whether a knob had a part in a run: how work is divided has none with one GPU."""
+    return knob == "gpus" or KNOBS[knob].group != "parallel" or is_on_several(run)
 
 
 def _all_but(knob: str, run: RunRecord) -> object:
@@ -83,7 +89,8 @@ def out_of_memory(run: RunRecord) -> str:
         return "It is not known in which phase the memory ran out."
     when = _IN_FIRST_UPDATE if run.updates == 0 else _LATER
     more = when.get(run.failed_phase, "")
-    return f"It ran out of memory in {run.failed_phase.noun}. {_DIED[run.failed_phase]}{more}"
+    where = run.failed_phase.noun + ("" if run.failed_rank is None else f" on rank {run.failed_rank}, and so all ended")
+    return f"It ran out of memory in {where}. {_DIED[run.failed_phase]}{more}"
 
 
 _IN_FIRST_UPDATE = {
@@ -133,13 +140,19 @@ _WAYS: tuple[tuple[str, dict[str, Value], str], ...] = (
     ("attention sdpa", {"attention": "sdpa"}, "the matrix of scores of every layer"),
     ("implementation fused", {"optimizer_implementation": "fused"}, "the optimizer's temporary copies"),
     ("optimizer adamw-8bit", {"optimizer": "adamw-8bit"}, "6 of the 8 bytes of state per parameter"),
+    ("parallel zero1", {"parallel": "zero1"}, "the optimizer's states that other GPUs hold"),
+    (
+        "parallel fsdp",
+        {"parallel": "fsdp"},
+        "all that other GPUs hold, but one layer at a time",
+    ),
     ("LoRA rank 8", {"lora_rank": 8}, "nearly all gradients and optimizer state, but it trains another model"),
 )
 _FIRST = {
     Phase.FORWARD: ("attention", "gradient_checkpointing", "cross_entropy", "precision", "activation_offloading"),
     Phase.BACKWARD: ("attention", "cross_entropy", "gradient_checkpointing", "precision", "activation_offloading"),
-    Phase.OPTIMIZER: ("optimizer_implementation", "optimizer", "lora_rank"),
-    Phase.CLIP: ("optimizer_implementation", "optimizer", "lora_rank"),
+    Phase.OPTIMIZER: ("optimizer_implementation", "parallel", "optimizer", "lora_rank"),
+    Phase.CLIP: ("optimizer_implementation", "parallel", "optimizer", "lora_rank"),
 }
 _USELESS = {Phase.EVALUATE: ("gradient_checkpointing", "optimizer_implementation", "activation_offloading")}
 """Scoring keeps no activations and takes no steps."""
@@ -158,7 +171,7 @@ def ways_to_fit(run: RunRecord) -> list[str]:
         if name == "precision":  # not every card has bf16
             half = run.device.sixteen_bits if run.device is not None else "fp16"
             label, changes = f"precision {half}", {name: half}
-        if name not in useless and _helps(config, name) and _possible(config, changes):
+        if name not in useless and _helps(config, name, changes[name]) and _possible(config, changes):
             rank = first.index(name) if name in first else len(first)
             ways.append((rank, f"{label}: saves {saving}."))
     ways.sort(key=lambda way: way[0])
@@ -176,8 +189,10 @@ def _smaller_batch(run: RunRecord) -> list[str]:
     return [f"batch size {batch} with accumulation {steps}: about {share} % of the activations, and the same updates."]
 
 
-def _helps(config: RunConfig, name: str) -> bool:
+def _helps(config: RunConfig, name: str, value: Value) -> bool:
     """Whether a knob does not already stand where it saves most."""
+    if name == "parallel":
+        return config.is_parallel and config.parallel not in (value, "fsdp")
     if name == "optimizer":
         return config.optimizer in ("adamw", "adam")
     if name == "optimizer_implementation":

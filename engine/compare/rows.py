@@ -195,19 +195,25 @@ def fold(records: Iterable[RunRecord]) -> list[Row]:
 def _repeat_key(record: RunRecord) -> object:
     if record.outcome is not Outcome.COMPLETED or record.device is None or marks_of(record):
         return record.run_id
+    alone = figures.gpus_of(record) == 1  # then how work is divided says nothing
     settings = tuple(
-        getattr(record.config, name) for name in KNOBS if name not in ("seed", "device") and name not in KEEPING
+        None if alone and knob.group == "parallel" else getattr(record.config, name)
+        for name, knob in KNOBS.items()
+        if name not in ("seed", "device") and name not in KEEPING
     )
     return settings, record.device.card
 
 
 def figure_of(row: Row, entry: Entry) -> Figure | None:
-    """A row's figure in the entry's unit; None where it is unknown. Raises `KeyError` where repeats have no figure."""
+    """A row's figure in the entry's unit, of what has no spread the median over repeats; None where it is unknown."""
     if entry is figures.MEMORY or entry is figures.SHARE:
         used = row.peak_used
         value = to_mib(used) if entry is figures.MEMORY else share_of(used, row.first.memory_total)
         return None if value is None else Figure(value)
-    return _FIGURES[entry](row)
+    if entry in _FIGURES:
+        return _FIGURES[entry](row)
+    known = [each for record in row.records if isinstance(each := entry.read(record), (int, float))]
+    return Figure(median(known), n=len(known)) if known else None
 
 
 _FIGURES: dict[Entry, Callable[[Row], Figure | None]] = {

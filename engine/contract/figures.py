@@ -150,6 +150,7 @@ def status_of(record: RunRecord) -> str:
     words = record.outcome.words
     if record.outcome in (Outcome.OUT_OF_MEMORY, Outcome.FAILED) and record.failed_phase:
         words = f"{words} in {record.failed_phase.noun}"
+        words += f" on rank {record.failed_rank}" if record.failed_rank is not None else ""
     if record.outcome is Outcome.COMPLETED and record.updates < (record.planned_updates or 0):
         words += " early"  # no better evaluation came
     return ", ".join(filter(None, (words, words_of(record))))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from engine.compare.compare import Comparison, Delta, Quantity, Row, compare, figure_of, fold, row_of
 from engine.compare.rows import MARKS, NO_VERDICT, WITHIN_NOISE
@@ -146,17 +145,11 @@ def _figure_columns(rows: Sequence[Row], scaling: Entry) -> list[Column]:
     columns = [_column(entry, (_cell(row, entry) for row in rows), heading_of(entry, records)) for entry in entries]
     for entry in (figures.WAITING, scaling):
         if any(entry.read(record) is not None for record in records):
-            cells = (entry.write(_middle(entry, row)) for row in rows)
+            cells = (_cell(row, entry) for row in rows)
             columns.append(_column(entry, cells, heading_of(entry, records)))
     if any(len(row.records) == 1 and accuracy_interval(row.first) for row in rows):
         columns.append(_column(figures.INTERVAL, (_interval(row) for row in rows)))
     return [*columns, _column(figures.STATUS, (figures.STATUS.of(row.first) for row in rows))]
-
-
-def _middle(entry: Entry, row: Row) -> float | None:
-    """The median over repeats of a figure that has no spread."""
-    known = [value for record in row.records if isinstance(value := entry.read(record), (int, float))]
-    return median(known) if known else None
 
 
 def _several(rows: Sequence[Row]) -> list[str]:

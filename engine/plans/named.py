@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from engine.contract.config import KEEPING, KNOBS, ConfigError, RunConfig, Value
+from engine.contract.device_name import read_device
 from engine.gpus.units import MIB
 from engine.plans.lecture import CONFIG, MEMORY_MIB, REVIEWS
 from engine.plans.types import Plan, PlannedRun, label_of
@@ -230,6 +231,17 @@ def _enough(turned: dict[str, Value]) -> int:
     return int(turned["batch_size"] or 1) * (1 if foreach else 2)
 
 
+def _gpus(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
+    """One GPU, and what more of them do, divided in each way. Where there are not as many a forecast stands in."""
+    device = sized().device
+    name = read_device(device)
+    anywhere: dict[str, Value] = {"device": f"virtual:{name.gpu}"} if name.kind == "virtual" else {}
+    turns: dict[str, dict[str, Value]] = {"1 GPU": {"gpus": 1}}
+    for n in (2, 4, 8):
+        turns |= {f"{n} × {parallel}": {"gpus": n, "parallel": parallel} for parallel in ("ddp", "zero1", "fsdp")}
+    return _rows(sized, *({**turned, **anywhere} for turned in turns.values()), labels=tuple(turns))
+
+
 _SMALL: dict[str, Value] = {"model": "bert-tiny", "samples": 128}
 _MINI: dict[str, Value] = {"model": "bert-mini", "samples": 64}
 _SHORT: dict[str, Value] = {"samples": 18}
@@ -308,6 +320,14 @@ NAMED: dict[str, NamedPlan] = {
             short={},
             lecture=CONFIG.with_values(model="bert-large-uncased", batch_size=1),
             small_is_short=True,
+        ),
+        NamedPlan(
+            name="gpus",
+            title="Multiple GPUs",
+            description="1, 2, 4 and 8 GPUs: speed grows, zero1 and fsdp divide the memory. Too few here: by forecast.",
+            build=_gpus,
+            small={"model": "bert-small", "samples": 128, "seq_len": 64},  # more weights than activations
+            short={"samples": 128},
         ),
     )
 }

@@ -13,6 +13,7 @@ from engine.contract.forecast_types import Forecast, ForecastError, Foretold, Pr
 from engine.contract.records import DeviceInfo, RunRecord
 from engine.devices import free, link_speeds, several
 from engine.devices.open import DEFAULT_VIRTUAL_GPU, cuda_index, why_virtual
+from engine.devices.several import rank_devices
 from engine.devices.visible import describe, unlisted, uuid_of
 from engine.forecast.forecast import Assumptions, Forecaster
 from engine.forecast.learned import Learned, learn
@@ -21,6 +22,7 @@ from engine.gpus.catalogue import Gpu, UnknownGpuError, by_nvml_name, find
 from engine.gpus.units import MIB
 from engine.history.errors import HistoryError
 from engine.plans.course import NAMED, Plan, PlannedRun
+from engine.process.machine import Machine
 from engine.session.outside import OutsideMemory
 from engine.techniques.refusals import missing_package
 from engine.telemetry.nvml import Nvml, door
@@ -167,6 +169,8 @@ class Forecasts:
             return run
         if missing := missing_package(run.config):
             return replace(run, skip=missing, by_forecast=False)
+        if run.config.is_parallel and run.skip is None and (why := self._beyond(run.config)):
+            run = replace(run, skip=why, by_forecast=True)
         if run.repeat > 1 or run.config.device == "cpu":
             return run
         try:
@@ -174,6 +178,18 @@ class Forecasts:
         except (ConfigError, ForecastError) as error:
             return replace(run, skip=f"{run.skip}, and {error}", by_forecast=False) if run.by_forecast else run
         return replace(run, foretold=Foretold.of(made))
+
+    def _beyond(self, config: RunConfig) -> str | None:
+        """Why there are too few GPUs here for it, in a few words; None where there are enough."""
+        try:
+            rank_devices(config, self._nvml, patient=False)
+        except ConfigError as error:
+            if error.knob != "gpus":
+                return None
+            cores = Machine().threads()
+            is_virtual = read_device(config.device).kind == "virtual" or not self._nvml.device_count()
+            return f"a virtual GPU takes a core, of {cores} here" if is_virtual else "there are fewer GPUs here"
+        return None
 
     def hopeless(self, config: RunConfig) -> str | None:
         """Why `config` surely does not fit; None where it may, or where nothing is known."""

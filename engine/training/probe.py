@@ -6,8 +6,10 @@ Takes seconds, and a broken driver or library may end the process: run `probe` i
 from __future__ import annotations
 
 import importlib
+import shutil
 import time
 from collections.abc import Iterator
+from itertools import combinations
 from typing import Any
 
 from engine.contract.cards import Card
@@ -19,10 +21,10 @@ Section = dict[str, Any]
 
 
 def probe(device: int | None = None) -> Iterator[Section]:
-    """What JSON can hold, part by part, each named by `section`: `driver`, `library` three times, `cuda`, `hub`.
+    """What JSON can hold, part by part, named by `section`: `driver`, `library` three times, `cuda`, `several`, `hub`.
 
     Memory is in bytes. `device` is the CUDA GPU to compute on once; without it no card gets a context.
-    `cuda` and `hub` are left out where the libraries that know of them do not work.
+    `cuda`, `several` and `hub` are left out where the libraries that know of them do not work.
     """
     yield _driver()
     works = {}
@@ -32,6 +34,7 @@ def probe(device: int | None = None) -> Iterator[Section]:
         yield library
     if works["torch"]:
         yield _cuda(device)
+        yield _several()
     if works["transformers"]:
         yield _hub()
 
@@ -90,6 +93,36 @@ def _cuda(device: int | None) -> Section:
         gpus.append(gpu)
     available = torch.cuda.is_available()
     return {"section": "cuda", "built_for": torch.version.cuda, "available": available, "gpus": gpus}
+
+
+def _several() -> Section:
+    """What ranks talk by, the pairs of GPUs that do not reach each other's memory, and the room in /dev/shm.
+
+    Asking for peer access puts no context on a card.
+    """
+    import torch
+
+    from engine.process.machine import Machine
+
+    dist = torch.distributed
+    there = dist.is_available()
+    n = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    nccl = None
+    if there and dist.is_nccl_available():
+        nccl = ".".join(map(str, torch.cuda.nccl.version()))  # type: ignore[no-untyped-call]
+    try:
+        shm_free: int | None = shutil.disk_usage("/dev/shm").free
+    except OSError:
+        shm_free = None
+    return {
+        "section": "several",
+        "n_gpus": n,
+        "nccl": nccl,
+        "gloo": there and dist.is_gloo_available(),
+        "apart": [pair for pair in combinations(range(n), 2) if not torch.cuda.can_device_access_peer(*pair)],
+        "shm_free": shm_free,
+        "cores": Machine().threads(),
+    }
 
 
 def _runs_on(built: list[str], major: int, minor: int) -> bool | None:

@@ -16,6 +16,7 @@ from engine.contract.numbers import mib
 from engine.models.catalogue import ARCHITECTURES
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError
+from tui.commands.doctor_several import several
 from tui.commands.finding import Finding, Status, as_text
 from tui.commands.own_python import own_python
 from tui.console.report import dump
@@ -146,6 +147,8 @@ def judged(parts: list[Part]) -> Iterator[Finding]:
                 yield library(part)
             case "cuda":
                 yield from cuda(part, n_gpus)
+            case "several":
+                yield several(part)
             case "hub":
                 yield hub(part)
             case "died":

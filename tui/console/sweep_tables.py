@@ -87,7 +87,7 @@ def plan_table(
     pairs = [pair for _, pair in rows]
     printed = plan.name in TABLES
     ends = not narrow and any(pair.lecture and pair.lecture.outcome is not Outcome.COMPLETED for pair in pairs)
-    entries = _entries(pairs, narrow)
+    entries = [*_entries(pairs, narrow), *([] if narrow else _together(records, scaling))]
     counts = _counts(pairs, narrow)
     heads = [name for name, _ in counts]
     for entry in entries:

@@ -191,3 +191,31 @@ def test_what_the_history_holds_gives_the_sentence_to_every_export(tmp_path: Pat
     for write in writers:
         assert "preloading: " in write(runs, closings=[sentence])
         assert "preloading: " not in write(runs)
+
+
+def test_several_gpus_tell_each_way_to_divide_the_work_and_the_largest_forecast() -> None:
+    plan = named_plan("gpus", RunConfig(), "small")
+    foretold = {4: told(1000, 1000.0), 8: told(900, 1800.0)}
+    runs = tuple(
+        replace(run, skip="fewer here", by_forecast=True, foretold=foretold[run.config.gpus])
+        if (run.config.gpus or 0) > 2
+        else run
+        for run in plan.runs
+    )
+    plan = replace(plan, runs=runs)
+    figures = ((1000, 10.0, 300.0), (1100, 12.0, 550.0), (1050, 11.0, 500.0), (900, 9.0, 450.0))
+    records = [
+        done(run, number, memory, speed, forecast_samples_per_s=card)
+        for number, (run, (memory, speed, card)) in enumerate(zip(runs, figures, strict=False), 1)
+    ]
+    assert closing(plan, records) == (
+        "1 → 2 GPUs (memory of each): ddp +10 % memory, +20 % samples/s here, +83 % on the Tesla P4 by forecast; "
+        "zero1 +5 % memory, +10 % samples/s here, +67 % on the Tesla P4 by forecast; "
+        "fsdp −10 % memory, −10 % samples/s here, +50 % on the Tesla P4 by forecast; "
+        "8 × fsdp by forecast 900 MiB per GPU, 6.0 × the samples/s of one; the lecture names it, without numbers"
+    )
+    alone = closing(plan, records[:1])
+    assert alone is not None
+    assert alone.startswith(
+        "1 → 4 GPUs (memory of each): ddp ±0 % memory by forecast, +233 % samples/s on the Tesla P4"
+    )

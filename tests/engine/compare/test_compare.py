@@ -28,6 +28,27 @@ def verdict(quantity: Quantity, record: RunRecord, baseline: RunRecord) -> Verdi
     return verdicts(record, baseline)[quantity]
 
 
+def test_more_gpus_say_what_an_update_learns_from_what_each_holds_and_what_is_waited() -> None:
+    two = BASE.with_values(gpus=2)
+    row = row_of([run(2, two, 14.0, peak_used=7487 * MIB, peak_used_by_rank=(7487 * MIB,) * 2, wait_share=0.12)])
+    assert explain(compare(row, row_of([run()]))) == (
+        "GPUs 2: effective batch 8 → 16, +418 MiB per GPU (+6 %), −45 % time per sample, waiting 12 % of the time, "
+        "loss ±0.000 (no verdict)"
+    )
+    divided = run(3, two.with_values(parallel="fsdp"), 14.0, peak_used=4000 * MIB, wait_share=0.2)
+    assert explain(compare(row_of([divided]), row)) == (
+        "parallel fsdp: −3,487 MiB per GPU (−47 %), speed within noise, waiting 12 % → 20 % of the time, "
+        "loss ±0.000 (no verdict)"
+    )
+
+
+def test_how_work_is_divided_tells_no_runs_on_one_gpu_apart() -> None:
+    alone = [run(1), run(2, BASE.with_values(parallel="fsdp", bucket_mib=5))]
+    assert len(fold(alone)) == 1
+    two = [run(number, BASE.with_values(gpus=2, parallel=way)) for number, way in enumerate(("ddp", "fsdp"), 3)]
+    assert len(fold([*alone, *two])) == 3
+
+
 def test_the_lectures_trade() -> None:
     """Checkpointing halves the memory for 40 % more time."""
     base = run()

@@ -170,3 +170,25 @@ def test_the_largest_batch_that_fitted() -> None:
     assert found is not None
     assert found.run_id == 2
     assert largest_that_fitted(dead, [dead]) is None
+
+
+def test_how_work_is_divided_is_explained_by_runs_on_several_gpus_alone() -> None:
+    alone = [run(1), run(2, parallel="zero1")]
+    assert evidence("parallel", alone) == []
+    several = [run(3, gpus=2), run(4, gpus=2, parallel="zero1", memory=6000)]
+    (told,) = evidence("parallel", [*alone, *several])
+    assert told.startswith("run 4 against run 3, parallel zero1: −1,000 MiB per GPU (−14 %)")
+    (told,) = evidence("gpus", [alone[0], several[0]])
+    assert told.startswith("run 3 against run 1, GPUs 2: effective batch 8 → 16")
+
+
+def test_out_of_memory_on_several_gpus_names_the_rank_and_offers_to_divide_more() -> None:
+    died = run(1, Outcome.OUT_OF_MEMORY, gpus=2, batch_size=1)
+    died = replace(died, failed_phase=Phase.OPTIMIZER, failed_rank=1)
+    assert out_of_memory(died).startswith("It ran out of memory in optimizer on rank 1, and so all ended.")
+    ways = [way for way in ways_to_fit(died) if way.startswith("parallel")]
+    assert [way.partition(":")[0] for way in ways] == ["parallel zero1", "parallel fsdp"]
+    divided = replace(died, config=died.config.with_values(parallel="zero1"))
+    assert [way.partition(":")[0] for way in ways_to_fit(divided) if "parallel" in way] == ["parallel fsdp"]
+    one = replace(died, config=RunConfig(batch_size=1))
+    assert not any(way.startswith("parallel") for way in ways_to_fit(one))

@@ -346,3 +346,18 @@ def test_runs_that_the_lecture_lacks_come_after_its_rows() -> None:
 def test_a_planned_run_may_be_known_impossible() -> None:
     plan = Plan(name="x", title="X", runs=(PlannedRun(config=RunConfig(), label="a", skip="It cannot."),))
     assert walk(Course(plan), fits=9) == [("a", "It cannot.")]
+
+
+def test_the_plan_of_several_gpus_has_one_and_every_way_to_divide_the_work_over_more() -> None:
+    plan = named_plan("gpus", RunConfig(), "small")
+    assert [run.label for run in plan.runs] == [
+        "1 GPU",
+        *(f"{n} × {parallel}" for n in (2, 4, 8) for parallel in ("ddp", "zero1", "fsdp")),
+    ]
+    assert [run.config.gpus for run in plan.runs] == [1, *[2] * 3, *[4] * 3, *[8] * 3]
+    assert len({run.config.batch_size for run in plan.runs}) == 1  # per GPU
+    two = named_plan("gpus", RunConfig(device="virtual:tesla-t4×2", gpus=2), "small", given={"device", "gpus"})
+    assert {run.config.device for run in two.runs} == {"virtual:tesla-t4"}
+    assert not any(run.skip for run in two.runs)
+    named = named_plan("gpus", RunConfig(device="cuda:0,1"), "lecture", given={"device"})
+    assert [run.config.gpus for run in named.runs if run.is_possible] == [1, 2, 2, 2]

@@ -309,3 +309,15 @@ def test_a_link_that_was_measured_makes_the_speed(monkeypatch: pytest.MonkeyPatc
     measured = forecasts_of(list).forecast(config)
     assert (measured.wait_share or 0) > (assumed.wait_share or 0) > 0
     assert any("measured on these cards" in note for note in measured.notes)
+
+
+def test_rows_for_more_gpus_than_there_are_cores_are_there_by_forecast(
+    forecasts: Forecasts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Machine, "threads", lambda self: 2)
+    given = ("model", "seq_len", "samples", "device")
+    base = RunConfig(model="bert-tiny", seq_len=16, samples=16, device="virtual:tesla-p4")
+    told = forecasts.foretell(named_plan("gpus", base, "small", given=given))
+    assert [run.by_forecast for run in told.runs] == [(run.config.gpus or 0) > 2 for run in told.runs]
+    assert {run.skip for run in told.runs if run.by_forecast} == {"a virtual GPU takes a core, of 2 here"}
+    assert all(run.foretold is not None and run.foretold.samples_per_s for run in told.runs)

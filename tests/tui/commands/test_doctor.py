@@ -332,3 +332,41 @@ def test_the_machine_is_what_may_be_used_of_it(
     monkeypatch.setattr(Machine, "memory", lambda self: Ram(total=ram * 2**20, used=0, available=0))
     machine = next(finding for finding in doctor.python() if finding.check == "machine")
     assert machine.found.endswith(says)
+
+
+SEVERAL: dict[str, Any] = {
+    "section": "several",
+    "n_gpus": 4,
+    "nccl": "2.27.5",
+    "gloo": True,
+    "apart": [],
+    "shm_free": 2**30,
+    "cores": 8,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "found", "fix"),
+    [
+        ({}, "ok", "4 GPUs can train together, by NCCL 2.27.5; each reaches the others' memory", ""),
+        ({"nccl": None}, "problem", "has no NCCL", "for CUDA on Linux"),
+        (
+            {"apart": [[0, 1], [0, 2], [0, 3], [1, 2]]},
+            "note",
+            "no peer access between cuda:0 and cuda:1, cuda:0 and cuda:2, cuda:0 and cuda:3 and 1 more pairs",
+            "through the host's memory",
+        ),
+        ({"shm_free": 60 * 2**20}, "note", "only 60 MiB free in /dev/shm", "--shm-size"),
+        ({"shm_free": None}, "ok", "can train together", ""),
+        ({"n_gpus": 1, "nccl": None}, "ok", "up to 8 virtual GPUs train together here, a core each", ""),
+        ({"n_gpus": 0, "cores": 1}, "ok", "one core: no second GPU; more can be forecast", ""),
+        ({"n_gpus": 0, "gloo": False}, "note", "this PyTorch has no gloo", "forecasts need none"),
+    ],
+)
+def test_it_says_whether_several_gpus_can_train_together(
+    changes: dict[str, Any], status: str, found: str, fix: str
+) -> None:
+    (finding,) = _judged({**SEVERAL, **changes})
+    assert (finding.check, finding.status) == ("several", status)
+    assert found in finding.found
+    assert fix in (finding.fix or "")

@@ -19,8 +19,8 @@ from engine.contract.events import EvalDone, Event, Saved, UpdateDone
 from engine.contract.records import Outcome
 from engine.contract.run_figures import new_record
 from engine.devices.cpu import CpuDevice
-from engine.techniques.parallel.sharding import local
 from engine.techniques.parallel.several import several
+from engine.techniques.parallel.sharding import local
 from engine.training.hub import Hub
 from engine.training.run import Run, quiet_libraries
 from engine.training.saving.places import checkpoints_in
