@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from engine.allocator.options import SMALL_SEGMENT
 from engine.contract.config import RunConfig
 from engine.contract.events import UpdateDone
 from engine.contract.records import Memory, Outcome, RunRecord
@@ -87,7 +88,10 @@ def assert_as_told(both: Ranks, config: RunConfig) -> None:
     measured, again = both.each(_measured, config)
     assert measured == again  # each tells the other
     assert [memory.peak_used for memory in measured] == pytest.approx(told.peak_used_by_rank, rel=TOLERANCE)
-    assert max(memory.peak_reserved or 0 for memory in measured) == pytest.approx(told.peak_reserved, rel=TOLERANCE)
+    # one segment of small blocks, which foreach's many little tensors may need on one side only, as with one GPU
+    spare = SMALL_SEGMENT if config.optimizer_implementation == "foreach" else 0
+    reserved = pytest.approx(told.peak_reserved, rel=TOLERANCE, abs=spare)
+    assert max(memory.peak_reserved or 0 for memory in measured) == reserved
     most = max(memory.peak_used or 0 for memory in measured)
     fullest = [memory.peak_allocated for memory in measured if memory.peak_used == most]
     assert told.peak_allocated in [pytest.approx(allocated, rel=TOLERANCE) for allocated in fullest]
