@@ -19,6 +19,8 @@ STARTING = 5.0
 """In its first update so many times as long: data loaders start, kernels are chosen, files are read."""
 STOPPED_S = 10.0
 """So long a signal may keep a rank from running: a person who does it by mistake sees that nothing goes on."""
+SILENT_S = 10.0
+"""A rank that runs tells where it is once a second, but for a host that is very busy."""
 _GAP_S = 2.0
 """Between two looks: this process itself was stopped, or the machine slept, so that nobody could be heard."""
 
@@ -67,7 +69,7 @@ class Watch:
             silent_s = now - self._heard.setdefault(rank, now)
             if silent_s >= self.stopped_s and ranks.is_stopped(rank):
                 return verdicts.of_silence(rank, silent_s, True, self._stand(rank), cards)
-            if silent_s >= self._limit and self._trains(rank):
+            if silent_s >= max(self._limit, SILENT_S) and self._trains(rank):
                 return verdicts.of_silence(rank, silent_s, False, self._stand(rank), cards)
         beats = {rank: self._beats[rank] for rank in running if rank in self._beats}
         stands = self._standing(beats)

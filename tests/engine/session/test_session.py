@@ -346,7 +346,7 @@ def test_a_reading_that_fails_keeps_no_history_from_being_written(
         monkeypatch.setattr(history.writer, "flush", note)
         monkeypatch.setattr(session, "_emit", fail)
         with pytest.raises(RuntimeError, match="something new"):
-            session._on_sample(None, HostSample())
+            session._on_sample((), HostSample())
         assert written.is_set()
 
 
