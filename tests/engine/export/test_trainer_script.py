@@ -367,7 +367,7 @@ def test_a_script_for_several_gpus_will_not_run_as_one_process(
 def test_what_the_trainer_cannot_divide_is_said_or_refused(hub: Hub) -> None:
     two = dummy(device="cuda", gpus=2)
     assert "ZeroRedundancyOptimizer" in script_of(two.with_values(parallel="zero1"), hub).text
-    fsdp = two.with_values(parallel="fsdp", optimizer="sgd")
+    fsdp = two.with_values(parallel="fsdp", optimizer="sgd", optimizer_implementation="foreach")
     assert 'fsdp_config={"reshard_after_forward": True}' in script_of(fsdp, hub).text
     with pytest.raises(ConfigError, match="the Trainer takes only optimizers that it has a name for") as refused:
         script_of(fsdp.with_values(momentum=0.9), hub)
