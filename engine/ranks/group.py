@@ -223,6 +223,7 @@ class RankGroup:
                 self._remember(share.rank, share.memory)
         elif isinstance(event, TrainingStarted):
             self._trains, self._update = True, event.resumed_at or 0
+            self.watch.begin(self._update + 1)
         if rank == 0:
             self._figures.add(event)
             self.emit(event)

@@ -47,6 +47,10 @@ class Watch:
         self._first = 0
         self._looked = self.clock()
 
+    def begin(self, first_update: int) -> None:
+        """The training begins, with this update."""
+        self._first = first_update
+
     def heard(self, rank: int) -> None:
         """The rank has told something."""
         self._heard[rank] = self.clock()
@@ -57,7 +61,6 @@ class Watch:
         if before is not None and told.beat.since_s < before.beat.since_s:
             self._longest = max(self._longest, before.beat.since_s)
         self._beats[told.beat.rank] = told
-        self._first = self._first or told.beat.update
 
     def verdict(self, running: Sequence[int], ranks: Ranks, cards: Sequence[DeviceInfo]) -> Verdict | None:
         """An end that is due to a rank that stands still; None while all go on."""

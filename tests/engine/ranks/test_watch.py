@@ -28,6 +28,7 @@ class Case:
         self.now = 0.0
         self.ranks = Ranks()
         self.watch = Watch(clock=lambda: self.now)
+        self.watch.begin(1)
 
     def second(self, *stands: tuple[Phase, int, float] | None, doing: str = "") -> Verdict | None:
         """A second passes, in which the ranks tell where they stand (None: nothing is told)."""
