@@ -84,6 +84,9 @@ _WAYS: dict[str, dict[str, Value]] = {
     "LoRA": {"lora_rank": 16},
     "LoRA on every layer": {"lora_rank": 16, "lora_targets": "all-linear"},
     "LoRA on nf4": {"lora_rank": 16, "lora_targets": "all-linear", "weights": "nf4"},
+    "8 × ddp": {"gpus": 8, "parallel": "ddp"},
+    "8 × zero1": {"gpus": 8, "parallel": "zero1"},
+    "8 × fsdp": {"gpus": 8, "parallel": "fsdp"},
 }
 
 
