@@ -44,3 +44,16 @@ def idle(config: RunConfig) -> tuple[str, ...]:
             flags = f"{', '.join(most)} and {last} change" if most else f"{last} changes"
             told.append(f"{flags} nothing {why}.")
     return tuple(told)
+
+
+def without_idle_parallel(config: RunConfig) -> RunConfig:
+    """The configuration with the knobs of several GPUs that change nothing as by default: what differs in them alone is
+    one run.
+    """
+    return config.with_values(**{name: getattr(_DEFAULT, name) for name in idle_parallel(config)})
+
+
+def idle_parallel(config: RunConfig) -> frozenset[str]:
+    """The knobs of several GPUs that change nothing, turned or not."""
+    names = (name for applies, names, _ in _RULES if applies(config) for name in names)
+    return frozenset(name for name in names if KNOBS[name].group == "parallel")

@@ -6,7 +6,7 @@ Definitions are data (`Plan`); `Course` walks through one, told how every run en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
@@ -14,6 +14,7 @@ from math import prod
 from engine.contract.config import KNOBS, ConfigError, RunConfig, Value, coerce
 from engine.contract.device_name import gpus_of_device
 from engine.contract.forecast_types import Foretold
+from engine.contract.idle import idle_parallel, without_idle_parallel
 from engine.contract.knob import check
 from engine.contract.records import Outcome, RunRecord
 from engine.plans.named import NAMED, SCALES, NamedPlan, named_plan, scale_for
@@ -47,27 +48,36 @@ Hopeless = Callable[[RunConfig], str | None]
 """Why a configuration surely does not fit, in a few words; None where it may fit or nothing is known."""
 
 
-def grid(base: RunConfig, values: Mapping[str, Sequence[object]]) -> tuple[PlannedRun, ...]:
+def grid(
+    base: RunConfig, values: Mapping[str, Sequence[object]], *, given: Collection[str] = ()
+) -> tuple[PlannedRun, ...]:
     """`base` with every combination of the knobs' values, the last knob changing fastest.
 
-    Values are read as `coerce` reads them; one that is given twice counts once. A device of several GPUs takes all that
-    it names where `base` has one. A combination that makes no sense is
-    there with the reason why it is skipped. Raises `ConfigError` on an unknown knob, on a value that its knob can never
-    have, and beyond `MAX_RUNS`.
+    Values are read as `coerce` reads them; one that is given twice counts once, and so do runs that differ in how
+    several GPUs share what one of them does alone. A device of several GPUs takes all that it names, unless `gpus` is
+    among the knobs of `base` that were `given`. A combination that makes no sense is there with the reason why it is
+    skipped. Raises `ConfigError` on an unknown knob, on a value that its knob can never have, and beyond `MAX_RUNS`.
     """
     lists = {name: _values(name, texts) for name, texts in values.items()}
     if (n := prod(map(len, lists.values()))) > MAX_RUNS:
         raise ConfigError("", f"These values make {n:,} runs, more than {MAX_RUNS:,}: give fewer of them.")
-    runs = []
+    over_gpus = any(KNOBS[name].group == "parallel" for name in lists)
+    runs: dict[object, PlannedRun] = {}
     for combination in product(*lists.values()):
         chosen = dict(zip(lists, combination, strict=True))
-        label = label_of(chosen)
-        named = gpus_of_device(chosen) if base.gpus == 1 else {}
+        named = {} if "gpus" in given or base.gpus != 1 else gpus_of_device(chosen)
         try:
-            runs.append(PlannedRun(config=base.with_values(**chosen, **named), label=label))
+            config = base.with_values(**chosen, **named)
         except ConfigError as error:
-            runs.append(PlannedRun(config=base, label=label, skip=error.message))
-    return tuple(runs)
+            label = label_of(chosen)
+            runs[label] = PlannedRun(config=base, label=label, skip=error.message)
+            continue
+        if over_gpus:
+            idle = idle_parallel(config)
+            config = without_idle_parallel(config)
+            chosen = {name: value for name, value in chosen.items() if name not in idle}
+        runs.setdefault(config, PlannedRun(config=config, label=label_of(chosen)))
+    return tuple(runs.values())
 
 
 def _values(name: str, texts: Sequence[object]) -> list[Value]:
@@ -80,9 +90,11 @@ def _values(name: str, texts: Sequence[object]) -> list[Value]:
     return values
 
 
-def sweep(base: RunConfig, values: Mapping[str, Sequence[object]], *, repeat: int = 1) -> Plan:
+def sweep(
+    base: RunConfig, values: Mapping[str, Sequence[object]], *, repeat: int = 1, given: Collection[str] = ()
+) -> Plan:
     """A plan of `grid`, `repeat` times over. Raises `ConfigError` as `grid` does, and when nothing can be run."""
-    runs = grid(base, values)
+    runs = grid(base, values, given=given)
     if all(run.skip for run in runs):
         raise ConfigError("", f"None of these combinations can be run: {runs[0].skip}")
     names = " × ".join(KNOBS[name].label for name, texts in values.items() if len(texts) > 1)
@@ -94,7 +106,9 @@ def repeat_plan(plan: Plan, times: int) -> Plan:
     return replace(plan, runs=repeated(plan.runs, times))
 
 
-def until_oom(base: RunConfig, values: Mapping[str, Sequence[object]] | None = None) -> Plan:
+def until_oom(
+    base: RunConfig, values: Mapping[str, Sequence[object]] | None = None, *, given: Collection[str] = ()
+) -> Plan:
     """The search for the largest batch size that fits, from `base.batch_size` on, for every combination of `values`.
 
     Raises `ConfigError` as `sweep` does, and on a CPU, which has no VRAM to run out of.
@@ -103,7 +117,7 @@ def until_oom(base: RunConfig, values: Mapping[str, Sequence[object]] | None = N
         raise ConfigError("device", f"{_NO_LIMIT}: use --device virtual:tesla-p4, or a GPU that is there.")
     if values and "batch_size" in values and len(values["batch_size"]) > 1:
         raise ConfigError("batch_size", "--until-oom chooses the batch size: give one to begin with, or none.")
-    runs = grid(base, values or {})
+    runs = grid(base, values or {}, given=given)
     if all(run.skip for run in runs):
         raise ConfigError("", f"None of these combinations can be run: {runs[0].skip}")
     searches = tuple(replace(run, search=True) for run in runs)

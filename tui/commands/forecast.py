@@ -25,7 +25,6 @@ _WHOLE = frozenset(("data", "text_column", "label_column", "target_column", "mod
 _NONE = RunConfig()
 _NAMED = frozenset(("model", "device"))
 """Knobs that the table's title tells."""
-_OF_SEVERAL = tuple(name for name, knob in KNOBS.items() if knob.group == "parallel" and name != "gpus")
 _MOST_ROWS = 3
 """That are named before what is true of them."""
 _WIDTH, _WIDEST = 110, 1000
@@ -111,16 +110,11 @@ def _configs(arguments: Namespace) -> tuple[list[RunConfig], bool]:
     base = config_of(single)
     if arguments.gpu and "device" in given:
         raise UsageError("--gpu and --device both name the GPU: give one of them.")
-    runs = grid(base, lists) if lists else ()
+    runs = grid(base, lists, given=given_knobs(arguments)) if lists else ()
     impossible = next((run.skip for run in runs if run.skip), None)
     if impossible:
         raise UsageError(impossible)
-    return (list(dict.fromkeys(map(_plain, (run.config for run in runs)))), True) if runs else ([base], False)
-
-
-def _plain(config: RunConfig) -> RunConfig:
-    """Of one GPU the knobs of several say nothing: such configurations are one row."""
-    return config if config.is_parallel else config.with_values(**{name: getattr(_NONE, name) for name in _OF_SEVERAL})
+    return ([run.config for run in runs], True) if runs else ([base], False)
 
 
 def _mib(arguments: Namespace, name: str) -> int | None:

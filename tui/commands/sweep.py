@@ -104,6 +104,7 @@ def execute(arguments: Namespace) -> int:
 
 def request_of(arguments: Namespace, history: History) -> Request:
     """The plan that the flags describe. Raises `ConfigError`, `UsageError` and `HistoryError`."""
+    from engine.knobs.files import load_knobs
     from engine.session.session import Session
 
     if arguments.save_config:
@@ -121,19 +122,20 @@ def request_of(arguments: Namespace, history: History) -> Request:
         raise UsageError("--scale sizes the runs of --plan: give that too, or leave it out.")
     repeat = _repeat(arguments.repeat)
     base, lists = _base_and_lists(arguments, given)
+    names = {*given, *(load_knobs(arguments.config) if arguments.config else ())}
     Session.check_data(base)  # a file that is missing is told before PyTorch is loaded
     if arguments.plan:
         if lists:
             flag = KNOBS[next(iter(lists))].flag
             raise UsageError(f"--plan {arguments.plan} has its own list of runs: give {flag} one value, or none.")
-        return Request(_named(arguments, base, given, repeat), base.device)
+        return Request(_named(arguments, base, names, repeat), base.device)
     if arguments.until_oom:
         if repeat > 1:
             raise UsageError("--until-oom looks once: leave --repeat out.")
         batch_size = {} if "batch_size" in given or arguments.config else {"batch_size": 1}
-        plan = until_oom(base.with_values(**batch_size), lists)
+        plan = until_oom(base.with_values(**batch_size), lists, given=names)
     elif lists or repeat > 1:
-        plan = sweep(base, lists, repeat=repeat)
+        plan = sweep(base, lists, repeat=repeat, given=names)
     else:
         raise UsageError("nothing to sweep: give a knob several values (--batch-size 1,2,4,8), --until-oom or --plan.")
     return Request(lambda device: plan, base.device)
@@ -159,9 +161,7 @@ def _base_and_lists(arguments: Namespace, given: dict[str, Any]) -> tuple[RunCon
 
 
 def _named(arguments: Namespace, base: RunConfig, given: Collection[str], repeat: int) -> PlanOn:
-    from engine.knobs.files import load_knobs
-
-    names = {*given, *(load_knobs(arguments.config) if arguments.config else ())}
+    names = set(given)
     if "data" in names:
         names.add("workload")
     if "device" in names and base.is_parallel:

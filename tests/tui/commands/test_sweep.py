@@ -55,8 +55,8 @@ def test_any_knob_takes_several_values(history: History) -> None:
 
 def test_gpus_and_how_they_are_used_are_knobs_like_any_other(history: History) -> None:
     plan = asked(history, "--gpus", "1,2,all", "--parallel", "ddp, zero1,fsdp")
-    assert [run.config.gpus for run in plan.runs] == [1, 1, 1, 2, 2, 2, None, None, None]
-    assert [run.label for run in plan.runs][3:5] == ["GPUs 2, parallel ddp", "GPUs 2, parallel zero1"]
+    assert [run.config.gpus for run in plan.runs] == [1, 2, 2, 2, None, None, None]  # one GPU shares with nobody
+    assert [run.label for run in plan.runs][:3] == ["GPUs 1", "GPUs 2, parallel ddp", "GPUs 2, parallel zero1"]
     assert plan.runs[-1].label == "GPUs all, parallel fsdp"
 
 
@@ -72,6 +72,17 @@ def test_the_commas_of_a_device_are_no_list(history: History) -> None:
     ]
     plan = asked(history, "--device", "cuda:0,1", "--gpus", "1,2")
     assert [run.config.gpus for run in plan.runs] == [1, 2]
+    plan = asked(history, "--device", "virtual:tesla-p4x2,virtual:tesla-t4x2", "--gpus", "1")
+    assert [run.config.gpus for run in plan.runs] == [1, 1]
+
+
+def test_what_gpus_do_not_use_makes_no_further_runs(history: History) -> None:
+    plan = asked(history, "--gpus", "2", "--parallel", "ddp,fsdp", "--reshard-after-forward", "on,off")
+    assert [run.label for run in plan.runs] == [
+        "parallel ddp",
+        "parallel fsdp, reshard on",
+        "parallel fsdp, reshard off",
+    ]
 
 
 def test_an_experiment_on_gpus_that_are_named_takes_them_all(history: History) -> None:
