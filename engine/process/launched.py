@@ -17,6 +17,7 @@ from engine.contract.device_name import read_device
 
 _FIRST_PORT, _PORTS = 12_000, 20_000
 """Below those that systems give to whoever asks for any (32768 and more on Linux)."""
+_TASKS = re.compile(r"(\d{1,6})(\(x(\d{1,6})\))?", re.ASCII)
 _NUMBER = re.compile(r"\d{1,10}", re.ASCII)
 _FIRST_HOST = re.compile(r"(?:[^,\[]|\[[^\]]*\])+")  # a comma inside brackets parts numbers, not hosts
 _BRACKETS = re.compile(r"\[(\w*)[^\]]*\]")
@@ -31,6 +32,10 @@ class Launched:
     """More than one."""
     local_rank: int
     """Among those of its machine."""
+    local_size: int | None = None
+    """How many those are; None where that is not told."""
+    local_cores: int | None = None
+    """What they have together, likewise; srun as a rule gives each its part, and torchrun does not."""
     address: str
     port: int
     """Where they meet."""
@@ -50,6 +55,10 @@ class Launched:
     def meeting_place(self) -> str:
         """As people write it."""
         return f"{self.address}:{self.port}"
+
+    def threads(self, cores: int) -> int:
+        """Of the `cores` that this process may use, its part, where those beside it may use the same ones."""
+        return max(1, min(cores, (self.local_cores or cores) // (self.local_size or 1)))
 
     def placed(self, config: RunConfig, *, gpus_given: bool) -> RunConfig:
         """`config` on as many GPUs as there are processes. Raises `ConfigError` where it says otherwise."""
@@ -89,6 +98,7 @@ def _by_torchrun(environ: Mapping[str, str], size: int) -> Launched:
         rank=rank,
         world_size=size,
         local_rank=_needed(environ, "LOCAL_RANK", size),
+        local_size=_number(environ, "LOCAL_WORLD_SIZE"),
         address=address,
         port=_needed(environ, "MASTER_PORT", 65_536),
         by="torchrun",
@@ -108,6 +118,8 @@ def _by_srun(environ: Mapping[str, str], size: int) -> Launched:
         rank=_needed(environ, "SLURM_PROCID", size),
         world_size=size,
         local_rank=_needed(environ, "SLURM_LOCALID", size),
+        local_size=_tasks_here(environ),
+        local_cores=_number(environ, "SLURM_CPUS_ON_NODE"),
         address=address,
         port=_FIRST_PORT + (job * 7 + step) % _PORTS if port is None else port,
         by="srun",
@@ -119,6 +131,15 @@ def first_host(hosts: str) -> str:
     """The first name in Slurm's shorthand: `gpu01` of `gpu[01-03,07],login`; empty where there is none."""
     found = _FIRST_HOST.match(hosts.strip())
     return _BRACKETS.sub(r"\1", found[0]).strip() if found else ""
+
+
+def _tasks_here(environ: Mapping[str, str]) -> int | None:
+    """Of this step on this node, from `2(x3),1`: two tasks on each of the first three nodes, one on the fourth."""
+    node, groups = _number(environ, "SLURM_NODEID"), environ.get("SLURM_STEP_TASKS_PER_NODE", "")
+    counts: list[int] = []
+    for tasks, _, times in _TASKS.findall(groups):
+        counts += [int(tasks)] * min(int(times or 1), 100_000)
+    return counts[node] if node is not None and node < len(counts) else None
 
 
 def _number(environ: Mapping[str, str], name: str) -> int | None:

@@ -14,12 +14,16 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 
+import torch
+
 from engine.contract import paths
 from engine.contract.config import ConfigError
 from engine.contract.events import RanksStarted, RunProgress
 from engine.contract.records import DeviceInfo, Outcome, Phase, Place, RankInfo, RunRecord
 from engine.contract.stop_reason import stopped
 from engine.process.launched import Launched
+from engine.process.machine import Machine
+from engine.process.openmp import is_asked_for
 from engine.ranks.end import End
 from engine.ranks.heart import Heart
 from engine.ranks.meeting import Gone, Meeting, meet
@@ -128,6 +132,8 @@ class JoinedRun:
         self._cards = tuple(each.device for each in ranks)
         with opened(run.device.torch_device, COLLECTIVE_S):
             run.together = several(run.record.config, run.device.torch_device)
+            if not is_asked_for():
+                torch.set_num_threads(self.here.threads(Machine().threads()))
             self._own = run.execute()
             if self._own.outcome is Outcome.COMPLETED:
                 Others(meeting.another()).leave(GRACE_S)  # who closes the group early is taken for one that failed

@@ -65,6 +65,20 @@ def test_srun_tells_the_numbers_and_the_first_node() -> None:
     assert all(1024 <= port < 32_768 for port in (here.port, *others))
 
 
+def test_processes_of_one_machine_divide_its_cores() -> None:
+    assert found(TORCHRUN).threads(8) == 8, "how many there are is not told"
+    assert found({**TORCHRUN, "LOCAL_WORLD_SIZE": "2"}).threads(8) == 4
+    assert found({**TORCHRUN, "LOCAL_WORLD_SIZE": "4"}).threads(2) == 1
+
+
+def test_tasks_of_one_node_divide_what_srun_gave_them_together() -> None:
+    on_third = {**SRUN, "SLURM_STEP_TASKS_PER_NODE": "4(x2),2", "SLURM_NODEID": "2", "SLURM_CPUS_ON_NODE": "16"}
+    assert found(on_third).threads(16) == 8
+    assert found(on_third).threads(8) == 8, "srun has bound each to its own"
+    assert found({**on_third, "SLURM_NODEID": "1"}).threads(16) == 4
+    assert found(SRUN).threads(16) == 16
+
+
 def test_what_a_person_sets_is_taken() -> None:
     here = found({**SRUN, "MASTER_ADDR": "ib-gpu07", "MASTER_PORT": "4000"})
     assert here.meeting_place == "ib-gpu07:4000"
