@@ -16,6 +16,7 @@ from engine.forecast.replay import Beside
 from engine.forecast.step import StepPlan, arrivals, record_steps
 from engine.forecast.work import Work
 from engine.techniques.decay import Group, groups_of
+from engine.techniques.parallel.several import OF_ONE_TYPE, refuse_several_types
 from engine.workloads.data_shape import BatchShape
 
 _APART = 1 << 40
@@ -56,9 +57,14 @@ class Ranks:
         return OneRank(beside=Beside(buckets=self._wrapped(bucket_mib, batch)))
 
     def zero1(self, ranks: int, bucket_mib: int, batch: BatchShape) -> list[OneRank]:
-        """Each rank of ZeRO-1; those with states of the same sizes are the same one. Raises `ForecastError`."""
-        buckets = self._wrapped(bucket_mib, batch)
+        """Each rank of ZeRO-1; those with states of the same sizes are the same one.
+
+        Raises `ConfigError` where a run would be refused, and `ForecastError`.
+        """
         groups = groups_of(self._plan.config, self._plan.model)
+        trained = (parameter for group in groups for parameter in group["params"])
+        refuse_several_types(trained, self._plan.config.with_values(parallel="zero1"), OF_ONE_TYPE)
+        buckets = self._wrapped(bucket_mib, batch)
         made = []
         for own in partition(groups, ranks):
             key = tuple(tuple(p.numel() for p in group["params"]) for group in own)

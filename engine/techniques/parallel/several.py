@@ -26,6 +26,10 @@ def several(config: RunConfig, device: torch.device) -> Together:
     return {"ddp": Ddp, "zero1": Zero1, "fsdp": Fsdp}[config.parallel]()
 
 
+OF_ONE_TYPE = "divides weights of one type only"
+"""Why ZeRO-1 refuses others."""
+
+
 def refuse_several_types(parameters: Iterable[torch.nn.Parameter], config: RunConfig, why: str) -> None:
     """Raise `ConfigError` where what is trained of these is stored in several types; `why` that cannot be."""
     found = sorted({str(each.dtype).removeprefix("torch.") for each in parameters if each.requires_grad})

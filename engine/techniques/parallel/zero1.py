@@ -15,7 +15,7 @@ from engine.techniques import gradients
 from engine.techniques.decay import as_groups
 from engine.techniques.optimizers import build_for
 from engine.techniques.parallel.ddp import Ddp
-from engine.techniques.parallel.several import refuse_several_types
+from engine.techniques.parallel.several import OF_ONE_TYPE, refuse_several_types
 
 
 class Zero1(Ddp):
@@ -28,7 +28,7 @@ class Zero1(Ddp):
     ) -> Optimizer:
         trained = as_groups(groups)
         all_trained = (parameter for group in trained for parameter in group["params"])
-        refuse_several_types(all_trained, config, "divides weights of one type only")
+        refuse_several_types(all_trained, config, OF_ONE_TYPE)
 
         def of_mine(mine: list[dict[str, Any]], **_: Any) -> Optimizer:
             return build_for(config, mine)  # a group of which none is this rank's stays: groups are told by number

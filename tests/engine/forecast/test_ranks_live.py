@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine.allocator.options import SMALL_SEGMENT
-from engine.contract.config import RunConfig
+from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import UpdateDone
 from engine.contract.records import Memory, Outcome, RunRecord
 from engine.devices.virtual import VirtualDevice
@@ -118,3 +118,10 @@ def test_ranks_are_traced_until_their_updates_repeat(both: Ranks, tmp_path: Path
     for traced in both.each(_is_traced, config):
         assert traced[1]  # DDP has made its buckets anew in it
         assert not traced[-1]
+
+
+def test_weights_of_several_types_are_refused_as_zero1_refuses_them(tmp_path: Path) -> None:
+    """LoRA's are in fp32, and the head that is trained beside them as the weights are."""
+    config = _config(tmp_path, "bert", "zero1", lora_rank=4, weights="bf16")
+    with pytest.raises(ConfigError, match="divides weights of one type only, and of .* this run trains weights in"):
+        Forecaster(Hub(False)).forecast(config, find(CARD))
