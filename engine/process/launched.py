@@ -89,6 +89,12 @@ def launched(environ: Mapping[str, str] = os.environ) -> Launched | None:
     return _by_srun(environ, size) if size is not None and size > 1 else None
 
 
+def ranks_here(gpus: int, environ: Mapping[str, str] = os.environ) -> int:
+    """How many of the ranks of a run on so many GPUs are on this machine, as far as is told; else this one alone."""
+    here = launched(environ)
+    return gpus if here is None else here.local_size or 1
+
+
 def _by_torchrun(environ: Mapping[str, str], size: int) -> Launched:
     rank = _needed(environ, "RANK", size)
     address = environ.get("MASTER_ADDR", "").strip()

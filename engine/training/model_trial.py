@@ -9,9 +9,12 @@ import psutil
 import torch
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.device_name import read_device
 from engine.contract.tasks import TASKS
 from engine.devices import host_memory
+from engine.devices.precision import DTYPES
 from engine.process import gate
+from engine.process.launched import ranks_here
 from engine.process.machine import Machine
 from engine.techniques.stopping import Stopped
 
@@ -53,18 +56,24 @@ def problem_of(model: PreTrainedModel, config: RunConfig) -> Exception | None:
     return None
 
 
-def check_room(model: PreTrainedModel, config: RunConfig, *, is_read: bool) -> None:
+def check_room(model: PreTrainedModel, config: RunConfig, *, is_read: bool, read_in: object = None) -> None:
     """Raise `ConfigError` when the weights of this model on the meta device exceed the machine's memory.
 
-    `is_read`: weights that are quantised are so as they are read; fresh ones are made before.
+    `is_read`: weights that are quantised are so as they are read; fresh ones are made before. `read_in` is the type of
+    those that are read, where it is known: what stays in it is mapped from the file, which all ranks have in common. A
+    virtual GPU's weights change, so each rank has its own.
     """
     n = sum(parameter.numel() for parameter in model.parameters())
     stored = config.weights if is_read else config.stored_in
     n_bytes = n * _BYTES[stored]
     room = (Machine().memory().total or psutil.virtual_memory().total) + psutil.swap_memory().total
-    if n_bytes > room:
+    is_mapped = is_read and stored in DTYPES and read_in is DTYPES[stored]
+    in_common = is_mapped and read_device(config.device).kind != "virtual" and torch.cuda.is_available()
+    ranks = 1 if in_common else ranks_here(config.gpus or 1)
+    if n_bytes * ranks > room:
+        by_each, fewer = (f" for each of {ranks} ranks", "fewer GPUs, or ") if ranks > 1 else ("", "")
         raise ConfigError(
             "model",
-            f"--model {config.model!r} has {n:,} parameters, {n_bytes / 2**30:,.0f} GiB in {stored}, and this machine "
-            f"has {room / 2**30:,.1f} GiB of memory: use a smaller model.",
+            f"--model {config.model!r} has {n:,} parameters, {n_bytes / 2**30:,.0f} GiB in {stored}{by_each}, and this "
+            f"machine has {room / 2**30:,.1f} GiB of memory: use {fewer}a smaller model.",
         )

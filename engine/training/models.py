@@ -319,7 +319,9 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
         with gate.building(), torch.device("meta"), _refusing(config, shaped, "built"):
             model = _fresh(source, shaped, head, options)
         if not on_meta:
-            model_trial.check_room(model, config, is_read=source.location is not None)
+            model_trial.check_room(
+                model, config, is_read=source.location is not None, read_in=getattr(source.config, "dtype", None)
+            )
     tried = None
     if not on_meta:
         if config.is_quantised:

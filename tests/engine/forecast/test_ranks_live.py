@@ -123,5 +123,5 @@ def test_ranks_are_traced_until_their_updates_repeat(both: Ranks, tmp_path: Path
 def test_weights_of_several_types_are_refused_as_zero1_refuses_them(tmp_path: Path) -> None:
     """LoRA's are in fp32, and the head that is trained beside them as the weights are."""
     config = _config(tmp_path, "bert", "zero1", lora_rank=4, weights="bf16")
-    with pytest.raises(ConfigError, match="divides weights of one type only, and of .* this run trains weights in"):
+    with pytest.raises(ConfigError, match=r"divides weights of one type only, and of .* this run trains weights in"):
         Forecaster(Hub(False)).forecast(config, find(CARD))
