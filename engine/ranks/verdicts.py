@@ -50,10 +50,12 @@ def of_ends(ends: Mapping[int, RunRecord], cards: Sequence[DeviceInfo]) -> Verdi
     message = first.message or worst.words
     if worst is Outcome.STOPPED:
         return Verdict(outcome=worst, message=message)
-    if worst is Outcome.FAILED and len(concerned) == len(cards) and len({ends[rank].message for rank in ends}) == 1:
+    are_all = len(concerned) == len(cards)
+    if worst is Outcome.FAILED and are_all and len({ends[rank].message for rank in ends}) == 1:
         return Verdict(outcome=worst, message=message, phase=first.failed_phase)
     said = f"{named(concerned, cards)}: {message}"
-    return Verdict(outcome=worst, message=_capital(said), rank=concerned[0], phase=first.failed_phase)
+    at_fault = None if worst is Outcome.OUT_OF_MEMORY and are_all else concerned[0]
+    return Verdict(outcome=worst, message=_capital(said), rank=at_fault, phase=first.failed_phase)
 
 
 def of_death(rank: int, code: int | None, update: int, cards: Sequence[DeviceInfo]) -> Verdict:
@@ -104,10 +106,10 @@ def of_standing(stands: Mapping[int, Stand], cards: Sequence[DeviceInfo]) -> Ver
 
 
 def named(ranks: Sequence[int], cards: Sequence[DeviceInfo] | None) -> str:
-    """`rank 1 (Tesla P4)`, `ranks 0 and 2`, `all 4 ranks (Tesla P4)`."""
+    """`rank 1 (Tesla P4)`, `ranks 0 and 2`, `both ranks`, `all 4 ranks (Tesla P4)`."""
     models = "" if cards is None else " or ".join(dict.fromkeys(cards[rank].name for rank in ranks))
     if cards is not None and len(ranks) == len(cards) > 1:
-        said = f"all {len(ranks)} ranks"
+        said = "both ranks" if len(ranks) == 2 else f"all {len(ranks)} ranks"
     elif len(ranks) == 1:
         said = f"rank {ranks[0]}"
     else:

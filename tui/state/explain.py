@@ -113,7 +113,9 @@ def _no_memory(run: RunRecord, runs: Sequence[RunRecord]) -> list[str]:
         lines += ["", run.message]
     peak = _peak_of(run)
     used = f"; at most {mib(peak)} MiB of them were used" if peak is not None else ""
-    whose = "The card" if run.failed_rank is None else f"The card of rank {run.failed_rank}"
+    whose = "Each card" if run.config.is_parallel else "The card"
+    if run.failed_rank is not None:
+        whose = f"The card of rank {run.failed_rank}"
     lines += ["", f"{whose} has {total}{used}."]
     fitted = largest_that_fitted(run, runs)
     if fitted is not None:

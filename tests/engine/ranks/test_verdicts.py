@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.contract.config import RunConfig
 from engine.contract.events import RankBeat
 from engine.contract.records import DeviceInfo, Outcome, Phase, RunRecord
@@ -44,6 +46,14 @@ def test_several_that_ran_out_of_memory_are_all_named() -> None:
     ends = {rank: ended(Outcome.OUT_OF_MEMORY, f"Out of memory: {rank}") for rank in (0, 1)}
     verdict = of_ends(ends, CARDS)
     assert (verdict.rank, verdict.message) == (0, "Ranks 0 and 1 (Tesla P4): Out of memory: 0")
+
+
+def test_where_all_ran_out_of_memory_it_is_due_to_no_single_one() -> None:
+    ends = {rank: ended(Outcome.OUT_OF_MEMORY, f"Out of memory: {rank}") for rank in range(3)}
+    verdict = of_ends(ends, CARDS)
+    assert (verdict.rank, verdict.message) == (None, "All 3 ranks (Tesla P4 or Tesla T4): Out of memory: 0")
+    del ends[2]
+    assert of_ends(ends, CARDS[:2]) == replace(verdict, message="Both ranks (Tesla P4): Out of memory: 0")
 
 
 def test_a_death_says_how_and_when() -> None:
