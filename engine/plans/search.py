@@ -11,6 +11,8 @@ TRY_UPDATES = 3
 """Updates of one try. The optimizer's state is there from the second on, and the third shows that it stays so."""
 LARGEST = int(KNOBS["batch_size"].maximum or 0)
 _EVAL_SAMPLES = 64
+_MOST_GPUS = 16
+"""That a machine has as a rule: with fewer of them, all there are make more updates."""
 
 
 class Fit(str, Enum):
@@ -80,10 +82,11 @@ class BatchSearch:
 
 
 def config_of_try(config: RunConfig, batch_size: int) -> RunConfig:
-    """The run that tries a batch size: `TRY_UPDATES` updates of full windows, one epoch."""
+    """The run that tries a batch size: `TRY_UPDATES` updates of full windows on every GPU, one epoch."""
+    window = batch_size * config.gradient_accumulation_steps * (config.gpus or _MOST_GPUS)
     return config.with_values(
         batch_size=batch_size,
-        samples=min(int(KNOBS["samples"].maximum or 0), TRY_UPDATES * batch_size * config.gradient_accumulation_steps),
+        samples=min(int(KNOBS["samples"].maximum or 0), TRY_UPDATES * window),
         eval_samples=min(config.eval_samples, _EVAL_SAMPLES),
         epochs=1,
     )

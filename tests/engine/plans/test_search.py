@@ -85,6 +85,8 @@ def test_a_try_is_a_few_whole_updates_of_the_same_run() -> None:
     tried = config_of_try(base, 16)
     assert tried.samples == TRY_UPDATES * 16 * 4
     assert (tried.epochs, tried.batch_size, tried.seq_len) == (1, 16, 64)
+    assert config_of_try(base.with_values(gpus=2), 16).samples == TRY_UPDATES * 16 * 4 * 2
+    assert config_of_try(base.with_values(gpus=None), 16).samples >= TRY_UPDATES * 16 * 4 * 8, "as many as there are"
 
 
 @pytest.mark.parametrize("size", [1, LARGEST])
