@@ -97,13 +97,20 @@ class Forecast:
         return self.peak_used - self.peak_reserved
 
     @property
+    def gain(self) -> str | None:
+        """What several GPUs are beside one: "6.9 × faster", "1.2 × slower"; None where it is not known."""
+        if self.speedup is None:
+            return None
+        return f"{self.speedup:.1f} × faster" if self.speedup >= 1 else f"{1 / self.speedup:.1f} × slower"
+
+    @property
     def together(self) -> str | None:
         """What several GPUs come to, in one line: "8 × fsdp: 3,006 MiB/GPU, 6.9 × faster, 12 % waiting"."""
         if self.gpus == 1:
             return None
         parts = [f"{to_mib(self.peak_used):,.0f} MiB/GPU"]
-        if self.speedup is not None:
-            parts.append(f"{self.speedup:.1f} × faster" if self.speedup >= 1 else f"{1 / self.speedup:.1f} × slower")
+        if self.gain is not None:
+            parts.append(self.gain)
         if self.wait_share is not None:
             parts.append(f"{100 * self.wait_share:.0f} % waiting")
         return f"{self.gpus} × {self.parallel}: {', '.join(parts)}"

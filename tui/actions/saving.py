@@ -34,6 +34,11 @@ class SavingControl:
             self._desk.say("no run has ended here whose model could be saved")
             return
         run_id = run.run_id
+        if run.config.is_parallel:
+            self._desk.say(
+                f"the model of run {run_id} ended with its GPUs' processes: --output-dir keeps the next one's"
+            )
+            return
 
         def take(text: str | None) -> None:
             if text is not None and text.strip():

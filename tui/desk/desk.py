@@ -61,6 +61,7 @@ class Desk:
         """Say something that must not be overlooked."""
         from tui.screens.details import DetailsScreen
 
+        self.painter.paint()  # under the dialog the panes stand still: not as they were before what it tells
         self.open(DetailsScreen(heading, [message], bad=True))
 
     def paint_soon(self) -> None:

@@ -12,6 +12,9 @@ from tui.panes.base import Pane
 from tui.state.ranks import fullest_of
 from tui.state.state import State
 
+_WITH_BAR = 4
+"""Rows from which there is a bar for several GPUs too."""
+
 
 class ForecastPane(Pane):
     """Follows every key; while the newest answer is computed it says so, and shows none of other knobs."""
@@ -28,8 +31,10 @@ class ForecastPane(Pane):
         if answer.forecast is None:
             return [[(f" {line}", "muted")] for line in _refusal(clean(answer.message or "–", 200), width - 1, height)]
         made = answer.forecast
-        lines = [_verdict(made, width), [(" ", "text"), *_bar(made, width - 2)], *_more(made, width)]
-        return lines[:height]
+        more = _more(made, width)
+        # of several GPUs the speed says more than the bar, whose share the verdict has
+        bar: list[Line] = [[(" ", "text"), *_bar(made, width - 2)]] if made.gpus == 1 or height >= _WITH_BAR else []
+        return [_verdict(made, width), *bar, *more][:height]
 
 
 def _refusal(text: str, width: int, height: int) -> list[str]:
@@ -53,17 +58,17 @@ def _verdict(made: Forecast, width: int) -> Line:
 
 
 def _several(made: Forecast, width: int) -> Line:
-    """`8 × fsdp: 6.9 × faster, 12 % waiting`."""
-    speed = f"{made.speedup:.1f} ×" if made.speedup is not None else ""
-    quicker = "faster" if made.speedup is not None and made.speedup >= 1 else "as fast"
+    """`8 × fsdp: 6.9 × faster, 12 % waiting`; where there is no room for `slower`, the waiting goes."""
+    gain = made.gain or ""
+    short = gain.removesuffix(" faster")
     late = percent(100 * made.wait_share) if made.wait_share is not None else ""
     named, close = f" {made.gpus} × {made.parallel}", f" {made.gpus}×{made.parallel}"
     ways: list[Line] = []
-    for name, after, waiting in ((named, f" {quicker}", "waiting"), (named, "", "wait"), (close, "", "wait")):
-        told = [f"{speed}{after}"] * bool(speed) + [f"{late} {waiting}"] * bool(late)
+    for name, gained, waiting in ((named, gain, "waiting"), (named, short, "wait"), (close, short, "wait")):
+        told = [gained] * bool(gained) + [f"{late} {waiting}"] * bool(late)
         ways.append([(name, "value"), (f": {', '.join(told)}" if told else "", "muted")])
-    alone: Line = [(named, "value"), (f" {speed} {quicker}" if speed else "", "muted")]
-    return first_that_fits([*ways, alone], width)
+    alone: list[Line] = [[(name, "value"), (f" {gain}" if gain else "", "muted")] for name in (named, close)]
+    return first_that_fits([*ways, *alone], width)
 
 
 def _bar(made: Forecast, width: int) -> Line:

@@ -104,7 +104,8 @@ def _progress(state: State) -> list[Line]:
     if run is not None and run.under_way:
         return _under_way(state, run)
     if state.queued:
-        return [[(f"loading {state.loading}… the run starts then", "accent")], [("run queued", "accent")]]
+        long = f"loading {state.loading}… the run starts then" if state.loading else "the run is about to start"
+        return [[(long, "accent")], [("run queued", "accent")]]
     if state.loading:
         return [[(f"loading {state.loading}…", "muted")]]
     if state.plan is not None:

@@ -129,6 +129,13 @@ class Ranks:
         """Take where a rank stands."""
         self._of(event.rank).beat = event
 
+    def finished(self, peaks: Sequence[int | None]) -> None:
+        """Take each rank's peak at the run's end: one that dies before an update has told of none."""
+        for rank, peak in enumerate(peaks):
+            memory = self._of(rank).memory
+            self.each[rank].memory = replace(memory, peak_used=_most(memory.peak_used, peak))
+        self._arrange()
+
     def _of(self, rank: int) -> RankView:
         while rank >= len(self.each):
             self.order.append(len(self.each))

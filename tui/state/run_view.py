@@ -185,6 +185,7 @@ class RunView:
         told = self.figures.as_record()
         gaps = {f.name: getattr(told, f.name) for f in fields(RunRecord) if getattr(record, f.name) is None}
         self.outcome, self.record = record.outcome, replace(record, **gaps)
+        self.ranks.finished(record.peak_used_by_rank or ())
         self.t = record.train_runtime_s if record.train_runtime_s is not None else self.t
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.contract.events import Event, RanksStarted
+from engine.contract.records import Outcome
 from tests.tui.fake_ranks import (
     beat,
     begun,
@@ -200,7 +201,7 @@ async def test_a_number_finds_the_runs_on_so_many_gpus_and_no_others() -> None:
     ("speedup", "wait_share", "words"),
     [
         (1.72, 0.12, "2 × ddp: 1.7 × faster, 12 % waiting"),
-        (0.8, 0.6, "2 × ddp: 0.8 × as fast, 60 % waiting"),
+        (0.8, 0.6, "2 × ddp: 1.2 × slower, 60 % waiting"),
         (None, None, "2 × ddp "),
     ],
 )
@@ -218,3 +219,39 @@ async def test_in_a_narrow_pane_the_forecast_of_several_gpus_is_shorter() -> Non
         assert "2 × ddp: 1.7 ×, 12 % wait " in s.text
     async with stage((80, 24), (), forecast_of(2), config=config_of(2)) as s:
         assert "2×ddp: 1.7 ×, 12 % wait" in s.text
+        assert "samples/s" in s.line("│ card ")
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_that_several_gpus_are_slower_is_never_left_out(size: tuple[int, int]) -> None:
+    answer = forecast_of(2)
+    assert answer.forecast is not None
+    made = replace(answer.forecast, speedup=0.5, wait_share=0.6)
+    async with stage(size, (), replace(answer, forecast=made), config=config_of(2)) as s:
+        assert "2.0 × slower" in s.text
+
+
+async def test_a_run_that_waits_for_nothing_but_its_turn_is_not_loading() -> None:
+    async with stage((80, 24), config=config_of(2)) as s:
+        assert s.app.state.loading is None
+        await s.press("r")
+        assert "the run is about to start" in s.lines[0]
+
+
+async def test_ranks_that_die_before_an_update_show_how_full_they_were() -> None:
+    end = out_of_memory(2)
+    end = replace(end, record=replace(end.record, peak_used_by_rank=(899 * MIB, 880 * MIB)))
+    async with stage((120, 40), (), *begun(2), end, config=config_of(2)) as s:
+        assert "▲899" in s.line("│ r0 ")
+        assert "▲880" in s.line("│ r1 ")
+        assert "peak ▲ 899" in s.text
+
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_under_what_says_that_a_run_failed_it_has_ended(n: int) -> None:
+    end = out_of_memory(n)
+    failed = replace(end.record, outcome=Outcome.FAILED, message="Rank 1 (Tesla P4) was killed by SIGKILL.")
+    async with stage((120, 40), (), *in_training(n), config=config_of(n)) as s:
+        await s.feed(replace(end, record=failed))
+        assert "Run 1 failed" in s.dialog
+        assert "running" not in s.text

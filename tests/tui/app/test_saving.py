@@ -12,6 +12,7 @@ from engine.contract.config import RunConfig
 from engine.contract.events import Saved
 from engine.contract.records import Outcome, RunRecord
 from engine.training.saving.places import Checkpoint, write_meta
+from tests.tui.fake_ranks import begun, out_of_memory, update_of
 from tests.tui.fake_session import finished, record, started, training, update
 from tests.tui.screen_text import SIZES, stage
 
@@ -73,6 +74,13 @@ async def test_there_is_nothing_to_save_before_and_in_a_run() -> None:
         await s.press("W")
         assert "no run has ended here" in s.lines[-1]
         assert not s.session.models
+
+
+async def test_the_model_of_several_gpus_is_gone_before_it_is_asked_where_to() -> None:
+    async with stage((120, 40), [], *begun(2), update_of(2, 1), out_of_memory(2)) as s:
+        await s.press("W")
+        assert "--output-dir" in s.lines[-1]
+        assert s.app.controllers.desk.shows_panes
 
 
 async def test_what_could_not_be_written_is_told_and_the_run_goes_on() -> None:
