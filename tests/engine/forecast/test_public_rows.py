@@ -45,7 +45,7 @@ def test_the_forecast_is_what_was_measured(forecaster: Forecaster, row: PublicRo
 
 def test_the_two_halves_of_a_16_bit_autocast_differ_as_measured(forecaster: Forecaster) -> None:
     """By the fp32 copy that a softmax reads of bf16 scores: 143 MiB on the card, of which numbers of 10 MB are told."""
-    fp16, bf16 = (row for row in rows() if "autocast" in row.about)
+    fp16, bf16 = (row for row in rows() if "autocast" in row.about and "12 × 512" in row.about)
     assert fp16.mib is not None
     assert bf16.mib is not None
     told = bf16.ask(forecaster).peak_reserved - fp16.ask(forecaster).peak_reserved
