@@ -73,6 +73,7 @@ def _rank(connection: Connection, rank: int, world_size: int, port: int) -> None
 
     os.environ |= {
         "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(world_size),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
