@@ -37,11 +37,6 @@ def scaling(record: RunRecord, one: RunRecord | None) -> float | None:
     return None if here is None or not alone else here / (gpus * alone)
 
 
-def entry_against(baseline: RunRecord | None) -> Entry:
-    """The column of a table whose rows are compared with `baseline`."""
-    return scaling_entry(lambda record: scaling(record, baseline))
-
-
 class OneGpu:
     """The runs on one GPU that those on several are measured by: the newest completed one of each kind.
 

@@ -56,9 +56,7 @@ class RunFigures:
         self._peaks: dict[int, int | None] = {}  # by rank, of updates
         self._first_used: int | None = None  # outside updates it is the first rank that is read
         self._update_s = self._waited_s = 0.0
-        self._peak_used: int | None = None
-        self._peak_reserved: int | None = None
-        self._peak_allocated: int | None = None
+        self._memory = Memory()
 
     def add(self, event: Event) -> None:
         """Take one event in; most kinds say nothing about figures."""
@@ -137,9 +135,9 @@ class RunFigures:
             host_free_cores=self._host.free,
             peak_used_by_rank=self._used_by_rank(),
             wait_share=self._waited_s / self._update_s if self._peaks and self._update_s else None,
-            peak_used=self._peak_used,
-            peak_reserved=self._peak_reserved,
-            peak_allocated=self._peak_allocated,
+            peak_used=self._memory.peak_used,
+            peak_reserved=self._memory.peak_reserved,
+            peak_allocated=self._memory.peak_allocated,
             memory_total=self._total,
         )
 
@@ -148,10 +146,18 @@ class RunFigures:
         return (larger(peaks[0], self._first_used), *peaks[1:]) if peaks else ()
 
     def _remember(self, memory: Memory) -> None:
-        self._peak_used = larger(self._peak_used, memory.peak_used, memory.used)
-        self._peak_reserved = larger(self._peak_reserved, memory.peak_reserved, memory.reserved)
-        self._peak_allocated = larger(self._peak_allocated, memory.peak_allocated, memory.allocated)
+        self._memory = with_peaks(self._memory, memory)
         self._total = memory.total if memory.total is not None else self._total
+
+
+def with_peaks(before: Memory, now: Memory) -> Memory:
+    """A reading with the peaks so far; where a device keeps no peak, the largest reading stands for it."""
+    return replace(
+        now,
+        peak_used=larger(before.peak_used, now.peak_used, now.used),
+        peak_reserved=larger(before.peak_reserved, now.peak_reserved, now.reserved),
+        peak_allocated=larger(before.peak_allocated, now.peak_allocated, now.allocated),
+    )
 
 
 def larger(*values: int | None) -> int | None:

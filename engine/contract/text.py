@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 
 # Controls (but not tab and newline), bidi marks and overrides, zero-width and other invisible characters, tags, halves
 # of surrogate pairs: a terminal, a web page or TeX would obey or hide them. Variation selectors are text: they choose
@@ -22,6 +24,21 @@ def harmless(text: str) -> str:
 def one_line(text: str) -> str:
     """`harmless` text without tabs and newlines."""
     return " ".join(harmless(text.replace("\r", "\n")).split())
+
+
+def capitalised(sentence: str) -> str:
+    """With a capital at its begin, and all else as it is."""
+    return sentence[:1].upper() + sentence[1:]
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, of several lines the first; of one that says nothing its name."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def counted(names: Iterable[str]) -> str:
+    """Things by their names, as people count them: `2 × Tesla P4`, `Tesla P4, 2 × Tesla T4`."""
+    return ", ".join(f"{n} × {name}" if n > 1 else name for name, n in Counter(names).items())
 
 
 def columns_of(text: str) -> int:

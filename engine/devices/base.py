@@ -12,6 +12,7 @@ import torch
 
 from engine.contract.config import RunConfig
 from engine.contract.records import DeviceInfo, Memory, Phase
+from engine.contract.text import first_line
 from engine.devices.host import Host, HostMemory
 from engine.devices.precision import Precision
 from engine.process import heap
@@ -129,7 +130,7 @@ class Device(ABC):
 
     def describe_out_of_memory(self, error: BaseException) -> str:
         """What was asked and what was free, from the error's own text: PyTorch goes on to suggest settings."""
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        line = first_line(error)
         end = line.find(" is free.")
         return line[: end + len(" is free.")] if end >= 0 else line[:300]
 

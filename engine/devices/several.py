@@ -5,13 +5,13 @@ All but `open_rank` is for the process that starts the ranks: it makes no contex
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.device_name import DeviceName, read_device
 from engine.contract.records import DeviceInfo
+from engine.contract.text import counted
 from engine.devices.base import Device
 from engine.devices.open import DEFAULT_VIRTUAL_GPU, shows_cards
 from engine.process.machine import Machine
@@ -56,11 +56,10 @@ def describe(names: Sequence[str], config: RunConfig, nvml: Nvml) -> tuple[Devic
 
 def difference(cards: Sequence[DeviceInfo]) -> str | None:
     """A sentence where the cards are of several models, of which nothing else would speak."""
-    models = Counter(card.name for card in cards)
-    if len(models) < 2:
+    models = [card.name for card in cards]
+    if len(set(models)) < 2:
         return None
-    named = ", ".join(name if n == 1 else f"{n} × {name}" for name, n in models.items())
-    return f"The cards differ ({named}): all wait for the slowest, and a batch must fit the smallest."
+    return f"The cards differ ({counted(models)}): all wait for the slowest, and a batch must fit the smallest."
 
 
 def _ordinals(name: DeviceName, config: RunConfig, nvml: Nvml, *, patient: bool) -> tuple[int, ...]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import torch
 
+from engine.contract.text import counted
 from engine.telemetry.nvml import GpuInfo, Nvml
 
 _VARIABLE = "CUDA_VISIBLE_DEVICES"
@@ -80,6 +80,5 @@ def _major(version: str) -> int:
 
 
 def _named(gpus: Sequence[GpuInfo]) -> str:
-    names = Counter(gpu.name or "GPU" for gpu in gpus)
-    text = ", ".join(name if n == 1 else f"{n} × {name}" for name, n in names.items())
+    text = counted(gpu.name or "GPU" for gpu in gpus)
     return f"{'a GPU' if len(gpus) == 1 else f'{len(gpus)} GPUs'} ({text})"

@@ -15,7 +15,7 @@ from engine.techniques.decay import Group
 from engine.techniques.gradients import parameters
 from engine.techniques.in_backward import Enter, OptimizerInBackward
 from engine.techniques.optimizers import build_optimizer
-from engine.techniques.parallel.sharding import local
+from engine.tracing.own_part import own_part
 from engine.tracing.stack import Stack
 from engine.tracing.unified import EIGHT_BIT_FROM, state_buffer
 
@@ -63,7 +63,7 @@ class FusedAdam(Optimizer):
     @property
     def traffic(self) -> int:
         """Bytes that the kernel reads and writes: it runs as no traced operator."""
-        n_bytes: int = sum(own.numel() * own.element_size() for own in map(local, parameters(self)))
+        n_bytes: int = sum(own.nbytes for own in map(own_part, parameters(self)))
         return 7 * n_bytes
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -88,7 +88,7 @@ class FusedSgd(Optimizer):
     @property
     def traffic(self) -> int:
         """Bytes that the kernel reads and writes: parameter, gradient and, with momentum, the state."""
-        n_bytes: int = sum(own.numel() * own.element_size() for own in map(local, parameters(self)))
+        n_bytes: int = sum(own.nbytes for own in map(own_part, parameters(self)))
         return (5 if self.defaults["momentum"] else 3) * n_bytes
 
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]

@@ -21,6 +21,7 @@ from engine.contract.config import ConfigError, RunConfig
 from engine.contract.forecast_types import ForecastError
 from engine.contract.records import Phase
 from engine.contract.tasks import TASKS
+from engine.contract.text import first_line
 from engine.devices.precision import TracedPrecision
 from engine.forecast import quantised
 from engine.forecast.loops import LOOPS, Loop
@@ -198,7 +199,7 @@ def _record(plan: StepPlan, batch: BatchShape, play: Callable[[_Player], None], 
     except (ForecastError, ConfigError):
         raise
     except Exception as error:  # a model's own code may raise anything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        reason = first_line(error)[:200]
         if lora.wraps_experts(plan.model):
             reason = "LoRA computes the weights of its experts anew in every forward"
         raise ForecastError(

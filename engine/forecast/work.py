@@ -62,7 +62,6 @@ class Work:
     """Of the last call, which no computing hides."""
     reductions: int = 0
     """Calls that add up what every rank has, such as a norm's part, in an update."""
-    reduced_bytes: int = 0
 
     @property
     def model_flops(self) -> int:
@@ -117,7 +116,6 @@ class Work:
     def reduce(self, args: tuple[Any, ...]) -> None:
         """A sum that every rank has: `c10d.allreduce_(tensors, …)`, `_c10d_functional.all_reduce(input, …)`."""
         self.reductions += 1
-        self.reduced_bytes += _n_bytes(args[0])
 
     def module(self, *_: object) -> None:
         """A module is called: a hook."""

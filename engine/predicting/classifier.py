@@ -12,6 +12,7 @@ import torch
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.device_name import read_device
+from engine.contract.text import first_line
 from engine.devices.base import Device
 from engine.devices.cpu import CpuDevice
 from engine.devices.open import cuda_index
@@ -189,7 +190,7 @@ def _with_adapter(model: torch.nn.Module, adapter: Path, name: str) -> torch.nn.
     try:
         adapted: torch.nn.Module = PeftModel.from_pretrained(model, str(adapter), use_safetensors=True)
     except Exception as error:  # peft and torch raise anything over weights that do not fit
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        reason = first_line(error)[:200]
         raise ConfigError(
             "model", f"--model {name!r}: the adapter does not fit its base ({reason}): get its files again."
         ) from None

@@ -22,7 +22,7 @@ from engine.contract.config import ConfigError
 from engine.contract.events import Event, MemoryMoment, RanksStarted, RunProgress, TrainingStarted, UpdateDone
 from engine.contract.host_load import HostLoad
 from engine.contract.records import DeviceInfo, Memory, Outcome, Phase, Place, RankInfo, RunRecord
-from engine.contract.run_figures import RunFigures, larger
+from engine.contract.run_figures import RunFigures, larger, with_peaks
 from engine.contract.stop_reason import BY_USER, stopped
 from engine.process.machine import Machine
 from engine.process.openmp import is_asked_for, threads_to_use
@@ -229,13 +229,8 @@ class RankGroup:
             self.emit(event)
 
     def _remember(self, rank: int, memory: Memory) -> None:
-        before = self._peaks.get(rank, Memory())
         self._memory[rank] = memory
-        self._peaks[rank] = Memory(
-            peak_used=larger(before.peak_used, memory.peak_used, memory.used),
-            peak_reserved=larger(before.peak_reserved, memory.peak_reserved, memory.reserved),
-            peak_allocated=larger(before.peak_allocated, memory.peak_allocated, memory.allocated),
-        )
+        self._peaks[rank] = with_peaks(self._peaks.get(rank, Memory()), memory)
 
     def _of_ends(self) -> Verdict:
         return verdicts.of_ends(self._ends, self.cards)

@@ -10,10 +10,9 @@ from types import FrameType
 
 from engine.contract.events import RankBeat
 from engine.contract.records import Phase
-from engine.ranks.wire import Beat
+from engine.ranks.wire import BEAT_S, Beat
 from engine.training.run import Run
 
-BEAT_S = 1.0
 _LOOK_S = 0.1
 
 _LONG = (("engine.training.saving", "saves"), ("torch._dynamo", "compiles"), ("torch._inductor", "compiles"))

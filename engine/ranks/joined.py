@@ -21,6 +21,7 @@ from engine.contract.config import ConfigError
 from engine.contract.events import RanksStarted, RunProgress
 from engine.contract.records import DeviceInfo, Outcome, Phase, Place, RankInfo, RunRecord
 from engine.contract.stop_reason import stopped
+from engine.contract.text import capitalised, first_line
 from engine.process.launched import Launched
 from engine.process.machine import Machine
 from engine.process.openmp import is_asked_for
@@ -39,8 +40,6 @@ log = logging.getLogger("traintop")
 
 MEET_S = 600.0
 """Jobs start on their nodes one by one, and every process imports PyTorch from a disk that all share."""
-COLLECTIVE_S = 7 * 86_400.0
-"""Beats tell of a rank that is gone, or stands still; a collective's timeout would blame who waits for it."""
 GRACE_S = 3.0
 """For whoever ended first to leave word, and for the others to hear it."""
 BEGINS = "begins"
@@ -91,7 +90,7 @@ class JoinedRun:
 
     def _ended_as(self, first: End, record: RunRecord) -> RunRecord:
         """The record of a run that ended as its rank did that ended first. Raises `ConfigError` where that refused."""
-        message = f"{_capital(first.who)}: {first.message}" if first.who else first.message or ""
+        message = f"{capitalised(first.who)}: {first.message}" if first.who else first.message or ""
         if first.outcome is None:
             raise ConfigError(first.knob, message)
         if first.outcome is Outcome.STOPPED:
@@ -112,7 +111,7 @@ class JoinedRun:
         except Exception as error:  # the group could not be opened, or be left
             log.error("rank %d broke outside its run", self.here.rank, exc_info=error)
             if self._own is None:
-                self._own = self._ended(Outcome.FAILED, f"Failed while the ranks met: {_first_line(error)}")
+                self._own = self._ended(Outcome.FAILED, f"Failed while the ranks met: {first_line(error)[:300]}")
         finally:
             self._done.set()
 
@@ -130,7 +129,7 @@ class JoinedRun:
             run.emit(RanksStarted(run_id=run.record.run_id, ranks=ranks))
         Heart(self.here.rank, run, self._keep_beat).start()
         self._cards = tuple(each.device for each in ranks)
-        with opened(run.device.torch_device, COLLECTIVE_S):
+        with opened(run.device.torch_device):
             run.together = several(run.record.config, run.device.torch_device)
             if not is_asked_for():
                 torch.set_num_threads(self.here.threads(Machine().threads()))
@@ -253,10 +252,6 @@ class JoinedRun:
         return replace(record or self.run.so_far(), outcome=outcome, message=message)
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
 def _is_collective(own: RunRecord | ConfigError) -> bool:
     return isinstance(own, RunRecord) and own.outcome is Outcome.FAILED and bool(_COLLECTIVE.search(own.message or ""))
 
@@ -264,7 +259,3 @@ def _is_collective(own: RunRecord | ConfigError) -> bool:
 def _ranks(missing: list[int]) -> str:
     named = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
     return f"{'ranks' if len(missing) > 1 else 'rank'} {named}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -10,11 +10,10 @@ from engine.contract.events import RankBeat
 from engine.contract.records import DeviceInfo, Memory, Outcome, Phase, RankInfo
 from engine.ranks.end import End
 from engine.ranks.meeting import Meeting
-from engine.ranks.wire import Beat
+from engine.ranks.wire import BEAT_S, Beat
 
 LOST_S = 60.0
 """Without a beat a rank is gone, or its machine is."""
-BEAT_S = 1.0
 _CARD, _FIRST, _BEAT, _OVER = "card", "first", "beat", "over"
 
 

@@ -20,9 +20,6 @@ from engine.ranks.wire import Asked, Assignment, Ended, Leave, Outbox, Refused, 
 
 log = logging.getLogger("traintop")
 
-TIMEOUT_S = 7 * 86_400.0
-"""Of a collective. Who waits longest for another is not who is at fault, so nothing is to end by it: the process that
-started the ranks hears from their heartbeats which one stands still."""
 _FLUSH_S = 5.0
 
 
@@ -104,7 +101,7 @@ def _run(assigned: Assignment, outbox: Outbox, orders: Orders, group: ExitStack)
         torch.cuda.set_device(assigned.name)
     device = open_rank(assigned.name, config, door())
     refuse_early(config, device)
-    group.enter_context(opened(device.torch_device, TIMEOUT_S))
+    group.enter_context(opened(device.torch_device))
     if device.torch_device.type == "cuda":
         link_speed.know(device.torch_device, device.info.uuid)
     device.reset_peaks()

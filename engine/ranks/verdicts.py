@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from engine.contract.events import RankBeat
 from engine.contract.records import DeviceInfo, Outcome, Phase, RunRecord
+from engine.contract.text import capitalised
 
 _ORDER = (Phase.LOAD, Phase.EVALUATE, Phase.DATA, Phase.FORWARD, Phase.BACKWARD, Phase.CLIP, Phase.OPTIMIZER)
 """As an update goes through them, from the evaluation before it on."""
@@ -55,7 +56,7 @@ def of_ends(ends: Mapping[int, RunRecord], cards: Sequence[DeviceInfo]) -> Verdi
         return Verdict(outcome=worst, message=message, phase=first.failed_phase)
     said = f"{named(concerned, cards)}: {message}"
     at_fault = None if worst is Outcome.OUT_OF_MEMORY and are_all else concerned[0]
-    return Verdict(outcome=worst, message=_capital(said), rank=at_fault, phase=first.failed_phase)
+    return Verdict(outcome=worst, message=capitalised(said), rank=at_fault, phase=first.failed_phase)
 
 
 def of_death(rank: int, code: int | None, update: int, cards: Sequence[DeviceInfo]) -> Verdict:
@@ -74,7 +75,7 @@ def of_death(rank: int, code: int | None, update: int, cards: Sequence[DeviceInf
         how = "ended by itself" + (f" with exit code {code}" if code is not None else "")
     where = f"in update {update}" if update else "while it loaded"
     sentence = f"{named([rank], cards)} {how} {where}: all were ended. Its log file has what it printed."
-    return Verdict(outcome=Outcome.FAILED, message=_capital(sentence), rank=rank)
+    return Verdict(outcome=Outcome.FAILED, message=capitalised(sentence), rank=rank)
 
 
 def of_silence(rank: int, seconds: float, stopped: bool, stand: Stand | None, cards: Sequence[DeviceInfo]) -> Verdict:
@@ -140,8 +141,4 @@ def _signal_name(number: int) -> str:
 
 def _failed(rank: int, stand: Stand | None, sentence: str) -> Verdict:
     phase = stand.beat.phase if stand is not None else Phase.LOAD
-    return Verdict(outcome=Outcome.FAILED, message=_capital(sentence), rank=rank, phase=phase)
-
-
-def _capital(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]
+    return Verdict(outcome=Outcome.FAILED, message=capitalised(sentence), rank=rank, phase=phase)

@@ -17,6 +17,9 @@ from engine.contract.records import DeviceInfo, Memory, Place, RunRecord
 from engine.process.mailbox import Mailbox
 from engine.training.saving.places import Checkpoint
 
+BEAT_S = 1.0
+"""Between two heartbeats."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beat:

@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 
 
 class Divided:
-    """Tells apart what is whole, what is this rank's part, and which stream makes it."""
+    """Tells operators on what is divided from others, and which stream something is made in."""
 
     def __init__(self) -> None:
         self._streams = {torch.cpu.current_stream(): 0}
@@ -27,11 +27,6 @@ class Divided:
     def stream(self) -> int:
         """The current one's number, in the order in which they are met; 0 is the computing one."""
         return self._streams.setdefault(torch.cpu.current_stream(), len(self._streams))
-
-    def own_part(self, tensor: torch.Tensor) -> torch.Tensor:
-        """What this rank holds of a tensor; of one that is not divided, all of it."""
-        part: torch.Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
-        return part
 
     def is_divided(self, types: tuple[type, ...]) -> bool:
         """Whether an operator's arguments, of these types, are divided: it comes again with what this rank holds."""

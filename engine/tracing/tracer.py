@@ -27,6 +27,7 @@ from engine.contract.forecast_types import (
     WEIGHTS,
 )
 from engine.contract.records import Phase
+from engine.tracing.own_part import own_part
 from engine.tracing.quantised import quantised_parameters
 from engine.tracing.scratch import Rule, Scratch, Step
 from engine.tracing.unified import UNIFIED_ZEROS
@@ -132,7 +133,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         `rule` says its size where that does not grow evenly with batch and length, `n_bytes` where it is not its own.
         """
         if self.divided is not None:
-            tensor = self.divided.own_part(tensor)
+            tensor = own_part(tensor)
         storage = tensor.untyped_storage()
         if not self._is_live(storage):
             self._bear(storage, storage.nbytes() if n_bytes is None else n_bytes, category, rule)
@@ -397,7 +398,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _gradient_arrived(self, parameter: torch.Tensor) -> None:
         if not self.watches_gradients or parameter.grad is None:
             return
-        self._is(parameter.grad if self.divided is None else self.divided.own_part(parameter.grad), GRADIENTS)
+        self._is(parameter.grad if self.divided is None else own_part(parameter.grad), GRADIENTS)
 
     def _is(self, tensor: torch.Tensor, category: str) -> None:
         known = self._live.get(tensor.untyped_storage()._cdata)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from engine.contract.config import RunConfig
-from engine.contract.events import EvalDone, Event, UpdateDone
+from engine.contract.events import Event
 from engine.contract.records import Phase
 from engine.devices.base import Device
 from engine.devices.cpu import CpuDevice
@@ -24,6 +24,7 @@ from engine.training.run import class_weights_of
 from engine.workloads.collate import Samples
 from engine.workloads.prepare import prepare
 from engine.workloads.prepared import PreparedData
+from tests.engine.heard import Heard
 
 VOCABULARY = 512
 
@@ -56,24 +57,11 @@ def tiny_data(config: RunConfig) -> PreparedData:
     return data
 
 
-@dataclass
-class Recorded:
+@dataclass(kw_only=True)
+class Recorded(Heard):
     """A job and what it said."""
 
     job: Job
-    events: list[Event] = field(default_factory=list)
-
-    @property
-    def updates(self) -> list[UpdateDone]:
-        return [event for event in self.events if isinstance(event, UpdateDone)]
-
-    @property
-    def evaluations(self) -> list[EvalDone]:
-        return [event for event in self.events if isinstance(event, EvalDone)]
-
-    @property
-    def losses(self) -> list[float]:
-        return [update.loss for update in self.updates]
 
 
 def make_job(
@@ -119,4 +107,4 @@ def make_job(
         should_stop=should_stop,
     )
     jobs.append(job)
-    return Recorded(job, events)
+    return Recorded(job=job, events=events)

@@ -28,6 +28,7 @@ from engine.contract.figures import CARD_SPEED, CARD_TIME, CPU, ENERGY, PER_SAMP
 from engine.contract.marks import sentences
 from engine.contract.numbers import mib, number, percent
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
+from engine.contract.text import capitalised
 from engine.export.hand_over import flags_of
 from tui.drawing.class_table import class_table
 from tui.drawing.text import clean
@@ -77,7 +78,7 @@ class Transcript:
             case EvalDone():
                 return [_evaluation(event)]
             case Saved(problem=None):
-                return [clean(event.words[:1].upper() + event.words[1:])]
+                return [clean(capitalised(event.words))]
             case RunFinished():
                 return self._closing(event.record)
             case _:
@@ -186,7 +187,7 @@ def _ranks(event: RanksStarted) -> list[str]:
         on = " of ".join(filter(None, (each.device.numbers, clean(each.host) if several else "")))
         told.append(f"rank {each.rank}{f' on {on}' if on else ''} is process {each.pid}")
     text = ", ".join(told)
-    return [text[:1].upper() + text[1:]] if text else []
+    return [capitalised(text)] if text else []
 
 
 def _named(device: DeviceInfo) -> str:

@@ -10,12 +10,12 @@ from engine.contract.job import BatchJob, time_left
 from engine.contract.numbers import clock, mib, number
 from engine.contract.own_data import data_name, is_own_file, work_of
 from engine.contract.records import DeviceInfo, Outcome
+from engine.contract.text import counted
 from tui.drawing.cells import Line, ends, join, width_of
 from tui.drawing.text import clean
 from tui.panes.base import Pane
 from tui.panes.drawing import OUTCOME_ROLES
 from tui.state.knobs import short_name
-from tui.state.ranks import cards_of
 from tui.state.run_view import RunView
 from tui.state.state import State
 
@@ -90,7 +90,7 @@ def _devices(state: State, config: RunConfig) -> list[Line]:
     run = state.run if state.running else None
     infos = [rank.info.device for rank in run.ranks.each if rank.info is not None] if run is not None else []
     name = clean(state.device.name, 32)
-    names = cards_of(device.name for device in infos) if infos else f"{config.gpus or 'all'} × {name}"
+    names = counted(device.name for device in infos) if infos else f"{config.gpus or 'all'} × {name}"
     kind = "" if state.device.kind == "cuda" else f" · {state.device.kind}"
     memory = f" · {mib(state.device.memory_total)} MiB" if len({device.memory_total for device in infos}) <= 1 else ""
     return [[(names, "value"), (kind + more, "muted")] for more in (memory, "")]

@@ -47,11 +47,12 @@ from engine.contract.figures import ACCURACY
 from engine.contract.numbers import clock, duration, loss, mib, number, short_count
 from engine.contract.records import GpuSample, Outcome, RunRecord
 from engine.contract.tasks import TASKS
+from engine.contract.text import counted
 from tui.drawing.text import clean
 from tui.state.foreign import SENTENCE, clean_device, clean_job, clean_neighbours, clean_record
 from tui.state.knobs import describe
 from tui.state.plan_view import fold_plan
-from tui.state.ranks import cards_of, merged
+from tui.state.ranks import merged
 from tui.state.run_view import RunView
 from tui.state.state import ROWS, UNDER_WAY, State
 
@@ -151,7 +152,7 @@ def _fold_ranks(state: State, run: RunView, event: RanksStarted | RankBeat) -> b
     run.ranks.started(event)
     known = [rank.info for rank in run.ranks.each if rank.info is not None]
     pids = ", ".join(str(info.pid) for info in known)
-    state.write("run", f"{len(known)} ranks on {cards_of(info.device.name for info in known)}: processes {pids}")
+    state.write("run", f"{len(known)} ranks on {counted(info.device.name for info in known)}: processes {pids}")
     return True
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from engine.contract.events import RankBeat, RanksStarted, Sampled, UpdateDone
 from engine.contract.records import GpuSample, Memory, RankInfo, RankShare, Shares
+from engine.contract.run_figures import larger, with_peaks
 from engine.gpus.units import MIB, to_mib
 from tui.drawing.plot import Columns
 from tui.state.foreign import clean_rank
@@ -47,14 +47,8 @@ class RankView:
         return self.shares.waiting / whole if whole else None
 
     def remember(self, memory: Memory, progress: float) -> None:
-        """Take a reading; where the device keeps no peak, the largest reading stands for it."""
-        before = self.memory
-        self.memory = replace(
-            merged(before, memory),
-            peak_used=_most(before.peak_used, memory.peak_used, memory.used),
-            peak_reserved=_most(before.peak_reserved, memory.peak_reserved, memory.reserved),
-            peak_allocated=_most(before.peak_allocated, memory.peak_allocated, memory.allocated),
-        )
+        """Take a reading."""
+        self.memory = with_peaks(self.memory, merged(self.memory, memory))
         self.used_mib.append(progress, to_mib(memory.used))
         self.allocated_mib.append(progress, to_mib(memory.allocated))
 
@@ -133,7 +127,7 @@ class Ranks:
         """Take each rank's peak at the run's end: one that dies before an update has told of none."""
         for rank, peak in enumerate(peaks):
             memory = self._of(rank).memory
-            self.each[rank].memory = replace(memory, peak_used=_most(memory.peak_used, peak))
+            self.each[rank].memory = replace(memory, peak_used=larger(memory.peak_used, peak))
         self._arrange()
 
     def _of(self, rank: int) -> RankView:
@@ -160,11 +154,6 @@ def fullest_of(peaks: Sequence[int]) -> int | None:
     if len(peaks) < 2 or max(peaks) - min(peaks) < MIB:
         return None
     return peaks.index(max(peaks))
-
-
-def cards_of(names: Iterable[str]) -> str:
-    """Cards by their names, as people count them: `2 × Tesla P4`, `Tesla P4, 2 × Tesla T4`."""
-    return ", ".join(f"{n} × {name}" if n > 1 else name for name, n in Counter(names).items())
 
 
 def _time(rank: RankView, share: RankShare, *, anew: bool) -> None:
@@ -197,7 +186,3 @@ def merged(before: Memory, now: Memory) -> Memory:
         total=now.total if now.total is not None else before.total,
         by_category=now.by_category if now.by_category is not None else before.by_category,
     )
-
-
-def _most(*sizes: int | None) -> int | None:
-    return max((size for size in sizes if size is not None), default=None)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from engine.contract.config import RunConfig
 from engine.contract.device_name import DeviceName, visible_name
 from engine.contract.records import DeviceInfo
-from engine.contract.text import one_line
+from engine.contract.text import capitalised, one_line
 from engine.export.hand_over import command_line
 from engine.export.trainer_script import several
 from engine.export.trainer_script.data.collators import collator_of
@@ -88,7 +88,7 @@ def make_script(
         parts.insert(3, _weighted(config, data))
     if any("trained_of(" in line for part in parts for line in part.main):
         parts.append(Part(functions=(TRAINED_OF,)))
-    name = one_line(title[:1].upper() + title[1:])
+    name = one_line(capitalised(title))
     heading = [
         f"{name} of traintop as a script for the Hugging Face Trainer, with the same losses:",
         one_line(command_line(config)),

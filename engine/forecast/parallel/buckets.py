@@ -98,7 +98,7 @@ def _broadcast(recording: Recording, weights: Sequence[torch.Tensor]) -> None:
     for bucket in _assigned(weights, [_BROADCAST]):
         if len(in_flight) == _IN_FLIGHT:
             _free(recording, in_flight.pop(0))
-        size = sum(_n_bytes(weights[index]) for index in bucket)
+        size = sum(weights[index].nbytes for index in bucket)
         in_flight.append(recording.allocate(size, TEMPORARIES) if len(bucket) > 1 and size else None)
     for handle in in_flight:
         _free(recording, handle)
@@ -119,8 +119,4 @@ def _assigned(tensors: Sequence[torch.Tensor], limits: list[int], *, in_order: b
 
 
 def _sizes(tensors: Sequence[torch.Tensor], buckets: list[list[int]]) -> list[int]:
-    return [sum(_n_bytes(tensors[index]) for index in bucket) for bucket in buckets]
-
-
-def _n_bytes(tensor: torch.Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+    return [sum(tensors[index].nbytes for index in bucket) for bucket in buckets]

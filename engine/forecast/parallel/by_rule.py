@@ -16,7 +16,7 @@ from engine.contract.config import RunConfig
 from engine.contract.forecast_types import GRADIENTS, OPTIMIZER, TEMPORARIES, WEIGHTS
 from engine.forecast.recording import Recording
 from engine.forecast.work import Work
-from engine.techniques.parallel.sharding import groups
+from engine.techniques.parallel.sharding import grouped_weights
 
 _GATHERING = 1
 """The stream that weights are gathered in."""
@@ -28,9 +28,7 @@ class ByRule:
     def __init__(self, model: torch.nn.Module, config: RunConfig) -> None:
         self._ranks = config.gpus or 1
         self._keeps = not config.reshard_after_forward
-        layers = [list(layer.parameters()) for layer in groups(model)]
-        inside = {id(parameter) for layer in layers for parameter in layer}
-        rest = [parameter for parameter in model.parameters() if id(parameter) not in inside]
+        *layers, rest = grouped_weights(model)
         self._layers = [_size(layer) for layer in layers]
         self._rest = _size(rest)
         self._trained = [_size(group, only_trained=True) for group in (*layers, rest)]
@@ -80,4 +78,4 @@ class ByRule:
 
 def _size(parameters: list[torch.nn.Parameter], *, only_trained: bool = False) -> int:
     """Bytes."""
-    return sum(p.numel() * p.element_size() for p in parameters if p.requires_grad or not only_trained)
+    return sum(p.nbytes for p in parameters if p.requires_grad or not only_trained)

@@ -83,7 +83,7 @@ class Ranks:
     @property
     def weights(self) -> list[int]:
         """Bytes of every tensor that is trained."""
-        return [p.numel() * p.element_size() for p in self._plan.model.parameters() if p.requires_grad]
+        return [p.nbytes for p in self._plan.model.parameters() if p.requires_grad]
 
     def _arrive(self, batch: BatchShape) -> list[torch.nn.Parameter]:
         if not self._arriving:

@@ -15,9 +15,10 @@ from engine.contract.config import RunConfig
 from engine.techniques import gradients
 from engine.techniques.parallel import private
 from engine.techniques.parallel.several import Several, refuse_several_types
-from engine.techniques.parallel.sharding import Visit, groups, leave_parts, local, shard
+from engine.techniques.parallel.sharding import Visit, grouped_weights, leave_parts, shard
 from engine.techniques.parallel.together import Waits
 from engine.techniques.preloading import Batch
+from engine.tracing.own_part import own_part
 
 
 class Fsdp(Several):
@@ -33,7 +34,7 @@ class Fsdp(Several):
 
     def wrap(self, model: torch.nn.Module, config: RunConfig, waits: Waits) -> torch.nn.Module:
         super().wrap(model, config, waits)
-        device = next(local(parameter).device for parameter in model.parameters())
+        device = next(own_part(parameter).device for parameter in model.parameters())
         if not private.tell_waits(model, waits, device):
             self.note = private.UNKNOWN
         return model
@@ -46,7 +47,7 @@ class Fsdp(Several):
 
     def clip(self, optimizer: Optimizer, max_norm: float, *, in_step: bool) -> torch.Tensor:
         """The norm is that of all parts; each rank scales its own."""
-        mine = [local(p.grad) for p in gradients.parameters(optimizer) if p.grad is not None]
+        mine = [own_part(p.grad) for p in gradients.parameters(optimizer) if p.grad is not None]
         squares = torch.nn.utils.get_total_norm(mine).float().square()
         self._waits(True)
         dist.all_reduce(squares, group=self._group)
@@ -59,10 +60,7 @@ class Fsdp(Several):
 
 def _refuse_several_types(model: torch.nn.Module, config: RunConfig) -> None:
     """Raise `ConfigError` where gradients that are sent at once would be of several types."""
-    parts = groups(model)
-    of_layers = {id(parameter) for layer in parts for parameter in layer.parameters()}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in of_layers]
-    for part in (*(layer.parameters() for layer in parts), rest):
+    for part in grouped_weights(model):
         refuse_several_types(part, config, "sends the gradients of a layer at once")
 
 

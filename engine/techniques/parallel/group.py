@@ -12,9 +12,13 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+TIMEOUT_S = 7 * 86_400.0
+"""Of a collective. Who waits longest for another is not who is at fault, so nothing is to end by it: heartbeats tell
+which rank is gone, or stands still."""
+
 
 @contextmanager
-def opened(device: torch.device, timeout_s: float) -> Iterator[None]:
+def opened(device: torch.device, timeout_s: float = TIMEOUT_S) -> Iterator[None]:
     """Join the group, and leave it. Tensors on CUDA go by NCCL; numbers on the host, and virtual GPUs, by gloo.
 
     `device` is this rank's own: on CUDA it is set before anything else, so that no context is made on another card.

@@ -52,6 +52,13 @@ def groups(model: torch.nn.Module) -> list[torch.nn.Module]:
     return [layer for layer in dict.fromkeys(layers(model)) if _is_apart(layer, owners)]
 
 
+def grouped_weights(model: torch.nn.Module) -> list[list[torch.nn.Parameter]]:
+    """What is gathered at once: each layer's weights, and last those that are in no layer."""
+    of_layers = [list(layer.parameters()) for layer in groups(model)]
+    inside = {id(parameter) for layer in of_layers for parameter in layer}
+    return [*of_layers, [parameter for parameter in model.parameters() if id(parameter) not in inside]]
+
+
 def _is_apart(layer: torch.nn.Module, owners: Counter[int]) -> bool:
     own = Counter(id(parameter) for module in layer.modules() for parameter in module.parameters(recurse=False))
     return bool(own) and all(owners[each] == n for each, n in own.items())
@@ -83,9 +90,3 @@ def leave_parts(model: torch.nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
-
-
-def local(tensor: torch.Tensor) -> torch.Tensor:
-    """What this rank holds of a tensor: all of one that is not divided."""
-    part: torch.Tensor | None = getattr(tensor, "to_local", lambda: None)()  # to import `DTensor` takes half a second
-    return tensor if part is None else part

@@ -17,8 +17,9 @@ import torch
 from engine.contract.events import EvalDone, Event, UpdateDone
 from engine.history.series import pack, unpack
 from engine.techniques import optimizer_state
-from engine.techniques.parallel.sharding import leave_parts, local
+from engine.techniques.parallel.sharding import leave_parts
 from engine.techniques.parallel.together import Together
+from engine.tracing.own_part import own_part
 from engine.training.saving import parts
 from engine.training.saving.places import STATE, TOLD
 
@@ -136,7 +137,7 @@ def frozen_fingerprint(model: torch.nn.Module, together: Together) -> str:
     digest = hashlib.sha256()
     for name, tensor in model.named_parameters():
         if not tensor.requires_grad:
-            head = local(tensor.detach()).flatten()[:_HEAD].contiguous().cpu().view(torch.uint8)
+            head = own_part(tensor.detach()).flatten()[:_HEAD].contiguous().cpu().view(torch.uint8)
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {head.tolist()}".encode())
     if not together.divides_weights:
         return digest.hexdigest()

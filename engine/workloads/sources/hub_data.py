@@ -9,6 +9,7 @@ from typing import Protocol
 import datasets
 
 from engine.contract.config import ConfigError
+from engine.contract.text import first_line
 from engine.process import gate
 from engine.workloads.files.plain_files import printable, quoted
 
@@ -74,8 +75,7 @@ def _nowhere(name: str, hub: HubLike | None) -> str:
 
 
 def _explain(name: str, error: Exception) -> ConfigError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    reason, fix = printable(lines[0])[:200].rstrip(" .:"), "check it on the hub, or use --data generated"
+    reason, fix = printable(first_line(error))[:200].rstrip(" .:"), "check it on the hub, or use --data generated"
     if isinstance(error, datasets.exceptions.DatasetNotFoundError):
         reason = "is no file here, and the hub has no data set of that name that you may read"
         return ConfigError("data", f"--data {quoted(name)} {reason}: check the name, or log in with `hf auth login`.")

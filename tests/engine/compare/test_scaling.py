@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.compare.scaling import OneGpu, entry_against, scaling
+from engine.compare.scaling import OneGpu, scaling
 from engine.contract.conditions import Conditions, Neighbour
 from engine.contract.config import RunConfig
 from engine.contract.records import Outcome, RunRecord
@@ -80,6 +80,6 @@ def test_the_newest_completed_run_of_each_kind_measures_those_on_several() -> No
 
 
 def test_its_column_is_in_percent_and_unknown_without_a_row_to_measure_by() -> None:
-    entry = entry_against(run(rate=8.0))
+    entry = OneGpu([run(rate=8.0)]).entry
     assert [entry.of(on_two()), entry.of(run())] == ["88 %", "–"]
-    assert entry_against(None).of(on_two()) == "–"
+    assert OneGpu([]).entry.of(on_two()) == "–"

@@ -8,11 +8,12 @@ import pytest
 
 from engine.contract.config import RunConfig
 from engine.contract.records import GpuSample, Memory, RankShare, Shares
+from engine.contract.text import counted
 from tests.tui.fake_ranks import begun, config_of, held, ranks_started, sampled_of, share, update_of
 from tests.tui.fake_session import MIB
 from tui.state.fold import fold
 from tui.state.knobs import KnobEditor
-from tui.state.ranks import Ranks, cards_of, fullest_of
+from tui.state.ranks import Ranks, fullest_of
 from tui.state.state import State
 
 
@@ -148,7 +149,7 @@ def test_the_chosen_rank_is_one_of_the_run_that_is_shown() -> None:
     [(["Tesla P4"], "Tesla P4"), (["Tesla P4"] * 2, "2 × Tesla P4"), (["T4", "P4", "T4"], "2 × T4, P4")],
 )
 def test_cards_are_counted_by_their_names(names: list[str], words: str) -> None:
-    assert cards_of(names) == words
+    assert counted(names) == words
 
 
 def test_the_fullest_by_forecast() -> None:

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from engine.contract.config import ConfigError, RunConfig
-from engine.contract.events import EvalDone, Event, TrainingStarted, UpdateDone
+from engine.contract.events import Event, TrainingStarted, UpdateDone
 from engine.contract.records import Outcome, RunRecord
 from engine.devices.base import Device
 from engine.devices.cpu import CpuDevice
@@ -22,29 +22,17 @@ from engine.techniques.parallel.together import Together
 from engine.training.hub import Hub
 from engine.training.run import Run, quiet_libraries
 from engine.training.trainer import micro_step
+from tests.engine.heard import Heard
 
 
 @dataclass(kw_only=True)
-class Told:
+class Told(Heard):
     """A run as one rank told it, and what it left."""
 
     outcome: Outcome
     message: str | None
-    events: list[Event] = field(default_factory=list)
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
     """Whole, on the host."""
-
-    @property
-    def updates(self) -> list[UpdateDone]:
-        return [event for event in self.events if isinstance(event, UpdateDone)]
-
-    @property
-    def evaluations(self) -> list[EvalDone]:
-        return [event for event in self.events if isinstance(event, EvalDone)]
-
-    @property
-    def losses(self) -> list[float]:
-        return [update.loss for update in self.updates]
 
     @property
     def norms(self) -> list[float]:

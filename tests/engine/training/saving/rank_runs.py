@@ -20,7 +20,7 @@ from engine.contract.records import Outcome
 from engine.contract.run_figures import new_record
 from engine.devices.cpu import CpuDevice
 from engine.techniques.parallel.several import several
-from engine.techniques.parallel.sharding import local
+from engine.tracing.own_part import own_part
 from engine.training.hub import Hub
 from engine.training.run import Run, quiet_libraries
 from engine.training.saving.places import checkpoints_in
@@ -103,7 +103,7 @@ def _whole(tensor: torch.Tensor) -> torch.Tensor:
 def _digest(model: torch.nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + local(tensor).contiguous().numpy().tobytes())
+        digest.update(name.encode() + own_part(tensor).contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

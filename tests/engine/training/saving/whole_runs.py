@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from engine.contract.config import RunConfig, Value
-from engine.contract.events import EvalDone, Event, Saved, UpdateDone
+from engine.contract.events import Event, Saved, UpdateDone
 from engine.contract.records import RunRecord
 from engine.contract.run_figures import new_record
 from engine.devices.cpu import CpuDevice
@@ -19,31 +19,23 @@ from engine.training.hub import Hub
 from engine.training.run import Run
 from engine.training.saving.model_folder import Trained
 from engine.training.saving.places import Checkpoint, checkpoints_in
+from tests.engine.heard import Heard
 from tests.engine.make_reviews import write_reviews
 from tests.engine.model_folders import model_folder
 
 __all__ = ["Whole", "do", "newest", "small"]
 
 
-@dataclass
-class Whole:
+@dataclass(kw_only=True)
+class Whole(Heard):
     """A run that is over."""
 
     record: RunRecord
     trained: Trained
-    events: list[Event] = field(default_factory=list)
-
-    @property
-    def updates(self) -> list[UpdateDone]:
-        return [event for event in self.events if isinstance(event, UpdateDone)]
-
-    @property
-    def losses(self) -> list[float]:
-        return [update.loss for update in self.updates]
 
     @property
     def scores(self) -> list[tuple[int, float]]:
-        return [(event.update, event.loss) for event in self.events if isinstance(event, EvalDone)]
+        return [(event.update, event.loss) for event in self.evaluations]
 
     @property
     def saved(self) -> list[Saved]:
@@ -108,7 +100,7 @@ def do(
     run.hub._answered.set()
     record = run.execute()
     assert run.kept is not None, record.message
-    return Whole(record, run.kept, events)
+    return Whole(record=record, trained=run.kept, events=events)
 
 
 def newest(folder: Path) -> Checkpoint:
