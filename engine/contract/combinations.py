@@ -203,8 +203,11 @@ def _check_parallel(config: RunConfig) -> None:
         )
     if name.count is not None and (config.gpus or 0) > name.count:
         cards = f"{name.count} GPUs" if name.count > 1 else "one GPU"
+        more = "free" if name.free else f"virtual:{name.gpu}" if name.kind == "virtual" else "cuda"
         raise ConfigError(
-            "gpus", f"{wanted} is more than --device {config.device} names ({cards}): use --gpus {name.count} or cuda."
+            "gpus",
+            f"{wanted} is more than --device {config.device} names ({cards}): use --gpus {name.count}, or --device "
+            f"{more}.",
         )
     obstacles = (
         (

@@ -57,9 +57,7 @@ class Machine:
         A program that was not started under a cpuset but moved into it has an affinity that the kernel brought up to
         date; a container whose view of `/proc` is the host's has not, so both are asked.
         """
-        status = text_of(self._proc / "self" / "status") or ""
-        line = next((line for line in status.splitlines() if line.startswith("Cpus_allowed_list:")), "")
-        cpus = _numbers(line.partition(":")[2])
+        cpus = allowed_cpus(self._proc / "self")
         if not cpus and hasattr(os, "sched_getaffinity"):
             cpus = frozenset(os.sched_getaffinity(0))
         for group, is_v2, _ in self.groups("cpuset"):
@@ -137,6 +135,13 @@ class Machine:
                 reclaimable = "inactive_file" if is_v2 else "total_inactive_file"
                 used = max(0, used - statistic(text_of(group / "memory.stat"), reclaimable))
             yield _Limit(min(limits), used)
+
+
+def allowed_cpus(process: Path) -> frozenset[int]:
+    """The affinity of a process by its folder in `/proc`; empty where that is not told."""
+    status = text_of(process / "status") or ""
+    line = next((line for line in status.splitlines() if line.startswith("Cpus_allowed_list:")), "")
+    return _numbers(line.partition(":")[2])
 
 
 def _numbers(text: str | None) -> frozenset[int]:

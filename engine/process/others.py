@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.process.machine import Machine, Quota, number_of, statistic, text_of
+from engine.process.machine import Machine, Quota, allowed_cpus, number_of, statistic, text_of
 
 _MAX_PROCESSES = 500  # of ours; data-loader workers and ranks are tens
 
@@ -34,17 +34,23 @@ class _Reading(NamedTuple):
     taken: float
     """Of those: busy, whoever it was, or stolen."""
     own: float
-    """Processor seconds of this process and its children, ended ones included."""
+    """Processor seconds of this process, those that train with it, and their children, ended ones included."""
     group: float | None
     """Processor seconds of the control group whose quota binds."""
     quota: Quota | None
 
 
 class Others:
-    """Tells what others took since it was asked last. `proc` and `cgroup` are the kernel's file systems."""
+    """Tells what others took since it was asked last. `proc` and `cgroup` are the kernel's file systems.
 
-    def __init__(self, *, proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> None:
+    `launcher` is the process that started this one and those that train with it, such as torchrun's: they are ours.
+    """
+
+    def __init__(
+        self, *, proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup"), launcher: int | None = None
+    ) -> None:
         self._proc = proc
+        self._launcher = launcher
         self._machine = Machine(proc=proc, cgroup=cgroup)
         self._tick_s = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01
         self._before: _Reading | None = None
@@ -81,7 +87,7 @@ class Others:
 
     def _own(self) -> float | None:
         """Read after the cores: what it does in between counts as neither."""
-        ticks, waiting, seen = 0, ["self"], 0
+        ticks, waiting, seen = 0, ["self", *self._beside()], 0
         while waiting and seen < _MAX_PROCESSES:
             process = self._proc / waiting.pop()
             seen += 1
@@ -92,14 +98,26 @@ class Others:
                     return None
                 continue  # it has ended since
             ticks += sum(number_of(value) or 0 for value in values[11:15])
-            waiting += [child for path in process.glob("task/*/children") for child in (text_of(path) or "").split()]
+            waiting += _children(process)
         return ticks * self._tick_s
+
+    def _beside(self) -> list[str]:
+        """The others that the launcher started for the same processors: who is bound to others takes none of these."""
+        if self._launcher is None:
+            return []
+        ours, allowed = str(os.getpid()), allowed_cpus(self._proc / "self")
+        started = _children(self._proc / str(self._launcher))
+        return [child for child in started if child != ours and allowed_cpus(self._proc / child) == allowed]
 
     def _used(self, quota: Quota) -> float | None:
         if quota.is_v2:
             return statistic(text_of(quota.group / "cpu.stat"), "usage_usec") / 1e6
         used = number_of(text_of(self._machine.mounted("cpuacct", "cpu,cpuacct") / quota.path / "cpuacct.usage"))
         return None if used is None else used / 1e9
+
+
+def _children(process: Path) -> list[str]:
+    return [child for path in process.glob("task/*/children") for child in (text_of(path) or "").split()]
 
 
 def _cpu_lines(text: str) -> Iterator[tuple[int, list[int]]]:

@@ -94,8 +94,11 @@ class JoinedRun:
         if first.outcome is None:
             raise ConfigError(first.knob, message)
         if first.outcome is Outcome.STOPPED:
-            asked = record.outcome is Outcome.STOPPED and self.run.should_stop()
-            return record if asked else self._ended(Outcome.STOPPED, first.message or "", record)
+            if not self.run.should_stop():
+                return self._ended(Outcome.STOPPED, first.message or "", record)
+            # it may have ended with the others before it was asked to, and so not have known why
+            loading = (record.message or "").startswith(stopped("", loading=True)[:-1])
+            return self._ended(Outcome.STOPPED, stopped(self.run.why_stopped(), loading=loading), record)
         rank, phase = first.rank, first.phase
         return replace(record, outcome=first.outcome, message=message, failed_rank=rank, failed_phase=phase)
 

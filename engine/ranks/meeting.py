@@ -20,6 +20,8 @@ from engine.process.launched import Launched
 
 _CONNECT = timedelta(seconds=5)
 _LOOK_S = 0.1
+_opened_here: list[TCPStore] = []
+"""The meeting place, where this process keeps it: for as long as it lives, since its end is how others hear of that."""
 
 
 class Gone(Exception):  # noqa: N818 (an outcome, not a defect)
@@ -103,6 +105,8 @@ def meet(here: Launched, should_stop: Callable[[], bool], limit_s: float) -> Mee
             f"The ranks cannot meet at {here.meeting_place} ({why}): set MASTER_PORT to a free port of the machine of "
             "rank 0, and MASTER_ADDR to its name, the same in all processes.",
         ) from None
+    if opens:
+        _opened_here.append(store)
     return Meeting(here, store)
 
 

@@ -9,12 +9,12 @@ from typing import Any
 from engine.contract.events import RankBeat
 from engine.contract.records import DeviceInfo, Memory, Outcome, Phase, RankInfo
 from engine.ranks.end import End
-from engine.ranks.meeting import Meeting
+from engine.ranks.meeting import Gone, Meeting
 from engine.ranks.wire import BEAT_S, Beat
 
 LOST_S = 60.0
 """Without a beat a rank is gone, or its machine is."""
-_CARD, _FIRST, _BEAT, _OVER = "card", "first", "beat", "over"
+_CARD, _FIRST, _BEAT, _OVER, _LET_GO = "card", "first", "beat", "over", "let go"
 
 
 class Others:
@@ -75,6 +75,17 @@ class Others:
         awaited = set(range(self._meeting.here.world_size)) - {gone}
         while awaited - self._meeting.words(_OVER).keys() and time.monotonic() < until:
             time.sleep(0.05)
+
+    def let_go(self) -> None:
+        """Tell the others, from rank 0, that the run is written and all is said: they may end."""
+        self._meeting.leave_word(_LET_GO, {})
+
+    def are_let_go(self) -> bool:
+        """Whether rank 0 has told so, or is gone."""
+        try:
+            return self._meeting.word(_LET_GO) is not None
+        except Gone:
+            return True
 
     def _hear(self) -> list[Beat]:
         new = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import platform
 import queue
 import threading
@@ -155,7 +156,8 @@ class Session:
         self._nvml = door()
         self._outside = OutsideMemory(self._nvml)
         self._neighbours = NeighbourWatch(self._nvml, self._emit)
-        self._sampler = Sampler(self._nvml, HostSampler(), on_sample=self._on_sample)
+        host = HostSampler(launcher=None if launched is None else os.getppid())
+        self._sampler = Sampler(self._nvml, host, on_sample=self._on_sample)
         self._asked = Asked(self._hub, self._nvml, self._closing, lambda: self._run_id, self._mailbox.put, self._emit)
         self._forecasts: Forecasts | None = None
         self._device: Readable | None = None

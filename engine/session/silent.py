@@ -28,6 +28,8 @@ log = logging.getLogger("traintop")
 
 _HEARD_S = 30.0
 """For processes that begin with rank 0 and import as much."""
+_WRITTEN_S = 10.0
+"""For rank 0 to write a run that did not complete, and to say so."""
 
 
 def follow(here: Launched, should_stop: Callable[[], bool], why_stopped: Callable[[], str]) -> Outcome | None:
@@ -36,16 +38,33 @@ def follow(here: Launched, should_stop: Callable[[], bool], why_stopped: Callabl
     The calling thread only waits and listens: it may be the one that gets signals.
     """
     from engine.process.imports import import_transformers
-    from engine.ranks.joined import MEET_S, JoinedRun
-    from engine.ranks.meeting import Gone, meet
+    from engine.ranks.joined import MEET_S
+    from engine.ranks.meeting import meet
     from engine.training.run import quiet_libraries
 
     import_transformers()
     quiet_libraries()
     try:
         meeting = meet(here, should_stop, MEET_S)
-        word = None if meeting is None else _what_begins(meeting, should_stop)
-        if meeting is None or word is None:
+    except ConfigError as error:
+        log.error("rank %d: %s", here.rank, error.message)
+        return None
+    if meeting is None:
+        return Outcome.STOPPED
+    outcome = _train(meeting, should_stop, why_stopped)
+    if outcome is not Outcome.COMPLETED:
+        _wait_for_rank_0(meeting, should_stop)
+    return outcome
+
+
+def _train(meeting: Meeting, should_stop: Callable[[], bool], why_stopped: Callable[[], str]) -> Outcome | None:
+    from engine.ranks.joined import JoinedRun
+    from engine.ranks.meeting import Gone
+
+    here = meeting.here
+    try:
+        word = _what_begins(meeting, should_stop)
+        if word is None:
             return Outcome.STOPPED
         run = _run(word, meeting, should_stop, why_stopped)
         return JoinedRun(here=here, run=run, meeting=meeting).execute().outcome
@@ -55,6 +74,31 @@ def follow(here: Launched, should_stop: Callable[[], bool], why_stopped: Callabl
     except Gone:
         log.error("rank %d finds nobody at %s any more", here.rank, here.meeting_place)
         return Outcome.FAILED
+
+
+def _wait_for_rank_0(meeting: Meeting, should_stop: Callable[[], bool]) -> None:
+    """Until it has written the run: a launcher that sees one process fail ends all others, with what they have in
+    hand. A signal that comes meanwhile is such an end.
+    """
+    from engine.ranks.meeting import Gone
+    from engine.ranks.others import Others
+
+    asked, until = should_stop(), time.monotonic() + _WRITTEN_S
+    with suppress(Gone):
+        others = Others(meeting.another())
+        while not others.are_let_go() and should_stop() == asked and time.monotonic() < until:
+            time.sleep(0.05)
+
+
+def let_go(here: Launched) -> None:
+    """Tell the others, from rank 0, that the run is written and all is said."""
+    from engine.ranks.meeting import Gone, meet
+    from engine.ranks.others import Others
+
+    with suppress(ConfigError, Gone):
+        meeting = meet(here, lambda: False, 0.0)
+        if meeting is not None:
+            Others(meeting).let_go()
 
 
 def refuse_all(here: Launched, message: str) -> None:

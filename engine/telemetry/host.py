@@ -21,7 +21,7 @@ class HostSampler:
 
     CPU shares cover the time since the sample before, so the first has none. They count the host's cores, in a
     container too. The process's figures leave out data-loader workers, which are processes of their own.
-    `proc` and `cgroup` are the kernel's file systems.
+    `proc` and `cgroup` are the kernel's file systems; `launcher` as `Others` has it.
     """
 
     def __init__(
@@ -29,10 +29,11 @@ class HostSampler:
         *,
         proc: Path = Path("/proc"),
         cgroup: Path = Path("/sys/fs/cgroup"),
+        launcher: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._machine = Machine(proc=proc, cgroup=cgroup)
-        self._others = Others(proc=proc, cgroup=cgroup)
+        self._others = Others(proc=proc, cgroup=cgroup, launcher=launcher)
         self._clock = clock
         self._process = psutil.Process()
         self._read_at = float("-inf")

@@ -153,6 +153,22 @@ def test_a_signal_to_one_stops_both_after_the_same_update(env: dict[str, str], r
 
 
 @pytest.mark.slow
+def test_the_others_stay_until_rank_0_has_written_the_run_that_slurm_warned(env: dict[str, str]) -> None:
+    """Slurm warns all at once; and the first that ends otherwise than well makes a launcher end all others."""
+    with both(env, *LONG) as run:
+        run.until("update_done")
+        for process in reversed(run.processes):
+            process.send_signal(signal.SIGUSR1)
+        assert run.processes[1].wait(timeout=60) == 130
+        run.processes[0].kill()
+    (row,) = rows(env)
+    assert (row["outcome"], row["message"]) == (
+        "stopped",
+        "Stopped by SIGUSR1, which Slurm sends before the time limit.",
+    )
+
+
+@pytest.mark.slow
 def test_out_of_memory_ends_both_and_names_the_rank(env: dict[str, str]) -> None:
     with both(env, *LONG, "--vram-limit", "1024", "--batch-size", "512", "--seq-len", "512") as run:
         assert run.end() == [3, 3]

@@ -97,10 +97,11 @@ def _train(begin: _Begin, as_json: bool, here: Launched | None) -> int:
     try:
         return _train_first(begin, as_json, here, code_of)
     finally:
-        if not began:  # the others know of no run that they could leave
-            from engine.session.silent import refuse_all
+        from engine.session.silent import let_go, refuse_all
 
+        if not began:  # the others know of no run that they could leave
             refuse_all(here, "rank 0 could not begin the run.")
+        let_go(here)
 
 
 def _take_part(here: Launched) -> int:

@@ -150,7 +150,7 @@ class Rows:
         self.counts.count(record)
         self.records.append(record)
         unit = unit_of(MEMORY, [record])
-        memory = f"{MEMORY.of(record):>6} {unit} {label_of(MEMORY, [record])} {SHARE.of(record):>5} %"
+        memory = f"{mib(record.peak_used):>6} {unit} {label_of(MEMORY, [record])} {SHARE.of(record):>5} %"
         parts = [
             f"{TIME.of(record):>8} {short_of(TIME, [record]) or TIME.unit}",
             f"{SPEED.of(record):>6} {heading_of(SPEED, [record])}{self._card(record)}",

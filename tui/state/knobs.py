@@ -230,7 +230,8 @@ def bounds(knob: Knob) -> str:
     if knob.name == "model":
         return f"{', '.join(PRESETS)}, another name below, a hub name or a local folder"
     if knob.minimum is not None and knob.maximum is not None:
-        return f"{knob.minimum:,.10g} to {knob.maximum:,.10g}{' ' + knob.unit if knob.unit else ''}"
+        or_none = f", or {knob.none}" if knob.none else ""
+        return f"{knob.minimum:,.10g} to {knob.maximum:,.10g}{' ' + knob.unit if knob.unit else ''}{or_none}"
     return f"{knob.hint}; empty: not set" if knob.optional else knob.hint
 
 

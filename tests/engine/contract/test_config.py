@@ -112,6 +112,21 @@ def test_combinations_that_cannot_run_are_refused_with_the_way_out() -> None:
     assert "--gradient-accumulation-steps 1" in error.message
 
 
+@pytest.mark.parametrize(
+    ("device", "way_out"),
+    [
+        ("virtual:tesla-p4x2", "(2 GPUs): use --gpus 2, or --device virtual:tesla-p4."),
+        ("cuda:0,3", "(2 GPUs): use --gpus 2, or --device cuda."),
+        ("cuda:1", "(one GPU): use --gpus 1, or --device cuda."),
+        ("free:2", "(2 GPUs): use --gpus 2, or --device free."),
+    ],
+)
+def test_more_gpus_than_a_device_names_are_refused_with_one_that_has_them(device: str, way_out: str) -> None:
+    error = _refusal(gpus=4, device=device)
+    assert error.message == f"--gpus 4 is more than --device {device} names {way_out}"
+    assert RunConfig(gpus=4, device=way_out.rpartition(" ")[2][:-1]).gpus == 4
+
+
 def test_reviews_can_only_be_classified() -> None:
     error = _refusal(workload="reviews", task="causal-lm")
     assert error.knob == "task"

@@ -14,9 +14,9 @@ def write(folder: Path, **files: str) -> None:
         (folder / name.replace("__", ".")).write_text(text)
 
 
-def status(root: Path, cpus: str) -> None:
-    """`/proc/self/status` of a process with this affinity."""
-    write(root / "proc" / "self", status=f"Name:\tpython\nCpus_allowed:\tff\nCpus_allowed_list:\t{cpus}\n")
+def status(root: Path, cpus: str, name: str = "self") -> None:
+    """`/proc/<name>/status` of a process with this affinity."""
+    write(root / "proc" / name, status=f"Name:\tpython\nCpus_allowed:\tff\nCpus_allowed_list:\t{cpus}\n")
 
 
 def stat(root: Path, *cpus: tuple[float, float, float]) -> None:

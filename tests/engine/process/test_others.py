@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -13,11 +14,11 @@ from engine.process.others import Cores, Others
 from tests.engine.process.kernel_files import process, stat, status, write
 
 
-def others(root: Path) -> Others:
+def others(root: Path, launcher: int | None = None) -> Others:
     """Asked once, when nothing had happened yet."""
     stat(root, *[(0, 0, 0)] * 4)
     process(root, "self", 0)
-    told = Others(proc=root / "proc", cgroup=root / "cgroup")
+    told = Others(proc=root / "proc", cgroup=root / "cgroup", launcher=launcher)
     assert told.read() is None
     return told
 
@@ -45,6 +46,30 @@ def test_children_and_those_of_theirs_are_ours_also_when_they_end(tmp_path: Path
     process(tmp_path, "21", 2, ended=17, children="22 \n")  # 23 took 10 more and is gone
     process(tmp_path, "22", 3)
     stat(tmp_path, (20, 0, 0), *[(0, 20, 0)] * 3)
+    assert told.read() == Cores(4, 4)
+
+
+def test_who_trains_with_us_is_no_other_but_those_bound_to_other_processors_take_none_of_ours(tmp_path: Path) -> None:
+    status(tmp_path, "0-3")
+    process(tmp_path, "11", 0, children=f"{os.getpid()} 21 22 \n")
+    for name, cpus in ((str(os.getpid()), "0-3"), ("21", "0-3"), ("22", "4-7")):
+        status(tmp_path, cpus, name)
+        process(tmp_path, name, 0)
+    told = others(tmp_path, launcher=11)
+    process(tmp_path, "self", 10)
+    process(tmp_path, str(os.getpid()), 10)
+    process(tmp_path, "21", 7, children="31 \n")
+    process(tmp_path, "31", 3)
+    process(tmp_path, "22", 10)
+    stat(tmp_path, (10, 0, 0), (10, 0, 0), (10, 0, 0), (0, 10, 0))
+    assert told.read() == Cores(4, 3), "one core of an other, beside one of ours and one of who trains with us"
+
+
+def test_a_launcher_that_cannot_be_seen_changes_nothing(tmp_path: Path) -> None:
+    status(tmp_path, "0-3")
+    told = others(tmp_path, launcher=11)
+    process(tmp_path, "self", 10)
+    stat(tmp_path, (10, 0, 0), *[(0, 10, 0)] * 3)
     assert told.read() == Cores(4, 4)
 
 

@@ -286,6 +286,15 @@ def test_rows_as_they_come(history: History) -> None:
     assert lines[-1] == "Plan 3 done: 2 of 2 runs, 1 completed, 1 out of memory."
 
 
+def test_the_memory_of_several_gpus_is_a_figure_before_its_unit(history: History) -> None:
+    plan = sweep(RunConfig(gpus=2), {"batch_size": ["8"]})
+    end = finished(1)
+    peaks = (end.record.peak_used or 0, 1)
+    of_two = replace(end.record, config=plan.runs[0].config, peak_used_by_rank=peaks)
+    _, out, _ = followed(history, plan, *steps(plan, replace(end, record=of_two)))
+    assert "  7069 MiB/GPU VRAM  " in out
+
+
 def refused() -> RunRefused:
     return RunRefused(run_id=None, config=RunConfig(), knob="precision", message="It has no fp16.\x1b[31m")
 

@@ -168,3 +168,4 @@ def test_values_as_the_screen_writes_them() -> None:
 @pytest.mark.parametrize("name", ORDER)
 def test_every_knob_says_what_may_be_typed(name: str) -> None:
     assert bounds(KNOBS[name]) or KNOBS[name].kind is str
+    assert KNOBS[name].none in bounds(KNOBS[name])
