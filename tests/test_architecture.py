@@ -21,7 +21,18 @@ SOURCES = sorted(path for package in ("engine", "tui") for path in (ROOT / packa
 HEAVY = {"torch", "transformers", "datasets", "tokenizers", "safetensors", "pynvml", "numpy", "pandas", "pyarrow"}
 SCREEN = {"textual", "rich"}
 
-INNER = ("training", "ranks", "techniques", "workloads", "devices", "telemetry", "allocator", "tracing", "forecast")
+INNER = (
+    "answering",
+    "training",
+    "ranks",
+    "techniques",
+    "workloads",
+    "devices",
+    "telemetry",
+    "allocator",
+    "tracing",
+    "forecast",
+)
 """Rooms of the engine below the line that the screen never crosses."""
 PURE = ["state", "drawing", "console", "command_line"]
 

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from engine.contract.answering_combinations import check_answering
 from engine.contract.device_name import read_device
-from engine.contract.knob import ConfigError
+from engine.contract.knob import ConfigError, Knob
 
 if TYPE_CHECKING:
     from engine.contract.config import RunConfig
 
 
-def check_together(config: RunConfig) -> None:
+def check_together(config: RunConfig, knobs: Mapping[str, Knob]) -> None:
     """Raise `ConfigError` where values that are good alone cannot go together."""
+    _check_job(config, knobs)
+    if config.answers:
+        check_answering(config)
+        return
     for check in _CHECKS:
         check(config)
+
+
+def _check_job(config: RunConfig, knobs: Mapping[str, Knob]) -> None:
+    """What means nothing for a job is not turned: a row that shows it would claim that it did something."""
+    for knob in knobs.values():
+        if config.job in knob.jobs or getattr(config, knob.name) == knob.default:
+            continue
+        other = knob.jobs[0]
+        raise ConfigError(
+            knob.name,
+            f"{knob.flag} is for --job {other}, and this one is to {config.job}: leave it out, or use --job {other}.",
+        )
 
 
 _TASKS_OF: dict[str, tuple[tuple[str, ...], str]] = {

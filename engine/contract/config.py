@@ -9,20 +9,18 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, fields, replace
+from typing import Any, get_args, get_origin, get_type_hints
 
+from engine.contract.answering_knobs import AnsweringKnobs
 from engine.contract.combinations import check_together
 from engine.contract.device_name import SPELLINGS
-from engine.contract.knob import TRAIN, ConfigError, Knob, Value, check, coerce
+from engine.contract.knob import ANSWER, JOBS, TRAIN, ConfigError, Knob, Value, check, coerce
+from engine.contract.knob import setting as _knob
 from engine.contract.own_data import is_own_file
 from engine.contract.tasks import TASKS
 
 __all__ = ["KNOBS", "ConfigError", "Knob", "RunConfig", "Value", "coerce"]
-
-
-def _knob(default: Value, label: str, why: str, **more: Any) -> Any:
-    return field(default=default, metadata={"knob": Knob(label=label, why=why, **more)})
 
 
 _POWERS = tuple(2**i for i in range(13))
@@ -33,21 +31,27 @@ DEFAULT_SAMPLES = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunConfig:
+class RunConfig(AnsweringKnobs):
     """One run's settings. Frozen: a key builds a new one, which applies to the next run.
 
     Names and meanings follow `transformers.TrainingArguments` where it has the same setting.
     Raises `ConfigError` on a value out of bounds or a combination that makes no sense.
     """
 
-    job: ClassVar[str] = TRAIN
-    """What the run does, one of `JOBS`: knobs that mean nothing for it are not shown."""
-
+    job: str = _knob(
+        TRAIN,
+        "job",
+        "train teaches a model, answer lets it write (or, of a classifier, score): the other job's knobs are hidden.",
+        choices=JOBS,
+        jobs=JOBS,
+        group="what",
+    )
     model: str = _knob(
         "bert-tiny",
         "model",
         "More parameters: weights, gradients and optimizer state grow together (16 bytes each in fp32 AdamW).",
         hint="preset, hub name or local folder",
+        jobs=JOBS,
         group="what",
     )
     workload: str = _knob(
@@ -71,6 +75,7 @@ class RunConfig:
         "Which column holds the text: of a pair the source, of instructions the messages or the prompt.",
         optional=True,
         hint="found by name and content",
+        jobs=JOBS,
         group="data",
     )
     label_column: str | None = _knob(
@@ -100,6 +105,7 @@ class RunConfig:
         "task",
         "The head on the model; a language model's head adds a batch × length × vocabulary tensor of logits.",
         choices=tuple(TASKS),
+        jobs=JOBS,
         group="what",
     )
     batch_size: int = _knob(
@@ -109,6 +115,7 @@ class RunConfig:
         minimum=1,
         maximum=65_536,
         steps=_POWERS,
+        jobs=JOBS,
         group="batch",
     )
     gradient_accumulation_steps: int = _knob(
@@ -132,6 +139,7 @@ class RunConfig:
         "weights",
         "What parameters are stored in, gradients and states with them (int8, nf4: only LoRA's); precision computes.",
         choices=("fp32", "bf16", "fp16", "int8", "nf4"),
+        jobs=JOBS,
         group="memory",
     )
     precision: str = _knob(
@@ -139,6 +147,7 @@ class RunConfig:
         "precision",
         "fp16, bf16: autocast, on tensor cores; tf32 rounds inside products; fp32 leaves 16-bit weights as they are.",
         choices=("fp32", "tf32", "fp16", "bf16"),
+        jobs=JOBS,
         group="compute",
     )
     optimizer: str = _knob(
@@ -223,6 +232,7 @@ class RunConfig:
         False,
         "torch.compile",
         "Fuses operators into fewer kernels: slow first updates, then faster ones.",
+        jobs=JOBS,
         group="compute",
     )
     attention: str = _knob(
@@ -230,6 +240,7 @@ class RunConfig:
         "attention",
         "auto: sdpa where the model has it, else eager, which keeps length × length scores per head; flash is fastest.",
         choices=("auto", "sdpa", "eager", "flash"),
+        jobs=JOBS,
         group="compute",
     )
     padding: str = _knob(
@@ -237,6 +248,7 @@ class RunConfig:
         "padding",
         "max_length computes on padding too; longest on less; bucketed (similar lengths) and packed on hardly any.",
         choices=("max_length", "longest", "bucketed", "packed"),
+        jobs=JOBS,
         group="batch",
     )
     seq_len: int = _knob(
@@ -247,6 +259,7 @@ class RunConfig:
         minimum=2,
         maximum=1_048_576,
         steps=_POWERS[3:],
+        jobs=JOBS,
         group="batch",
     )
     target_len: int | None = _knob(
@@ -427,6 +440,7 @@ class RunConfig:
         "Same seed, same run: initialisation, order and dropout.",
         minimum=0,
         maximum=2**31 - 1,
+        jobs=JOBS,
         group="what",
     )
     gpus: int | None = _knob(
@@ -469,6 +483,7 @@ class RunConfig:
         "device",
         "auto takes the first CUDA GPU, else a virtual Tesla P4: real training on the CPU, accounted as on that GPU.",
         hint=SPELLINGS,
+        jobs=JOBS,
         group="where",
     )
     vram_limit: int | None = _knob(
@@ -480,6 +495,7 @@ class RunConfig:
         maximum=1_048_576,
         optional=True,
         hint="the card's own",
+        jobs=JOBS,
         group="where",
     )
 
@@ -512,11 +528,12 @@ class RunConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.samples is None and not is_own_file(self.workload, self.data):
+        if self.samples is None and not self.answers and not is_own_file(self.workload, self.data):
             object.__setattr__(self, "samples", DEFAULT_SAMPLES)  # a file has an end, made-up data has none
-        for knob in KNOBS.values() if "KNOBS" in globals() else ():
+        knobs = globals().get("KNOBS", {})
+        for knob in knobs.values():
             check(knob, getattr(self, knob.name))
-        check_together(self)
+        check_together(self, knobs)
 
     @property
     def is_quantised(self) -> bool:
@@ -534,6 +551,11 @@ class RunConfig:
     def computed_in(self) -> str:
         """The type of the matrix products: 16-bit weights without autocast compute in their own."""
         return self.stored_in if self.precision in ("fp32", "tf32") and self.stored_in != "fp32" else self.precision
+
+    @property
+    def answers(self) -> bool:
+        """Whether the run answers prompts; else it trains."""
+        return self.job == ANSWER
 
     @property
     def effective_batch_size(self) -> int:

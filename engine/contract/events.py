@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.contract.answers import AnswerShares
 from engine.contract.cards import CardProcess
 from engine.contract.changes import Change
 from engine.contract.choices import CardChoice
@@ -267,6 +268,155 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweringStarted:
+    """Model and prompts are there; the first request begins."""
+
+    run_id: int
+    n_parameters: int
+    n_requests: int
+    """Without those that warm up."""
+    n_warmup: int
+    prompt_tokens: int
+    """Of the longest prompt."""
+    max_new_tokens: int
+    weights: int  # bytes
+    kv_per_token: int
+    """Bytes of keys and values that one token of one sequence takes; 0 without a cache."""
+    draft_parameters: int | None = None
+    draft_weights: int | None = None  # bytes
+    threads: int | None = None
+    """That compute at once in this process."""
+    compared: bool = False
+    """Whether a sample of the answers is compared with plain `generate`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prefilled:
+    """The first token of a batch of requests is there: `t` is when it came."""
+
+    run_id: int
+    requests: tuple[int, ...]
+    """By their numbers, counted from 1; 0 and below warm up."""
+    prompt_tokens: int
+    """Of all of them, without padding."""
+    computed_tokens: int
+    """Of them with padding, and without what a cache had: what the forward computed."""
+    cached_tokens: int
+    """Prompt tokens whose keys and values were there already."""
+    ttft_s: float
+    prefill_s: float
+    """Of it the forward alone."""
+    kv_cache: int  # bytes
+    held: int  # bytes
+    """That the prefix and the response cache keep."""
+    shares: AnswerShares
+    memory: Memory
+    text: str
+    """What the first of the requests begins its answer with."""
+    warmup: bool
+    t: float  # seconds since answering started
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokensDone:
+    """Tokens that came since the event before, of one batch: at most ten events a second."""
+
+    run_id: int
+    requests: tuple[int, ...]
+    """That are being written."""
+    gaps: tuple[float, ...]
+    """Seconds from each arrival to the one before; their sum is the time that the event is told for."""
+    arrived: tuple[int, ...]
+    """Tokens of all requests that came at each arrival."""
+    forwards: int
+    """Of the model that answers, counted for every sequence in its batch."""
+    proposed: int
+    accepted: int
+    kv_cache: int  # bytes
+    shares: AnswerShares
+    memory: Memory
+    text: str
+    """What the first of the requests went on with."""
+    guessed: tuple[tuple[int, int], ...]
+    """Where in `text` guesses are that were accepted: from, to."""
+    warmup: bool
+    t: float  # seconds since answering started, of the last arrival
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestDone:
+    """A prompt is answered."""
+
+    run_id: int
+    request: int
+    prompt: str
+    """Its beginning, or empty of dummy prompts."""
+    text: str
+    """Its answer's beginning; token numbers where there is no tokenizer."""
+    prompt_tokens: int
+    cached_tokens: int
+    new_tokens: int
+    ttft_s: float
+    e2e_s: float
+    reason: str
+    """`length`: all tokens are written; `stop`: the answer ended; `stopped`: the run was."""
+    hit: str | None
+    """`prefix` or `response`: which cache had a part of it; None: it was computed."""
+    warmup: bool
+    compile_s: float | None
+    """Of the warm-up: seconds that went to torch.compile."""
+    t: float  # seconds since answering started
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchScored:
+    """A classifier has scored a batch."""
+
+    run_id: int
+    batch: int
+    """Counted from 1; 0 and below warm up."""
+    n_samples: int
+    n_tokens: int
+    """Without padding."""
+    computed_tokens: int
+    seconds: float
+    memory: Memory
+    text: str
+    """What the first of them is, and its class."""
+    warmup: bool
+    t: float  # seconds since answering started
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokensCompared:
+    """A sample of the answers beside those of plain `generate`, greedy and with the model's own weights."""
+
+    run_id: int
+    n_requests: int
+    n_tokens: int
+    n_same: int
+    """Before the first that is not the same, of each request."""
+    promised: bool
+    """Whether all that was turned promises the same tokens."""
+    detail: str
+    """One sentence on what was found."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityMeasured:
+    """What rounded weights or KV cost, on held-out text, read token by token as it is."""
+
+    run_id: int
+    text_name: str
+    """What was read."""
+    n_tokens: int
+    agreement: float
+    """Share of them at which the top token is that of the model's own weights and KV, 0 to 1."""
+    perplexity: float
+    own_perplexity: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled:
     """The sampler's reading, twice a second, also when nothing trains."""
 
@@ -447,6 +597,13 @@ Event = (
     | MicroStepDone
     | UpdateDone
     | EvalDone
+    | AnsweringStarted
+    | Prefilled
+    | TokensDone
+    | RequestDone
+    | BatchScored
+    | TokensCompared
+    | QualityMeasured
     | Saved
     | Sampled
     | Logged
@@ -463,5 +620,5 @@ Event = (
     | EventsDropped
 )
 
-FREQUENT = (MicroStepDone, UpdateDone, RankBeat, Sampled, Logged)
+FREQUENT = (MicroStepDone, UpdateDone, TokensDone, BatchScored, RankBeat, Sampled, Logged)
 """Kinds that a full mailbox may drop, oldest first; everything else is always delivered."""

@@ -10,6 +10,8 @@ from engine.gpus.units import to_mib
 
 CONTEXT, LIBRARIES, WEIGHTS, GRADIENTS, OPTIMIZER = "context", "libraries", "weights", "gradients", "optimizer"
 ACTIVATIONS, TEMPORARIES, INPUTS, CACHED = "activations", "temporaries", "inputs", "cached"
+KV_CACHE = "kv_cache"
+"""Of a run that answers: keys and values."""
 
 TRACED = (LIBRARIES, WEIGHTS, GRADIENTS, OPTIMIZER, ACTIVATIONS, TEMPORARIES, INPUTS)
 """What a tensor in the allocator can be; `libraries` are cuBLAS's workspaces there."""
@@ -36,6 +38,32 @@ class TimelinePoint:
     reserved: int
     by_category: dict[str, int]
     """Allocated bytes by category: `LIBRARIES` are cuBLAS's workspaces here, and `INPUTS` stand apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerForecast:
+    """What a forecast says of a run that answers, beside memory. Of a classifier only what has no token in it."""
+
+    kv_per_token: int
+    """Bytes of one token of one sequence; 0 without a cache."""
+    kv_cache: int
+    """Bytes at the end of the longest answers, of the whole batch."""
+    most_tokens: int | None
+    """The longest prompt and answer together that fit at this batch size, within the positions; None: not known."""
+    largest_batch: int | None
+    """The largest batch that fits at this length; None: not known."""
+    ttft_s: float | None
+    tpot_s: float | None
+    """Without speculation."""
+    prompt_tokens_per_s: float | None
+    generation_tokens_per_s: float | None
+    """With what speculation is expected to gain, where an acceptance is known."""
+    bound: str | None
+    """What decoding is bound by: `bandwidth`, `compute` or `host`."""
+    acceptance: float | None = None
+    """That was learned from earlier runs; None: not known."""
+    speedups: tuple[tuple[float, float], ...] = ()
+    """Of speculation: an acceptance, and generation's speed with it ÷ without; empty without speculation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +116,8 @@ class Forecast:
     """Of an update's time, what is waited for others, 0 to 1; None with one GPU, or where it is not known."""
     speedup: float | None = None
     """`samples_per_s` ÷ that of one GPU with the same batch; None likewise."""
+    answer: AnswerForecast | None = None
+    """Of a run that answers; then `samples_per_s` are requests per second."""
     used_range: tuple[int, int] | None = None
     """`peak_used` at the least and at the most, in bytes, where context and libraries were not measured; else None."""
 

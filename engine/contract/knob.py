@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from engine.contract.numbers import UNKNOWN
 from engine.contract.text import one_line
@@ -23,13 +24,15 @@ GROUPS: dict[str, str] = {
     "data": "what it learns from, and how that is brought to it",
     "evaluation": "when it is scored, and when that ends it",
     "saving": "what is kept of it",
+    "prompts": "what is answered, and how much is written",
+    "answering": "space for computation, the common case, speculation: how it is answered",
     "parallel": "several GPUs, and what each of them holds",
     "where": "the device, and how much of it; the folder of what is kept",
 }
 """Groups of knobs in their order, and what is in each: the screen's list and the help of the command line have them."""
 
-TRAIN = "train"
-JOBS: tuple[str, ...] = (TRAIN,)
+TRAIN, ANSWER = "train", "answer"
+JOBS: tuple[str, ...] = (TRAIN, ANSWER)
 """What a run can do."""
 
 
@@ -55,9 +58,11 @@ class Knob:
     """Short name for the screen."""
     why: str
     """One line: what turning it does to memory, speed or accuracy."""
+    default: Value = None
+    """Of the field."""
     group: str
     """One of `GROUPS`."""
-    jobs: tuple[str, ...] = JOBS
+    jobs: tuple[str, ...] = (TRAIN,)
     """The jobs that it means something for; with another one it is not shown."""
     kind: type = str
     """`int`, `float`, `bool` or `str`."""
@@ -78,6 +83,11 @@ class Knob:
     def flag(self) -> str:
         """The command-line flag, such as `--batch-size`."""
         return "--" + self.name.replace("_", "-")
+
+
+def setting(default: Value, label: str, why: str, **more: Any) -> Any:
+    """A field of a dataclass that is a knob; its name and kind are those of the field."""
+    return field(default=default, metadata={"knob": Knob(label=label, why=why, default=default, **more)})
 
 
 def check(knob: Knob, value: object) -> None:

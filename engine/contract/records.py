@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from engine.contract.answers import AnswerFigures
 from engine.contract.conditions import Conditions
 from engine.contract.config import RunConfig
 from engine.contract.confusion import Confusion
@@ -39,6 +40,11 @@ class Phase(str, Enum):
     CLIP = "clip"
     OPTIMIZER = "optimizer"
     EVALUATE = "evaluate"
+    PREFILL = "prefill"
+    DECODE = "decode"
+    DRAFT = "draft"
+    SAMPLE = "sampling"
+    SCORE = "scoring"
 
     @property
     def noun(self) -> str:
@@ -287,6 +293,8 @@ class RunRecord:
     """Bytes, in the order of the ranks; empty with one GPU. `peak_used` and its like are those of the fullest."""
     wait_share: float | None = None
     """Of the steady updates' time, the mean of all ranks: what was waited for others (0 to 1)."""
+    answer: AnswerFigures | None = None
+    """Of a run that answers; then what above is said of updates and losses is unknown."""
     failed_rank: int | None = None
     """Which of several ranks it was that failed, or ran out of memory."""
     failed_phase: Phase | None = None

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from engine.knobs.answering_texts import ANSWERING_TEXTS
+
 KNOB_TEXTS: dict[str, str] = {
+    **ANSWERING_TEXTS,
+    "job": (
+        "A model is made fast to train, or to answer. Training keeps activations for backward, gradients and the "
+        "optimizer's states; answering keeps weights and the keys and values of what was read and written, and is "
+        "measured by how soon the first token comes, and how fast the others follow."
+    ),
     "model": (
         "In fp32 AdamW every parameter takes 16 bytes: weight, gradient and two optimizer states of 4 bytes each, "
         "whatever the batch. Activations grow with layers × hidden size. A larger model needs more operations per "

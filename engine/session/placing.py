@@ -71,9 +71,17 @@ def find(config: RunConfig, nvml: Nvml, in_a_hurry: Callable[[], bool], launched
         if len(names) > 1:
             return _several(config, names, nvml, in_a_hurry)
     from engine.devices.open import open_device
-    from engine.training.run import Run, refuse_early
 
     device = open_device(config, nvml)
+    if config.answers:
+        from engine.answering.run import AnswerRun, refuse_early
+
+        refuse_early(config, device)
+        return Where(
+            config=config, device=device, make=partial(AnswerRun, device=device), reset_peaks=device.reset_peaks
+        )
+    from engine.training.run import Run, refuse_early
+
     refuse_early(config, device)
 
     return Where(config=config, device=device, make=partial(Run, device=device), reset_peaks=device.reset_peaks)

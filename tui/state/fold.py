@@ -9,6 +9,8 @@ from typing_extensions import assert_never
 from engine.contract.changes import Change, Delete, Note, Pin, Restore
 from engine.contract.config import KNOBS
 from engine.contract.events import (
+    AnsweringStarted,
+    BatchScored,
     DeviceChosen,
     EngineFailed,
     EngineLoading,
@@ -27,9 +29,12 @@ from engine.contract.events import (
     PlanFinished,
     PlanProgress,
     PlanStarted,
+    Prefilled,
     Proposed,
+    QualityMeasured,
     RankBeat,
     RanksStarted,
+    RequestDone,
     RunFinished,
     RunProgress,
     RunRefused,
@@ -38,6 +43,8 @@ from engine.contract.events import (
     Saved,
     ScriptMade,
     Surveyed,
+    TokensCompared,
+    TokensDone,
     TrainingStarted,
     UpdateDone,
     WontEnd,
@@ -140,6 +147,11 @@ def fold(state: State, event: Event) -> bool:
         state.loading, state.queued, state.queued_plans = None, 0, []
         state.failed = clean(event.message, SENTENCE)
         state.write("engine", event.message, "error")
+    elif isinstance(
+        event,
+        (AnsweringStarted, Prefilled, TokensDone, RequestDone, BatchScored, TokensCompared, QualityMeasured),
+    ):
+        pass
     else:
         assert_never(event)
     return True

@@ -1,0 +1,1 @@
+"""A run that answers: prompts, their answers as they come, and what they cost."""

@@ -1,0 +1,36 @@
+"""What a job begins with, and the way from one job's knobs to the other's. Standard library only."""
+
+from __future__ import annotations
+
+from engine.contract.config import RunConfig, Value
+from engine.contract.knob import ANSWER, TRAIN
+
+_OWN: dict[str, dict[str, Value]] = {
+    TRAIN: {},
+    ANSWER: {"model": "gpt2-tiny", "task": "causal-lm", "batch_size": 1},
+}
+"""Defaults of a job where they are not those of the fields."""
+_CARRIED = ("weights", "attention", "seed", "device", "vram_limit")
+"""Knobs that go along from one job to the other, as they say where and how it is computed."""
+
+_DEFAULTS = {job: RunConfig(job=job, **own) for job, own in _OWN.items()}  # type: ignore[arg-type]
+
+
+def defaults_of(job: str) -> RunConfig:
+    """What the knobs are while nobody turns them. `KeyError` on what is no job."""
+    return _DEFAULTS[job]
+
+
+def for_job(config: RunConfig, job: str) -> RunConfig:
+    """The knobs of another job, from where `config` is: what means the same there goes along, the rest as by default.
+
+    A model goes along where it has a task there. Raises `ConfigError` where that cannot run.
+    """
+    if config.job == job:
+        return config
+    carried: dict[str, Value] = {name: getattr(config, name) for name in _CARRIED}
+    if config.task in ("causal-lm", "seq2seq-lm"):
+        carried |= {"model": config.model, "task": config.task}
+    if config.is_quantised and job == TRAIN:
+        del carried["weights"]
+    return defaults_of(job).with_values(**carried)

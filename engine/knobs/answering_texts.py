@@ -1,0 +1,92 @@
+"""What every knob of answering does to latency, throughput, memory and quality, and why. Standard library only."""
+
+from __future__ import annotations
+
+ANSWERING_TEXTS: dict[str, str] = {
+    "prompts": (
+        "What is asked. dummy prompts are random tokens: their cost is real, their answers mean nothing. generated "
+        "asks about made-up text, as models learn it here; a file has a prompt per row. Time and memory depend on "
+        "how long they are, and speculation and caches on what is in them."
+    ),
+    "prompt": "One prompt, typed by hand; it is asked once and in the model's own form of conversation.",
+    "requests": (
+        "How many prompts are answered. More of them give surer percentiles; memory does not depend on it. The first "
+        "one is asked once more before all others, to warm up, and is in no figure."
+    ),
+    "prompt_len": (
+        "Prefill computes all prompt tokens at once: time to first token grows with them (attention with their "
+        "square), and so do the keys and values that every later step reads. Of a longer prompt the end is kept."
+    ),
+    "prefix_len": (
+        "Tokens that every dummy prompt begins with, as a system prompt does. Without a prefix cache they are "
+        "computed again for every prompt."
+    ),
+    "repeats": (
+        "The share of the requests that ask again what was asked before: the common case that a response cache is "
+        "for. Without one they cost as much as any other."
+    ),
+    "max_new_tokens": (
+        "Each new token takes a forward that reads all weights and all keys and values so far: latency grows with "
+        "their number, and the KV cache by one token each."
+    ),
+    "ignore_eos": (
+        "On, every answer has all its tokens, so that runs can be compared; off, an answer ends where the model ends "
+        "it, and the others of its batch go on without it."
+    ),
+    "chat_template": (
+        "Models for conversations were taught a form, with who speaks; asked without it they answer worse. It adds a "
+        "few tokens to each prompt."
+    ),
+    "kv_cache": (
+        "More space for less computation: with a cache a step computes the new token alone, and reads the keys and "
+        "values of those before (2 × layers × KV heads × head size each). Off computes all tokens again at every "
+        "step. static takes the room of the longest answer at once, which torch.compile can follow and which is "
+        "wasted where answers are short. The tokens are the same."
+    ),
+    "kv_dtype": (
+        "Keys and values in 8 bits with a scale per token and head take about half of a 16-bit cache, so twice the "
+        "length or batch fits. They are widened again at each step, which costs time here, and rounding may change "
+        "answers: the agreement says how often."
+    ),
+    "prefix_cache": (
+        "The common case: prompts often begin alike (a system prompt, a document). The keys and values of what is "
+        "shared are kept, and only the rest is computed: a shorter time to first token, for the memory that is held."
+    ),
+    "response_cache": (
+        "The common case once more: a prompt that was asked before is answered from memory at no cost. It is only "
+        "used where the answer does not depend on chance, and its hit rate depends on who asks."
+    ),
+    "speculate": (
+        "A forward over several tokens takes hardly longer than over one, as reading the weights is what takes time. "
+        "So tokens are guessed and checked together, and those before the first wrong one are kept. lookup guesses "
+        "what followed the same words before; draft asks a smaller model. Greedy answers stay the same; a wrong "
+        "guess is wasted work, and where few are right it is slower than without."
+    ),
+    "speculate_tokens": (
+        "How many tokens are guessed at a time. The chance that all are right falls with each; every wrong one was "
+        "computed for nothing, and a draft model takes a forward for each."
+    ),
+    "draft_model": (
+        "The model that guesses. It has to share the vocabulary, and it pays where its forward takes a twentieth of "
+        "the larger one's or less; its weights and its own KV cache come on top."
+    ),
+    "batching": (
+        "A static batch ends with its longest answer: those that ended earlier leave their place empty. Continuous "
+        "batching gives it to the next prompt at once: more tokens/s where lengths differ, and shorter waiting."
+    ),
+    "temperature": (
+        "0 takes the likeliest token. Above, tokens are drawn by chance, the flatter the higher: answers differ from "
+        "run to run with the seed, guesses are accepted less often, and caches of responses are not used."
+    ),
+    "top_k": "Draw among the k likeliest tokens only; 0 draws among all. It needs a temperature above 0.",
+    "top_p": (
+        "Draw among the likeliest tokens that have this probability together; 1 draws among all. It needs a "
+        "temperature above 0."
+    ),
+    "held_out_tokens": (
+        "Rounded weights, or keys and values, are paid for in quality: on this many tokens of held-out text it is "
+        "measured how often the likeliest token is still that of the model's own weights, and the perplexity of "
+        "both. Of a model that learned nothing it says nothing. It is done after the answers, and in none of their "
+        "times."
+    ),
+}

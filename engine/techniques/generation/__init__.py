@@ -1,0 +1,1 @@
+"""What makes answering faster: how keys and values are kept, and how tokens are guessed."""
