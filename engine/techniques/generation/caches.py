@@ -1,4 +1,4 @@
-"""How keys and values are kept: the cache that transformers' `generate` is given, its bytes, and what cannot be kept."""
+"""How keys and values are kept: the cache that `generate` is given, its bytes, and what cannot be kept."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def cache_for(config: RunConfig, model: PreTrainedModel, *, tokens: int, source_
     settings = model.config.get_text_config(decoder=True)
     # the last token is written and never read: generate keeps no room for it either
     cache = _one(config, settings, tokens - 1)
-    return EncoderDecoderCache(cache, _one(config, settings, source_tokens)) if model.config.is_encoder_decoder else cache
+    return (
+        EncoderDecoderCache(cache, _one(config, settings, source_tokens)) if model.config.is_encoder_decoder else cache
+    )
 
 
 def _one(config: RunConfig, settings: Any, tokens: int) -> Cache:
@@ -72,8 +74,7 @@ def refuse(config: RunConfig, model: PreTrainedModel) -> None:
     if config.kv_cache == "static" and (_makes_its_own(model) or set(kinds) <= _EMPTY):
         raise ConfigError(
             "kv_cache",
-            f"--kv-cache static makes room for keys and values, and {config.model} has {odd}: "
-            "use --kv-cache dynamic.",
+            f"--kv-cache static makes room for keys and values, and {config.model} has {odd}: use --kv-cache dynamic.",
         )
     if config.prefix_cache and not keeps_all(model):
         why = odd if others else "layers that keep a window of the last tokens alone"
@@ -129,12 +130,12 @@ def _flat(kept: object) -> Iterator[torch.Tensor]:
     elif isinstance(kept, tuple):
         for each in kept:
             yield from _flat(each)
-    elif hasattr(kept, "whole"):
-        yield from (kept.whole, kept.scale)
+    elif type(kept).__name__ == "Int8States":  # by its name: its file imports transformers
+        yield from (kept.whole, kept.scale)  # type: ignore[attr-defined]
 
 
 def kv_bytes(cache: Cache | None) -> int:
-    """Bytes that a cache takes: of the memory behind its tensors, which outlasts the tokens that were cut off a tensor."""
+    """Bytes that a cache takes: of the memory behind its tensors, which outlasts tokens that were cut off."""
     storages = {each.untyped_storage()._cdata: each.untyped_storage() for each in tensors(cache)}
     return sum(storage.nbytes() for storage in storages.values())
 
@@ -144,9 +145,9 @@ def kv_bytes_per_token(settings: Any, kv_dtype: str, stored_in: torch.dtype) -> 
 
     2 · layers · heads of keys and values · head size · bytes (Pope et al. 2022, Efficiently Scaling Transformer
     Inference, section 3.3), with the heads and sizes of each layer; of multi-head latent attention (DeepSeek-V2) the
-    latent vector and the key's rotated part are kept. In int8 a byte each, and a scale in the model's type per head of a token, for keys and for
-    values. A window that slides takes as much per token until it is full. A seq2seq model keeps as much of a token of
-    its prompt as of its answer.
+    latent vector and the key's rotated part are kept. In int8 a byte each, and a scale in the model's type per head of
+    a token, for keys and for values. A window that slides takes as much per token until it is full. A seq2seq model
+    keeps as much of a token of its prompt as of its answer.
     """
     from transformers.cache_utils import get_layer_types_and_kwargs
 
