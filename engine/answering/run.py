@@ -13,7 +13,9 @@ import torch
 from engine.answering import answer, comparing, loading
 from engine.answering.generation import own_settings
 from engine.answering.job import AnswerJob
+from engine.answering.prefix_cache import PrefixCache
 from engine.answering.prompts import Prompts, prepare_prompts
+from engine.answering.response_cache import ResponseCache
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import AnsweringStarted, Event, MemoryMoment, RunProgress
 from engine.contract.host_load import HostLoad, is_busy, taken
@@ -196,9 +198,16 @@ class AnswerRun:
             eos_token_ids=eos,
             emit=self._tell,
             should_stop=self.should_stop,
+            prefixes=self._prefixes(prompts, model) if config.prefix_cache else None,
+            responses=ResponseCache() if config.response_cache else None,
         )
         self._tell(self._started(job, model, longest))
         return job
+
+    def _prefixes(self, prompts: Prompts, model: PreTrainedModel) -> PrefixCache:
+        asked = [request.input_ids for request in prompts.requests]
+        # what is asked again is answered by the response cache, where there is one
+        return PrefixCache(set(asked) if self.record.config.response_cache else asked, model)
 
     def _started(self, job: AnswerJob, model: PreTrainedModel, longest: int) -> AnsweringStarted:
         config = job.config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -103,6 +103,38 @@ def keeps_all(model: PreTrainedModel) -> bool:
 def _makes_its_own(model: PreTrainedModel) -> bool:
     """Whether transformers leaves the cache to the model, as it does for XLNet, Reformer or xLSTM."""
     return not model._supports_default_dynamic_cache()
+
+
+Kept = tuple[torch.Tensor, ...]
+"""What a layer keeps of some tokens of a sequence or a batch, each [sequences, heads, tokens, numbers]: keys and
+values; in int8 each with its scales.
+"""
+
+
+def kept_of(layer: Any, row: int, columns: Sequence[slice]) -> Kept:
+    """A copy of what a layer that keeps all tokens keeps of one sequence, of the tokens at `columns`."""
+    return tuple(torch.cat([part[row : row + 1, :, each] for each in columns], dim=-2) for part in _parts(layer))
+
+
+def put(layer: Any, parts: Kept) -> None:
+    """Fill an empty layer with what `kept_of` took from one of its kind. It may be a view of it: it is not changed."""
+    if not parts:
+        return
+    if type(layer).__name__ == "Int8Layer":
+        layer.take_over(*parts)
+        return
+    keys, values = parts
+    if layer.is_compileable:  # static: it has a place of its own for them
+        layer.update(keys, values)
+        return
+    layer.lazy_initialization(keys, values)
+    layer.keys, layer.values = keys, values
+
+
+def _parts(layer: Any) -> Kept:
+    if type(layer).__name__ == "Int8Layer":
+        return tuple(part for states in layer.kept for part in (states.whole, states.scale))
+    return () if layer.keys is None else (layer.keys, layer.values)
 
 
 def tensors(cache: Cache | None) -> Iterator[torch.Tensor]:
