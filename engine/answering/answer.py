@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from engine.answering.continuous import answer_continuously
 from engine.answering.generation import answer_batch
 from engine.answering.job import AnswerJob
 from engine.answering.requests import Request, Writing
@@ -23,11 +24,14 @@ def warm_up(job: AnswerJob, request: Request) -> None:
     """Answer a batch that is as large as the first one, with few tokens. Numbers 0, -1, -2 and so on."""
     n = min(job.config.batch_size, len(job.requests))
     batch = [replace(request, number=-i) for i in range(n)]
-    answer_batch(job, batch, new_tokens=min(WARMUP_TOKENS, job.config.max_new_tokens), warmup=True)
+    together = answer_continuously if job.config.batching == "continuous" else answer_batch
+    together(job, batch, new_tokens=min(WARMUP_TOKENS, job.config.max_new_tokens), warmup=True)
 
 
 def answer(job: AnswerJob) -> list[Writing]:
     """Answer all requests; the first of the answers. Raises `Stopped` where that was asked for."""
+    if job.config.batching == "continuous":
+        return answer_continuously(job, job.requests, new_tokens=job.config.max_new_tokens)[:SAMPLE]
     first: list[Writing] = []
     for batch in batches(job):
         written = answer_batch(job, batch, new_tokens=job.config.max_new_tokens)

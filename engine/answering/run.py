@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.answering import answer, comparing, loading
+from engine.answering import answer, comparing, continuous, loading
 from engine.answering.generation import own_settings
 from engine.answering.job import AnswerJob
 from engine.answering.prefix_cache import PrefixCache
@@ -47,6 +47,7 @@ def refuse_early(config: RunConfig, device: Device) -> None:
     """Refusals that need no model and no prompts. Raises `ConfigError`."""
     device.refuse(config)
     refusals.refuse(config, device)
+    continuous.refuse_early(config, device)
 
 
 @dataclass(kw_only=True)
@@ -180,6 +181,7 @@ class AnswerRun:
             if sentence:
                 self._say(Phase.LOAD, sentence)
         caches.refuse(config, model)
+        continuous.refuse(config, model)
         eos = frozenset() if config.ignore_eos else loading.eos_of(found, model)
         model.generation_config = own_settings(model)
         self.device.adopt(model)
