@@ -19,6 +19,7 @@ from engine.answering.response_cache import ResponseCache
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import AnsweringStarted, Event, MemoryMoment, RunProgress
 from engine.contract.host_load import HostLoad, is_busy, taken
+from engine.contract.idle import idle
 from engine.contract.presets import model_name
 from engine.contract.records import Outcome, Phase, Place, RunRecord
 from engine.contract.run_figures import RunFigures
@@ -172,7 +173,7 @@ class AnswerRun:
         prompts = self._prompts = prepare_prompts(config, found.tokenizer, found.vocab_size)
         longest = max(len(request.input_ids) for request in prompts.requests)
         loading.check_length(found, config, longest)
-        for note in (*prompts.notes, found.source.note):
+        for note in (*prompts.notes, found.source.note, *idle(config)):
             self._say(Phase.LOAD, note)
         torch.manual_seed(config.seed)
         with Stoppable(self.should_stop):
