@@ -13,7 +13,9 @@ import torch
 from engine.answering import answer, comparing, loading
 from engine.answering.generation import own_settings
 from engine.answering.job import AnswerJob
+from engine.answering.prefix_cache import PrefixCache
 from engine.answering.prompts import Prompts, prepare_prompts
+from engine.answering.response_cache import ResponseCache
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import AnsweringStarted, Event, MemoryMoment, RunProgress
 from engine.contract.host_load import HostLoad, is_busy, taken
@@ -27,7 +29,7 @@ from engine.process.heap import keeping_pages
 from engine.process.machine import Machine
 from engine.process.openmp import threads_to_use
 from engine.techniques import attention, compiling, quantised, refusals
-from engine.techniques.generation.caches import kv_bytes_per_token
+from engine.techniques.generation import caches
 from engine.techniques.stopping import Stoppable, Stopped
 from engine.training import failures
 from engine.training.hub import Hub
@@ -177,6 +179,7 @@ class AnswerRun:
         for sentence in (attention.note(model, config), quantised.note(model, config)):
             if sentence:
                 self._say(Phase.LOAD, sentence)
+        caches.refuse(config, model)
         eos = frozenset() if config.ignore_eos else loading.eos_of(found, model)
         model.generation_config = own_settings(model)
         self.device.adopt(model)
@@ -195,13 +198,19 @@ class AnswerRun:
             eos_token_ids=eos,
             emit=self._tell,
             should_stop=self.should_stop,
+            prefixes=self._prefixes(prompts, model) if config.prefix_cache else None,
+            responses=ResponseCache() if config.response_cache else None,
         )
         self._tell(self._started(job, model, longest))
         return job
 
+    def _prefixes(self, prompts: Prompts, model: PreTrainedModel) -> PrefixCache:
+        asked = [request.input_ids for request in prompts.requests]
+        # what is asked again is answered by the response cache, where there is one
+        return PrefixCache(set(asked) if self.record.config.response_cache else asked, model)
+
     def _started(self, job: AnswerJob, model: PreTrainedModel, longest: int) -> AnsweringStarted:
         config = job.config
-        item = next(model.parameters()).element_size() if config.kv_dtype == "model" else 1
         return AnsweringStarted(
             run_id=job.run_id,
             n_parameters=quantised.n_parameters(model),
@@ -210,7 +219,9 @@ class AnswerRun:
             prompt_tokens=longest,
             max_new_tokens=config.max_new_tokens,
             weights=sum(parameter.nbytes for parameter in model.parameters()),
-            kv_per_token=0 if config.kv_cache == "off" else kv_bytes_per_token(model.config, item),
+            kv_per_token=0
+            if config.kv_cache == "off"
+            else caches.kv_bytes_per_token(model.config, config.kv_dtype, model.dtype),
             threads=torch.get_num_threads(),
             compared=comparing.is_compared(config),
         )
