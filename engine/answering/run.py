@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.answering import answer, comparing, loading
+from engine.answering import answer, comparing, drafting, loading
 from engine.answering.generation import own_settings
 from engine.answering.job import AnswerJob
 from engine.answering.prompts import Prompts, prepare_prompts
@@ -27,6 +27,7 @@ from engine.process.heap import keeping_pages
 from engine.process.machine import Machine
 from engine.process.openmp import threads_to_use
 from engine.techniques import attention, compiling, quantised, refusals
+from engine.techniques.generation import guessing
 from engine.techniques.generation.caches import kv_bytes_per_token
 from engine.techniques.stopping import Stoppable, Stopped
 from engine.training import failures
@@ -165,21 +166,34 @@ class AnswerRun:
         self._moment("context")
         self._say(Phase.LOAD, f"looking for {model_name(config.model)}")
         found = loading.find(config, self.hub)
+        found_draft = drafting.find(config, self.hub, found)
         self._stop_if_asked()
         prompts = self._prompts = prepare_prompts(config, found.tokenizer, found.vocab_size)
         longest = max(len(request.input_ids) for request in prompts.requests)
         loading.check_length(found, config, longest)
+        if found_draft is not None:
+            drafting.check_length(found_draft, config, longest)
         for note in (*prompts.notes, found.source.note):
             self._say(Phase.LOAD, note)
         torch.manual_seed(config.seed)
         with Stoppable(self.should_stop):
             model = loading.build(found, config)
-        for sentence in (attention.note(model, config), quantised.note(model, config)):
+            draft = None if found_draft is None else drafting.build(found_draft, config)
+        if config.speculate != "off":
+            guessing.refuse_stateful(model, "speculate", model_name(config.model))
+        for sentence in (
+            attention.note(model, config),
+            quantised.note(model, config),
+            drafting.note(found_draft, found),
+            guessing.note(model) if config.speculate != "off" else None,
+        ):
             if sentence:
                 self._say(Phase.LOAD, sentence)
         eos = frozenset() if config.ignore_eos else loading.eos_of(found, model)
         model.generation_config = own_settings(model)
         self.device.adopt(model)
+        if draft is not None:
+            self.device.adopt(draft)
         self._stop_if_asked()
         self._moment("model")
         text = found.source.config.get_text_config()
@@ -189,6 +203,7 @@ class AnswerRun:
             config=config,
             device=self.device,
             model=model,
+            draft=draft,
             tokenizer=found.tokenizer,
             requests=prompts.requests,
             pad_token_id=pad or 0,
@@ -201,7 +216,9 @@ class AnswerRun:
 
     def _started(self, job: AnswerJob, model: PreTrainedModel, longest: int) -> AnsweringStarted:
         config = job.config
-        item = next(model.parameters()).element_size() if config.kv_dtype == "model" else 1
+        models = [model] if job.draft is None else [model, job.draft]
+        items = [next(each.parameters()).element_size() if config.kv_dtype == "model" else 1 for each in models]
+        per_token = sum(kv_bytes_per_token(each.config, item) for each, item in zip(models, items, strict=True))
         return AnsweringStarted(
             run_id=job.run_id,
             n_parameters=quantised.n_parameters(model),
@@ -210,7 +227,9 @@ class AnswerRun:
             prompt_tokens=longest,
             max_new_tokens=config.max_new_tokens,
             weights=sum(parameter.nbytes for parameter in model.parameters()),
-            kv_per_token=0 if config.kv_cache == "off" else kv_bytes_per_token(model.config, item),
+            draft_parameters=None if job.draft is None else quantised.n_parameters(job.draft),
+            draft_weights=None if job.draft is None else sum(parameter.nbytes for parameter in job.draft.parameters()),
+            kv_per_token=0 if config.kv_cache == "off" else per_token,
             threads=torch.get_num_threads(),
             compared=comparing.is_compared(config),
         )
