@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import torch
+
 from engine.answering.continuous import answer_continuously
 from engine.answering.generation import answer_batch
 from engine.answering.job import AnswerJob
@@ -30,6 +32,7 @@ def warm_up(job: AnswerJob, request: Request) -> None:
 
 def answer(job: AnswerJob) -> list[Writing]:
     """Answer all requests; the first of the answers. Raises `Stopped` where that was asked for."""
+    torch.manual_seed(job.config.seed)  # what is drawn depends on how the model was made no more
     if job.config.batching == "continuous":
         return answer_continuously(job, job.requests, new_tokens=job.config.max_new_tokens)[:SAMPLE]
     first: list[Writing] = []

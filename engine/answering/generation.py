@@ -35,7 +35,7 @@ def answer_batch(
     prompts = [request.input_ids for request in requests]
     job.steps = steps = Steps(job, writings, new_tokens=new_tokens, warmup=warmup)
     try:
-        with steps.listening(job.model), speculating(job.config, job.draft, steps) as speculation:
+        with steps.listening(job.model), speculating(job.config, job.model, job.draft, steps) as speculation:
             shared = Shared() if job.prefixes is None or warmup else job.prefixes.find(prompts)
             at = None if is_seq2seq(job.model) else shared.n_tokens
             inputs = job.device.place(collate(requests, job.pad_token_id, at))

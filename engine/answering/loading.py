@@ -66,6 +66,8 @@ def check_length(found: Found, config: RunConfig, prompt_tokens: int) -> None:
     if limit is None:
         return
     new, name = config.max_new_tokens, model_name(config.model)
+    if config.speculate == "lookup":  # what follows a match is read to its end, whatever room is left
+        prompt_tokens += max(0, config.speculate_tokens - 2)
     apart = bool(found.source.config.is_encoder_decoder)  # prompt and answer are texts of their own
     if not apart and prompt_tokens + new > limit:
         room = limit - new

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.answering import answer, comparing, continuous, loading
+from engine.answering import answer, comparing, continuous, drafting, loading
 from engine.answering.generation import own_settings
 from engine.answering.job import AnswerJob
 from engine.answering.prefix_cache import PrefixCache
@@ -30,7 +30,7 @@ from engine.process.heap import keeping_pages
 from engine.process.machine import Machine
 from engine.process.openmp import threads_to_use
 from engine.techniques import attention, compiling, quantised, refusals
-from engine.techniques.generation import caches
+from engine.techniques.generation import caches, guessing
 from engine.techniques.stopping import Stoppable, Stopped
 from engine.training import failures
 from engine.training.hub import Hub
@@ -169,16 +169,27 @@ class AnswerRun:
         self._moment("context")
         self._say(Phase.LOAD, f"looking for {model_name(config.model)}")
         found = loading.find(config, self.hub)
+        found_draft = drafting.find(config, self.hub, found)
         self._stop_if_asked()
         prompts = self._prompts = prepare_prompts(config, found.tokenizer, found.vocab_size)
         longest = max(len(request.input_ids) for request in prompts.requests)
         loading.check_length(found, config, longest)
+        if found_draft is not None:
+            drafting.check_length(found_draft, config, longest)
         for note in (*prompts.notes, found.source.note, *idle(config)):
             self._say(Phase.LOAD, note)
         torch.manual_seed(config.seed)
         with Stoppable(self.should_stop):
             model = loading.build(found, config)
-        for sentence in (attention.note(model, config), quantised.note(model, config)):
+            draft = None if found_draft is None else drafting.build(found_draft, config)
+        if config.speculate != "off":
+            guessing.refuse_stateful(model, "speculate", model_name(config.model))
+        for sentence in (
+            attention.note(model, config),
+            quantised.note(model, config),
+            drafting.note(found_draft, found),
+            guessing.note(model) if config.speculate != "off" else None,
+        ):
             if sentence:
                 self._say(Phase.LOAD, sentence)
         caches.refuse(config, model)
@@ -186,6 +197,8 @@ class AnswerRun:
         eos = frozenset() if config.ignore_eos else loading.eos_of(found, model)
         model.generation_config = own_settings(model)
         self.device.adopt(model)
+        if draft is not None:
+            self.device.adopt(draft)
         self._stop_if_asked()
         self._moment("model")
         text = found.source.config.get_text_config()
@@ -195,6 +208,7 @@ class AnswerRun:
             config=config,
             device=self.device,
             model=model,
+            draft=draft,
             tokenizer=found.tokenizer,
             requests=prompts.requests,
             pad_token_id=pad or 0,
@@ -214,6 +228,8 @@ class AnswerRun:
 
     def _started(self, job: AnswerJob, model: PreTrainedModel, longest: int) -> AnsweringStarted:
         config = job.config
+        models = [model] if job.draft is None else [model, job.draft]
+        per_token = sum(caches.kv_bytes_per_token(each.config, config.kv_dtype, each.dtype) for each in models)
         return AnsweringStarted(
             run_id=job.run_id,
             n_parameters=quantised.n_parameters(model),
@@ -222,9 +238,9 @@ class AnswerRun:
             prompt_tokens=longest,
             max_new_tokens=config.max_new_tokens,
             weights=sum(parameter.nbytes for parameter in model.parameters()),
-            kv_per_token=0
-            if config.kv_cache == "off"
-            else caches.kv_bytes_per_token(model.config, config.kv_dtype, model.dtype),
+            draft_parameters=None if job.draft is None else quantised.n_parameters(job.draft),
+            draft_weights=None if job.draft is None else sum(parameter.nbytes for parameter in job.draft.parameters()),
+            kv_per_token=0 if config.kv_cache == "off" else per_token,
             threads=torch.get_num_threads(),
             compared=comparing.is_compared(config),
         )
