@@ -31,6 +31,21 @@ def answer_batch(
     """
     writings = [Writing(request=request) for request in requests]
     job.steps = steps = Steps(job, writings, new_tokens=new_tokens, warmup=warmup)
+    with job.device.answering(kind_of(writings, new_tokens)):
+        _generate(job, requests, steps, new_tokens, given)
+    return writings
+
+
+def kind_of(writings: Sequence[Writing], new_tokens: int) -> tuple[object, ...]:
+    """What decides which tensors a batch makes: the tokens of its prompts, with those that a cache has, and of its
+    answers.
+    """
+    return new_tokens, *((len(writing.request.input_ids), writing.cached_tokens) for writing in writings)
+
+
+def _generate(
+    job: AnswerJob, requests: Sequence[Request], steps: Steps, new_tokens: int, given: dict[str, Any]
+) -> None:
     try:
         with steps.listening(job.model), speculating(job.config, job.draft, steps) as speculation:
             inputs = job.device.place(collate(requests, job.pad_token_id, at_left=not is_seq2seq(job.model)))
@@ -39,7 +54,6 @@ def answer_batch(
             job.model.generate(**inputs, generation_config=settings, streamer=steps, **speculation.given, **given)
     finally:
         steps.finish()
-    return writings
 
 
 def generation_config(job: AnswerJob, new_tokens: int, more: dict[str, Any]) -> GenerationConfig:

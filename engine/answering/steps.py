@@ -19,7 +19,7 @@ from engine.answering.written import Written, beginning
 from engine.contract.answers import AnswerShares
 from engine.contract.events import Prefilled, RequestDone, TokensDone
 from engine.contract.records import Phase
-from engine.techniques.generation.caches import kv_bytes
+from engine.techniques.generation.caches import kv_bytes, watch
 from engine.techniques.stopping import Stopped, between_layers
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
             return
         if self.cache is None:
             self.cache = kwargs.get("past_key_values", kwargs.get("cache_params"))
+            if self.cache is not None and self._job.device.accounts:
+                watch(self.cache, self._job.device.keep)
         self._begin(Phase.DECODE if self._is_prefilled else Phase.PREFILL)
 
     def _before_encoder(self, *_: Any) -> None:
