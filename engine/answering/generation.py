@@ -17,6 +17,7 @@ from engine.techniques.generation.guessing import speculating
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+    from transformers.cache_utils import Cache
 
 _KEPT = ("bos_token_id", "decoder_start_token_id", "forced_bos_token_id")
 """What a model's own generation_config.json says of its tokens; how it chooses among them is for the knobs."""
@@ -50,10 +51,25 @@ def _generate(
         with steps.listening(job.model), speculating(job.config, job.draft, steps) as speculation:
             inputs = job.device.place(collate(requests, job.pad_token_id, at_left=not is_seq2seq(job.model)))
             steps.computed_tokens = inputs["input_ids"].numel()
-            settings = generation_config(job, new_tokens, caches.settings(job.config) | speculation.settings)
-            job.model.generate(**inputs, generation_config=settings, streamer=steps, **speculation.given, **given)
+            cache = empty_cache(job, inputs["input_ids"].size(1))
+            job.model.generate(
+                **inputs,
+                generation_config=generation_config(job, new_tokens, speculation.settings),
+                streamer=steps,
+                **caches.arguments(job.config, job.model, cache),
+                **speculation.given,
+                **given,
+            )
     finally:
         steps.finish()
+
+
+def empty_cache(job: AnswerJob, prompt_tokens: int) -> Cache | None:
+    """For a batch whose prompts have so many tokens; a static one is as large for all, so that compiled code fits."""
+    new = job.config.max_new_tokens
+    if is_seq2seq(job.model):  # its answer begins with a token that starts it
+        return caches.cache_for(job.config, job.model, tokens=1 + new, source_tokens=prompt_tokens)
+    return caches.cache_for(job.config, job.model, tokens=job.longest + new)
 
 
 def generation_config(job: AnswerJob, new_tokens: int, more: dict[str, Any]) -> GenerationConfig:

@@ -27,7 +27,7 @@ from engine.process.heap import keeping_pages
 from engine.process.machine import Machine
 from engine.process.openmp import threads_to_use
 from engine.techniques import attention, compiling, quantised, refusals
-from engine.techniques.generation.caches import kv_bytes_per_token
+from engine.techniques.generation import caches
 from engine.techniques.stopping import Stoppable, Stopped
 from engine.training import failures
 from engine.training.hub import Hub
@@ -177,6 +177,7 @@ class AnswerRun:
         for sentence in (attention.note(model, config), quantised.note(model, config)):
             if sentence:
                 self._say(Phase.LOAD, sentence)
+        caches.refuse(config, model)
         eos = frozenset() if config.ignore_eos else loading.eos_of(found, model)
         model.generation_config = own_settings(model)
         self.device.adopt(model)
@@ -201,7 +202,6 @@ class AnswerRun:
 
     def _started(self, job: AnswerJob, model: PreTrainedModel, longest: int) -> AnsweringStarted:
         config = job.config
-        item = next(model.parameters()).element_size() if config.kv_dtype == "model" else 1
         return AnsweringStarted(
             run_id=job.run_id,
             n_parameters=quantised.n_parameters(model),
@@ -210,7 +210,9 @@ class AnswerRun:
             prompt_tokens=longest,
             max_new_tokens=config.max_new_tokens,
             weights=sum(parameter.nbytes for parameter in model.parameters()),
-            kv_per_token=0 if config.kv_cache == "off" else kv_bytes_per_token(model.config, item),
+            kv_per_token=0
+            if config.kv_cache == "off"
+            else caches.kv_bytes_per_token(model.config, config.kv_dtype, model.dtype),
             threads=torch.get_num_threads(),
             compared=comparing.is_compared(config),
         )

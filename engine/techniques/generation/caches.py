@@ -1,4 +1,4 @@
-"""How keys and values are kept: the cache that transformers' `generate` is given, its bytes, and what cannot be kept."""
+"""How keys and values are kept: the cache that `generate` is given, its bytes, and what cannot be kept."""
 
 from __future__ import annotations
 
@@ -160,12 +160,12 @@ def _flat(kept: object) -> Iterator[torch.Tensor]:
     elif isinstance(kept, tuple):
         for each in kept:
             yield from _flat(each)
-    elif hasattr(kept, "whole"):
-        yield from (kept.whole, kept.scale)
+    elif type(kept).__name__ == "Int8States":  # by its name: its file imports transformers
+        yield from (kept.whole, kept.scale)  # type: ignore[attr-defined]
 
 
 def kv_bytes(cache: Cache | None) -> int:
-    """Bytes that a cache takes: of the memory behind its tensors, which outlasts the tokens that were cut off a tensor."""
+    """Bytes that a cache takes: of the memory behind its tensors, which outlasts tokens that were cut off."""
     storages = {each.untyped_storage()._cdata: each.untyped_storage() for each in tensors(cache)}
     return sum(storage.nbytes() for storage in storages.values())
 
@@ -175,9 +175,9 @@ def kv_bytes_per_token(settings: Any, kv_dtype: str, stored_in: torch.dtype) -> 
 
     2 · layers · heads of keys and values · head size · bytes (Pope et al. 2022, Efficiently Scaling Transformer
     Inference, section 3.3), with the heads and sizes of each layer; of multi-head latent attention (DeepSeek-V2) the
-    latent vector and the key's rotated part are kept. In int8 a byte each, and a scale in the model's type per head of a token, for keys and for
-    values. A window that slides takes as much per token until it is full. A seq2seq model keeps as much of a token of
-    its prompt as of its answer.
+    latent vector and the key's rotated part are kept. In int8 a byte each, and a scale in the model's type per head of
+    a token, for keys and for values. A window that slides takes as much per token until it is full. A seq2seq model
+    keeps as much of a token of its prompt as of its answer.
     """
     from transformers.cache_utils import get_layer_types_and_kwargs
 
