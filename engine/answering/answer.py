@@ -27,7 +27,12 @@ def warm_up(job: AnswerJob, request: Request) -> None:
     n = min(job.config.batch_size, len(job.requests))
     batch = [replace(request, number=-i) for i in range(n)]
     together = answer_continuously if job.config.batching == "continuous" else answer_batch
-    together(job, batch, new_tokens=min(WARMUP_TOKENS, job.config.max_new_tokens), warmup=True)
+    together(job, batch, new_tokens=warmup_tokens(job), warmup=True)
+
+
+def warmup_tokens(job: AnswerJob) -> int:
+    """All, where a device that accounts for them is slow with the first of a kind."""
+    return job.config.max_new_tokens if job.device.accounts else min(WARMUP_TOKENS, job.config.max_new_tokens)
 
 
 def answer(job: AnswerJob) -> list[Writing]:

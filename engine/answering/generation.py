@@ -32,8 +32,26 @@ def answer_batch(
     `given` goes to `generate`. Raises `Stopped` where that was asked for, with what was written told.
     """
     writings = [Writing(request=request) for request in requests]
-    prompts = [request.input_ids for request in requests]
     job.steps = steps = Steps(job, writings, new_tokens=new_tokens, warmup=warmup)
+    with job.device.answering(kind_of(job.config, requests, new_tokens)):
+        _generate(job, writings, steps, new_tokens, warmup=warmup, given=given)
+    return writings
+
+
+def kind_of(config: RunConfig, requests: Sequence[Request], new_tokens: int) -> tuple[object, ...]:
+    """What decides which tensors a batch makes: the tokens of its prompts and answers; where what is written, or was
+    before, decides too, each batch is one of its own.
+    """
+    if config.speculate != "off" or config.prefix_cache or not config.ignore_eos:
+        return new_tokens, *(request.number for request in requests)
+    return new_tokens, "alike", *(len(request.input_ids) for request in requests)
+
+
+def _generate(
+    job: AnswerJob, writings: Sequence[Writing], steps: Steps, new_tokens: int, *, warmup: bool, given: dict[str, Any]
+) -> None:
+    requests = [writing.request for writing in writings]
+    prompts = [request.input_ids for request in requests]
     try:
         with steps.listening(job.model), speculating(job.config, job.model, job.draft, steps) as speculation:
             shared = Shared() if job.prefixes is None or warmup else job.prefixes.find(prompts)
@@ -54,10 +72,9 @@ def answer_batch(
                 **given,
             )
             if job.prefixes is not None and cache is not None and not warmup:
-                job.prefixes.keep(prompts, cache, shared)
+                job.device.keep(job.prefixes.keep(prompts, cache, shared))
     finally:
         steps.finish()
-    return writings
 
 
 def empty_cache(job: AnswerJob, prompt_tokens: int) -> Cache | None:

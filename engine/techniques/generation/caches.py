@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -142,14 +143,43 @@ def _parts(layer: Any) -> Kept:
 def tensors(cache: Cache | None) -> Iterator[torch.Tensor]:
     """All that a cache keeps of the tokens: keys, values, scales, states; not how many there are."""
     for layer in _layers(cache):
-        for kept in vars(layer).values():
-            yield from (each for each in _flat(kept) if each.dim() > 1)
+        yield from _kept(layer)
+
+
+def _kept(layer: Any) -> Iterator[torch.Tensor]:
+    for kept in vars(layer).values():
+        yield from (each for each in _flat(kept) if each.dim() > 1)
+
+
+def watch(cache: Cache, told: Callable[[Iterator[torch.Tensor]], None]) -> None:
+    """From now on `told` is given what a layer keeps, whenever that has grown."""
+    for one in (cache.self_attention_cache, cache.cross_attention_cache) if _is_double(cache) else (cache,):
+        vars(one)["update"] = _Watched(one, told)
+
+
+class _Watched:
+    """A cache's `update`. It holds the cache weakly: nothing is to keep that alive."""
+
+    def __init__(self, cache: Any, told: Callable[[Iterator[torch.Tensor]], None]) -> None:
+        self._cache, self._told = weakref.ref(cache), told
+
+    def __call__(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> Any:
+        cache: Any = self._cache()
+        result = type(cache).update(cache, key_states, value_states, layer_idx, *args, **kwargs)
+        self._told(_kept(cache.layers[layer_idx]))
+        return result
+
+
+def _is_double(cache: Any) -> bool:
+    return hasattr(cache, "cross_attention_cache")
 
 
 def _layers(cache: Any) -> Iterator[Any]:
     if cache is None:
         return
-    if hasattr(cache, "cross_attention_cache"):
+    if _is_double(cache):
         yield from (*cache.self_attention_cache.layers, *cache.cross_attention_cache.layers)
     else:
         yield from cache.layers
