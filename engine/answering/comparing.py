@@ -90,7 +90,7 @@ def _plain(job: AnswerJob, writing: Writing, pace: Pace) -> list[int]:
         eos_token_id=sorted(job.eos_token_ids) or None,
         pad_token_id=job.pad_token_id,
     )
-    inputs = collate([writing.request], job.pad_token_id, at_left=True)
+    inputs = collate([writing.request], job.pad_token_id, at=0)
     inputs = {name: tensor.to(job.device.torch_device) for name, tensor in inputs.items()}
     with job.device.on_host(), between_layers(job.model, job.should_stop), torch.no_grad():
         rows = job.model.generate(**inputs, generation_config=settings, streamer=pace)

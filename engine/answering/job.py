@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from engine.answering.prefix_cache import PrefixCache
 from engine.answering.requests import Request
+from engine.answering.response_cache import ResponseCache
 from engine.contract.config import RunConfig
 from engine.contract.events import Event
 from engine.contract.records import Phase, Place
@@ -43,14 +45,21 @@ class AnswerJob:
     """Of the batch under way, or the last one."""
     phase: Phase = Phase.LOAD
     """The phase under way; an out-of-memory names it."""
-    held: int = 0
-    """Bytes that the prefix and the response cache keep."""
+    prefixes: PrefixCache | None = None
+    """None without `--prefix-cache`."""
+    responses: ResponseCache | None = None
+    """None without `--response-cache`."""
     began: float = field(default_factory=time.perf_counter)
 
     @property
     def longest(self) -> int:
         """Tokens of the longest prompt."""
         return max(len(request.input_ids) for request in self.requests)
+
+    @property
+    def held(self) -> int:
+        """Bytes that the prefix and the response cache keep."""
+        return sum(cache.held for cache in (self.prefixes, self.responses) if cache is not None)
 
     def now(self) -> float:
         """Seconds since answering started."""

@@ -14,7 +14,9 @@ from engine.answering import answer, comparing, drafting, loading
 from engine.answering.generation import own_settings
 from engine.answering.job import AnswerJob
 from engine.answering.pace import Pace, gained
+from engine.answering.prefix_cache import PrefixCache
 from engine.answering.prompts import Prompts, prepare_prompts
+from engine.answering.response_cache import ResponseCache
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import AnsweringStarted, Event, MemoryMoment, RunProgress
 from engine.contract.host_load import HostLoad, is_busy, taken
@@ -28,8 +30,7 @@ from engine.process.heap import keeping_pages
 from engine.process.machine import Machine
 from engine.process.openmp import threads_to_use
 from engine.techniques import attention, compiling, quantised, refusals
-from engine.techniques.generation import guessing
-from engine.techniques.generation.caches import kv_bytes_per_token
+from engine.techniques.generation import caches, guessing
 from engine.techniques.stopping import Stoppable, Stopped
 from engine.training import failures
 from engine.training.hub import Hub
@@ -193,6 +194,7 @@ class AnswerRun:
         ):
             if sentence:
                 self._say(Phase.LOAD, sentence)
+        caches.refuse(config, model)
         eos = frozenset() if config.ignore_eos else loading.eos_of(found, model)
         model.generation_config = own_settings(model)
         self.device.adopt(model)
@@ -214,15 +216,21 @@ class AnswerRun:
             eos_token_ids=eos,
             emit=self._tell,
             should_stop=self.should_stop,
+            prefixes=self._prefixes(prompts, model) if config.prefix_cache else None,
+            responses=ResponseCache() if config.response_cache else None,
         )
         self._tell(self._started(job, model, longest))
         return job
 
+    def _prefixes(self, prompts: Prompts, model: PreTrainedModel) -> PrefixCache:
+        asked = [request.input_ids for request in prompts.requests]
+        # what is asked again is answered by the response cache, where there is one
+        return PrefixCache(set(asked) if self.record.config.response_cache else asked, model)
+
     def _started(self, job: AnswerJob, model: PreTrainedModel, longest: int) -> AnsweringStarted:
         config = job.config
         models = [model] if job.draft is None else [model, job.draft]
-        items = [next(each.parameters()).element_size() if config.kv_dtype == "model" else 1 for each in models]
-        per_token = sum(kv_bytes_per_token(each.config, item) for each, item in zip(models, items, strict=True))
+        per_token = sum(caches.kv_bytes_per_token(each.config, config.kv_dtype, each.dtype) for each in models)
         return AnsweringStarted(
             run_id=job.run_id,
             n_parameters=quantised.n_parameters(model),
