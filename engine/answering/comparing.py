@@ -9,6 +9,7 @@ from transformers import GenerationConfig
 
 from engine.answering.generation import collate, is_seq2seq
 from engine.answering.job import AnswerJob
+from engine.answering.pace import Pace
 from engine.answering.requests import Writing
 from engine.contract.config import RunConfig
 from engine.contract.events import TokensCompared
@@ -51,12 +52,15 @@ def is_promised(config: RunConfig) -> bool:
     return not rounds and not config.torch_compile and config.batch_size == 1 and config.batching == "static"
 
 
-def compare(job: AnswerJob, sample: Sequence[Writing]) -> TokensCompared | None:
-    """Answer the sample's prompts again, plainly; None where there is nothing to compare. Raises `Stopped`."""
+def compare(job: AnswerJob, sample: Sequence[Writing], pace: Pace) -> TokensCompared | None:
+    """Answer the sample's prompts again, plainly; None where there is nothing to compare. Raises `Stopped`.
+
+    `pace` listens to the plain answers.
+    """
     n_tokens = n_same = n_requests = 0
     where: str | None = None
     for writing in sample:
-        theirs = _plain(job, writing)
+        theirs = _plain(job, writing, pace)
         ours = writing.ids[: len(theirs)]
         same = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b), len(ours))
         if same < len(ours) and where is None:
@@ -74,7 +78,7 @@ def compare(job: AnswerJob, sample: Sequence[Writing]) -> TokensCompared | None:
     )
 
 
-def _plain(job: AnswerJob, writing: Writing) -> list[int]:
+def _plain(job: AnswerJob, writing: Writing, pace: Pace) -> list[int]:
     """As many tokens as were written, up to `MOST_TOKENS`."""
     n = min(len(writing.ids), MOST_TOKENS)
     settings = GenerationConfig(
@@ -89,7 +93,7 @@ def _plain(job: AnswerJob, writing: Writing) -> list[int]:
     inputs = collate([writing.request], job.pad_token_id, at=0)
     inputs = {name: tensor.to(job.device.torch_device) for name, tensor in inputs.items()}
     with job.device.on_host(), between_layers(job.model, job.should_stop), torch.no_grad():
-        rows = job.model.generate(**inputs, generation_config=settings)
+        rows = job.model.generate(**inputs, generation_config=settings, streamer=pace)
     begin = 1 if is_seq2seq(job.model) else len(writing.request.input_ids)
     ids: list[int] = rows[0, begin:].tolist()
     if job.should_stop():

@@ -13,6 +13,7 @@ import torch
 from engine.answering import answer, comparing, continuous, drafting, loading
 from engine.answering.generation import own_settings
 from engine.answering.job import AnswerJob
+from engine.answering.pace import Pace, gained
 from engine.answering.prefix_cache import PrefixCache
 from engine.answering.prompts import Prompts, prepare_prompts
 from engine.answering.response_cache import ResponseCache
@@ -134,20 +135,23 @@ class AnswerRun:
         except Exception as error:  # stored as text: an exception holds its frames, and those hold tensors
             return self._describe(error)
         try:
-            self._look_back(job, sample)
+            message = self._look_back(job, sample)
         except Stopped:
             return Outcome.STOPPED, stopped(self.why_stopped())
         except Exception as error:  # the answers are there, and so is what they took
             log.error("run %s: its answers could not be compared", self.record.run_id, exc_info=error)
             self._say(Phase.LOAD, f"The answers could not be compared: {failures.sentence(error)}")
-        return Outcome.COMPLETED, None
+            message = None
+        return Outcome.COMPLETED, message
 
-    def _look_back(self, job: AnswerJob, sample: list[Any]) -> None:
-        """What is measured of the answers once they are there: in no figure of time or memory."""
+    def _look_back(self, job: AnswerJob, sample: list[Any]) -> str | None:
+        """What is measured of the answers once they are there, in no figure of time or memory; what to end with."""
+        pace = Pace()
         if comparing.is_compared(job.config):
             self._say(Phase.LOAD, "comparing with plain generate")
-            if (compared := comparing.compare(job, sample)) is not None:
+            if (compared := comparing.compare(job, sample, pace)) is not None:
                 self._tell(compared)
+        return None if self.device.info.kind == "virtual" else gained(job.config, sample, pace)
 
     def _threads(self) -> int:
         """Those that are free, where it is the CPU that computes."""
