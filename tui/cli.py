@@ -25,6 +25,10 @@ COMMANDS = {
         "tui.commands.forecast",
         "say whether configurations fit on a GPU, and how fast, without a run",
     ),
+    "answer": (
+        "tui.commands.answer",
+        "let a model answer prompts (or score texts) without the screen, and tell how fast",
+    ),
     "predict": ("tui.commands.predict", "write what a trained classifier says of the texts in a file"),
     "runs": ("tui.commands.runs", "list the runs of the history"),
     "report": ("tui.commands.report", "write runs of the history as a Markdown or LaTeX table, as CSV or as JSON"),
@@ -47,8 +51,8 @@ COLOURS = ("dark", "light", "high-contrast", "colour-blind")
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What the operating system says of a stream that takes no more; a file that cannot be opened has a name."""
-_ABOUT = "top for a training run that it also drives: VRAM, loss and samples/s of PyTorch training, live."
-_NO_TERMINAL = "traintop: there is no terminal here, so it trains without the screen, as `traintop run` does.\n"
+_ABOUT = "top for a training run that it also drives, and for a model that answers: VRAM, loss and samples/s, live."
+_NO_TERMINAL = "traintop: there is no terminal here, so the run is done without the screen, as by `traintop run`.\n"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -184,9 +188,9 @@ def _run_app(words: Sequence[str]) -> int:
             rings=not arguments.no_bell,
         )
     sys.stderr.write(_NO_TERMINAL)
-    from tui.commands.run import train
+    from tui.commands.run import do
 
-    return train(config, as_json=False)
+    return do(config, as_json=False)
 
 
 def _version() -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import torch
+
 from engine.answering.generation import answer_batch
 from engine.answering.job import AnswerJob
 from engine.answering.requests import Request, Writing
@@ -37,6 +39,7 @@ def warmup_sizes(config: RunConfig, n: int) -> list[int]:
 
 def answer(job: AnswerJob) -> list[Writing]:
     """Answer all requests; the first of the answers. Raises `Stopped` where that was asked for."""
+    torch.manual_seed(job.config.seed)  # what is drawn depends on how the model was made no more
     first: list[Writing] = []
     for batch in batches(job.requests, job.config.batch_size):
         written = answer_batch(job, batch, new_tokens=job.config.max_new_tokens)

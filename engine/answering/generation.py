@@ -33,7 +33,7 @@ def answer_batch(
     writings = [Writing(request=request) for request in requests]
     job.steps = steps = Steps(job, writings, new_tokens=new_tokens, warmup=warmup)
     try:
-        with steps.listening(job.model), speculating(job.config, job.draft, steps) as speculation:
+        with steps.listening(job.model), speculating(job.config, job.model, job.draft, steps) as speculation:
             inputs = job.device.place(collate(requests, job.pad_token_id, at_left=not is_seq2seq(job.model)))
             steps.computed_tokens = inputs["input_ids"].numel()
             settings = generation_config(job, new_tokens, caches.settings(job.config) | speculation.settings)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.answering import answer, comparing, loading, scoring
+from engine.answering import answer, comparing, drafting, loading, scoring
 from engine.answering.generation import own_settings
 from engine.answering.job import AnswerJob
+from engine.answering.pace import Pace, gained
 from engine.answering.prompts import Prompts, prepare_prompts
 from engine.answering.requests import Writing
 from engine.contract.config import ConfigError, RunConfig
@@ -28,6 +29,7 @@ from engine.process.heap import keeping_pages
 from engine.process.machine import Machine
 from engine.process.openmp import threads_to_use
 from engine.techniques import attention, compiling, quantised, refusals
+from engine.techniques.generation import guessing
 from engine.techniques.generation.caches import kv_bytes_per_token
 from engine.techniques.stopping import Stoppable, Stopped
 from engine.training import failures
@@ -129,13 +131,14 @@ class AnswerRun:
         except Exception as error:  # stored as text: an exception holds its frames, and those hold tensors
             return self._describe(error)
         try:
-            self._look_back(job, sample)
+            message = self._look_back(job, sample)
         except Stopped:
             return Outcome.STOPPED, stopped(self.why_stopped())
         except Exception as error:  # the answers are there, and so is what they took
             log.error("run %s: its answers could not be compared", self.record.run_id, exc_info=error)
             self._say(Phase.LOAD, f"The answers could not be compared: {failures.sentence(error)}")
-        return Outcome.COMPLETED, None
+            message = None
+        return Outcome.COMPLETED, message
 
     def _answer(self, job: AnswerJob) -> list[Writing]:
         """What is asked for; the first answers."""
@@ -151,12 +154,14 @@ class AnswerRun:
             return []
         return answer.answer(job)
 
-    def _look_back(self, job: AnswerJob, sample: list[Writing]) -> None:
-        """What is measured of the answers once they are there: in no figure of time or memory."""
+    def _look_back(self, job: AnswerJob, sample: list[Writing]) -> str | None:
+        """What is measured of the answers once they are there, in no figure of time or memory; what to end with."""
+        pace = Pace()
         if comparing.is_compared(job.config):
             self._say(Phase.LOAD, "comparing with plain generate")
-            if (compared := comparing.compare(job, sample)) is not None:
+            if (compared := comparing.compare(job, sample, pace)) is not None:
                 self._tell(compared)
+        return None if self.device.info.kind == "virtual" else gained(job.config, sample, pace)
 
     def _threads(self) -> int:
         """Those that are free, where it is the CPU that computes."""
@@ -178,16 +183,27 @@ class AnswerRun:
         self._moment("context")
         self._say(Phase.LOAD, f"looking for {model_name(config.model)}")
         found = loading.find(config, self.hub)
+        found_draft = drafting.find(config, self.hub, found)
         self._stop_if_asked()
         prompts = self._prompts = prepare_prompts(config, found.tokenizer, found.vocab_size)
         longest = max(len(request.input_ids) for request in prompts.requests)
         loading.check_length(found, config, longest)
+        if found_draft is not None:
+            drafting.check_length(found_draft, config, longest)
         for note in (*prompts.notes, *found.notes(config)):
             self._say(Phase.LOAD, note)
         torch.manual_seed(config.seed)
         with Stoppable(self.should_stop):
             model = loading.build(found, config)
-        for sentence in (attention.note(model, config), quantised.note(model, config)):
+            draft = None if found_draft is None else drafting.build(found_draft, config)
+        if config.speculate != "off":
+            guessing.refuse_stateful(model, "speculate", model_name(config.model))
+        for sentence in (
+            attention.note(model, config),
+            quantised.note(model, config),
+            drafting.note(found_draft, found),
+            guessing.note(model) if config.speculate != "off" else None,
+        ):
             if sentence:
                 self._say(Phase.LOAD, sentence)
         writes = config.task != "classification"
@@ -195,6 +211,8 @@ class AnswerRun:
         if writes:
             model.generation_config = own_settings(model)
         self.device.adopt(model)
+        if draft is not None:
+            self.device.adopt(draft)
         self._stop_if_asked()
         if not writes:
             compiling.apply(model, config, len(prompts.requests))
@@ -206,6 +224,7 @@ class AnswerRun:
             config=config,
             device=self.device,
             model=model,
+            draft=draft,
             tokenizer=found.tokenizer,
             requests=prompts.requests,
             pad_token_id=pad or 0,
@@ -219,7 +238,11 @@ class AnswerRun:
     def _started(self, job: AnswerJob, model: PreTrainedModel, longest: int) -> AnsweringStarted:
         config = job.config
         writes = config.task != "classification"
-        item = next(model.parameters()).element_size() if config.kv_dtype == "model" else 1
+        models = [model] if job.draft is None else [model, job.draft]
+        per_token = 0
+        if writes and config.kv_cache != "off":
+            items = [next(each.parameters()).element_size() if config.kv_dtype == "model" else 1 for each in models]
+            per_token = sum(kv_bytes_per_token(each.config, item) for each, item in zip(models, items, strict=True))
         return AnsweringStarted(
             run_id=job.run_id,
             n_parameters=quantised.n_parameters(model),
@@ -228,7 +251,9 @@ class AnswerRun:
             prompt_tokens=longest,
             max_new_tokens=config.max_new_tokens if writes else 0,
             weights=sum(parameter.nbytes for parameter in model.parameters()),
-            kv_per_token=kv_bytes_per_token(model.config, item) if writes and config.kv_cache != "off" else 0,
+            draft_parameters=None if job.draft is None else quantised.n_parameters(job.draft),
+            draft_weights=None if job.draft is None else sum(parameter.nbytes for parameter in job.draft.parameters()),
+            kv_per_token=per_token,
             threads=torch.get_num_threads(),
             compared=comparing.is_compared(config),
         )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from engine.contract.answering_knobs import DUMMY_PROMPTS
 from engine.contract.config import RunConfig, Value
 from engine.contract.knob import ANSWER, TRAIN
 
-_OWN: dict[str, dict[str, Value]] = {
+OWN: dict[str, dict[str, Value]] = {
     TRAIN: {},
     ANSWER: {"model": "gpt2-tiny", "task": "causal-lm", "batch_size": 1},
 }
@@ -13,7 +16,7 @@ _OWN: dict[str, dict[str, Value]] = {
 _CARRIED = ("weights", "attention", "seed", "device", "vram_limit")
 """Knobs that go along from one job to the other, as they say where and how it is computed."""
 
-_DEFAULTS = {job: RunConfig(job=job, **own) for job, own in _OWN.items()}  # type: ignore[arg-type]
+_DEFAULTS = {job: RunConfig(job=job, **own) for job, own in OWN.items()}  # type: ignore[arg-type]
 
 
 def defaults_of(job: str) -> RunConfig:
@@ -34,3 +37,9 @@ def for_job(config: RunConfig, job: str) -> RunConfig:
     if config.is_quantised and job == TRAIN:
         del carried["weights"]
     return defaults_of(job).with_values(**carried)
+
+
+def goes_without_saying(values: Mapping[str, object]) -> dict[str, Value]:
+    """What knobs that are given mean for others that are not: a real prompt's answer ends where the model ends it."""
+    prompts = values.get("prompts", DUMMY_PROMPTS)
+    return {"ignore_eos": False} if values.get("prompt") or prompts != DUMMY_PROMPTS else {}

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from engine.contract import paths
+from engine.contract.by_job import OWN, defaults_of, goes_without_saying
 from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig
 from engine.contract.device_name import device_list, gpus_of_device
-from engine.contract.knob import GROUPS, typed
+from engine.contract.knob import ANSWER, GROUPS, TRAIN, typed
 from engine.models.catalogue import FAMILIES
 from tui.state.knobs import bounds
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
     from engine.process.launched import Launched
-
-_DEFAULTS = RunConfig()
 
 
 class UsageError(Exception):
@@ -76,13 +75,16 @@ class Parser(argparse.ArgumentParser):
         return f"{flag!r} is not known: {hint}"
 
 
-def add_knobs(parser: argparse.ArgumentParser) -> None:
-    """Add a flag for every knob, and `--config` and `--save-config`."""
+def add_knobs(parser: argparse.ArgumentParser, job: str | None = None) -> None:
+    """Add a flag for every knob, and `--config` and `--save-config`; with a job for its knobs, `--job` goes without."""
     for name, about in GROUPS.items():
-        group = parser.add_argument_group(f"{name} ({about})")
-        for knob in KNOBS.values():
-            if knob.group == name:
-                group.add_argument(knob.flag, **_options(knob))
+        knobs = [knob for knob in KNOBS.values() if knob.group == name and _is_flag(knob, job)]
+        if knobs:
+            group = parser.add_argument_group(f"{name} ({about})")
+            for knob in knobs:
+                group.add_argument(knob.flag, **_options(knob, job or TRAIN))
+    if job == ANSWER:
+        parser.set_defaults(job=job)
     parser.add_argument_group("models by name", "\n".join(_models()))
     files = parser.add_argument_group("knobs in a file")
     files.add_argument("--config", metavar="FILE", type=Path, help="take knobs from a TOML file; flags override it")
@@ -114,8 +116,12 @@ def add_slow_link(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _options(knob: Knob) -> dict[str, Any]:
-    default = getattr(_DEFAULTS, knob.name)
+def _is_flag(knob: Knob, job: str | None) -> bool:
+    return job is None or (job in knob.jobs and knob.name != "job")
+
+
+def _options(knob: Knob, job: str) -> dict[str, Any]:
+    default = getattr(defaults_of(job), knob.name)
     allowed = knob.hint if default is None else f"{bounds(knob)}; default {typed(default)}"
     text = f"{knob.why} ({allowed})".replace("%", "%%")
     options: dict[str, Any] = {"dest": knob.name, "metavar": _metavar(knob), "help": text, "default": argparse.SUPPRESS}
@@ -129,8 +135,10 @@ def _metavar(knob: Knob) -> str:
         return "on|off"
     if knob.choices:
         return "|".join(knob.choices)
-    if knob.name == "data":
+    if knob.name in ("data", "prompts"):
         return "FILE"
+    if knob.name == "prompt":
+        return "TEXT"
     return {int: "N", float: "X"}.get(knob.kind, "NAME")
 
 
@@ -153,7 +161,8 @@ def config_of(arguments: argparse.Namespace) -> RunConfig:
     given = given_knobs(arguments)
     from_file = load_knobs(arguments.config) if arguments.config else {}
     try:
-        config = RunConfig.from_dict({**_implied(from_file), **_implied(given)})
+        job = given.get("job", from_file.get("job", TRAIN))
+        config = RunConfig.from_dict({**OWN.get(job, {}), **_implied(job, from_file), **_implied(job, given)})
     except ConfigError as error:
         if error.knob in from_file and error.knob not in given:
             raise ConfigError(error.knob, f"{arguments.config}: {error.message}") from None
@@ -168,10 +177,12 @@ def given_knobs(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(arguments).items() if name in KNOBS}
 
 
-def _implied(values: dict[str, Any]) -> dict[str, Any]:
+def _implied(job: str, values: dict[str, Any]) -> dict[str, Any]:
     """These knobs, and what goes without saying: a file of data is there to be trained on, and GPUs that are named to
     be used. No need for `--workload reviews` (of a language model: text), or for `--gpus`.
     """
+    if job == ANSWER:
+        return {**goes_without_saying(values), **values}
     workload = "text" if str(values.get("task", "")).endswith("-lm") else "reviews"
     implied = {"workload": workload} if values.get("data") else {}
     return {**implied, **gpus_of_device(values), **values}

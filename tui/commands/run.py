@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from engine.contract import paths
 from engine.contract.config import RunConfig, Value
 from engine.contract.events import Event, RunStarted
+from engine.contract.knob import TRAIN
 from engine.process.launched import Launched, launched
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError, add_knobs, config_of, given_knobs
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from engine.history.history import History
     from engine.session.session import Session
 
-_JSON_HELP = (
+JSON_HELP = (
     "one JSON object per event and line on stdout, messages on stderr; null where a number is unknown, infinite or "
     "not a number. The last line of a run is its run_finished object"
 )
@@ -37,8 +38,8 @@ _Begin = Callable[["History"], "tuple[RunConfig, Callable[[Session], None]]"]
 
 def add_flags(parser: ArgumentParser) -> None:
     """The flags of `traintop run`."""
-    add_knobs(parser)
-    parser.add_argument("--json", action="store_true", help=_JSON_HELP)
+    add_knobs(parser, TRAIN)
+    parser.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.add_argument("--resume", metavar="RUN", help=_RESUME_HELP)
 
 
@@ -53,11 +54,11 @@ def execute(arguments: Namespace) -> int:
     config = config_of(arguments)
     if here is not None:
         config = here.placed(config, gpus_given="gpus" in given_knobs(arguments))
-    return train(config, as_json=arguments.json, here=here)
+    return do(config, as_json=arguments.json, here=here)
 
 
-def train(config: RunConfig, *, as_json: bool, here: Launched | None = None) -> int:
-    """Train once in this process, with history and log, and return the exit code. Raises `HistoryError`.
+def do(config: RunConfig, *, as_json: bool, here: Launched | None = None) -> int:
+    """Do one run in this process, with history and log, and return the exit code. Raises `HistoryError`.
 
     `here` tells of others that train with it.
     """

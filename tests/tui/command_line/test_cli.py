@@ -20,16 +20,17 @@ from typing import Any
 import pytest
 
 from engine.contract import paths
-from engine.contract.config import KNOBS, Knob, RunConfig
+from engine.contract.by_job import defaults_of
+from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig
 from engine.contract.events import EngineFailed, EngineReady, Event, RunFinished, RunRefused, RunStarted
-from engine.contract.knob import GROUPS
+from engine.contract.knob import ANSWER, GROUPS, TRAIN
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
 from engine.contract.stop_reason import BY_USER, stopped
 from engine.export.hand_over import flags_of
 from engine.history.history import History
 from tests.tui.fake_session import FakeSession
 from tui import cli
-from tui.command_line.flags import Parser, add_knobs, config_of
+from tui.command_line.flags import Parser, UsageError, add_knobs, config_of
 from tui.commands import headless
 from tui.console.report import Report
 
@@ -38,10 +39,18 @@ CPU = DeviceInfo(name="Intel Xeon", kind="cpu", memory_label="RAM")
 RECORD = RunRecord(run_id=1, config=RunConfig(), outcome=Outcome.COMPLETED, device=CPU, started_at=0.0)
 
 
-def _config(*words: str) -> RunConfig:
-    parser = Parser(prog="traintop run", description="")
-    add_knobs(parser)
+def _read(job: str | None, *words: str) -> RunConfig:
+    parser = Parser(prog="traintop", description="")
+    add_knobs(parser, job)
     return config_of(parser.read(words))
+
+
+def _config(*words: str) -> RunConfig:
+    return _read(None, *words)
+
+
+def _answer(*words: str) -> RunConfig:
+    return _read(ANSWER, *words)
 
 
 def _refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -78,16 +87,42 @@ def test_every_knob_is_a_flag_with_its_reason_and_its_bounds(knob: Knob) -> None
         assert getattr(_config(knob.flag, typed), knob.name) == default
 
 
-def test_the_help_has_the_screens_groups_with_every_flag_once(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("command", "job"), [("run", TRAIN), ("answer", ANSWER)])
+def test_the_help_has_the_groups_of_its_job_with_every_flag_once(
+    command: str, job: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["run", "--help"])
+        cli.main([command, "--help"])
     text = capsys.readouterr().out
+    own = [knob for knob in KNOBS.values() if job in knob.jobs and knob.name != "job"]
+    groups = {name: about for name, about in GROUPS.items() if any(knob.group == name for knob in own)}
     headings = re.findall(r"^(\w+) \((.+)\):$", text, re.MULTILINE)
-    assert [heading for heading in headings if heading[0] != "knobs"] == list(GROUPS.items())
+    assert [heading for heading in headings if heading[0] != "knobs"] == list(groups.items())
     sections = re.split(r"^\w+ \(.+\):$", text, flags=re.MULTILINE)[1:]
-    for group, section in zip(GROUPS, sections, strict=True):
+    for group, section in zip(groups, sections, strict=True):
         flags = re.findall(r"^  (--[\w-]+)", section.partition("\nknobs in a file")[0], re.MULTILINE)
-        assert flags == [knob.flag for knob in KNOBS.values() if knob.group == group]
+        assert flags == [knob.flag for knob in own if knob.group == group]
+
+
+def test_answering_begins_with_its_own_defaults_and_a_real_prompt_may_end_its_answer() -> None:
+    assert _answer() == defaults_of(ANSWER)
+    assert _config("--job", "answer") == defaults_of(ANSWER)
+    assert _answer("--model", "gpt2", "--batch-size", "4") == RunConfig(
+        job=ANSWER, model="gpt2", task="causal-lm", batch_size=4
+    )
+    assert not _answer("--prompt", "Why?").ignore_eos
+    assert not _answer("--prompts", "questions.jsonl").ignore_eos
+    assert _answer("--prompts", "questions.jsonl", "--ignore-eos").ignore_eos
+    assert _answer("--prompts", "dummy").ignore_eos
+
+
+def test_a_flag_of_the_other_job_is_refused_by_name() -> None:
+    with pytest.raises(UsageError, match="--kv-cache"):
+        _read(TRAIN, "--kv-cache", "off")
+    with pytest.raises(UsageError, match="--gradient-accumulation-steps"):
+        _read(ANSWER, "--gradient-accumulation-steps", "4")
+    with pytest.raises(ConfigError, match="--kv-cache is for --job answer, and this one is to train"):
+        _config("--kv-cache", "off")
 
 
 @pytest.mark.parametrize(
