@@ -116,7 +116,7 @@ def _generate(
         return_dict_in_generate=True,
         **more,
     )
-    inputs = collate([writing.request], job.pad_token_id, at_left=True)
+    inputs = collate([writing.request], job.pad_token_id, at=0)
     if given:
         begun = torch.tensor([given])
         if is_seq2seq(job.model):

@@ -9,6 +9,7 @@ import torch
 from transformers import CompileConfig, GenerationConfig
 
 from engine.answering.job import AnswerJob
+from engine.answering.prefix_cache import Shared, fill
 from engine.answering.requests import Request, Writing
 from engine.answering.steps import Steps
 from engine.contract.config import RunConfig
@@ -18,6 +19,7 @@ from engine.techniques.stopping import Stopped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+    from transformers.cache_utils import Cache
 
 _KEPT = ("bos_token_id", "decoder_start_token_id", "forced_bos_token_id")
 """What a model's own generation_config.json says of its tokens; how it chooses among them is for the knobs."""
@@ -32,18 +34,59 @@ def answer_batch(
     """
     writings = [Writing(request=request) for request in requests]
     job.steps = steps = Steps(job, writings, new_tokens=new_tokens, warmup=warmup)
+    with job.device.answering(kind_of(job.config, requests, new_tokens)):
+        _generate(job, writings, steps, new_tokens, warmup=warmup, given=given)
+    return writings
+
+
+def kind_of(config: RunConfig, requests: Sequence[Request], new_tokens: int) -> tuple[object, ...]:
+    """What decides which tensors a batch makes: the tokens of its prompts and answers; where what is written, or was
+    before, decides too, each batch is one of its own.
+    """
+    if config.speculate != "off" or config.prefix_cache or not config.ignore_eos:
+        return new_tokens, *(request.number for request in requests)
+    return new_tokens, "alike", *(len(request.input_ids) for request in requests)
+
+
+def _generate(
+    job: AnswerJob, writings: Sequence[Writing], steps: Steps, new_tokens: int, *, warmup: bool, given: dict[str, Any]
+) -> None:
+    requests = [writing.request for writing in writings]
+    prompts = [request.input_ids for request in requests]
     try:
         with steps.listening(job.model), speculating(job.config, job.model, job.draft, steps) as speculation:
-            inputs = job.device.place(collate(requests, job.pad_token_id, at_left=not is_seq2seq(job.model)))
-            steps.computed_tokens = inputs["input_ids"].numel()
-            settings = generation_config(job, new_tokens, caches.settings(job.config) | speculation.settings)
-            job.model.generate(**inputs, generation_config=settings, streamer=steps, **speculation.given, **given)
+            shared = Shared() if job.prefixes is None or warmup else job.prefixes.find(prompts)
+            at = None if is_seq2seq(job.model) else shared.n_tokens
+            inputs = job.device.place(collate(requests, job.pad_token_id, at))
+            steps.computed_tokens = inputs["input_ids"].numel() - shared.n_tokens * len(requests)
+            cache = empty_cache(job, inputs["input_ids"].size(1))
+            if cache is not None and shared.rows:
+                fill(cache, shared)
+                for writing in writings:
+                    writing.cached_tokens = shared.n_tokens
+            job.model.generate(
+                **inputs,
+                generation_config=generation_config(job, new_tokens, speculation.settings),
+                streamer=steps,
+                **caches.arguments(job.config, job.model, cache),
+                **speculation.given,
+                **given,
+            )
+            if job.prefixes is not None and cache is not None and not warmup:
+                job.device.keep(job.prefixes.keep(prompts, cache, shared))
     except Exception as error:
         if isinstance(error, Stopped) or job.device.is_out_of_memory(error):  # a lost device says nothing more
             steps.finish()
         raise
     steps.finish()
-    return writings
+
+
+def empty_cache(job: AnswerJob, prompt_tokens: int) -> Cache | None:
+    """For a batch whose prompts have so many tokens; a static one is as large for all, so that compiled code fits."""
+    new = job.config.max_new_tokens
+    if is_seq2seq(job.model):  # its answer begins with a token that starts it
+        return caches.cache_for(job.config, job.model, tokens=1 + new, source_tokens=prompt_tokens)
+    return caches.cache_for(job.config, job.model, tokens=job.longest + new)
 
 
 def generation_config(job: AnswerJob, new_tokens: int, more: dict[str, Any]) -> GenerationConfig:
@@ -75,11 +118,9 @@ def compiled(job: AnswerJob) -> dict[str, Any]:
     """Whether decode steps are compiled, which `generate` does itself where keys and values have a fixed place."""
     if not job.config.torch_compile:
         return {"disable_compile": True}  # on a GPU it would, with a static cache
-    # one length for all, as each would be compiled anew
-    length = job.config.max_new_tokens + (1 if is_seq2seq(job.model) else job.longest)
     how = CompileConfig(mode=None if job.device.torch_device.type == "cpu" else "reduce-overhead")
     how._compile_all_devices = True
-    return {"compile_config": how, "max_cache_len": length}
+    return {"compile_config": how}
 
 
 def own_settings(model: PreTrainedModel) -> GenerationConfig:
@@ -94,17 +135,18 @@ def is_seq2seq(model: PreTrainedModel) -> bool:
 
 
 def collate(
-    requests: Sequence[Request], pad_token_id: int, *, at_left: bool, width: int | None = None
+    requests: Sequence[Request], pad_token_id: int, at: int | None, width: int | None = None
 ) -> dict[str, torch.Tensor]:
     """`input_ids` and `attention_mask`, (requests, `width` or tokens of the longest) in int64.
 
-    Padding is `at_left` where the model goes on with the prompt: its last token has to be the last of its row.
+    Padding stands after so many tokens, none as a rule, where the model goes on with the prompt: its last token has to
+    be the last of its row. None: after all of them.
     """
     width = width or max(len(request.input_ids) for request in requests)
     ids, mask = [], []
     for request in requests:
-        n = width - len(request.input_ids)
-        padding, hidden, seen = [pad_token_id] * n, [0] * n, [1] * len(request.input_ids)
-        ids.append([*padding, *request.input_ids] if at_left else [*request.input_ids, *padding])
-        mask.append([*hidden, *seen] if at_left else [*seen, *hidden])
+        own = request.input_ids
+        n, before = width - len(own), len(own) if at is None else at
+        ids.append([*own[:before], *[pad_token_id] * n, *own[before:]])
+        mask.append([1] * before + [0] * n + [1] * (len(own) - before))
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.answering import answer, comparing, drafting, loading, scoring
+from engine.answering import answer, comparing, continuous, drafting, loading, scoring
 from engine.answering.generation import own_settings
 from engine.answering.job import AnswerJob
 from engine.answering.pace import Pace, gained
+from engine.answering.prefix_cache import PrefixCache
 from engine.answering.prompts import Prompts, prepare_prompts
 from engine.answering.requests import Writing
+from engine.answering.response_cache import ResponseCache
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import AnsweringStarted, Event, MemoryMoment, RunProgress
 from engine.contract.host_load import HostLoad, is_busy, taken
+from engine.contract.idle import idle
 from engine.contract.presets import model_name
 from engine.contract.records import Outcome, Phase, Place, RunRecord
 from engine.contract.run_figures import RunFigures
@@ -29,8 +32,7 @@ from engine.process.heap import keeping_pages
 from engine.process.machine import Machine
 from engine.process.openmp import threads_to_use
 from engine.techniques import attention, compiling, quantised, refusals
-from engine.techniques.generation import guessing
-from engine.techniques.generation.caches import kv_bytes_per_token
+from engine.techniques.generation import caches, guessing
 from engine.techniques.stopping import Stoppable, Stopped
 from engine.training import failures
 from engine.training.hub import Hub
@@ -48,6 +50,7 @@ def refuse_early(config: RunConfig, device: Device) -> None:
     """Refusals that need no model and no prompts. Raises `ConfigError`."""
     device.refuse(config)
     refusals.refuse(config, device)
+    continuous.refuse_early(config, device)
 
 
 @dataclass(kw_only=True)
@@ -190,7 +193,7 @@ class AnswerRun:
         loading.check_length(found, config, longest)
         if found_draft is not None:
             drafting.check_length(found_draft, config, longest)
-        for note in (*prompts.notes, *found.notes(config)):
+        for note in (*prompts.notes, *found.notes(config), *idle(config)):
             self._say(Phase.LOAD, note)
         torch.manual_seed(config.seed)
         with Stoppable(self.should_stop):
@@ -207,8 +210,11 @@ class AnswerRun:
             if sentence:
                 self._say(Phase.LOAD, sentence)
         writes = config.task != "classification"
-        eos = loading.eos_of(found, model) if writes and not config.ignore_eos else frozenset()
+        eos: frozenset[int] = frozenset()
         if writes:
+            caches.refuse(config, model)
+            continuous.refuse(config, model)
+            eos = eos if config.ignore_eos else loading.eos_of(found, model)
             model.generation_config = own_settings(model)
         self.device.adopt(model)
         if draft is not None:
@@ -231,9 +237,16 @@ class AnswerRun:
             eos_token_ids=eos,
             emit=self._tell,
             should_stop=self.should_stop,
+            prefixes=self._prefixes(prompts, model) if config.prefix_cache else None,
+            responses=ResponseCache() if config.response_cache else None,
         )
         self._tell(self._started(job, model, longest))
         return job
+
+    def _prefixes(self, prompts: Prompts, model: PreTrainedModel) -> PrefixCache:
+        asked = [request.input_ids for request in prompts.requests]
+        # what is asked again is answered by the response cache, where there is one
+        return PrefixCache(set(asked) if self.record.config.response_cache else asked, model)
 
     def _started(self, job: AnswerJob, model: PreTrainedModel, longest: int) -> AnsweringStarted:
         config = job.config
@@ -241,8 +254,7 @@ class AnswerRun:
         models = [model] if job.draft is None else [model, job.draft]
         per_token = 0
         if writes and config.kv_cache != "off":
-            items = [next(each.parameters()).element_size() if config.kv_dtype == "model" else 1 for each in models]
-            per_token = sum(kv_bytes_per_token(each.config, item) for each, item in zip(models, items, strict=True))
+            per_token = sum(caches.kv_bytes_per_token(each.config, config.kv_dtype, each.dtype) for each in models)
         return AnsweringStarted(
             run_id=job.run_id,
             n_parameters=quantised.n_parameters(model),

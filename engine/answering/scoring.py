@@ -52,7 +52,7 @@ def _score(job: AnswerJob, batch: Sequence[Request], number: int) -> None:
     began = time.perf_counter()
     job.enter(Phase.SCORE)
     width = job.longest if job.config.padding == "max_length" else None
-    inputs = job.device.place(collate(batch, job.pad_token_id, at_left=False, width=width))
+    inputs = job.device.place(collate(batch, job.pad_token_id, at=None, width=width))
     with between_layers(job.model, job.should_stop):
         logits = job.model(**inputs).logits.float()
     shares, classes = logits.softmax(-1).max(-1)

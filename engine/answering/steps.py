@@ -19,7 +19,7 @@ from engine.answering.written import Written, beginning
 from engine.contract.answers import AnswerShares
 from engine.contract.events import Prefilled, RequestDone, TokensDone
 from engine.contract.records import Phase
-from engine.techniques.generation.caches import kv_bytes
+from engine.techniques.generation.caches import kv_bytes, watch
 from engine.techniques.stopping import Stopped, between_layers
 
 if TYPE_CHECKING:
@@ -124,13 +124,22 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
     def _before(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         if self.cache is None:
             self.cache = kwargs.get("past_key_values", kwargs.get("cache_params"))
+            self._watch(self.cache)
         if self._speculates and self._n_read is not None:
             ids = kwargs["input_ids"] if kwargs.get("decoder_input_ids") is None else kwargs["decoder_input_ids"]
             self._proposed += self.cache.get_seq_length() + ids.shape[1] - self._n_read - self.n_arrived
         self._begin(Phase.DECODE if self._is_prefilled else Phase.PREFILL)
 
     def _before_draft(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        self.draft_cache = kwargs.get("past_key_values")
+        cache = kwargs.get("past_key_values")
+        if cache is not self.draft_cache:
+            self.draft_cache = cache
+            self._watch(cache)
+
+    def _watch(self, cache: Any) -> None:
+        """What it keeps is keys and values, where a card accounts for them."""
+        if cache is not None and self._job.device.accounts:
+            watch(cache, self._job.device.keep)
 
     def _before_encoder(self, *_: Any) -> None:
         self._begin(Phase.PREFILL)

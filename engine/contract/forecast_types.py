@@ -13,11 +13,11 @@ ACTIVATIONS, TEMPORARIES, INPUTS, CACHED = "activations", "temporaries", "inputs
 KV_CACHE = "kv_cache"
 """Of a run that answers: keys and values."""
 
-TRACED = (LIBRARIES, WEIGHTS, GRADIENTS, OPTIMIZER, ACTIVATIONS, TEMPORARIES, INPUTS)
+TRACED = (LIBRARIES, WEIGHTS, GRADIENTS, OPTIMIZER, KV_CACHE, ACTIVATIONS, TEMPORARIES, INPUTS)
 """What a tensor in the allocator can be; `libraries` are cuBLAS's workspaces there."""
 UNIFIED = "unified"
 """Memory that the driver moves between the card and the host, page by page: beside the allocator."""
-BREAKDOWN = (CONTEXT, LIBRARIES, WEIGHTS, GRADIENTS, OPTIMIZER, ACTIVATIONS, TEMPORARIES, CACHED)
+BREAKDOWN = (CONTEXT, LIBRARIES, WEIGHTS, GRADIENTS, OPTIMIZER, KV_CACHE, ACTIVATIONS, TEMPORARIES, CACHED)
 """The parts of used memory, in the order of display; inputs count among the activations."""
 
 FITS, OUT_OF_MEMORY = "fits", "out_of_memory"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -33,6 +33,10 @@ class Device(ABC):
     pins_memory = False
     """Whether copies to this device gain from page-locked host memory."""
 
+    accounts = False
+    """Whether this device accounts for tensors itself, which is slow for shapes that are new to it: those of the
+    answers to come are to be met while it warms up."""
+
     runs_ahead = False
     """Whether the host gives this device work without waiting for it: what it is at is not what the host is at."""
 
@@ -59,6 +63,14 @@ class Device(ABC):
     def dividing(self, weights: Sequence[torch.Tensor], buffers: Sequence[torch.Tensor]) -> Iterator[None]:
         """Around the dividing of weights among ranks, which puts them on the device first, and their buffers."""
         yield
+
+    @contextmanager
+    def answering(self, kind: Hashable) -> Iterator[None]:
+        """Around the answering of a batch. `kind`: all that decides which tensors it makes, and of which shape."""
+        yield
+
+    def keep(self, tensors: Iterable[torch.Tensor]) -> None:  # noqa: B027 (most devices do not care)
+        """These are keys and values that are kept for the tokens to come."""
 
     @contextmanager
     def sharing(self) -> Iterator[None]:

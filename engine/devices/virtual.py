@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -93,6 +93,16 @@ class VirtualDevice(Device):
     def dividing(self, weights: Sequence[torch.Tensor], buffers: Sequence[torch.Tensor]) -> Iterator[None]:
         with self._tracker.dividing(weights, buffers):
             yield
+
+    accounts = True
+
+    @contextmanager
+    def answering(self, kind: Hashable) -> Iterator[None]:
+        with self._tracker.answering(kind):
+            yield
+
+    def keep(self, tensors: Iterable[torch.Tensor]) -> None:
+        self._tracker.keep(tensors)
 
     @contextmanager
     def sharing(self) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -16,6 +16,7 @@ from engine.allocator.report import AllocatorOutOfMemory
 from engine.contract.forecast_types import GRADIENTS, INPUTS, LIBRARIES, OPTIMIZER, UNIFIED
 from engine.contract.records import Memory, Phase
 from engine.gpus.catalogue import Gpu
+from engine.tracing.answers import MOST_SETTLING, Event, KnownBatches, Moment, Traced
 from engine.tracing.autocast import Autocast
 from engine.tracing.half import CpuTracer
 from engine.tracing.host import TracedHost
@@ -24,6 +25,8 @@ from engine.tracing.quantised import as_on_cuda, cuda_paths
 from engine.tracing.scratch import Rule
 from engine.tracing.stack import CURRENT
 from engine.tracing.unified import with_unified
+
+_FORWARDS = (Phase.PREFILL, Phase.DECODE, Phase.DRAFT, Phase.SCORE)
 
 Signature = tuple[tuple[object, ...], ...]
 """Of an update: the shapes of its micro-steps' batches, and whether they hide tokens from each other."""
@@ -120,6 +123,8 @@ class LiveAllocator:
         self.has_libraries = False
         self.unified = 0
         """Bytes beside it that the driver moves to the host where the card is full."""
+        self.events: list[Event] | None = None
+        """Where births and deaths are written down; None: nowhere."""
 
     reserved = property(lambda self: self._allocator.reserved)
     peak_reserved = property(lambda self: self._allocator.peak_reserved)
@@ -139,6 +144,8 @@ class LiveAllocator:
         self._categories[address] = (category, size)
         self._held[category] = self._held.get(category, 0) + size
         self.log.append(size)
+        if self.events is not None:
+            self.events.append((address, size, category))
         self._places = hash((self._places, address))
         if self._allocator.allocated > self._highest:
             self._highest = self._allocator.allocated
@@ -155,6 +162,8 @@ class LiveAllocator:
         category, size = self._categories.pop(handle)
         self._held[category] -= size
         self.log.append(-size)
+        if self.events is not None:
+            self.events.append((handle, 0, category))
         self._allocator.free(handle)
 
     def recategorize(self, handle: int, category: str) -> None:
@@ -163,6 +172,8 @@ class LiveAllocator:
         self._categories[handle] = (category, size)
         self._held[old] -= size
         self._held[category] = self._held.get(category, 0) + size
+        if self.events is not None:
+            self.events.append((handle, -1, category))
 
     def end_update(self) -> tuple[list[int], int]:
         """The update's log, and a number for where it all lay; the next one's begin.
@@ -175,11 +186,51 @@ class LiveAllocator:
         self._highest, self._at_highest = self._allocator.allocated, self._held.copy()
         return log, places
 
+    def again(self, events: Sequence[Event]) -> int | None:
+        """Let the same happen once more, but for what is there to stay; a number for where it all lay.
+
+        None where the card has no room for it a second time: it has given all of it back then.
+        """
+        stays = _staying(events)
+        self._places, alive = 0, dict[int, int]()
+        try:
+            for index, (address, size, category) in enumerate(events):
+                if size > 0:
+                    if index not in stays:
+                        handle = self.allocate(size, category)
+                        assert handle is not None
+                        alive[address] = handle
+                elif address in alive:
+                    if size:
+                        self.recategorize(alive[address], category)
+                    else:
+                        self.free(alive.pop(address))
+        except torch.OutOfMemoryError:
+            for handle in alive.values():
+                self.free(handle)
+            return None
+        return self.end_update()[1]
+
+    def show(self, moment: Moment) -> None:
+        """What is shown from now on, in place of the last update."""
+        self.last_highest, self.last_categories = moment
+
     def now(self) -> tuple[int, dict[str, int]]:
         """Allocated bytes, and by category: at the highest moment of the last update, or so far in the first one."""
         if self.last_highest >= self._highest:
             return self.last_highest, self.last_categories
         return self._highest, self._at_highest
+
+
+def _staying(events: Sequence[Event]) -> set[int]:
+    """Of these, the births of what does not die among them."""
+    alive: dict[int, int] = {}
+    for index, (address, size, _) in enumerate(events):
+        if size > 0:
+            alive[address] = index
+        elif size == 0:
+            alive.pop(address, None)
+    return set(alive.values())
 
 
 class LiveTracker:
@@ -213,6 +264,10 @@ class LiveTracker:
         """Of the allocator, up to the last update."""
         self._repeating = RepeatingWindows()
         self._phase = Phase.LOAD
+        self._known_batches = KnownBatches()
+        self._batch: Traced | None = None
+        """Of answers, under way."""
+        self._step = 0
 
     @property
     def is_tracing(self) -> bool:
@@ -236,7 +291,7 @@ class LiveTracker:
         """The model's weights go onto the GPU."""
         self._model = model
         self._tracer.paths = cuda_paths(self._tracer)
-        self._hooks = [*self._tracer.account_model(model), *as_on_cuda(model, self._autocast)]
+        self._hooks += [*self._tracer.account_model(model), *as_on_cuda(model, self._autocast)]
 
     @contextmanager
     def dividing(self, weights: Sequence[torch.Tensor], buffers: Sequence[torch.Tensor]) -> Iterator[None]:
@@ -264,6 +319,56 @@ class LiveTracker:
             if state.dim():
                 self._tracer.account(state, OPTIMIZER)
 
+    @contextmanager
+    def answering(self, kind: Hashable) -> Iterator[None]:
+        """Around the answering of a batch: batches of one `kind` make the same tensors."""
+        known = self._known_batches.get(kind)
+        self._batch, self._step = known or Traced(), 0
+        if known is None:
+            self.allocator.events = self._batch.events
+            self._trace(True)
+        try:
+            yield
+            if known is None:
+                self._tracer.drain()
+                self._settle(kind, self._batch)
+        finally:
+            self.allocator.events = self._batch = None
+            if self._may_stop:
+                self._trace(False)
+
+    def _settle(self, kind: Hashable, batch: Traced) -> None:
+        """Go on as the batches to come will, until their blocks lie where they lay; then the kind is known."""
+        self.allocator.events = None
+        seen: set[int] = set()
+        for _ in range(MOST_SETTLING):
+            places = self.allocator.again(batch.events)
+            if places is None:  # one of the next will have no room, and is to tell where
+                return
+            if places in seen:
+                break
+            seen.add(places)
+        if batch.moments:
+            self.allocator.show(batch.moments[-1])
+        if self._may_stop:
+            self._known_batches.add(kind, batch)
+
+    def keep(self, tensors: Iterable[torch.Tensor]) -> None:
+        """These are keys and values that are kept for the tokens to come."""
+        if self._tracing:
+            self._tracer.keep(tensors)
+
+    def _end_step(self) -> None:
+        """A forward of a batch of answers has ended."""
+        assert self._batch is not None
+        if self._tracing:
+            self._tracer.drain()
+            self.allocator.end_update()
+            self._batch.moments.append((self.allocator.last_highest, self.allocator.last_categories))
+        elif (moment := self._batch.moment(self._step)) is not None:
+            self.allocator.show(moment)
+        self._step += 1
+
     def on_host(self) -> AbstractContextManager[None]:
         """Around tensor work that is the host's own."""
         return self._tracer.suspended()
@@ -274,8 +379,14 @@ class LiveTracker:
 
     def enter(self, phase: Phase) -> None:
         """The run goes over to `phase`; after an optimizer step that is the border of an update."""
-        ended = self._phase is Phase.OPTIMIZER and phase is Phase.DATA
-        self._phase = phase
+        before, self._phase = self._phase, phase
+        if self._batch is not None:
+            if self._tracing:
+                self._tracer.enter(phase)
+            if before in _FORWARDS and phase is Phase.SAMPLE:
+                self._end_step()
+            return
+        ended = before is Phase.OPTIMIZER and phase is Phase.DATA
         if self._tracing:
             self._tracer.enter(phase)
         if ended:
@@ -283,6 +394,9 @@ class LiveTracker:
 
     def place(self, batch: dict[str, torch.Tensor]) -> None:
         """A batch goes onto the GPU: the moment to decide whether its micro-step is traced."""
+        if self._batch is not None:
+            self._account(batch)
+            return
         kind = self._phase is Phase.EVALUATE, _hides(batch)
         shapes = (*kind, *((name, tuple(t.shape)) for name, t in batch.items()))
         self._window.append(shapes)
@@ -292,13 +406,16 @@ class LiveTracker:
         elif not known and not self._tracing:
             self._whole = len(self._window) == 1
             self._trace(True)
-        if self._tracing:
-            for tensor in batch.values():
-                self._tracer.account(tensor, INPUTS)
+        self._account(batch)
         if self._phase is Phase.EVALUATE:
             if self._may_stop:
                 self._repeating.add((shapes,))
             self._window = []
+
+    def _account(self, batch: dict[str, torch.Tensor]) -> None:
+        if self._tracing:
+            for tensor in batch.values():
+                self._tracer.account(tensor, INPUTS)
 
     def _end_update(self) -> None:
         signature, self._window = tuple(self._window), []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +20,7 @@ from engine.contract.forecast_types import (
     ACTIVATIONS,
     GRADIENTS,
     INPUTS,
+    KV_CACHE,
     LIBRARIES,
     OPTIMIZER,
     TEMPORARIES,
@@ -41,6 +42,7 @@ MATMULS = frozenset({aten.mm.default, aten.addmm.default, aten.bmm.default, aten
 """Operators that run in cuBLAS, whose first use in a thread allocates the handle's workspace."""
 
 _ALL_REDUCE = torch.ops.c10d.allreduce_.default
+_FORWARDS = frozenset((Phase.FORWARD, Phase.PREFILL, Phase.DECODE, Phase.DRAFT, Phase.SCORE))
 _UNIQUE_STORAGE_COUNT = 2
 """References to a storage that one tensor owns alone: the tensor's, and that of the Python object that counts."""
 
@@ -188,6 +190,11 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if known is not None and known.handle is not None:
                 self._sink.free(known.handle)
                 known.handle = None
+
+    def keep(self, tensors: Iterable[torch.Tensor]) -> None:
+        """These are keys and values that are kept for the tokens to come."""
+        for tensor in tensors:
+            self._is(tensor, KV_CACHE)
 
     @contextmanager
     def making(self, category: str) -> Iterator[None]:
@@ -356,7 +363,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _category(self) -> str:
         if self._made is not None:
             return self._made
-        if self.phase is Phase.FORWARD or (self.phase is Phase.BACKWARD and torch.is_grad_enabled()):
+        if self.phase in _FORWARDS or (self.phase is Phase.BACKWARD and torch.is_grad_enabled()):
             return ACTIVATIONS  # autograd runs without gradients, except where a checkpoint is replayed
         return {Phase.LOAD: WEIGHTS, Phase.DATA: INPUTS}.get(self.phase, TEMPORARIES)
 
