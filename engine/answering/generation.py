@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import CompileConfig, GenerationConfig
 
 from engine.answering.job import AnswerJob
 from engine.answering.requests import Request, Writing
@@ -14,6 +14,7 @@ from engine.answering.steps import Steps
 from engine.contract.config import RunConfig
 from engine.techniques.generation import caches
 from engine.techniques.generation.guessing import speculating
+from engine.techniques.stopping import Stopped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,16 +33,18 @@ def answer_batch(
     """
     writings = [Writing(request=request) for request in requests]
     job.steps = steps = Steps(job, writings, new_tokens=new_tokens, warmup=warmup)
-    with job.device.answering(kind_of(writings, new_tokens)):
+    with job.device.answering(kind_of(writings, new_tokens), lambda: any(w.reason == "length" for w in writings)):
         _generate(job, requests, steps, new_tokens, given)
     return writings
 
 
 def kind_of(writings: Sequence[Writing], new_tokens: int) -> tuple[object, ...]:
-    """What decides which tensors a batch makes: the tokens of its prompts, with those that a cache has, and of its
-    answers.
+    """What decides which tensors a batch makes: how many there are, the tokens of its prompts, whether there is
+    padding, what a cache has of them, and the tokens of the answers.
     """
-    return new_tokens, *((len(writing.request.input_ids), writing.cached_tokens) for writing in writings)
+    lengths = {len(writing.request.input_ids) for writing in writings}
+    cached = {writing.cached_tokens for writing in writings}
+    return new_tokens, len(writings), max(lengths), len(lengths) > 1, *sorted(cached)
 
 
 def _generate(
@@ -60,8 +63,11 @@ def _generate(
                 **speculation.given,
                 **given,
             )
-    finally:
-        steps.finish()
+    except Exception as error:
+        if isinstance(error, Stopped) or job.device.is_out_of_memory(error):  # a lost device says nothing more
+            steps.finish()
+        raise
+    steps.finish()
 
 
 def empty_cache(job: AnswerJob, prompt_tokens: int) -> Cache | None:
@@ -80,6 +86,7 @@ def generation_config(job: AnswerJob, new_tokens: int, more: dict[str, Any]) -> 
         eos_token_id=sorted(job.eos_token_ids) or None,
         pad_token_id=job.pad_token_id,
         **sampling(job.config),
+        **compiled(job),
         **more,
     )
 
@@ -96,6 +103,17 @@ def sampling(config: RunConfig) -> dict[str, Any]:
     }
 
 
+def compiled(job: AnswerJob) -> dict[str, Any]:
+    """Whether decode steps are compiled, which `generate` does itself where keys and values have a fixed place."""
+    if not job.config.torch_compile:
+        return {"disable_compile": True}  # on a GPU it would, with a static cache
+    # one length for all, as each would be compiled anew
+    length = job.config.max_new_tokens + (1 if is_seq2seq(job.model) else job.longest)
+    how = CompileConfig(mode=None if job.device.torch_device.type == "cpu" else "reduce-overhead")
+    how._compile_all_devices = True
+    return {"compile_config": how, "max_cache_len": length}
+
+
 def own_settings(model: PreTrainedModel) -> GenerationConfig:
     """What of a model's own generation settings holds for every run: `generate` takes from them what it is not told."""
     own: Any = model.generation_config or GenerationConfig()
@@ -107,15 +125,17 @@ def is_seq2seq(model: PreTrainedModel) -> bool:
     return bool(model.config.is_encoder_decoder)
 
 
-def collate(requests: Sequence[Request], pad_token_id: int, *, at_left: bool) -> dict[str, torch.Tensor]:
-    """`input_ids` and `attention_mask`, (requests, tokens of the longest) in int64.
+def collate(
+    requests: Sequence[Request], pad_token_id: int, *, at_left: bool, width: int | None = None
+) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask`, (requests, `width` or tokens of the longest) in int64.
 
     Padding is `at_left` where the model goes on with the prompt: its last token has to be the last of its row.
     """
-    longest = max(len(request.input_ids) for request in requests)
+    width = width or max(len(request.input_ids) for request in requests)
     ids, mask = [], []
     for request in requests:
-        n = longest - len(request.input_ids)
+        n = width - len(request.input_ids)
         padding, hidden, seen = [pad_token_id] * n, [0] * n, [1] * len(request.input_ids)
         ids.append([*padding, *request.input_ids] if at_left else [*request.input_ids, *padding])
         mask.append([*hidden, *seen] if at_left else [*seen, *hidden])

@@ -43,6 +43,8 @@ class AnswerJob:
     """Of the batch under way, or the last one."""
     phase: Phase = Phase.LOAD
     """The phase under way; an out-of-memory names it."""
+    n_done: int = 0
+    """Texts that a classifier has scored."""
     held: int = 0
     """Bytes that the prefix and the response cache keep."""
     began: float = field(default_factory=time.perf_counter)
@@ -55,6 +57,11 @@ class AnswerJob:
     def now(self) -> float:
         """Seconds since answering started."""
         return time.perf_counter() - self.began
+
+    def enter(self, phase: Phase) -> None:
+        """The run goes over to `phase`."""
+        self.phase = phase
+        self.device.enter(phase)
 
     def place(self) -> Place | None:
         """Where it is within what is being answered; None until that has lasted for `LONG_S`. Any thread may ask."""

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.answering import answer, comparing, loading
+from engine.answering import answer, comparing, loading, scoring
 from engine.answering.generation import own_settings
 from engine.answering.job import AnswerJob
 from engine.answering.prompts import Prompts, prepare_prompts
+from engine.answering.requests import Writing
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import AnsweringStarted, Event, MemoryMoment, RunProgress
 from engine.contract.host_load import HostLoad, is_busy, taken
@@ -121,9 +122,7 @@ class AnswerRun:
     def _load_and_answer(self) -> End:
         try:
             self.job = job = self._load()
-            assert self._prompts is not None
-            answer.warm_up(job, self._prompts.warmup)
-            sample = answer.answer(job)
+            sample = self._answer(job)
             self.device.synchronize()
             self._has_answered = True
             self._moment("answered")
@@ -138,7 +137,21 @@ class AnswerRun:
             self._say(Phase.LOAD, f"The answers could not be compared: {failures.sentence(error)}")
         return Outcome.COMPLETED, None
 
-    def _look_back(self, job: AnswerJob, sample: list[Any]) -> None:
+    def _answer(self, job: AnswerJob) -> list[Writing]:
+        """What is asked for; the first answers."""
+        assert self._prompts is not None
+        classifies = job.config.task == "classification"
+        with attention.proven(job.config, job.device):
+            if classifies:
+                scoring.warm_up(job)
+            else:
+                answer.warm_up(job, self._prompts.warmup)
+        if classifies:
+            scoring.score(job)
+            return []
+        return answer.answer(job)
+
+    def _look_back(self, job: AnswerJob, sample: list[Writing]) -> None:
         """What is measured of the answers once they are there: in no figure of time or memory."""
         if comparing.is_compared(job.config):
             self._say(Phase.LOAD, "comparing with plain generate")
@@ -169,7 +182,7 @@ class AnswerRun:
         prompts = self._prompts = prepare_prompts(config, found.tokenizer, found.vocab_size)
         longest = max(len(request.input_ids) for request in prompts.requests)
         loading.check_length(found, config, longest)
-        for note in (*prompts.notes, found.source.note):
+        for note in (*prompts.notes, *found.notes(config)):
             self._say(Phase.LOAD, note)
         torch.manual_seed(config.seed)
         with Stoppable(self.should_stop):
@@ -177,11 +190,15 @@ class AnswerRun:
         for sentence in (attention.note(model, config), quantised.note(model, config)):
             if sentence:
                 self._say(Phase.LOAD, sentence)
-        caches.refuse(config, model)
-        eos = frozenset() if config.ignore_eos else loading.eos_of(found, model)
-        model.generation_config = own_settings(model)
+        writes = config.task != "classification"
+        eos = loading.eos_of(found, model) if writes and not config.ignore_eos else frozenset()
+        if writes:
+            caches.refuse(config, model)
+            model.generation_config = own_settings(model)
         self.device.adopt(model)
         self._stop_if_asked()
+        if not writes:
+            compiling.apply(model, config, len(prompts.requests))
         self._moment("model")
         text = found.source.config.get_text_config()
         pad = text.pad_token_id if found.tokenizer is None else pad_token_id_of(found.tokenizer, text.pad_token_id)
@@ -202,17 +219,18 @@ class AnswerRun:
 
     def _started(self, job: AnswerJob, model: PreTrainedModel, longest: int) -> AnsweringStarted:
         config = job.config
+        writes = config.task != "classification"
         return AnsweringStarted(
             run_id=job.run_id,
             n_parameters=quantised.n_parameters(model),
             n_requests=len(job.requests),
-            n_warmup=min(config.batch_size, len(job.requests)),
+            n_warmup=sum(answer.warmup_sizes(config, len(job.requests))),
             prompt_tokens=longest,
-            max_new_tokens=config.max_new_tokens,
+            max_new_tokens=config.max_new_tokens if writes else 0,
             weights=sum(parameter.nbytes for parameter in model.parameters()),
-            kv_per_token=0
-            if config.kv_cache == "off"
-            else caches.kv_bytes_per_token(model.config, config.kv_dtype, model.dtype),
+            kv_per_token=caches.kv_bytes_per_token(model.config, config.kv_dtype, model.dtype)
+            if writes and config.kv_cache != "off"
+            else 0,
             threads=torch.get_num_threads(),
             compared=comparing.is_compared(config),
         )
@@ -237,6 +255,8 @@ class AnswerRun:
     def _where(self, phase: Phase) -> str:
         """`in decode of request 3, token 57`."""
         steps = self.job.steps if self.job else None
+        if self.job is not None and phase is Phase.SCORE:
+            return f"in {phase.noun} of text {self.job.n_done + 1:,} and those with it"
         if steps is None:
             return f"in {phase.noun}"
         numbers = [writing.request.number for writing in steps.writings]
