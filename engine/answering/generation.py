@@ -34,18 +34,20 @@ def answer_batch(
     """
     writings = [Writing(request=request) for request in requests]
     job.steps = steps = Steps(job, writings, new_tokens=new_tokens, warmup=warmup)
-    with job.device.answering(kind_of(job.config, requests, new_tokens)):
+    kind = kind_of(job.config, requests, new_tokens)
+    with job.device.answering(kind, lambda: any(writing.reason == "length" for writing in writings)):
         _generate(job, writings, steps, new_tokens, warmup=warmup, given=given)
     return writings
 
 
 def kind_of(config: RunConfig, requests: Sequence[Request], new_tokens: int) -> tuple[object, ...]:
-    """What decides which tensors a batch makes: the tokens of its prompts and answers; where what is written, or was
-    before, decides too, each batch is one of its own.
+    """What decides which tensors a batch makes: how many there are, the tokens of its prompts, whether there is
+    padding, and the tokens of the answers. Where what was asked before decides too, each is of its own.
     """
-    if config.speculate != "off" or config.prefix_cache or not config.ignore_eos:
+    if config.prefix_cache:
         return new_tokens, *(request.number for request in requests)
-    return new_tokens, "alike", *(len(request.input_ids) for request in requests)
+    lengths = {len(request.input_ids) for request in requests}
+    return new_tokens, "alike", len(requests), max(lengths), len(lengths) > 1
 
 
 def _generate(

@@ -46,12 +46,18 @@ def _batches(job: AnswerJob) -> list[Sequence[Request]]:
     return [requests[start : start + size] for start in range(0, len(requests), size)]
 
 
-@torch.no_grad()
 def _score(job: AnswerJob, batch: Sequence[Request], number: int) -> None:
+    lengths = {len(request.input_ids) for request in batch}
+    width = job.longest if job.config.padding == "max_length" else max(lengths)
+    with job.device.answering((len(batch), width, lengths == {width})):
+        _score_at(width, job, batch, number)
+
+
+@torch.no_grad()
+def _score_at(width: int, job: AnswerJob, batch: Sequence[Request], number: int) -> None:
     """A batch from its tokens to its classes on the host: what a program that asks would wait for."""
     began = time.perf_counter()
     job.enter(Phase.SCORE)
-    width = job.longest if job.config.padding == "max_length" else None
     inputs = job.device.place(collate(batch, job.pad_token_id, at=None, width=width))
     with between_layers(job.model, job.should_stop):
         logits = job.model(**inputs).logits.float()
