@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -65,8 +65,10 @@ class Device(ABC):
         yield
 
     @contextmanager
-    def answering(self, kind: Hashable) -> Iterator[None]:
-        """Around the answering of a batch. `kind`: all that decides which tensors it makes, and of which shape."""
+    def answering(self, kind: Hashable, is_whole: Callable[[], bool] = lambda: True) -> Iterator[None]:
+        """Around the answering of a batch. `kind`: all that decides which tensors it makes, and of which shape; and
+        `is_whole`, asked at its end: whether no batch of the kind can go on longer.
+        """
         yield
 
     def keep(self, tensors: Iterable[torch.Tensor]) -> None:  # noqa: B027 (most devices do not care)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -97,8 +97,8 @@ class VirtualDevice(Device):
     accounts = True
 
     @contextmanager
-    def answering(self, kind: Hashable) -> Iterator[None]:
-        with self._tracker.answering(kind):
+    def answering(self, kind: Hashable, is_whole: Callable[[], bool] = lambda: True) -> Iterator[None]:
+        with self._tracker.answering(kind, is_whole):
             yield
 
     def keep(self, tensors: Iterable[torch.Tensor]) -> None:

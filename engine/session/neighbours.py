@@ -68,6 +68,12 @@ class NeighbourWatch:
         if any(device.kind == "cuda" for device in self._devices):
             self.look()
 
+    def warmed_up(self) -> None:
+        """What was counted so far of energy and clocks was the warm-up's: they count from now on."""
+        with self._lock:
+            self._run.forget_work()
+        self.training(True)
+
     def look(self) -> tuple[tuple[DeviceInfo, Others], ...]:
         """Who is there now, by device, where anybody is."""
         with self._lock:

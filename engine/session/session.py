@@ -25,6 +25,7 @@ from engine.contract.changes import Change
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import (
     AnsweringStarted,
+    BatchScored,
     DeviceChosen,
     EngineFailed,
     EngineLoading,
@@ -35,6 +36,7 @@ from engine.contract.events import (
     Logged,
     MemoryMoment,
     RanksStarted,
+    RequestDone,
     RunFinished,
     RunRefused,
     RunStarted,
@@ -685,6 +687,9 @@ class Session:
             self._host = HostLoad()
             self._training_since = time.perf_counter()
             self._neighbours.training(True)
+        elif isinstance(event, (RequestDone, BatchScored)) and event.warmup:
+            self._host = HostLoad()
+            self._neighbours.warmed_up()
         elif isinstance(event, MemoryMoment) and event.moment in ("trained", "answered"):
             self._neighbours.training(False)
         elif isinstance(event, RanksStarted):

@@ -109,6 +109,11 @@ class RunConditions:
             for reason in dict.fromkeys(reason for throttle in known for reason in throttle):
                 self._slowed_s[reason] = self._slowed_s.get(reason, 0.0) + dt
 
+    def forget_work(self) -> None:
+        """Clocks and energy count from the next reading on."""
+        self._trained, self._clocks_s, self._n_clocks = False, 0.0, 0
+        self._slowed_s, self._energy = {}, []
+
     def _add_others(self, dt: float, others: Sequence[CardProcess]) -> None:
         self._n_seen += 1
         self._seen_s += dt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -320,8 +320,11 @@ class LiveTracker:
                 self._tracer.account(state, OPTIMIZER)
 
     @contextmanager
-    def answering(self, kind: Hashable) -> Iterator[None]:
-        """Around the answering of a batch: batches of one `kind` make the same tensors."""
+    def answering(self, kind: Hashable, is_whole: Callable[[], bool]) -> Iterator[None]:
+        """Around the answering of a batch: batches of one `kind` make the same tensors, as far as they go.
+
+        `is_whole` says in the end whether this one went as far as any can.
+        """
         known = self._known_batches.get(kind)
         self._batch, self._step = known or Traced(), 0
         if known is None:
@@ -329,9 +332,12 @@ class LiveTracker:
             self._trace(True)
         try:
             yield
+            if self._phase in _FORWARDS:  # of a classifier nothing follows on it
+                self._end_step()
             if known is None:
                 self._tracer.drain()
-                self._settle(kind, self._batch)
+                if is_whole():
+                    self._settle(kind, self._batch)
         finally:
             self.allocator.events = self._batch = None
             if self._may_stop:

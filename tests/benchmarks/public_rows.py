@@ -48,6 +48,9 @@ class PublicRow:
     asked_mib: float | None = None
     """What could not be had, in the message that the run ended with."""
     samples_per_s: float | None = None
+    tokens_per_s: float | None = None
+    """Of generation, of a run that answers."""
+    kv_mib_per_token: float | None = None
     held_back: bool = False
     """Nothing was made from it."""
     unsure: str | None = None
@@ -87,6 +90,19 @@ class PublicRow:
             return None
         return (float(getattr(made, f"peak_{self.kind}")) / MIB / self.mib - 1) * 100
 
+    def answer_errors(self, made: Forecast) -> Iterator[tuple[str, float, str]]:
+        """What was measured of answers: its name, forecast ÷ measured - 1 in %, and both in words."""
+        if made.answer is None:
+            return
+        told = made.answer.generation_tokens_per_s
+        if self.tokens_per_s is not None and told is not None:
+            words = f"measured {self.tokens_per_s:g} tokens/s, forecast {told:.4g}"
+            yield "speed", (told / self.tokens_per_s - 1) * 100, words
+        if self.kv_mib_per_token is not None:
+            each = made.answer.kv_per_token / MIB
+            words = f"told {self.kv_mib_per_token:g} MiB a token, forecast {each:g}"
+            yield "KV cache", (each / self.kv_mib_per_token - 1) * 100, words
+
     def is_right(self, made: Forecast) -> bool | None:
         """Whether the verdict is the reported one, or near the limit; None where nothing was reported."""
         return None if self.reported is None else made.verdict == self.reported or made.near_limit
@@ -107,6 +123,7 @@ def figures(forecaster: Forecaster, of: Iterable[PublicRow]) -> Iterator[Figure]
     errors: list[tuple[PublicRow, float]] = []
     verdicts: list[bool] = []
     speeds: list[tuple[PublicRow, float]] = []
+    tokens: list[float] = []
     for row in of:
         name = f"{'held back: ' if row.held_back else ''}{row.about}"
         try:
@@ -146,7 +163,20 @@ def figures(forecaster: Forecaster, of: Iterable[PublicRow]) -> Iterator[Figure]
                 unit="%",
                 note=f"measured {row.samples_per_s:g} samples/s, forecast {made.samples_per_s:.3g}",
             )
+        for what, off, words in row.answer_errors(made):
+            note = f"{words}; does not count: {row.unsure}" if row.unsure else words
+            yield Figure(name=f"{name}: {what}", value=off, unit="%", note=note)
+            tokens += [abs(off)] if what == "speed" and not row.unsure else []
     yield from _summary(errors, verdicts)
+    if tokens:
+        yield Figure(
+            name="public rows' tokens/s, worst |error|",
+            value=max(tokens),
+            unit="%",
+            goal=20.0,
+            at_most=True,
+            rounds=tokens,
+        )
     for name, held_back in (("public rows' samples/s", False), ("samples/s of rows held back", True)):
         if apart := [error for row, error in speeds if row.held_back is held_back]:
             yield Figure(name=f"{name}, median |error|", value=median(apart), unit="%", rounds=apart)
