@@ -11,6 +11,7 @@ from transformers import GenerationConfig
 
 from engine.answering.generation import collate, is_seq2seq
 from engine.answering.job import AnswerJob
+from engine.answering.pace import Pace
 from engine.answering.requests import Writing
 from engine.contract.config import RunConfig
 from engine.contract.events import TokensCompared
@@ -67,15 +68,15 @@ class _Parting:
     """Whether that is next to nothing."""
 
 
-def compare(job: AnswerJob, sample: Sequence[Writing]) -> TokensCompared | None:
+def compare(job: AnswerJob, sample: Sequence[Writing], pace: Pace) -> TokensCompared | None:
     """Answer the sample's prompts again, plainly; None where there is nothing to compare. Raises `Stopped`.
 
-    With the same weights; only how they are used is plain.
+    With the same weights; only how they are used is plain. `pace` listens to the plain answers.
     """
     n_tokens = n_same = 0
     parting: _Parting | None = None
     for writing in sample:
-        theirs = _plain(job, writing, min(len(writing.ids), MOST_TOKENS))
+        theirs = _plain(job, writing, pace, min(len(writing.ids), MOST_TOKENS))
         ours = writing.ids[: len(theirs)]
         same = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b), len(ours))
         if same < len(ours) and parting is None:
@@ -93,14 +94,16 @@ def compare(job: AnswerJob, sample: Sequence[Writing]) -> TokensCompared | None:
     )
 
 
-def _plain(job: AnswerJob, writing: Writing, n: int) -> list[int]:
+def _plain(job: AnswerJob, writing: Writing, pace: Pace, n: int) -> list[int]:
     """The answer's first `n` tokens."""
-    rows = _generate(job, writing, (), n).sequences
+    rows = _generate(job, writing, (), n, pace).sequences
     ids: list[int] = rows[0, 1 if is_seq2seq(job.model) else len(writing.request.input_ids) :].tolist()
     return ids
 
 
-def _generate(job: AnswerJob, writing: Writing, given: Sequence[int], n: int, **more: Any) -> Any:
+def _generate(
+    job: AnswerJob, writing: Writing, given: Sequence[int], n: int, pace: Pace | None = None, **more: Any
+) -> Any:
     """`n` tokens after the answer's `given` ones."""
     settings = GenerationConfig(
         max_new_tokens=n,
@@ -113,7 +116,7 @@ def _generate(job: AnswerJob, writing: Writing, given: Sequence[int], n: int, **
         return_dict_in_generate=True,
         **more,
     )
-    inputs = collate([writing.request], job.pad_token_id, at_left=True)
+    inputs = collate([writing.request], job.pad_token_id, at=0)
     if given:
         begun = torch.tensor([given])
         if is_seq2seq(job.model):
@@ -124,7 +127,7 @@ def _generate(job: AnswerJob, writing: Writing, given: Sequence[int], n: int, **
             inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     placed = {name: tensor.to(job.device.torch_device) for name, tensor in inputs.items()}
     with job.device.on_host(), between_layers(job.model, job.should_stop):
-        output = job.model.generate(**placed, generation_config=settings)
+        output = job.model.generate(**placed, generation_config=settings, streamer=pace)
     if job.should_stop():
         raise Stopped
     return output

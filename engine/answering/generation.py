@@ -9,6 +9,7 @@ import torch
 from transformers import CompileConfig, GenerationConfig
 
 from engine.answering.job import AnswerJob
+from engine.answering.prefix_cache import Shared, fill
 from engine.answering.requests import Request, Writing
 from engine.answering.steps import Steps
 from engine.contract.config import RunConfig
@@ -33,28 +34,38 @@ def answer_batch(
     """
     writings = [Writing(request=request) for request in requests]
     job.steps = steps = Steps(job, writings, new_tokens=new_tokens, warmup=warmup)
-    with job.device.answering(kind_of(writings, new_tokens), lambda: any(w.reason == "length" for w in writings)):
-        _generate(job, requests, steps, new_tokens, given)
+    kind = kind_of(job.config, requests, new_tokens)
+    with job.device.answering(kind, lambda: any(writing.reason == "length" for writing in writings)):
+        _generate(job, writings, steps, new_tokens, warmup=warmup, given=given)
     return writings
 
 
-def kind_of(writings: Sequence[Writing], new_tokens: int) -> tuple[object, ...]:
+def kind_of(config: RunConfig, requests: Sequence[Request], new_tokens: int) -> tuple[object, ...]:
     """What decides which tensors a batch makes: how many there are, the tokens of its prompts, whether there is
-    padding, what a cache has of them, and the tokens of the answers.
+    padding, and the tokens of the answers. Where what was asked before decides too, each is of its own.
     """
-    lengths = {len(writing.request.input_ids) for writing in writings}
-    cached = {writing.cached_tokens for writing in writings}
-    return new_tokens, len(writings), max(lengths), len(lengths) > 1, *sorted(cached)
+    if config.prefix_cache:
+        return new_tokens, *(request.number for request in requests)
+    lengths = {len(request.input_ids) for request in requests}
+    return new_tokens, "alike", len(requests), max(lengths), len(lengths) > 1
 
 
 def _generate(
-    job: AnswerJob, requests: Sequence[Request], steps: Steps, new_tokens: int, given: dict[str, Any]
+    job: AnswerJob, writings: Sequence[Writing], steps: Steps, new_tokens: int, *, warmup: bool, given: dict[str, Any]
 ) -> None:
+    requests = [writing.request for writing in writings]
+    prompts = [request.input_ids for request in requests]
     try:
-        with steps.listening(job.model), speculating(job.config, job.draft, steps) as speculation:
-            inputs = job.device.place(collate(requests, job.pad_token_id, at_left=not is_seq2seq(job.model)))
-            steps.computed_tokens = inputs["input_ids"].numel()
+        with steps.listening(job.model), speculating(job.config, job.model, job.draft, steps) as speculation:
+            shared = Shared() if job.prefixes is None or warmup else job.prefixes.find(prompts)
+            at = None if is_seq2seq(job.model) else shared.n_tokens
+            inputs = job.device.place(collate(requests, job.pad_token_id, at))
+            steps.computed_tokens = inputs["input_ids"].numel() - shared.n_tokens * len(requests)
             cache = empty_cache(job, inputs["input_ids"].size(1))
+            if cache is not None and shared.rows:
+                fill(cache, shared)
+                for writing in writings:
+                    writing.cached_tokens = shared.n_tokens
             job.model.generate(
                 **inputs,
                 generation_config=generation_config(job, new_tokens, speculation.settings),
@@ -63,6 +74,8 @@ def _generate(
                 **speculation.given,
                 **given,
             )
+            if job.prefixes is not None and cache is not None and not warmup:
+                job.device.keep(job.prefixes.keep(prompts, cache, shared))
     except Exception as error:
         if isinstance(error, Stopped) or job.device.is_out_of_memory(error):  # a lost device says nothing more
             steps.finish()
@@ -107,11 +120,9 @@ def compiled(job: AnswerJob) -> dict[str, Any]:
     """Whether decode steps are compiled, which `generate` does itself where keys and values have a fixed place."""
     if not job.config.torch_compile:
         return {"disable_compile": True}  # on a GPU it would, with a static cache
-    # one length for all, as each would be compiled anew
-    length = job.config.max_new_tokens + (1 if is_seq2seq(job.model) else job.longest)
     how = CompileConfig(mode=None if job.device.torch_device.type == "cpu" else "reduce-overhead")
     how._compile_all_devices = True
-    return {"compile_config": how, "max_cache_len": length}
+    return {"compile_config": how}
 
 
 def own_settings(model: PreTrainedModel) -> GenerationConfig:
@@ -126,17 +137,18 @@ def is_seq2seq(model: PreTrainedModel) -> bool:
 
 
 def collate(
-    requests: Sequence[Request], pad_token_id: int, *, at_left: bool, width: int | None = None
+    requests: Sequence[Request], pad_token_id: int, at: int | None, width: int | None = None
 ) -> dict[str, torch.Tensor]:
     """`input_ids` and `attention_mask`, (requests, `width` or tokens of the longest) in int64.
 
-    Padding is `at_left` where the model goes on with the prompt: its last token has to be the last of its row.
+    Padding stands after so many tokens, none as a rule, where the model goes on with the prompt: its last token has to
+    be the last of its row. None: after all of them.
     """
     width = width or max(len(request.input_ids) for request in requests)
     ids, mask = [], []
     for request in requests:
-        n = width - len(request.input_ids)
-        padding, hidden, seen = [pad_token_id] * n, [0] * n, [1] * len(request.input_ids)
-        ids.append([*padding, *request.input_ids] if at_left else [*request.input_ids, *padding])
-        mask.append([*hidden, *seen] if at_left else [*seen, *hidden])
+        own = request.input_ids
+        n, before = width - len(own), len(own) if at is None else at
+        ids.append([*own[:before], *[pad_token_id] * n, *own[before:]])
+        mask.append([1] * before + [0] * n + [1] * (len(own) - before))
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+from engine.answering.prefix_cache import PrefixCache
 from engine.answering.requests import Request
+from engine.answering.response_cache import ResponseCache
 from engine.contract.config import RunConfig
 from engine.contract.events import Event
 from engine.contract.records import Phase, Place
@@ -16,6 +19,7 @@ from engine.devices.base import Device
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from engine.answering.continuous import Flow
     from engine.answering.steps import Steps
 
 LONG_S = 1.0
@@ -39,20 +43,27 @@ class AnswerJob:
     """That end an answer; empty where nothing does but its length."""
     emit: Callable[[Event], None]
     should_stop: Callable[[], bool]
-    steps: Steps | None = None
+    steps: Steps | Flow | None = None
     """Of the batch under way, or the last one."""
     phase: Phase = Phase.LOAD
     """The phase under way; an out-of-memory names it."""
     n_done: int = 0
     """Texts that a classifier has scored."""
-    held: int = 0
-    """Bytes that the prefix and the response cache keep."""
+    prefixes: PrefixCache | None = None
+    """None without `--prefix-cache`."""
+    responses: ResponseCache | None = None
+    """None without `--response-cache`."""
     began: float = field(default_factory=time.perf_counter)
 
-    @property
+    @cached_property
     def longest(self) -> int:
         """Tokens of the longest prompt."""
         return max(len(request.input_ids) for request in self.requests)
+
+    @property
+    def held(self) -> int:
+        """Bytes that the prefix and the response cache keep."""
+        return sum(cache.held for cache in (self.prefixes, self.responses) if cache is not None)
 
     def now(self) -> float:
         """Seconds since answering started."""

@@ -80,6 +80,8 @@ def check_length(found: Found, config: RunConfig, prompt_tokens: int) -> None:
         return
     classifies = config.task == "classification"
     new, name = 0 if classifies else config.max_new_tokens, model_name(config.model)
+    if config.speculate == "lookup":  # what follows a match is read to its end, whatever room is left
+        prompt_tokens += max(0, config.speculate_tokens - 2)
     apart = classifies or bool(found.source.config.is_encoder_decoder)  # prompt and answer are texts of their own
     if not apart and prompt_tokens + new > limit:
         room = limit - new

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from engine.answering.repeats import repeated
 from engine.answering.requests import Request
 from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, DEFAULT_REQUESTS, DUMMY_PROMPTS
 from engine.contract.config import ConfigError, RunConfig
@@ -32,7 +33,8 @@ class Prompts:
 def prepare_prompts(config: RunConfig, tokenizer: PreTrainedTokenizerBase | None, vocab_size: int) -> Prompts:
     """The run's requests. Raises `ConfigError` where there are none to be had."""
     if config.prompt is None and config.prompts == DUMMY_PROMPTS:
-        return _dummy(config, vocab_size)
+        prompts = _dummy(config, vocab_size)
+        return replace(prompts, requests=repeated(prompts.requests, config.repeats, config.seed))
     raise ConfigError("prompts", "--prompts other than dummy cannot be read yet: use --prompts dummy.")
 
 

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.answering import answer, comparing, loading, scoring
+from engine.answering import answer, comparing, continuous, drafting, loading, scoring
 from engine.answering.generation import own_settings
 from engine.answering.job import AnswerJob
+from engine.answering.pace import Pace, gained
+from engine.answering.prefix_cache import PrefixCache
 from engine.answering.prompts import Prompts, prepare_prompts
 from engine.answering.requests import Writing
+from engine.answering.response_cache import ResponseCache
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import AnsweringStarted, Event, MemoryMoment, RunProgress
 from engine.contract.host_load import HostLoad, is_busy, taken
+from engine.contract.idle import idle
 from engine.contract.presets import model_name
 from engine.contract.records import Outcome, Phase, Place, RunRecord
 from engine.contract.run_figures import RunFigures
@@ -28,7 +32,7 @@ from engine.process.heap import keeping_pages
 from engine.process.machine import Machine
 from engine.process.openmp import threads_to_use
 from engine.techniques import attention, compiling, quantised, refusals
-from engine.techniques.generation import caches
+from engine.techniques.generation import caches, guessing
 from engine.techniques.stopping import Stoppable, Stopped
 from engine.training import failures
 from engine.training.hub import Hub
@@ -46,6 +50,7 @@ def refuse_early(config: RunConfig, device: Device) -> None:
     """Refusals that need no model and no prompts. Raises `ConfigError`."""
     device.refuse(config)
     refusals.refuse(config, device)
+    continuous.refuse_early(config, device)
 
 
 @dataclass(kw_only=True)
@@ -129,13 +134,14 @@ class AnswerRun:
         except Exception as error:  # stored as text: an exception holds its frames, and those hold tensors
             return self._describe(error)
         try:
-            self._look_back(job, sample)
+            message = self._look_back(job, sample)
         except Stopped:
             return Outcome.STOPPED, stopped(self.why_stopped())
         except Exception as error:  # the answers are there, and so is what they took
             log.error("run %s: its answers could not be compared", self.record.run_id, exc_info=error)
             self._say(Phase.LOAD, f"The answers could not be compared: {failures.sentence(error)}")
-        return Outcome.COMPLETED, None
+            message = None
+        return Outcome.COMPLETED, message
 
     def _answer(self, job: AnswerJob) -> list[Writing]:
         """What is asked for; the first answers."""
@@ -151,12 +157,14 @@ class AnswerRun:
             return []
         return answer.answer(job)
 
-    def _look_back(self, job: AnswerJob, sample: list[Writing]) -> None:
-        """What is measured of the answers once they are there: in no figure of time or memory."""
+    def _look_back(self, job: AnswerJob, sample: list[Writing]) -> str | None:
+        """What is measured of the answers once they are there, in no figure of time or memory; what to end with."""
+        pace = Pace()
         if comparing.is_compared(job.config):
             self._say(Phase.LOAD, "comparing with plain generate")
-            if (compared := comparing.compare(job, sample)) is not None:
+            if (compared := comparing.compare(job, sample, pace)) is not None:
                 self._tell(compared)
+        return None if self.device.info.kind == "virtual" else gained(job.config, sample, pace)
 
     def _threads(self) -> int:
         """Those that are free, where it is the CPU that computes."""
@@ -178,24 +186,39 @@ class AnswerRun:
         self._moment("context")
         self._say(Phase.LOAD, f"looking for {model_name(config.model)}")
         found = loading.find(config, self.hub)
+        found_draft = drafting.find(config, self.hub, found)
         self._stop_if_asked()
         prompts = self._prompts = prepare_prompts(config, found.tokenizer, found.vocab_size)
         longest = max(len(request.input_ids) for request in prompts.requests)
         loading.check_length(found, config, longest)
-        for note in (*prompts.notes, *found.notes(config)):
+        if found_draft is not None:
+            drafting.check_length(found_draft, config, longest)
+        for note in (*prompts.notes, *found.notes(config), *idle(config)):
             self._say(Phase.LOAD, note)
         torch.manual_seed(config.seed)
         with Stoppable(self.should_stop):
             model = loading.build(found, config)
-        for sentence in (attention.note(model, config), quantised.note(model, config)):
+            draft = None if found_draft is None else drafting.build(found_draft, config)
+        if config.speculate != "off":
+            guessing.refuse_stateful(model, "speculate", model_name(config.model))
+        for sentence in (
+            attention.note(model, config),
+            quantised.note(model, config),
+            drafting.note(found_draft, found),
+            guessing.note(model) if config.speculate != "off" else None,
+        ):
             if sentence:
                 self._say(Phase.LOAD, sentence)
         writes = config.task != "classification"
-        eos = loading.eos_of(found, model) if writes and not config.ignore_eos else frozenset()
+        eos: frozenset[int] = frozenset()
         if writes:
             caches.refuse(config, model)
+            continuous.refuse(config, model)
+            eos = eos if config.ignore_eos else loading.eos_of(found, model)
             model.generation_config = own_settings(model)
         self.device.adopt(model)
+        if draft is not None:
+            self.device.adopt(draft)
         self._stop_if_asked()
         if not writes:
             compiling.apply(model, config, len(prompts.requests))
@@ -207,19 +230,31 @@ class AnswerRun:
             config=config,
             device=self.device,
             model=model,
+            draft=draft,
             tokenizer=found.tokenizer,
             requests=prompts.requests,
             pad_token_id=pad or 0,
             eos_token_ids=eos,
             emit=self._tell,
             should_stop=self.should_stop,
+            prefixes=self._prefixes(prompts, model) if config.prefix_cache else None,
+            responses=ResponseCache() if config.response_cache else None,
         )
         self._tell(self._started(job, model, longest))
         return job
 
+    def _prefixes(self, prompts: Prompts, model: PreTrainedModel) -> PrefixCache:
+        asked = [request.input_ids for request in prompts.requests]
+        # what is asked again is answered by the response cache, where there is one
+        return PrefixCache(set(asked) if self.record.config.response_cache else asked, model)
+
     def _started(self, job: AnswerJob, model: PreTrainedModel, longest: int) -> AnsweringStarted:
         config = job.config
         writes = config.task != "classification"
+        models = [model] if job.draft is None else [model, job.draft]
+        per_token = 0
+        if writes and config.kv_cache != "off":
+            per_token = sum(caches.kv_bytes_per_token(each.config, config.kv_dtype, each.dtype) for each in models)
         return AnsweringStarted(
             run_id=job.run_id,
             n_parameters=quantised.n_parameters(model),
@@ -228,9 +263,9 @@ class AnswerRun:
             prompt_tokens=longest,
             max_new_tokens=config.max_new_tokens if writes else 0,
             weights=sum(parameter.nbytes for parameter in model.parameters()),
-            kv_per_token=caches.kv_bytes_per_token(model.config, config.kv_dtype, model.dtype)
-            if writes and config.kv_cache != "off"
-            else 0,
+            draft_parameters=None if job.draft is None else quantised.n_parameters(job.draft),
+            draft_weights=None if job.draft is None else sum(parameter.nbytes for parameter in job.draft.parameters()),
+            kv_per_token=per_token,
             threads=torch.get_num_threads(),
             compared=comparing.is_compared(config),
         )

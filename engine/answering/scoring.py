@@ -58,7 +58,7 @@ def _score_at(width: int, job: AnswerJob, batch: Sequence[Request], number: int)
     """A batch from its tokens to its classes on the host: what a program that asks would wait for."""
     began = time.perf_counter()
     job.enter(Phase.SCORE)
-    inputs = job.device.place(collate(batch, job.pad_token_id, at_left=False, width=width))
+    inputs = job.device.place(collate(batch, job.pad_token_id, at=None, width=width))
     with between_layers(job.model, job.should_stop):
         logits = job.model(**inputs).logits.float()
     shares, classes = logits.softmax(-1).max(-1)

@@ -45,12 +45,16 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
         self.ended = False
         self.cache: Any = None
         """That the last forward was given."""
+        self.draft_cache: Any = None
+        """That the draft model's last one was given."""
         self.computed_tokens: int | None = None
         """Of all the prompts with padding, but without what a cache had."""
         self._job = job
+        self._speculates = job.config.speculate != "off"
         self._warmup = warmup
         self._written = Written(job.tokenizer)
-        self._sees_prompt = True
+        self._n_read: int | None = None
+        """Tokens that `generate` began with: the prompt, or of a seq2seq model what its answer begins with."""
         self._is_prefilled = False
         self._since: Any = None
         self._steps_s: list[float] = []
@@ -64,8 +68,6 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
         self._pending: list[int] = []
         self._pending_guessed: list[bool] = []
         self._forwards = self._proposed = self._accepted = 0
-        self._accepts = 0
-        """Guesses among the tokens that come next."""
         self._being: tuple[int, ...] = ()
         """The requests that were being written at the last event."""
 
@@ -77,6 +79,8 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
             model.register_forward_pre_hook(self._before, with_kwargs=True),
             model.register_forward_hook(self._after),
         ]
+        if self._job.draft is not None:
+            hooks.append(self._job.draft.register_forward_pre_hook(self._before_draft, with_kwargs=True))
         if model.config.is_encoder_decoder:  # it reads the prompt before the model's own first forward
             encoder = model.get_encoder()
             hooks += [
@@ -118,20 +122,30 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
             del vars(model)["get_compiled_call"]
 
     def _before(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        if self._job.phase is Phase.DRAFT:  # the model guesses for itself
-            return
         if self.cache is None:
             self.cache = kwargs.get("past_key_values", kwargs.get("cache_params"))
-            if self.cache is not None and self._job.device.accounts:
-                watch(self.cache, self._job.device.keep)
+            self._watch(self.cache)
+        if self._speculates and self._n_read is not None:
+            ids = kwargs["input_ids"] if kwargs.get("decoder_input_ids") is None else kwargs["decoder_input_ids"]
+            self._proposed += self.cache.get_seq_length() + ids.shape[1] - self._n_read - self.n_arrived
         self._begin(Phase.DECODE if self._is_prefilled else Phase.PREFILL)
+
+    def _before_draft(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        cache = kwargs.get("past_key_values")
+        if cache is not self.draft_cache:
+            self.draft_cache = cache
+            self._watch(cache)
+
+    def _watch(self, cache: Any) -> None:
+        """What it keeps is keys and values, where a card accounts for them."""
+        if cache is not None and self._job.device.accounts:
+            watch(cache, self._job.device.keep)
 
     def _before_encoder(self, *_: Any) -> None:
         self._begin(Phase.PREFILL)
 
     def _after(self, *_: Any) -> None:
-        if self._job.phase is not Phase.DRAFT:
-            self._end()
+        self._end()
 
     def _begin(self, phase: Phase) -> None:
         self._job.enter(phase)
@@ -148,22 +162,15 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
         else:
             self._end()
 
-    def guessed(self, proposed: int, accepted: int) -> None:
-        """See `engine.techniques.generation.guessing.Listener`."""
-        self._proposed += proposed
-        self._accepted += accepted
-        self._accepts = accepted
-
     def put(self, value: torch.Tensor) -> None:
         """Tokens are there: of each sequence one, (batch,), or of the only one several, (1, tokens)."""
-        if self._sees_prompt:  # `generate` begins with it
-            self._sees_prompt = False
+        if self._n_read is None:  # `generate` begins with it
+            self._n_read = value.shape[1]
             return
         now = time.perf_counter()
         rows: list[list[int]] = [[token] for token in value.tolist()] if value.dim() == 1 else value.tolist()
         written = [(each, row) for each, row in zip(self.writings, rows, strict=True) if each.reason is None]
         arrived = sum(self._take(writing, row, now) for writing, row in written)
-        self._accepts = 0
         if not self._is_prefilled:
             self._tell_prefilled(now, len(written), arrived)
         else:
@@ -184,7 +191,8 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
 
     def _take(self, writing: Writing, row: list[int], now: float) -> int:
         """Write these tokens down; how many they are."""
-        guessed = [place < self._accepts for place in range(len(row))]
+        guessed = [place < len(row) - 1 for place in range(len(row))]  # the last one is what the forward itself gave
+        self._accepted += len(row) - 1
         if not writing.ids:
             writing.ttft_s = now - self.began
         writing.ids += row
@@ -210,7 +218,10 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
                 writing.reason = "stopped"
                 self._tell_done(writing)
         self.ended = True
-        self.cache = None
+        self.cache = self.draft_cache = None
+
+    def _kv_bytes(self) -> int:
+        return kv_bytes(self.cache) + kv_bytes(self.draft_cache)
 
     def _shares(self, seconds: float) -> AnswerShares:
         """What the `seconds` since the last event went to; they sum to them."""
@@ -261,7 +272,7 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
                 cached_tokens=cached,
                 ttft_s=ttft_s,
                 prefill_s=shares.prefill,
-                kv_cache=kv_bytes(self.cache),
+                kv_cache=self._kv_bytes(),
                 held=self._job.held,
                 shares=shares,
                 memory=self._job.device.memory_if_known(),
@@ -289,7 +300,7 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
                 forwards=self._forwards,
                 proposed=self._proposed,
                 accepted=self._accepted,
-                kv_cache=kv_bytes(self.cache),
+                kv_cache=self._kv_bytes(),
                 shares=self._shares(self._last - self._told),
                 memory=self._job.device.memory_if_known(),
                 text=text,

@@ -281,7 +281,7 @@ class AnsweringStarted:
     max_new_tokens: int
     weights: int  # bytes
     kv_per_token: int
-    """Bytes of keys and values that one token of one sequence takes; 0 without a cache."""
+    """Bytes of keys and values that one token of one sequence takes, a draft model's with them; 0 without a cache."""
     draft_parameters: int | None = None
     draft_weights: int | None = None  # bytes
     threads: int | None = None

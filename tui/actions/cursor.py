@@ -30,10 +30,10 @@ class CursorControl:
         run = self._desk.state.run
         if self._view.cursor is not None:
             self.leave()
-        elif run is None or not run.update:
+        elif run is None or not run.reached:
             self._desk.say("no curve to read yet: r runs")
         else:
-            self._put(Cursor(run.update), 0)
+            self._put(Cursor(run.reached), 0)
 
     def move(self, by: int, exact: bool = False) -> None:
         """Go `by` columns of the plot, or updates, to the right."""
@@ -47,13 +47,13 @@ class CursorControl:
 
     def _put(self, cursor: Cursor, by: int, exact: bool = False) -> None:
         run = self._desk.state.run
-        if run is None or not run.planned_updates:
+        if run is None or not run.planned:
             self.leave()
             return
-        x_range = run.recent_range() if self._view.recent else (0.0, float(run.planned_updates))
+        x_range = run.recent_range() if self._view.recent else (0.0, float(run.planned))
         span = 1 if exact else updates_per_column(x_range, self._columns())
-        cursor = self._view.cursor = cursor.moved(by, span, x_range, run.update)
-        self._desk.say(f"{cursor.where} of {run.planned_updates:,}: ← → move, Esc leaves")
+        cursor = self._view.cursor = cursor.moved(by, span, x_range, run.reached)
+        self._desk.say(f"{cursor.where} of {run.planned:,}: ← → move, Esc leaves")
 
     def _columns(self) -> int:
         """Of the focused plot; of the widest where none has the focus."""

@@ -47,7 +47,7 @@ class LossPane(PlotPane):
         run, view = state.run, state.view
         if run is None:
             return []
-        ghost = view.ghost_of(run.run_id, run.planned_updates)
+        ghost = view.ghost_of(run.run_id, run.planned)
         layers = [*([(ghost[0], "ghost")] if ghost else []), (run.losses, "loss")]
         log_y = view.log_y and height > 1
         points = (run.eval_losses, "accent") if len(run.eval_losses) else None
@@ -68,7 +68,7 @@ def _numbers(state: State, width: int) -> Line:
     if run is None or run.last is None:
         return [("–", "loss")]
     if cursor is not None:
-        ghost = state.view.ghost_of(run.run_id, run.planned_updates)
+        ghost = state.view.ghost_of(run.run_id, run.planned)
         value: Line = [(value_at(run.losses, cursor, loss), "loss")]
         if len(run.eval_losses):
             value += [("  eval ", "muted"), (value_at(run.eval_losses, cursor, loss, held=True), "accent")]

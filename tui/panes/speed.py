@@ -48,7 +48,7 @@ class SpeedPane(PlotPane):
         run = state.run
         if run is None:
             return []
-        ghost = state.view.ghost_of(run.run_id, run.planned_updates)
+        ghost = state.view.ghost_of(run.run_id, run.planned)
         behind = [ghost[1]] if ghost else []
         layers = [*((series, "ghost") for series in behind), (run.warmup_speeds, "muted"), (run.speeds, "speed")]
         scale_by = [run.speeds, *behind]
@@ -84,12 +84,12 @@ def _numbers(state: State, width: int) -> Line:
     if run is None:
         return [("–", "speed")]
     if cursor is not None:
-        ghost = state.view.ghost_of(run.run_id, run.planned_updates)
+        ghost = state.view.ghost_of(run.run_id, run.planned)
         behind = value_at(ghost[1], cursor, rate, held=True) if ghost else ""
         return at_cursor(cursor, [(_at(run, cursor), "speed")], behind, width)
     row = run.as_record()
     steady: Line = [(plus_minus(row.steady_samples_per_s, row.steady_spread), "speed")]
-    if run.under_way and run.update and row.steady_samples_per_s is None:
+    if run.under_way and run.reached and row.steady_samples_per_s is None:
         steady = [("warm-up", "muted")]
     card: Line = [("card ", "muted"), (CARD_SPEED.of(row), "value")] if row.forecast_samples_per_s else []
     mean: Line = [("mean ", "muted"), (rate(row.samples_per_s), "value")]

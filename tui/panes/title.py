@@ -133,7 +133,7 @@ def _under_way(state: State, run: RunView) -> list[Line]:
         name = [(f"{state.plan.where}  ", "accent"), *name]
     if state.stopping:
         return [[*name, ("  stopping…", "warn")]]
-    if run.planned_updates is None:
+    if run.planned is None:
         return [[*name, (f"  {run.detail}…", "accent")], [*name, ("  loading…", "accent")]]
     if state.stalled_s is not None:
         stands = f"  stands still for {clock(state.stalled_s)}"
@@ -144,7 +144,7 @@ def _under_way(state: State, run: RunView) -> list[Line]:
     batch: Line = [(f"  batch {run.config.batch_size}", "muted")]
     whole = run.config.effective_batch_size
     of_all: list[Line] = [[*batch, (f" · effective {whole}", "muted")]] if run.ranks else []
-    update: Line = [(f"  update {number(run.update)}/{number(run.planned_updates)}", "muted")]
+    update: Line = [(f"  update {number(run.reached)}/{number(run.planned)}", "muted")]
     ways = [[*name, *said, *update, *passed] for said in (*of_all, batch)]
     ways += [[*name, *update, *passed], [*name, *passed], passed]
     if run.place is None:

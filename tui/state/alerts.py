@@ -246,6 +246,6 @@ def window_title(state: State) -> str:
     name = f"traintop: run {run.run_id}"
     if not run.under_way:
         return f"{name} {run.outcome.words}"
-    share = int(run.update / run.planned_updates * 100) if run.planned_updates else 0
+    share = int(run.reached / run.planned * 100) if run.planned else 0
     stands = " stands still" if state.stalled_s is not None else ""
     return f"{name} batch {run.config.batch_size}{stands} {share} %"

@@ -56,6 +56,7 @@ from engine.contract.records import GpuSample, Outcome, RunRecord
 from engine.contract.tasks import TASKS
 from engine.contract.text import counted
 from tui.drawing.text import clean
+from tui.state.fold_answers import fold_answers
 from tui.state.foreign import SENTENCE, clean_device, clean_job, clean_neighbours, clean_record
 from tui.state.knobs import describe
 from tui.state.plan_view import fold_plan
@@ -64,7 +65,9 @@ from tui.state.run_view import RunView
 from tui.state.state import ROWS, UNDER_WAY, State
 
 OfRanks = (RanksStarted, RankBeat)
-OfRun = (MicroStepDone, UpdateDone, EvalDone, TrainingStarted, WorkCounted, RunProgress, MemoryMoment, *OfRanks)
+OfAnswers = (AnsweringStarted, Prefilled, TokensDone, RequestDone, BatchScored)
+OfTraining = (MicroStepDone, UpdateDone, EvalDone, TrainingStarted, WorkCounted)
+OfRun = (*OfTraining, *OfAnswers, TokensCompared, QualityMeasured, RunProgress, MemoryMoment, *OfRanks)
 """What a run tells of itself between its start and its end."""
 
 _UNDONE: dict[type[Change], str] = {
@@ -82,7 +85,12 @@ def fold(state: State, event: Event) -> bool:
         run = state.run
         if run is None or run.run_id != event.run_id or not run.under_way:
             return False  # of a run whose start or end this screen has already left behind
-        return _fold_ranks(state, run, event) if isinstance(event, OfRanks) else _fold_run(state, run, event)
+        if isinstance(event, OfRanks):
+            return _fold_ranks(state, run, event)
+        run.figures.add(event)
+        if isinstance(event, (*OfAnswers, TokensCompared, QualityMeasured)):
+            return fold_answers(state, run, event)
+        return _fold_run(state, run, event)
     if isinstance(event, (RunStarted, RunRefused, RunFinished)):
         _fold_boundary(state, event)
         return True
@@ -147,11 +155,6 @@ def fold(state: State, event: Event) -> bool:
         state.loading, state.queued, state.queued_plans = None, 0, []
         state.failed = clean(event.message, SENTENCE)
         state.write("engine", event.message, "error")
-    elif isinstance(
-        event,
-        (AnsweringStarted, Prefilled, TokensDone, RequestDone, BatchScored, TokensCompared, QualityMeasured),
-    ):
-        pass
     else:
         assert_never(event)
     return True
@@ -173,7 +176,6 @@ def _fold_run(
     run: RunView,
     event: MicroStepDone | UpdateDone | EvalDone | TrainingStarted | WorkCounted | RunProgress | MemoryMoment,
 ) -> bool:
-    run.figures.add(event)
     run.whole.add(event)
     if isinstance(event, MicroStepDone):
         run.micro_step(event)
@@ -195,7 +197,7 @@ def _fold_run(
         )
     elif isinstance(event, TrainingStarted):
         run.t = 0.0
-        run.n_parameters, run.planned_updates = event.n_parameters, event.planned_updates
+        run.n_parameters, run.planned = event.n_parameters, event.planned_updates
         run.n_train, run.majority = event.n_train, event.majority
         state.write(
             "run",
@@ -235,6 +237,8 @@ def _fold_boundary(state: State, event: RunStarted | RunRefused | RunFinished) -
         state.expected_by_rank = known.peak_used_by_rank if known is not None else ()
         card_speed = known.samples_per_s if known is not None and device.is_virtual else None
         state.run = RunView(event.run_id, event.config, device, event.started_at, card_speed)
+        if state.run.answer is not None and known is not None and known.answer is not None:
+            state.run.answer.expected_kv = known.answer.kv_cache
         state.editor.problem = None
         state.write("run", f"run {event.run_id}: {describe(event.config)} on {event.device.name}")
     elif isinstance(event, RunRefused):

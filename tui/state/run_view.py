@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, fields, replace
 from statistics import fmean
 
 from engine.contract.config import RunConfig
-from engine.contract.events import EvalDone, MicroStepDone, Sampled, UpdateDone
+from engine.contract.events import AnsweringStarted, EvalDone, MicroStepDone, RequestDone, Sampled, UpdateDone
 from engine.contract.pace import WholeTime
 from engine.contract.records import DeviceInfo, Memory, Outcome, Place, RunRecord, Shares
 from engine.contract.run_figures import RunFigures, new_record
 from engine.gpus.units import to_mib
 from tui.drawing.plot import Columns, Range
+from tui.state.answer_view import AnswerEvent, AnswerView
 from tui.state.ranks import Ranks, merged, summed
 
 STALE_S = 2.0
@@ -39,11 +40,13 @@ class RunView:
     """Samples of an epoch; None until training starts."""
     majority: float | None = None
     """The share of the held-out samples' largest class."""
-    planned_updates: int | None = None
-    """None until training starts."""
-    update: int = 0
+    planned: int | None = None
+    """The end of the x axis: the updates of a training, the tokens that are to be written or the texts to be scored;
+    None until it starts."""
+    reached: int = 0
+    """How many of them are done."""
     progress: float = 0.0
-    """Updates done, with the micro-steps of the one under way as its fraction: the x axis of the plots."""
+    """The same, with the micro-steps of the update under way as its fraction: where the plots are."""
     t: float | None = None  # seconds since training started
     moved_t: float = 0.0
     """The same at the last micro-step, update or evaluation that was told."""
@@ -77,11 +80,15 @@ class RunView:
     """None until the run is finished."""
     ranks: Ranks = field(init=False)
     """Empty with one GPU."""
+    answer: AnswerView | None = field(init=False, default=None)
+    """Of a run that answers; None of one that trains."""
     figures: RunFigures = field(init=False)
     whole: WholeTime = field(init=False)
 
     def __post_init__(self) -> None:
         began = new_record(self.run_id, self.config, self.device, self.started_at)
+        if self.config.answers:
+            self.answer = AnswerView(self.config)
         self.ranks = Ranks(self.config.gpus or 1)
         self.whole = WholeTime(self.config)
         self.figures = RunFigures(replace(began, forecast_samples_per_s=self.card_speed))
@@ -108,18 +115,20 @@ class RunView:
 
     @property
     def planned_s(self) -> float | None:
-        """Seconds that the whole training will take at this pace; None before the end of warm-up."""
-        if self.warmup or not self.planned_updates or not self.moved_t:
+        """Seconds that the whole training, or all answers, will take at this pace; None before the end of warm-up."""
+        if self.warmup or not self.planned or not self.moved_t:
             return None
-        return self.whole.seconds(self.progress / self.planned_updates, self.moved_t)
+        if self.answer is not None:
+            return self.moved_t * self.planned / self.progress if self.progress else None
+        return self.whole.seconds(self.progress / self.planned, self.moved_t)
 
     def micro_step(self, event: MicroStepDone) -> None:
         """Move along the x axis within an update."""
         self.t, self.place = event.t, None
         self.moved_t = event.t
-        if self.planned_updates and event.micro_steps:
+        if self.planned and event.micro_steps:
             share = min(1.0, event.micro_step / event.micro_steps)
-            self.progress = max(self.progress, share * self.planned_updates)
+            self.progress = max(self.progress, share * self.planned)
         self._mark()
 
     def recent_range(self) -> Range:
@@ -138,7 +147,7 @@ class RunView:
 
     def updated(self, event: UpdateDone) -> None:
         """Take one update's figures."""
-        self.last, self.update = event, event.update
+        self.last, self.reached = event, event.update
         self.t, self.place = event.t, None
         self.moved_t = event.t
         self.progress = max(self.progress, float(event.update))
@@ -161,6 +170,18 @@ class RunView:
         self.t = self.moved_t = event.t
         self.eval_losses.append(event.update, event.loss)
 
+    def answered(self, answer: AnswerView, event: AnswerEvent) -> None:
+        """Take what is told of answers."""
+        answer.take(event)
+        self.warmup, self.progress, self.reached = answer.warmup, answer.progress, int(answer.progress)
+        if isinstance(event, AnsweringStarted):
+            self.t, self.planned, self.n_parameters = 0.0, answer.planned, event.n_parameters
+            return
+        self.t, self.moved_t, self.place = event.t, event.t, None
+        self._mark()
+        if not isinstance(event, RequestDone):
+            self.remember(event.memory)
+
     def sampled(self, event: Sampled) -> None:
         """Take one reading of the sampler."""
         self.remember(event.memory)
@@ -176,7 +197,7 @@ class RunView:
     def remember(self, memory: Memory) -> None:
         """Take a memory reading."""
         self.reading = merged(self.reading, memory)
-        if self.planned_updates:
+        if self.planned:
             self.used_mib.append(self.progress, to_mib(memory.used))
             self.allocated_mib.append(self.progress, to_mib(memory.allocated))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.presets import model_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -70,18 +71,19 @@ def refuse(config: RunConfig, model: PreTrainedModel) -> None:
     if config.kv_dtype == "int8" and others:
         raise ConfigError(
             "kv_dtype",
-            f"--kv-dtype int8 rounds keys and values, and {config.model} has {odd}: use --kv-dtype model.",
+            f"--kv-dtype int8 rounds keys and values, and {model_name(config.model)} has {odd}: use --kv-dtype model.",
         )
     if config.kv_cache == "static" and (_makes_its_own(model) or set(kinds) <= _EMPTY):
         raise ConfigError(
             "kv_cache",
-            f"--kv-cache static makes room for keys and values, and {config.model} has {odd}: use --kv-cache dynamic.",
+            f"--kv-cache static makes room for keys and values, and {model_name(config.model)} has {odd}: use "
+            "--kv-cache dynamic.",
         )
     if config.prefix_cache and not keeps_all(model):
         why = odd if others else "layers that keep a window of the last tokens alone"
         raise ConfigError(
             "prefix_cache",
-            f"--prefix-cache needs the keys and values of all tokens, and {config.model} has {why}: "
+            f"--prefix-cache needs the keys and values of all tokens, and {model_name(config.model)} has {why}: "
             "use --prefix-cache off.",
         )
 
@@ -104,6 +106,38 @@ def keeps_all(model: PreTrainedModel) -> bool:
 def _makes_its_own(model: PreTrainedModel) -> bool:
     """Whether transformers leaves the cache to the model, as it does for XLNet, Reformer or xLSTM."""
     return not model._supports_default_dynamic_cache()
+
+
+Kept = tuple[torch.Tensor, ...]
+"""What a layer keeps of some tokens of a sequence or a batch, each [sequences, heads, tokens, numbers]: keys and
+values; in int8 each with its scales.
+"""
+
+
+def kept_of(layer: Any, row: int, columns: Sequence[slice]) -> Kept:
+    """A copy of what a layer that keeps all tokens keeps of one sequence, of the tokens at `columns`."""
+    return tuple(torch.cat([part[row : row + 1, :, each] for each in columns], dim=-2) for part in _parts(layer))
+
+
+def put(layer: Any, parts: Kept) -> None:
+    """Fill an empty layer with what `kept_of` took from one of its kind. It may be a view of it: it is not changed."""
+    if not parts:
+        return
+    if type(layer).__name__ == "Int8Layer":
+        layer.take_over(*parts)
+        return
+    keys, values = parts
+    if layer.is_compileable:  # static: it has a place of its own for them
+        layer.update(keys, values)
+        return
+    layer.lazy_initialization(keys, values)
+    layer.keys, layer.values = keys, values
+
+
+def _parts(layer: Any) -> Kept:
+    if type(layer).__name__ == "Int8Layer":
+        return tuple(part for states in layer.kept for part in (states.whole, states.scale))
+    return () if layer.keys is None else (layer.keys, layer.values)
 
 
 def tensors(cache: Cache | None) -> Iterator[torch.Tensor]:
@@ -132,7 +166,7 @@ class _Watched:
     def __call__(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> Any:
-        cache = self._cache()
+        cache: Any = self._cache()
         result = type(cache).update(cache, key_states, value_states, layer_idx, *args, **kwargs)
         self._told(_kept(cache.layers[layer_idx]))
         return result

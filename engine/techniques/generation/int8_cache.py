@@ -84,6 +84,11 @@ class Int8Layer(DynamicLayer):  # type: ignore[misc]
         self.kept = keys.and_(Int8States.of(key_states)), values.and_(Int8States.of(value_states))
         return read
 
+    def take_over(self, keys: torch.Tensor, scale: torch.Tensor, values: torch.Tensor, by: torch.Tensor) -> None:
+        """Begin with what another one kept: keys with their scale, values with theirs."""
+        self.dtype, self.device, self.is_initialized = scale.dtype, scale.device, True
+        self.kept = Int8States(keys, scale), Int8States(values, by)
+
     def get_seq_length(self) -> int:
         """Tokens that are kept."""
         return 0 if self.kept is None else self.kept[0].whole.size(-2)

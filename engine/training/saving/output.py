@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 from engine.contract.config import ConfigError, RunConfig
-from engine.contract.paths import make_private
 from engine.training.saving import places
 
 PREPARED = "traintop.json"
@@ -25,7 +24,7 @@ def prepare_output(config: RunConfig, run_id: int, goes_on: places.Checkpoint | 
     if folder is None:
         return
     try:
-        make_private(folder)
+        folder.mkdir(parents=True, exist_ok=True)  # a model is for whoever the user's umask lets read it
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

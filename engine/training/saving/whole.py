@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.contract.paths import make_private
-
 _PARTIAL = ".partial"
 
 
@@ -73,14 +71,16 @@ def partial_of(target: Path) -> Path:
 def _begun(target: Path) -> Path:
     partial = partial_of(target)
     shutil.rmtree(partial, ignore_errors=True)
-    make_private(partial.parent)
-    partial.mkdir()
+    partial.mkdir(parents=True)
     return partial
 
 
 def _sync(folder: Path) -> None:
+    mode = folder.stat().st_mode & 0o666  # as the umask has it; safetensors makes files for their owner alone
     for file in folder.rglob("*"):
         if file.is_file():
+            if file.stat().st_nlink == 1:  # another name of a file is that one's
+                file.chmod(mode)
             with file.open("rb") as written:
                 os.fsync(written.fileno())
         else:

@@ -41,7 +41,7 @@ def test_answers_are_those_of_plain_generate(kind: str, batch_size: int) -> None
 @pytest.mark.parametrize("kv_cache", ["off", "dynamic", "static"])
 def test_answers_do_not_depend_on_the_cache(kv_cache: str) -> None:
     model, asked = language_models.make("llama"), Asked()
-    job = job_of(model, asked, config_of(kv_cache=kv_cache))
+    job = job_of(model, asked, config_of(kv_cache=kv_cache, max_new_tokens=NEW))
     written = answer_batch(job, job.requests[:1], new_tokens=NEW)
     assert written[0].ids == plain(model, PROMPTS[0])
     cached = {event.kv_cache for event in asked.of(TokensDone)}

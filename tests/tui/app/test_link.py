@@ -42,7 +42,7 @@ async def test_nothing_is_painted_while_the_link_is_behind_and_the_newest_is_at_
         await s.press("b")  # a key's answer has to wait too
         assert "update 1/64" in shown(s)
         assert s.app.state.run is not None
-        assert s.app.state.run.update == 39  # what happens is still taken
+        assert s.app.state.run.reached == 39  # what happens is still taken
         link.left(1, 100)
         s.app.tick()
         assert "update 39/64" in shown(s)

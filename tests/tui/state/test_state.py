@@ -42,6 +42,7 @@ from engine.contract.events import (
 )
 from engine.contract.job import BatchJob
 from engine.contract.records import DeviceInfo, GpuSample, Memory, Outcome, Phase, Shares
+from tests.tui import fake_answers
 from tests.tui.fake_session import (
     CPU,
     GPU,
@@ -102,6 +103,13 @@ def test_every_kind_of_event_is_known(state: State) -> None:
         micro(1, 64),
         update(),
         evaluated(),
+        fake_answers.answering(),
+        fake_answers.prefilled(1),
+        fake_answers.tokens(1),
+        fake_answers.answered(),
+        fake_answers.scored(1),
+        fake_answers.compared(),
+        fake_answers.quality(),
         Saved(run_id=1, what="checkpoint", update=1, path="/x", seconds=0.1, problem="The disk is full."),
         sampled(),
         Logged(source="stdout", text="hello"),
@@ -230,14 +238,14 @@ def test_events_of_another_run_are_ignored(state: State) -> None:
     feed(state, ready(), started(run_id=2), training(run_id=2))
     assert not feed(state, update(5, run_id=1), micro(5, 64, run_id=1), evaluated())
     assert state.run is not None
-    assert state.run.update == 0
+    assert state.run.reached == 0
 
 
 def test_an_update_after_the_end_changes_nothing(state: State) -> None:
     feed(state, ready(), started(), training(), finished())
     feed(state, update(60))
     assert state.run is not None
-    assert state.run.update == 0
+    assert state.run.reached == 0
 
 
 def test_evaluation_gives_accuracy(state: State) -> None:

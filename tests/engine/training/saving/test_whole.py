@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,19 @@ def test_what_a_killed_process_left_is_removed_or_put_back(tmp_path: Path) -> No
     remove_leftovers(tmp_path)
     assert files(tmp_path) == {"checkpoint-2/a": "older", "checkpoint-3/a": "newer"}
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-3"]
+
+
+def test_files_are_for_whom_the_umask_lets_read_them_and_other_names_keep_their_mode(tmp_path: Path) -> None:
+    linked = tmp_path / "source"
+    linked.write_text("weights")
+    linked.chmod(0o600)
+    plain = tmp_path / "plain"
+    plain.write_text("x")
+    with whole_folder(tmp_path / "made" / "model") as folder:
+        private = folder / "private"
+        private.write_text("weights")
+        private.chmod(0o600)
+        os.link(linked, folder / "linked")
+    made = tmp_path / "made" / "model"
+    assert (made / "private").stat().st_mode & 0o777 == plain.stat().st_mode & 0o777
+    assert linked.stat().st_mode & 0o777 == 0o600

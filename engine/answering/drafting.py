@@ -1,0 +1,88 @@
+"""The draft model: found, refused where it cannot guess for the one that answers, and built beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from engine.answering import loading
+from engine.answering.generation import own_settings
+from engine.contract.config import ConfigError, RunConfig
+from engine.contract.presets import model_name
+from engine.techniques.generation import guessing
+from engine.training.hub import Hub
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def find(config: RunConfig, hub: Hub, answers: loading.Found) -> loading.Found | None:
+    """What the draft model's name stands for; None where none is asked. Raises `ConfigError` where it cannot guess."""
+    if config.speculate != "draft":
+        return None
+    with _named():
+        found = loading.find(_alone(config), hub)
+    _refuse_other_tokens(config, found, answers)
+    return found
+
+
+def build(found: loading.Found, config: RunConfig) -> PreTrainedModel:
+    """The draft model on the host, its weights stored as those of the one that answers. Raises `ConfigError`."""
+    with _named():
+        draft = loading.build(found, _alone(config))
+    guessing.refuse_stateful(draft, "draft_model", model_name(found.source.name))
+    guessing.prepare(draft, config, own_settings(draft))
+    return draft
+
+
+def check_length(found: loading.Found, config: RunConfig, prompt_tokens: int) -> None:
+    """Raise `ConfigError` where prompt and answer are longer than the draft model's positions."""
+    loading.check_length(found, _alone(config), prompt_tokens)
+
+
+def note(found: loading.Found | None, answers: loading.Found) -> str | None:
+    """What should be known of its guesses, in a sentence."""
+    if found is None or (found.source.location is not None and answers.source.location is not None):
+        return None
+    return "Speculation with random weights: how many guesses are accepted says nothing."
+
+
+def _alone(config: RunConfig) -> RunConfig:
+    """As if the draft model answered."""
+    assert config.draft_model is not None
+    return config.with_values(model=config.draft_model, speculate="off", draft_model=None)
+
+
+def _refuse_other_tokens(config: RunConfig, found: loading.Found, answers: loading.Found) -> None:
+    name, own = model_name(config.draft_model or ""), model_name(config.model)
+    if found.vocab_size != answers.vocab_size:
+        raise ConfigError(
+            "draft_model",
+            f"--draft-model {name} knows {found.vocab_size:,} tokens and {own} {answers.vocab_size:,}: guesses are "
+            "checked token by token, use a draft model with the same ones, such as a smaller one of the same family.",
+        )
+    if found.tokenizer is None or answers.tokenizer is None:
+        return
+    ours, theirs = answers.tokenizer.get_vocab(), found.tokenizer.get_vocab()
+    if ours != theirs:
+        n = sum(1 for token, number in ours.items() if theirs.get(token) != number)
+        raise ConfigError(
+            "draft_model",
+            f"--draft-model {name} has another tokenizer: {n:,} of the {len(ours):,} tokens of {own} have other "
+            "numbers in it. Guesses are checked token by token: use a draft model with the same tokenizer.",
+        )
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Turn refusals of a model into those of a draft model."""
+    try:
+        yield
+    except ConfigError as error:
+        if error.knob != "model":
+            raise
+        refusal = ConfigError("draft_model", error.message.replace("--model", "--draft-model"))
+    else:
+        return
+    raise refusal

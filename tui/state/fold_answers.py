@@ -1,0 +1,70 @@
+"""Folds what a run that answers tells into the state. No Textual, no clock, no engine thread."""
+
+from __future__ import annotations
+
+from typing_extensions import assert_never
+
+from engine.contract.events import (
+    AnsweringStarted,
+    BatchScored,
+    Prefilled,
+    QualityMeasured,
+    RequestDone,
+    TokensCompared,
+    TokensDone,
+)
+from engine.contract.numbers import duration, mib, number, percent, rate, short_count
+from tui.state.run_view import RunView
+from tui.state.state import State
+
+
+def fold_answers(
+    state: State,
+    run: RunView,
+    event: AnsweringStarted | Prefilled | TokensDone | RequestDone | BatchScored | TokensCompared | QualityMeasured,
+) -> bool:
+    """Take one event of the run that is shown. True when the screen should show it at once."""
+    if isinstance(event, TokensCompared):
+        state.write("run", event.detail, "error" if event.promised and event.n_same < event.n_tokens else "info")
+        return True
+    if isinstance(event, QualityMeasured):
+        state.write("run", _quality(event))
+        return True
+    if run.answer is None:
+        return False  # a training that answers: not of this version
+    run.answered(run.answer, event)
+    if isinstance(event, AnsweringStarted):
+        state.write("run", _started(event))
+        return True
+    if isinstance(event, RequestDone):
+        state.write("run", _done(event))
+        return event.request == run.answer.n_requests
+    if not isinstance(event, (Prefilled, TokensDone, BatchScored)):
+        assert_never(event)
+    return False
+
+
+def _started(event: AnsweringStarted) -> str:
+    draft = f", {short_count(event.draft_parameters)} guess" if event.draft_parameters is not None else ""
+    written = f", up to {number(event.max_new_tokens)} tokens each" if event.max_new_tokens else ""
+    return (
+        f"{short_count(event.n_parameters)} parameters answer{draft}: {number(event.n_requests)} requests of up to "
+        f"{number(event.prompt_tokens)} tokens{written}; weights {mib(event.weights)} MiB"
+    )
+
+
+def _done(event: RequestDone) -> str:
+    name = f"request {event.request}" if not event.warmup else "warm-up"
+    hit = f", {event.cached_tokens:,} tokens of the prompt from the {event.hit} cache" if event.hit else ""
+    hit = ", from the response cache" if event.hit == "response" else hit
+    compiled = f", {duration(event.compile_s)} s of it compiling" if event.compile_s is not None else ""
+    return (
+        f"{name}: {event.prompt_tokens:,} + {event.new_tokens:,} tokens in {duration(event.e2e_s)} s, the first after "
+        f"{rate(event.ttft_s * 1000)} ms{hit}{compiled}{', stopped' if event.reason == 'stopped' else ''}"
+    )
+
+
+def _quality(event: QualityMeasured) -> str:
+    own = f"perplexity {rate(event.perplexity)}, of the model's own weights {rate(event.own_perplexity)}"
+    agrees = percent(100 * event.agreement, 1)
+    return f"on {event.n_tokens:,} tokens of {event.text_name} the top token agrees at {agrees}; {own}"
