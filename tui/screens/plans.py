@@ -15,6 +15,7 @@ from textual.widgets.option_list import Option
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.device_name import read_device
+from engine.contract.knob import ANSWER, TRAIN
 from engine.contract.records import DeviceInfo
 from engine.plans.course import NAMED, SCALES, Plan, named_plan, scale_for
 from tui.drawing.text import clean
@@ -46,6 +47,7 @@ class PlansScreen(Dialog[Chosen]):
         Binding("t", "table", "what came of it"),
         Binding("right,plus", "scale(1)", "larger", priority=True),
         Binding("left,minus", "scale(-1)", "smaller", priority=True),
+        Binding("j", "job", "the other job's"),
     ]
 
     def __init__(self, config: RunConfig, device: DeviceInfo, plans: Sequence[StoredPlan], waits_for: str) -> None:
@@ -56,21 +58,25 @@ class PlansScreen(Dialog[Chosen]):
         self._newest = {stored.plan.name: stored for stored in reversed(plans) if stored.run_ids}
         kind = read_device(config.device).kind
         self._scale = scale_for(device.kind if kind in ("auto", "cuda") else kind)
+        self._job = config.job
+        """Whose plans are listed."""
         self._plans: dict[str, Plan | str] = {}
 
     def compose(self) -> ComposeResult:
         """The list, what the plan under the cursor does, and its sizes."""
         with Vertical(classes="dialog -wide"):
-            yield Static("Plans", classes="heading", markup=False)
+            yield Static(self._heading(), id="job", classes="heading", markup=False)
             yield OptionList(*self._options(), markup=False, classes="more")
             yield Static("", id="about", markup=False)
             yield Static("", id="sizes", classes="why last", markup=False)
 
+    def _heading(self) -> str:
+        other = "with answers" if self._job == TRAIN else "that train"
+        return f"Plans {'that train' if self._job == TRAIN else 'with answers'}   j: those {other}"
+
     def _options(self) -> list[Option]:
         """One line a plan."""
-        # those of the job that the knobs are for come first
-        names = sorted(NAMED, key=lambda name: NAMED[name].job != self._config.job)
-        self._plans = {name: self._sized(name) for name in names}
+        self._plans = {name: self._sized(name) for name, named in NAMED.items() if named.job == self._job}
         options = []
         for stored in self._interrupted:
             total = f" of {stored.plan.total}" if stored.plan.total is not None else ""
@@ -121,8 +127,16 @@ class PlansScreen(Dialog[Chosen]):
         if names[index] == self._scale:
             return
         self._scale = names[index]
+        self._list_again(self.query_one(OptionList).highlighted)
+
+    def action_job(self) -> None:
+        """List the plans of the other job."""
+        self._job = ANSWER if self._job == TRAIN else TRAIN
+        self.query_one("#job", Static).update(self._heading())
+        self._list_again(0)
+
+    def _list_again(self, at: int | None) -> None:
         options = self.query_one(OptionList)
-        at = options.highlighted
         options.clear_options()
         options.add_options(self._options())
         options.highlighted = at

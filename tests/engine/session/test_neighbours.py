@@ -19,8 +19,10 @@ from pathlib import Path
 from tests.engine.devices.cuda_machine import pretend
 pretend()
 from engine.contract.as_json import record_to_json
+from engine.contract.by_job import defaults_of
 from engine.contract.config import RunConfig
-from engine.contract.events import EngineFailed, Neighbours, RunFinished, RunRefused, Sampled, UpdateDone
+from engine.contract.events import AnsweringStarted, EngineFailed, Neighbours, RequestDone, RunFinished
+from engine.contract.events import RunRefused, Sampled, UpdateDone
 from engine.history.history import History
 from engine.session.session import Session
 
@@ -59,6 +61,13 @@ with History() as history:
     run(f"process 0 pid={other}|kind=compute|used=2000|sm=40", energy=1_500_000, throttle=0x48)
     change(throttle=1, power=50_000)
     run(energy=100)  # the counter begins anew
+    session.start(defaults_of("answer").with_values(device="cuda:0", requests=100_000, prompt_len=8, max_new_tokens=2))
+    until(lambda event: isinstance(event, AnsweringStarted))
+    until(lambda event: isinstance(event, RequestDone) and not event.warmup)
+    change(energy=700_100)
+    until(lambda event: isinstance(event, Sampled))
+    session.stop()
+    print(json.dumps(record_to_json(until(lambda event: isinstance(event, RunFinished)).record)))
     change("fault 0 function=nvmlDeviceGetTotalEnergyConsumption|code=3", power=50_000)
     run()
     assert session.close(60)
@@ -81,8 +90,13 @@ def test_a_process_heat_and_energy_in_the_middle_of_a_run(library: Path, tmp_pat
     command = [sys.executable, "-c", _SESSION, str(os.getpid())]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=180, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    first, second, third, rows = map(json.loads, done.stdout.splitlines())
-    assert rows == [first, second, third]
+    first, second, answers, third, rows = map(json.loads, done.stdout.splitlines())
+    assert rows == [first, second, answers, third]
+    assert (answers["config"]["job"], answers["energy_source"], answers["energy_wh"]) == (
+        "answer",
+        "counter",
+        700 / 3600,
+    )
     assert first["outcome"] == "stopped"
     (neighbour,) = first["contended"]
     assert (neighbour["pid"], neighbour["peak_memory_mib"], neighbour["sm"]) == (os.getpid(), 2000, 40.0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from engine.contract.answers import AnswerFigures
+from engine.contract.by_job import defaults_of
 from engine.contract.config import RunConfig
 from engine.contract.job import BatchJob
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
@@ -63,6 +65,22 @@ def test_a_plan_takes_the_sum_and_what_is_unknown_makes_it_a_least() -> None:
     both = limit(row(1, 1.0), forecast=1.0).why_not(plan, GPU, "The plan")
     assert both is not None
     assert "by earlier runs and the forecast the training takes about 2 h 13 min" in both
+
+
+def test_answers_take_what_earlier_ones_took_a_request() -> None:
+    config = defaults_of("answer").with_values(device="cuda:0", requests=2000)
+    few = row(
+        1, 0.0, config=config.with_values(requests=4), samples_per_s=None, answer=AnswerFigures(requests_per_s=0.5)
+    )
+    assert limit(few).why_not([config], GPU, "This run") == (
+        "This run will not end in time: by earlier runs the answering takes about 1 h 06 min, and Slurm job 42 on "
+        "node17 ends in 1 h 00 min (squeue)."
+    )
+    assert limit(few).why_not([config.with_values(requests=None)], GPU, "This run") is None  # 8 of them
+    assert limit(few).why_not([config.with_values(max_new_tokens=64)], GPU, "This run") is None
+    assert limit(few).why_not([config.with_values(requests=None, prompts="asked.txt")], GPU, "This run") is None
+    asked_once = config.with_values(requests=None, prompt="Why?")
+    assert "takes about 2 h 46 min" in (limit(forecast=0.0001).why_not([asked_once], GPU, "This run") or "")
 
 
 def test_without_an_end_nobody_is_asked() -> None:

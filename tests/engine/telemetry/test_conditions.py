@@ -104,6 +104,19 @@ def test_clocks_and_energy_count_while_it_trains() -> None:
     assert [each.reason for each in met.throttled] == ["too hot"]  # at its power limit a busy card always is
 
 
+def test_what_warmed_up_counts_for_nothing() -> None:
+    run = RunConditions()
+    run.add(0, (Card(index=0, energy=0, throttle=("too hot",)),), (), trains=True)
+    run.add(2, (Card(index=0, energy=900, throttle=("too hot",)),), (), trains=True)
+    run.forget_work()
+    run.add(3, (Card(index=0, energy=1000, throttle=()),), (), trains=True)
+    run.add(5, (Card(index=0, energy=1070, throttle=()),), (), trains=False)
+    met = run.conditions()
+    assert met is not None
+    assert run.energy() == (70, "counter")
+    assert met.slowdowns == ()
+
+
 def test_what_cannot_be_seen_is_unknown() -> None:
     run = RunConditions()
     assert run.conditions() is None

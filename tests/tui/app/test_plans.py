@@ -31,17 +31,40 @@ async def in_a_plan(s: Stage) -> None:
     await s.feed(STARTED, STEP, started(8), training(8), update(1, 8))
 
 
+TRAINING = [name for name, plan in NAMED.items() if plan.job == "train"]
+ANSWERING = [name for name, plan in NAMED.items() if plan.job == "answer"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_plans_with_answers_are_a_key_away(size: tuple[int, int]) -> None:
+    async with stage(size) as s:
+        await s.press("p", "j")
+        for name in ANSWERING:
+            assert NAMED[name].title in s.text
+        assert NAMED["batch-size"].title not in s.dialog
+        assert "until out of memory" in s.line("Prompt length  ")
+        for _ in ANSWERING:
+            assert "Enter starts it" in s.text
+            await s.press("down")
+        await s.press("j")
+        assert "Batch size" in s.dialog
+        await s.press("j", "enter")
+        [(plan, _)] = s.session.plans
+        assert plan.name == ANSWERING[0]
+        assert all(run.config.answers for run in plan.runs if not run.skip)
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_every_named_plan_is_listed_with_its_runs(size: tuple[int, int]) -> None:
     async with stage(size) as s:
         await s.press("p")
-        for plan in NAMED.values():
-            assert plan.title in s.text
+        for plan in TRAINING:
+            assert NAMED[plan].title in s.text
         assert "5 runs" in s.line("Batch size  ")
         assert "A fuller GPU does more samples/s" in s.text
         assert "[lecture]" in s.text
         assert "batch size 1 · 2 · 4 · 8 · 9" in s.text
-        for _ in NAMED:  # whichever is under the cursor, the keys are seen
+        for _ in TRAINING:  # whichever is under the cursor, the keys are seen
             assert "Enter starts it" in s.text
             await s.press("down")
         await s.press("escape")
@@ -259,7 +282,7 @@ async def test_an_experiment_that_is_done_is_set_beside_the_lecture(size: tuple[
         assert isinstance(s.app.screen, MainScreen)
 
 
-@pytest.mark.parametrize("name", list(NAMED))
+@pytest.mark.parametrize("name", TRAINING)
 async def test_every_experiments_table_fits_a_small_terminal(name: str) -> None:
     history, _ = experiment(name)
     async with stage((80, 24), history=history) as s:
