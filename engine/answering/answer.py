@@ -13,6 +13,7 @@ from engine.answering.generation import answer_batch
 from engine.answering.job import AnswerJob
 from engine.answering.requests import Request, Writing
 from engine.answering.response_cache import answer_again
+from engine.contract.config import RunConfig
 from engine.techniques.stopping import Stopped
 
 WARMUP_TOKENS = 8
@@ -23,11 +24,22 @@ SAMPLE = 2
 
 
 def warm_up(job: AnswerJob, request: Request) -> None:
-    """Answer a batch that is as large as the first one, with few tokens. Numbers 0, -1, -2 and so on."""
-    n = min(job.config.batch_size, len(job.requests))
-    batch = [replace(request, number=-i) for i in range(n)]
+    """Answer a batch that is as large as the first one, with few tokens. Numbers 0, -1, -2 and so on.
+
+    Where steps are compiled also one of the size of the last, which is compiled anew.
+    """
     together = answer_continuously if job.config.batching == "continuous" else answer_batch
-    together(job, batch, new_tokens=warmup_tokens(job), warmup=True)
+    number = 0
+    for size in warmup_sizes(job.config, len(job.requests)):
+        batch = [replace(request, number=number - i) for i in range(size)]
+        together(job, batch, new_tokens=warmup_tokens(job), warmup=True)
+        number -= size
+
+
+def warmup_sizes(config: RunConfig, n: int) -> list[int]:
+    """Requests of the batches that warm up for `n`."""
+    first, last = min(config.batch_size, n), n % config.batch_size
+    return [first, last] if config.torch_compile and 0 < last < first else [first]
 
 
 def warmup_tokens(job: AnswerJob) -> int:

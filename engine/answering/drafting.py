@@ -70,7 +70,7 @@ def _refuse_other_tokens(config: RunConfig, found: loading.Found, answers: loadi
         raise ConfigError(
             "draft_model",
             f"--draft-model {name} has another tokenizer: {n:,} of the {len(ours):,} tokens of {own} have other "
-            "numbers in it. Guesses are checked token by token: use a draft model that was trained with the same tokenizer.",
+            "numbers in it. Guesses are checked token by token: use a draft model with the same tokenizer.",
         )
 
 

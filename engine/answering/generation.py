@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import CompileConfig, GenerationConfig
 
 from engine.answering.job import AnswerJob
 from engine.answering.prefix_cache import Shared, fill
@@ -15,6 +15,7 @@ from engine.answering.steps import Steps
 from engine.contract.config import RunConfig
 from engine.techniques.generation import caches
 from engine.techniques.generation.guessing import speculating
+from engine.techniques.stopping import Stopped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -73,8 +74,11 @@ def _generate(
             )
             if job.prefixes is not None and cache is not None and not warmup:
                 job.device.keep(job.prefixes.keep(prompts, cache, shared))
-    finally:
-        steps.finish()
+    except Exception as error:
+        if isinstance(error, Stopped) or job.device.is_out_of_memory(error):  # a lost device says nothing more
+            steps.finish()
+        raise
+    steps.finish()
 
 
 def empty_cache(job: AnswerJob, prompt_tokens: int) -> Cache | None:
@@ -93,6 +97,7 @@ def generation_config(job: AnswerJob, new_tokens: int, more: dict[str, Any]) -> 
         eos_token_id=sorted(job.eos_token_ids) or None,
         pad_token_id=job.pad_token_id,
         **sampling(job.config),
+        **compiled(job),
         **more,
     )
 
@@ -109,6 +114,15 @@ def sampling(config: RunConfig) -> dict[str, Any]:
     }
 
 
+def compiled(job: AnswerJob) -> dict[str, Any]:
+    """Whether decode steps are compiled, which `generate` does itself where keys and values have a fixed place."""
+    if not job.config.torch_compile:
+        return {"disable_compile": True}  # on a GPU it would, with a static cache
+    how = CompileConfig(mode=None if job.device.torch_device.type == "cpu" else "reduce-overhead")
+    how._compile_all_devices = True
+    return {"compile_config": how}
+
+
 def own_settings(model: PreTrainedModel) -> GenerationConfig:
     """What of a model's own generation settings holds for every run: `generate` takes from them what it is not told."""
     own: Any = model.generation_config or GenerationConfig()
@@ -120,17 +134,19 @@ def is_seq2seq(model: PreTrainedModel) -> bool:
     return bool(model.config.is_encoder_decoder)
 
 
-def collate(requests: Sequence[Request], pad_token_id: int, at: int | None) -> dict[str, torch.Tensor]:
-    """`input_ids` and `attention_mask`, (requests, tokens of the longest) in int64.
+def collate(
+    requests: Sequence[Request], pad_token_id: int, at: int | None, width: int | None = None
+) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask`, (requests, `width` or tokens of the longest) in int64.
 
     Padding stands after so many tokens, none as a rule, where the model goes on with the prompt: its last token has to
     be the last of its row. None: after all of them.
     """
-    longest = max(len(request.input_ids) for request in requests)
+    width = width or max(len(request.input_ids) for request in requests)
     ids, mask = [], []
     for request in requests:
         own = request.input_ids
-        n, before = longest - len(own), len(own) if at is None else at
+        n, before = width - len(own), len(own) if at is None else at
         ids.append([*own[:before], *[pad_token_id] * n, *own[before:]])
         mask.append([1] * before + [0] * n + [1] * (len(own) - before))
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}

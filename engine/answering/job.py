@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from engine.answering.prefix_cache import PrefixCache
@@ -46,13 +47,15 @@ class AnswerJob:
     """Of the batch under way, or the last one."""
     phase: Phase = Phase.LOAD
     """The phase under way; an out-of-memory names it."""
+    n_done: int = 0
+    """Texts that a classifier has scored."""
     prefixes: PrefixCache | None = None
     """None without `--prefix-cache`."""
     responses: ResponseCache | None = None
     """None without `--response-cache`."""
     began: float = field(default_factory=time.perf_counter)
 
-    @property
+    @cached_property
     def longest(self) -> int:
         """Tokens of the longest prompt."""
         return max(len(request.input_ids) for request in self.requests)
@@ -65,6 +68,11 @@ class AnswerJob:
     def now(self) -> float:
         """Seconds since answering started."""
         return time.perf_counter() - self.began
+
+    def enter(self, phase: Phase) -> None:
+        """The run goes over to `phase`."""
+        self.phase = phase
+        self.device.enter(phase)
 
     def place(self) -> Place | None:
         """Where it is within what is being answered; None until that has lasted for `LONG_S`. Any thread may ask."""

@@ -26,6 +26,19 @@ class Found:
         """Rows of its embedding."""
         return int(self.source.config.get_text_config().vocab_size)
 
+    @property
+    def n_labels(self) -> int:
+        """Of a classifier."""
+        return int(self.source.config.num_labels)
+
+    def notes(self, config: RunConfig) -> tuple[str, ...]:
+        """Sentences that should be known about it."""
+        made = " ".join(self.source.config.architectures or ())
+        if config.task != "classification" or self.source.location is None or "SequenceClassification" in made:
+            return (self.source.note,)
+        name = model_name(config.model)
+        return self.source.note, f"{name} has no classifier's head: it gets a new one, whose classes mean nothing."
+
 
 def find(config: RunConfig, hub: Hub) -> Found:
     """What the model's name stands for. Raises `ConfigError` where it cannot answer."""
@@ -51,9 +64,9 @@ def _refuse_masked(source: models.ModelSource, config: RunConfig) -> None:
     )
 
 
-def build(found: Found, config: RunConfig, n_labels: int = 0) -> PreTrainedModel:
+def build(found: Found, config: RunConfig) -> PreTrainedModel:
     """The model on the host, ready to answer. Raises `ConfigError`."""
-    shaped = models.shape(found.source, config, n_labels=n_labels, vocab_size=None)
+    shaped = models.shape(found.source, config, n_labels=found.n_labels, vocab_size=None)
     model = models.build(found.source, shaped, config)
     model.eval()
     model.requires_grad_(False)
@@ -65,10 +78,11 @@ def check_length(found: Found, config: RunConfig, prompt_tokens: int) -> None:
     limit = models.max_positions(found.source.config)
     if limit is None:
         return
-    new, name = config.max_new_tokens, model_name(config.model)
+    classifies = config.task == "classification"
+    new, name = 0 if classifies else config.max_new_tokens, model_name(config.model)
     if config.speculate == "lookup":  # what follows a match is read to its end, whatever room is left
         prompt_tokens += max(0, config.speculate_tokens - 2)
-    apart = bool(found.source.config.is_encoder_decoder)  # prompt and answer are texts of their own
+    apart = classifies or bool(found.source.config.is_encoder_decoder)  # prompt and answer are texts of their own
     if not apart and prompt_tokens + new > limit:
         room = limit - new
         fix = (
@@ -85,7 +99,7 @@ def check_length(found: Found, config: RunConfig, prompt_tokens: int) -> None:
             f"A prompt of {prompt_tokens:,} tokens is longer than the {limit:,} positions of {name}: use --prompt-len "
             f"{limit} or less.",
         )
-    if apart and new + 1 > limit:
+    if apart and new and new + 1 > limit:
         raise ConfigError(
             "max_new_tokens",
             f"{new:,} new tokens are more than the {limit:,} positions of {name}: use --max-new-tokens {limit - 1} or "

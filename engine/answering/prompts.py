@@ -39,13 +39,19 @@ def prepare_prompts(config: RunConfig, tokenizer: PreTrainedTokenizerBase | None
 
 
 def _dummy(config: RunConfig, vocab_size: int) -> Prompts:
-    """Random tokens, the same for the same seed; the first `prefix_len` of each prompt are the same."""
+    """Random tokens, the same for the same seed; the first `prefix_len` of each prompt are the same.
+
+    A classifier's texts have lengths from an eighth of the prompt length to all of it, whatever pads them.
+    """
     length, n = config.prompt_len or DEFAULT_PROMPT_LEN, config.requests or DEFAULT_REQUESTS
     low, high = min(_FIRST, vocab_size // 2), min(_LAST, vocab_size)
     source = random.Random(config.seed)
     prefix = [source.randrange(low, high) for _ in range(min(config.prefix_len, length - 1))]
-    drawn = [
-        Request(number=number, input_ids=(*prefix, *(source.randrange(low, high) for _ in range(length - len(prefix)))))
-        for number in (*range(1, n + 1), 0)
-    ]
+
+    def draw(number: int) -> Request:
+        tokens = source.randint(max(1, length // 8), length) if config.task == "classification" else length
+        own = (source.randrange(low, high) for _ in range(max(1, tokens - len(prefix))))
+        return Request(number=number, input_ids=(*prefix, *own))
+
+    drawn = [draw(number) for number in (*range(1, n + 1), 0)]
     return Prompts(requests=drawn[:-1], warmup=drawn[-1])

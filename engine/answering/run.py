@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.answering import answer, comparing, continuous, drafting, loading
+from engine.answering import answer, comparing, continuous, drafting, loading, scoring
 from engine.answering.generation import own_settings
 from engine.answering.job import AnswerJob
+from engine.answering.pace import Pace, gained
 from engine.answering.prefix_cache import PrefixCache
 from engine.answering.prompts import Prompts, prepare_prompts
+from engine.answering.requests import Writing
 from engine.answering.response_cache import ResponseCache
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import AnsweringStarted, Event, MemoryMoment, RunProgress
@@ -125,29 +127,44 @@ class AnswerRun:
     def _load_and_answer(self) -> End:
         try:
             self.job = job = self._load()
-            assert self._prompts is not None
-            answer.warm_up(job, self._prompts.warmup)
-            sample = answer.answer(job)
+            sample = self._answer(job)
             self.device.synchronize()
             self._has_answered = True
             self._moment("answered")
         except Exception as error:  # stored as text: an exception holds its frames, and those hold tensors
             return self._describe(error)
         try:
-            self._look_back(job, sample)
+            message = self._look_back(job, sample)
         except Stopped:
             return Outcome.STOPPED, stopped(self.why_stopped())
         except Exception as error:  # the answers are there, and so is what they took
             log.error("run %s: its answers could not be compared", self.record.run_id, exc_info=error)
             self._say(Phase.LOAD, f"The answers could not be compared: {failures.sentence(error)}")
-        return Outcome.COMPLETED, None
+            message = None
+        return Outcome.COMPLETED, message
 
-    def _look_back(self, job: AnswerJob, sample: list[Any]) -> None:
-        """What is measured of the answers once they are there: in no figure of time or memory."""
+    def _answer(self, job: AnswerJob) -> list[Writing]:
+        """What is asked for; the first answers."""
+        assert self._prompts is not None
+        classifies = job.config.task == "classification"
+        with attention.proven(job.config, job.device):
+            if classifies:
+                scoring.warm_up(job)
+            else:
+                answer.warm_up(job, self._prompts.warmup)
+        if classifies:
+            scoring.score(job)
+            return []
+        return answer.answer(job)
+
+    def _look_back(self, job: AnswerJob, sample: list[Writing]) -> str | None:
+        """What is measured of the answers once they are there, in no figure of time or memory; what to end with."""
+        pace = Pace()
         if comparing.is_compared(job.config):
             self._say(Phase.LOAD, "comparing with plain generate")
-            if (compared := comparing.compare(job, sample)) is not None:
+            if (compared := comparing.compare(job, sample, pace)) is not None:
                 self._tell(compared)
+        return None if self.device.info.kind == "virtual" else gained(job.config, sample, pace)
 
     def _threads(self) -> int:
         """Those that are free, where it is the CPU that computes."""
@@ -176,7 +193,7 @@ class AnswerRun:
         loading.check_length(found, config, longest)
         if found_draft is not None:
             drafting.check_length(found_draft, config, longest)
-        for note in (*prompts.notes, found.source.note, *idle(config)):
+        for note in (*prompts.notes, *found.notes(config), *idle(config)):
             self._say(Phase.LOAD, note)
         torch.manual_seed(config.seed)
         with Stoppable(self.should_stop):
@@ -192,14 +209,19 @@ class AnswerRun:
         ):
             if sentence:
                 self._say(Phase.LOAD, sentence)
-        caches.refuse(config, model)
-        continuous.refuse(config, model)
-        eos = frozenset() if config.ignore_eos else loading.eos_of(found, model)
-        model.generation_config = own_settings(model)
+        writes = config.task != "classification"
+        eos: frozenset[int] = frozenset()
+        if writes:
+            caches.refuse(config, model)
+            continuous.refuse(config, model)
+            eos = eos if config.ignore_eos else loading.eos_of(found, model)
+            model.generation_config = own_settings(model)
         self.device.adopt(model)
         if draft is not None:
             self.device.adopt(draft)
         self._stop_if_asked()
+        if not writes:
+            compiling.apply(model, config, len(prompts.requests))
         self._moment("model")
         text = found.source.config.get_text_config()
         pad = text.pad_token_id if found.tokenizer is None else pad_token_id_of(found.tokenizer, text.pad_token_id)
@@ -228,19 +250,22 @@ class AnswerRun:
 
     def _started(self, job: AnswerJob, model: PreTrainedModel, longest: int) -> AnsweringStarted:
         config = job.config
+        writes = config.task != "classification"
         models = [model] if job.draft is None else [model, job.draft]
-        per_token = sum(caches.kv_bytes_per_token(each.config, config.kv_dtype, each.dtype) for each in models)
+        per_token = 0
+        if writes and config.kv_cache != "off":
+            per_token = sum(caches.kv_bytes_per_token(each.config, config.kv_dtype, each.dtype) for each in models)
         return AnsweringStarted(
             run_id=job.run_id,
             n_parameters=quantised.n_parameters(model),
             n_requests=len(job.requests),
-            n_warmup=min(config.batch_size, len(job.requests)),
+            n_warmup=sum(answer.warmup_sizes(config, len(job.requests))),
             prompt_tokens=longest,
-            max_new_tokens=config.max_new_tokens,
+            max_new_tokens=config.max_new_tokens if writes else 0,
             weights=sum(parameter.nbytes for parameter in model.parameters()),
             draft_parameters=None if job.draft is None else quantised.n_parameters(job.draft),
             draft_weights=None if job.draft is None else sum(parameter.nbytes for parameter in job.draft.parameters()),
-            kv_per_token=0 if config.kv_cache == "off" else per_token,
+            kv_per_token=per_token,
             threads=torch.get_num_threads(),
             compared=comparing.is_compared(config),
         )
@@ -265,6 +290,8 @@ class AnswerRun:
     def _where(self, phase: Phase) -> str:
         """`in decode of request 3, token 57`."""
         steps = self.job.steps if self.job else None
+        if self.job is not None and phase is Phase.SCORE:
+            return f"in {phase.noun} of text {self.job.n_done + 1:,} and those with it"
         if steps is None:
             return f"in {phase.noun}"
         numbers = [writing.request.number for writing in steps.writings]

@@ -8,7 +8,7 @@ tokens is the one point where the host is known to have them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -57,9 +57,12 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
         """Tokens that `generate` began with: the prompt, or of a seq2seq model what its answer begins with."""
         self._is_prefilled = False
         self._since: Any = None
+        self._steps_s: list[float] = []
+        """Of the warm-up, from one arrival to the next."""
         self._spans: list[tuple[Phase, Any, Any]] = []
         """What the device was at, from a mark to a mark; in between it was sampling."""
-        self._stopping = ExitStack()
+        self._in_prefill = ExitStack()
+        """What is undone once the prompts are read."""
         self._gaps: list[float] = []
         self._arrived: list[int] = []
         self._pending: list[int] = []
@@ -71,6 +74,7 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
     @contextmanager
     def listening(self, model: PreTrainedModel) -> Iterator[None]:
         """Inside, the forwards of `model` are listened to."""
+        stack = ExitStack()
         hooks = [
             model.register_forward_pre_hook(self._before, with_kwargs=True),
             model.register_forward_hook(self._after),
@@ -84,18 +88,38 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
                 encoder.register_forward_hook(self._after),
             ]
         # a prompt is long, a token is not: layers ask to stop in prefill, and where all is computed anew each time
-        self._stopping.enter_context(between_layers(model, self._job.should_stop))
-        self._enter(Phase.SAMPLE)
+        self._in_prefill.enter_context(between_layers(model, self._job.should_stop))
+        is_compiled = self._job.config.torch_compile
+        for hook in hooks:  # those would be compiled along with the steps that follow
+            (self._in_prefill if is_compiled else stack).callback(hook.remove)
+        stack.callback(self._in_prefill.close)
+        if is_compiled:
+            stack.enter_context(self._calls_compiled(model))
+        self._job.enter(Phase.SAMPLE)
+        with stack:
+            yield
+
+    @contextmanager
+    def _calls_compiled(self, model: PreTrainedModel) -> Iterator[None]:
+        """Inside, what `generate` has compiled of `model` is listened to from outside."""
+        own: Any = model.get_compiled_call
+
+        def listened_to(config: Any) -> Callable[..., Any]:
+            compiled = own(config)
+
+            def call(*args: Any, **kwargs: Any) -> Any:
+                self._begin(Phase.DECODE)
+                output = compiled(*args, **kwargs)
+                self._end()
+                return output
+
+            return call
+
+        vars(model)["get_compiled_call"] = listened_to
         try:
             yield
         finally:
-            self._stopping.close()
-            for hook in hooks:
-                hook.remove()
-
-    def _enter(self, phase: Phase) -> None:
-        self._job.phase = phase
-        self._job.device.enter(phase)
+            del vars(model)["get_compiled_call"]
 
     def _before(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         if self.cache is None:
@@ -124,12 +148,12 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
         self._end()
 
     def _begin(self, phase: Phase) -> None:
-        self._enter(phase)
+        self._job.enter(phase)
         self._since = self._job.device.mark()
 
     def _end(self) -> None:
         self._spans.append((self._job.phase, self._since, self._job.device.mark()))
-        self._enter(Phase.SAMPLE)
+        self._job.enter(Phase.SAMPLE)
 
     def guess(self, begins: bool) -> None:
         """See `engine.techniques.generation.guessing.Listener`."""
@@ -153,6 +177,8 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
             self._forwards += len(written)
             self._gaps.append(now - self._last)
             self._arrived.append(arrived)
+            if self._warmup:
+                self._steps_s.append(now - self._last)
         self._last = now
         self.n_arrived = len(self.writings[0].ids)
         done = [writing for writing, _ in written if writing.reason is not None]
@@ -220,13 +246,19 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
             text += self._written.rest()
         return text, guessed
 
+    def _compile_s(self) -> float | None:
+        """Seconds that the warm-up's steps took longer than its fastest one: what compiling took."""
+        if not self._job.config.torch_compile or not self._steps_s:
+            return None
+        return sum(self._steps_s) - len(self._steps_s) * min(self._steps_s)
+
     def _numbers(self) -> tuple[int, ...]:
         return tuple(writing.request.number for writing in self.writings)
 
     def _tell_prefilled(self, now: float, live: int, arrived: int) -> None:
         self._is_prefilled = True
         if self._job.config.kv_cache != "off":
-            self._stopping.close()
+            self._in_prefill.close()
         ttft_s = now - self.began
         shares = self._shares(ttft_s)
         prompt_tokens = sum(len(writing.request.input_ids) for writing in self.writings)
@@ -243,7 +275,7 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
                 kv_cache=self._kv_bytes(),
                 held=self._job.held,
                 shares=shares,
-                memory=self._job.device.memory(),
+                memory=self._job.device.memory_if_known(),
                 text=self._text(1)[0],
                 warmup=self._warmup,
                 t=now - self._job.began,
@@ -270,7 +302,7 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
                 accepted=self._accepted,
                 kv_cache=self._kv_bytes(),
                 shares=self._shares(self._last - self._told),
-                memory=self._job.device.memory(),
+                memory=self._job.device.memory_if_known(),
                 text=text,
                 guessed=guessed,
                 warmup=self._warmup,
@@ -298,7 +330,7 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
                 reason=writing.reason,
                 hit="prefix" if writing.cached_tokens else None,
                 warmup=self._warmup,
-                compile_s=None,
+                compile_s=self._compile_s() if self._warmup and writing is self.writings[0] else None,
                 t=self.began + writing.e2e_s - self._job.began,
             )
         )

@@ -10,10 +10,8 @@ if TYPE_CHECKING:
 
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 """What tokenizers make of bytes that are not a whole character yet."""
-_PATIENCE = 8
-"""Tokens after which what still is no character will not become one: a character has four bytes at most."""
-_BEFORE = 6
-"""Tokens read again with what follows them: whether a space stands before a word depends on what came before."""
+_LONGEST = 4
+"""Tokens of a character, which has four bytes at most: as many that still are none will not become one."""
 _MOST = 500
 """Characters of an answer or prompt that are told in one piece."""
 
@@ -21,15 +19,17 @@ _MOST = 500
 class Written:
     """The text of one answer, told in pieces that add up to it.
 
-    As vLLM and text-generation-inference do it: a few tokens before the new ones are decoded with and without them, and
-    the difference is new. Without a tokenizer the numbers of the tokens stand for them.
+    As vLLM and text-generation-inference do it: the piece before is decoded with and without the new tokens, as whether
+    a space stands before a word depends on what came before it, and the difference is new. Without a tokenizer the
+    numbers of the tokens stand for them.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase | None) -> None:
         self._tokenizer = tokenizer
         self._ids: list[int] = []
-        self._from = self._told = 0
-        """Tokens before these are read no more, and are told."""
+        """The last piece that was told, and what is not told yet."""
+        self._told = 0
+        """Of them are told."""
 
     def add(self, ids: Sequence[int], guessed: Sequence[bool]) -> tuple[str, tuple[tuple[int, int], ...]]:
         """The text that these tokens add, and where in it those stand that are `guessed`: from, to."""
@@ -56,13 +56,27 @@ class Written:
         self._ids += ids
         if self._told == len(self._ids):
             return ""
-        before = self._decode(self._ids[self._from : self._told])
-        whole = self._decode(self._ids[self._from :])
-        is_stuck = len(self._ids) - self._told > _PATIENCE
-        if whole.endswith(_INCOMPLETE) and not is_stuck and not last:
+        whole, end = self._whole(last=last)
+        if end == self._told:
             return ""
-        self._from, self._told = max(self._from, len(self._ids) - _BEFORE), len(self._ids)
+        before = self._decode(self._ids[: self._told])
+        self._ids = self._ids[self._told :]
+        self._told = end - self._told
         return whole[len(before) :]
+
+    def _whole(self, *, last: bool) -> tuple[str, int]:
+        """The text up to the last whole character, and the tokens up to there."""
+        n = len(self._ids)
+        for held_back in range(0 if last else min(n - self._told, _LONGEST)):
+            text = self._decode(self._ids[: n - held_back])
+            if not text.endswith(_INCOMPLETE):
+                return text, n - held_back
+        if last:
+            return self._decode(self._ids), n
+        if n - self._told < _LONGEST:
+            return "", self._told
+        end = n - _LONGEST + 1  # what stands there begins no character, but what follows it may
+        return self._decode(self._ids[:end]), end
 
     def _decode(self, ids: list[int]) -> str:
         assert self._tokenizer is not None

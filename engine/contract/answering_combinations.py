@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, DUMMY_PROMPTS
+from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, DUMMY_PROMPTS, AnsweringKnobs
 from engine.contract.device_name import read_device
 from engine.contract.knob import ConfigError
 
@@ -41,6 +41,73 @@ def _check_precision(config: RunConfig) -> None:
             "precision",
             f"--precision {config.precision} would cast fp32 weights anew for every token: use --weights "
             f"{config.precision}, which are stored so.",
+        )
+
+    if (
+        config.precision in ("fp16", "bf16")
+        and config.weights in ("fp16", "bf16")
+        and config.weights != config.precision
+    ):
+        raise ConfigError(
+            "precision",
+            f"--precision {config.precision} would cast {config.weights} weights anew for every token: use --weights "
+            f"{config.precision}, or --precision fp32, which leaves them as they are.",
+        )
+
+
+_WRITING = (
+    "kv_cache",
+    "kv_dtype",
+    "prefix_cache",
+    "response_cache",
+    "speculate",
+    "batching",
+    "temperature",
+    "top_k",
+    "top_p",
+)
+"""Knobs of how tokens are written."""
+
+
+def _check_classifier(config: RunConfig) -> None:
+    if config.task != "classification":
+        if config.padding != "longest":
+            raise ConfigError(
+                "padding",
+                f"--padding {config.padding} is for texts that are scored; prompts answered together are padded to "
+                "the longest: use --padding longest, or --task classification.",
+            )
+        return
+    for name in _WRITING:
+        knob = AnsweringKnobs.__dataclass_fields__[name]
+        if getattr(config, name) != knob.default:
+            flag = "--" + name.replace("_", "-")
+            raise ConfigError(
+                name,
+                f"{flag} is about writing, and a classifier writes nothing: leave it out, or use --task causal-lm.",
+            )
+    if config.padding == "packed":
+        raise ConfigError(
+            "padding",
+            "--padding packed puts several texts in a row, and a classifier reads one token per row: use --padding "
+            "bucketed.",
+        )
+
+
+def _check_compile(config: RunConfig) -> None:
+    if not config.torch_compile or config.task == "classification":
+        return
+    if config.kv_cache != "static":
+        raise ConfigError(
+            "kv_cache",
+            f"--torch-compile would compile anew as --kv-cache {config.kv_cache} grows: use --kv-cache static, or "
+            "--torch-compile off.",
+        )
+    if config.is_quantised:
+        raise ConfigError(
+            "torch_compile",
+            f"--torch-compile does not follow bitsandbytes' products with {config.weights} weights: use "
+            "--torch-compile off, or --weights bf16.",
         )
 
 
@@ -182,4 +249,13 @@ def _check_prefix(config: RunConfig) -> None:
         )
 
 
-_CHECKS = (_check_task, _check_device, _check_precision, _check_speculation, _check_caches, _check_prefix)
+_CHECKS = (
+    _check_task,
+    _check_device,
+    _check_precision,
+    _check_classifier,
+    _check_compile,
+    _check_speculation,
+    _check_caches,
+    _check_prefix,
+)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.contract.answering_knobs import DUMMY_PROMPTS
+
 if TYPE_CHECKING:
     from engine.contract.config import RunConfig
 
 
 def is_padded(config: RunConfig) -> bool:
     """Whether texts of different lengths share a batch, with an attention mask that hides their padding."""
+    if config.answers:
+        are_alike = config.prompt is not None or (config.prompts == DUMMY_PROMPTS and config.task != "classification")
+        return config.batch_size > 1 and not are_alike
     if config.workload == "dummy" or config.padding == "packed":
         return False
     return config.workload != "text" or config.task != "causal-lm"  # running text is cut into full blocks

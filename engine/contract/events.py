@@ -364,7 +364,7 @@ class RequestDone:
     """`prefix` or `response`: which cache had a part of it; None: it was computed."""
     warmup: bool
     compile_s: float | None
-    """Of the warm-up: seconds that went to torch.compile."""
+    """Of the warm-up: seconds that went to torch.compile; only the first request of each batch says so."""
     t: float  # seconds since answering started
 
 

@@ -1,9 +1,9 @@
 """What guessing tokens gains, and from when on. Standard library only.
 
-Leviathan, Kalman and Matias 2023, Fast Inference from Transformers via Speculative Decoding, sections 3.1 and 3.3. A guess
-is right with the same chance, `rate`, wherever those before it were; `guessed` tokens are guessed at a time. `cost` is
-what guessing one of them takes, in forwards of the model that answers; `check` what a forward over the guesses takes, in
-forwards over one token: 1 while reading the weights is what takes the time, as in small batches on a GPU.
+Leviathan, Kalman and Matias 2023, Fast Inference from Transformers via Speculative Decoding, sections 3.1 and 3.3. A
+guess is right with the same chance, `rate`, wherever those before it were; `guessed` tokens are guessed at a time.
+`cost` is what guessing one of them takes, in forwards of the model that answers; `check` what a forward over them all
+takes, in forwards over one token: 1 while reading the weights is what takes the time, as in small batches on a GPU.
 """
 
 from __future__ import annotations

@@ -59,6 +59,10 @@ def refuse(config: RunConfig, device: Device) -> None:
         problem = f"computes in 16 bits and this run in {config.computed_in}: use --precision bf16, or"
     elif is_padded(config) or keeps_apart(config):
         problem = "knows no masks on a GPU, and padded or packed texts need them: use"
+    elif config.answers and config.kv_cache == "static":
+        problem = (
+            "knows no masks on a GPU, and they hide what a static cache has not filled yet: use --kv-cache dynamic, or"
+        )
     if problem:
         raise ConfigError("attention", f"--attention flash {problem} --attention sdpa.")
 
@@ -76,19 +80,30 @@ def check(model: torch.nn.Module, batch: dict[str, torch.Tensor], config: RunCon
     from engine.devices.precision import Precision
 
     gpu = device.torch_device.type == "cuda"
+    with (
+        proven(config, device),
+        torch.random.fork_rng([device.torch_device] if gpu else []),
+        Precision(config.precision, device.torch_device.type).autocast(),
+    ):
+        model.train()(**device.place(batch))
+    device.clean_up()  # what it left in the allocator's cache would be in the run's way
+
+
+@contextmanager
+def proven(config: RunConfig, device: Device) -> Iterator[None]:
+    """Around the first forward: raises `ConfigError` where the flash kernel cannot compute this model's attention."""
+    if config.attention != "flash" or device.info.kind == "virtual":
+        yield
+        return
     try:
-        with (
-            torch.random.fork_rng([device.torch_device] if gpu else []),
-            Precision(config.precision, device.torch_device.type).autocast(),
-        ):
-            model.train()(**device.place(batch))
+        yield
     except RuntimeError as error:
         if not any(words in str(error) for words in ("No available kernel", "No viable backend")):
             raise
+        drops = config.dropout and not config.answers and device.torch_device.type != "cuda"
         problem = (
             f"has no dropout on a CPU, and {config.model} may drop out in its attention: use --dropout off, or"
-            if config.dropout and not gpu
+            if drops
             else f"has no kernel on this device for the attention of {config.model}: use"
         )
         raise ConfigError("attention", f"--attention flash {problem} --attention sdpa.") from None
-    device.clean_up()  # what it left in the allocator's cache would be in the run's way
