@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 
+from engine.answering.continuous import answer_continuously
 from engine.answering.generation import answer_batch
 from engine.answering.job import AnswerJob
 from engine.answering.requests import Request, Writing
@@ -25,7 +26,8 @@ def warm_up(job: AnswerJob, request: Request) -> None:
     """Answer a batch that is as large as the first one, with few tokens. Numbers 0, -1, -2 and so on."""
     n = min(job.config.batch_size, len(job.requests))
     batch = [replace(request, number=-i) for i in range(n)]
-    answer_batch(job, batch, new_tokens=warmup_tokens(job), warmup=True)
+    together = answer_continuously if job.config.batching == "continuous" else answer_batch
+    together(job, batch, new_tokens=warmup_tokens(job), warmup=True)
 
 
 def warmup_tokens(job: AnswerJob) -> int:
@@ -36,6 +38,8 @@ def warmup_tokens(job: AnswerJob) -> int:
 def answer(job: AnswerJob) -> list[Writing]:
     """Answer all requests; the first of the answers. Raises `Stopped` where that was asked for."""
     torch.manual_seed(job.config.seed)  # what is drawn depends on how the model was made no more
+    if job.config.batching == "continuous":
+        return answer_continuously(job, job.requests, new_tokens=job.config.max_new_tokens)[:SAMPLE]
     first: list[Writing] = []
     for batch in batches(job):
         written = answer_batch(job, batch, new_tokens=job.config.max_new_tokens)

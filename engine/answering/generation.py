@@ -72,7 +72,7 @@ def _generate(
                 **given,
             )
             if job.prefixes is not None and cache is not None and not warmup:
-                job.prefixes.keep(prompts, cache, shared)
+                job.device.keep(job.prefixes.keep(prompts, cache, shared))
     finally:
         steps.finish()
 

@@ -18,6 +18,7 @@ from engine.devices.base import Device
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from engine.answering.continuous import Flow
     from engine.answering.steps import Steps
 
 LONG_S = 1.0
@@ -41,7 +42,7 @@ class AnswerJob:
     """That end an answer; empty where nothing does but its length."""
     emit: Callable[[Event], None]
     should_stop: Callable[[], bool]
-    steps: Steps | None = None
+    steps: Steps | Flow | None = None
     """Of the batch under way, or the last one."""
     phase: Phase = Phase.LOAD
     """The phase under way; an out-of-memory names it."""

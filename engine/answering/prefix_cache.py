@@ -87,9 +87,13 @@ class PrefixCache:
                 best, most = prefix, n
         return best, most
 
-    def keep(self, prompts: Sequence[Ids], cache: Cache, shared: Shared) -> None:
-        """Keep what these, which were just answered with `cache`, have in common with others, where that is new."""
+    def keep(self, prompts: Sequence[Ids], cache: Cache, shared: Shared) -> list[torch.Tensor]:
+        """Keep what these, which were just answered with `cache`, have in common with others, where that is new.
+
+        Returns what is kept of them now.
+        """
         widest = max(len(ids) for ids in prompts)
+        new: list[torch.Tensor] = []
         for row, ids in enumerate(prompts):
             n = self._worth.get(ids, 0)
             if n < LEAST or self._longest(ids)[1] >= n:
@@ -100,6 +104,8 @@ class PrefixCache:
             self._kept = [each for each in self._kept if each.ids != ids[: len(each.ids)]]
             self._kept.append(Prefix(ids=ids[:n], layers=layers))
             del self._kept[:-MOST]
+            new += [part for layer in layers for part in layer]
+        return new
 
 
 def fill(cache: Cache, shared: Shared) -> None:

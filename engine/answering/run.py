@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.answering import answer, comparing, drafting, loading
+from engine.answering import answer, comparing, continuous, drafting, loading
 from engine.answering.generation import own_settings
 from engine.answering.job import AnswerJob
 from engine.answering.pace import Pace, gained
@@ -20,6 +20,7 @@ from engine.answering.response_cache import ResponseCache
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import AnsweringStarted, Event, MemoryMoment, RunProgress
 from engine.contract.host_load import HostLoad, is_busy, taken
+from engine.contract.idle import idle
 from engine.contract.presets import model_name
 from engine.contract.records import Outcome, Phase, Place, RunRecord
 from engine.contract.run_figures import RunFigures
@@ -48,6 +49,7 @@ def refuse_early(config: RunConfig, device: Device) -> None:
     """Refusals that need no model and no prompts. Raises `ConfigError`."""
     device.refuse(config)
     refusals.refuse(config, device)
+    continuous.refuse_early(config, device)
 
 
 @dataclass(kw_only=True)
@@ -178,7 +180,7 @@ class AnswerRun:
         loading.check_length(found, config, longest)
         if found_draft is not None:
             drafting.check_length(found_draft, config, longest)
-        for note in (*prompts.notes, found.source.note):
+        for note in (*prompts.notes, found.source.note, *idle(config)):
             self._say(Phase.LOAD, note)
         torch.manual_seed(config.seed)
         with Stoppable(self.should_stop):
@@ -195,6 +197,7 @@ class AnswerRun:
             if sentence:
                 self._say(Phase.LOAD, sentence)
         caches.refuse(config, model)
+        continuous.refuse(config, model)
         eos = frozenset() if config.ignore_eos else loading.eos_of(found, model)
         model.generation_config = own_settings(model)
         self.device.adopt(model)

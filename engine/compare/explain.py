@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from engine.compare import answer_memory
 from engine.compare.compare import changed_knobs, compare, explain, row_of
 from engine.contract.config import KEEPING, KNOBS, ConfigError, RunConfig, Value
 from engine.contract.figures import is_on_several
@@ -90,7 +91,11 @@ def out_of_memory(run: RunRecord) -> str:
     when = _IN_FIRST_UPDATE if run.updates == 0 else _LATER
     more = when.get(run.failed_phase, "")
     where = run.failed_phase.noun + ("" if run.failed_rank is None else f" on rank {run.failed_rank}, and so all ended")
-    return f"It ran out of memory in {where}. {_DIED[run.failed_phase]}{more}"
+    if run.config.answers:
+        why, more = answer_memory.DIED.get(run.failed_phase, ""), ""
+    else:
+        why = _DIED.get(run.failed_phase, "")
+    return f"It ran out of memory in {where}. {why}{more}".rstrip()
 
 
 _IN_FIRST_UPDATE = {
@@ -161,6 +166,8 @@ _USELESS = {Phase.EVALUATE: ("gradient_checkpointing", "optimizer_implementation
 def ways_to_fit(run: RunRecord) -> list[str]:
     """Knobs that save memory where this run lacked it, what each saves, the most fitting first."""
     config = run.config
+    if config.answers:
+        return answer_memory.ways_to_answer(run)
     if run.failed_phase is Phase.LOAD:
         return []
     useless = _USELESS.get(run.failed_phase, ()) if run.failed_phase is not None else ()

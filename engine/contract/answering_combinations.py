@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, DUMMY_PROMPTS
 from engine.contract.device_name import read_device
 from engine.contract.knob import ConfigError
 
@@ -90,4 +91,101 @@ def _check_speculation(config: RunConfig) -> None:
             raise ConfigError(knob, f"{sentence}, or --speculate off." if knob != "speculate" else f"{sentence}.")
 
 
-_CHECKS = (_check_task, _check_device, _check_precision, _check_speculation)
+def _check_caches(config: RunConfig) -> None:
+    seq2seq, continuous = config.task == "seq2seq-lm", config.batching == "continuous"
+    obstacles = (
+        (
+            config.kv_dtype == "int8" and config.kv_cache == "off",
+            "kv_dtype",
+            "--kv-dtype int8 rounds what is kept, and --kv-cache off keeps nothing: use --kv-cache dynamic, or "
+            "--kv-dtype model",
+        ),
+        (
+            config.kv_dtype == "int8" and config.kv_cache == "static",
+            "kv_dtype",
+            "--kv-dtype int8 grows with the text, and --kv-cache static does not: use --kv-cache dynamic, or "
+            "--kv-dtype model",
+        ),
+        (
+            config.kv_dtype == "int8" and seq2seq,
+            "kv_dtype",
+            "--kv-dtype int8 is for one text that goes on, and a seq2seq model also keeps what it reads: use "
+            "--kv-dtype model",
+        ),
+        (
+            config.prefix_cache and config.kv_cache == "off",
+            "prefix_cache",
+            "--prefix-cache keeps keys and values, and --kv-cache off keeps none: use --kv-cache dynamic, or "
+            "--prefix-cache off",
+        ),
+        (
+            config.prefix_cache and seq2seq,
+            "prefix_cache",
+            "--prefix-cache keeps what prompts begin with, and a seq2seq model reads a prompt as a whole, so that its "
+            "beginning depends on its end: use --prefix-cache off",
+        ),
+        (
+            config.prefix_cache and config.speculate != "off",
+            "prefix_cache",
+            "transformers reads the whole prompt anew where it checks guesses: use --prefix-cache off, or --speculate "
+            "off",
+        ),
+        (
+            config.response_cache and config.temperature > 0,
+            "response_cache",
+            "--response-cache gives the answer of before, and with --temperature each is to be another: use "
+            "--temperature 0, or --response-cache off",
+        ),
+        (
+            continuous and seq2seq,
+            "batching",
+            "transformers' continuous batching is for one text that goes on, not for seq2seq models: use --batching "
+            "static",
+        ),
+        (
+            continuous and config.kv_cache != "dynamic",
+            "batching",
+            "--batching continuous keeps keys and values in pages of its own: use --kv-cache dynamic, or --batching "
+            "static",
+        ),
+        (
+            continuous and config.kv_dtype != "model",
+            "batching",
+            "--batching continuous keeps keys and values in pages of its own, in the model's type: use --kv-dtype "
+            "model, or --batching static",
+        ),
+        (
+            continuous and (config.prefix_cache or config.response_cache),
+            "batching",
+            "--batching continuous takes prompts as places become free, and the prefix and the response cache fill "
+            "whole batches: use --batching static, or no cache",
+        ),
+        (
+            continuous and config.attention == "flash",
+            "attention",
+            "--batching continuous needs a mask, which --attention flash does not know: use --attention sdpa, or "
+            "--batching static",
+        ),
+        (
+            continuous and config.torch_compile,
+            "torch_compile",
+            "--torch-compile needs keys and values at a fixed place, and --batching continuous gives them pages: use "
+            "--torch-compile off, or --batching static",
+        ),
+    )
+    for applies, knob, sentence in obstacles:
+        if applies:
+            raise ConfigError(knob, f"{sentence}.")
+
+
+def _check_prefix(config: RunConfig) -> None:
+    length = config.prompt_len or DEFAULT_PROMPT_LEN
+    if config.prompts == DUMMY_PROMPTS and config.prompt is None and config.prefix_len >= length:
+        raise ConfigError(
+            "prefix_len",
+            f"--prefix-len {config.prefix_len} leaves no token of its own to a prompt of {length}: use --prefix-len "
+            f"{length - 1} or less, or --prompt-len {config.prefix_len + 1} or more.",
+        )
+
+
+_CHECKS = (_check_task, _check_device, _check_precision, _check_speculation, _check_caches, _check_prefix)

@@ -600,7 +600,7 @@ class RunConfig(AnsweringKnobs):
 
     def to_dict(self) -> dict[str, Value]:
         """Plain values by field name, for JSON, TOML and the history."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: getattr(self, name) for name in KNOBS}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], *, lenient: bool = False) -> RunConfig:
@@ -621,7 +621,8 @@ class RunConfig(AnsweringKnobs):
 def _collect_knobs() -> dict[str, Knob]:
     hints = get_type_hints(RunConfig)
     knobs = {}
-    for f in fields(RunConfig):
+    inherited = {f.name for f in fields(AnsweringKnobs)}
+    for f in sorted(fields(RunConfig), key=lambda f: f.name in inherited):
         hint = hints[f.name]
         optional = get_origin(hint) in (typing.Union, types.UnionType) and type(None) in get_args(hint)
         kind = next(a for a in get_args(hint) if a is not type(None)) if optional else hint
@@ -630,7 +631,7 @@ def _collect_knobs() -> dict[str, Knob]:
 
 
 KNOBS: dict[str, Knob] = _collect_knobs()
-"""Every knob by field name, in the order of the fields."""
+"""Every knob by field name, in the order of the fields; those of answering alone, which are inherited, come last."""
 
 KEEPING = frozenset(("output_dir", "save_steps", "save_total_limit"))
 """Knobs that say what is kept on the disk: no figure depends on them, so runs that differ in them alone are repeats."""

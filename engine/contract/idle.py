@@ -7,9 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from engine.contract.answering_knobs import DUMMY_PROMPTS
+from engine.contract.by_job import defaults_of
 from engine.contract.config import KNOBS, RunConfig
+from engine.contract.knob import ANSWER, TRAIN
 
-_RULES: tuple[tuple[Callable[[RunConfig], bool], tuple[str, ...], str], ...] = (
+_Rule = tuple[Callable[[RunConfig], bool], tuple[str, ...], str]
+
+_TRAINING: tuple[_Rule, ...] = (
     (lambda c: c.lora_rank == 0, ("lora_targets", "lora_alpha", "lora_dropout"), "without --lora-rank"),
     (lambda c: c.lora_rank > 0 and not c.dropout, ("lora_dropout",), "with --dropout off"),
     (lambda c: c.early_stopping_patience == 0, ("early_stopping_threshold",), "without --early-stopping-patience"),
@@ -31,14 +36,51 @@ _RULES: tuple[tuple[Callable[[RunConfig], bool], tuple[str, ...], str], ...] = (
     (lambda c: c.workload != "instructions", ("completion_only_loss",), "without --workload instructions"),
 )
 """When, which knobs, and why in words."""
-_DEFAULT = RunConfig()
+
+
+def _is_dummy(config: RunConfig) -> bool:
+    return config.prompts == DUMMY_PROMPTS and config.prompt is None
+
+
+_ANSWERING: tuple[_Rule, ...] = (
+    (lambda c: c.prompt is not None, ("prompts", "requests", "repeats"), "with --prompt, which is asked once"),
+    (lambda c: not _is_dummy(c), ("prefix_len",), "without --prompts dummy, as others begin as they do"),
+    (_is_dummy, ("chat_template",), "with --prompts dummy, which are no conversation"),
+    (
+        lambda c: c.prompt is not None or (_is_dummy(c) and not c.prefix_len and not c.repeats),
+        ("prefix_cache",),
+        "where no two prompts begin alike, as without --prefix-len",
+    ),
+    (
+        lambda c: c.prompt is not None or (_is_dummy(c) and not c.repeats),
+        ("response_cache",),
+        "where nothing is asked again, as without --repeats",
+    ),
+    (lambda c: c.speculate == "off", ("speculate_tokens",), "without --speculate"),
+    (lambda c: c.speculate != "draft", ("draft_model",), "without --speculate draft"),
+    (lambda c: c.temperature == 0, ("top_k", "top_p"), "without --temperature, as the likeliest token wins"),
+    (
+        lambda c: c.weights == "fp32" and c.kv_dtype == "model",
+        ("held_out_tokens",),
+        "where nothing is rounded, as without --weights or --kv-dtype int8",
+    ),
+    (lambda c: c.batch_size == 1, ("batching",), "with --batch-size 1"),
+    (
+        lambda c: c.task == "classification",
+        ("max_new_tokens", "ignore_eos", "chat_template", "held_out_tokens"),
+        "with --task classification, which writes nothing",
+    ),
+)
+"""The same for answers."""
+_RULES = {TRAIN: _TRAINING, ANSWER: _ANSWERING}
 
 
 def idle(config: RunConfig) -> tuple[str, ...]:
     """A sentence for every reason that knobs off their defaults change nothing; `()` as a rule."""
     told = []
-    for applies, names, why in _RULES:
-        turned = [name for name in names if getattr(config, name) != getattr(_DEFAULT, name)]
+    default = defaults_of(config.job)
+    for applies, names, why in _RULES[config.job]:
+        turned = [name for name in names if getattr(config, name) != getattr(default, name)]
         if turned and applies(config):
             *most, last = [KNOBS[name].flag for name in turned]
             flags = f"{', '.join(most)} and {last} change" if most else f"{last} changes"
@@ -50,10 +92,11 @@ def without_idle_parallel(config: RunConfig) -> RunConfig:
     """The configuration with the knobs of several GPUs that change nothing as by default: what differs in them alone is
     one run.
     """
-    return config.with_values(**{name: getattr(_DEFAULT, name) for name in idle_parallel(config)})
+    default = defaults_of(TRAIN)
+    return config.with_values(**{name: getattr(default, name) for name in idle_parallel(config)})
 
 
 def idle_parallel(config: RunConfig) -> frozenset[str]:
     """The knobs of several GPUs that change nothing, turned or not."""
-    names = (name for applies, names, _ in _RULES if applies(config) for name in names)
+    names = (name for applies, names, _ in _TRAINING if applies(config) for name in names)
     return frozenset(name for name in names if KNOBS[name].group == "parallel")

@@ -9,32 +9,36 @@ import shlex
 from collections.abc import Iterator
 from string import ascii_letters, digits
 
+from engine.contract.by_job import defaults_of, goes_without_saying
 from engine.contract.config import KNOBS, RunConfig
 from engine.contract.knob import typed
 from engine.contract.own_data import is_own_file
 
 
 def command_line(config: RunConfig) -> str:
-    """The command that does this run again: `traintop run --batch-size 16 …` with the knobs that are not at default.
+    """The command that does this run again: `traintop run --batch-size 16 …` with the knobs that are not at default;
+    `traintop answer …` of one that answers.
 
     It is quoted for a POSIX shell (control characters as `$'\\033'`: bash, zsh, ksh), and safe to paste.
     """
-    return " ".join(("traintop run", *_words(config)))
+    return " ".join(("traintop answer" if config.answers else "traintop run", *_words(config)))
 
 
 def flags_of(config: RunConfig) -> str:
-    """The flags that make `config` out of the defaults, quoted as `command_line`'s; empty for the defaults."""
+    """The flags that make `config` out of its job's defaults, quoted as `command_line`'s; empty for the defaults."""
     return " ".join(_words(config))
 
 
 def _words(config: RunConfig) -> Iterator[str]:
-    default = RunConfig()
+    defaults = defaults_of(config.job).to_dict()
+    if config.answers:
+        defaults |= goes_without_saying({"prompts": config.prompts, "prompt": config.prompt})
     own_file = is_own_file(config.workload, config.data)
     for name, knob in KNOBS.items():
         value = getattr(config, name)
         # a file of data implies another workload than the default one
         implied = name == "workload" and config.data is not None
-        unset = None if name == "samples" and own_file else getattr(default, name)
+        unset = None if name == "samples" and own_file else defaults[name]
         if value == unset and not implied:
             continue
         text = typed(value)

@@ -8,7 +8,10 @@ ANSWERING_TEXTS: dict[str, str] = {
         "asks about made-up text, as models learn it here; a file has a prompt per row. Time and memory depend on "
         "how long they are, and speculation and caches on what is in them."
     ),
-    "prompt": "One prompt, typed by hand; it is asked once and in the model's own form of conversation.",
+    "prompt": (
+        "One prompt, typed by hand: it is asked once, in the model's own form of conversation. Its length is what it "
+        "is, and its answer ends where the model ends it."
+    ),
     "requests": (
         "How many prompts are answered. More of them give surer percentiles; memory does not depend on it. The first "
         "one is asked once more before all others, to warm up, and is in no figure."
@@ -26,8 +29,8 @@ ANSWERING_TEXTS: dict[str, str] = {
         "for. Without one they cost as much as any other."
     ),
     "max_new_tokens": (
-        "Each new token takes a forward that reads all weights and all keys and values so far: latency grows with "
-        "their number, and the KV cache by one token each."
+        "Each new token takes a forward that reads all weights and all keys and values so far. Latency grows "
+        "with their number, and the KV cache by one token each."
     ),
     "ignore_eos": (
         "On, every answer has all its tokens, so that runs can be compared; off, an answer ends where the model ends "

@@ -5,7 +5,6 @@ from __future__ import annotations
 from engine.knobs.answering_texts import ANSWERING_TEXTS
 
 KNOB_TEXTS: dict[str, str] = {
-    **ANSWERING_TEXTS,
     "job": (
         "A model is made fast to train, or to answer. Training keeps activations for backward, gradients and the "
         "optimizer's states; answering keeps weights and the keys and values of what was read and written, and is "
@@ -272,5 +271,6 @@ KNOB_TEXTS: dict[str, str] = {
         "A new checkpoint is complete before an older one is removed. One is enough to go on; with more there is a way "
         "back. Disk space is all that it costs."
     ),
+    **ANSWERING_TEXTS,
 }
 """By the name of the knob."""

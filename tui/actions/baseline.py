@@ -94,7 +94,8 @@ class BaselineControl:
         if wanted == state.baseline:
             return
         state.baseline = wanted
-        state.view.ghost = Ghost(wanted) if wanted is not None else None
+        row = state.record_of(wanted)
+        state.view.ghost = Ghost(wanted, row.config if row is not None else None) if wanted is not None else None
         self._series = _Series(wanted) if wanted is not None else None
 
     def settle(self, event: HistoryChanged, change: Pin) -> None:

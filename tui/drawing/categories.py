@@ -7,6 +7,7 @@ from engine.contract.forecast_types import (
     CACHED,
     CONTEXT,
     GRADIENTS,
+    KV_CACHE,
     LIBRARIES,
     OPTIMIZER,
     TEMPORARIES,
@@ -19,10 +20,13 @@ ROLES = {
     WEIGHTS: "weights",
     GRADIENTS: "gradients",
     OPTIMIZER: "optimizer",
+    KV_CACHE: "kv",
     ACTIVATIONS: "activations",
     TEMPORARIES: "other",
     CACHED: "cached",
 }
+NAMES = {KV_CACHE: "KV cache"}
+"""How a part is called where it is not by its name."""
 FILLS = {CONTEXT: "·", LIBRARIES: "·", CACHED: "░"}
 """Of parts that are not tensors of the training; the others are solid."""
 
@@ -32,11 +36,20 @@ SHADES = {
     WEIGHTS: "█",
     OPTIMIZER: "▓",
     GRADIENTS: "▒",
+    KV_CACHE: "▞",
     ACTIVATIONS: "░",
     TEMPORARIES: "▚",
     CACHED: "▁",
 }
 """Fills that tell the parts apart where there is no colour."""
 
-PHASES = {"forward": "fwd", "backward": "bwd", "optimizer": "opt", "waiting": "wait"}
-"""Short names of what an update does, where there is no room for the whole ones."""
+PHASES = {
+    "forward": "fwd",
+    "backward": "bwd",
+    "optimizer": "opt",
+    "waiting": "wait",
+    "prefill": "pre",
+    "decode": "dec",
+    "sampling": "smpl",
+}
+"""Short names of what a run does, where there is no room for the whole ones."""

@@ -15,6 +15,7 @@ from engine.contract.forecast_types import (
     CONTEXT,
     GRADIENTS,
     INPUTS,
+    KV_CACHE,
     LIBRARIES,
     OPTIMIZER,
     TEMPORARIES,
@@ -25,10 +26,10 @@ from engine.contract.forecast_types import (
 from engine.contract.numbers import mib
 from engine.gpus.units import MIB, to_mib
 from tui.drawing.axis import Scale, y_labels
-from tui.drawing.categories import FILLS, PHASES, ROLES, SHADES
+from tui.drawing.categories import FILLS, NAMES, PHASES, ROLES, SHADES
 from tui.drawing.cells import Line, Span, segments, width_of
 
-STACKED = (CONTEXT, LIBRARIES, WEIGHTS, OPTIMIZER, GRADIENTS, ACTIVATIONS, TEMPORARIES, CACHED)
+STACKED = (CONTEXT, LIBRARIES, WEIGHTS, OPTIMIZER, GRADIENTS, KV_CACHE, ACTIVATIONS, TEMPORARIES, CACHED)
 """From the bottom: what stays through the update first, so that the bands above are what moves. They sum to what is
 used, which is what the limit is a limit of: `CONTEXT` is all that lies outside the allocator, `CACHED` what it keeps.
 """
@@ -38,7 +39,7 @@ LEAST = (24, 5)
 """Columns and rows below which there is no picture."""
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_PHASE_ROLES = {"forward": "forward", "backward": "backward", "optimizer": "optimizer"}
+_PHASE_ROLES = {name: name for name in ("forward", "backward", "optimizer", "prefill", "decode", "draft", "sampling")}
 _NEAR = 1.3
 """A limit is drawn when it is at most this many times what is used: a far one would flatten the picture."""
 _MOSTLY = 0.5
@@ -103,7 +104,7 @@ def most_held(made: Forecast) -> tuple[str, int, int] | None:
     point = _told(made)
     held = {name: size for name, size in _bands(made, point).items() if name not in (CONTEXT, CACHED)}
     name = max(held, key=lambda category: held[category])
-    return name, held[name], point.allocated
+    return NAMES.get(name, name), held[name], point.allocated
 
 
 def _columns(points: Sequence[TimelinePoint], n: int) -> list[TimelinePoint]:
@@ -218,7 +219,11 @@ def _legend(made: Forecast, peak: TimelinePoint, width: int, limit: int, shades:
     for name in sorted(STACKED, key=lambda name: -most[name]):
         if most[name] < MIB:
             continue
-        entry: Line = [(f"{_fill(name, shades)} ", ROLES[name]), (f"{name} ", "muted"), (mib(at_peak[name]), "value")]
+        entry: Line = [
+            (f"{_fill(name, shades)} ", ROLES[name]),
+            (f"{NAMES.get(name, name)} ", "muted"),
+            (mib(at_peak[name]), "value"),
+        ]
         if is_floor and name == CONTEXT:
             entry = [("below: context ", "muted"), entry[-1]]
         if lines[-1] and width_of(lines[-1]) + 2 + width_of(entry) > width:

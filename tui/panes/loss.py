@@ -1,4 +1,4 @@
-"""The training loss, and the accuracy on held-out data."""
+"""The training loss, and the accuracy on held-out data; of a run that answers the latency of its tokens."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from engine.contract.numbers import loss, number, rate
 from engine.contract.tasks import TASKS
 from tui.drawing.cells import Line, first_that_fits, join
 from tui.drawing.digits import large
+from tui.panes import latency
 from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot, at_cursor, compact
+from tui.state.answer_view import AnswerView
 from tui.state.cursor import value_at
 from tui.state.run_view import RunView
 from tui.state.state import State
 
 
 class LossPane(PlotPane):
-    """The loss of the last update, the last evaluation, and the curve over the run."""
+    """The loss of the last update, the last evaluation, and the curve over the run; of answers the time per token."""
 
     TITLE = "Loss"
 
@@ -30,7 +32,16 @@ class LossPane(PlotPane):
         if height > 1:
             return super().lines(state, width, height)
         chart = width // 3
-        return [compact("loss", _numbers(state, width - chart - 13), self._chart(state, chart, 1), width, chart)]
+        answer = _answer(state)
+        return [
+            compact(
+                "loss" if answer is None else "latency",
+                _numbers(state, width - chart - 13),
+                self._chart(state, chart, 1),
+                width,
+                chart,
+            )
+        ]
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """The numbers, and the curve in the rows that are left."""
@@ -40,13 +51,17 @@ class LossPane(PlotPane):
         return lines + [[(" ", "text"), *line] for line in self._chart(state, width - 2, height - len(lines))]
 
     def title(self, state: State) -> str:
-        """The title says when the axis is not linear."""
-        return f"{self.TITLE} (log)" if state.view.log_y else self.TITLE
+        """The title says what it is, and when the axis is not linear."""
+        answer = _answer(state)
+        title = self.TITLE if answer is None else latency.title(answer)
+        return f"{title} (log)" if state.view.log_y else title
 
     def _chart(self, state: State, width: int, height: int) -> list[Line]:
         run, view = state.run, state.view
         if run is None:
             return []
+        if run.answer is not None:
+            return latency.chart(self._plot, state, run, run.answer, width, height)
         ghost = view.ghost_of(run.run_id, run.planned)
         layers = [*([(ghost[0], "ghost")] if ghost else []), (run.losses, "loss")]
         log_y = view.log_y and height > 1
@@ -56,8 +71,15 @@ class LossPane(PlotPane):
         )
 
 
+def _answer(state: State) -> AnswerView | None:
+    """What answers there; then it is no loss that is shown."""
+    return state.run.answer if state.run is not None else None
+
+
 def _figure(state: State, width: int) -> list[Line]:
     run, cursor = state.run, state.view.cursor
+    if run is not None and run.answer is not None:
+        return latency.figure(state, run, run.answer, width)
     if run is not None and cursor is not None:
         return large(value_at(run.losses, cursor, loss), "loss", cursor.where, width)
     return large(loss(run.last.loss if run is not None and run.last is not None else None), "loss")
@@ -65,6 +87,8 @@ def _figure(state: State, width: int) -> list[Line]:
 
 def _numbers(state: State, width: int) -> Line:
     run, cursor = state.run, state.view.cursor
+    if run is not None and run.answer is not None:
+        return latency.numbers(state, run, run.answer, width)
     if run is None or run.last is None:
         return [("–", "loss")]
     if cursor is not None:

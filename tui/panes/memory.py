@@ -15,6 +15,7 @@ from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot
 from tui.panes.memory_bar import bar_of, legend, parts_of
 from tui.panes.rank_bars import PLOT_ROWS, rank_bars, rank_headline
+from tui.state.answer_view import AnswerView
 from tui.state.cursor import Cursor, value_at
 from tui.state.ranks import RankView
 from tui.state.run_view import RunView
@@ -29,6 +30,7 @@ class MemoryPane(PlotPane):
     def __init__(self, pane_id: str | None = None) -> None:
         super().__init__(pane_id)
         self._plot = RunPlot(zero=True)
+        self._kv_plot = RunPlot(zero=True)
 
     def title(self, state: State) -> str:
         """`VRAM`, virtual or not, or `RAM` on a machine that trains on its CPU."""
@@ -83,14 +85,32 @@ class MemoryPane(PlotPane):
         total = to_mib(_memory(state).total if rank is None else rank.memory.total)
         on_cpu = run.device.kind == "cpu"
         used, allocated = _series(state, run)
+        answer = run.answer
+        kv = answer.kv_mib if answer is not None and answer.kv_cache else Columns()
+        if on_cpu and answer is not None and len(kv):
+            return self._keys_and_values(state, run, answer, width, height)
         return self._plot.lines(
             run,
-            [(used, "memory"), (allocated, "allocated")],
+            [(used, "memory"), (allocated, "allocated"), *([(kv, "kv")] if len(kv) else [])],
             width,
             height,
             recent=state.view.recent,
             y_range=None if on_cpu or not total else (0.0, total * 1.02),
             limit=None if on_cpu else total,
+            cursor=state.view.cursor,
+        )
+
+    def _keys_and_values(self, state: State, run: RunView, answer: AnswerView, width: int, height: int) -> list[Line]:
+        """Beside the memory of a whole process they would not be seen: alone, below what they are forecast to be."""
+        end = to_mib(answer.expected_kv)
+        return self._kv_plot.lines(
+            run,
+            [(answer.kv_mib, "kv")],
+            width,
+            height,
+            recent=state.view.recent,
+            y_range=(0.0, max(end * 1.05, to_mib(answer.kv_cache) or 0.0)) if end else None,
+            limit=end,
             cursor=state.view.cursor,
         )
 
@@ -108,11 +128,13 @@ def _series(state: State, run: RunView) -> tuple[Columns, Columns]:
 
 def _one_bar(state: State, memory: Memory, width: int, *, with_legend: bool) -> list[Line]:
     """The device's bar, and what its colours mean."""
-    parts = parts_of(memory, _others(state))
-    lines: list[Line] = [[(" ", "text"), *bar_of(memory, parts, width - 2, state.expected)]]
+    answer = state.run.answer if state.run is not None and state.run.under_way else None
+    kv = answer.expected_kv if answer is not None else None
+    parts = parts_of(memory, _others(state), answer)
+    lines: list[Line] = [[(" ", "text"), *bar_of(memory, parts, width - 2, state.expected, expected_kv=kv)]]
     if state.is_stale and memory.used is None:
         lines = [[(" not known: the GPU does not answer", "bad")]]
-    return lines + (legend(parts, width - 2) if with_legend else [])
+    return lines + (legend(parts, width - 2, kv) if with_legend else [])
 
 
 def _memory(state: State) -> Memory:

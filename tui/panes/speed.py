@@ -1,4 +1,4 @@
-"""Samples/s of the run."""
+"""Samples/s of the run, or tokens/s of one that answers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from engine.contract.figures import CARD_SPEED, CPU
 from engine.contract.numbers import percent, plus_minus, rate
 from tui.drawing.cells import Line, first_that_fits, join
 from tui.drawing.digits import large
+from tui.panes import tokens as of_answers
 from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot, at_cursor, compact
 from tui.state.cursor import Cursor, value_at
@@ -30,7 +31,10 @@ class SpeedPane(PlotPane):
         if height > 1:
             return super().lines(state, width, height)
         chart = width // 3
-        label = f"{CPU} /s" if _is_cpus(state) else "samples/s"
+        run = state.run
+        answer = run.answer if run is not None else None
+        label = "samples/s" if answer is None or answer.scores else "tokens/s"
+        label = f"{CPU} /s" if _is_cpus(state) else label
         return [compact(label, _numbers(state, width - chart - 13), self._chart(state, chart, 1), width, chart)]
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
@@ -41,13 +45,19 @@ class SpeedPane(PlotPane):
         return lines + [[(" ", "text"), *line] for line in self._chart(state, width - 2, height - len(lines))]
 
     def title(self, state: State) -> str:
-        """On a virtual GPU the title says whose speed is measured."""
+        """On a virtual GPU the title says whose speed is measured; of answers it is in tokens."""
+        run = state.run
+        if run is not None and run.answer is not None:
+            text = of_answers.unit(run, run.answer)
+            return text[0].upper() + text[1:]
         return f"{CPU} samples/s" if _is_cpus(state) else self.TITLE
 
     def _chart(self, state: State, width: int, height: int) -> list[Line]:
         run = state.run
         if run is None:
             return []
+        if run.answer is not None:
+            return of_answers.chart(self._plot, state, run, run.answer, width, height)
         ghost = state.view.ghost_of(run.run_id, run.planned)
         behind = [ghost[1]] if ghost else []
         layers = [*((series, "ghost") for series in behind), (run.warmup_speeds, "muted"), (run.speeds, "speed")]
@@ -58,6 +68,8 @@ class SpeedPane(PlotPane):
 
 def _figure(state: State, width: int) -> list[Line]:
     run, cursor = state.run, state.view.cursor
+    if run is not None and run.answer is not None:
+        return of_answers.figure(state, run, run.answer, width)
     if run is not None and cursor is not None:
         return large(_at(run, cursor), "speed", cursor.where, width)
     row = run.as_record() if run is not None else None
@@ -83,6 +95,8 @@ def _numbers(state: State, width: int) -> Line:
     run, cursor = state.run, state.view.cursor
     if run is None:
         return [("–", "speed")]
+    if run.answer is not None:
+        return of_answers.numbers(state, run, run.answer, width)
     if cursor is not None:
         ghost = state.view.ghost_of(run.run_id, run.planned)
         behind = value_at(ghost[1], cursor, rate, held=True) if ghost else ""

@@ -1,4 +1,4 @@
-"""Where the time of an update goes."""
+"""Where the time of an update goes; of a run that answers that of a token, or of a batch that is scored."""
 
 from __future__ import annotations
 
@@ -18,10 +18,17 @@ from tui.state.state import State
 PHASES = ("data", "forward", "backward", "optimizer")
 AMONG_RANKS = (*PHASES, "waiting")
 """Of a run on several GPUs: `waiting` is for others, and in none of the phases."""
+ANSWERING = ("prefill", "decode", "sampling")
+GUESSING = ("prefill", "decode", "draft", "sampling")
+SCORING = ("texts", "padding")
+_ROLES = {"texts": "decode", "padding": "waiting"}
+"""Roles of phases that have not their own names for it."""
 
 
 class TimePane(PlotPane):
-    """Data, forward, backward and optimizer as shares of the updates after warm-up; of several ranks also waiting."""
+    """Data, forward, backward and optimizer as shares of the updates after warm-up; of several ranks also waiting; of
+    answers prefill, decode, guessing and sampling.
+    """
 
     TITLE = "Where the time goes"
 
@@ -36,16 +43,17 @@ class TimePane(PlotPane):
         return [[(" time      ", "title"), *bar, *awaited]]
 
     def headline(self, state: State, width: int) -> Line:
-        """What one update takes."""
+        """What one update takes, or one token."""
         run, rank = state.run, state.rank
-        if run is None or not run.timed_updates:
+        if run is None or not _counted(run):
             return []
         took: Line = [(f"{rate(sum(_seconds(state, _phases(run))) * 1000)} ms", "value")]
         if run.device.is_virtual:
             took = [(f"{CPU} ", "muted"), *took]
         if rank is not None:
             took = [(f"r{rank.rank} · ", "accent"), *took]
-        return first_that_fits([[*took, (" an update", "muted")], took], width)
+        each = " an update" if run.answer is None else " a batch" if run.answer.scores else " a token"
+        return first_that_fits([[*took, (each, "muted")], took], width)
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """All phases in one bar, and each with its share and its milliseconds; who waits for whom."""
@@ -64,21 +72,40 @@ class TimePane(PlotPane):
         for index, (name, value) in enumerate(zip(names, values, strict=True)):
             share: Line = [(f" {name:<10}", "muted"), (f"{percent(value / whole * 100):>5}", "value")]
             took: Line = [(f"{rate(value * 1000):>8} ms  ", "muted")]
-            bar = painted(stacked_bar([Part(value, index + 1)], max(values), max(0, room)), names)
+            bar = painted(stacked_bar([Part(value, index + 1)], max(values), max(0, room)), _roles(names))
             lines += [[], [*share, *took, *bar]] if is_roomy else [[*share, *took, *bar]]
         return lines + waits
 
 
 def _phases(run: RunView | None) -> tuple[str, ...]:
+    if run is not None and run.answer is not None:
+        return SCORING if run.answer.scores else ANSWERING if run.config.speculate == "off" else GUESSING
     return AMONG_RANKS if run is not None and run.ranks else PHASES
 
 
 def _seconds(state: State, names: Sequence[str]) -> list[float]:
-    """Seconds of a mean update by phase: of the chosen rank, or the mean of all."""
+    """Seconds of a mean update by phase: of the chosen rank, or the mean of all. Of answers those of a token."""
+    answer = state.run.answer if state.run is not None else None
+    if answer is not None and answer.scores:
+        padded = answer.padding / answer.tokens if answer.tokens else 0.0
+        each = answer.scoring_s / max(1, answer.batches)
+        return [each * (1 - padded), each * padded]
+    if answer is not None:
+        return [getattr(answer.shares, name) / max(1, answer.tokens) for name in names]
     run: RunView | RankView | None = state.rank or state.run
     if run is None or not run.timed_updates:
         return [0.0] * len(names)
     return [getattr(run.shares, name) / run.timed_updates for name in names]
+
+
+def _counted(run: RunView) -> int:
+    """The updates, tokens or batches that the seconds are divided by."""
+    answer = run.answer
+    return run.timed_updates if answer is None else answer.batches if answer.scores else answer.tokens
+
+
+def _roles(names: Sequence[str]) -> list[str]:
+    return [_ROLES.get(name, name) for name in names]
 
 
 def _bar(names: Sequence[str], values: Sequence[float], width: int) -> Line:
@@ -96,7 +123,7 @@ def _bar(names: Sequence[str], values: Sequence[float], width: int) -> Line:
         next((text for text in texts if len(text) + 2 <= fitting.get(index, 0)), "")
         for index, texts in enumerate(zip(long, short, bare, [text[:-2] for text in bare], strict=True), 1)
     ]
-    return labelled(row, names, labels)
+    return labelled(row, _roles(names), labels)
 
 
 def _in_pairs(names: Sequence[str], values: Sequence[float], width: int) -> list[Line]:

@@ -15,6 +15,7 @@ from tui.drawing.cells import Line, ends, join, width_of
 from tui.drawing.text import clean
 from tui.panes.base import Pane
 from tui.panes.drawing import OUTCOME_ROLES
+from tui.state.answer_view import AnswerView
 from tui.state.knobs import short_name
 from tui.state.run_view import RunView
 from tui.state.state import State
@@ -127,12 +128,33 @@ def _whose(run: RunView) -> str:
     return f"   {CPU} " if run.device.is_virtual else "   "
 
 
+def _answering(state: State, run: RunView, answer: AnswerView) -> list[Line]:
+    """Which request, which token of it, and the time; the longest first."""
+    if state.stalled_s is not None:
+        return [[(f"  stands still for {clock(state.stalled_s)}", "warn")], [("  stands still", "warn")]]
+    if answer.warmup:
+        return [
+            [(f"  {run.place.words}…" if run.place is not None else "  warm-up…", "accent")],
+            [("  warm-up", "accent")],
+        ]
+    planned = run.planned_s
+    passed: Line = [(_whose(run), "muted"), (clock(run.t), "value")]
+    passed.append((f" / ~{clock(planned)}" if planned else " / –", "muted"))
+    batch: Line = [(f"  batch {run.config.batch_size}", "muted")] if run.config.batch_size > 1 else []
+    what = "text" if answer.scores else "request"
+    at = run.reached if answer.scores else min(len(answer.done) + 1, answer.n_requests or 0)
+    where: Line = [(f"  {what} {number(at)}/{number(answer.n_requests)}", "value")]
+    return [[*batch, *where, *passed], [*where, *passed], passed]
+
+
 def _under_way(state: State, run: RunView) -> list[Line]:
     name: Line = [("● ", "accent"), (f"run {run.run_id}", "value")]
     if state.plan is not None:
         name = [(f"{state.plan.where}  ", "accent"), *name]
     if state.stopping:
         return [[*name, ("  stopping…", "warn")]]
+    if run.answer is not None and run.planned is not None:
+        return [[*name, *said] for said in _answering(state, run, run.answer)]
     if run.planned is None:
         return [[*name, (f"  {run.detail}…", "accent")], [*name, ("  loading…", "accent")]]
     if state.stalled_s is not None:

@@ -16,6 +16,7 @@ from textual.message import Message
 from textual.screen import Screen
 
 from tui.drawing.cells import Line, wrap
+from tui.panes.answer import AnswerPane
 from tui.panes.base import Pane
 from tui.panes.caption import CaptionPane
 from tui.panes.footer import FooterPane
@@ -37,7 +38,7 @@ from tui.terminal.spans import SpanCompositor
 SMALLEST = Size(80, 24)
 SHORT = 30
 """Rows below which dialogs go without blank rows at their edges."""
-STOPS = ("knobs", "results", "log")
+STOPS = ("knobs", "answer", "results", "log")
 """Where Tab goes; while a pane fills the screen it goes through all of them."""
 LAYOUTS = ("too-small", "small", "medium", "large")
 
@@ -53,6 +54,11 @@ CATEGORIES = (
     "forward",
     "backward",
     "waiting",
+    "kv",
+    "prefill",
+    "decode",
+    "draft",
+    "sampling",
 )
 ROLES = frozenset(
     (
@@ -70,6 +76,7 @@ ROLES = frozenset(
             "ghost",
             "cached",
             "context",
+            "guessed",
         ),
         *CATEGORIES,
         *(f"on-{name}" for name in CATEGORIES),
@@ -131,6 +138,7 @@ class MainScreen(Screen[None]):
                     yield LossPane("loss")
                     yield TimePane("time")
                 with Container(id="bottom"):
+                    yield AnswerPane("answer")
                     yield ResultsPane("results")
                     yield LogPane("log")
         yield FooterPane("footer")
@@ -157,6 +165,9 @@ class MainScreen(Screen[None]):
     def show(self, state: State) -> None:
         """Hand the state to every pane; each sends the terminal only what changed."""
         self._state = state
+        if self.has_class("answers") != state.shows_answers:
+            self.set_class(state.shows_answers, "answers")
+            self._keep_focus()
         footer = self.query_one(FooterPane)
         wanted = hints(
             state, (self.focused.id or "") if self.focused is not None else "", zoomed=self.zoomed is not None
@@ -210,6 +221,10 @@ class MainScreen(Screen[None]):
         """Show or hide the log pane."""
         self._log_wanted = not self.has_class("log")
         self._lay_out(self.size)
+        self._keep_focus()
+
+    def _keep_focus(self) -> None:
+        """Where a pane with the focus goes, the knobs have it."""
         if self.focused is not None and not self.focused.display:
             self.query_one(KnobsPane).focus()
 

@@ -1,8 +1,4 @@
-"""What a run that answers shows beside what every run does: the text as it comes, and how long each token took. Pure.
-
-Its x axis is the tokens that are to be written, one after the other; an answer that ends early counts as a whole
-one. Of a classifier it is the texts that are to be scored.
-"""
+"""What a run that answers shows beside what every run does: its text, and how long each token took. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +10,9 @@ from engine.contract.config import RunConfig
 from engine.contract.events import AnsweringStarted, BatchScored, Prefilled, RequestDone, TokensDone
 from engine.gpus.units import to_mib
 from tui.drawing.plot import Columns
+from tui.state.answer_course import AnswerCourse, AnswerEvent
 from tui.state.written import Written
 
-AnswerEvent = AnsweringStarted | Prefilled | TokensDone | RequestDone | BatchScored
 ANSWERS_KEPT = 50
 
 
@@ -27,15 +23,11 @@ class AnswerView:
     config: RunConfig
     expected_kv: int | None = None
     """Bytes of keys and values that were forecast for the end of the longest answers."""
-    started: AnsweringStarted | None = None
+    course: AnswerCourse = field(init=False)
     warmup: bool = True
     """While the first request is answered once for nothing."""
-    done: set[int] = field(default_factory=set)
-    """The requests that are answered, by number."""
     current: tuple[int, ...] = ()
     """Those that are being answered."""
-    progress: float = 0.0
-    """Where it is on its x axis."""
     kv_cache: int = 0  # bytes
     held: int = 0
     """Bytes that caches keep between requests."""
@@ -43,6 +35,10 @@ class AnswerView:
     """Seconds since the warm-up."""
     tokens: int = 0
     """That came since the warm-up, of all sequences; of a classifier those computed, with padding."""
+    batches: int = 0
+    """That a classifier scored."""
+    scoring_s: float = 0.0
+    """Seconds that they took."""
     padding: int = 0
     """Of a classifier's tokens, how many were padding."""
     latencies: Columns = field(default_factory=Columns)
@@ -57,25 +53,34 @@ class AnswerView:
     """The first request of each batch, the newest last: as it is written, then as it ended; others as they ended."""
     _began: bool = False
     """Whether a prefill waits for its first latency."""
-    _written: dict[int, int] = field(default_factory=dict)
-    """Tokens by request, of those under way."""
+
+    def __post_init__(self) -> None:
+        self.course = AnswerCourse(self.config)
+
+    @property
+    def started(self) -> AnsweringStarted | None:
+        """None until it begins."""
+        return self.course.started
+
+    @property
+    def progress(self) -> float:
+        """Where it is on its x axis."""
+        return self.course.progress
+
+    @property
+    def done(self) -> set[int]:
+        """The requests that are answered, by number."""
+        return self.course.done
 
     @property
     def scores(self) -> bool:
         """Whether it is a classifier that scores."""
-        return self.config.task == "classification"
+        return self.course.scores
 
     @property
     def n_requests(self) -> int | None:
         """None until it begins."""
         return self.started.n_requests if self.started is not None else None
-
-    @property
-    def planned(self) -> int | None:
-        """The end of the x axis; None until it begins."""
-        if self.started is None:
-            return None
-        return self.started.n_requests * (1 if self.scores else max(1, self.started.max_new_tokens))
 
     @property
     def unit(self) -> str:
@@ -89,15 +94,15 @@ class AnswerView:
 
     def take(self, event: AnswerEvent) -> None:
         """Take one event."""
-        if isinstance(event, AnsweringStarted):
-            self.started = event
-        elif isinstance(event, Prefilled):
+        start = self.progress
+        self.course.take(event)
+        if isinstance(event, Prefilled):
             self._prefilled(event)
         elif isinstance(event, TokensDone):
-            self._tokens(event)
+            self._tokens(event, start)
         elif isinstance(event, RequestDone):
-            self._request(event)
-        else:
+            self._at(event.request, event.warmup).ended(event)
+        elif isinstance(event, BatchScored):
             self._scored(event)
 
     def _prefilled(self, event: Prefilled) -> None:
@@ -106,22 +111,16 @@ class AnswerView:
         self._write(event.requests, event.text, (), event.warmup)
         if event.warmup:
             return
-        self._written |= dict.fromkeys(event.requests, 1)
         self.tokens += len(event.requests)
         self.shares = _summed(self.shares, event.shares)
         self._began = True
-        self._move()
 
-    def _tokens(self, event: TokensDone) -> None:
+    def _tokens(self, event: TokensDone, start: float) -> None:
         self.warmup, self.current, self.kv_cache = event.warmup, event.requests, event.kv_cache
         self._write(event.requests, event.text, event.guessed, event.warmup)
         if event.warmup or not event.requests:
             return
         many, arrived, seconds = len(event.requests), sum(event.arrived), sum(event.gaps)
-        start = self.progress
-        for request in event.requests:
-            self._written[request] = self._written.get(request, 0) + round(arrived / many)
-        self._move()
         self.tokens += arrived
         self.shares = _summed(self.shares, event.shares)
         came = 0
@@ -138,33 +137,19 @@ class AnswerView:
             self.speeds.append(self.progress, arrived / seconds)
         self.kv_mib.append(self.progress, to_mib(event.kv_cache))
 
-    def _request(self, event: RequestDone) -> None:
-        if not event.warmup:
-            self.done.add(event.request)
-            self._written.pop(event.request, None)
-            self._move()
-        self._at(event.request, event.warmup).ended(event)
-
     def _scored(self, event: BatchScored) -> None:
         self.warmup = event.warmup
         written = self._at(event.batch, event.warmup)
         written.add(event.text, ())
         if event.warmup:
             return
-        self.progress += event.n_samples
         self.tokens += event.computed_tokens
         self.padding += max(0, event.computed_tokens - event.n_tokens)
+        self.batches, self.scoring_s = self.batches + 1, self.scoring_s + event.seconds
         self.newest_ms = 1000 * event.seconds
         self.latencies.append(self.progress, self.newest_ms)
         if event.seconds > 0:
             self.speeds.append(self.progress, event.n_samples / event.seconds)
-
-    def _move(self) -> None:
-        """Along the x axis; never back."""
-        if self.started is not None:
-            most = max(1, self.started.max_new_tokens)
-            under_way = sum(min(most, n) for n in self._written.values())
-            self.progress = max(self.progress, float(len(self.done) * most + under_way))
 
     def _write(self, requests: tuple[int, ...], text: str, guessed: tuple[tuple[int, int], ...], warmup: bool) -> None:
         if requests:

@@ -13,7 +13,8 @@ from engine.contract.records import DeviceInfo, Memory, Outcome, Place, RunRecor
 from engine.contract.run_figures import RunFigures, new_record
 from engine.gpus.units import to_mib
 from tui.drawing.plot import Columns, Range
-from tui.state.answer_view import AnswerEvent, AnswerView
+from tui.state.answer_course import AnswerEvent
+from tui.state.answer_view import AnswerView
 from tui.state.ranks import Ranks, merged, summed
 
 STALE_S = 2.0
@@ -175,7 +176,7 @@ class RunView:
         answer.take(event)
         self.warmup, self.progress, self.reached = answer.warmup, answer.progress, int(answer.progress)
         if isinstance(event, AnsweringStarted):
-            self.t, self.planned, self.n_parameters = 0.0, answer.planned, event.n_parameters
+            self.t, self.planned, self.n_parameters = 0.0, answer.course.planned, event.n_parameters
             return
         self.t, self.moved_t, self.place = event.t, event.t, None
         self._mark()

@@ -124,6 +124,11 @@ class State:
         return self.unread_s is not None or self.gpu_lost
 
     @property
+    def shows_answers(self) -> bool:
+        """Whether the panes show a run that answers, or are about to."""
+        return (self.run.config if self.run is not None else self.editor.config).answers
+
+    @property
     def running(self) -> bool:
         """True while a run is under way."""
         return self.run is not None and self.run.under_way

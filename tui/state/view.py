@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from engine.contract.events import Event, TrainingStarted, UpdateDone
+from engine.contract.config import RunConfig
+from engine.contract.events import (
+    AnsweringStarted,
+    BatchScored,
+    Event,
+    Prefilled,
+    RequestDone,
+    TokensDone,
+    TrainingStarted,
+    UpdateDone,
+)
 from tui.drawing.plot import Columns
+from tui.state.answer_course import AnswerCourse, AnswerEvent
 from tui.state.cursor import Cursor
 
 GHOST_POINTS = 1024
@@ -15,12 +26,15 @@ KEYS_SHOWN = 4
 
 
 class Ghost:
-    """The baseline's loss and samples/s over its training, to be drawn behind those of another run."""
+    """The baseline's curves over its run, to be drawn behind those of another of its job: loss and samples/s, of one
+    that answers latency a token (ms) and tokens/s."""
 
-    def __init__(self, run_id: int) -> None:
+    def __init__(self, run_id: int, config: RunConfig | None = None) -> None:
         self.run_id = run_id
+        self.answers = config is not None and config.answers
+        self._course = AnswerCourse(config) if config is not None and config.answers else None
         self._planned = 0
-        self._points: list[tuple[int, float, float | None]] = []
+        self._points: list[tuple[float, float, float | None]] = []
         self._stride = 1
         self._seen = 0
         self._drawn: tuple[int, int, Columns, Columns] | None = None
@@ -28,24 +42,40 @@ class Ghost:
     def add(self, events: Iterable[Event]) -> None:
         """Take stored events; of a long run every second, fourth, … update is kept."""
         for event in events:
-            if isinstance(event, TrainingStarted):
+            if self._course is not None:
+                if isinstance(event, (AnsweringStarted, Prefilled, TokensDone, RequestDone, BatchScored)):
+                    self._answered(self._course, event)
+            elif isinstance(event, TrainingStarted):
                 self._planned = event.planned_updates
             elif isinstance(event, UpdateDone):
-                self._seen += 1
-                if self._seen % self._stride:
-                    continue
                 rate = event.n_samples / event.update_s if event.update_s > 0 and not event.warmup else None
-                self._points.append((event.update, event.loss, rate))
-                if len(self._points) > 2 * GHOST_POINTS:
-                    self._points, self._stride = self._points[::2], 2 * self._stride
+                self._keep(event.update, event.loss, rate)
 
-    def curves(self, planned_updates: int) -> tuple[Columns, Columns]:
-        """Loss and samples/s on the x axis of a run of `planned_updates`: at equal shares of the two trainings."""
-        if self._drawn is None or self._drawn[:2] != (planned_updates, len(self._points)):
-            scale = planned_updates / self._planned if self._planned else 1.0
-            losses = Columns((update * scale, loss) for update, loss, _ in self._points)
-            speeds = Columns((update * scale, rate) for update, _, rate in self._points if rate is not None)
-            self._drawn = planned_updates, len(self._points), losses, speeds
+    def _answered(self, course: AnswerCourse, event: AnswerEvent) -> None:
+        course.take(event)
+        self._planned = course.planned or 0
+        if isinstance(event, TokensDone) and not event.warmup and event.requests:
+            arrived, seconds = sum(event.arrived), sum(event.gaps)
+            if arrived and seconds:
+                self._keep(course.progress, 1000 * seconds * len(event.requests) / arrived, arrived / seconds)
+        elif isinstance(event, BatchScored) and not event.warmup and event.seconds > 0:
+            self._keep(course.progress, 1000 * event.seconds, event.n_samples / event.seconds)
+
+    def _keep(self, x: float, value: float, rate: float | None) -> None:
+        self._seen += 1
+        if self._seen % self._stride:
+            return
+        self._points.append((x, value, rate))
+        if len(self._points) > 2 * GHOST_POINTS:
+            self._points, self._stride = self._points[::2], 2 * self._stride
+
+    def curves(self, planned: int) -> tuple[Columns, Columns]:
+        """Both on the x axis of a run of `planned` updates or tokens: at equal shares of the two runs."""
+        if self._drawn is None or self._drawn[:2] != (planned, len(self._points)):
+            scale = planned / self._planned if self._planned else 1.0
+            values = Columns((x * scale, value) for x, value, _ in self._points)
+            speeds = Columns((x * scale, rate) for x, _, rate in self._points if rate is not None)
+            self._drawn = planned, len(self._points), values, speeds
         return self._drawn[2:]
 
 
@@ -75,8 +105,8 @@ class View:
         """Remember a key for those who watch."""
         self.keys = [*self.keys, key][-KEYS_SHOWN:]
 
-    def ghost_of(self, run_id: int, planned_updates: int | None) -> tuple[Columns, Columns] | None:
-        """The baseline's curves behind run `run_id`; None where there is none, or it is the baseline itself."""
-        if self.ghost is None or self.ghost.run_id == run_id or not planned_updates:
+    def ghost_of(self, run_id: int, planned: int | None, *, answers: bool = False) -> tuple[Columns, Columns] | None:
+        """The baseline's curves behind run `run_id`; None where none is of its job, or it is the baseline itself."""
+        if self.ghost is None or self.ghost.run_id == run_id or not planned or self.ghost.answers != answers:
             return None
-        return self.ghost.curves(planned_updates)
+        return self.ghost.curves(planned)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.contract.config import RunConfig
+from engine.contract.config import ConfigError, RunConfig
 from engine.contract.device_name import DeviceName, visible_name
 from engine.contract.records import DeviceInfo
 from engine.contract.text import capitalised, one_line
@@ -52,6 +52,10 @@ def make_script(
     `report` is told what takes time, and may raise to end the work. Raises `ConfigError` where the run would be
     refused, and what reading the data raises.
     """
+    if config.answers:
+        raise ConfigError(
+            "job", "The Trainer answers nothing: --job answer has no script for it, but a command (traintop answer)."
+        )
     import torch
 
     from engine.techniques import lora, quantised

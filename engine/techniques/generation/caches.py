@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.presets import model_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -70,18 +71,19 @@ def refuse(config: RunConfig, model: PreTrainedModel) -> None:
     if config.kv_dtype == "int8" and others:
         raise ConfigError(
             "kv_dtype",
-            f"--kv-dtype int8 rounds keys and values, and {config.model} has {odd}: use --kv-dtype model.",
+            f"--kv-dtype int8 rounds keys and values, and {model_name(config.model)} has {odd}: use --kv-dtype model.",
         )
     if config.kv_cache == "static" and (_makes_its_own(model) or set(kinds) <= _EMPTY):
         raise ConfigError(
             "kv_cache",
-            f"--kv-cache static makes room for keys and values, and {config.model} has {odd}: use --kv-cache dynamic.",
+            f"--kv-cache static makes room for keys and values, and {model_name(config.model)} has {odd}: use "
+            "--kv-cache dynamic.",
         )
     if config.prefix_cache and not keeps_all(model):
         why = odd if others else "layers that keep a window of the last tokens alone"
         raise ConfigError(
             "prefix_cache",
-            f"--prefix-cache needs the keys and values of all tokens, and {config.model} has {why}: "
+            f"--prefix-cache needs the keys and values of all tokens, and {model_name(config.model)} has {why}: "
             "use --prefix-cache off.",
         )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from engine.compare.answer_memory import DIED
 from engine.compare.explain import (
     KNOB_TEXTS,
     evidence,
@@ -66,11 +68,40 @@ def test_another_device_is_no_evidence() -> None:
     assert evidence("batch_size", [run(1), other]) == []
 
 
-@pytest.mark.parametrize("phase", Phase)
-def test_every_phase_has_a_meaning(phase: Phase) -> None:
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase not in DIED or phase is Phase.LOAD])
+def test_every_phase_of_a_training_has_a_meaning(phase: Phase) -> None:
     dead = replace(run(1, Outcome.OUT_OF_MEMORY), failed_phase=phase)
-    assert out_of_memory(dead).startswith(f"It ran out of memory in {phase.noun}. ")
+    assert re.fullmatch(rf"It ran out of memory in {phase.noun}\. .{{40,}}", out_of_memory(dead))
     assert (ways_to_fit(dead) == []) is (phase is Phase.LOAD)
+
+
+@pytest.mark.parametrize("phase", DIED)
+def test_every_phase_of_answering_has_a_meaning_and_a_way_out(phase: Phase) -> None:
+    dead = replace(run(1, Outcome.OUT_OF_MEMORY, job="answer", task="causal-lm"), failed_phase=phase)
+    assert re.fullmatch(rf"It ran out of memory in {phase.noun}\. .{{40,}}", out_of_memory(dead))
+    ways = ways_to_fit(dead)
+    assert ways
+    assert not any("checkpointing" in way or "accumulation" in way for way in ways)
+
+
+def test_an_answer_that_did_not_fit_is_told_what_fits_its_phase() -> None:
+    knobs = {"job": "answer", "task": "causal-lm", "batch_size": 8, "kv_cache": "static", "attention": "eager"}
+    dead = replace(run(1, Outcome.OUT_OF_MEMORY, **knobs, prompt_len=512), failed_phase=Phase.DECODE)
+    first, second, third, fourth, *_ = ways_to_fit(dead)
+    assert first.startswith("KV cache dynamic: saves the room of answers that stay short")
+    assert second.startswith("KV type int8: saves half of the keys and values")
+    assert third.startswith("batch size 4: about 50 %")
+    assert fourth.startswith("new tokens 64: half of the keys and values")
+    loading = ways_to_fit(replace(dead, failed_phase=Phase.LOAD))
+    assert [way.partition(":")[0] for way in loading] == ["weights fp16", "weights int8", "weights nf4"]
+    assert ways_to_fit(replace(dead, failed_phase=Phase.PREFILL))[0].startswith("attention sdpa")
+
+
+@pytest.mark.parametrize("knob", [knob.name for knob in KNOBS.values() if knob.group == "answering"])
+def test_what_is_turned_already_is_no_way_out(knob: str) -> None:
+    small = {"weights": "int8", "kv_dtype": "int8", "batch_size": 1, "max_new_tokens": 1}
+    dead = replace(run(1, Outcome.OUT_OF_MEMORY, job="answer", task="causal-lm", **small), failed_phase=Phase.PREFILL)
+    assert not any(way.startswith(KNOBS[knob].label) for way in ways_to_fit(dead))
 
 
 def test_an_unknown_phase_is_said() -> None:

@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.contract.answering_knobs import AnsweringKnobs
+from engine.contract.by_job import defaults_of
 from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig, coerce
 
-NUMBERS = [knob for knob in KNOBS.values() if knob.kind in (int, float)]
+NUMBERS = [(job, knob) for knob in KNOBS.values() if knob.kind in (int, float) for job in knob.jobs]
+"""With each job that they mean something for."""
 CHOICES = [knob for knob in KNOBS.values() if knob.choices]
 
 
@@ -23,8 +26,10 @@ def _refusal(**values: Any) -> ConfigError:
     return refusal.value
 
 
-def test_every_field_is_a_knob_in_the_same_order() -> None:
-    assert list(KNOBS) == [field.name for field in fields(RunConfig)]
+def test_every_field_is_a_knob_in_the_same_order_and_those_of_answering_come_last() -> None:
+    answering = [field.name for field in fields(AnsweringKnobs)]
+    own = [field.name for field in fields(RunConfig) if field.name not in answering]
+    assert list(KNOBS) == own + answering
 
 
 @pytest.mark.parametrize("knob", KNOBS.values(), ids=lambda knob: knob.name)
@@ -42,19 +47,24 @@ NEEDS: dict[str, dict[str, Any]] = {
     "early_stopping_patience": {"workload": "reviews"},
     "target_len": {"task": "seq2seq-lm"},
     "momentum": {"optimizer": "sgd"},
+    "prefix_len": {"prompt_len": 1_048_576},
+    "top_k": {"temperature": 1.0},
+    "top_p": {"temperature": 1.0},
+    "speculate_tokens": {"speculate": "lookup"},
 }
 """What a knob means nothing without, and so is refused without."""
 
 
-@pytest.mark.parametrize("knob", NUMBERS, ids=lambda knob: knob.name)
-def test_numbers_have_bounds_that_hold_at_both_ends(knob: Knob) -> None:
+@pytest.mark.parametrize(("job", "knob"), NUMBERS, ids=lambda part: getattr(part, "name", part))
+def test_numbers_have_bounds_that_hold_at_both_ends(job: str, knob: Knob) -> None:
     assert knob.minimum is not None
     assert knob.maximum is not None
+    base = {name: value for name, value in defaults_of(job).to_dict().items() if value is not None}
     for bound in (knob.minimum, knob.maximum):
         value = knob.kind(bound)
-        assert getattr(RunConfig(**{knob.name: value, **NEEDS.get(knob.name, {})}), knob.name) == value
+        assert getattr(RunConfig(**{**base, knob.name: value, **NEEDS.get(knob.name, {})}), knob.name) == value
     for outside in (knob.minimum - 1, knob.maximum * 2 + 1):
-        error = _refusal(**{knob.name: knob.kind(outside)})
+        error = _refusal(**{**base, knob.name: knob.kind(outside)})
         assert error.knob == knob.name
         assert knob.flag in error.message
         assert f"use {knob.minimum:,.10g} to {knob.maximum:,.10g}" in error.message
@@ -206,7 +216,7 @@ def test_no_text_makes_anything_but_a_configuration_or_a_refusal(name: str, text
         assert RunConfig.from_dict(config.to_dict()) == config
 
 
-@pytest.mark.parametrize("name", [knob.name for knob in NUMBERS])
+@pytest.mark.parametrize("name", sorted({knob.name for _, knob in NUMBERS}))
 def test_absurdly_large_numbers_are_refused_too(name: str) -> None:
     for text in ("9" * 400, "-" + "9" * 400, "9" * 5000):
         with pytest.raises(ConfigError):

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.contract.by_job import defaults_of
 from engine.contract.config import KNOBS, ConfigError, RunConfig
+from engine.contract.knob import ANSWER, TRAIN
 from engine.export.hand_over import command_line
 from tui.command_line.flags import Parser, add_knobs, config_of
 
@@ -20,14 +22,31 @@ from tui.command_line.flags import Parser, add_knobs, config_of
 def obeyed(line: str) -> RunConfig:
     """The configuration that the command line makes of the words."""
     program, command, *words = shlex.split(line)
-    assert (program, command) == ("traintop", "run")
-    parser = Parser(prog="traintop run", description="")
-    add_knobs(parser)
+    assert program == "traintop"
+    assert command in ("run", "answer")
+    parser = Parser(prog=f"traintop {command}", description="")
+    add_knobs(parser, ANSWER if command == "answer" else None)
     return config_of(parser.read(words))
 
 
 def test_defaults_need_no_flag() -> None:
     assert command_line(RunConfig()) == "traintop run"
+
+
+def test_an_answering_run_has_a_command_of_its_own() -> None:
+    config = defaults_of(ANSWER)
+    assert command_line(config) == "traintop answer"
+    assert obeyed("traintop answer") == config
+    turned = config.with_values(model="gpt2", kv_cache="off", batch_size=4)
+    assert command_line(turned) == "traintop answer --model gpt2 --batch-size 4 --kv-cache off"
+
+
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("asked", [{"prompt": "Who are you?"}, {"prompts": "questions.jsonl"}, {}])
+def test_where_answers_end_comes_back_also_where_it_goes_without_saying(asked: dict[str, Any], ends: bool) -> None:
+    config = defaults_of(ANSWER).with_values(**asked, ignore_eos=not ends)
+    assert obeyed(command_line(config)) == config
+    assert ("--ignore-eos" in command_line(config)) is (ends != bool(asked))
 
 
 def test_only_what_differs_is_said() -> None:
@@ -72,8 +91,13 @@ def a_value(name: str) -> st.SearchStrategy[Any]:
     return st.just(getattr(RunConfig(), name)) if knob.kind is not bool else st.booleans()
 
 
-@settings(max_examples=60)
-@given(st.fixed_dictionaries({name: a_value(name) for name in KNOBS}))
+def values_of(job: str) -> st.SearchStrategy[dict[str, Any]]:
+    own = {name: a_value(name) for name, knob in KNOBS.items() if job in knob.jobs}
+    return st.fixed_dictionaries({**own, "job": st.just(job)})
+
+
+@settings(max_examples=100)
+@given(st.sampled_from((TRAIN, ANSWER)).flatmap(values_of))
 def test_every_configuration_comes_back(values: dict[str, Any]) -> None:
     try:
         config = RunConfig(**values)
@@ -95,16 +119,21 @@ OTHER_VALUES: dict[str, Any] = {
     "max_grad_norm": 0.0,
     "lora_targets": "query",
     "output_dir": "elsewhere",
+    "prompts": "questions.jsonl",
+    "prompt": "Who are you?",
+    "draft_model": "some-org/smaller",
 }
 NEEDS: dict[str, dict[str, Any]] = {
     "momentum": {"optimizer": "sgd"},
     "cross_entropy": {"workload": "text", "task": "causal-lm"},
     "target_len": {"workload": "text", "task": "seq2seq-lm"},
+    "top_k": {"temperature": 1.0},
+    "top_p": {"temperature": 1.0},
 }
 """What a knob means nothing without, and so is refused without."""
 
 
-@pytest.mark.parametrize("name", KNOBS)
+@pytest.mark.parametrize("name", [name for name in KNOBS if name != "job"])
 def test_no_knob_is_forgotten(name: str) -> None:
     """Turning any knob changes the command."""
     base = RunConfig(workload="reviews", data="reviews.csv", device="cuda", dataloader_num_workers=1, max_grad_norm=0.5)
@@ -112,6 +141,8 @@ def test_no_knob_is_forgotten(name: str) -> None:
         base = replace(base, max_grad_norm=0.0, workload="dummy", data=None)
     if name == "workload":
         base = replace(base, workload="dummy")
+    if TRAIN not in KNOBS[name].jobs:
+        base = defaults_of(ANSWER)
     base = replace(base, **NEEDS.get(name, {}))
     knob, now = KNOBS[name], getattr(base, name)
     options = (OTHER_VALUES[name],) if name in OTHER_VALUES else (*knob.choices, *knob.steps, not now)

@@ -16,7 +16,9 @@ import pytest
 import torch
 import transformers
 
+from engine.contract.by_job import defaults_of
 from engine.contract.config import KNOBS, ConfigError, RunConfig
+from engine.contract.knob import ANSWER, TRAIN
 from engine.contract.records import DeviceInfo
 from engine.export.trainer_script.parts import Part, literal, merged, source
 from engine.export.trainer_script.script import make_script
@@ -447,7 +449,12 @@ OTHER_VALUES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", KNOBS)
+def test_an_answering_run_has_no_script_for_the_trainer(hub: Hub) -> None:
+    with pytest.raises(ConfigError, match="The Trainer answers nothing"):
+        script_of(defaults_of(ANSWER), hub)
+
+
+@pytest.mark.parametrize("name", [name for name, knob in KNOBS.items() if TRAIN in knob.jobs and name != "job"])
 def test_no_knob_is_forgotten(name: str, tmp_path: Path, hub: Hub) -> None:
     """Turning any knob changes what the script does or says."""
     file = table(tmp_path / "a.csv", ["text", "more", "label", "other"])

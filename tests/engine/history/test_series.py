@@ -13,16 +13,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.contract.answers import AnswerShares
 from engine.contract.events import (
+    AnsweringStarted,
+    BatchScored,
     EvalDone,
     Event,
     Logged,
     MemoryMoment,
+    Prefilled,
+    QualityMeasured,
     RankBeat,
     RanksStarted,
+    RequestDone,
     RunProgress,
     Sampled,
     Saved,
+    TokensCompared,
+    TokensDone,
     TrainingStarted,
     UpdateDone,
     WorkCounted,
@@ -123,7 +131,34 @@ def events() -> st.SearchStrategy[Event]:
         | st.builds(Saved, run_id=run_id, what=text, update=count, path=text, seconds=number, problem=st.none() | text)
         | st.builds(Logged, source=text, text=text, level=text)
     )
-    return update | sampled | rare
+    return update | sampled | rare | answering(count, number, text, memory)
+
+
+def answering(count: Any, number: Any, text: Any, memory: Any) -> st.SearchStrategy[Event]:
+    """Events of a run that answers."""
+    run_id, share = st.just(RUN_ID), st.builds(AnswerShares, prefill=number, draft=number)
+    requests = st.lists(st.integers(), max_size=3).map(tuple)
+    places = st.lists(st.tuples(count, count), max_size=3).map(tuple)
+    return (
+        st.builds(AnsweringStarted, run_id=run_id, draft_weights=st.none() | count, threads=st.none() | count)
+        | st.builds(Prefilled, run_id=run_id, requests=requests, ttft_s=number, shares=share, memory=memory, text=text)
+        | st.builds(
+            TokensDone,
+            run_id=run_id,
+            requests=requests,
+            gaps=st.lists(number, max_size=4).map(tuple),
+            arrived=st.lists(count, max_size=4).map(tuple),
+            shares=share,
+            memory=memory,
+            text=text,
+            guessed=places,
+            t=number,
+        )
+        | st.builds(RequestDone, run_id=run_id, prompt=text, text=text, hit=st.none() | text, e2e_s=number)
+        | st.builds(BatchScored, run_id=run_id, seconds=number, memory=memory, text=text)
+        | st.builds(TokensCompared, run_id=run_id, n_same=count, detail=text)
+        | st.builds(QualityMeasured, run_id=run_id, text_name=text, agreement=number, perplexity=number)
+    )
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
@@ -149,7 +184,41 @@ def test_every_stored_kind_is_tried_above() -> None:
         "Logged",
         "RanksStarted",
         "RankBeat",
+        "AnsweringStarted",
+        "Prefilled",
+        "TokensDone",
+        "RequestDone",
+        "BatchScored",
+        "TokensCompared",
+        "QualityMeasured",
     }
+
+
+def tokens_done(n: int, first: int) -> TokensDone:
+    """A tenth of a second of a batch of four, with guesses and text."""
+    return TokensDone(
+        run_id=RUN_ID,
+        requests=(1, 2, 3, 4),
+        gaps=tuple(0.0123456789012 + (first + at) / 3e5 for at in range(n)),
+        arrived=(4,) * n,
+        forwards=4 * n,
+        proposed=0,
+        accepted=0,
+        kv_cache=2**20 + 4096 * first,
+        shares=AnswerShares(decode=0.09 + first / 7e5, sampling=0.01 + first / 9e5),
+        memory=Memory(used=2**30 + 4096 * first, total=2**34),
+        text=" and so on"[: 2 * n],
+        guessed=(),
+        warmup=False,
+        t=first * 0.0987654321,
+    )
+
+
+def test_a_second_of_answering_takes_a_kilobyte_and_a_half_at_the_most() -> None:
+    """Ten events of ten arrivals each; a training at its fastest takes as much."""
+    seconds = 32
+    packed = pack([tokens_done(10, first) for first in range(10 * seconds)])
+    assert len(packed) < 1536 * seconds
 
 
 def of_ranks(update: int, n_ranks: int) -> UpdateDone:

@@ -70,7 +70,7 @@ def test_a_partial_file_leaves_the_rest_at_the_defaults(tmp_path: Path) -> None:
     ("content", "says"),
     [
         (b"batchsize = 4", "did you mean batch_size?"),
-        (b"zzz = 4", "the knobs are model,"),
+        (b"zzz = 4", "the knobs are job, model,"),
         (b"batch_size = ", "cannot be read as TOML"),
         (b"model = '\xff'", "cannot be read as TOML"),
         (b"model = " + b"[" * 50_000, "cannot be read as TOML"),
