@@ -11,6 +11,7 @@ from textual.binding import Binding, BindingType
 from engine.contract import figures
 from engine.contract.accuracy import accuracy_sentence, no_better
 from engine.contract.figures import heading_of
+from engine.contract.knob import ANSWER, TRAIN
 from engine.contract.marks import marks_of, sentences
 from engine.contract.own_data import data_name
 from engine.contract.records import Outcome, RunRecord
@@ -68,6 +69,12 @@ class ResultsPane(Pane, can_focus=True):
             parts.append([(f"{plan.title} ", "value"), (plan.where, "accent"), (f" {plan.label}".rstrip(), "muted")])
         if state.queued_plans:
             parts.append([("then ", "muted"), (state.queued_plans[0].title, "value")])
+        if state.n_of_other_jobs:
+            many = state.n_of_other_jobs
+            kind = "training" if state.table_job == ANSWER else "answering"
+            parts.append([(f"{many} {kind} run{'s' if many > 1 else ''}: ", "muted"), ("J", "key")])
+        if table.folded and not table.query:
+            parts.append([(f"{table.folded} questions before: ", "muted"), ("/", "key")])
         if table.query:
             parts.append([("/", "muted"), (note_of(table.query), "pending")])
         if table.marked:
@@ -75,14 +82,14 @@ class ResultsPane(Pane, can_focus=True):
         if not table.as_run:
             way = "↓" if table.descending else "↑"
             parts.append([(f"{way} {heading_of(ENTRIES[table.sort], state.rows)}", "accent")])
-        base = state.record_of(state.baseline)
+        base = state.base
         if base is not None:
             parts.append([("Δ to run ", "muted"), (f"{base.run_id}{BASE}", "pending")])
         return join(parts, " · ")
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """Headings, rows, and a line on the row under the cursor where it has something to say."""
-        rows, base = state.rows, state.record_of(state.baseline)
+        rows, base = state.rows, state.base
         if not rows:
             self._shown = []
             return [[(_nothing(state), "muted")]]
@@ -116,7 +123,7 @@ class ResultsPane(Pane, can_focus=True):
             return []
         marks = " ".join(sentences(row))
         role = OUTCOME_ROLES[row.outcome] if row.message else "warn" if marks else "muted"
-        told = row.message or self._deltas.sentence(row, state.record_of(state.baseline))
+        told = row.message or self._deltas.sentence(row, state.base)
         text = f"{told} {marks}" if told else f"{marks} {described(row)}"
         text = text.strip()
         written = state.table.notes.get(row.run_id, "")
@@ -142,7 +149,11 @@ def described(row: RunRecord) -> str:
 def _nothing(state: State) -> str:
     if state.table.query:
         return f" no run has {note_of(state.table.query)!r}: Esc shows all {len(state.finished)}, / changes the filter"
-    return " no runs yet" if state.playback else " no runs yet: press r"
+    none = " no runs yet" if not state.n_of_other_jobs else f" no run {_DOES[state.table_job]} yet"
+    return none if state.playback else f"{none}: press r"
+
+
+_DOES = {TRAIN: "trains", ANSWER: "answers"}
 
 
 def _heading(columns: list[Column], rows: Sequence[RunRecord], id_width: int, status: int, sort: str) -> Line:

@@ -65,6 +65,8 @@ class Rows:
     """Words that a row must have; `precision=fp16` asks for a knob's value."""
     marked: set[int] = field(default_factory=set)
     notes: dict[int, str] = field(default_factory=dict)
+    folded: int = 0
+    """Questions that the last arrangement left out."""
     deleted: list[list[RunRecord]] = field(default_factory=list)
     """What was taken off the list, the last deletion at the end."""
 
@@ -84,13 +86,39 @@ class Rows:
 
     def arranged(self, rows: Iterable[RunRecord]) -> list[RunRecord]:
         """The rows that are shown, in their order; those that do not know the sorted figure come last."""
-        wanted = [row for row in rows if not self.query or matches(self.query, row, self.notes.get(row.run_id, ""))]
+        every = list(rows)
+        if self.query:
+            wanted = [row for row in every if matches(self.query, row, self.notes.get(row.run_id, ""))]
+        else:
+            wanted = self._without_questions(every)
         if self.as_run:
             return wanted
         key = ENTRIES[self.sort].sort_key
         known = [row for row in wanted if _is_known(key(row))]
         known.sort(key=lambda row: (key(row), row.run_id), reverse=self.descending)
         return known + [row for row in wanted if not _is_known(key(row))]
+
+    def _without_questions(self, rows: list[RunRecord]) -> list[RunRecord]:
+        """Of questions that were asked one after the other, with the same knobs, the last."""
+        kept = [
+            row
+            for row, after in zip(rows, [*rows[1:], None], strict=True)
+            if after is None or row.run_id in self._told_apart or not is_asked_again(row, after)
+        ]
+        self.folded = len(rows) - len(kept)
+        return kept
+
+    @property
+    def _told_apart(self) -> set[int]:
+        return self.marked | self.notes.keys()
+
+
+def is_asked_again(row: RunRecord, after: RunRecord) -> bool:
+    """Whether a run and the one after it differ in what was typed alone."""
+    one, other = row.config, after.config
+    if one.prompt is None or other.prompt is None:
+        return False
+    return all(getattr(one, name) == getattr(other, name) for name in KNOBS if name != "prompt")
 
 
 def _is_known(value: Value) -> bool:
@@ -115,6 +143,7 @@ def matches(query: str, row: RunRecord, note: str = "") -> bool:
         SHORT_WORDS.get(row.outcome, ""),
         row.device.name if row.device else "",
     ]
+    parts += [config.prompt or ""]
     parts += [f"checkpointing {config.gradient_checkpointing}"] if config.gradient_checkpointing != "off" else []
     text = " ".join(parts).lower()
     return all(_has_value(word, row) if "=" in word else word in text or word in cells for word in words)
