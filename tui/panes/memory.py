@@ -91,7 +91,7 @@ class MemoryPane(PlotPane):
             return self._keys_and_values(state, run, answer, width, height)
         return self._plot.lines(
             run,
-            [(used, "memory"), (allocated, "allocated"), *([(kv, "kv")] if len(kv) else [])],
+            [*([(kv, "kv")] if len(kv) else []), (used, "memory"), (allocated, "allocated")],
             width,
             height,
             recent=state.view.recent,

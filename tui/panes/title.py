@@ -44,9 +44,8 @@ class TitlePane(Pane):
         work: Line = [(f" · {clean(_work(config, run), 40)}", "muted")]
         devices, jobs = _devices(state, config), _job(state.job)
         named = [join([brand, job, device, model + work], "   ") for device in devices for job in jobs]
-        if not config.answers and is_own_file(
-            config.workload, config.data
-        ):  # which file it is says more than which model
+        # which file it is says more than which model
+        if not config.answers and is_own_file(config.workload, config.data):
             data: Line = [(clean(data_name(config), 40), "value")]
             counted: Line = [(clean(work_of(config, run.n_train if run else None), 40), "value")]
             named += [join([brand, jobs[-1], devices[-1], part], "   ") for part in (counted, data)]
@@ -162,7 +161,7 @@ def _answering(state: State, run: RunView, answer: AnswerView) -> list[Line]:
     passed.append((f" / ~{clock(planned)}" if planned else " / –", "muted"))
     batch: Line = [(f"  batch {run.config.batch_size}", "muted")] if run.config.batch_size > 1 else []
     what = "text" if answer.scores else "request"
-    at = run.reached if answer.scores else min(len(answer.done) + 1, answer.n_requests or 0)
+    at = run.reached if answer.scores else answer.at
     where: Line = [(f"  {what} {number(at)}/{number(answer.n_requests)}", "value")]
     return [[*batch, *where, *passed], [*where, *passed], passed]
 

@@ -288,6 +288,5 @@ def window_title(state: State) -> str:
     stands = " stands still" if state.stalled_s is not None else ""
     answer = run.answer
     if answer is not None and answer.n_requests and not answer.scores:
-        at = min(answer.n_requests, len(answer.done) + 1)
-        return f"{name} request {at} of {answer.n_requests}{stands} {share} %"
+        return f"{name} request {answer.at} of {answer.n_requests}{stands} {share} %"
     return f"{name} batch {run.config.batch_size}{stands} {share} %"

@@ -117,7 +117,7 @@ def _end(run: RunRecord, baseline: RunRecord | None) -> str:
 
 
 def _answered(run: RunRecord, baseline: RunRecord | None) -> str:
-    """`run 8 answered 8 requests in 00:07: 158 tokens/s, first after 48 ms, KV 13 MiB; +64 % tokens/s against run 7`."""
+    """`run 8 answered 8 requests in 00:07: 158 tokens/s, first after 48 ms; +64 % against run 7`."""
     figures = run.answer
     if figures is None:
         return f"run {run.run_id} completed in {clock(run.train_runtime_s)}"

@@ -102,7 +102,7 @@ class Rows:
         """Of questions that were asked one after the other, with the same knobs, the last."""
         kept = [
             row
-            for row, after in zip(rows, [*rows[1:], None], strict=True)
+            for row, after in zip(rows, [*rows[1:], None], strict=False)
             if after is None or row.run_id in self._told_apart or not is_asked_again(row, after)
         ]
         self.folded = len(rows) - len(kept)
