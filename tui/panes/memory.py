@@ -74,7 +74,7 @@ class MemoryPane(PlotPane):
             if height - len(lines) < PLOT_ROWS:
                 return lines
         else:
-            lines += _one_bar(state, memory, width, with_legend=height >= 6)
+            lines += _one_bar(state, memory, width, with_legend=height >= 4)
         if run is None or height < 2:
             return lines
         return lines + [[(" ", "text"), *line] for line in self._history(state, run, width - 2, height - len(lines))]

@@ -167,7 +167,7 @@ class State:
     def rows(self) -> list[RunRecord]:
         """The rows of the results table: finished runs of a job and the one under way, filtered and sorted."""
         job = self.table_job
-        return self.table.arranged([row for row in self._every if row.config.job == job])
+        return self.table.arranged([row for row in self._every if row.config.job == job], job)
 
     @property
     def _every(self) -> Sequence[RunRecord]:
