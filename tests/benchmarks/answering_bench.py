@@ -7,7 +7,6 @@ trained for it on generated text: all of them runs as `traintop answer` does the
 
 from __future__ import annotations
 
-import json
 import logging
 import statistics
 import tempfile
@@ -37,8 +36,6 @@ from engine.contract.records import Outcome
 from engine.history.history import History
 from engine.session.session import Session
 from tests.benchmarks.figures import Figure, alternate, ratio
-from tests.end_to_end.programs import COMMAND, environment
-from tests.end_to_end.terminal import Terminal
 
 GOAL = 0.98
 PATIENCE_S = 300.0
@@ -140,7 +137,9 @@ def ideas(mine: Answered, config: RunConfig, rounds: int) -> Iterator[Figure]:
     yield _speeds("static KV cache ÷ dynamic", static, dynamic, None)
     prefix = config.with_values(prompt_len=768, prefix_len=749, max_new_tokens=8)
     cached, cold = against(prefix.with_values(prefix_cache=True), prefix)
-    yield ratio("TTFT without a prefix cache ÷ with, prefix 749", [t.ttft_s for t in cold], [t.ttft_s for t in cached], 3)
+    yield ratio(
+        "TTFT without a prefix cache ÷ with, prefix 749", [t.ttft_s for t in cold], [t.ttft_s for t in cached], 3
+    )
     batch = config.with_values(requests=16, prompt_len=64)
     many, one = against(batch.with_values(batch_size=16), batch)
     yield _speeds("batch 16 ÷ batch 1", many, one, 4)
@@ -156,7 +155,9 @@ def ideas(mine: Answered, config: RunConfig, rounds: int) -> Iterator[Figure]:
     yield from _int8(mine, asked)
 
 
-def _drafts(against: Callable[[RunConfig, RunConfig], tuple[list[Told], list[Told]]], small: RunConfig) -> Iterator[Figure]:
+def _drafts(
+    against: Callable[[RunConfig, RunConfig], tuple[list[Told], list[Told]]], small: RunConfig
+) -> Iterator[Figure]:
     """A draft that is much smaller than the model, and one that is nearly as large."""
     large = PLAIN.with_values(model="gpt2", requests=2, prompt_len=64, max_new_tokens=48)
     guessing, each_token = against(large.with_values(speculate="draft", draft_model="gpt2-tiny"), large)
