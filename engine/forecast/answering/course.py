@@ -7,7 +7,7 @@ are played one by one; what is small and does not grow is played in some of them
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from engine.allocator.report import AllocatorOutOfMemory
 from engine.contract.forecast_types import TRACED, TimelinePoint
 from engine.contract.records import Phase
 from engine.forecast.answering.template import EARLIER, Part, Template, Whole
+from engine.forecast.replay import Replay
 
 _Places = dict[int, tuple[int, int, int]]
 """What is alive, by its number in its part: address, bytes taken, category."""
@@ -34,23 +35,11 @@ MOST_EVENTS = 40_000
 
 
 @dataclass(slots=True)
-class Answered:
-    """What came of it; sizes in bytes. `by_category` is what lived when the allocated memory was highest."""
+class Answered(Replay):
+    """What came of it."""
 
-    peak_reserved: int = 0
-    peak_allocated: int = 0
-    loaded_reserved: int = 0
-    """Reserved once the model is on the GPU."""
-    by_category: dict[str, int] = field(default_factory=dict)
-    failed_phase: Phase | None = None
     failed_token: int | None = None
-    """Of the answer, counted from 1, that it died before."""
-    failed_request: int | None = None
-    """Bytes that could not be had."""
-    failed_segment: int | None = None
-    """What the device was asked for, to have them."""
-    failed_free: int | None = None
-    """Bytes that were left on the device."""
+    """Of the answer, counted from 1, that was to come when it died."""
     timeline: tuple[TimelinePoint, ...] = ()
     """Of the last batch."""
 
@@ -184,7 +173,8 @@ def _steps(plan: Template, steps: int, most_events: int) -> Iterator[tuple[int, 
 
 def _lasts(plan: Template, sizes: Whole) -> npt.NDArray[np.bool_]:
     """By birth of a later step, whether it is large or grows."""
-    return (sizes > SMALL_SIZE) | (plan.once != 0)
+    kept: npt.NDArray[np.bool_] = (sizes > SMALL_SIZE) | (plan.once != 0)
+    return kept
 
 
 def _only(part: Part, kept: npt.NDArray[np.bool_]) -> Part:

@@ -106,7 +106,8 @@ class AnsweringTracer(MetaTracer):  # type: ignore[no-untyped-call]
 def record_answer(plan: AnswerPlan, shape: BatchShape, work: AnswerWork) -> Recording:
     """Loading, a batch's prefill, its first decode steps and its end.
 
-    `shape.width` are the tokens of a prompt; `shape.target` the room of a static cache, 0 for another. `work` counts
+    `shape.width` are the tokens of a prompt, `shape.target` those of an answer where a static cache has room for all of
+    them, else 0. `work` counts
     prefill and the last of the steps. Raises `ForecastError` where they cannot be traced.
     """
     recording = Recording()
@@ -163,13 +164,23 @@ class _Writer:
                 stack.callback(hook.remove)
             stack.enter_context(self._listening())
             self._part = PREFILL
-            self._enter(Phase.SAMPLE)
             self._count(self._work.prefill)
-            inputs = self._inputs()
-            with self._precision.autocast():
-                model.generate(**inputs, generation_config=self._settings(), **self._cache())
-            del inputs
+            if plan.config.task == "classification":
+                self._score()
+            else:
+                self._answer()
             self.tracer.drain()
+
+    def _answer(self) -> None:
+        self._enter(Phase.SAMPLE)
+        inputs = self._inputs()
+        self._plan.model.generate(**inputs, generation_config=self._settings(), **self._cache())
+
+    def _score(self) -> None:
+        """As `engine.answering.scoring` does."""
+        self._enter(Phase.SCORE)
+        logits = self._plan.model(**self._inputs()).logits.float()
+        logits.softmax(-1).max(-1)
 
     def _inputs(self) -> dict[str, torch.Tensor]:
         shape = self._shape.samples, self._shape.width
@@ -190,19 +201,22 @@ class _Writer:
         )
 
     def _cache(self) -> dict[str, Any]:
-        """As a run has it: of a static one the room is that of its longest prompt and answer."""
+        """As a run has it."""
         plan, width = self._plan, self._shape.width
-        tokens = self._shape.target or width + plan.steps + 1
-        cache = caches.cache_for(plan.config, plan.model, tokens=tokens, source_tokens=width)
+        new = self._shape.target or plan.steps + 1
+        before = 1 if is_seq2seq(plan.model) else width  # an answer begins with a token that starts it
+        cache = caches.cache_for(plan.config, plan.model, tokens=before + new, source_tokens=width)
         return caches.arguments(plan.config, plan.model, cache)
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
         model = self._plan.model
-        hooks = [
-            model.register_forward_pre_hook(self._before),
-            model.register_forward_hook(self._after, with_kwargs=True),
-        ]
+        hooks: list[Any] = []
+        if self._plan.config.task != "classification":
+            hooks += [
+                model.register_forward_pre_hook(self._before),
+                model.register_forward_hook(self._after, with_kwargs=True),
+            ]
         if is_seq2seq(model):
             encoder: Any = model.get_encoder()
             hooks += [encoder.register_forward_pre_hook(self._before), encoder.register_forward_hook(self._left)]

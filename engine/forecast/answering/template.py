@@ -7,13 +7,13 @@ was born in this step or in the one before, and as the how manyeth there.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.contract.forecast_types import ForecastError
+from engine.contract.forecast_types import KV_CACHE, ForecastError
 from engine.contract.records import Phase
 from engine.forecast.recording import LOAD, Recording
 
@@ -36,6 +36,10 @@ class Part:
     """By birth, bytes."""
     categories: list[str] = field(default_factory=list)
 
+    def frees(self, home: int) -> Iterator[int]:
+        """The numbers of what dies in it that was born there."""
+        return (~event for event, of in zip(self.events, self.homes, strict=True) if event < 0 and of == home)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
@@ -51,11 +55,25 @@ class Template:
     twice: Whole
     """By birth: how much more that is in each step after."""
 
+    def kept(self, steps: int) -> int:
+        """Bytes of keys and values once so many decode steps are done."""
+        if not steps:
+            return sum(size for size, of in _kinds(self.prefill) if of == KV_CACHE)
+        freed = {n for part in self.firsts for n in part.frees(FIRST)}
+        begun = sum(size for n, (size, of) in enumerate(_kinds(self.prefill)) if of == KV_CACHE and n not in freed)
+        grown, own = self.sizes(steps), set(self.again.frees(OWN))
+        names = enumerate(self.again.categories)
+        return begun + sum(int(grown[n]) for n, of in names if of == KV_CACHE and n not in own)
+
     def sizes(self, step: int) -> Whole:
         """Bytes by birth of a decode step, counted from 1."""
         n = step - 1
         told: Whole = np.array(self.firsts[0].sizes, dtype=np.int64) + n * self.once + n * (n - 1) // 2 * self.twice
         return told
+
+
+def _kinds(part: Part) -> Iterator[tuple[int, str]]:
+    return zip(part.sizes, part.categories, strict=True)
 
 
 def template(recording: Recording, grouped: Collection[int], width: int) -> Template:
@@ -64,6 +82,9 @@ def template(recording: Recording, grouped: Collection[int], width: int) -> Temp
     Raises `ForecastError` where later steps cannot be told from those recorded.
     """
     parts, places = _parts(recording)
+    if len(parts) == 2:  # scored in one forward
+        none = np.zeros(0, dtype=np.int64)
+        return Template(load=parts[0], prefill=parts[1], firsts=(), again=Part(), left=Part(), once=none, twice=none)
     load, prefill, *firsts, again, left = parts
     first = firsts[0]
     steps = [np.array(step.sizes, dtype=np.int64) for step in (*firsts, again)]
@@ -75,9 +96,7 @@ def template(recording: Recording, grouped: Collection[int], width: int) -> Temp
         part, number = places[slot]
         if parts[part] is first:  # by a token's share, as most steps add no group and few add one
             once[number], twice[number] = first.sizes[number] // max(1, width), 0
-    return Template(
-        load=load, prefill=prefill, firsts=tuple(firsts), again=again, left=left, once=once, twice=twice
-    )
+    return Template(load=load, prefill=prefill, firsts=tuple(firsts), again=again, left=left, once=once, twice=twice)
 
 
 def _parts(recording: Recording) -> tuple[list[Part], list[tuple[int, int]]]:

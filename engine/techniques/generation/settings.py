@@ -1,4 +1,4 @@
-"""What `generate` is told: how long, how a token is chosen, which tokens end. Of the knobs alone, for run and forecast."""
+"""What `generate` is told: how long, how a token is chosen, which tokens end; the same for a run and its forecast."""
 
 from __future__ import annotations
 
