@@ -35,6 +35,7 @@ from engine.techniques.generation import caches, guessing
 from engine.techniques.stopping import Stoppable, Stopped
 from engine.training import failures
 from engine.training.hub import Hub
+from engine.training.own_models import Find, unknown
 from engine.training.run import End
 from engine.training.saving.model_folder import Trained
 from engine.workloads.tokens.vocabulary import pad_token_id_of
@@ -69,8 +70,8 @@ class AnswerRun:
     goes_on: object = None
     """Nothing: it does not take long enough."""
     keeps_model: bool = False
-    kept_before: Any = None
-    """The model that the session keeps of the run that trained last: `engine.session.kept_model.KeptModel`."""
+    own_model: Find = unknown
+    """Finds the model that an earlier run trained."""
     kept: Trained | None = field(default=None, init=False)
     """It trains none."""
     job: AnswerJob | None = None
@@ -172,10 +173,10 @@ class AnswerRun:
         self.device.create_context()
         self._moment("context")
         self._say(Phase.LOAD, f"looking for {model_name(config.model)}")
-        found = loading.find(config, self.hub)
-        found_draft = drafting.find(config, self.hub, found)
+        found = loading.find(config, self.hub, self.own_model)
+        found_draft = drafting.find(config, self.hub, found, self.own_model)
         self._stop_if_asked()
-        prompts = self._prompts = prepare_prompts(config, found.tokenizer, found.vocab_size)
+        prompts = self._prompts = prepare_prompts(config, found, self.hub, lambda what: self._say(Phase.DATA, what))
         longest = max(len(request.input_ids) for request in prompts.requests)
         loading.check_length(found, config, longest)
         if found_draft is not None:

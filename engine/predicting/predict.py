@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from engine.predicting.classifier import Classifier
-from engine.predicting.texts import Row
+from engine.workloads.sources.text_rows import Row
 from engine.predicting.written import Writer
 
 _BATCHES = 32

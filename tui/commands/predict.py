@@ -85,7 +85,7 @@ def _predict(
     from engine.predicting.classifier import load, trained_column
     from engine.predicting.faults import out_of_memory, sentence
     from engine.predicting.predict import predict
-    from engine.predicting.texts import open_rows
+    from engine.workloads.sources.text_rows import open_rows
     from engine.predicting.written import CsvWriter, JsonWriter, Writer
 
     def say(text: str) -> None:
