@@ -133,11 +133,11 @@ def check_length(found: Found, config: RunConfig, prompt_tokens: int) -> None:
 
 def eos_of(found: Found, model: PreTrainedModel) -> frozenset[int]:
     """The tokens that end an answer, as the model's generation settings, its config or its tokenizer say."""
-    for said in (
+    for ids in (
         getattr(model.generation_config, "eos_token_id", None),
         found.source.config.get_text_config().eos_token_id,
         getattr(found.tokenizer, "eos_token_id", None),
     ):
-        if said is not None:
-            return frozenset(said) if isinstance(said, (list, tuple)) else frozenset((int(said),))
+        if ids is not None:
+            return frozenset(ids) if isinstance(ids, (list, tuple)) else frozenset((int(ids),))
     return frozenset()

@@ -139,7 +139,9 @@ def ids_of(texts: Sequence[Prompt], how: Reader, most: int) -> list[list[int]]:
             ids = how.tokens(text)
         else:
             whole = with_template(how.tokenizer).apply_chat_template(text, tokenize=False)
-            ids = how.tokenizer(whole, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+            ids = how.tokenizer(whole, add_special_tokens=False, return_attention_mask=False, verbose=False)[
+                "input_ids"
+            ]
         ids = ids[:most]
         if len(ids) > 1:
             found.append(ids)

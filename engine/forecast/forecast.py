@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from engine.contract.config import ConfigError, RunConfig, Value
-from engine.contract.own_models import run_number
 from engine.contract.forecast_types import (
     ACTIVATIONS,
     BREAKDOWN,
@@ -28,6 +27,7 @@ from engine.contract.forecast_types import (
     Forecast,
 )
 from engine.contract.idle import idle
+from engine.contract.own_models import run_number
 from engine.devices.precision import refuse_types
 from engine.forecast.compiled import Kept, least_allocated
 from engine.forecast.loops import LOOPS, Loop

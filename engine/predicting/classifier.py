@@ -16,8 +16,8 @@ from engine.devices.cpu import CpuDevice
 from engine.devices.open import cuda_index
 from engine.telemetry.nvml import door
 from engine.training import adapters, models
-from engine.training.hub import Hub
 from engine.training.adapters import ADAPTER
+from engine.training.hub import Hub
 from engine.training.saving.output import said
 from engine.workloads.collate import PaddingCollate, Samples
 from engine.workloads.tokens.vocabulary import check_ids, pad_token_id_of, tokenise

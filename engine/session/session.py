@@ -457,9 +457,7 @@ class Session:
             quiet_libraries()
             device, note = self._open_first()
             self._use(device)
-            self._forecasts = Forecasts(
-                self._hub, self._history.runs, self._nvml, self._outside, self._own_model
-            )
+            self._forecasts = Forecasts(self._hub, self._history.runs, self._nvml, self._outside, self._own_model)
         except Exception as error:
             log.exception("the engine could not start")
             fix = "Run `traintop doctor` to see what is missing; the log file has the details."

@@ -96,9 +96,7 @@ def _table(file: Path, layout: CsvLayout) -> Iterator[dict[str, Any]]:
         csv.field_size_limit(limit)
 
 
-def _objects(
-    file: Path, column: str | None, usual: str | None, names: Sequence[str], path: Path
-) -> Iterator[Row]:
+def _objects(file: Path, column: str | None, usual: str | None, names: Sequence[str], path: Path) -> Iterator[Row]:
     name: str | None = None
     for number, line in enumerate(_lines(file), 1):
         if not line.strip():
@@ -136,9 +134,7 @@ def _parquet(file: Path, column: str | None, usual: str | None, names: Sequence[
         raise refusal(file, what, "check or export the file again") from None
 
 
-def _column(
-    there: Sequence[str], wanted: str | None, usual: str | None, names: Sequence[str], path: Path
-) -> str:
+def _column(there: Sequence[str], wanted: str | None, usual: str | None, names: Sequence[str], path: Path) -> str:
     listed = ", ".join(quoted(name, 30) for name in there[:8]) or "none"
     if wanted is not None:
         if wanted in there:
