@@ -37,8 +37,8 @@ def save_kept(kept: KeptModel | None, run_id: int, folder: str) -> Saved:
 
 def _write(kept: KeptModel | None, run_id: int, folder: str) -> str | None:
     if kept is None or kept.record.run_id != run_id:
-        return f"The model of run {run_id} is gone: it is kept until the next training begins (--output-dir keeps it for "
-            "good)."
+        gone = f"The model of run {run_id} is gone: it is kept until the next training begins"
+        return f"{gone} (--output-dir keeps it for good)."
     if kept.record.config.is_parallel:
         return (
             f"The model of run {run_id} was in the processes of its GPUs, which have ended with it: --output-dir "

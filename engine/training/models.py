@@ -408,6 +408,9 @@ def _on_host(
             where: Any = str(weights_folder(config.model, source.location, local_only=source.local_only))
         else:
             assert source.state is not None
+            from transformers.models.auto.auto_factory import _get_model_class
+
+            head = _get_model_class(shaped, head._model_mapping)  # it alone takes weights that are in memory
             where, options = None, {**options, "state_dict": source.state()}
         with gate.building():
             model = head.from_pretrained(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from engine.contract.config import RunConfig
@@ -27,6 +27,8 @@ class HeldOut:
     prompts: list[Prompt]
     texts: list[Prompt]
     """What a model is scored on: whole texts and conversations; of pairs what is read."""
+    targets: list[str] = field(default_factory=list)
+    """Of pairs what is to be written."""
 
 
 def held_out(config: RunConfig, hub: HubLike | None, report: Callable[[str], None]) -> HeldOut:
@@ -63,8 +65,8 @@ def _sources(config: RunConfig, hub: HubLike | None, report: Callable[[str], Non
 
     source = find_source(config, hub, report)
     pairs = choose_pairs(source.open(lambda sentence: None), source, config).held_out
-    texts: list[Prompt] = [text for text, _ in pairs[: config.eval_samples]]
-    return HeldOut(name=source.name, prompts=texts, texts=texts)
+    texts: list[Prompt] = [text for text, _ in pairs]
+    return HeldOut(name=source.name, prompts=texts, texts=texts, targets=[target for _, target in pairs])
 
 
 def _reviews(config: RunConfig, hub: HubLike | None, report: Callable[[str], None]) -> HeldOut:
