@@ -20,6 +20,7 @@ from engine.contract.forecast_types import (
     Forecast,
 )
 from engine.contract.idle import idle
+from engine.contract.own_models import run_number
 from engine.devices.precision import refuse_types
 from engine.forecast.answering.forecast import AnswerForecaster, asked_of
 from engine.forecast.answering.record import AnswerPlan
@@ -47,6 +48,7 @@ from engine.tracing.stack import STACKS, Stack
 from engine.tracing.unified import with_unified
 from engine.training import models
 from engine.training.hub import Hub
+from engine.training.own_models import Find
 from engine.workloads.data_shape import BatchShape, DataShape
 from engine.workloads.facts import NotReadError, assumed_shape, known_shape
 
@@ -156,8 +158,9 @@ class Forecaster:
     Not thread-safe: one thread at a time.
     """
 
-    def __init__(self, hub: Hub | None = None) -> None:
+    def __init__(self, hub: Hub | None = None, own_model: Find | None = None) -> None:
         self._hub = hub
+        self._own_model = own_model
         self._sources: dict[tuple[str, float, bool], Source] = {}
         self._traces: dict[tuple[object, ...], Traces] = {}
         self._answering: dict[tuple[object, ...], AnswerTraces] = {}
@@ -308,10 +311,10 @@ class Forecaster:
         key = config.model, stamp, config.workload == "dummy"
         source = self._sources.get(key)
         if source is None or source.is_to_come:
-            if self._hub is None and known(config.model) is None:
+            if self._hub is None and known(config.model) is None and run_number(config.model) is None:
                 self._hub = Hub()
                 self._hub.probe()
-            source = find_source(config, self._hub, stamp)
+            source = find_source(config, self._hub, stamp, self._own_model)
         return _kept(self._sources, key, source)
 
 
