@@ -81,7 +81,8 @@ def text_of(config: RunConfig, found: Found, hub: Hub, report: Callable[[str], N
     if not texts.targets:
         rows = [(part, []) for part in _parts(ids_of(texts.texts, how, config.held_out_tokens), width)]
         return Text(name=texts.name, rows=rows)
-    pairs, left = [], config.held_out_tokens
+    pairs: list[tuple[list[int], list[int]]] = []
+    left = config.held_out_tokens
     for text, target in zip(texts.texts, texts.targets, strict=True):
         written = found.tokenizer(text_target=target, truncation=True, max_length=min(width, left))["input_ids"]
         pairs.append((how.tokens(text)[:width], written))
