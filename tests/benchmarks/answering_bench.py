@@ -7,11 +7,12 @@ trained for it on generated text: all of them runs as `traintop answer` does the
 
 from __future__ import annotations
 
+import json
 import logging
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from engine.answering.requests import Request
 from engine.contract.by_job import defaults_of
 from engine.contract.config import RunConfig
 from engine.contract.events import (
@@ -33,9 +35,13 @@ from engine.contract.events import (
 )
 from engine.contract.knob import ANSWER
 from engine.contract.records import Outcome
+from engine.export.hand_over import flags_of
 from engine.history.history import History
 from engine.session.session import Session
+from tests.benchmarks.app_bench import finished
 from tests.benchmarks.figures import Figure, alternate, ratio
+from tests.end_to_end.programs import COMMAND, environment, traintop
+from tests.end_to_end.terminal import Terminal
 
 GOAL = 0.98
 PATIENCE_S = 300.0
@@ -85,16 +91,13 @@ class Told:
     """From the first prompt's start to the last one's end, without what is between two batches."""
     cpu_s: float
     """Processor time of the process over the same answers."""
-    ttft_s: float
+    ttft_s: float = 0.0
     """The median."""
-    tpot_s: float
-    """The median, of each request (end to end - TTFT) / (tokens - 1)."""
-    threads: int | None
-    weights: int
-    proposed: int
-    accepted: int
-    forwards: int
-    agreement: float | None
+    weights: int = 0
+    proposed: int = 0
+    accepted: int = 0
+    forwards: int = 0
+    agreement: float | None = None
 
     @property
     def tokens_per_s(self) -> float:
@@ -234,11 +237,76 @@ def _told(events: list[Event], cpu_s: float) -> Told:
         seconds=sum(event.ttft_s for event in prefilled) + sum(sum(event.gaps) for event in written),
         cpu_s=cpu_s,
         ttft_s=statistics.median(event.ttft_s for event in done),
-        tpot_s=statistics.median((event.e2e_s - event.ttft_s) / max(1, event.new_tokens - 1) for event in done),
-        threads=started.threads,
         weights=started.weights,
         proposed=sum(event.proposed for event in written),
         accepted=sum(event.accepted for event in written),
         forwards=sum(len(event.requests) for event in prefilled) + sum(event.forwards for event in written),
         agreement=quality[0] if quality else None,
     )
+
+
+def plainly(config: RunConfig, home: Path) -> Told:
+    """The same prompts by `generate` alone, with as many threads as a run of ours takes on a quiet machine."""
+    import torch
+    from transformers import GenerationConfig
+
+    from engine.answering import loading
+    from engine.answering.generation import collate
+    from engine.answering.prompts import prepare_prompts
+    from engine.process.machine import Machine
+    from engine.process.openmp import threads_to_use
+    from engine.training.hub import Hub
+
+    logging.getLogger("traintop").addHandler(logging.NullHandler())
+    torch.set_num_threads(threads_to_use(torch.get_num_threads(), Machine().threads(), None))
+    found = loading.find(config, Hub())
+    prompts = prepare_prompts(config, found.tokenizer, found.vocab_size)
+    torch.manual_seed(config.seed)
+    model = loading.build(found, config)
+    model.generation_config = GenerationConfig()
+
+    def answer(requests: Sequence[Request], n: int) -> int:
+        settings = GenerationConfig(max_new_tokens=n, do_sample=False, use_cache=True, pad_token_id=0)
+        rows = model.generate(**collate(requests, 0, 0), generation_config=settings)
+        return len(requests) * (rows.shape[1] - len(requests[0].input_ids))
+
+    size = config.batch_size
+    answer([prompts.warmup] * size, 8)
+    began, cpu = time.perf_counter(), time.process_time()
+    tokens = sum(
+        answer(prompts.requests[start : start + size], config.max_new_tokens)
+        for start in range(0, len(prompts.requests), size)
+    )
+    return Told(tokens=tokens, seconds=time.perf_counter() - began, cpu_s=time.process_time() - cpu)
+
+
+def _app_against_headless(home: Path, rounds: int) -> Figure:
+    """Tokens/s of runs in the app, in a terminal of 120×40, ÷ those of `traintop answer --json`."""
+    config = PLAIN.with_values(requests=12)
+    app, headless = alternate(lambda: _in_app(home, config), lambda: _headless(home, config), rounds)
+    return ratio("answering, app on ÷ headless", app, headless, GOAL, f"{rounds} × {config.requests} requests")
+
+
+def _in_app(home: Path, config: RunConfig) -> float:
+    command = [*COMMAND, *flags_of(config).split()]
+    with (
+        History(home / "history.sqlite3") as history,
+        Terminal(command, columns=120, rows=40, env=environment(home), emulate=False) as terminal,
+    ):
+        n_before = history.n_runs()
+        terminal.wait_for_bytes(b"Next run", PATIENCE_S)
+        terminal.press("r")
+        record = finished(history, n_before)
+        terminal.press("q")
+        terminal.wait_exit(PATIENCE_S)
+    assert record.outcome is Outcome.COMPLETED, record.message
+    assert record.answer is not None
+    assert record.answer.generation_tokens_per_s is not None
+    return record.answer.generation_tokens_per_s
+
+
+def _headless(home: Path, config: RunConfig) -> float:
+    words = flags_of(config).split()
+    done = traintop("answer", "--json", *words, env=environment(home), timeout_s=PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    return float(json.loads(done.stdout.splitlines()[-1])["generation_tokens_per_s"])
