@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-<<<<<<< HEAD
-from engine.answering import answer, comparing, continuous, drafting, loading, scoring
-=======
-from engine.answering import answer, comparing, continuous, drafting, loading, quality
->>>>>>> models
+from engine.answering import answer, comparing, continuous, drafting, loading, quality, scoring
 from engine.answering.generation import own_settings
 from engine.answering.job import AnswerJob
 from engine.answering.pace import Pace, gained
