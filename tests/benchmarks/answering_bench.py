@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import statistics
 import tempfile
 import time
@@ -55,6 +56,9 @@ PLAIN = defaults_of(ANSWER).with_values(device="cpu", requests=4, prompt_len=128
 def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
     """Ratios of tokens/s as a rule; what says otherwise is named so."""
     spawn = get_context("spawn")
+    os.environ["OMP_NUM_THREADS"] = (
+        "1"  # models are small, and ours takes fewer threads than there are on a busy machine
+    )
     with (
         tempfile.TemporaryDirectory() as folder,
         ProcessPoolExecutor(1, spawn) as our_process,
@@ -225,19 +229,16 @@ def _follow(config: RunConfig, home: Path, hear: Callable[[Event], None]) -> Run
 
 
 def plainly(config: RunConfig, home: Path) -> Told:
-    """The same prompts by `generate` alone, with as many threads as a run of ours takes on a quiet machine."""
+    """The same prompts by `generate` alone."""
     import torch
     from transformers import GenerationConfig
 
     from engine.answering import loading
     from engine.answering.generation import collate
     from engine.answering.prompts import prepare_prompts
-    from engine.process.machine import Machine
-    from engine.process.openmp import threads_to_use
     from engine.training.hub import Hub
 
     logging.getLogger("traintop").addHandler(logging.NullHandler())
-    torch.set_num_threads(threads_to_use(torch.get_num_threads(), Machine().threads(), None))
     found = loading.find(config, Hub(), _none)
     prompts = prepare_prompts(config, found, Hub(), lambda what: None)
     torch.manual_seed(config.seed)
