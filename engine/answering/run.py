@@ -6,15 +6,11 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-<<<<<<< HEAD
-from engine.answering import answer, comparing, continuous, drafting, loading, scoring
-=======
-from engine.answering import answer, comparing, continuous, drafting, loading, quality
->>>>>>> models
+from engine.answering import answer, comparing, continuous, drafting, loading, quality, scoring
 from engine.answering.generation import own_settings
 from engine.answering.job import AnswerJob
 from engine.answering.pace import Pace, gained
