@@ -22,6 +22,7 @@ CASES: dict[str, dict[str, Any]] = {
     "batch 4 of 6": {"batch_size": 4, "requests": 6},
     "grouped": {"model": "llama-tiny", "batch_size": 2},
     "seq2seq": {"model": "t5-small", "task": "seq2seq-lm", "max_new_tokens": 4},
+    "prefix": {"prefix_cache": True, "prefix_len": 24},
     "sampled": {"temperature": 0.8, "top_k": 20},
 }
 
