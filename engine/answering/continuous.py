@@ -7,6 +7,7 @@ those that come in. Each token's time is the manager's, of the same clock as our
 from __future__ import annotations
 
 import time
+from bisect import bisect
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -71,7 +72,6 @@ def answer_continuously(
                 list(request.input_ids),
                 request_id=str(request.number),
                 max_new_tokens=new_tokens,
-                eos_token_id=sorted(job.eos_token_ids) or -1,
                 streaming=True,
                 record_timestamps=True,
             )
@@ -98,7 +98,12 @@ def _manager(job: AnswerJob, requests: Sequence[Request], new_tokens: int) -> It
     """transformers' manager, with room for one batch: it would take most of the free memory."""
     from transformers import GenerationConfig
 
-    settings = GenerationConfig(max_new_tokens=new_tokens, pad_token_id=job.pad_token_id, **sampling(job.config))
+    settings = GenerationConfig(
+        max_new_tokens=new_tokens,
+        eos_token_id=sorted(job.eos_token_ids) or -1,  # None would be the model's
+        pad_token_id=job.pad_token_id,
+        **sampling(job.config),
+    )
     with job.model.continuous_batching_context_manager(
         generation_config=settings, continuous_batching_config=_room(job, requests, new_tokens)
     ) as manager:
@@ -162,6 +167,10 @@ class Flow:
         self._step: list[tuple[Writing, bool]] = []
         """Tokens of the step that is being read, and whether each is the first of its request."""
         self._step_at = 0.0
+        self._ends: list[float] = []
+        """When each forward ended, by the host's time: tokens that came between two of them are of one step."""
+        self._number = 0
+        """Of the forwards that ended before the step that is being read."""
         self._last = self._told = self.began
         self._gaps: list[float] = []
         self._arrived: list[int] = []
@@ -210,7 +219,8 @@ class Flow:
         if self._since is not None:
             share, begin = self._since
             end = self._job.device.mark()
-            self._spans.append(_Span(prompt_share=share, begin=begin, end=end, at=time.perf_counter()))
+            self._ends.append(time.perf_counter())
+            self._spans.append(_Span(prompt_share=share, begin=begin, end=end, at=self._ends[-1]))
         self._job.phase = Phase.SAMPLE
 
     def take(self, said: Any) -> None:
@@ -222,8 +232,10 @@ class Flow:
         for token, at in zip(
             said.generated_tokens[len(writing.ids) :], said.timestamps[len(writing.ids) :], strict=True
         ):
-            if any(each is writing for each, _ in self._step):
+            number = bisect(self._ends, at)
+            if number != self._number or any(each is writing for each, _ in self._step):
                 self._end_step()
+            self._number = number
             self._step.append((writing, not writing.ids))
             self._step_at = at
             self._write(writing, token, at)
@@ -246,6 +258,8 @@ class Flow:
 
     def _end_step(self) -> None:
         """A step is read to its end: count its time, and tell what is due."""
+        if not self._step:
+            return
         first = [writing for writing, is_first in self._step if is_first]
         n = len(self._step) - len(first)
         gap = self._step_at - self._last
@@ -269,8 +283,7 @@ class Flow:
 
     def finish(self) -> None:
         """Tell what is left to tell. An answer that is not whole by now was stopped."""
-        if self._step:
-            self._end_step()
+        self._end_step()
         self._tell()
         for writing in self._live:
             writing.reason = "stopped"

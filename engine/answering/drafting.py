@@ -12,17 +12,18 @@ from engine.contract.config import ConfigError, RunConfig
 from engine.contract.presets import model_name
 from engine.techniques.generation import guessing
 from engine.training.hub import Hub
+from engine.training.own_models import Find
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def find(config: RunConfig, hub: Hub, answers: loading.Found) -> loading.Found | None:
+def find(config: RunConfig, hub: Hub, answers: loading.Found, own_model: Find) -> loading.Found | None:
     """What the draft model's name stands for; None where none is asked. Raises `ConfigError` where it cannot guess."""
     if config.speculate != "draft":
         return None
     with _named():
-        found = loading.find(_alone(config), hub)
+        found = loading.find(_alone(config), hub, own_model)
     _refuse_other_tokens(config, found, answers)
     return found
 
@@ -43,7 +44,7 @@ def check_length(found: loading.Found, config: RunConfig, prompt_tokens: int) ->
 
 def note(found: loading.Found | None, answers: loading.Found) -> str | None:
     """What should be known of its guesses, in a sentence."""
-    if found is None or (found.source.location is not None and answers.source.location is not None):
+    if found is None or (found.source.has_weights and answers.source.has_weights):
         return None
     return "Speculation with random weights: how many guesses are accepted says nothing."
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+from engine.answering.loading import Found
+from engine.answering.reading import read, reader
 from engine.answering.repeats import repeated
 from engine.answering.requests import Request
+from engine.answering.sources import find_prompts
 from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, DEFAULT_REQUESTS, DUMMY_PROMPTS
-from engine.contract.config import ConfigError, RunConfig
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from engine.contract.config import RunConfig
+from engine.training.hub import Hub
 
 _FIRST, _LAST = 100, 30_000
 """Dummy tokens are of this range, as those that are trained on."""
@@ -30,12 +30,16 @@ class Prompts:
     """Sentences that should be known about them."""
 
 
-def prepare_prompts(config: RunConfig, tokenizer: PreTrainedTokenizerBase | None, vocab_size: int) -> Prompts:
-    """The run's requests. Raises `ConfigError` where there are none to be had."""
+def prepare_prompts(config: RunConfig, found: Found, hub: Hub, report: Callable[[str], None]) -> Prompts:
+    """The run's requests. `report` is told what takes time. Raises `ConfigError` where there are none to be had."""
     if config.prompt is None and config.prompts == DUMMY_PROMPTS:
-        prompts = _dummy(config, vocab_size)
-        return replace(prompts, requests=repeated(prompts.requests, config.repeats, config.seed))
-    raise ConfigError("prompts", "--prompts other than dummy cannot be read yet: use --prompts dummy.")
+        prompts = _dummy(config, found.vocab_size)
+    else:
+        how = reader(config, found)
+        asked = find_prompts(config, found, hub, report)
+        requests, notes = read(asked, how)
+        prompts = Prompts(requests=requests, warmup=replace(requests[0], number=0), notes=(*asked.notes, *notes))
+    return replace(prompts, requests=repeated(prompts.requests, config.repeats, config.seed))
 
 
 def _dummy(config: RunConfig, vocab_size: int) -> Prompts:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.answering import answer, comparing, continuous, drafting, loading, scoring
+from engine.answering import answer, comparing, continuous, drafting, loading, quality, scoring
 from engine.answering.generation import own_settings
 from engine.answering.job import AnswerJob
 from engine.answering.pace import Pace, gained
@@ -36,6 +36,7 @@ from engine.techniques.generation import caches, guessing
 from engine.techniques.stopping import Stoppable, Stopped
 from engine.training import failures
 from engine.training.hub import Hub
+from engine.training.own_models import Find, unknown
 from engine.training.run import End
 from engine.training.saving.model_folder import Trained
 from engine.workloads.tokens.vocabulary import pad_token_id_of
@@ -70,8 +71,8 @@ class AnswerRun:
     goes_on: object = None
     """Nothing: it does not take long enough."""
     keeps_model: bool = False
-    kept_before: Any = None
-    """The model that the session keeps of the run that trained last: `engine.session.kept_model.KeptModel`."""
+    own_model: Find = unknown
+    """Finds the model that an earlier run trained."""
     kept: Trained | None = field(default=None, init=False)
     """It trains none."""
     job: AnswerJob | None = None
@@ -82,6 +83,7 @@ class AnswerRun:
         self._said: str | None = None
         self._has_answered = False
         self._prompts: Prompts | None = None
+        self._found: loading.Found | None = None
 
     def execute(self) -> RunRecord:
         """Run to the end. Never raises: what goes wrong is in the record's outcome and message.
@@ -164,7 +166,27 @@ class AnswerRun:
             self._say(Phase.LOAD, "comparing with plain generate")
             if (compared := comparing.compare(job, sample, pace)) is not None:
                 self._tell(compared)
-        return None if self.device.info.kind == "virtual" else gained(job.config, sample, pace)
+        message = None if self.device.info.kind == "virtual" else gained(job.config, sample, pace)
+        assert self._found is not None
+        if quality.is_measured(job.config, self._found):
+            self._measure(job, self._found)
+        return message
+
+    def _measure(self, job: AnswerJob, found: loading.Found) -> None:
+        """What was rounded beside what was not: one model after the other, as both may have no room."""
+        config, device = job.config, self.device
+        self._say(Phase.LOAD, "measuring what rounding costs, on held-out text")
+        with device.on_host():
+            text = quality.text_of(config, found, self.hub, lambda what: self._stop_if_asked())
+            ours = quality.foretold(job.model, text, config, device, self.should_stop)
+            del job.model
+            job.draft = job.prefixes = None
+            device.synchronize()
+            own = quality.unrounded(found, config, device, self.should_stop)
+            theirs = quality.foretold(own, text, quality.plain(found, config), device, self.should_stop)
+        self._tell(quality.measured(job.run_id, text, ours, theirs))
+        if not found.source.has_weights:
+            self._say(Phase.LOAD, "The weights are random, so what rounding costs in quality says nothing.")
 
     def _threads(self) -> int:
         """Those that are free, where it is the CPU that computes."""
@@ -185,10 +207,10 @@ class AnswerRun:
         self.device.create_context()
         self._moment("context")
         self._say(Phase.LOAD, f"looking for {model_name(config.model)}")
-        found = loading.find(config, self.hub)
-        found_draft = drafting.find(config, self.hub, found)
+        found = self._found = loading.find(config, self.hub, self.own_model)
+        found_draft = drafting.find(config, self.hub, found, self.own_model)
         self._stop_if_asked()
-        prompts = self._prompts = prepare_prompts(config, found.tokenizer, found.vocab_size)
+        prompts = self._prompts = prepare_prompts(config, found, self.hub, lambda what: self._say(Phase.DATA, what))
         longest = max(len(request.input_ids) for request in prompts.requests)
         loading.check_length(found, config, longest)
         if found_draft is not None:

@@ -136,6 +136,12 @@ def _check_speculation(config: RunConfig) -> None:
             "transformers' continuous batching does not speculate: use --batching static",
         ),
         (
+            config.prefix_cache,
+            "prefix_cache",
+            "transformers checks the first guesses with the whole prompt, of which a prefix cache has a part already: "
+            "use --prefix-cache off",
+        ),
+        (
             config.speculate == "draft" and config.draft_model is None,
             "draft_model",
             "--speculate draft needs a smaller model with the same tokens: use --draft-model, or --speculate lookup",

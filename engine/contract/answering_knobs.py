@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from engine.contract.knob import ANSWER
 from engine.contract.knob import setting as _knob
 
-DUMMY_PROMPTS = "dummy"
+DUMMY_PROMPTS, GENERATED_PROMPTS, HELD_OUT_PROMPTS = "dummy", "generated", "held-out"
 DEFAULT_REQUESTS = 8
 """Of prompts that are made up."""
 DEFAULT_PROMPT_LEN = 256
@@ -22,8 +22,8 @@ class AnsweringKnobs:
     prompts: str = _knob(
         DUMMY_PROMPTS,
         "prompts",
-        "dummy: random tokens, for cost alone; generated: questions on made-up text; or a file, a prompt per row.",
-        hint="dummy, generated, or a file: text, CSV, JSON lines",
+        "dummy: random tokens; generated: questions on made-up text; held-out: of the model's training; or a file.",
+        hint="dummy, generated, held-out, or a file: text, CSV, JSON lines",
         group="prompts",
         jobs=_ONLY,
     )

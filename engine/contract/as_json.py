@@ -7,6 +7,8 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
 
+from engine.contract.answer_entries import PER_TOKEN
+from engine.contract.answers import AnswerFigures, AnswerShares
 from engine.contract.cards import Card, CardProcess, Cards
 from engine.contract.conditions import Conditions
 from engine.contract.config import RunConfig
@@ -23,6 +25,11 @@ _BYTES = {f.name for f in fields(Memory)} - {"by_category", "alloc_retries"} | {
     "memory_used",
     "memory_reserved",
     "memory_total",
+    "kv_cache",
+    "kv_per_token",
+    "held",
+    "weights",
+    "draft_weights",
 }
 _COUNTED = (PlanStarted, PlanProgress, PlanFinished)
 """Their `total` is a number of runs."""
@@ -47,6 +54,7 @@ def record_to_json(record: RunRecord, scaling: float | None = None) -> dict[str,
     """The fields of a finished run that other programs rely on, null where unknown. `scaling` as `to_json` has it."""
     return {
         "run_id": record.run_id,
+        "job": record.config.job,
         "outcome": record.outcome.value,
         "config": record.config.to_dict(),
         "device": record.device.name if record.device else None,
@@ -55,6 +63,7 @@ def record_to_json(record: RunRecord, scaling: float | None = None) -> dict[str,
         "host": record.host,
         "started_at": record.started_at,
         **{entry.name: entry.read(record) for entry in RECORDED},
+        **answer_to_json(record),
         "gpus": gpus_of(record),
         "parallel": PARALLEL.read(record),
         "peak_used_mib_by_gpu": [to_mib(used) for used in record.peak_used_by_rank] or None,
@@ -71,6 +80,28 @@ def record_to_json(record: RunRecord, scaling: float | None = None) -> dict[str,
         "failed_phase": record.failed_phase.value if record.failed_phase else None,
         "message": record.message,
     }
+
+
+LATENCIES = ("ttft", "tpot", "itl", "e2e")
+"""Of answers, each with its percentiles; in JSON they end in `_s`."""
+_OWN = ("shares", *LATENCIES)
+
+
+def answer_to_json(record: RunRecord) -> dict[str, Any]:
+    """The fields that runs which answer have beside the others', null for one that trains."""
+    answer = record.answer
+    plain: dict[str, Any] = {}
+    for name in LATENCIES:
+        plain[f"{name}_s"] = _plain(getattr(answer, name, None))
+    for f in fields(AnswerFigures):
+        value = getattr(answer, f.name, None)
+        if f.name in _BYTES:
+            plain[f"{f.name}_mib"] = to_mib(value)
+        elif f.name not in _OWN:
+            plain["answered" if f.name == "n_requests" else f.name] = value
+    for f in fields(AnswerShares):
+        plain[f"{f.name}_s"] = getattr(answer.shares, f.name) if answer is not None and answer.shares else None
+    return {**plain, PER_TOKEN.name: PER_TOKEN.read(record)}
 
 
 def _classes(record: RunRecord) -> list[dict[str, Any]] | None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from engine.contract.answering_knobs import DUMMY_PROMPTS
 from engine.contract.config import RunConfig, Value
 from engine.contract.knob import ANSWER, TRAIN
 
+if TYPE_CHECKING:
+    from engine.contract.records import RunRecord
+
+RUN_MODEL = "run:"
+"""Before a run's number: the model that it trained."""
 OWN: dict[str, dict[str, Value]] = {
     TRAIN: {},
     ANSWER: {"model": "gpt2-tiny", "task": "causal-lm", "batch_size": 1},
@@ -43,3 +49,25 @@ def goes_without_saying(values: Mapping[str, object]) -> dict[str, Value]:
     """What knobs that are given mean for others that are not: a real prompt's answer ends where the model ends it."""
     prompts = values.get("prompts", DUMMY_PROMPTS)
     return {"ignore_eos": False} if values.get("prompt") or prompts != DUMMY_PROMPTS else {}
+
+
+def asking(record: RunRecord) -> RunConfig:
+    """The knobs with which the model that a run trained is asked: where it was trained, as its answers end by
+    themselves. Raises `ConfigError` where it cannot write.
+    """
+    config = record.config
+    return defaults_of(ANSWER).with_values(
+        model=f"{RUN_MODEL}{record.run_id}",
+        task=config.task,
+        device=config.device,
+        vram_limit=config.vram_limit,
+        seed=config.seed,
+        ignore_eos=False,
+        max_new_tokens=64,
+    )
+
+
+def asked(config: RunConfig, prompt: str) -> RunConfig:
+    """The same run for one prompt that was typed. Raises `ConfigError` where it cannot be asked."""
+    alone: dict[str, Value] = {"requests": None, "prompt_len": None, "prefix_len": 0, "repeats": 0.0, "batch_size": 1}
+    return config.with_values(prompt=prompt, prompts=DUMMY_PROMPTS, ignore_eos=False, **alone)

@@ -109,7 +109,9 @@ _SHORT = {
 
 
 def steady_of(record: RunRecord) -> float | None:
-    """Median samples/s after warm-up; None with fewer than `ENOUGH_UPDATES` updates behind it."""
+    """Median samples/s after warm-up; None with fewer than `ENOUGH_UPDATES` updates, or batches, behind it."""
+    if record.config.answers:
+        return record.steady_samples_per_s
     updates = record.updates - warmup_updates(record.planned_updates or record.updates)
     return record.steady_samples_per_s if updates >= ENOUGH_UPDATES else None
 
@@ -151,9 +153,19 @@ def status_of(record: RunRecord) -> str:
     if record.outcome in (Outcome.OUT_OF_MEMORY, Outcome.FAILED) and record.failed_phase:
         words = f"{words} in {record.failed_phase.noun}"
         words += f" on rank {record.failed_rank}" if record.failed_rank is not None else ""
+    if record.outcome in (Outcome.STOPPED, Outcome.INTERRUPTED):
+        words += _after_requests(record)
     if record.outcome is Outcome.COMPLETED and record.updates < (record.planned_updates or 0):
         words += " early"  # no better evaluation came
     return ", ".join(filter(None, (words, words_of(record))))
+
+
+def _after_requests(record: RunRecord) -> str:
+    """How far a run that answers came: ` after 3 of 8 requests`."""
+    answer = record.answer
+    if answer is None or not answer.planned_requests or answer.n_requests >= answer.planned_requests:
+        return ""
+    return f" after {answer.n_requests:,} of {answer.planned_requests:,} requests"
 
 
 def energy_of(record: RunRecord) -> float | None:
@@ -443,7 +455,7 @@ def label_of(entry: Entry, records: Iterable[RunRecord]) -> str:
 def short_of(entry: Entry, records: Iterable[RunRecord]) -> str:
     """The heading where there is no room for it all: "MiB", "CPU /s"; empty where an entry has none."""
     if entry.is_timed and is_virtual(records):
-        return f"{CPU} {entry.unit.replace('samples', '').replace('tokens', 'tok')}"
+        return f"{CPU} {entry.short or entry.unit.replace('samples', '').replace('tokens', 'tok')}"
     return entry.short
 
 

@@ -67,6 +67,13 @@ def data_name(config: RunConfig) -> str:
     return one_line(path.name) or one_line(data)
 
 
+def prompts_name(config: RunConfig) -> str:
+    """What a run is asked, in one harmless line: a file by its name, else `dummy` or `generated`."""
+    prompts = config.prompts
+    path = PureWindowsPath(prompts) if "\\" in prompts else PurePath(prompts)
+    return one_line(path.name) or one_line(prompts)
+
+
 def work_of(config: RunConfig, n_train: int | None = None) -> str:
     """The data and its size, `reviews.csv 960×512`: samples × tokens; `n_train` are those that a run trained on.
 

@@ -252,7 +252,7 @@ class RunRecord:
     steady_spread: float | None = None
     """Half the distance between the 16th and the 84th percentile of the updates' samples/s."""
     tokens_per_s: float | None = None
-    """Of the steady updates, padding included."""
+    """Of the steady updates, padding included. Of answers: read, without padding, and written, over their time."""
     forecast_samples_per_s: float | None = None
     """Of a virtual GPU: the card's samples/s by forecast. What is measured there is the speed of this machine's CPU."""
     mfu: float | None = None

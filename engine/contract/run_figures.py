@@ -9,13 +9,30 @@ from __future__ import annotations
 from collections.abc import Iterable
 from copy import copy
 from dataclasses import replace
+from typing import Any
 
+from engine.contract.answer_figures import AnswerFold
 from engine.contract.best import Best
 from engine.contract.config import RunConfig
-from engine.contract.events import EvalDone, Event, MemoryMoment, Sampled, TrainingStarted, UpdateDone, WorkCounted
+from engine.contract.distribution import Distribution
+from engine.contract.events import (
+    BatchScored,
+    EvalDone,
+    Event,
+    MemoryMoment,
+    Prefilled,
+    Sampled,
+    TokensDone,
+    TrainingStarted,
+    UpdateDone,
+    WorkCounted,
+)
 from engine.contract.host_load import HostLoad
 from engine.contract.records import DeviceInfo, Memory, Outcome, RunRecord
-from engine.contract.throughput import Rates
+from engine.contract.throughput import steady
+
+ANSWERED = "answered"
+"""The moment after the last answer: what is compared and measured from then on is none of the run's own doing."""
 
 
 def new_record(run_id: int, config: RunConfig, device: DeviceInfo, started_at: float) -> RunRecord:
@@ -44,7 +61,7 @@ class RunFigures:
         self._updates = record.updates
         self._n_losses = self._n_samples = self._n_tokens = 0
         self._loss_sum = 0.0
-        self._rates = Rates()
+        self._rates = Distribution()
         self._last_loss: float | None = None
         self._t: float | None = None
         self._training: TrainingStarted | None = None
@@ -57,9 +74,15 @@ class RunFigures:
         self._first_used: int | None = None  # outside updates it is the first rank that is read
         self._update_s = self._waited_s = 0.0
         self._memory = Memory()
+        self._answers = AnswerFold(record.config) if record.config.answers else None
+        self._is_answered = False
 
     def add(self, event: Event) -> None:
         """Take one event in; most kinds say nothing about figures."""
+        if self._answers is not None:
+            self._answers.add(event)
+        if self._is_answered:
+            return  # what looks back at the answers is in no figure of memory, nor of the host
         if isinstance(event, UpdateDone):
             self._updates, self._last_loss, self._t = event.update, event.loss, event.t
             self._n_losses += 1
@@ -79,6 +102,9 @@ class RunFigures:
             self._first_used = larger(self._first_used, event.memory.peak_used, event.memory.used)
             if isinstance(event, Sampled) and event.t is not None:
                 self._host = self._host.plus(event.host)
+            self._is_answered = isinstance(event, MemoryMoment) and event.moment == ANSWERED
+        elif isinstance(event, (Prefilled, TokensDone, BatchScored)):
+            self._remember(event.memory)
         elif isinstance(event, EvalDone):
             self._evaluation, self._t = event, event.t
             self._best.take(event)
@@ -93,23 +119,41 @@ class RunFigures:
         following._best = copy(self._best)
         following._peaks = dict(self._peaks)
         following._rates = self._rates.copy()
+        following._answers = self._answers.copy() if self._answers is not None else None
         for event in events:
             following.add(event)
         return following
 
     def as_record(self) -> RunRecord:
         """The run as far as it is known."""
+        record = self._of_a_training()
+        return replace(record, **self._of_answers(self._answers)) if self._answers is not None else record
+
+    def _of_answers(self, answers: AnswerFold) -> dict[str, Any]:
+        started, rates = answers.started, answers.steady_samples_per_s
+        return {
+            "answer": answers.figures(),
+            "train_runtime_s": answers.seconds,
+            "samples_per_s": answers.samples_per_s,
+            "steady_samples_per_s": rates[0] if rates else None,
+            "steady_spread": rates[1] if rates else None,
+            "tokens_per_s": answers.tokens_per_s,
+            "n_parameters": started.n_parameters if started else self._began.n_parameters,
+            "threads": started.threads if started else self._began.threads,
+        }
+
+    def _of_a_training(self) -> RunRecord:
         training, evaluation, runtime = self._training, self._evaluation, self._t
-        best, steady = self._best.evaluation, self._rates.steady()
-        tokens_per_s = steady.samples_per_s * self._n_tokens / self._n_samples if steady else None
+        best, rate = self._best.evaluation, steady(self._rates)
+        tokens_per_s = rate.samples_per_s * self._n_tokens / self._n_samples if rate else None
         return replace(
             self._began,
             updates=self._updates,
             planned_updates=training.planned_updates if training else self._began.planned_updates,
             train_runtime_s=runtime,
             samples_per_s=self._n_samples / runtime if runtime and self._n_samples else None,
-            steady_samples_per_s=steady.samples_per_s if steady else None,
-            steady_spread=steady.spread if steady else None,
+            steady_samples_per_s=rate.samples_per_s if rate else None,
+            steady_spread=rate.spread if rate else None,
             tokens_per_s=tokens_per_s,
             mfu=self._work.mfu(tokens_per_s) if self._work and tokens_per_s is not None else None,
             train_loss=self._loss_sum / self._n_losses if self._n_losses else None,

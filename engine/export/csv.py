@@ -6,11 +6,14 @@ import csv
 import io
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import get_args, get_type_hints
 
 from engine.compare.compare import Delta, Quantity, compare, row_of
 from engine.compare.scaling import Scaling, nothing_known
-from engine.contract.as_json import record_to_json
+from engine.contract.answer_entries import PER_TOKEN
+from engine.contract.answers import AnswerFigures, Percentiles
+from engine.contract.as_json import LATENCIES, record_to_json
 from engine.contract.config import KNOBS, RunConfig, Value
 from engine.contract.figures import ENERGY, PER_SAMPLE
 from engine.contract.marks import in_words, slowed
@@ -66,6 +69,9 @@ _CONDITIONS: dict[str, Callable[[RunRecord], str]] = {
 """What is a list in JSON, in words."""
 
 
+_LATENCIES = tuple(f"{name}_s" for name in LATENCIES)
+_WHICH = tuple(f.name for f in fields(Percentiles))
+"""Percentiles get a column each: `ttft_s_p50`."""
 _LEFT_OUT = ("classes", "confusion", "gpus", "parallel")
 """Of JSON: tables, which are too much for a cell, and what the knob of that name says."""
 
@@ -81,6 +87,8 @@ def _values(record: RunRecord, baseline: RunRecord | None, scaling: float | None
             values[name] = (
                 None if value is None else " ".join(UNKNOWN if mib is None else f"{mib:.1f}" for mib in value)
             )
+        elif name in _LATENCIES:
+            values |= {f"{name}_{which}": (value or {}).get(which) for which in _WHICH}
         elif name in _CONDITIONS:
             values[name] = None if value is None else _CONDITIONS[name](record) or NO
         else:
@@ -163,10 +171,11 @@ def _kind(name: str) -> type:
     if name == "baseline_run_id":
         return int
     shares = ("delta_", "eval_accuracy_")
-    if name.startswith(shares) or name.endswith(("_mib", "_s")) or name in (ENERGY.name, PER_SAMPLE.name, "scaling"):
+    if name.startswith((*shares, *_LATENCIES)) or name.endswith(("_mib", "_s")) or name in _FLOATS:
         return float
     kinds = get_args(_FIELDS.get(name, str)) or (_FIELDS.get(name, str),)
     return float if float in kinds else int if int in kinds else str
 
 
-_FIELDS = get_type_hints(RunRecord)
+_FLOATS = (ENERGY.name, PER_SAMPLE.name, PER_TOKEN.name, "scaling")
+_FIELDS = {**get_type_hints(AnswerFigures), "answered": int, **get_type_hints(RunRecord)}

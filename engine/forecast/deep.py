@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from engine.contract.forecast_types import ForecastError
 from engine.forecast.fold import Fold, NotFoldedError
 from engine.forecast.layers import Layers, cut
 from engine.forecast.recording import Recording
-from engine.forecast.work import Work
 from engine.workloads.data_shape import BatchShape
 
 
@@ -19,7 +19,8 @@ class Traced:
     """A batch's recording, and its work where that is counted."""
 
     recording: Recording
-    work: Work
+    work: Any
+    """A `Work`, or what has several of them and deepens as one does."""
 
 
 class Deep:

@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from engine.contract.config import ConfigError, RunConfig, Value
 from engine.contract.forecast_types import (
-    ACTIVATIONS,
-    BREAKDOWN,
-    CACHED,
-    CONTEXT,
     FITS,
-    INPUTS,
-    LIBRARIES,
     NEAR_LIMIT,
-    OPTIMIZER,
     OUT_OF_MEMORY,
     Forecast,
 )
 from engine.contract.idle import idle
+from engine.contract.own_models import run_number
 from engine.devices.precision import refuse_types
+from engine.forecast.answering.forecast import AnswerForecaster, asked_of
+from engine.forecast.answering.record import AnswerPlan
+from engine.forecast.answering.traces import AnswerTraces
+from engine.forecast.breakdown import breakdown
 from engine.forecast.compiled import Kept, least_allocated
 from engine.forecast.loops import LOOPS, Loop
 from engine.forecast.notes import about_compiling, about_host, about_ranks, general, on_unified
@@ -36,7 +34,6 @@ from engine.forecast.parallel.everybody import fullest, largest
 from engine.forecast.parallel.pace import joined, pace
 from engine.forecast.played import Played, accumulates, expect
 from engine.forecast.prepare import build_on_meta
-from engine.forecast.replay import Replay
 from engine.forecast.sequence import sequence
 from engine.forecast.sources import Source, find_source
 from engine.forecast.step import StepPlan
@@ -45,11 +42,13 @@ from engine.forecast.work import Work
 from engine.gpus.catalogue import Gpu
 from engine.gpus.units import MIB
 from engine.models.catalogue import known
+from engine.techniques.generation import caches
 from engine.techniques.refusals import refuse_missing_packages
 from engine.tracing.stack import STACKS, Stack
 from engine.tracing.unified import with_unified
 from engine.training import models
 from engine.training.hub import Hub
+from engine.training.own_models import Find
 from engine.workloads.data_shape import BatchShape, DataShape
 from engine.workloads.facts import NotReadError, assumed_shape, known_shape
 
@@ -93,6 +92,34 @@ _NOT_IN_A_TRACE: dict[str, Value] = {
 _OF_DIVIDING = ("gpus", "parallel", "reshard_after_forward")
 """Of these, the knobs that do so where each GPU holds a part of the weights."""
 
+_NOT_IN_ANSWERS: dict[str, Value] = {
+    "batch_size": 1,
+    "prompts": "dummy",
+    "prompt": None,
+    "requests": None,
+    "prompt_len": None,
+    "prefix_len": 0,
+    "repeats": 0.0,
+    "max_new_tokens": 128,
+    "ignore_eos": True,
+    "chat_template": True,
+    "prefix_cache": False,
+    "response_cache": False,
+    "speculate": "off",
+    "speculate_tokens": 4,
+    "draft_model": None,
+    "batching": "static",
+    "held_out_tokens": 1024,
+    "torch_compile": False,
+    "padding": "longest",
+    "seed": 42,
+    "device": "auto",
+    "vram_limit": None,
+}
+"""The same for answers."""
+_N_LABELS = 2
+"""Of a classifier that answers: as few as one that learned has."""
+
 MOST_KEPT = 32
 """Models with their techniques whose traces are kept, and sources likewise; the traces of one take up to 50 MB."""
 K = TypeVar("K")
@@ -131,10 +158,13 @@ class Forecaster:
     Not thread-safe: one thread at a time.
     """
 
-    def __init__(self, hub: Hub | None = None) -> None:
+    def __init__(self, hub: Hub | None = None, own_model: Find | None = None) -> None:
         self._hub = hub
+        self._own_model = own_model
         self._sources: dict[tuple[str, float, bool], Source] = {}
         self._traces: dict[tuple[object, ...], Traces] = {}
+        self._answering: dict[tuple[object, ...], AnswerTraces] = {}
+        self._answers: dict[tuple[AnswerTraces, AnswerTraces | None], AnswerForecaster] = {}
 
     def forecast(
         self,
@@ -151,6 +181,9 @@ class Forecaster:
         given = assumptions or Assumptions()
         stack, loop = _named(STACKS, "stack", given.stack), _named(LOOPS, "loop", given.loop)
         _refuse(config, gpu)
+        if config.answers:
+            made = self._forecast_answers(config, gpu, given, stack)
+            return replace(made, forecast_s=time.perf_counter() - began)
         link, about_link = joined(config, gpu, given.link, given.link_rate)
         config = stack.adapt(config, given.given)
         source = self._source(config)
@@ -194,7 +227,7 @@ class Forecaster:
             peak_allocated=free.peak_allocated,
             used_range=span,
             loaded_used=outside.context + free.loaded_reserved,
-            breakdown=_breakdown(free, outside.context, outside.libraries, used - held),
+            breakdown=breakdown(free, outside.context, outside.libraries, used - held),
             failing_phase=failed.failed_phase.value if failed and failed.failed_phase else None,
             failing_request=failed.failed_request if failed else None,
             failing_segment=failed.failed_segment if failed else None,
@@ -221,6 +254,34 @@ class Forecaster:
                 *on_unified(unified, used - held),
             ),
         )
+
+    def _forecast_answers(self, config: RunConfig, gpu: Gpu, given: Assumptions, stack: Stack) -> Forecast:
+        if not stack.is_of_today:
+            raise ConfigError("", "--stack: answers are forecast for today's software: leave it out.")
+        traces = self._answers_of(config, gpu, stack)
+        draft = None
+        if config.speculate == "draft" and config.draft_model is not None:
+            alone = config.with_values(model=config.draft_model, speculate="off", draft_model=None)
+            draft = self._answers_of(alone, gpu, stack)
+        key = traces, draft
+        made = _kept(self._answers, key, self._answers.get(key) or AnswerForecaster(traces, draft, stack))
+        outside = outside_memory(gpu, stack, given.context_bytes, given.library_bytes, given.beside_bytes)
+        notes = *idle(config), *outside.notes, f"{stack.description}. The speed is rough."
+        return made.forecast(config, gpu, _limit(config, gpu, given), outside, notes)
+
+    def _answers_of(self, config: RunConfig, gpu: Gpu, stack: Stack) -> AnswerTraces:
+        source, asked = self._source(config), asked_of(config)
+        models.check_head(source.model.config, config)
+        shared = config.with_values(**_NOT_IN_ANSWERS)
+        key = shared, gpu.compute_capability, gpu.multiprocessors, source.stamp, source.model.location is None
+        traces = self._answering.get(key)
+        if traces is None:
+            model: Any = build_on_meta(source.model, shared, stack, n_labels=_N_LABELS, vocab_size=None)
+            model.eval()
+            caches.refuse(config, model)
+            plan = AnswerPlan(config=shared, model=model, gpu=gpu, stack=stack)
+            traces = AnswerTraces(plan, (asked.width, asked.new))
+        return _kept(self._answering, key, traces)
 
     def _alone(self, source: Source, config: RunConfig, gpu: Gpu, stack: Stack, loop: Loop, data: DataShape) -> Work:
         """One GPU's work with the same batch."""
@@ -250,10 +311,10 @@ class Forecaster:
         key = config.model, stamp, config.workload == "dummy"
         source = self._sources.get(key)
         if source is None or source.is_to_come:
-            if self._hub is None and known(config.model) is None:
+            if self._hub is None and known(config.model) is None and run_number(config.model) is None:
                 self._hub = Hub()
                 self._hub.probe()
-            source = find_source(config, self._hub, stamp)
+            source = find_source(config, self._hub, stamp, self._own_model)
         return _kept(self._sources, key, source)
 
 
@@ -318,16 +379,6 @@ def _limit(config: RunConfig, gpu: Gpu, given: Assumptions) -> int:
     if config.vram_limit is not None:
         limits.append(config.vram_limit * MIB)
     return min(limits)
-
-
-def _breakdown(free: Replay, context: int, libraries: int, unified: int) -> dict[str, int]:
-    held = dict.fromkeys(BREAKDOWN, 0) | free.by_category
-    held[ACTIVATIONS] += held.pop(INPUTS, 0)
-    held[CACHED] = free.peak_reserved - sum(held.values())
-    held[CONTEXT] = context
-    held[LIBRARIES] += libraries
-    held[OPTIMIZER] += unified
-    return held
 
 
 def _stamp(name: str) -> float:

@@ -35,7 +35,7 @@ class Course:
 
     def __init__(self, traces: Traces, order: Sequence, stack: Stack, beside: Beside = ALONE) -> None:
         self._traces, self._acts, self._stack, self._beside = traces, order.acts, stack, beside
-        self._options = _options(stack)
+        self._options = allocator_options(stack)
         self._accumulates = accumulates(order)
 
     def free(self) -> Replay:
@@ -88,7 +88,7 @@ def _windows(acts: SequenceOf[Act]) -> list[Act]:
     return [act for act in acts if act.kind is Kind.WINDOW]
 
 
-def _options(stack: Stack) -> AllocatorOptions:
+def allocator_options(stack: Stack) -> AllocatorOptions:
     """The allocator's settings of this environment; those of another day are the defaults."""
     if not stack.is_of_today:
         return AllocatorOptions()

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.own_models import run_number
 from engine.models.catalogue import ARCHITECTURES, known
 from engine.training import models
 from engine.training.hub import Hub
+from engine.training.own_models import Find
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +31,14 @@ class _Here(Hub):
         return False
 
 
-def find_source(config: RunConfig, hub: Hub | None, stamp: float) -> Source:
+def find_source(config: RunConfig, hub: Hub | None, stamp: float, own_model: Find | None = None) -> Source:
     """The model of `config`. An architecture of which the shape is known is looked for on this machine only.
 
-    Raises `ConfigError` as a run does.
+    `own_model` finds what a run of the history trained. Raises `ConfigError` as a run does.
     """
     name = config.model
+    if own_model is not None and run_number(name) is not None:
+        return Source(model=own_model(name).source(hub or _Here()), stamp=stamp)
     architecture = known(name)
     if architecture is None or Path(name).expanduser().is_dir():
         return Source(model=models.resolve(name, hub or _Here()), stamp=stamp)

@@ -110,7 +110,7 @@ class MetaTracer(Tracer):  # type: ignore[no-untyped-call]
         if self.phase in (Phase.CLIP, Phase.OPTIMIZER):
             return 0.0
         if asked.dtype is torch.bool:
-            asking = set(_callers())
+            asking = set(callers())
             if _WARNS in asking:
                 return False
             if asking & _ASK_WHETHER_HIDING:
@@ -122,7 +122,7 @@ class MetaTracer(Tracer):  # type: ignore[no-untyped-call]
         )
 
 
-def _callers() -> Iterator[str]:
+def callers() -> Iterator[str]:
     """Names of the functions on the stack."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:

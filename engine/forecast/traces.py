@@ -37,10 +37,10 @@ class Traces:
         self._works: dict[Point, Work] = {}
         layers = find_layers(plan.model, plan.model.config.get_text_config())  # type: ignore[operator, union-attr]
         self._steps = {
-            accumulates: _Family(partial(self._step, self._trace(_stepping(accumulates), layers, accumulates)), longest)
+            accumulates: Family(partial(self._step, self._trace(_stepping(accumulates), layers, accumulates)), longest)
             for accumulates in (False, True)
         }
-        self._scorings = _Family(partial(_scoring, self._trace(_score, layers)), longest)
+        self._scorings = Family(partial(_scoring, self._trace(_score, layers)), longest)
         self._compiled: dict[BatchShape, compiled.Kept | None] = {}
         self._names = Names()
         self.ranks = Ranks(plan, self._names)
@@ -136,7 +136,7 @@ def _scoring(trace: Callable[[BatchShape], Traced], batch: BatchShape) -> Record
     return trace(batch).recording
 
 
-class _Family:
+class Family:
     """The recordings of one kind of work, as few of them traced as tell the others."""
 
     def __init__(self, trace: Trace, longest: tuple[int, int]) -> None:

@@ -34,6 +34,8 @@ class Work:
     wide_product_bytes: int = 0
     """Of them, those of products of fp32 numbers."""
     n_bytes: int = 0
+    attention_bytes: int = 0
+    """Of them, those of fused attentions."""
     step_bytes: int = 0
     moved_bytes: int = 0
     """Copied between the GPU and its host in a micro-step."""
@@ -155,7 +157,9 @@ class Work:
         batch, heads, length, width = query.shape
         product = 2 * batch * heads * length * key.size(2) * width
         self._product((5 if backward else 2) * product, query, 0)
-        self.n_bytes += (2 if backward else 1) * sum(t.numel() * t.element_size() for t in (query, query, key, value))
+        moved = (2 if backward else 1) * sum(t.numel() * t.element_size() for t in (query, query, key, value))
+        self.n_bytes += moved
+        self.attention_bytes += moved
 
     def move(self, n_bytes: int) -> None:
         """A copy between the GPU and its host."""
@@ -181,6 +185,7 @@ _ADD_UP = (
     "product_bytes",
     "wide_product_bytes",
     "n_bytes",
+    "attention_bytes",
     "moved_bytes",
     "host_bytes",
 )

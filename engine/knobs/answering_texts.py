@@ -33,7 +33,7 @@ ANSWERING_TEXTS: dict[str, str] = {
         "with their number, and the KV cache by one token each."
     ),
     "ignore_eos": (
-        "On, every answer has all its tokens, so that runs can be compared; off, an answer ends where the model ends "
+        "On, every answer has all its tokens, so that runs can be compared. Off, an answer ends where the model ends "
         "it, and the others of its batch go on without it."
     ),
     "chat_template": (

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.device_name import read_device
-from engine.contract.text import first_line
 from engine.devices.base import Device
 from engine.devices.cpu import CpuDevice
 from engine.devices.open import cuda_index
 from engine.telemetry.nvml import door
-from engine.training import models
+from engine.training import adapters, models
+from engine.training.adapters import ADAPTER
 from engine.training.hub import Hub
-from engine.training.saving.output import PREPARED
+from engine.training.saving.output import said
 from engine.workloads.collate import PaddingCollate, Samples
 from engine.workloads.tokens.vocabulary import check_ids, pad_token_id_of, tokenise
 
@@ -31,7 +30,6 @@ _SANE_LENGTH = 1_000_000
 _DEFAULT_LENGTH = 512
 _DIGITS = 6
 """Of a probability; more would be rounding."""
-ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +100,9 @@ def load(name: str, device: str) -> Classifier:
     on = _open(device)
     folder = Path(name).expanduser()
     adapter = folder if (folder / ADAPTER).is_file() else None
-    base = name if adapter is None else _base_of(adapter, name)
+    base = name if adapter is None else adapters.base_of(adapter, name)
+    if adapter is not None and said(adapter).get("task", "classification") != "classification":
+        raise ConfigError("model", f"--model {name!r} is no text classifier: it was trained for another task.")
     hub = Hub()
     if not Path(base).expanduser().is_dir():
         hub.probe()
@@ -118,7 +118,7 @@ def load(name: str, device: str) -> Classifier:
     config.problem_type = "single_label_classification"  # what its loss would be, of which a trial is made
     model: torch.nn.Module = models.build(source, config, RunConfig(model=base, device="cpu"))
     if adapter is not None:
-        model = _with_adapter(model, adapter, name)
+        model = adapters.on(model, adapter, name)
     on.adopt(model.eval())
     return Classifier(
         model=model,
@@ -133,7 +133,7 @@ def load(name: str, device: str) -> Classifier:
 
 def trained_column(name: str) -> str | None:
     """Which column held the texts that a model was trained on; None where it does not say so."""
-    column = _json(Path(name).expanduser() / PREPARED).get("text_column")
+    column = said(Path(name).expanduser()).get("text_column")
     return column if isinstance(column, str) else None
 
 
@@ -165,49 +165,9 @@ def _refuse_others(source: models.ModelSource, name: str, adapter: Path | None) 
         raise ConfigError("model", f"--model {name!r} gives one number, not classes: give a text classifier.")
 
 
-def _base_of(adapter: Path, name: str) -> str:
-    said = _json(adapter / ADAPTER)
-    base = said.get("base_model_name_or_path")
-    if not isinstance(base, str) or not base:
-        raise ConfigError("model", f"--model {name!r}: its {ADAPTER} names no base model: correct it.")
-    if _json(adapter / PREPARED).get("task", "classification") != "classification":
-        raise ConfigError("model", f"--model {name!r} is no text classifier: it was trained for another task.")
-    beside = adapter / "base"
-    if not Path(base).is_dir() and (beside / "config.json").is_file():
-        return str(beside)  # the folder was moved
-    return base
-
-
-def _with_adapter(model: torch.nn.Module, adapter: Path, name: str) -> torch.nn.Module:
-    try:
-        from peft import PeftModel
-    except ImportError:
-        raise ConfigError(
-            "model", f"--model {name!r} is an adapter, which needs the package peft: pip install 'traintop[lora]'."
-        ) from None
-    if not (adapter / ADAPTER_WEIGHTS).is_file():
-        raise ConfigError("model", f"--model {name!r} has no {ADAPTER_WEIGHTS}, and pickled weights are not read.")
-    try:
-        adapted: torch.nn.Module = PeftModel.from_pretrained(model, str(adapter), use_safetensors=True)
-    except Exception as error:  # peft and torch raise anything over weights that do not fit
-        reason = first_line(error)[:200]
-        raise ConfigError(
-            "model", f"--model {name!r}: the adapter does not fit its base ({reason}): get its files again."
-        ) from None
-    return adapted
-
-
 def _max_length(folder: Path, tokenizer: PreTrainedTokenizerBase, positions: int | None) -> int:
     """As long as the model was trained on, where it says so; else as long as it and its tokenizer can read."""
-    trained = _json(folder / PREPARED).get("seq_len")
+    trained = said(folder).get("seq_len")
     known = [trained, None if tokenizer.model_max_length >= _SANE_LENGTH else tokenizer.model_max_length, positions]
     lengths = [length for length in known if isinstance(length, int) and length > 0]
     return min(lengths, default=_DEFAULT_LENGTH)
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        said = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return said if isinstance(said, dict) else {}

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from itertools import islice
 
-from engine.predicting.classifier import Classifier
-from engine.predicting.texts import Row
+from engine.predicting.classifier import Classifier, trained_column
 from engine.predicting.written import Writer
+from engine.workloads.sources.text_rows import Row, open_rows
 
 _BATCHES = 32
 """That are held at once: among them texts of similar length are computed together."""
+
+
+def open_texts(data: str, column: str | None, model: str) -> AbstractContextManager[tuple[Iterator[Row], list[str]]]:
+    """The rows of a file, and the names of its columns. Without a `column` that one holds the texts that did when the
+    model was trained, else it is found by its name. Raises `ConfigError` as `open_rows` does.
+    """
+    return open_rows(data, column, trained_column(model))
 
 
 def predict(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol, TextIO
 
 from engine.predicting.classifier import Answer
-from engine.predicting.texts import Row
+from engine.workloads.sources.text_rows import Row
 
 PREDICTED, PROBABILITY = "predicted", "probability"
 

@@ -21,12 +21,14 @@ from engine.forecast.proposals import MAX_PROPOSALS, propose
 from engine.gpus.catalogue import Gpu, UnknownGpuError, by_nvml_name, find
 from engine.gpus.units import MIB
 from engine.history.errors import HistoryError
+from engine.history.history import History
 from engine.plans.course import NAMED, Plan, PlannedRun
 from engine.process.machine import Machine
 from engine.session.outside import OutsideMemory
 from engine.techniques.refusals import missing_package
 from engine.telemetry.nvml import Nvml, door
 from engine.tracing.stack import CURRENT
+from engine.training import own_models
 from engine.training.hub import Hub
 
 MOST_CARDS = 64
@@ -45,8 +47,9 @@ class Forecasts:
         read_runs: Callable[[], Sequence[RunRecord]],
         nvml: Nvml,
         outside: OutsideMemory,
+        own_model: own_models.Find | None = None,
     ) -> None:
-        self._forecaster = Forecaster(hub)
+        self._forecaster = Forecaster(hub, own_model)
         self._read_runs = read_runs
         self._nvml, self._outside_memory = nvml, outside
         self._learned: dict[tuple[object, ...], Learned] = {}
@@ -298,7 +301,7 @@ def forecast_all(
     """
     hub = Hub()
     hub.probe()
-    forecaster, nvml, named = Forecaster(hub), door(), _named_gpu(gpu)
+    forecaster, nvml, named = Forecaster(hub, _own_model), door(), _named_gpu(gpu)
     assumed = Assumptions(
         stack=stack, loop=loop, given=given, context_bytes=context_bytes, library_bytes=library_bytes, link=link
     )
@@ -307,6 +310,15 @@ def forecast_all(
     made = [_on_its_own(config, forecaster, assumed, nvml) for config in configs]
     note = why_virtual(configs[0], nvml)
     return [replace(each, notes=(note, *each.notes)) for each in made] if note else made
+
+
+def _own_model(name: str) -> own_models.OwnModel:
+    """By the history of this user. Raises `ConfigError`."""
+    try:
+        with History(read_only=True) as history:
+            return own_models.find(name, history.run, None)
+    except HistoryError as error:
+        raise ConfigError("model", f"--model {name} cannot be found: {error}") from None
 
 
 def _on_its_own(config: RunConfig, forecaster: Forecaster, given: Assumptions, nvml: Nvml) -> Forecast:

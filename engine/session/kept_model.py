@@ -1,4 +1,4 @@
-"""The model of the run that has just ended, for whoever thinks of keeping it only then."""
+"""The model of the run that has just trained, for whoever thinks of keeping or asking it only then."""
 
 from __future__ import annotations
 
@@ -37,9 +37,8 @@ def save_kept(kept: KeptModel | None, run_id: int, folder: str) -> Saved:
 
 def _write(kept: KeptModel | None, run_id: int, folder: str) -> str | None:
     if kept is None or kept.record.run_id != run_id:
-        return (
-            f"The model of run {run_id} is gone: it is kept until the next run begins (--output-dir keeps it for good)."
-        )
+        gone = f"The model of run {run_id} is gone: it is kept until the next training begins"
+        return f"{gone} (--output-dir keeps it for good)."
     if kept.record.config.is_parallel:
         return (
             f"The model of run {run_id} was in the processes of its GPUs, which have ended with it: --output-dir "

@@ -47,6 +47,7 @@ from engine.contract.events import (
 from engine.contract.host_load import HostLoad
 from engine.contract.job import BatchJob
 from engine.contract.neighbours import who
+from engine.contract.own_models import run_number
 from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Outcome, Place, RunRecord
 from engine.contract.run_figures import new_record
 from engine.contract.stop_reason import BY_USER
@@ -74,6 +75,7 @@ from engine.training.hub import Hub
 if TYPE_CHECKING:
     from engine.devices.base import Device
     from engine.session.forecasts import Forecasts
+    from engine.training.own_models import OwnModel
     from engine.training.saving.places import Checkpoint
 
 log = logging.getLogger("traintop")
@@ -122,8 +124,8 @@ class Session:
     in the engine's thread, lets searches pass over tries that surely do not fit. `device` is the one to begin with.
     With `measures` a CUDA GPU that nobody else computes on is asked at the start what a context and the libraries take
     on it, for the forecasts: they are there from then on.
-    With `keeps_model` the model of the run that has just ended stays in the host's memory, for `save_model`, until the
-    next one begins.
+    With `keeps_model` the model of the run that has just trained stays in the host's memory, for `save_model` and to be
+    asked as `run:N`, until the next training begins.
     `launched` tells of processes that this one is the first of: they do its runs with it.
     """
 
@@ -457,7 +459,7 @@ class Session:
             quiet_libraries()
             device, note = self._open_first()
             self._use(device)
-            self._forecasts = Forecasts(self._hub, self._history.runs, self._nvml, self._outside)
+            self._forecasts = Forecasts(self._hub, self._history.runs, self._nvml, self._outside, self._own_model)
         except Exception as error:
             log.exception("the engine could not start")
             fix = "Run `traintop doctor` to see what is missing; the log file has the details."
@@ -528,6 +530,7 @@ class Session:
             self._kept = None
         try:
             self.check_data(config)
+            self._check_own(config)
             where = find(config, self._nvml, self._closing.is_set, self._launched)
         except ConfigError as error:
             return self._refuse(RunRefused(run_id=None, config=config, knob=error.knob, message=error.message))
@@ -560,7 +563,7 @@ class Session:
                 host=HostLoad.over(list(self._host_before)),
                 goes_on=goes_on,
                 keeps_model=self._keeps_model,
-                **({"kept_before": self._kept} if config.answers else {}),
+                **({"own_model": self._own_model} if config.answers else {}),
             )
             self._place = run.place
             record = run.execute()
@@ -574,6 +577,21 @@ class Session:
         record = replace(record, host_cores=host.cores, host_free_cores=host.free)
         self._neighbours.look()
         return self._finish(self._neighbours.end(self._with_forecasts(record)))
+
+    def _own_model(self, name: str) -> OwnModel:
+        """The model of an earlier run by its name, `run:12`. Raises `ConfigError`."""
+        from engine.training.own_models import find
+
+        return find(name, self._history.run, self._kept)
+
+    def _check_own(self, config: RunConfig) -> None:
+        """Raise `ConfigError` where a model that a run is to have trained is not there."""
+        if not config.answers and run_number(config.model) is not None:
+            fix = "use --job answer, or the run's output folder to train on with it"
+            raise ConfigError("model", f"--model {config.model} is a model to be asked: {fix}.")
+        for name in (config.model, config.draft_model):
+            if name is not None and run_number(name) is not None:
+                self._own_model(name)
 
     def _with_forecasts(self, record: RunRecord) -> RunRecord:
         """What a forecast adds to a run that trained: MFU on a real GPU, the card's own speed on a virtual one.

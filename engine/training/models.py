@@ -6,7 +6,7 @@ Safetensors only, and no code from a repository is ever run.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from engine.training.model_fields import check_fields
 from engine.training.model_files import INDEX, WEIGHTS, read_config, refused, weights_folder
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -47,6 +48,13 @@ class ModelSource:
     local_only: bool
     note: str
     """One sentence for the transcript: whose weights these are."""
+    state: Callable[[], dict[str, torch.Tensor]] | None = None
+    """Weights that are in this process's memory, by their names in the model; the tensors are not to be changed."""
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether a model of it has learned something."""
+        return self.location is not None or self.state is not None
 
 
 def resolve(name: str, hub: Hub) -> ModelSource:
@@ -276,7 +284,7 @@ def shape(source: ModelSource, config: RunConfig, *, n_labels: int, vocab_size: 
     if config.task == "question-answering":
         shaped.num_labels = 2  # an answer's begin and its end
     text = shaped.get_text_config()
-    if vocab_size is not None and source.location is None:
+    if vocab_size is not None and not source.has_weights:
         text.vocab_size = vocab_size
         text.bos_token_id = text.eos_token_id = None  # of the vocabulary that was replaced
         for field in ("pad_token_id", "decoder_start_token_id"):
@@ -320,7 +328,7 @@ def build(source: ModelSource, shaped: PretrainedConfig, config: RunConfig) -> P
             model = _fresh(source, shaped, head, options)
         if not on_meta:
             model_trial.check_room(
-                model, config, is_read=source.location is not None, read_in=getattr(source.config, "dtype", None)
+                model, config, is_read=source.has_weights, read_in=getattr(source.config, "dtype", None)
             )
     tried = None
     if not on_meta:
@@ -386,7 +394,7 @@ def _on_host(
 ) -> PreTrainedModel:
     """`quantised_as`: the model on the meta device, where its weights are to be quantised."""
     model: PreTrainedModel
-    if source.location is None:
+    if not source.has_weights:
         with gate.building(), _refusing(config, shaped, "built"):
             model = _fresh(source, shaped, head, options)
             if quantised_as is not None:
@@ -396,10 +404,17 @@ def _on_host(
         how = quantised.loading(quantised.kept(quantised_as, config), config, options["dtype"])
         options = {**options, "quantization_config": how, "device_map": {"": "cpu"}}
     with _refusing(config, shaped, "read"):
-        folder = weights_folder(config.model, source.location, local_only=source.local_only)
+        if source.location is not None:
+            where: Any = str(weights_folder(config.model, source.location, local_only=source.local_only))
+        else:
+            assert source.state is not None
+            from transformers.models.auto.auto_factory import _get_model_class
+
+            head = _get_model_class(shaped, head._model_mapping)  # it alone takes weights that are in memory
+            where, options = None, {**options, "state_dict": source.state()}
         with gate.building():
             model = head.from_pretrained(
-                str(folder),
+                where,
                 config=shaped,
                 use_safetensors=True,
                 trust_remote_code=False,

@@ -27,6 +27,7 @@ from engine.contract.events import (
     RequestDone,
     RunFinished,
     RunStarted,
+    Sampled,
     TokensCompared,
     TokensDone,
 )
@@ -381,6 +382,12 @@ def lookup_record(run_id: int, **values: Any) -> RunRecord:
     return answer_record(run_id, figures=figures, config=GUESSING, train_runtime_s=4.3, **values)
 
 
+def reading(run_id: int = 9, t: float = 1.0, device: DeviceInfo = GPU) -> Sampled:
+    """The sampler's, of a run that answers."""
+    one = sampled(run_id, t, gpu=device.kind == "cuda")
+    return replace(one, memory=memory(12 * MIB, device))
+
+
 def compared(run_id: int = 1) -> TokensCompared:
     return TokensCompared(
         run_id=run_id,
@@ -463,7 +470,7 @@ class LiveSession(FakeSession):
         if config.task == "classification":
             for number in range(1, 51):
                 t += 0.3
-                yield 0.6 + t, (scored(number, 9, t), sampled(9, t))
+                yield 0.6 + t, (scored(number, 9, t), reading(9, t, device))
             return
         for first in range(0, 25, config.batch_size):
             events = list(
@@ -471,7 +478,7 @@ class LiveSession(FakeSession):
             )
             for event in events:
                 told.append(event)
-                yield 0.6 + event.t, (event, sampled(9, event.t))  # type: ignore[union-attr]
+                yield 0.6 + event.t, (event, reading(9, event.t, device))  # type: ignore[union-attr]
             t = events[-1].t if first else 0.0  # type: ignore[union-attr]
         figures = figures.after(told)
         ended = replace(figures.as_record(), outcome=Outcome.COMPLETED)

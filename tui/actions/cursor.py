@@ -33,7 +33,7 @@ class CursorControl:
         elif run is None or not run.reached:
             self._desk.say("no curve to read yet: r runs")
         else:
-            self._put(Cursor(run.reached), 0)
+            self._put(Cursor(run.reached, unit=run.unit), 0)
 
     def move(self, by: int, exact: bool = False) -> None:
         """Go `by` columns of the plot, or updates, to the right."""

@@ -22,7 +22,7 @@ class ExplainControl:
         from tui.state.explain import group_text, knob_text, run_text
 
         state = self._desk.state
-        row, base = state.selected, state.record_of(state.baseline)
+        row, base = state.selected, state.base
         config = state.editor.config
         if self._desk.on_results and row is not None:
             config = row.config

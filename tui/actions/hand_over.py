@@ -44,7 +44,7 @@ class HandOverControl:
         rows = [row for row in state.rows if row.run_id in state.table.marked]
         query = note_of(state.table.query)
         if self._desk.shows_panes:
-            screen = ExportScreen(rows, state.rows, state.record_of(state.baseline), query, plans)
+            screen = ExportScreen(rows, state.rows, state.base, query, plans)
             self._desk.open(screen, self._export)
 
     def _export(self, wanted: Wanted | None) -> None:

@@ -32,6 +32,14 @@ KEYS: list[BindingType] = [
     Binding("m", "step('model', 1)", "model", show=False),
     Binding("w", "step('dataloader_num_workers', 1)", "workers", show=False),
     Binding("o", "step('optimizer_implementation', 1)", "optimizer", show=False),
+    Binding("c", "step('kv_cache', 1)", "KV cache", show=False),
+    Binding("f", "step('weights', 1)", "weights", show=False),
+    Binding("a", "step('max_new_tokens', 1)", "longer answers", show=False),
+    Binding("A", "step('max_new_tokens', -1)", "shorter answers", show=False),
+    Binding("w", "step('prompt_len', 1)", "prompt length", show=False),
+    Binding("o", "step('speculate', 1)", "speculate", show=False),
+    Binding("J", "job", "train or answer"),
+    Binding("Q", "ask", "ask a model"),
     Binding("p", "plans", "plans"),
     Binding("S", "pause", "pause the plan, go on", show=False),
     Binding("n", "skip", "next run of the plan", show=False),
@@ -66,7 +74,7 @@ KEYS: list[BindingType] = [
     Binding("q", "quit", "quit"),
     Binding("ctrl+q,ctrl+c", "quit", "quit", show=False, priority=True),
 ]
-"""Bindings of the app; the panes add their own."""
+"""Bindings of the app; the panes add their own. A key of a knob is there in the jobs that have it so."""
 
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("Run", "Start a run with the knobs as they are (r)", "run"),
@@ -74,6 +82,8 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("Plans", "Start one of the lecture's experiments, or go on with a plan (p)", "plans"),
     ("Pause plan", "Wait after the current run, or go on (S)", "pause"),
     ("Skip run", "End the current run of the plan, and go on with the next (n)", "skip"),
+    ("Job", "Turn from training to answering and back: knobs, rows and plans are that job's (J)", "job"),
+    ("Ask", "Type a prompt: the model that was trained last, or the next run's, answers it (Q)", "ask"),
     ("Undo", "Take the last change of a knob back (u)", "undo"),
     ("Find knob", "Go to a knob by its name, its flag or its group (/ in the list)", "find_knob"),
     ("Groups", "Open or close all groups of knobs (G in the list)", "fold_all"),

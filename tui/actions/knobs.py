@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.contract.config import KNOBS
+from engine.contract.knob import JOBS
 from tui.desk.desk import Desk
 from tui.state.knobs import shown, turned
 
 if TYPE_CHECKING:
     from engine.knobs.named import NamedKnobs
+
+
+_ONE_KEY = ("dataloader_num_workers", "prompt_len")
+"""Numbers with one key, for more: at the end of their steps they begin anew."""
 
 
 class KnobControl:
@@ -21,8 +26,19 @@ class KnobControl:
 
     def step(self, name: str, direction: int) -> None:
         """Turn one knob; at the end of its steps it goes round when it has one key only."""
-        self._editor.step(name, direction, wrap=name == "dataloader_num_workers")
+        self._editor.step(name, direction, wrap=name in _ONE_KEY)
+        if name == "job":
+            self._desk.state.shown_job = None
         self._desk.say()
+
+    def turn_job(self) -> None:
+        """Turn to the other job, with its knobs and its rows; where somebody else drives, to its rows."""
+        state = self._desk.state
+        if state.playback:
+            state.shown_job = next(job for job in JOBS if job != state.table_job)
+            self._desk.say(f"runs that {state.shown_job}: J shows the others")
+        else:
+            self.step("job", 1)
 
     def turn(self, direction: int) -> None:
         """Turn the knob under the cursor."""

@@ -31,7 +31,7 @@ LOOKING = frozenset(
         *("move_knob", "select_knob", "fold", "fold_all", "find_knob"),
         *("move_row", "select_row", "scroll_log", "zoom", "back", "next_pane"),
         *("mark", "filter", "sort", "reverse_sort", "log_scale", "recent", "presenter", "cycle_theme", "log", "meter"),
-        *("choose_rank", "ranks"),
+        *("choose_rank", "ranks", "job"),
         *("cursor", "move_cursor", "leave_cursor", "run_details", "explain", "copy_command", "help", "quit"),
     }
 )

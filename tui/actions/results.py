@@ -52,7 +52,7 @@ class ResultsControl:
 
     def sort(self, direction: int) -> None:
         """Sort by the next column."""
-        self._state.table.sort_by_next(direction)
+        self._state.table.sort_by_next(direction, self._state.table_job)
         self._desk.say()
 
     def reverse(self) -> None:
@@ -95,7 +95,7 @@ class ResultsControl:
         if row is None:
             return
         deltas = Deltas()
-        deltas.measure_by(state.finished, state.record_of(state.baseline))
+        deltas.measure_by(state.finished, state.base)
         note = state.table.notes.get(row.run_id, "")
         self._desk.open(run_details(row, self._desk.app.size.width, note, deltas.scaling(row)))
 

@@ -38,6 +38,7 @@ from tui.actions.read_only import LOCAL, LOOKING, PLAYBACK_KEYS
 from tui.app.controllers import Controllers
 from tui.screens.main import SHORT, MainScreen
 from tui.state.fold import fold
+from tui.state.knob_list import LETTERS
 from tui.state.knobs import KnobEditor
 from tui.state.state import State
 from tui.terminal.drivers import patient
@@ -179,6 +180,7 @@ class TraintopApp(App[str]):
             does.ranks.follow,
             lambda: does.forecasts.ask(does.explain.config),
             does.alerts.keep_watch,
+            does.asking.turn,
             does.meter.read,
             lambda: does.painter.turn(self._at_once),
             does.quitting.leave_if_stopped,
@@ -204,6 +206,7 @@ class TraintopApp(App[str]):
         """Let those controllers have an event, just folded, that do more about it than show the state."""
         does = self.controllers
         does.alerts.see(event)
+        does.asking.see(event)
         does.read_only.show_baseline(event)
         if isinstance(event, RunFinished):
             does.baseline.ended(event.record)
@@ -286,6 +289,8 @@ class TraintopApp(App[str]):
             return self.controllers.read_only.replay is not None
         if self.read_only and not self._is_harmless(action):
             return None
+        if action == "step" and parameters[0] not in LETTERS[self.state.editor.config.job]:
+            return False  # the key is another knob's in this job
         if action in MOVING:
             return self.controllers.cursor.can_move
         return super().check_action(action, parameters)

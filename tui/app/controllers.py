@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from textual.app import App
 
 from tui.actions.all_cards import AllCardsControl
+from tui.actions.asking import AskControl
 from tui.actions.baseline import BaselineControl
 from tui.actions.card import CardControl
 from tui.actions.cursor import CursorControl
@@ -71,6 +72,7 @@ class Controllers:
         self.explain = ExplainControl(self.desk, self.forecasts)
         self.cards = CardControl(self.desk, session)
         self.runs = RunControl(self.desk, self.forecasts, self.cards, session)
+        self.asking = AskControl(self.desk, self.runs, session)
         self.plans = PlanControl(self.desk, self.readings, session)
         self.quitting = QuitControl(self.desk, self.runs, session, signals)
         self.baseline = BaselineControl(self.desk, self.readings, session)
@@ -85,6 +87,8 @@ class Controllers:
             "run": self.runs.run,
             "stop": self.runs.stop,
             "skip": self.runs.skip,
+            "job": self.knobs.turn_job,
+            "ask": self.asking.ask,
             "plans": self.plans.choose,
             "pause": self.plans.pause,
             "quit": self.quitting.quit,

@@ -82,16 +82,15 @@ def _separator(arguments: Namespace) -> str | None:
 def _predict(
     arguments: Namespace, batch_size: int, separator: str | None, out: TextIO, err: TextIO, interrupts: Interrupts
 ) -> int:
-    from engine.predicting.classifier import load, trained_column
+    from engine.predicting.classifier import load
     from engine.predicting.faults import out_of_memory, sentence
-    from engine.predicting.predict import predict
-    from engine.predicting.texts import open_rows
+    from engine.predicting.predict import open_texts, predict
     from engine.predicting.written import CsvWriter, JsonWriter, Writer
 
     def say(text: str) -> None:
         err.write(f"{clean(text)}\n")
 
-    with open_rows(arguments.data, arguments.text_column, trained_column(arguments.model)) as (rows, columns):
+    with open_texts(arguments.data, arguments.text_column, arguments.model) as (rows, columns):
         classifier = load(arguments.model, arguments.device)
         began = told = time.monotonic()
 

@@ -62,7 +62,7 @@ def _which(answer: AnswerView) -> str:
     """`request 3/8`, of a classifier `batch 12`."""
     if answer.scores:
         return f"batch {answer.batches:,}"
-    return f"request {len(answer.done):,}/{answer.n_requests:,}"
+    return f"request {answer.at:,}/{answer.n_requests:,}"
 
 
 def _with_prompt(written: Written, rows: list[Line], width: int) -> list[Line]:

@@ -28,6 +28,8 @@ class Column:
     cell: Cell
     entry: Entry | None = None
     """What it tells of a run; None where it tells a difference."""
+    is_wanted: Callable[[Sequence[RunRecord]], bool] = lambda rows: True
+    """Whether it has something to say of these rows."""
 
     @property
     def left(self) -> bool:
@@ -42,12 +44,19 @@ class Column:
         return text if len(text) <= self.width else short_of(self.entry, rows) or text
 
 
-def _of(entry: Entry, width: int, keep: int, cell: Callable[[RunRecord], str] | None = None) -> Column:
+def column_of(
+    entry: Entry,
+    width: int,
+    keep: int,
+    cell: Callable[[RunRecord], str] | None = None,
+    is_wanted: Callable[[Sequence[RunRecord]], bool] = lambda rows: True,
+) -> Column:
+    """The column of an entry."""
     text = cell or entry.of
-    return Column(entry.heading, width, keep, lambda row, base, deltas: text(row), entry)
+    return Column(entry.heading, width, keep, lambda row, base, deltas: text(row), entry, is_wanted)
 
 
-def _model(row: RunRecord) -> str:
+def short_model(row: RunRecord) -> str:
     return clean(short_name(row.config.model), 40).removeprefix("bert-")
 
 
@@ -56,24 +65,24 @@ def _checkpointing(row: RunRecord) -> str:
 
 
 COLUMNS: tuple[Column, ...] = (
-    _of(figures.MODEL, 6, 80, _model),
-    _of(figures.BATCH, 5, 90),
-    _of(figures.ACCUMULATION, 3, 50),
-    _of(figures.CHECKPOINTING, 4, 60, _checkpointing),
-    _of(figures.COMPUTED_IN, 4, 61),
-    _of(figures.WEIGHTS, 7, 44),
-    _of(figures.GPUS, 4, 91),
-    _of(figures.PARALLEL, 8, 62),
-    _of(figures.TIME, 6, 55),
-    _of(figures.SPEED, 9, 95),
-    _of(figures.CARD_SPEED, 7, 79),
-    _of(figures.MEMORY, 6, 94),
-    _of(figures.SHARE, 4, 40),
-    _of(figures.LOSS, 5, 45),
-    _of(figures.ACCURACY, 5, 30),
-    _of(figures.MACRO_F1, 5, 29),
-    _of(figures.PER_SAMPLE, 5, 35),
-    _of(replace(figures.WAITING, short="wait"), 4, 42),
+    column_of(figures.MODEL, 6, 80, short_model),
+    column_of(figures.BATCH, 5, 90),
+    column_of(figures.ACCUMULATION, 3, 50),
+    column_of(figures.CHECKPOINTING, 4, 60, _checkpointing),
+    column_of(figures.COMPUTED_IN, 4, 61),
+    column_of(figures.WEIGHTS, 7, 44),
+    column_of(figures.GPUS, 4, 91),
+    column_of(figures.PARALLEL, 8, 62),
+    column_of(figures.TIME, 6, 55),
+    column_of(figures.SPEED, 9, 95),
+    column_of(figures.CARD_SPEED, 7, 79),
+    column_of(figures.MEMORY, 6, 94),
+    column_of(figures.SHARE, 4, 40),
+    column_of(figures.LOSS, 5, 45),
+    column_of(figures.ACCURACY, 5, 30),
+    column_of(figures.MACRO_F1, 5, 29),
+    column_of(figures.PER_SAMPLE, 5, 35),
+    column_of(replace(figures.WAITING, short="wait"), 4, 42),
     Column(SCALING, 7, 68, lambda row, base, deltas: deltas.scaling(row)),
     Column(DELTA, 6, 70, lambda row, base, deltas: deltas.speed(row, base)),
     Column("Δ card", 6, 69, lambda row, base, deltas: deltas.card(row, base)),
@@ -99,7 +108,12 @@ _COMPARED = {
 
 
 def columns_for(
-    width: int, taken: int, rows: Sequence[RunRecord], base: RunRecord | None, deltas: Deltas
+    width: int,
+    taken: int,
+    rows: Sequence[RunRecord],
+    base: RunRecord | None,
+    deltas: Deltas,
+    columns: Sequence[Column] = COLUMNS,
 ) -> list[tuple[Column, list[str]]]:
     """The columns for a table of `width` of which `taken` are used, each with its cells for `rows`.
 
@@ -114,7 +128,7 @@ def columns_for(
     has_f1 = any(row.eval_macro_f1 is not None for row in rows)
     drawn = [
         _grown(column, [column.cell(row, base, deltas) for row in rows])
-        for column in COLUMNS
+        for column in columns
         if (base is not None or column.entry is not None or column.heading == SCALING)
         and (has_card or column.heading not in _CARD)
         and (has_weights or column.entry is not figures.WEIGHTS)
@@ -122,6 +136,7 @@ def columns_for(
         and (len(ways) > 1 or column.entry is not figures.PARALLEL)
         and (has_energy or column.entry is not figures.PER_SAMPLE)
         and (has_f1 or column.entry is not figures.MACRO_F1)
+        and column.is_wanted(rows)
     ]
     if any(row.eval_accuracy is not None for row in rows):
         drawn = [

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from engine.contract.forecast_types import BREAKDOWN, Forecast
-from engine.contract.numbers import forecast_rate, mib, percent
+from engine.contract.forecast_types import BREAKDOWN, AnswerForecast, Forecast
+from engine.contract.numbers import forecast_rate, mib, number, percent
 from tui.drawing.bars import Marker, Part, stacked_bar
 from tui.drawing.categories import FILLS, ROLES
 from tui.drawing.cells import Line, first_that_fits, wrap
 from tui.drawing.text import clean
 from tui.panes.base import Pane
+from tui.panes.memory_bar import fine_mib
 from tui.state.ranks import fullest_of
 from tui.state.state import State
 
@@ -31,10 +32,63 @@ class ForecastPane(Pane):
         if answer.forecast is None:
             return [[(f" {line}", "muted")] for line in _refusal(clean(answer.message or "–", 200), width - 1, height)]
         made = answer.forecast
+        if made.answer is not None:
+            return _of_answers(made, made.answer, width, height)
         more = _more(made, width)
         # of several GPUs the speed says more than the bar, whose share the verdict has
         bar: list[Line] = [[(" ", "text"), *_bar(made, width - 2)]] if made.gpus == 1 or height >= _WITH_BAR else []
         return [_verdict(made, width), *bar, *more][:height]
+
+
+def _of_answers(made: Forecast, answer: AnswerForecast, width: int, height: int) -> list[Line]:
+    """Verdict, what dies, keys and values, the longest that fits, speed; the bar where there is room for it too."""
+    lines = [_verdict(made, width)]
+    if not made.fits:
+        lines.append([(f" out of memory: {made.failing_phase}", "bad")])
+    lines += [each for each in (_kv(answer, width), _pace(made, answer, width), _first(answer, width)) if each]
+    lines += [each for each in (_gains(answer, width), _range(made, width)) if each]
+    if height > len(lines):
+        lines.insert(1, [(" ", "text"), *_bar(made, width - 2)])
+    return lines[:height]
+
+
+def _kv(answer: AnswerForecast, width: int) -> Line:
+    """`KV 13 MiB, ≤ 1,024 tokens, ≤ batch 48`: of the longest answers, and what would fit at most."""
+    size: Line = [(" KV ", "muted"), (fine_mib(answer.kv_cache), "value"), (" MiB", "muted")]
+    kv = size if answer.kv_per_token else []
+    most = [(", ≤ " if kv else " ≤ ", "muted"), (number(answer.most_tokens), "value")]
+    tokens = [*most, (" tokens", "muted")] if answer.most_tokens is not None else []
+    batch = [(", batch ≤ ", "muted"), (number(answer.largest_batch), "value")] if answer.largest_batch else []
+    short = [*most, (" tok", "muted")] if tokens else []
+    return first_that_fits([[*kv, *tokens, *batch], [*kv, *tokens], [*kv, *short], kv or short], width)
+
+
+def _pace(made: Forecast, answer: AnswerForecast, width: int) -> Line:
+    """The card's tokens/s and what bounds them; of a classifier its samples/s."""
+    if answer.generation_tokens_per_s is None:
+        return [(" card ", "muted"), (forecast_rate(made.samples_per_s), "speed"), (" samples/s", "muted")]
+    speed: Line = [(" ", "muted"), (forecast_rate(answer.generation_tokens_per_s), "speed"), (" tokens/s", "muted")]
+    ways = [[*speed, (f", by {answer.bound}", "muted")] if answer.bound else speed, speed]
+    return first_that_fits(ways, width)
+
+
+def _first(answer: AnswerForecast, width: int) -> Line:
+    """`TTFT ~46 · TPOT ~6.4 ms`."""
+    if answer.ttft_s is None:
+        return []
+    tpot = forecast_rate(None if answer.tpot_s is None else answer.tpot_s * 1000)
+    ttft = forecast_rate(answer.ttft_s * 1000)
+    line: Line = [(" TTFT ", "muted"), (ttft, "value"), ("  TPOT ", "muted"), (tpot, "value")]
+    return first_that_fits([[*line, (" ms", "muted")], line], width)
+
+
+def _gains(answer: AnswerForecast, width: int) -> Line:
+    """Speculation's speed-up by acceptance: `×1.4 at 25 %, ×2.0 at 50 %`."""
+    if not answer.speedups:
+        return []
+    told = [f"×{gain:.1f} at {100 * share:.0f} %" for share, gain in answer.speedups]
+    ways: list[Line] = [[(f" {', '.join(told[:n])}", "muted")] for n in range(len(told), 0, -1)]
+    return first_that_fits(ways, width)
 
 
 def _refusal(text: str, width: int, height: int) -> list[str]:
@@ -100,9 +154,16 @@ def _more(made: Forecast, width: int) -> list[Line]:
         lines.append(_several(made, width))
     speed: Line = [(" card ", "muted"), (forecast_rate(made.samples_per_s), "speed"), (" samples/s", "muted")]
     lines.append(first_that_fits([[*speed, (", rough", "muted")], speed], width))
-    if made.used_range is not None:
-        least, most = (mib(size) for size in made.used_range)
-        between: Line = [(f" {least}–{most}", "value"), (" MiB", "muted")]
-        lines.append(first_that_fits([[*between, (", by context", "muted")], between], width))
+    if between := _range(made, width):
+        lines.append(between)
     fullest = fullest_of(made.peak_used_by_rank)
     return lines if fullest is None else [*lines, [(f" fullest: rank {fullest}", "muted")]]
+
+
+def _range(made: Forecast, width: int) -> Line:
+    """How sure the memory is, where the context was not measured."""
+    if made.used_range is None:
+        return []
+    least, most = (mib(size) for size in made.used_range)
+    between: Line = [(f" {least}–{most}", "value"), (" MiB", "muted")]
+    return first_that_fits([[*between, (", by context", "muted")], between], width)

@@ -74,7 +74,7 @@ class MemoryPane(PlotPane):
             if height - len(lines) < PLOT_ROWS:
                 return lines
         else:
-            lines += _one_bar(state, memory, width, with_legend=height >= 6)
+            lines += _one_bar(state, memory, width, with_legend=height >= 4)
         if run is None or height < 2:
             return lines
         return lines + [[(" ", "text"), *line] for line in self._history(state, run, width - 2, height - len(lines))]
@@ -91,7 +91,7 @@ class MemoryPane(PlotPane):
             return self._keys_and_values(state, run, answer, width, height)
         return self._plot.lines(
             run,
-            [(used, "memory"), (allocated, "allocated"), *([(kv, "kv")] if len(kv) else [])],
+            [*([(kv, "kv")] if len(kv) else []), (used, "memory"), (allocated, "allocated")],
             width,
             height,
             recent=state.view.recent,

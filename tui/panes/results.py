@@ -8,25 +8,27 @@ from typing import ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 
-from engine.contract import figures
+from engine.contract import answer_entries, figures
 from engine.contract.accuracy import accuracy_sentence, no_better
 from engine.contract.figures import heading_of
+from engine.contract.knob import ANSWER, TRAIN
 from engine.contract.marks import marks_of, sentences
 from engine.contract.own_data import data_name
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.cells import Line, cut, join, pad, wrap
 from tui.drawing.text import clean
+from tui.panes.answer_columns import ANSWER_COLUMNS
 from tui.panes.base import Pane
-from tui.panes.columns import Column, columns_for
+from tui.panes.columns import COLUMNS, Column, columns_for
 from tui.panes.drawing import OUTCOME_ROLES
 from tui.state.deltas import Deltas
 from tui.state.knobs import describe
-from tui.state.result_rows import ENTRIES, SHORT_WORDS, note_of, place_of
+from tui.state.result_rows import SHORT_WORDS, note_of, place_of
 from tui.state.state import State
 
 _NARROW = 70
 """Columns below which outcomes are written short."""
-_STRONG = (figures.SPEED, figures.MEMORY, figures.BATCH)
+_STRONG = (figures.SPEED, figures.MEMORY, figures.BATCH, answer_entries.TG, answer_entries.TTFT_P50)
 MARK, BASE, NOTE = "•", "*", "+"
 """Before a marked row; behind the number of the baseline (also of one to be), and of a run with a note."""
 
@@ -68,21 +70,27 @@ class ResultsPane(Pane, can_focus=True):
             parts.append([(f"{plan.title} ", "value"), (plan.where, "accent"), (f" {plan.label}".rstrip(), "muted")])
         if state.queued_plans:
             parts.append([("then ", "muted"), (state.queued_plans[0].title, "value")])
+        if state.n_of_other_jobs:
+            many = state.n_of_other_jobs
+            kind = "training" if state.table_job == ANSWER else "answering"
+            parts.append([(f"{many} {kind} run{'s' if many > 1 else ''}: ", "muted"), ("J", "key")])
+        if table.folded and not table.query:
+            parts.append([(f"{table.folded} questions before: ", "muted"), ("/", "key")])
         if table.query:
             parts.append([("/", "muted"), (note_of(table.query), "pending")])
         if table.marked:
             parts.append([(f"{len(table.marked)} marked", "pending")])
         if not table.as_run:
             way = "↓" if table.descending else "↑"
-            parts.append([(f"{way} {heading_of(ENTRIES[table.sort], state.rows)}", "accent")])
-        base = state.record_of(state.baseline)
+            parts.append([(f"{way} {heading_of(table.sorted_by(state.table_job), state.rows)}", "accent")])
+        base = state.base
         if base is not None:
             parts.append([("Δ to run ", "muted"), (f"{base.run_id}{BASE}", "pending")])
         return join(parts, " · ")
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """Headings, rows, and a line on the row under the cursor where it has something to say."""
-        rows, base = state.rows, state.record_of(state.baseline)
+        rows, base = state.rows, state.base
         if not rows:
             self._shown = []
             return [[(_nothing(state), "muted")]]
@@ -99,9 +107,10 @@ class ResultsPane(Pane, can_focus=True):
         self._shown = [row.run_id for row in shown_rows]
         if any(figures.is_on_several(row) for row in shown_rows):
             self._deltas.measure_by(state.finished, base)
-        drawn = columns_for(width, id_width + status + 2, shown_rows, base, self._deltas)
+        has = ANSWER_COLUMNS if state.table_job == ANSWER else COLUMNS
+        drawn = columns_for(width, id_width + status + 2, shown_rows, base, self._deltas, has)
         columns = [column for column, _ in drawn]
-        lines = [_heading(columns, rows, id_width, status, state.table.sort)]
+        lines = [_heading(columns, rows, id_width, status, state.table.sorted_by(state.table_job).heading)]
         for at, row in enumerate(shown_rows):
             at_cursor = self.has_focus and current is not None and row.run_id == current.run_id
             texts = [cells[at] for _, cells in drawn]
@@ -116,7 +125,7 @@ class ResultsPane(Pane, can_focus=True):
             return []
         marks = " ".join(sentences(row))
         role = OUTCOME_ROLES[row.outcome] if row.message else "warn" if marks else "muted"
-        told = row.message or self._deltas.sentence(row, state.record_of(state.baseline))
+        told = row.message or self._deltas.sentence(row, state.base)
         text = f"{told} {marks}" if told else f"{marks} {described(row)}"
         text = text.strip()
         written = state.table.notes.get(row.run_id, "")
@@ -132,7 +141,7 @@ class ResultsPane(Pane, can_focus=True):
 
 def described(row: RunRecord) -> str:
     """A run in a few words: what it was, and that its accuracy is worth nothing where that is so."""
-    if row.config.workload == "dummy":
+    if row.config.answers or row.config.workload == "dummy":
         return describe(row.config)
     many = f", {row.n_train:,} samples" if row.n_train is not None else ""
     text = f"{describe(row.config)}, {clean(data_name(row.config), 40)}{many}"
@@ -142,7 +151,11 @@ def described(row: RunRecord) -> str:
 def _nothing(state: State) -> str:
     if state.table.query:
         return f" no run has {note_of(state.table.query)!r}: Esc shows all {len(state.finished)}, / changes the filter"
-    return " no runs yet" if state.playback else " no runs yet: press r"
+    none = " no runs yet" if not state.n_of_other_jobs else f" no run {_DOES[state.table_job]} yet"
+    return none if state.playback else f"{none}: press r"
+
+
+_DOES = {TRAIN: "trains", ANSWER: "answers"}
 
 
 def _heading(columns: list[Column], rows: Sequence[RunRecord], id_width: int, status: int, sort: str) -> Line:
@@ -183,6 +196,9 @@ def _row(
 
 
 def _status(row: RunRecord, short: bool) -> str:
+    if row.outcome is Outcome.RUNNING and row.answer is not None and row.answer.planned_requests:
+        share = f"{int(row.answer.n_requests / row.answer.planned_requests * 100)} %"
+        return share if short else f"running {share}"
     if row.outcome is Outcome.RUNNING and row.planned_updates:
         share = f"{int(row.updates / row.planned_updates * 100)} %"
         return share if short else f"running {share}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 
+from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, DEFAULT_REQUESTS, DUMMY_PROMPTS
 from engine.contract.config import RunConfig
 from engine.contract.figures import CPU
 from engine.contract.job import BatchJob, time_left
 from engine.contract.numbers import clock, mib, number
-from engine.contract.own_data import data_name, is_own_file, work_of
+from engine.contract.own_data import data_name, is_own_file, prompts_name, work_of
 from engine.contract.records import DeviceInfo, Outcome
 from engine.contract.text import counted
 from tui.drawing.cells import Line, ends, join, width_of
@@ -40,10 +41,11 @@ class TitlePane(Pane):
         if state.gpu_lost:
             brand += [(" GPU lost", "bad")]
         model: Line = [(clean(short_name(config.model), 40), "value")]
-        work: Line = [(f" · {clean(work_of(config, run.n_train if run else None), 40)}", "muted")]
+        work: Line = [(f" · {clean(_work(config, run), 40)}", "muted")]
         devices, jobs = _devices(state, config), _job(state.job)
         named = [join([brand, job, device, model + work], "   ") for device in devices for job in jobs]
-        if is_own_file(config.workload, config.data):  # which file it is says more than which model
+        # which file it is says more than which model
+        if not config.answers and is_own_file(config.workload, config.data):
             data: Line = [(clean(data_name(config), 40), "value")]
             counted: Line = [(clean(work_of(config, run.n_train if run else None), 40), "value")]
             named += [join([brand, jobs[-1], devices[-1], part], "   ") for part in (counted, data)]
@@ -53,6 +55,23 @@ class TitlePane(Pane):
         pairs = [(left, tail) for tail in right for left in named] + [(brand, tail) for tail in right]
         left, tail = next((pair for pair in pairs if _fits(*pair, width)), (brand, right[-1]))
         return [ends(left, tail, width)]
+
+
+def _work(config: RunConfig, run: RunView | None) -> str:
+    """What is trained on, or what is asked: `dummy 8×256+128`, requests × prompt and new tokens."""
+    if not config.answers:
+        return work_of(config, run.n_train if run else None)
+    if config.prompt is not None:
+        return f"“{config.prompt}”"
+    name = prompts_name(config)
+    started = run.answer.started if run is not None and run.answer is not None else None
+    many = started.n_requests if started is not None else config.requests
+    length = started.prompt_tokens if started is not None else config.prompt_len
+    if config.prompts == DUMMY_PROMPTS:
+        many = many or DEFAULT_REQUESTS
+        length = length or DEFAULT_PROMPT_LEN
+    tokens = "" if config.task == "classification" else f"+{config.max_new_tokens}"
+    return f"{name} {'all' if many is None else many}×{length or ''}{tokens}"
 
 
 def _fits(left: Line, right: Line, width: int) -> bool:
@@ -142,7 +161,7 @@ def _answering(state: State, run: RunView, answer: AnswerView) -> list[Line]:
     passed.append((f" / ~{clock(planned)}" if planned else " / –", "muted"))
     batch: Line = [(f"  batch {run.config.batch_size}", "muted")] if run.config.batch_size > 1 else []
     what = "text" if answer.scores else "request"
-    at = run.reached if answer.scores else min(len(answer.done) + 1, answer.n_requests or 0)
+    at = run.reached if answer.scores else answer.at
     where: Line = [(f"  {what} {number(at)}/{number(answer.n_requests)}", "value")]
     return [[*batch, *where, *passed], [*where, *passed], passed]
 

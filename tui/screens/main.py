@@ -165,8 +165,9 @@ class MainScreen(Screen[None]):
     def show(self, state: State) -> None:
         """Hand the state to every pane; each sends the terminal only what changed."""
         self._state = state
-        if self.has_class("answers") != state.shows_answers:
+        if (self.has_class("answers"), self.has_class("will-answer")) != (state.shows_answers, state.will_answer):
             self.set_class(state.shows_answers, "answers")
+            self.set_class(state.will_answer, "will-answer")
             self._keep_focus()
         footer = self.query_one(FooterPane)
         wanted = hints(

@@ -11,17 +11,22 @@ from dataclasses import dataclass
 from statistics import median
 
 from engine.contract.events import (
+    AnsweringStarted,
+    BatchScored,
     EvalDone,
     Event,
     MicroStepDone,
     PlanFinished,
     PlanStarted,
+    Prefilled,
     RankBeat,
+    RequestDone,
     RunFinished,
     RunRefused,
     RunStarted,
     Sampled,
     Saved,
+    TokensDone,
     TrainingStarted,
     UpdateDone,
 )
@@ -32,6 +37,22 @@ from tui.state.run_view import STALE_S
 from tui.state.standing import Standing
 from tui.state.state import State
 
+Progress = (
+    *(TrainingStarted, MicroStepDone, UpdateDone, EvalDone),
+    *(AnsweringStarted, Prefilled, TokensDone, RequestDone, BatchScored),
+)
+Progressing = (
+    TrainingStarted
+    | MicroStepDone
+    | UpdateDone
+    | EvalDone
+    | AnsweringStarted
+    | Prefilled
+    | TokensDone
+    | RequestDone
+    | BatchScored
+)
+"""What tells that a run goes on."""
 STALL_S, STALL_FACTOR = 30.0, 10.0
 """A run stands still when nothing came for this long, and for this many times what a step usually takes."""
 STEPS_KEPT, STEPS_NEEDED = 64, 3
@@ -104,7 +125,7 @@ class Alerts:
         elif isinstance(event, RankBeat):
             if event.run_id == self._run_id:
                 self._standing.see(event, now)
-        elif isinstance(event, (TrainingStarted, MicroStepDone, UpdateDone, EvalDone)) and event.run_id == self._run_id:
+        elif isinstance(event, Progress) and event.run_id == self._run_id:
             return self._progress(event, now)
         return None
 
@@ -128,13 +149,16 @@ class Alerts:
         told, self.stalled_s = self._stands or self.stalled_s is not None, waited
         if told:
             return None
-        what = "evaluation" if self._steps.evaluating else "micro-step"
+        step = "micro-step"
+        if self._run is not None and self._run.config.answers:
+            step = "token" if self._run.config.task != "classification" else "batch"
+        what = "evaluation" if self._steps.evaluating else step
         return Alert(
-            f"Run {self._run_id} stands still: no {what} is done for {waited:.0f} s (a micro-step usually takes "
+            f"Run {self._run_id} stands still: no {what} is done for {waited:.0f} s (a {step} usually takes "
             f"{rate(usual)} s). See the log (l), or stop it (s)."
         )
 
-    def _progress(self, event: TrainingStarted | MicroStepDone | UpdateDone | EvalDone, now: float) -> Alert | None:
+    def _progress(self, event: Progressing, now: float) -> Alert | None:
         stood, self.stalled_s, self._stands = self.stalled_s, None, False
         self._steps.take(event, now, stood=stood is not None)
         alert = self._judge(event) if isinstance(event, UpdateDone) else None
@@ -200,16 +224,30 @@ class _Steps:
         self._took: deque[float] = deque(maxlen=STEPS_KEPT)
         self._training: TrainingStarted | None = None
 
-    def take(self, event: TrainingStarted | MicroStepDone | UpdateDone | EvalDone, now: float, *, stood: bool) -> None:
+    def take(self, event: Progressing, now: float, *, stood: bool) -> None:
         """A step is done, or an evaluation. `stood` says that it took far too long to count as usual."""
         self.at = now
+        if isinstance(event, AnsweringStarted):
+            return
         if isinstance(event, TrainingStarted):
             self._training = event
+            return
+        if isinstance(event, (Prefilled, TokensDone, RequestDone, BatchScored)):
+            self._answered(event)
             return
         if isinstance(event, (MicroStepDone, UpdateDone)) and not self.evaluating and not stood:
             self._took.append(event.t - self._t)
         self._t = event.t
         self.evaluating = isinstance(event, UpdateDone) and self._has_evaluation and event.epoch % 1 == 0
+
+    def _answered(self, event: Prefilled | TokensDone | RequestDone | BatchScored) -> None:
+        """What may take as long again: a prefill, the slowest token of several, a batch."""
+        if isinstance(event, Prefilled):
+            self._took.append(event.ttft_s)
+        elif isinstance(event, TokensDone) and event.gaps:
+            self._took.append(max(event.gaps))
+        elif isinstance(event, BatchScored):
+            self._took.append(event.seconds)
 
     def saved(self, event: Saved, now: float) -> None:
         """Something was written, for which the run waited: that is no step."""
@@ -248,4 +286,7 @@ def window_title(state: State) -> str:
         return f"{name} {run.outcome.words}"
     share = int(run.reached / run.planned * 100) if run.planned else 0
     stands = " stands still" if state.stalled_s is not None else ""
+    answer = run.answer
+    if answer is not None and answer.n_requests and not answer.scores:
+        return f"{name} request {answer.at} of {answer.n_requests}{stands} {share} %"
     return f"{name} batch {run.config.batch_size}{stands} {share} %"

@@ -83,6 +83,11 @@ class AnswerView:
         return self.started.n_requests if self.started is not None else None
 
     @property
+    def at(self) -> int:
+        """The request under way, counted from 1; the last one once all are answered."""
+        return min(len(self.done) + 1, self.n_requests or 0)
+
+    @property
     def unit(self) -> str:
         """Of the x axis."""
         return "text" if self.scores else "token"

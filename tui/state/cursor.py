@@ -18,6 +18,8 @@ class Cursor:
     """Counted from 1."""
     span: int = 1
     """Updates that it covers, `update` being the last of them: as many as a column of the plot holds."""
+    unit: str = "update"
+    """What is counted: of a run that answers `token`, of a classifier that scores `text`."""
 
     @property
     def ends(self) -> Range:
@@ -28,14 +30,14 @@ class Cursor:
     def where(self) -> str:
         """`update 41`, or `updates 33–41`."""
         first = max(1, self.update - self.span + 1)
-        return f"update {self.update:,}" if first == self.update else f"updates {first:,}–{self.update:,}"
+        return f"{self.unit} {self.update:,}" if first == self.update else f"{self.unit}s {first:,}–{self.update:,}"
 
     def moved(self, by: int, span: int, x_range: Range, last: int) -> Cursor:
         """`by` steps of `span` updates to the right, within the drawn x axis and up to the `last` update."""
         most = max(1, min(last, math.floor(x_range[1])))
         least = min(most, max(1, math.ceil(x_range[0])))
         update = self.update + by * span
-        return Cursor(max(least, min(most, update)), span)
+        return Cursor(max(least, min(most, update)), span, self.unit)
 
 
 def updates_per_column(x_range: Range, columns: int) -> int:

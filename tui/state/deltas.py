@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine.contract.config import Value
-from engine.contract.numbers import UNKNOWN, signed, signed_mib
+from engine.contract.numbers import UNKNOWN, signed, signed_mib, signed_percent
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.text import clean
 
@@ -56,6 +56,17 @@ class Deltas:
         from engine.compare.compare import Quantity
 
         return self._percent(row, base, Quantity.SPEED)
+
+    def generation(self, row: RunRecord, base: RunRecord | None) -> str:
+        """The tokens/s that a run writes, in percent of the baseline's; of a classifier its samples/s."""
+        if base is None or base.run_id == row.run_id:
+            return "" if base is not None else UNKNOWN
+        if row.config.task == "classification":
+            return self.speed(row, base)
+        if row.answer is None or base.answer is None:
+            return UNKNOWN
+        now, before = row.answer.generation_tokens_per_s, base.answer.generation_tokens_per_s
+        return signed_percent(now, before).replace(" ", "").replace("±", "")
 
     def card(self, row: RunRecord, base: RunRecord | None) -> str:
         """The same of the card that a virtual GPU stands for, by forecast."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.contract.knob import TRAIN
 from engine.contract.records import Outcome
 from tui.state.state import State
 
@@ -37,12 +38,21 @@ def _driving(state: State) -> list[Hint]:
     if state.running or state.queued:
         return [("stop", "stop"), *([("skip", "next")] if state.queued_plans else [])]
     dead = state.run is not None and state.run.outcome is Outcome.OUT_OF_MEMORY
-    return [("run", "run"), *([("propose", "what fits")] if dead else [])]
+    return [("run", "run"), *_asks(state), *([("propose", "what fits")] if dead else [])]
+
+
+def _asks(state: State) -> list[Hint]:
+    """Asking, where there is a model that writes."""
+    run, config = state.run, state.editor.config
+    trained = run is not None and not run.config.answers and run.outcome is Outcome.COMPLETED
+    writes = (run.config if trained and run is not None else config).task in ("causal-lm", "seq2seq-lm")
+    return [("ask", "ask it" if trained else "ask")] if writes and (trained or config.answers) else []
 
 
 def _common(state: State) -> list[Hint]:
     plans = [("plans", "plans")] if state.ready is not None and state.plan is None else []
-    return [*plans, ("explain", "explain"), *([("export", "export")] if state.rows else [])]
+    job = [("job", "answer" if state.table_job == TRAIN else "train")]
+    return [*plans, *job, ("explain", "explain"), *([("export", "export")] if state.rows else [])]
 
 
 def _on_knobs(state: State) -> list[Hint]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 KEY_GROUPS: dict[str, tuple[str, ...]] = {
-    "Runs and plans": ("run", "stop", "plans", "pause", "skip", "propose", "save_model", "resume"),
+    "Runs and plans": ("run", "stop", "job", "ask", "plans", "pause", "skip", "propose", "save_model", "resume"),
     "Recording": ("replay_pause", "replay_seek", "replay_speed"),
     "Knobs": ("step", "move_knob", "turn", "type_value", "find_knob", "fold_all", "undo", "named", "choose_card"),
     "Results": (

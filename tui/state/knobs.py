@@ -6,7 +6,8 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 from engine.contract import knob as knob_text
-from engine.contract.by_job import for_job
+from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, DUMMY_PROMPTS
+from engine.contract.by_job import for_job, goes_without_saying
 from engine.contract.config import DEFAULT_SAMPLES, KNOBS, ConfigError, Knob, RunConfig, Value, coerce
 from engine.contract.device_name import gpus_of_device
 from engine.contract.own_data import is_own_file
@@ -123,6 +124,8 @@ class KnobEditor:
         before = self.config
         if name == "device":
             return {**gpus_of_device({"device": value})}
+        if name in ("prompt", "prompts") and value not in (None, DUMMY_PROMPTS):
+            return goes_without_saying({name: value})
         if name not in ("workload", "data") or before.samples != DEFAULT_SAMPLES:
             return {}
         workload = str(value) if name == "workload" else before.workload
@@ -262,7 +265,9 @@ def bounds(knob: Knob) -> str:
 
 
 def describe(config: RunConfig) -> str:
-    """A configuration in a few words: `bert-tiny, batch 8, 512 tokens, fp32`."""
+    """A configuration in a few words: `bert-tiny, batch 8, 512 tokens, fp32`; `gpt2, batch 1, 256 + 128 tokens, …`."""
+    if config.answers:
+        return _described_answer(config)
     parts = [clean(model_name(config.model), 40), f"batch {config.batch_size}"]
     if config.gradient_accumulation_steps > 1:
         parts.append(f"× {config.gradient_accumulation_steps} accumulated")
@@ -274,4 +279,22 @@ def describe(config: RunConfig) -> str:
         parts.append(f"weights {config.weights}")
     if config.gradient_checkpointing != "off":
         parts.append(f"checkpointing {config.gradient_checkpointing}")
+    return ", ".join(parts)
+
+
+def _described_answer(config: RunConfig) -> str:
+    parts = [clean(model_name(config.model), 40)]
+    if config.task == "classification":
+        return ", ".join([*parts, f"batch {config.batch_size}", f"padding {config.padding}", config.weights])
+    prompt = config.prompt_len
+    if prompt is None and config.prompts == DUMMY_PROMPTS and config.prompt is None:
+        prompt = DEFAULT_PROMPT_LEN
+    parts.append(f"batch {config.batch_size}" if config.prompt is None else f"“{clean(config.prompt, 40)}”")
+    parts.append(f"{prompt} + {config.max_new_tokens} tokens" if prompt else f"{config.max_new_tokens} new tokens")
+    parts.append(config.weights)
+    parts.append(f"KV {config.kv_cache}" if config.kv_dtype == "model" else f"KV {config.kv_cache} {config.kv_dtype}")
+    parts += ["prefix cache"] * config.prefix_cache + ["response cache"] * config.response_cache
+    if config.speculate != "off":
+        parts.append(f"{config.speculate} {config.speculate_tokens}")
+    parts += ["continuous"] * (config.batching == "continuous")
     return ", ".join(parts)

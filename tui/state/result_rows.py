@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from engine.contract import figures
+from engine.contract import answer_entries, figures
 from engine.contract.config import KNOBS, Value
 from engine.contract.figures import Entry, status_of
+from engine.contract.knob import ANSWER, TRAIN
 from engine.contract.own_data import data_name
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.text import clean
@@ -22,7 +23,7 @@ def place_of(row: RunRecord, rows: Sequence[RunRecord]) -> int:
     return next(index for index, other in enumerate(rows) if other.run_id == row.run_id)
 
 
-ENTRIES: dict[str, Entry] = {
+_TRAINING: dict[str, Entry] = {
     entry.heading: entry
     for entry in (
         figures.RUN_ID,
@@ -46,9 +47,39 @@ ENTRIES: dict[str, Entry] = {
         figures.STATUS,
     )
 }
-"""What the table shows of a run and can be sorted by, by heading, from the left."""
-
-_HEADINGS = tuple(ENTRIES)
+_ANSWERING: dict[str, Entry] = {
+    entry.heading: entry
+    for entry in (
+        figures.RUN_ID,
+        figures.MODEL,
+        figures.WEIGHTS,
+        figures.BATCH,
+        answer_entries.PROMPT,
+        answer_entries.NEW,
+        answer_entries.KV,
+        answer_entries.SPECULATION,
+        figures.TIME,
+        answer_entries.TG,
+        answer_entries.PP,
+        answer_entries.TTFT_P50,
+        answer_entries.TTFT_P99,
+        answer_entries.TPOT_P50,
+        answer_entries.TPOT_P99,
+        answer_entries.PER_FORWARD,
+        answer_entries.ACCEPTANCE,
+        answer_entries.HIT_RATE,
+        answer_entries.KV_MIB,
+        figures.MEMORY,
+        figures.SHARE,
+        answer_entries.AGREEMENT,
+        answer_entries.PADDING,
+        answer_entries.PER_TOKEN,
+        figures.SPEED,
+        figures.STATUS,
+    )
+}
+ENTRIES: dict[str, dict[str, Entry]] = {TRAIN: _TRAINING, ANSWER: _ANSWERING}
+"""By job, what the table shows of a run and can be sorted by, by heading, from the left."""
 
 SHORT_WORDS = {Outcome.COMPLETED: "done", Outcome.OUT_OF_MEMORY: "OOM", Outcome.INTERRUPTED: "died"}
 """How runs ended, where there is no room for the words."""
@@ -65,6 +96,8 @@ class Rows:
     """Words that a row must have; `precision=fp16` asks for a knob's value."""
     marked: set[int] = field(default_factory=set)
     notes: dict[int, str] = field(default_factory=dict)
+    folded: int = 0
+    """Questions that the last arrangement left out."""
     deleted: list[list[RunRecord]] = field(default_factory=list)
     """What was taken off the list, the last deletion at the end."""
 
@@ -78,19 +111,51 @@ class Rows:
         """True while the rows stand in the order of the runs, the newest last."""
         return self.sort == figures.RUN_ID.heading and not self.descending
 
-    def sort_by_next(self, direction: int) -> None:
-        """Sort by the column to the right (1) or to the left (-1)."""
-        self.sort = _HEADINGS[(_HEADINGS.index(self.sort) + direction) % len(_HEADINGS)]
+    def sort_by_next(self, direction: int, job: str = TRAIN) -> None:
+        """Sort a job's rows by the column to the right (1) or to the left (-1)."""
+        headings = tuple(ENTRIES[job])
+        self.sort = headings[(headings.index(self.sorted_by(job).heading) + direction) % len(headings)]
 
-    def arranged(self, rows: Iterable[RunRecord]) -> list[RunRecord]:
-        """The rows that are shown, in their order; those that do not know the sorted figure come last."""
-        wanted = [row for row in rows if not self.query or matches(self.query, row, self.notes.get(row.run_id, ""))]
-        if self.as_run:
+    def sorted_by(self, job: str) -> Entry:
+        """The entry that a job's rows are sorted by: their number, where the other job's have what these have not."""
+        return ENTRIES[job].get(self.sort, figures.RUN_ID)
+
+    def arranged(self, rows: Iterable[RunRecord], job: str = TRAIN) -> list[RunRecord]:
+        """The rows of a job that are shown, in their order; those that do not know the sorted figure come last."""
+        every = list(rows)
+        if self.query:
+            wanted = [row for row in every if matches(self.query, row, self.notes.get(row.run_id, ""))]
+        else:
+            wanted = self._without_questions(every)
+        by = self.sorted_by(job)
+        if by is figures.RUN_ID and not self.descending:
             return wanted
-        key = ENTRIES[self.sort].sort_key
+        key = by.sort_key
         known = [row for row in wanted if _is_known(key(row))]
         known.sort(key=lambda row: (key(row), row.run_id), reverse=self.descending)
         return known + [row for row in wanted if not _is_known(key(row))]
+
+    def _without_questions(self, rows: list[RunRecord]) -> list[RunRecord]:
+        """Of questions that were asked one after the other, with the same knobs, the last."""
+        kept = [
+            row
+            for row, after in zip(rows, [*rows[1:], None], strict=False)
+            if after is None or row.run_id in self._told_apart or not is_asked_again(row, after)
+        ]
+        self.folded = len(rows) - len(kept)
+        return kept
+
+    @property
+    def _told_apart(self) -> set[int]:
+        return self.marked | self.notes.keys()
+
+
+def is_asked_again(row: RunRecord, after: RunRecord) -> bool:
+    """Whether a run and the one after it differ in what was typed alone."""
+    one, other = row.config, after.config
+    if one.prompt is None or other.prompt is None:
+        return False
+    return all(getattr(one, name) == getattr(other, name) for name in KNOBS if name != "prompt")
 
 
 def _is_known(value: Value) -> bool:
@@ -106,7 +171,7 @@ def matches(query: str, row: RunRecord, note: str = "") -> bool:
     config = row.config
     unsaid = {figures.WEIGHTS} if config.weights == "fp32" else set()
     unsaid |= set() if figures.is_on_several(row) else {figures.GPUS}
-    printed = [entry for entry in ENTRIES.values() if entry not in unsaid]
+    printed = [entry for entry in ENTRIES[config.job].values() if entry not in unsaid]
     cells = [entry.of(row).lower() for entry in printed]
     parts = [config.model, config.workload, data_name(config), config.optimizer, config.precision, note]
     parts += [
@@ -115,6 +180,7 @@ def matches(query: str, row: RunRecord, note: str = "") -> bool:
         SHORT_WORDS.get(row.outcome, ""),
         row.device.name if row.device else "",
     ]
+    parts += [config.prompt or ""]
     parts += [f"checkpointing {config.gradient_checkpointing}"] if config.gradient_checkpointing != "off" else []
     text = " ".join(parts).lower()
     return all(_has_value(word, row) if "=" in word else word in text or word in cells for word in words)

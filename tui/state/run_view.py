@@ -95,6 +95,11 @@ class RunView:
         self.figures = RunFigures(replace(began, forecast_samples_per_s=self.card_speed))
 
     @property
+    def unit(self) -> str:
+        """What is counted along the x axis."""
+        return "update" if self.answer is None else self.answer.unit
+
+    @property
     def under_way(self) -> bool:
         """True until the run's end is known."""
         return self.outcome is Outcome.RUNNING

@@ -84,6 +84,8 @@ class State:
     baseline: int | None = None
     awaited_baseline: int | None = None
     """The run under way that is to be the baseline when it has ended."""
+    shown_job: str | None = None
+    """Whose runs are in the results table; None: those of the next run's job."""
     selected_run: int | None = None
     """The row under the cursor; None follows the newest one."""
     log: deque[LogLine] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
@@ -129,19 +131,27 @@ class State:
         return (self.run.config if self.run is not None else self.editor.config).answers
 
     @property
+    def will_answer(self) -> bool:
+        """Whether the next run answers."""
+        return self.editor.config.answers
+
+    @property
     def running(self) -> bool:
         """True while a run is under way."""
         return self.run is not None and self.run.under_way
 
     @property
     def reference(self) -> RunConfig | None:
-        """What the knobs are compared with: the run that is shown; in a plan, which turns them itself, its beginning.
+        """What the knobs are compared with: the run that is shown, where it has their job; in a plan, which turns them
+        itself, its beginning.
 
         Runs of the history may be another program's.
         """
+        job = self.editor.config.job
+        before = self.run.config if self.run is not None else None
         if self.plan is not None and not self.playback:
-            return self.before_plan
-        return self.run.config if self.run is not None else None
+            before = self.before_plan
+        return before if before is not None and before.job == job else None
 
     @property
     def following(self) -> str | None:
@@ -155,10 +165,31 @@ class State:
 
     @property
     def rows(self) -> list[RunRecord]:
-        """The rows of the results table: finished runs and the one under way, filtered and sorted."""
+        """The rows of the results table: finished runs of a job and the one under way, filtered and sorted."""
+        job = self.table_job
+        return self.table.arranged([row for row in self._every if row.config.job == job], job)
+
+    @property
+    def _every(self) -> Sequence[RunRecord]:
         run = self.run
-        every = [*self.finished, run.as_record()] if run is not None and run.under_way else self.finished
-        return self.table.arranged(every)
+        return [*self.finished, run.as_record()] if run is not None and run.under_way else self.finished
+
+    @property
+    def table_job(self) -> str:
+        """Whose runs are in the results table: figures of a training and of an answering are not compared."""
+        return self.shown_job or self.editor.config.job
+
+    @property
+    def n_of_other_jobs(self) -> int:
+        """Runs that the table leaves out as they are of another job."""
+        job = self.table_job
+        return sum(row.config.job != job for row in self._every)
+
+    @property
+    def base(self) -> RunRecord | None:
+        """The baseline, where it is one of the runs in the table's job."""
+        row = self.record_of(self.baseline)
+        return row if row is not None and row.config.job == self.table_job else None
 
     @property
     def selected(self) -> RunRecord | None:
@@ -187,6 +218,7 @@ class State:
         """Begin again, as a recording does that is wound back."""
         self.run = self.plan = self.selected_run = None
         self.finished = []
+        self.shown_job = None
         self.gpu, self.host, self.memory = None, HostSample(), Memory()
         self.log.clear()
         self.rank_log, self.log_scroll = None, 0

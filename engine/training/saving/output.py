@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.training.saving import places
@@ -50,19 +51,24 @@ def prepare_output(config: RunConfig, run_id: int, goes_on: places.Checkpoint | 
         )
 
 
+def said(folder: Path) -> dict[str, Any]:
+    """What is written beside the model in a folder on its run; empty where that is not known."""
+    try:
+        found = json.loads((folder / PREPARED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def model_run(folder: Path) -> int | None:
     """The run that wrote the model in a folder; None where that is not known."""
-    return _said(folder, "run")
+    return _number(said(folder).get("run"))
 
 
 def model_update(folder: Path) -> int | None:
     """The update after which the model in a folder was written; None where that is not known."""
-    return _said(folder, "update")
+    return _number(said(folder).get("update"))
 
 
-def _said(folder: Path, name: str) -> int | None:
-    try:
-        value = json.loads((folder / PREPARED).read_text(encoding="utf-8")).get(name)
-    except (OSError, ValueError, AttributeError):
-        return None
+def _number(value: object) -> int | None:
     return value if isinstance(value, int) else None

@@ -47,7 +47,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "early_stopping_patience": {"workload": "reviews"},
     "target_len": {"task": "seq2seq-lm"},
     "momentum": {"optimizer": "sgd"},
-    "prefix_len": {"prompt_len": 1_048_576},
+    "prefix_len": {"prompts": "asked.jsonl"},
     "top_k": {"temperature": 1.0},
     "top_p": {"temperature": 1.0},
     "speculate_tokens": {"speculate": "lookup"},

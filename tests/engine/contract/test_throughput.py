@@ -9,14 +9,16 @@ from statistics import median, quantiles
 
 import pytest
 
-from engine.contract.throughput import Rates, Steady, warmup_updates
+from engine.contract import throughput
+from engine.contract.distribution import Distribution
+from engine.contract.throughput import Steady, warmup_updates
 
 
 def steady(values: Iterable[float]) -> Steady | None:
-    rates = Rates()
+    rates = Distribution()
     for value in values:
         rates.add(value)
-    return rates.steady()
+    return throughput.steady(rates)
 
 
 @pytest.mark.parametrize(("planned", "warmup"), [(1, 1), (10, 1), (30, 3), (64, 5), (10_000, 5)])
@@ -60,10 +62,10 @@ def test_percentiles_are_exact_however_long_the_run(n: int, order: str) -> None:
 
 
 def test_a_copy_goes_its_own_way() -> None:
-    rates = Rates()
+    rates = Distribution()
     for value in range(5000):
         rates.add(float(value))
     other = rates.copy()
     other.add(1e9)
     assert (len(rates), len(other)) == (5000, 5001)
-    assert rates.steady() != other.steady()
+    assert throughput.steady(rates) != throughput.steady(other)

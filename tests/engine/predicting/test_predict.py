@@ -17,8 +17,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from engine.contract.config import ConfigError
 from engine.predicting.classifier import Classifier, load
 from engine.predicting.predict import predict
-from engine.predicting.texts import Row, open_rows
 from engine.predicting.written import CsvWriter, JsonWriter
+from engine.workloads.sources.text_rows import Row, open_rows
 from tests.engine.make_reviews import make_rows
 from tests.engine.training.saving.whole_runs import do, small
 

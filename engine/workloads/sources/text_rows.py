@@ -41,10 +41,12 @@ class Row:
 
 
 @contextmanager
-def open_rows(data: str, column: str | None, usual: str | None = None) -> Iterator[tuple[Iterator[Row], list[str]]]:
+def open_rows(
+    data: str, column: str | None, usual: str | None = None, names: Sequence[str] = TEXT_NAMES
+) -> Iterator[tuple[Iterator[Row], list[str]]]:
     """The rows of the file `data`, and the names of its columns (none of plain text, and of JSON lines).
 
-    `column` holds the text; None takes `usual` where there is one of that name, else finds it by its name. Raises
+    `column` holds the text; None takes `usual` where there is one of that name, else the first of `names`. Raises
     `ConfigError` where the file cannot be read, here or at the row that is at fault.
     """
     path = Path(data).expanduser()
@@ -56,20 +58,22 @@ def open_rows(data: str, column: str | None, usual: str | None = None) -> Iterat
         loader = "text" if suffix in TEXT_SUFFIXES else LOADERS[suffix]
         if loader in ("csv", "xlsx"):
             layout = csv_layout(file)
-            name = _column(layout.names, column, usual, path)
+            name = _column(layout.names, column, usual, names, path)
             yield (Row(values, _text(values.get(name))) for values in _table(file, layout)), list(layout.names)
         elif loader == "parquet":
             check_parquet(file)
-            yield _parquet(file, column, usual), _parquet_names(file)
+            yield _parquet(file, column, usual, names), _parquet_names(file)
         elif loader == "json":
-            yield _objects(file, column, usual, path), []
+            yield _objects(file, column, usual, names, path), []
         else:
             yield (Row({"text": line}, _text(line)) for line in _lines(file)), []
 
 
 def _lines(file: Path) -> Iterator[str]:
     with _told(file), file.open(encoding="utf-8-sig") as opened:
-        for line in opened:
+        while line := opened.readline(_LONGEST_FIELD):
+            if len(line) == _LONGEST_FIELD:
+                raise refusal(file, f"has a line of more than {_LONGEST_FIELD:,} characters", "break it into lines")
             yield line.rstrip("\r\n")
 
 
@@ -92,7 +96,7 @@ def _table(file: Path, layout: CsvLayout) -> Iterator[dict[str, Any]]:
         csv.field_size_limit(limit)
 
 
-def _objects(file: Path, column: str | None, usual: str | None, path: Path) -> Iterator[Row]:
+def _objects(file: Path, column: str | None, usual: str | None, names: Sequence[str], path: Path) -> Iterator[Row]:
     name: str | None = None
     for number, line in enumerate(_lines(file), 1):
         if not line.strip():
@@ -106,7 +110,7 @@ def _objects(file: Path, column: str | None, usual: str | None, path: Path) -> I
         if not isinstance(values, dict):
             raise refusal(path, f"is not one JSON object in line {number:,}, {quoted(line)}", "write one object a line")
         if name is None:
-            name = _column(list(values), column, usual, path)
+            name = _column(list(values), column, usual, names, path)
         yield Row(values, _text(values.get(name)))
 
 
@@ -117,12 +121,12 @@ def _parquet_names(file: Path) -> list[str]:
         return [str(name) for name in opened.schema_arrow.names]
 
 
-def _parquet(file: Path, column: str | None, usual: str | None) -> Iterator[Row]:
+def _parquet(file: Path, column: str | None, usual: str | None, names: Sequence[str]) -> Iterator[Row]:
     from pyarrow import ArrowException, parquet
 
     try:
         with parquet.ParquetFile(file) as opened:
-            name = _column([str(each) for each in opened.schema_arrow.names], column, usual, file)
+            name = _column([str(each) for each in opened.schema_arrow.names], column, usual, names, file)
             for batch in opened.iter_batches(_ROWS):
                 yield from (Row(values, _text(values.get(name))) for values in batch.to_pylist())
     except ArrowException as error:
@@ -130,18 +134,18 @@ def _parquet(file: Path, column: str | None, usual: str | None) -> Iterator[Row]
         raise refusal(file, what, "check or export the file again") from None
 
 
-def _column(names: Sequence[str], wanted: str | None, usual: str | None, path: Path) -> str:
-    listed = ", ".join(quoted(name, 30) for name in names[:8]) or "none"
+def _column(there: Sequence[str], wanted: str | None, usual: str | None, names: Sequence[str], path: Path) -> str:
+    listed = ", ".join(quoted(name, 30) for name in there[:8]) or "none"
     if wanted is not None:
-        if wanted in names:
+        if wanted in there:
             return wanted
         raise ConfigError("text_column", f"{quoted(path.name)} has no column {quoted(wanted)}: it has {listed}.")
-    if usual is not None and usual in names:
+    if usual is not None and usual in there:
         return usual
-    by_name = {name.strip().lower(): name for name in reversed(names)}
-    found = [by_name[name] for name in TEXT_NAMES if name in by_name]
-    if found or len(names) == 1:
-        return found[0] if found else names[0]
+    by_name = {name.strip().lower(): name for name in reversed(there)}
+    found = [by_name[name] for name in names if name in by_name]
+    if found or len(there) == 1:
+        return found[0] if found else there[0]
     raise ConfigError(
         "text_column", f"Which column of {quoted(path.name)} holds the text? Use --text-column with one of {listed}."
     )

@@ -1,0 +1,171 @@
+"""What rounded weights, or keys and values, cost: the same held-out text read with and without them.
+
+Perplexity and the agreement of the top token, teacher-forced: each token is foretold from the text before it as it is,
+so that one other choice does not make all that follow it another text.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from engine.answering import loading
+from engine.answering.loading import Found
+from engine.answering.reading import ids_of, reader
+from engine.answering.sources import quality_texts
+from engine.contract.config import RunConfig
+from engine.contract.events import QualityMeasured
+from engine.devices.base import Device
+from engine.devices.precision import DTYPES
+from engine.techniques.generation import caches
+from engine.techniques.stopping import Stoppable, between_layers
+from engine.training import models
+from engine.training.hub import Hub
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_WIDTH = 256
+"""Tokens of a text that are read at once: a longer one is read in parts."""
+_CHUNK = 8
+"""Tokens that are read at once where keys and values are rounded: those before them are read as they are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """What is read, as tokens."""
+
+    name: str
+    rows: list[tuple[list[int], list[int]]]
+    """Of each part what is read and, of a seq2seq model, what it is to write; else nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foretold:
+    """What a model made of a text."""
+
+    top: torch.Tensor
+    """The likeliest token at each place, int64, shape (tokens,), on the host."""
+    loss: float
+    """The mean over the tokens, in nats."""
+
+
+def is_measured(config: RunConfig, found: Found) -> bool:
+    """Whether something is rounded that was not when the model was trained."""
+    if config.task == "classification" or not config.held_out_tokens:
+        return False
+    return config.kv_dtype != "model" or config.weights not in (own_weights(found), "fp32")
+
+
+def own_weights(found: Found) -> str:
+    """The type of the model's own weights."""
+    if found.trained_on is not None:
+        return found.trained_on.stored_in
+    dtype = getattr(found.source.config, "dtype", None)
+    return next((name for name, each in DTYPES.items() if each is dtype), "fp32")
+
+
+def text_of(config: RunConfig, found: Found, hub: Hub, report: Callable[[str], None]) -> Text:
+    """Held-out text of `held_out_tokens`; random tokens of a model that cannot read. Raises `ConfigError`."""
+    width = min(_WIDTH, models.max_positions(found.source.config) or _WIDTH)
+    if found.tokenizer is None:
+        source = random.Random(config.seed)
+        ids = [source.randrange(found.vocab_size) for _ in range(config.held_out_tokens + 1)]
+        is_pair = bool(found.source.config.is_encoder_decoder)
+        return Text(name="random tokens", rows=[(part, part if is_pair else []) for part in _parts([ids], width)])
+    texts, how = quality_texts(config, found, hub, report), reader(config, found)
+    if not texts.targets:
+        rows = [(part, []) for part in _parts(ids_of(texts.texts, how, config.held_out_tokens), width)]
+        return Text(name=texts.name, rows=rows)
+    pairs, left = [], config.held_out_tokens
+    for text, target in zip(texts.texts, texts.targets, strict=True):
+        written = found.tokenizer(text_target=target, truncation=True, max_length=min(width, left))["input_ids"]
+        pairs.append((how.tokens(text)[:width], written))
+        left -= len(written)
+        if left <= 0:
+            break
+    return Text(name=texts.name, rows=pairs)
+
+
+def _parts(texts: Sequence[list[int]], width: int) -> list[list[int]]:
+    """Each text in parts of up to `width` tokens; a part of one token foretells nothing."""
+    parts = (ids[start : start + width] for ids in texts for start in range(0, len(ids), width))
+    return [part for part in parts if len(part) > 1]
+
+
+def foretold(
+    model: PreTrainedModel, text: Text, config: RunConfig, device: Device, should_stop: Callable[[], bool]
+) -> Foretold:
+    """What the model makes of the text, through the cache that `config` asks for where that rounds.
+
+    Raises `Stopped` where that was asked for.
+    """
+    tops, loss = [], 0.0
+    with between_layers(model, should_stop), torch.no_grad():
+        for read, written in text.rows:
+            logits = _logits(model, read, written, config, device.torch_device)
+            wanted = torch.tensor(written or read[1:], device=logits.device)
+            scores = logits[: len(wanted)].float()
+            tops.append(scores.argmax(-1).cpu())
+            loss += float(torch.nn.functional.cross_entropy(scores, wanted, reduction="sum"))
+    top = torch.cat(tops)
+    return Foretold(top=top, loss=loss / len(top))
+
+
+def _logits(
+    model: PreTrainedModel, read: list[int], written: list[int], config: RunConfig, device: torch.device
+) -> torch.Tensor:
+    """(tokens, vocabulary): at each place what comes next."""
+    ids = torch.tensor([read], device=device)
+    whole: Any = model
+    inputs: dict[str, Any] = {"input_ids": ids}
+    if written:
+        wanted = torch.tensor([written], device=device)
+        begun = whole.prepare_decoder_input_ids_from_labels(labels=wanted)
+        with_source = whole.get_encoder()(input_ids=ids)
+        inputs, ids = {"encoder_outputs": with_source}, begun
+    name = "decoder_input_ids" if written else "input_ids"
+    if config.kv_dtype == "model":
+        return torch.as_tensor(whole(**{**inputs, name: ids}, use_cache=False).logits[0])
+    cache = caches.cache_for(config, model, tokens=ids.size(1), source_tokens=len(read))
+    parts = []
+    for start in range(0, ids.size(1), _CHUNK):
+        step = {**inputs, name: ids[:, start : start + _CHUNK]}
+        made = whole(**step, past_key_values=cache, use_cache=True)
+        cache = made.past_key_values
+        parts.append(made.logits[0])
+    return torch.cat(parts)
+
+
+def unrounded(found: Found, config: RunConfig, device: Device, should_stop: Callable[[], bool]) -> PreTrainedModel:
+    """The model with its own weights, on the device."""
+    torch.manual_seed(config.seed)  # weights that are made are made again
+    with Stoppable(should_stop):
+        model = loading.build(found, plain(found, config))
+    device.adopt(model)
+    return model
+
+
+def plain(found: Found, config: RunConfig) -> RunConfig:
+    """The run without what it rounds."""
+    return config.with_values(weights=own_weights(found), kv_dtype="model")
+
+
+def measured(run_id: int, text: Text, ours: Foretold, own: Foretold) -> QualityMeasured:
+    """The two beside each other."""
+    return QualityMeasured(
+        run_id=run_id,
+        text_name=text.name,
+        n_tokens=len(ours.top),
+        agreement=float((ours.top == own.top).double().mean()),
+        perplexity=_exp(ours.loss),
+        own_perplexity=_exp(own.loss),
+    )
+
+
+def _exp(loss: float) -> float:
+    return float(torch.tensor(loss, dtype=torch.float64).exp())

@@ -1,0 +1,202 @@
+"""Batches of answers played through the caching allocator: what that reserves, where it peaks, where it dies.
+
+A cache that grows is made anew in every step, each time larger, so what is reserved depends on all of its sizes. Steps
+are played one by one; what is small and does not grow is played in some of them only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.allocator.allocator import CachingAllocator
+from engine.allocator.options import SMALL_SIZE
+from engine.allocator.report import AllocatorOutOfMemory
+from engine.contract.forecast_types import TRACED, TimelinePoint
+from engine.contract.records import Phase
+from engine.forecast.answering.template import EARLIER, Part, Template, Whole
+from engine.forecast.replay import Replay
+
+_Places = dict[int, tuple[int, int, int]]
+"""What is alive, by its number in its part: address, bytes taken, category."""
+_Moment = tuple[int, int, Phase, tuple[int, ...]]
+"""Allocated, reserved, the phase, and allocated by category in the order of `TRACED`."""
+_INDEX = {category: index for index, category in enumerate(TRACED)}
+
+POINTS = 100
+"""Moments of a timeline that are prefill's, and as many that are decode's."""
+WHOLE_STEPS = 3
+"""First steps that are played whole, and as many more on the way to the last one, which is too."""
+MOST_EVENTS = 40_000
+"""Births and deaths that decoding is followed for; of more steps only some are played, as far apart as need be."""
+
+
+@dataclass(slots=True)
+class Answered(Replay):
+    """What came of it."""
+
+    failed_token: int | None = None
+    """Of the answer, counted from 1, that was to come when it died."""
+    timeline: tuple[TimelinePoint, ...] = ()
+    """Of the last batch."""
+
+
+class Course:
+    """A process that loads a model and answers batches, on an allocator of its own."""
+
+    def __init__(self, allocator: CachingAllocator, plan: Template, *, most_events: int = MOST_EVENTS) -> None:
+        self._allocator, self._plan, self._most_events = allocator, plan, most_events
+        self._held = [0] * len(TRACED)
+        self._phase = Phase.LOAD
+        self._token = 1
+        self._peak = 0
+        self._highest: _Moment = 0, 0, Phase.LOAD, ()
+        """Of this step."""
+        self._at_peak: tuple[int, ...] = ()
+        self._points: list[_Moment] = []
+        self._lasting: dict[bytes, Part] = {}
+        self._result = Answered()
+
+    def answer(self, *tokens: int) -> Answered:
+        """Load, then answer batches one after the other, each with so many new tokens, as far as memory goes."""
+        result, allocator, plan = self._result, self._allocator, self._plan
+        try:
+            self._play(plan.load, plan.load.sizes, ({}, {}, {}, {}, {}))
+            result.loaded_reserved = allocator.reserved
+            for each in tokens:
+                self._batch(each)
+        except AllocatorOutOfMemory as error:
+            result.failed_phase, result.failed_token = self._phase, self._token
+            result.failed_request, result.failed_segment = error.requested, error.segment
+            result.failed_free = error.free
+            self._points.append(self._now())
+        result.by_category = dict(zip(TRACED, self._at_peak, strict=True)) if self._at_peak else {}
+        result.peak_allocated, result.peak_reserved = allocator.peak_allocated, allocator.peak_reserved
+        result.timeline = tuple(_point(each) for each in _thinned(self._points))
+        return result
+
+    def _batch(self, tokens: int) -> None:
+        plan = self._plan
+        self._points, self._token = [], 1
+        first: _Places = {}
+        self._play(plan.prefill, plan.prefill.sizes, (first, {}, {}, {}, {}), tells=True)
+        own: _Places = {}
+        before: _Places = {}
+        for step, is_whole in _steps(plan, tokens - 1, self._most_events):
+            self._token = step + 1
+            sizes = plan.sizes(step)
+            if step <= len(plan.firsts):
+                part = plan.firsts[step - 1]
+            else:
+                part = plan.again if is_whole else self._lasting_of(sizes)
+            own, before, earlier = dict(own), own, before
+            self._highest = 0, 0, Phase.DECODE, ()
+            self._play(part, sizes.tolist(), (own, before, earlier, first, {}))
+            self._points.append(self._highest)
+        self._play(plan.left, plan.left.sizes, ({}, own, before, first, {}))
+        left = {place[0]: place for places in (own, before, first) for place in places.values()}
+        for address, taken, category in left.values():  # what a later step would have given back
+            self._allocator.free(address)
+            self._held[category] -= taken
+
+    def _play(self, part: Part, sizes: Sequence[int], homes: Sequence[_Places], *, tells: bool = False) -> None:
+        """`homes`: what is alive, by where it was born; the first, the part's own, is filled. What a step that was
+        played in part lacks is there as the one before left it.
+
+        `tells`: every moment is kept.
+        """
+        allocator, held, own = self._allocator, self._held, homes[0]
+        categories = [_INDEX[category] for category in part.categories]
+        highest, peak = self._highest[0], self._peak
+        begin = 0
+        ends = [at for at, _ in part.phases[1:]] + [len(part.events)]
+        for (_, self._phase), end in zip(part.phases, ends, strict=True):
+            for event, home in zip(part.events[begin:end], part.homes[begin:end], strict=True):
+                if event >= 0:
+                    had = allocator.allocated
+                    address = allocator.alloc(sizes[event])
+                    now = allocator.allocated
+                    category = categories[event]
+                    own[event] = address, now - had, category
+                    held[category] += now - had
+                    if now > highest:
+                        highest = now
+                        self._highest = self._now()
+                        if now > peak:
+                            self._peak = peak = now
+                            self._at_peak = self._highest[3]
+                elif (place := homes[home].pop(~event, None)) is not None:
+                    for newer in homes[:home] if home <= EARLIER else ():
+                        if newer.get(~event) == place:
+                            del newer[~event]
+                    address, taken, category = place
+                    allocator.free(address)
+                    held[category] -= taken
+                if tells:
+                    self._points.append(self._now())
+            begin = end
+
+    def _now(self) -> _Moment:
+        return self._allocator.allocated, self._allocator.reserved, self._phase, tuple(self._held)
+
+    def _lasting_of(self, sizes: Whole) -> Part:
+        """Of a later step, what is large or grows."""
+        kept = _lasts(self._plan, sizes)
+        key = kept.tobytes()
+        if key not in self._lasting:
+            self._lasting[key] = _only(self._plan.again, kept)
+        return self._lasting[key]
+
+
+def _point(moment: _Moment) -> TimelinePoint:
+    allocated, reserved, phase, held = moment
+    by_category = dict(zip(TRACED, held, strict=True))
+    return TimelinePoint(phase=phase.value, allocated=allocated, reserved=reserved, by_category=by_category)
+
+
+def _steps(plan: Template, steps: int, most_events: int) -> Iterator[tuple[int, bool]]:
+    """The decode steps that are played, and whether whole."""
+    if steps <= 2 * WHOLE_STEPS + 1:
+        yield from ((step, True) for step in range(1, steps + 1))
+        return
+    whole = {*range(1, WHOLE_STEPS + 1), *np.linspace(WHOLE_STEPS, steps, WHOLE_STEPS + 1, dtype=int).tolist()}
+    each = 2 * int(_lasts(plan, plan.sizes(steps)).sum()) if plan.once.any() or plan.twice.any() else 0
+    played = set(whole)
+    if each:
+        n = max(1, (most_events - len(whole) * len(plan.again.events)) // each)
+        played |= set(np.linspace(1, steps, min(n, steps), dtype=int).tolist())
+    yield from ((step, step in whole) for step in sorted(played))
+
+
+def _lasts(plan: Template, sizes: Whole) -> npt.NDArray[np.bool_]:
+    """By birth of a later step, whether it is large or grows."""
+    kept: npt.NDArray[np.bool_] = (sizes > SMALL_SIZE) | (plan.once != 0)
+    return kept
+
+
+def _only(part: Part, kept: npt.NDArray[np.bool_]) -> Part:
+    """A part with these births alone, and their deaths."""
+    pairs = zip(part.events, part.homes, strict=True)
+    chosen = [(event, home) for event, home in pairs if kept[event if event >= 0 else ~event]]
+    return Part(
+        events=[event for event, _ in chosen],
+        homes=[home for _, home in chosen],
+        phases=[(0, Phase.DECODE)],
+        categories=part.categories,
+    )
+
+
+def _thinned(points: Sequence[_Moment]) -> Sequence[_Moment]:
+    """At most `POINTS` moments of prefill, and as many of decode; their peaks are kept, and the last one."""
+    if not points:
+        return ()
+    decoding = [at for at, point in enumerate(points) if point[2] is Phase.DECODE]
+    border = decoding[0] if decoding else len(points)
+    kept: list[_Moment] = []
+    for some in (points[:border], points[border:-1]):
+        width = max(1, -(-len(some) // POINTS))
+        kept += [max(some[at : at + width], key=lambda point: point[0]) for at in range(0, len(some), width)]
+    return [*kept, points[-1]]

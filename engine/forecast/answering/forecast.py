@@ -1,0 +1,273 @@
+"""The forecast of a run that answers: `generate` traced on meta tensors, and its steps played through the allocator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from engine.allocator.allocator import CachingAllocator
+from engine.contract import speculation
+from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, DUMMY_PROMPTS
+from engine.contract.config import RunConfig
+from engine.contract.forecast_types import FITS, KV_CACHE, NEAR_LIMIT, OUT_OF_MEMORY, AnswerForecast, Forecast
+from engine.devices.precision import DTYPES
+from engine.forecast.answering.course import MOST_EVENTS, Answered, Course
+from engine.forecast.answering.pace import Pace, check_cost, pace
+from engine.forecast.answering.room import largest
+from engine.forecast.answering.template import OWN, Part, Template
+from engine.forecast.answering.traces import AnswerTraces
+from engine.forecast.breakdown import breakdown
+from engine.forecast.outside import Outside
+from engine.forecast.played import allocator_options
+from engine.gpus.catalogue import Gpu
+from engine.gpus.units import MIB
+from engine.techniques import attention, quantised
+from engine.techniques.generation import caches
+from engine.tracing.stack import Stack
+from engine.training import models
+
+WARMUP_TOKENS = 8
+"""Are written before anything is measured: `engine.answering.answer`."""
+FEW_EVENTS = 4_000
+"""Births and deaths that decoding is followed for in a search."""
+LONGEST = 1_048_576
+"""Tokens of a text that a search goes up to, where a model has no limit of its own: the most that knobs take."""
+MOST_BATCH = 65_536
+ACCEPTANCES = (0.2, 0.4, 0.6, 0.8, 0.9)
+"""That speculation is told for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a run is asked, as memory sees it."""
+
+    batch: int
+    width: int
+    """Tokens of the longest prompt."""
+    new: int
+    """Of an answer, at the most; a classifier's is 1."""
+
+
+def asked_of(config: RunConfig) -> Asked:
+    """Prompts that are not made up here are taken for as long as they may be."""
+    new = 1 if config.task == "classification" else config.max_new_tokens
+    return Asked(batch=config.batch_size, width=config.prompt_len or DEFAULT_PROMPT_LEN, new=new)
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    shown: Answered
+    """The run as it would go."""
+    failed: Answered | None
+    saved: int
+    """Bytes less than without a limit, as cached memory is given back; 0 where nothing is."""
+
+
+class AnswerForecaster:
+    """Forecasts of one model and technique on one card's kernels; `draft` guesses for it."""
+
+    def __init__(self, traces: AnswerTraces, draft: AnswerTraces | None, stack: Stack) -> None:
+        self._traces, self._draft, self._stack = traces, draft, stack
+        self._found: dict[tuple[object, ...], int | None] = {}
+        """Of searches."""
+
+    def forecast(self, config: RunConfig, gpu: Gpu, limit: int, outside: Outside, notes: tuple[str, ...]) -> Forecast:
+        """Raises `ForecastError`."""
+        asked, capacity = asked_of(config), limit - outside.total
+        plan = self._template(config, asked)
+        verdict = self._play(plan, asked, capacity)
+        shown, failed = verdict.shown, verdict.failed
+        speed = pace(config, gpu, self._traces, asked.width, asked.new)
+        used = outside.total + shown.peak_reserved
+        needed = outside.total + (shown.peak_allocated if verdict.saved else shown.peak_reserved)
+        span = None
+        if outside.range is not None:
+            span = outside.range[0] + shown.peak_reserved, outside.range[1] + shown.peak_reserved
+        seconds = None
+        if speed.prefill_s is not None:
+            seconds = speed.prefill_s + (asked.new - 1) * (speed.step_s or 0.0)
+        flops = self._flops(asked)
+        return Forecast(
+            gpu=gpu.name,
+            total=gpu.memory_total,
+            limit=limit,
+            verdict=FITS if failed is None else OUT_OF_MEMORY,
+            near_limit=abs(needed - limit) <= NEAR_LIMIT * limit
+            or (span is not None and (used <= limit) is not (span[failed is None] <= limit)),
+            peak_used=used,
+            peak_reserved=shown.peak_reserved,
+            peak_allocated=shown.peak_allocated,
+            used_range=span,
+            loaded_used=outside.context + shown.loaded_reserved,
+            breakdown=breakdown(shown, outside.context, outside.libraries),
+            failing_phase=failed.failed_phase.value if failed and failed.failed_phase else None,
+            failing_request=failed.failed_request if failed else None,
+            failing_segment=failed.failed_segment if failed else None,
+            failing_free=failed.failed_free if failed else None,
+            timeline=(failed or shown).timeline,
+            samples_per_s=None if not seconds else asked.batch / seconds,
+            flops_per_sample=flops,
+            model_flops_per_sample=flops,
+            tokens_per_sample=float(asked.width + asked.new),
+            n_parameters=self._traces.n_parameters,
+            forecast_s=0.0,
+            answer=self._answer(config, gpu, asked, capacity, plan, speed),
+            notes=(*self._notes(config, asked, verdict), *notes),
+        )
+
+    def _template(self, config: RunConfig, asked: Asked) -> Template:
+        """With what is there beside the model and its batch: a draft model with its keys and values, a kept prefix."""
+        plan = self._traces.template(asked.batch, asked.width, asked.new)
+        beside = Part(
+            events=list(plan.load.events),
+            homes=list(plan.load.homes),
+            phases=list(plan.load.phases),
+            sizes=list(plan.load.sizes),
+            categories=list(plan.load.categories),
+        )
+        if self._draft is not None:
+            guesses = self._draft.template(1, asked.width, asked.new)
+            for size, category in zip(guesses.load.sizes, guesses.load.categories, strict=True):
+                _bear(beside, size, category)
+            _bear(beside, guesses.kept(asked.new - 1), KV_CACHE)
+        if config.prefix_cache and config.prefix_len:
+            _bear(beside, config.prefix_len * kv_per_token(self._traces, config), KV_CACHE)
+        return replace(plan, load=beside)
+
+    def _course(self, plan: Template, capacity: int | None, most_events: int) -> Course:
+        room = None if capacity is None else max(0, capacity)
+        allocator = CachingAllocator(room, allocator_options(self._stack), grows_down=self._stack.grows_down)
+        return Course(allocator, plan, most_events=most_events)
+
+    def _play(self, plan: Template, asked: Asked, capacity: int) -> _Verdict:
+        batches = min(WARMUP_TOKENS, asked.new), asked.new
+        free = self._course(plan, None, MOST_EVENTS).answer(*batches)
+        if free.peak_reserved <= capacity:
+            return _Verdict(free, None, 0)
+        within = self._course(plan, capacity, MOST_EVENTS).answer(*batches)
+        if within.failed_phase is None:
+            return _Verdict(within, None, free.peak_reserved - within.peak_reserved)
+        # of what it would need with no limit: as much as it could do with
+        least = self._course(plan, int(1.02 * free.peak_allocated), MOST_EVENTS).answer(*batches)
+        if least.failed_phase is None and least.peak_reserved > capacity:
+            return _Verdict(least, within, free.peak_reserved - least.peak_reserved)
+        return _Verdict(free, within, 0)
+
+    def _answer(
+        self, config: RunConfig, gpu: Gpu, asked: Asked, capacity: int, plan: Template, speed: Pace
+    ) -> AnswerForecast:
+        kept = plan.kept(asked.new - 1)
+        acceptance = None
+        return AnswerForecast(
+            kv_per_token=kv_per_token(self._traces, config),
+            kv_cache=kept,
+            most_tokens=self._most_tokens(config, asked, capacity),
+            largest_batch=self._largest_batch(config, asked, capacity),
+            ttft_s=speed.prefill_s,
+            tpot_s=speed.step_s,
+            prompt_tokens_per_s=None if not speed.prefill_s else asked.batch * asked.width / speed.prefill_s,
+            generation_tokens_per_s=None if not speed.step_s else asked.batch / speed.step_s,
+            bound=speed.bound,
+            acceptance=acceptance,
+            speedups=self._speedups(config, gpu, asked, speed),
+        )
+
+    def _fits(self, config: RunConfig, asked: Asked, capacity: int) -> bool:
+        plan = self._template(config, asked)
+        return self._course(plan, capacity, FEW_EVENTS).answer(asked.new).failed_phase is None
+
+    def _needs(self, config: RunConfig, asked: Asked) -> int:
+        return self._course(self._template(config, asked), None, FEW_EVENTS).answer(asked.new).peak_allocated
+
+    def _most_tokens(self, config: RunConfig, asked: Asked, capacity: int) -> int | None:
+        """Of a prompt and its answer, of which the latter stays as long as it is."""
+        positions = models.max_positions(self._traces.plan.model.config)
+        new = 0 if config.task == "classification" else asked.new
+        apart = self._traces.is_seq2seq or not new
+        most = LONGEST if positions is None else positions - (0 if apart else new)
+        key = "tokens", asked.batch, asked.new, capacity, config.prefix_len, config.prefix_cache
+        if key not in self._found:
+            self._found[key] = largest(
+                lambda width: self._needs(config, replace(asked, width=width)),
+                lambda width: self._fits(config, replace(asked, width=width), capacity),
+                1,
+                max(1, most),
+                capacity,
+            )
+        width = self._found[key]
+        return None if width is None else width + new
+
+    def _largest_batch(self, config: RunConfig, asked: Asked, capacity: int) -> int | None:
+        if config.speculate != "off":
+            return 1 if self._fits(config, asked, capacity) else None
+        key = "batch", asked.width, asked.new, capacity, config.prefix_len, config.prefix_cache
+        if key not in self._found:
+            self._found[key] = largest(
+                lambda batch: self._needs(config, replace(asked, batch=batch)),
+                lambda batch: self._fits(config, replace(asked, batch=batch), capacity),
+                1,
+                MOST_BATCH,
+                capacity,
+            )
+        return self._found[key]
+
+    def _flops(self, asked: Asked) -> int:
+        prefill = self._traces.work(asked.batch, asked.width, asked.new, "prefill").flops
+        if asked.new == 1:
+            return prefill // asked.batch
+        middle = asked.width if self._traces.is_seq2seq else asked.width + asked.new / 2
+        step = self._traces.work(asked.batch, middle, asked.new, "decode").flops
+        return (prefill + (asked.new - 1) * step) // asked.batch
+
+    def _speedups(self, config: RunConfig, gpu: Gpu, asked: Asked, speed: Pace) -> tuple[tuple[float, float], ...]:
+        if config.speculate == "off" or not speed.step_s:
+            return ()
+        cost = 0.0
+        if self._draft is not None:
+            guesses = pace(config, gpu, self._draft, asked.width, asked.new)
+            if not guesses.step_s:
+                return ()
+            cost = guesses.step_s / speed.step_s
+        n = config.speculate_tokens
+        check = check_cost(config, gpu, self._traces, asked.width, asked.new)
+        if check is None:
+            return ()
+        rates = ((each, speculation.rate_of(each, n)) for each in ACCEPTANCES)
+        return tuple((each, speculation.speed_up(rate, n, cost, check)) for each, rate in rates)
+
+    def _notes(self, config: RunConfig, asked: Asked, verdict: _Verdict) -> Iterator[str]:
+        if config.prompt is not None or config.prompts != DUMMY_PROMPTS:
+            yield f"Assumed of the prompts, which are read when they are asked: {asked.width:,} tokens each."
+        model = self._traces.plan.model
+        yield from (note for note in (attention.note(model, config), quantised.note(model, config)) if note)
+        if verdict.failed is not None and verdict.failed.failed_token is not None and asked.new > 1:
+            yield f"It runs out of memory before token {verdict.failed.failed_token:,} of {asked.new:,}."
+        if verdict.saved > MIB and verdict.failed is None:
+            yield (
+                f"It fits although it would take {verdict.saved // MIB:,} MiB more if they were there: a cache that "
+                "grows is made anew at every token, and what is left of the smaller ones is given back when the card "
+                "is full, which takes time that is not told (--kv-cache static takes its room once)."
+            )
+        if config.is_quantised:
+            yield (
+                f"The speed of {config.weights} weights is not told: how long bitsandbytes takes to widen them again "
+                "for each token has not been measured here."
+            )
+        if config.batching == "continuous":
+            yield "The forecast is that of static batching: what continuous batching takes is set by its own cache."
+
+
+def kv_per_token(traces: AnswerTraces, config: RunConfig) -> int:
+    """Bytes of keys and values of one token of one sequence; 0 where none are kept."""
+    if config.kv_cache == "off" or config.task == "classification":
+        return 0
+    return caches.kv_bytes_per_token(traces.plan.model.config, config.kv_dtype, DTYPES[config.stored_in])
+
+
+def _bear(part: Part, size: int, category: str) -> None:
+    """Something more that the part leaves behind."""
+    if size:
+        part.events.append(len(part.sizes))
+        part.homes.append(OWN)
+        part.sizes.append(size)
+        part.categories.append(category)
