@@ -35,8 +35,10 @@ def answer_batch(
     writings = [Writing(request=request) for request in requests]
     job.steps = steps = Steps(job, writings, new_tokens=new_tokens, warmup=warmup)
     prompts = [request.input_ids for request in requests]
-    shared = Shared() if job.prefixes is None or warmup else job.prefixes.find(prompts)
-    with job.device.answering(kind_of(prompts, shared, new_tokens), lambda: _is_whole(writings)):
+    prefixes = None if warmup else job.prefixes
+    shared = Shared() if prefixes is None else prefixes.find(prompts)
+    kind = kind_of(prompts, shared, new_tokens), prefixes is not None and prefixes.is_new(prompts)
+    with job.device.answering(kind, lambda: _is_whole(writings)):
         _generate(job, writings, steps, shared, new_tokens, warmup=warmup, given=given)
     return writings
 
