@@ -1,41 +1,40 @@
 """What answering fast gains and costs, on this machine's CPU.
 
-First our answers against plain `generate` of transformers: the same model, prompts and settings, turn by turn, each in a
-process of its own. Then the three ideas of the lecture, each against the run without it, with a small model that is
+First our answers against plain `generate` of transformers: the same model, prompts and settings, turn by turn, each in
+a process of its own. Then the three ideas of the lecture, each against the run without it, with a small model that is
 trained for it on generated text: all of them runs as `traintop answer` does them, told by their own events.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from engine.answering.requests import Request
+from engine.contract.answers import AnswerFigures
 from engine.contract.by_job import defaults_of
 from engine.contract.config import RunConfig
-from engine.contract.events import (
-    AnsweringStarted,
-    Event,
-    Prefilled,
-    QualityMeasured,
-    RequestDone,
-    RunFinished,
-    RunRefused,
-    TokensDone,
-)
+from engine.contract.events import Event, RequestDone, RunFinished, RunRefused
 from engine.contract.knob import ANSWER
-from engine.contract.records import Outcome
+from engine.contract.records import Outcome, RunRecord
+from engine.export.hand_over import flags_of
 from engine.history.history import History
 from engine.session.session import Session
+from tests.benchmarks.app_bench import finished
 from tests.benchmarks.figures import Figure, alternate, ratio
+from tests.end_to_end.programs import COMMAND, environment, traintop
+from tests.end_to_end.terminal import Terminal
 
 GOAL = 0.98
 PATIENCE_S = 300.0
@@ -51,12 +50,15 @@ TRAINING = RunConfig(
     learning_rate=3e-3,
 )
 """Of the small model: about a minute."""
-PLAIN = defaults_of(ANSWER).with_values(device="cpu", requests=6, prompt_len=128, max_new_tokens=128)
+PLAIN = defaults_of(ANSWER).with_values(device="cpu", requests=4, prompt_len=128, max_new_tokens=64)
 
 
 def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
     """Ratios of tokens/s as a rule; what says otherwise is named so."""
     spawn = get_context("spawn")
+    os.environ["OMP_NUM_THREADS"] = (
+        "1"  # models are small, and ours takes fewer threads than there are on a busy machine
+    )
     with (
         tempfile.TemporaryDirectory() as folder,
         ProcessPoolExecutor(1, spawn) as our_process,
@@ -78,37 +80,30 @@ def _result(process: ProcessPoolExecutor, work: Callable[..., Any], home: Path, 
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What a run's events add up to, without its warm-up."""
+    """What a run came to, without its warm-up."""
 
-    tokens: int
-    seconds: float
-    """From the first prompt's start to the last one's end, without what is between two batches."""
+    tokens_per_s: float
+    """Of the whole run: prompts are read in that time too."""
     cpu_s: float
     """Processor time of the process over the same answers."""
-    ttft_s: float
-    """The median."""
-    tpot_s: float
-    """The median, of each request (end to end - TTFT) / (tokens - 1)."""
-    threads: int | None
-    weights: int
-    proposed: int
-    accepted: int
-    forwards: int
-    agreement: float | None
+    answer: AnswerFigures = field(default_factory=AnswerFigures)
 
     @property
-    def tokens_per_s(self) -> float:
-        return self.tokens / self.seconds
+    def ttft_s(self) -> float:
+        """The median."""
+        assert self.answer.ttft is not None
+        return self.answer.ttft.p50
 
     @property
-    def acceptance(self) -> str:
+    def guesses(self) -> str:
         """In words."""
-        if not self.proposed:
+        if not self.answer.proposed:
             return "nothing guessed"
-        return f"{self.accepted / self.proposed:.0%} accepted, {self.tokens / self.forwards:.2f} tokens per forward"
+        return f"{self.answer.acceptance:.0%} accepted, {self.answer.tokens_per_forward:.2f} tokens per forward"
 
 
 Answered = Callable[[RunConfig], Told]
+Against = Callable[[RunConfig, RunConfig], tuple[list[Told], list[Told]]]
 
 
 def _against_plain(mine: Answered, theirs: Callable[[RunConfig], Told], rounds: int) -> Iterator[Figure]:
@@ -147,10 +142,10 @@ def ideas(mine: Answered, config: RunConfig, rounds: int) -> Iterator[Figure]:
     lookup = {"speculate": "lookup", "speculate_tokens": 10}
     asked = config.with_values(prompts="generated", prompt_len=None)
     guessing, each_token = against(asked.with_values(**lookup), asked)
-    yield _speeds("lookup ÷ none, generated text, which repeats", guessing, each_token, 1.3, guessing[0].acceptance)
+    yield _speeds("lookup ÷ none, generated text, which repeats", guessing, each_token, 1.3, guessing[0].guesses)
     drawn = few.with_values(temperature=1.0)
     guessing, each_token = against(drawn.with_values(**lookup), drawn)
-    yield _speeds("lookup ÷ none, random text", guessing, each_token, None, guessing[0].acceptance)
+    yield _speeds("lookup ÷ none, random text", guessing, each_token, None, guessing[0].guesses)
     yield from _drafts(against, few)
     yield from _int8(mine, asked)
 
@@ -166,17 +161,23 @@ def _drafts(
         guessing,
         each_token,
         1,
-        f"{guessing[0].acceptance}: both like to repeat a token",
+        f"{guessing[0].guesses}: both like to repeat a token",
     )
     guessing, each_token = against(small.with_values(speculate="draft", draft_model=small.model), small)
-    yield _speeds("draft ÷ none, the model guesses for itself", guessing, each_token, None, guessing[0].acceptance)
+    yield _speeds("draft ÷ none, the model guesses for itself", guessing, each_token, None, guessing[0].guesses)
 
 
 def _int8(mine: Answered, config: RunConfig) -> Iterator[Figure]:
-    whole, rounded = mine(config), mine(config.with_values(weights="int8"))
-    note = "agreement unknown" if rounded.agreement is None else f"top token the same at {rounded.agreement:.1%}"
+    whole, rounded = mine(config).answer, mine(config.with_values(weights="int8")).answer
+    assert whole.weights is not None
+    assert rounded.weights is not None
+    same = "unknown" if rounded.agreement is None else f"{rounded.agreement:.1%}"
     yield Figure(
-        name="int8 weights' bytes ÷ fp32's", value=rounded.weights / whole.weights, goal=0.35, at_most=True, note=note
+        name="int8 weights' bytes ÷ fp32's",
+        value=rounded.weights / whole.weights,
+        goal=0.35,
+        at_most=True,
+        note=f"top token the same: {same}; perplexity {rounded.perplexity:.3g} against {rounded.own_perplexity:.3g}",
     )
 
 
@@ -186,16 +187,20 @@ def _speeds(name: str, ours: list[Told], theirs: list[Told], goal: float | None,
 
 def answered(config: RunConfig, home: Path) -> Told:
     """A run of ours."""
-    events: list[Event] = []
-    cpu = {"begin": time.process_time(), "end": 0.0}
+    cpu = {"begin": 0.0, "end": 0.0}
 
     def hear(event: Event) -> None:
-        events.append(event)
         if isinstance(event, RequestDone):
             cpu["begin" if event.warmup else "end"] = time.process_time()
 
-    _follow(config, home, hear)
-    return _told([event for event in events if not getattr(event, "warmup", False)], cpu["end"] - cpu["begin"])
+    record = _follow(config, home, hear)
+    assert record.answer is not None
+    assert record.train_runtime_s is not None
+    return Told(
+        tokens_per_s=record.answer.new_tokens / record.train_runtime_s,
+        cpu_s=cpu["end"] - cpu["begin"],
+        answer=record.answer,
+    )
 
 
 def train(config: RunConfig, home: Path) -> None:
@@ -203,7 +208,7 @@ def train(config: RunConfig, home: Path) -> None:
     _follow(config, home, lambda event: None)
 
 
-def _follow(config: RunConfig, home: Path, hear: Callable[[Event], None]) -> None:
+def _follow(config: RunConfig, home: Path, hear: Callable[[Event], None]) -> RunRecord:
     logging.getLogger("traintop").addHandler(logging.NullHandler())
     with History(home / "history.sqlite3") as history:
         session = Session(history)
@@ -218,27 +223,74 @@ def _follow(config: RunConfig, home: Path, hear: Callable[[Event], None]) -> Non
                     if isinstance(event, RunFinished):
                         if event.record.outcome is not Outcome.COMPLETED:
                             raise RuntimeError(event.record.message)
-                        return
+                        return event.record
         finally:
             session.close(30.0)
 
 
-def _told(events: list[Event], cpu_s: float) -> Told:
-    started = next(event for event in events if isinstance(event, AnsweringStarted))
-    prefilled = [event for event in events if isinstance(event, Prefilled)]
-    written = [event for event in events if isinstance(event, TokensDone)]
-    done = [event for event in events if isinstance(event, RequestDone)]
-    quality = [event.agreement for event in events if isinstance(event, QualityMeasured)]
-    return Told(
-        tokens=sum(event.new_tokens for event in done),
-        seconds=sum(event.ttft_s for event in prefilled) + sum(sum(event.gaps) for event in written),
-        cpu_s=cpu_s,
-        ttft_s=statistics.median(event.ttft_s for event in done),
-        tpot_s=statistics.median((event.e2e_s - event.ttft_s) / max(1, event.new_tokens - 1) for event in done),
-        threads=started.threads,
-        weights=started.weights,
-        proposed=sum(event.proposed for event in written),
-        accepted=sum(event.accepted for event in written),
-        forwards=sum(len(event.requests) for event in prefilled) + sum(event.forwards for event in written),
-        agreement=quality[0] if quality else None,
+def plainly(config: RunConfig, home: Path) -> Told:
+    """The same prompts by `generate` alone."""
+    import torch
+    from transformers import GenerationConfig
+
+    from engine.answering import loading
+    from engine.answering.generation import collate
+    from engine.answering.prompts import prepare_prompts
+    from engine.training.hub import Hub
+
+    logging.getLogger("traintop").addHandler(logging.NullHandler())
+    found = loading.find(config, Hub(), _none)
+    prompts = prepare_prompts(config, found, Hub(), lambda what: None)
+    torch.manual_seed(config.seed)
+    model = loading.build(found, config)
+    model.generation_config = GenerationConfig()
+
+    def answer(requests: Sequence[Request], n: int) -> int:
+        settings = GenerationConfig(max_new_tokens=n, do_sample=False, use_cache=True, pad_token_id=0)
+        rows = model.generate(**collate(requests, 0, 0), generation_config=settings)
+        return len(requests) * (rows.shape[1] - len(requests[0].input_ids))
+
+    size = config.batch_size
+    answer([prompts.warmup] * size, 8)
+    began, cpu = time.perf_counter(), time.process_time()
+    tokens = sum(
+        answer(prompts.requests[start : start + size], config.max_new_tokens)
+        for start in range(0, len(prompts.requests), size)
     )
+    return Told(tokens_per_s=tokens / (time.perf_counter() - began), cpu_s=time.process_time() - cpu)
+
+
+def _none(name: str) -> NoReturn:
+    raise LookupError(f"{name} is the model of an earlier run")
+
+
+def _app_against_headless(home: Path, rounds: int) -> Figure:
+    """Tokens/s of runs in the app, in a terminal of 120×40, ÷ those of `traintop answer --json`."""
+    config = PLAIN.with_values(requests=12)
+    app, headless = alternate(lambda: _in_app(home, config), lambda: _headless(home, config), rounds)
+    return ratio("answering, app on ÷ headless", app, headless, GOAL, f"{rounds} × {config.requests} requests")
+
+
+def _in_app(home: Path, config: RunConfig) -> float:
+    command = [*COMMAND, *flags_of(config).split()]
+    with (
+        History(home / "history.sqlite3") as history,
+        Terminal(command, columns=120, rows=40, env=environment(home), emulate=False) as terminal,
+    ):
+        n_before = history.n_runs()
+        terminal.wait_for_bytes(b"Next run", PATIENCE_S)
+        terminal.press("r")
+        record = finished(history, n_before)
+        terminal.press("q")
+        terminal.wait_exit(PATIENCE_S)
+    assert record.outcome is Outcome.COMPLETED, record.message
+    assert record.answer is not None
+    assert record.answer.generation_tokens_per_s is not None
+    return record.answer.generation_tokens_per_s
+
+
+def _headless(home: Path, config: RunConfig) -> float:
+    words = flags_of(config).split()
+    done = traintop("answer", "--json", *words, env=environment(home), timeout_s=PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    return float(json.loads(done.stdout.splitlines()[-1])["generation_tokens_per_s"])

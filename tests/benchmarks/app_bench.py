@@ -234,7 +234,7 @@ def _in_app(home: Path, config: RunConfig) -> float:
         n_before = history.n_runs()
         terminal.wait_for_bytes(b"Next run", PATIENCE_S)
         terminal.press("r")
-        record = _finished(history, n_before)
+        record = finished(history, n_before)
         terminal.press("q")
         terminal.wait_exit(PATIENCE_S)
     assert record.outcome is Outcome.COMPLETED, record.message
@@ -242,7 +242,8 @@ def _in_app(home: Path, config: RunConfig) -> float:
     return record.steady_samples_per_s
 
 
-def _finished(history: History, n_before: int) -> RunRecord:
+def finished(history: History, n_before: int) -> RunRecord:
+    """The run after the first `n_before`, once it has ended."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         if history.n_runs() > n_before:

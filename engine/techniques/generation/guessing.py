@@ -55,7 +55,16 @@ def speculating(
             settings = {"prompt_lookup_num_tokens": config.speculate_tokens, "max_matching_ngram_size": LONGEST_MATCH}
             yield Speculation(settings=settings)
         else:
-            yield Speculation(given={"assistant_model": draft})
+            yield Speculation(given={"assistant_model": draft, **_mask(model)})
+
+
+def _mask(model: PreTrainedModel) -> dict[str, Any]:
+    """Without a mask over what is written, transformers has a seq2seq draft read it all again, on top of its cache."""
+    if not model.config.is_encoder_decoder:
+        return {}
+    import torch
+
+    return {"decoder_attention_mask": torch.ones((1, 1), dtype=torch.int64, device=model.device)}
 
 
 def prepare(draft: PreTrainedModel, config: RunConfig, settings: GenerationConfig) -> None:
