@@ -270,8 +270,8 @@ class Flow:
         elif self._gaps:  # what comes next tells of its own time alone
             self._tell()
         self._last = self._step_at
-        for place, writing in enumerate(first):
-            self._tell_prefilled(writing, gap if not n and place == 0 else 0.0)
+        if first:
+            self._tell_prefilled(first, 0.0 if n else gap)
         if not n:
             self._told = self._last
         if self._last - self._told >= TOLD_EVERY_S or self._done:
@@ -304,22 +304,25 @@ class Flow:
             prefill=prefill * scale, decode=decode * scale, draft=0.0, sampling=max(0.0, seconds - total)
         )
 
-    def _tell_prefilled(self, writing: Writing, seconds: float) -> None:
-        n = len(writing.request.input_ids)
+    def _tell_prefilled(self, first: Sequence[Writing], seconds: float) -> None:
+        """Their first tokens came in one step; `seconds` of it are told with no other token's."""
+        n = sum(len(writing.request.input_ids) for writing in first)
+        ttft_s = max(writing.ttft_s for writing in first)
+        is_shown = self._shown in first if self._shown is not None else self._live[0] in first
         self._job.emit(
             Prefilled(
                 run_id=self._job.run_id,
-                requests=(writing.request.number,),
+                requests=tuple(writing.request.number for writing in first),
                 prompt_tokens=n,
                 computed_tokens=n,
                 cached_tokens=0,
-                ttft_s=writing.ttft_s,
-                prefill_s=writing.ttft_s,  # others are written in the same steps
+                ttft_s=ttft_s,
+                prefill_s=ttft_s,  # others are written in the same steps
                 kv_cache=self.kv_cache,
                 held=self._job.held,
                 shares=self._shares(seconds) if seconds else AnswerShares(),
                 memory=self._job.device.memory(),
-                text=self._next_text() if self._shown is None or self._shown is writing else "",
+                text=self._next_text() if is_shown else "",
                 warmup=self._warmup,
                 t=self._last - self._job.began,
             )

@@ -41,9 +41,10 @@ def test_answers_are_those_of_plain_generate_and_counters_add_up(kind: str) -> N
     assert model.config._attn_implementation == before
     assert not model._forward_hooks
     first, steps, done = asked.of(Prefilled), asked.of(TokensDone), asked.of(RequestDone)
-    assert sorted(event.requests for event in first) == [(1,), (2,), (3,), (4,)]
-    assert sum(sum(event.arrived) for event in steps) + len(first) == len(PROMPTS) * NEW
-    assert sum(event.forwards for event in steps) + len(first) == len(PROMPTS) * NEW
+    assert sorted(number for event in first for number in event.requests) == [1, 2, 3, 4]
+    assert sum(event.prompt_tokens for event in first) == sum(map(len, PROMPTS))
+    assert sum(sum(event.arrived) for event in steps) + len(PROMPTS) == len(PROMPTS) * NEW
+    assert sum(event.forwards for event in steps) + len(PROMPTS) == len(PROMPTS) * NEW
     assert all(len(event.requests) <= 2 for event in steps)
     assert all(0 < event.ttft_s <= event.e2e_s for event in done)
     assert {event.kv_cache for event in steps} - {0}
