@@ -57,7 +57,7 @@ def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
     """Ratios of tokens/s as a rule; what says otherwise is named so."""
     spawn = get_context("spawn")
     os.environ["OMP_NUM_THREADS"] = (
-        "1"  # models are small, and ours takes fewer threads than there are on a busy machine
+        "1"  # as many for both: ours takes fewer where the machine is busy
     )
     with (
         tempfile.TemporaryDirectory() as folder,
