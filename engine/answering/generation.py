@@ -34,30 +34,40 @@ def answer_batch(
     """
     writings = [Writing(request=request) for request in requests]
     job.steps = steps = Steps(job, writings, new_tokens=new_tokens, warmup=warmup)
-    kind = kind_of(job.config, requests, new_tokens)
-    with job.device.answering(kind, lambda: any(writing.reason == "length" for writing in writings)):
-        _generate(job, writings, steps, new_tokens, warmup=warmup, given=given)
+    prompts = [request.input_ids for request in requests]
+    prefixes = None if warmup else job.prefixes
+    shared = Shared() if prefixes is None else prefixes.find(prompts)
+    kind = kind_of(prompts, shared, new_tokens), prefixes is not None and prefixes.is_new(prompts)
+    with job.device.answering(kind, lambda: _is_whole(writings)):
+        _generate(job, writings, steps, shared, new_tokens, warmup=warmup, given=given)
     return writings
 
 
-def kind_of(config: RunConfig, requests: Sequence[Request], new_tokens: int) -> tuple[object, ...]:
-    """What decides which tensors a batch makes: how many there are, the tokens of its prompts, whether there is
-    padding, and the tokens of the answers. Where what was asked before decides too, each is of its own.
+def kind_of(prompts: Sequence[tuple[int, ...]], shared: Shared, new_tokens: int) -> tuple[object, ...]:
+    """What decides which tensors a batch makes: how many prompts there are, the tokens of the longest, whether there is
+    padding, what they go on from and whether that is the same for all, and the tokens of the answers.
     """
-    if config.prefix_cache:
-        return new_tokens, *(request.number for request in requests)
-    lengths = {len(request.input_ids) for request in requests}
-    return new_tokens, "alike", len(requests), max(lengths), len(lengths) > 1
+    lengths = {len(ids) for ids in prompts}
+    return len(prompts), max(lengths), len(lengths) > 1, shared.n_tokens, len(set(shared.rows)) > 1, new_tokens
+
+
+def _is_whole(writings: Sequence[Writing]) -> bool:
+    return any(writing.reason == "length" for writing in writings)
 
 
 def _generate(
-    job: AnswerJob, writings: Sequence[Writing], steps: Steps, new_tokens: int, *, warmup: bool, given: dict[str, Any]
+    job: AnswerJob,
+    writings: Sequence[Writing],
+    steps: Steps,
+    shared: Shared,
+    new_tokens: int,
+    *,
+    warmup: bool,
+    given: dict[str, Any],
 ) -> None:
     requests = [writing.request for writing in writings]
-    prompts = [request.input_ids for request in requests]
     try:
         with steps.listening(job.model), speculating(job.config, job.model, job.draft, steps) as speculation:
-            shared = Shared() if job.prefixes is None or warmup else job.prefixes.find(prompts)
             at = None if is_seq2seq(job.model) else shared.n_tokens
             inputs = job.device.place(collate(requests, job.pad_token_id, at))
             steps.computed_tokens = inputs["input_ids"].numel() - shared.n_tokens * len(requests)
@@ -75,7 +85,7 @@ def _generate(
                 **given,
             )
             if job.prefixes is not None and cache is not None and not warmup:
-                job.device.keep(job.prefixes.keep(prompts, cache, shared))
+                job.device.hold(job.prefixes.keep([request.input_ids for request in requests], cache, shared))
     except Exception as error:
         if isinstance(error, Stopped) or job.device.is_out_of_memory(error):  # a lost device says nothing more
             steps.finish()

@@ -95,8 +95,8 @@ class PrefixCache:
         widest = max(len(ids) for ids in prompts)
         new: list[torch.Tensor] = []
         for row, ids in enumerate(prompts):
-            n = self._worth.get(ids, 0)
-            if n < LEAST or self._longest(ids)[1] >= n:
+            n = self._new(ids)
+            if not n:
                 continue
             columns = _columns(shared.n_tokens, widest - len(ids), n)
             layers = tuple(caches.kept_of(layer, row, columns) for layer in cache.layers)
@@ -106,6 +106,15 @@ class PrefixCache:
             del self._kept[:-MOST]
             new += [part for layer in layers for part in layer]
         return new
+
+    def is_new(self, prompts: Iterable[Ids]) -> bool:
+        """Whether something of these will be kept."""
+        return any(map(self._new, prompts))
+
+    def _new(self, ids: Ids) -> int:
+        """First tokens of a prompt that are to be kept, and are not yet."""
+        n = self._worth.get(ids, 0)
+        return 0 if n < LEAST or self._longest(ids)[1] >= n else n
 
 
 def fill(cache: Cache, shared: Shared) -> None:

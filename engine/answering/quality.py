@@ -7,7 +7,7 @@ so that one other choice does not make all that follow it another text.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,9 @@ import torch
 
 from engine.answering import loading
 from engine.answering.loading import Found
-from engine.answering.reading import ids_of, reader
+from engine.answering.reading import reader
 from engine.answering.sources import quality_texts
-from engine.contract.config import RunConfig
+from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import QualityMeasured
 from engine.devices.base import Device
 from engine.devices.precision import DTYPES
@@ -25,6 +25,7 @@ from engine.techniques.generation import caches
 from engine.techniques.stopping import Stoppable, between_layers
 from engine.training import models
 from engine.training.hub import Hub
+from engine.workloads.standalone.chat_tokens import WITHOUT_LABEL
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,12 +37,21 @@ _CHUNK = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What is read at once."""
+
+    read: list[int]
+    wanted: list[int]
+    """What is to follow at each place, -100 where that does not count; of a seq2seq model what it is to write."""
+    is_pair: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
     """What is read, as tokens."""
 
     name: str
-    rows: list[tuple[list[int], list[int]]]
-    """Of each part what is read and, of a seq2seq model, what it is to write; else nothing."""
+    parts: list[Part]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,27 +84,39 @@ def text_of(config: RunConfig, found: Found, hub: Hub, report: Callable[[str], N
     width = min(_WIDTH, models.max_positions(found.source.config) or _WIDTH)
     if found.tokenizer is None:
         source = random.Random(config.seed)
-        ids = [source.randrange(found.vocab_size) for _ in range(config.held_out_tokens + 1)]
-        is_pair = bool(found.source.config.is_encoder_decoder)
-        return Text(name="random tokens", rows=[(part, part if is_pair else []) for part in _parts([ids], width)])
+        ids = [source.randrange(found.vocab_size) for _ in range(config.held_out_tokens)]
+        parts = _parts(ids, ids, width)
+        if found.source.config.is_encoder_decoder:
+            parts = [Part(read=part.read, wanted=part.read, is_pair=True) for part in parts]
+        return Text(name="random tokens", parts=parts)
     texts, how = quality_texts(config, found, hub, report), reader(config, found)
-    if not texts.targets:
-        rows = [(part, []) for part in _parts(ids_of(texts.texts, how, config.held_out_tokens), width)]
-        return Text(name=texts.name, rows=rows)
-    pairs, left = [], config.held_out_tokens
-    for text, target in zip(texts.texts, texts.targets, strict=True):
-        written = found.tokenizer(text_target=target, truncation=True, max_length=min(width, left))["input_ids"]
-        pairs.append((how.tokens(text)[:width], written))
-        left -= len(written)
+    made: list[Part] = []
+    left = config.held_out_tokens
+    for place, text in enumerate(texts.texts):
         if left <= 0:
             break
-    return Text(name=texts.name, rows=pairs)
+        if texts.targets:
+            wanted = found.tokenizer(text_target=texts.targets[place], truncation=True, max_length=min(width, left))
+            more = [Part(read=how.tokens(text)[:width], wanted=wanted["input_ids"], is_pair=True)]
+            left -= len(more[0].wanted)
+        else:
+            ids, labels = how.scored(text)
+            more = _parts(ids[:left], labels[:left], width)
+            left -= sum(len(part.read) for part in more)
+        made += more
+    if not made:
+        raise ConfigError("held_out_tokens", f"The tokenizer makes nothing of {texts.name}: there is no text to read.")
+    return Text(name=texts.name, parts=made)
 
 
-def _parts(texts: Sequence[list[int]], width: int) -> list[list[int]]:
-    """Each text in parts of up to `width` tokens; a part of one token foretells nothing."""
-    parts = (ids[start : start + width] for ids in texts for start in range(0, len(ids), width))
-    return [part for part in parts if len(part) > 1]
+def _parts(ids: list[int], labels: list[int], width: int) -> list[Part]:
+    """A text in parts of up to `width` tokens, those left out that have nothing to tell."""
+    parts = []
+    for start in range(0, len(ids), width):
+        read, wanted = ids[start : start + width], [*labels[start + 1 : start + width], WITHOUT_LABEL]
+        if any(label != WITHOUT_LABEL for label in wanted):
+            parts.append(Part(read=read, wanted=wanted[: len(read)]))
+    return parts
 
 
 def foretold(
@@ -106,39 +128,33 @@ def foretold(
     """
     tops, loss = [], 0.0
     with between_layers(model, should_stop), torch.no_grad():
-        for read, written in text.rows:
-            logits = _logits(model, read, written, config, device.torch_device)
-            wanted = torch.tensor(written or read[1:], device=logits.device)
-            scores = logits[: len(wanted)].float()
+        for part in text.parts:
+            logits = _logits(model, part, config, device.torch_device)
+            wanted = torch.tensor(part.wanted, device=logits.device)
+            counts = wanted != WITHOUT_LABEL
+            scores = logits[counts].float()
             tops.append(scores.argmax(-1).cpu())
-            loss += float(torch.nn.functional.cross_entropy(scores, wanted, reduction="sum"))
+            loss += float(torch.nn.functional.cross_entropy(scores, wanted[counts], reduction="sum"))
     top = torch.cat(tops)
     return Foretold(top=top, loss=loss / len(top))
 
 
-def _logits(
-    model: PreTrainedModel, read: list[int], written: list[int], config: RunConfig, device: torch.device
-) -> torch.Tensor:
+def _logits(model: PreTrainedModel, part: Part, config: RunConfig, device: torch.device) -> torch.Tensor:
     """(tokens, vocabulary): at each place what comes next."""
-    ids = torch.tensor([read], device=device)
     whole: Any = model
-    inputs: dict[str, Any] = {"input_ids": ids}
-    if written:
-        wanted = torch.tensor([written], device=device)
-        begun = whole.prepare_decoder_input_ids_from_labels(labels=wanted)
-        with_source = whole.get_encoder()(input_ids=ids)
-        inputs, ids = {"encoder_outputs": with_source}, begun
-    name = "decoder_input_ids" if written else "input_ids"
+    ids, inputs, name = torch.tensor([part.read], device=device), {}, "input_ids"
+    if part.is_pair:
+        inputs, name = {"encoder_outputs": whole.get_encoder()(input_ids=ids)}, "decoder_input_ids"
+        ids = whole.prepare_decoder_input_ids_from_labels(labels=torch.tensor([part.wanted], device=device))
     if config.kv_dtype == "model":
-        return torch.as_tensor(whole(**{**inputs, name: ids}, use_cache=False).logits[0])
-    cache = caches.cache_for(config, model, tokens=ids.size(1), source_tokens=len(read))
-    parts = []
+        logits: torch.Tensor = whole(**{**inputs, name: ids}, use_cache=False).logits[0]
+        return logits
+    cache = caches.cache_for(config, model, tokens=ids.size(1), source_tokens=len(part.read))
+    found = []
     for start in range(0, ids.size(1), _CHUNK):
         step = {**inputs, name: ids[:, start : start + _CHUNK]}
-        made = whole(**step, past_key_values=cache, use_cache=True)
-        cache = made.past_key_values
-        parts.append(made.logits[0])
-    return torch.cat(parts)
+        found.append(whole(**step, past_key_values=cache, use_cache=True).logits[0])
+    return torch.cat(found)
 
 
 def unrounded(found: Found, config: RunConfig, device: Device, should_stop: Callable[[], bool]) -> PreTrainedModel:

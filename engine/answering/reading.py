@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from engine.contract.presets import model_name
 from engine.training import models
 from engine.workloads.files.plain_files import printable
 from engine.workloads.held_out import Prompt
-from engine.workloads.standalone.chat_tokens import with_template
+from engine.workloads.standalone.chat_tokens import encode, with_template
 from engine.workloads.tokens.vocabulary import check_ids
 
 if TYPE_CHECKING:
@@ -66,6 +65,22 @@ class Reader:
             **options,
         )["input_ids"]
         return ids
+
+    def scored(self, text: Prompt) -> tuple[list[int], list[int]]:
+        """The tokens of a whole text and, of each, itself or -100 where it does not count.
+
+        Of a conversation the answers count, where the template lets them be told: questions nobody asks it to foretell.
+        """
+        if isinstance(text, str):
+            ids = self.tokens(text)
+            return ids, ids
+        made = encode([text], with_template(self.tokenizer), _LONGEST, answers_only=self.tokenizer.is_fast)
+        if not made.conversations:
+            made = encode([text], with_template(self.tokenizer), _LONGEST, answers_only=False)
+        found = made.conversations[:1]
+        return [token for each in found for token in each.ids.tolist()], [
+            label for each in found for label in each.labels.tolist()
+        ]
 
 
 def reader(config: RunConfig, found: Found) -> Reader:
@@ -127,23 +142,3 @@ def read(asked: Asked, how: Reader) -> tuple[list[Request], list[str]]:
 
 def _shown(prompt: Prompt) -> str:
     return prompt if isinstance(prompt, str) else str(prompt[-1]["content"])
-
-
-def ids_of(texts: Sequence[Prompt], how: Reader, most: int) -> list[list[int]]:
-    """Texts as a model is scored on them, `most` tokens at the most: conversations whole, with their answers."""
-    found: list[list[int]] = []
-    for text in texts:
-        if most <= 0:
-            break
-        if isinstance(text, str):
-            ids = how.tokens(text)
-        else:
-            whole = with_template(how.tokenizer).apply_chat_template(text, tokenize=False)
-            ids = how.tokenizer(whole, add_special_tokens=False, return_attention_mask=False, verbose=False)[
-                "input_ids"
-            ]
-        ids = ids[:most]
-        if len(ids) > 1:
-            found.append(ids)
-            most -= len(ids) - 1
-    return found

@@ -9,9 +9,10 @@ from pathlib import Path
 from engine.answering.loading import Found
 from engine.contract.answering_knobs import DEFAULT_REQUESTS, GENERATED_PROMPTS, HELD_OUT_PROMPTS
 from engine.contract.config import KNOBS, ConfigError, RunConfig
-from engine.contract.own_data import GENERATED, is_file_name
+from engine.contract.own_data import GENERATED
 from engine.contract.presets import model_name
 from engine.training.hub import Hub
+from engine.workloads.early import about_prompts, check_prompts
 from engine.workloads.files.plain_files import quoted
 from engine.workloads.held_out import HeldOut, Prompt, held_out, question
 from engine.workloads.sources.chat_columns import CONTEXTS, MESSAGES, PROMPTS, SYSTEMS
@@ -101,24 +102,11 @@ def _made_up(config: RunConfig, found: Found, n: int) -> RunConfig:
 
 
 def _file(config: RunConfig, found: Found) -> Asked:
-    path = Path(config.prompts).expanduser()
-    if not is_file_name(config.prompts) and not path.exists():
-        raise ConfigError(
-            "prompts",
-            f"--prompts {quoted(config.prompts)} is neither dummy, generated nor held-out, and no file here: check the "
-            "path.",
-        )
-    if path.is_file() and path.stat().st_size == 0:
-        raise ConfigError("prompts", f"{quoted(path.name)} is empty: give a file with a prompt per line or row.")
+    check_prompts(config)
     try:
-        return _read(config, found, path)
+        return _read(config, found, Path(config.prompts).expanduser())
     except ConfigError as error:
-        raise _about_prompts(error) from None
-
-
-def _about_prompts(error: ConfigError) -> ConfigError:
-    knob = "prompts" if error.knob == "data" else error.knob
-    return ConfigError(knob, error.message.replace("--data ", "--prompts "))
+        raise about_prompts(error) from None
 
 
 def _read(config: RunConfig, found: Found, path: Path) -> Asked:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 
+from engine.compare import answers
 from engine.compare.noise import accuracy_noise, memory_noise, repeat_noise, speed_noise, time_noise
 from engine.compare.rows import Comparison, Delta, Figure, Quantity, Row, Verdict, figure_of, fold, row_of
+from engine.contract.answer_entries import AGREEMENT
 from engine.contract.config import KEEPING, KNOBS, RunConfig, Value
 from engine.contract.figures import CPU, WAITING, is_on_several, is_virtual
 from engine.contract.knob import shown
 from engine.contract.marks import why_no_verdict
-from engine.contract.numbers import number, signed
+from engine.contract.numbers import fixed, number, signed
 from engine.contract.records import Outcome
 from engine.contract.throughput import ENOUGH_UPDATES
 from engine.gpus.units import MIB
@@ -31,7 +33,14 @@ __all__ = [
 ]
 
 
-_MORE_IS_BETTER = (Quantity.SPEED, Quantity.CARD_SPEED, Quantity.ACCURACY)
+_MORE_IS_BETTER = (
+    Quantity.SPEED,
+    Quantity.CARD_SPEED,
+    Quantity.ACCURACY,
+    Quantity.GENERATION,
+    Quantity.PROMPT,
+    Quantity.AGREEMENT,
+)
 
 
 def changed_knobs(config: RunConfig, baseline: RunConfig) -> dict[str, tuple[Value, Value]]:
@@ -56,6 +65,12 @@ def compare(row: Row, baseline: Row, *, per_sample: bool | None = None) -> Compa
         _energy(row, baseline),
         _loss(row, baseline, changed),
         _accuracy(row, baseline, changed),
+        _tokens(Quantity.GENERATION, row, baseline),
+        _tokens(Quantity.PROMPT, row, baseline),
+        _latency(Quantity.TTFT, row, baseline, Quantity.PROMPT),
+        _latency(Quantity.TPOT, row, baseline, Quantity.GENERATION),
+        _latency(Quantity.TOKEN_ENERGY, row, baseline, Quantity.GENERATION),
+        _agreement(row, baseline),
     )
     return Comparison(
         row=row,
@@ -76,11 +91,17 @@ def _device_key(row: Row) -> tuple[str, str] | None:
 
 
 def _other_kind(row: Row, baseline: Row) -> str:
-    """Why cost cannot be compared between the two devices; empty where it can."""
+    """Why cost cannot be compared, of other jobs or on other kinds of devices; empty where it can."""
+    if row.first.config.job != baseline.first.config.job:
+        return f"run {row.first.run_id} is to {_job(row)}, run {baseline.first.run_id} to {_job(baseline)}"
     device, other = row.first.device, baseline.first.device
     if device is None or other is None:
         return "the device of a run is unknown"
     return "" if device.kind == other.kind else f"measured on {device.kind} and on {other.kind}"
+
+
+def _job(row: Row) -> str:
+    return row.first.config.job
 
 
 _ENDED = {
@@ -183,6 +204,8 @@ def _card_speed(row: Row, baseline: Row) -> Delta:
 
 def _time(row: Row, baseline: Row, per_sample: bool) -> Delta:
     one, other = (side.seconds_per_sample if per_sample else side.train_runtime_s for side in (row, baseline))
+    if row.first.config.answers:  # how long answers took together says how many were asked for
+        one = other = None
     return _judge(
         Quantity.TIME,
         (_value(one), _value(other)),
@@ -206,6 +229,39 @@ def _energy(row: Row, baseline: Row) -> Delta:
         disturbed=_disturbed(row, baseline),
         unknown=_TOO_FEW,
     )
+
+
+def _tokens(quantity: Quantity, row: Row, baseline: Row) -> Delta:
+    """Tokens/s of answers."""
+    one, other = figure_of(row, quantity.value), figure_of(baseline, quantity.value)
+    return _judge(
+        quantity,
+        (_value(one), _value(other)),
+        answers.batch_noise(one, other),
+        apart=_other_kind(row, baseline),
+        early=_early_end(row, baseline, but=Outcome.STOPPED),
+        disturbed=_disturbed(row, baseline),
+        unknown=answers.TOO_FEW,
+    )
+
+
+def _latency(quantity: Quantity, row: Row, baseline: Row, speed: Quantity) -> Delta:
+    """What of answers varies as `speed` does."""
+    return _judge(
+        quantity,
+        (_value(figure_of(row, quantity.value)), _value(figure_of(baseline, quantity.value))),
+        answers.latency_noise(row, baseline, quantity.value, speed.value),
+        apart=_other_kind(row, baseline),
+        early=_early_end(row, baseline, but=Outcome.STOPPED),
+        disturbed=_disturbed(row, baseline),
+        unknown=answers.TOO_FEW,
+    )
+
+
+def _agreement(row: Row, baseline: Row) -> Delta:
+    """A share of the same held-out tokens, which has no noise."""
+    values = (_value(figure_of(row, AGREEMENT)), _value(figure_of(baseline, AGREEMENT)))
+    return _judge(Quantity.AGREEMENT, values, 0.0, apart=_other_kind(row, baseline))
 
 
 def _other_data(changed: dict[str, tuple[Value, Value]]) -> str:
@@ -246,6 +302,8 @@ def explain(comparison: Comparison) -> str:
     On a virtual GPU the time is the CPU's, and the card's follows: "+143 % CPU time per sample, +38 % card time by
     forecast". Quantities that neither side has are left out. "(no verdict)" marks a difference whose noise is unknown.
     """
+    if _job(comparison.row) != _job(comparison.baseline):
+        return f"not comparable: {_other_kind(comparison.row, comparison.baseline)}"
     deltas = comparison.deltas
     cost = [deltas[Quantity.MEMORY], deltas[Quantity.SPEED]]
     whose = f"{CPU} " if is_virtual((*comparison.row.records, *comparison.baseline.records)) else ""
@@ -257,6 +315,11 @@ def explain(comparison: Comparison) -> str:
         _card_part(deltas[Quantity.CARD_SPEED]),
         _wait_part(comparison),
         _energy_part(deltas[Quantity.ENERGY]),
+        _times_part(deltas[Quantity.GENERATION], whose),
+        _latency_part(deltas[Quantity.TTFT], whose),
+        _latency_part(deltas[Quantity.TPOT], whose),
+        _token_energy_part(deltas[Quantity.TOKEN_ENERGY]),
+        *answers.prices(comparison.row, comparison.baseline, comparison.changed),
     )
     parts = [part for part in told if part]
     disturbed = _disturbed(comparison.row, comparison.baseline)
@@ -327,6 +390,34 @@ def _energy_part(delta: Delta) -> str:
     if delta.verdict is Verdict.SAME:
         return "energy within noise"
     return "" if delta.percent is None else f"{signed(delta.percent)} % energy per sample{_doubt(delta)}"
+
+
+def _times_part(delta: Delta, whose: str) -> str:
+    """`1.70 × the tokens/s (259 against 152)`."""
+    if delta.difference is None or not delta.value or not delta.baseline:
+        return ""
+    if delta.verdict is Verdict.SAME:
+        return f"{whose}tokens/s within noise"
+    entry = delta.quantity.value
+    both = f"{entry.write(delta.value)} against {entry.write(delta.baseline)}"
+    return f"{fixed(delta.value / delta.baseline, 2)} × the {whose}tokens/s ({both}){_doubt(delta)}"
+
+
+def _latency_part(delta: Delta, whose: str) -> str:
+    """`TTFT 48.7 → 46.4 ms`."""
+    if delta.value is None or delta.difference is None or delta.baseline is None:
+        return ""
+    name = f"{whose}{delta.quantity.name}"
+    if delta.verdict is Verdict.SAME:
+        return f"{name} within noise"
+    write = delta.quantity.value.write
+    return f"{name} {write(delta.baseline)} → {write(delta.value)} ms{_doubt(delta)}"
+
+
+def _token_energy_part(delta: Delta) -> str:
+    if delta.verdict is Verdict.SAME:
+        return "energy per token within noise"
+    return "" if delta.percent is None else f"{signed(delta.percent)} % energy per token{_doubt(delta)}"
 
 
 def _doubt(delta: Delta) -> str:

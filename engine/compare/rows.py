@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from statistics import median, stdev
 
-from engine.contract import figures
+from engine.contract import answer_entries, figures
 from engine.contract.config import KEEPING, KNOBS, Value
 from engine.contract.figures import Entry, share_of, steady_of
 from engine.contract.marks import marks_of
@@ -119,6 +119,12 @@ class Quantity(Enum):
     ENERGY = figures.PER_SAMPLE
     LOSS = figures.LOSS
     ACCURACY = figures.ACCURACY
+    GENERATION = answer_entries.TG
+    PROMPT = answer_entries.PP
+    TTFT = answer_entries.TTFT_P50
+    TPOT = answer_entries.TPOT_P50
+    TOKEN_ENERGY = answer_entries.PER_TOKEN
+    AGREEMENT = answer_entries.AGREEMENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,9 +219,17 @@ def figure_of(row: Row, entry: Entry) -> Figure | None:
     if entry in _FIGURES:
         return _FIGURES[entry](row)
     known = [each for record in row.records if isinstance(each := entry.read(record), (int, float))]
+    if entry in _SPREADS:
+        return _median(known, _SPREADS[entry](row.first) if len(row.records) == 1 else None)
     return Figure(median(known), n=len(known)) if known else None
 
 
+_SPREADS: dict[Entry, Callable[[RunRecord], float | None]] = {
+    answer_entries.TG: lambda record: record.answer.generation_spread if record.answer else None,
+    answer_entries.PP: lambda record: record.answer.prompt_spread if record.answer else None,
+    **dict.fromkeys((answer_entries.TTFT_P50, answer_entries.TPOT_P50, answer_entries.PER_TOKEN), lambda record: None),
+}
+"""Entries whose repeats tell their noise; of one run on its own, what its batches tell."""
 _FIGURES: dict[Entry, Callable[[Row], Figure | None]] = {
     figures.TIME: lambda row: row.train_runtime_s,
     figures.SPEED: lambda row: row.speed,

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from engine.contract.answering_knobs import DUMMY_PROMPTS
+from engine.contract.answering_knobs import DUMMY_PROMPTS, GENERATED_PROMPTS, HELD_OUT_PROMPTS
 from engine.contract.config import RunConfig, Value
 from engine.contract.knob import ANSWER, TRAIN
+from engine.contract.own_data import GENERATED
+from engine.contract.own_models import own_name
 
 if TYPE_CHECKING:
     from engine.contract.records import RunRecord
 
-RUN_MODEL = "run:"
-"""Before a run's number: the model that it trained."""
 OWN: dict[str, dict[str, Value]] = {
     TRAIN: {},
     ANSWER: {"model": "gpt2-tiny", "task": "causal-lm", "batch_size": 1},
@@ -21,6 +21,9 @@ OWN: dict[str, dict[str, Value]] = {
 """Defaults of a job where they are not those of the fields."""
 _CARRIED = ("weights", "attention", "seed", "device", "vram_limit")
 """Knobs that go along from one job to the other, as they say where and how it is computed."""
+
+ASKED_TOKENS = 64
+"""The most that a model writes that was just trained."""
 
 _DEFAULTS = {job: RunConfig(job=job, **own) for job, own in OWN.items()}  # type: ignore[arg-type]
 
@@ -52,19 +55,27 @@ def goes_without_saying(values: Mapping[str, object]) -> dict[str, Value]:
 
 
 def asking(record: RunRecord) -> RunConfig:
-    """The knobs with which the model that a run trained is asked: where it was trained, as its answers end by
-    themselves. Raises `ConfigError` where it cannot write.
+    """The knobs that ask the model which a run trained: where it was trained, what it was trained on but never saw.
+
+    Raises `ConfigError` where such a model cannot answer.
     """
     config = record.config
-    return defaults_of(ANSWER).with_values(
-        model=f"{RUN_MODEL}{record.run_id}",
-        task=config.task,
-        device=config.device,
-        vram_limit=config.vram_limit,
-        seed=config.seed,
-        ignore_eos=False,
-        max_new_tokens=64,
-    )
+    own_data = config.workload != "dummy" and config.data not in (None, GENERATED)
+    asks = DUMMY_PROMPTS if config.workload == "dummy" else HELD_OUT_PROMPTS if own_data else GENERATED_PROMPTS
+    values: dict[str, Value] = {
+        "model": own_name(record.run_id),
+        "task": config.task,
+        "seed": config.seed,
+        "device": config.device,
+        "vram_limit": config.vram_limit,
+        "attention": config.attention,
+        "weights": config.stored_in,
+        "prompts": asks,
+        **goes_without_saying({"prompts": asks}),
+    }
+    if config.task != "classification":
+        values["max_new_tokens"] = ASKED_TOKENS
+    return defaults_of(ANSWER).with_values(**values)
 
 
 def asked(config: RunConfig, prompt: str) -> RunConfig:

@@ -74,6 +74,9 @@ class Device(ABC):
     def keep(self, tensors: Iterable[torch.Tensor]) -> None:  # noqa: B027 (most devices do not care)
         """These are keys and values that are kept for the tokens to come."""
 
+    def hold(self, tensors: Iterable[torch.Tensor]) -> None:  # noqa: B027 (most devices do not care)
+        """These are kept for the batches to come."""
+
     @contextmanager
     def sharing(self) -> Iterator[None]:
         """Around what a rank makes to share its gradients by, before it trains."""

@@ -104,6 +104,9 @@ class VirtualDevice(Device):
     def keep(self, tensors: Iterable[torch.Tensor]) -> None:
         self._tracker.keep(tensors)
 
+    def hold(self, tensors: Iterable[torch.Tensor]) -> None:
+        self._tracker.hold(tensors)
+
     @contextmanager
     def sharing(self) -> Iterator[None]:
         with self._tracker.sharing():

@@ -33,6 +33,12 @@ _DELTAS = {
     Quantity.ENERGY: "energy_j_per_sample",
     Quantity.LOSS: "train_loss",
     Quantity.ACCURACY: "eval_accuracy",
+    Quantity.GENERATION: "generation_tokens_per_s",
+    Quantity.PROMPT: "prompt_tokens_per_s",
+    Quantity.TTFT: "ttft",
+    Quantity.TPOT: "tpot",
+    Quantity.TOKEN_ENERGY: "energy_j_per_token",
+    Quantity.AGREEMENT: "agreement",
 }
 
 
@@ -106,12 +112,16 @@ def _deltas(record: RunRecord, baseline: RunRecord) -> dict[str, Value]:
     return values
 
 
+_UNITS = {Quantity.MEMORY: "_mib", Quantity.TIME: "_s", Quantity.TTFT: "_s", Quantity.TPOT: "_s"}
+
+
 def _name(delta: Delta, name: str) -> str:
-    unit = {Quantity.MEMORY: "_mib", Quantity.TIME: "_s"}.get(delta.quantity, "")
-    return f"delta_{name}{unit}"
+    return f"delta_{name}{_UNITS.get(delta.quantity, '')}"
 
 
 def _difference(delta: Delta) -> float | None:
+    if delta.quantity in (Quantity.TTFT, Quantity.TPOT) and delta.difference is not None:
+        return delta.difference / 1000  # tables have ms
     return to_mib(delta.difference) if delta.quantity is Quantity.MEMORY else delta.difference
 
 

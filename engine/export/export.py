@@ -17,7 +17,7 @@ from engine.contract.records import RunRecord
 from engine.contract.text import columns_of
 from engine.export import latex as export_latex
 from engine.export.csv import read_csv, to_csv
-from engine.export.table import Column, build
+from engine.export.table import Column, Table, by_job
 
 __all__ = ["read_csv", "to_csv", "to_json", "to_latex", "to_markdown"]
 
@@ -30,8 +30,12 @@ def to_markdown(
     closings: Sequence[str] = (),
     scaling: Scaling = nothing_known,
 ) -> str:
-    """A table (GitHub's Markdown) that is also aligned as plain text; see `engine.export.table.build`."""
-    table = build(records, baseline, repeats_as_one=repeats_as_one, closings=closings, scaling=scaling)
+    """A table (GitHub's Markdown) that is also aligned as plain text, one for each job; see `engine.export.table`."""
+    tables = by_job(records, baseline, repeats_as_one=repeats_as_one, closings=closings, scaling=scaling)
+    return "\n".join((f"### {title}\n\n" if title else "") + _markdown(table) for title, table in tables)
+
+
+def _markdown(table: Table) -> str:
     columns = [_padded(column) for column in table.columns]
     lines = [f"| {' | '.join(cells)} |" for cells in zip(*columns, strict=True)]
     notes = [f"\n{_escaped(note)}" for note in table.notes]
@@ -69,9 +73,18 @@ def to_latex(
     caption: str | None = None,
     label: str | None = None,
 ) -> str:
-    """A booktabs table, in a float where a caption or a label is given; see `engine.export.table.build`."""
-    table = build(records, baseline, repeats_as_one=repeats_as_one, closings=closings, scaling=scaling)
-    return export_latex.to_latex(table, caption=caption, label=label)
+    """A booktabs table, in a float where a caption or a label is given, one for each job; see `engine.export.table`.
+
+    The second float's label ends in its job.
+    """
+    tables = by_job(records, baseline, repeats_as_one=repeats_as_one, closings=closings, scaling=scaling)
+    texts = []
+    for index, (title, table) in enumerate(tables):
+        own = caption if caption is None or not title else f"{caption} ({title.lower()})"
+        name = label if label is None or not index else f"{label}-{title.lower()}"
+        heading = f"% {title}\n" if title else ""
+        texts.append(heading + export_latex.to_latex(table, caption=own, label=name))
+    return "\n".join(texts)
 
 
 def to_json(records: Sequence[RunRecord], scaling: Scaling = nothing_known) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engine.compare.compare import Comparison, Delta, Quantity, Row, compare, figure_of, fold, row_of
 from engine.compare.rows import MARKS, NO_VERDICT, WITHIN_NOISE
 from engine.compare.scaling import Scaling, nothing_known
-from engine.contract import figures
+from engine.contract import answer_entries, figures
 from engine.contract.accuracy import accuracy_interval
 from engine.contract.config import KNOBS
 from engine.contract.figures import (
@@ -21,12 +21,14 @@ from engine.contract.figures import (
     label_of,
     scaling_entry,
 )
+from engine.contract.knob import TRAIN
 from engine.contract.marks import marks_of
 from engine.contract.numbers import UNKNOWN, signed
 from engine.contract.own_data import data_name
 from engine.contract.presets import model_name
 from engine.contract.records import RunRecord
 from engine.contract.text import one_line
+from engine.export.answer_notes import answer_notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def build(
     closings: Sequence[str] = (),
     scaling: Scaling = nothing_known,
 ) -> Table:
-    """The table of `records`, in their order, with differences to `baseline` where one is given.
+    """The table of `records`, all of one job, in their order, with differences to `baseline` where one is given.
 
     `repeats_as_one` folds completed repeats into a row of medians (samples/s, time), the highest memory, and mean ±
     standard deviation over seeds (loss, accuracy). The baseline need not be among the records. `closings` are the
@@ -69,7 +71,9 @@ def build(
     rows = fold(records) if repeats_as_one else [row_of([record]) for record in records]
     columns = [*_knob_columns(rows), *_figure_columns(rows, scaling_entry(scaling))]
     notes = _whose(rows)
-    if any(row.steady for row in rows):
+    if any(row.first.config.answers for row in rows):
+        notes += answer_notes(rows)
+    elif any(row.steady for row in rows):
         steady_only = all(row.steady or not row.samples_per_s for row in rows)
         other = "" if steady_only else "; without ±: of the whole training"
         what = "updates, after warm-up" if all(len(row.records) == 1 for row in rows) else "updates or repeats"
@@ -79,7 +83,9 @@ def build(
     if any(row.first.best_update not in (None, row.first.updates) for row in rows):
         notes.append("accuracy and macro-F1: of the last evaluation, which was not the best in every run.")
     notes += _several(rows)
-    if baseline is not None:
+    if baseline is not None and rows and baseline.config.job != rows[0].first.config.job:
+        notes.append(f"No differences to run {baseline.run_id}, whose job is to {baseline.config.job}.")
+    elif baseline is not None:
         base = next((row for row in rows if baseline.run_id in row.run_ids), row_of([baseline]))
         columns += _delta_columns(rows, base)
         marks = f"{WITHIN_NOISE} within noise, {NO_VERDICT} no verdict: not enough data, or disturbed"
@@ -91,6 +97,33 @@ def build(
     ]
     notes += [f"Run {record.run_id} was {marks}." for record, marks in told if marks]
     return Table(tuple(columns), (*notes, *map(one_line, closings)))
+
+
+def by_job(
+    records: Sequence[RunRecord],
+    baseline: RunRecord | None = None,
+    *,
+    repeats_as_one: bool = False,
+    closings: Sequence[str] = (),
+    scaling: Scaling = nothing_known,
+) -> list[tuple[str, Table]]:
+    """A table for every job that `records` are of, as `build` makes it, each with a title where there are two.
+
+    The `closings` come last.
+    """
+    parts = answer_entries.by_job(records) or [(TRAIN, list(records))]
+    tables = []
+    for index, (job, runs) in enumerate(parts):
+        last = index == len(parts) - 1
+        table = build(
+            runs,
+            baseline,
+            repeats_as_one=repeats_as_one,
+            closings=closings if last else (),
+            scaling=scaling,
+        )
+        tables.append((answer_entries.TITLES[job] if len(parts) > 1 else "", table))
+    return tables
 
 
 def _ids(row: Row) -> str:
@@ -125,14 +158,30 @@ def _knob_columns(rows: Sequence[Row]) -> list[Column]:
             told.add("data")  # else only their folders tell some of them apart
     several = (figures.GPUS, figures.PARALLEL) if any(is_on_several(row.first) for row in rows) else ()
     told |= {entry.name for entry in several}
+    if answers := any(row.first.config.answers for row in rows):
+        told |= _TOLD_OF_ANSWERS
     others = [knob_entry(name) for name in KNOBS if name not in told]
     differing = [entry for entry in others if len({entry.read(row.first) for row in rows}) > 1]
-    entries = (*_ALWAYS, *several, *differing)
+    always = answer_entries.shown([row.first for row in rows], answer_entries.KNOB_ENTRIES) if answers else _ALWAYS
+    entries = (*always, *several, *differing)
     return columns + [_column(entry, (entry.of(row.first) for row in rows)) for entry in entries]
 
 
 _ALWAYS = (figures.BATCH, figures.ACCUMULATION, figures.CHECKPOINTING, figures.PRECISION)
 """Knobs that every table shows."""
+
+
+_TOLD_OF_ANSWERS = {
+    "weights",
+    "kv_cache",
+    "kv_dtype",
+    "speculate",
+    "speculate_tokens",
+    "max_new_tokens",
+    "prompt_len",
+    "requests",
+}
+"""Knobs that the columns of answers tell already, or that say how long they were asked."""
 
 
 def _column(entry: Entry, cells: Iterable[str], heading: str = "") -> Column:
@@ -141,7 +190,10 @@ def _column(entry: Entry, cells: Iterable[str], heading: str = "") -> Column:
 
 def _figure_columns(rows: Sequence[Row], scaling: Entry) -> list[Column]:
     records = _records(rows)
-    entries = [entry for entry in _FIGURES if entry not in _WHERE_KNOWN or any(figure_of(row, entry) for row in rows)]
+    if any(record.config.answers for record in records):
+        entries = answer_entries.shown(records)
+    else:
+        entries = [e for e in _FIGURES if e not in _WHERE_KNOWN or any(figure_of(row, e) for row in rows)]
     columns = [_column(entry, (_cell(row, entry) for row in rows), heading_of(entry, records)) for entry in entries]
     for entry in (figures.WAITING, scaling):
         if any(entry.read(record) is not None for record in records):
@@ -168,7 +220,8 @@ def _whose(rows: Sequence[Row]) -> list[str]:
         return []
     runs = "" if len(virtual) == len(rows) else f"runs {', '.join(map(_ids, virtual))}: "
     card = "; card: the card's own, by forecast (~), without evaluation" if any(row.card_speed for row in rows) else ""
-    return [f"{runs}a virtual GPU, so time and samples/s are those of the {CPU} in its place{card}."]
+    timed = "times and tokens/s" if virtual[0].first.config.answers else "time and samples/s"
+    return [f"{runs}a virtual GPU, so {timed} are those of the {CPU} in its place{card}."]
 
 
 _FIGURES = (
@@ -214,7 +267,7 @@ def _delta_columns(rows: Sequence[Row], base: Row) -> list[Column]:
     columns = []
     for quantity in Quantity:
         if any(comparison.deltas[quantity].difference is not None for comparison in comparisons):
-            rates = quantity in (Quantity.SPEED, Quantity.CARD_SPEED, Quantity.ENERGY)
+            rates = quantity in _RATES
             label = heading_of(quantity.value, records) if rates else label_of(quantity.value, records)
             label += " per sample" if per_sample and quantity is Quantity.TIME else ""
             heading = f"Δ {label}" if quantity in _ABSOLUTE else f"Δ {label} %"
@@ -222,6 +275,14 @@ def _delta_columns(rows: Sequence[Row], base: Row) -> list[Column]:
     return columns
 
 
+_RATES = (
+    Quantity.SPEED,
+    Quantity.CARD_SPEED,
+    Quantity.ENERGY,
+    Quantity.GENERATION,
+    Quantity.PROMPT,
+    Quantity.TOKEN_ENERGY,
+)
 _ABSOLUTE = (Quantity.LOSS, Quantity.ACCURACY)
 """Differences that are told in the quantity's own unit, not in percent."""
 

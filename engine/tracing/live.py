@@ -13,7 +13,7 @@ import torch
 from engine.allocator.allocator import CachingAllocator
 from engine.allocator.options import AllocatorOptions
 from engine.allocator.report import AllocatorOutOfMemory
-from engine.contract.forecast_types import GRADIENTS, INPUTS, LIBRARIES, OPTIMIZER, UNIFIED
+from engine.contract.forecast_types import GRADIENTS, INPUTS, KV_CACHE, LIBRARIES, OPTIMIZER, UNIFIED
 from engine.contract.records import Memory, Phase
 from engine.gpus.catalogue import Gpu
 from engine.tracing.answers import MOST_SETTLING, Event, KnownBatches, Moment, Traced
@@ -363,6 +363,12 @@ class LiveTracker:
         """These are keys and values that are kept for the tokens to come."""
         if self._tracing:
             self._tracer.keep(tensors)
+
+    def hold(self, tensors: Iterable[torch.Tensor]) -> None:
+        """These are kept for the batches to come, whether this one is traced or not."""
+        for tensor in tensors:
+            self._tracer.account(tensor, KV_CACHE)
+        self.keep(tensors)
 
     def _end_step(self) -> None:
         """A forward of a batch of answers has ended."""

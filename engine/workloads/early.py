@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from engine.contract.config import RunConfig
-from engine.contract.own_data import LOADERS, TEXT_SUFFIXES, is_own_file, suffix_of
+from engine.contract.answering_knobs import DUMMY_PROMPTS, GENERATED_PROMPTS, HELD_OUT_PROMPTS
+from engine.contract.config import ConfigError, RunConfig
+from engine.contract.own_data import LOADERS, TEXT_SUFFIXES, is_file_name, is_own_file, suffix_of
 from engine.workloads.files.plain_files import (
     bad_json_line,
     bad_record,
@@ -16,11 +17,14 @@ from engine.workloads.files.plain_files import (
     check_table_name,
     check_utf8,
     csv_layout,
+    quoted,
 )
 from engine.workloads.files.unpacked import is_plain, plain, unpacked_chunks
 from engine.workloads.files.workbooks import check_workbook, unpacked_size
 from engine.workloads.sources.chat_lines import check_chats
 
+NO_FILES = (DUMMY_PROMPTS, GENERATED_PROMPTS, HELD_OUT_PROMPTS)
+"""Of `--prompts`."""
 WHOLE_BYTES = 4 * 2**20
 """A file up to this size is read whole: a fraction of a second. Of a larger one its beginning."""
 
@@ -30,6 +34,9 @@ def check_data(config: RunConfig) -> None:
 
     What it says is what reading the file for the run would say, which finds the rest.
     """
+    if config.answers:
+        check_prompts(config)
+        return
     if config.data is None or not is_own_file(config.workload, config.data):
         return
     path, data = Path(config.data).expanduser(), config.data
@@ -43,6 +50,31 @@ def check_data(config: RunConfig) -> None:
     elif _is_soon_unpacked(path):
         with plain(path) as unpacked:  # which the run finds unpacked
             _check(unpacked, config, whole=True)
+
+
+def check_prompts(config: RunConfig) -> None:
+    """Raises `ConfigError` where a run asks what is in a file that is not there, or cannot be one."""
+    if config.prompt is not None or config.prompts in NO_FILES:
+        return
+    path = Path(config.prompts).expanduser()
+    if not is_file_name(config.prompts) and not path.exists():
+        raise ConfigError(
+            "prompts",
+            f"--prompts {quoted(config.prompts)} is neither {', '.join(NO_FILES[:-1])} nor {NO_FILES[-1]}, and no file "
+            "here: check the path.",
+        )
+    if path.is_file() and path.stat().st_size == 0:
+        raise ConfigError("prompts", f"{quoted(path.name)} is empty: give a file with a prompt per line or row.")
+    try:
+        check_file(path, config.prompts)
+    except ConfigError as error:
+        raise about_prompts(error) from None
+
+
+def about_prompts(error: ConfigError) -> ConfigError:
+    """What is wrong with a file of prompts, where it was said as of one to train on."""
+    knob = "prompts" if error.knob == "data" else error.knob
+    return ConfigError(knob, error.message.replace("--data ", "--prompts "))
 
 
 def _is_soon_unpacked(path: Path) -> bool:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.compare.scaling import Scaling, nothing_known
-from engine.contract import figures
+from engine.contract import answer_entries, figures
 from engine.contract.events import RunFinished
+from engine.contract.knob import JOBS
 from engine.contract.records import RunRecord
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError
@@ -22,6 +23,8 @@ from tui.state.knobs import short_name
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from engine.history.history import History
 
 ROWS = 50
 """Rows of the table where `--limit` does not say."""
@@ -60,6 +63,28 @@ _KEEP = {
     figures.WAITING.name: 50,
 }
 """Which columns a narrow terminal keeps: those with the largest number."""
+_KEEP_ANSWERS = {
+    answer_entries.TG.name: 95,
+    figures.MEMORY.name: 94,
+    answer_entries.TTFT_P50.name: 93,
+    answer_entries.TPOT_P50.name: 92,
+    answer_entries.BATCH.name: 90,
+    answer_entries.KV.name: 88,
+    answer_entries.SPECULATION.name: 87,
+    figures.STATUS.name: 91,
+    answer_entries.KV_MIB.name: 79,
+    answer_entries.PP.name: 78,
+    answer_entries.WEIGHTS.name: 77,
+    answer_entries.AGREEMENT.name: 76,
+    answer_entries.PER_FORWARD.name: 75,
+    answer_entries.ACCEPTANCE.name: 74,
+    answer_entries.HIT_RATE.name: 73,
+    figures.SPEED.name: 95,
+    answer_entries.PROMPT.name: 60,
+    answer_entries.NEW.name: 59,
+    answer_entries.TTFT_P99.name: 50,
+    answer_entries.TPOT_P99.name: 49,
+}
 _SEVERAL = (figures.GPUS, figures.PARALLEL)
 _WHERE_KNOWN = (figures.CARD_SPEED, figures.ENERGY, figures.PER_SAMPLE)
 
@@ -83,18 +108,22 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--limit", metavar="N", help=f"the newest N runs (default: {ROWS} in the table, all as JSON), oldest first"
     )
+    parser.add_argument("--job", metavar="|".join(JOBS), help="those of one job alone (default: a table for each)")
     parser.add_argument("--json", action="store_true", help="one run_finished object per run and line on stdout")
 
 
 def execute(arguments: Namespace) -> int:
     """`traintop runs`. Raises `HistoryError` and `UsageError`."""
     limit = _limit(arguments.limit)
+    if arguments.job is not None and arguments.job not in JOBS:
+        raise UsageError(f"--job {arguments.job!r} is not known: use {' or '.join(JOBS)}.")
     with history_to_read() as history:
         if limit is None and not arguments.json:
             limit = ROWS
-        records = history.runs(limit=limit, newest_first=True)[::-1]
-        n_all = history.n_runs()
-        if not records:
+        records, n_all = _newest(history, limit, arguments.job)
+        if not n_all and arguments.job is not None and history.n_runs():
+            sys.stderr.write(f"No run has --job {arguments.job}.\n")
+        elif not records:
             say_no_runs(history)
         scaling = scaling_in(history)
         if arguments.json:
@@ -107,6 +136,14 @@ def execute(arguments: Namespace) -> int:
     return exit_codes.DONE
 
 
+def _newest(history: History, limit: int | None, job: str | None) -> tuple[list[RunRecord], int]:
+    """The newest runs, the oldest of them first, and how many there are; with a job of that one alone."""
+    if job is None:
+        return history.runs(limit=limit, newest_first=True)[::-1], history.n_runs()
+    records = [record for record in history.runs() if record.config.job == job]
+    return records[-limit:] if limit is not None else records, len(records)
+
+
 def _limit(text: str | None) -> int | None:
     if text is None:
         return None
@@ -116,7 +153,9 @@ def _limit(text: str | None) -> int | None:
 
 
 def table(records: list[RunRecord], width: int | None = None, scaling: Scaling = nothing_known) -> Table:
-    """The results table, a row per run. With `width` the columns that matter least are left out, and none is cut."""
+    """The results table of one job, a row per run. With `width` the columns that matter least are left out, and none
+    is cut.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -131,12 +170,20 @@ def table(records: list[RunRecord], width: int | None = None, scaling: Scaling =
         _Column(
             figures.MODEL.heading, [short_name(record.config.model)[:24] for record in records], left=True, keep=80
         ),
-        _Column(figures.DATA.heading, [figures.DATA.of(record) for record in records], left=True, keep=30),
     ]
+    keep = _KEEP
+    if any(record.config.answers for record in records):
+        keep = _KEEP_ANSWERS
+        knobs = answer_entries.shown(records, answer_entries.KNOB_ENTRIES)
+        entries = [*figures.places(records), *knobs, *answer_entries.shown(records), figures.STATUS]
+    else:
+        columns.append(
+            _Column(figures.DATA.heading, [figures.DATA.of(record) for record in records], left=True, keep=30)
+        )
     for entry in entries:
         heading = (width is not None and figures.short_of(entry, records)) or figures.heading_of(entry, records)
         cells = [entry.of(record) for record in records]
-        columns.append(_Column(heading, cells, left=entry.left, keep=_KEEP.get(entry.name, 20)))
+        columns.append(_Column(heading, cells, left=entry.left, keep=keep.get(entry.name, 20)))
     while width is not None and sum(column.width for column in columns) + _GAP * (len(columns) - 1) > width:
         least = min(columns, key=lambda column: column.keep)
         if least.keep == _ALWAYS:
@@ -156,7 +203,11 @@ def _drawn(records: list[RunRecord], scaling: Scaling) -> str:
     on_terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if on_terminal else None
     console = Console(width=width or _WIDEST, file=sys.stdout, force_terminal=on_terminal)
+    tables = answer_entries.by_job(records)
     with console.capture() as capture:
-        console.print(table(records, width, scaling))
+        for index, (job, runs) in enumerate(tables):
+            if len(tables) > 1:
+                console.print(f"{chr(10) if index else ''}{answer_entries.TITLES[job]}", markup=False, highlight=False)
+            console.print(table(runs, width, scaling))
     # rich pads every line to the width of the table
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())

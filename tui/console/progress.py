@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from engine.contract.answer_entries import TG, TTFT_P50
+from engine.contract.answer_pace import AnswerPace
 from engine.contract.events import (
+    AnsweringStarted,
     EvalDone,
     Event,
     MemoryMoment,
@@ -18,10 +21,10 @@ from engine.contract.events import (
     TrainingStarted,
     UpdateDone,
 )
-from engine.contract.figures import LAST_LOSS, SPEED, heading_of
+from engine.contract.figures import LAST_LOSS, SPEED, heading_of, label_of
 from engine.contract.numbers import UNKNOWN, clock
 from engine.contract.pace import WholeTime
-from engine.contract.records import Place
+from engine.contract.records import Place, RunRecord
 from engine.contract.run_figures import RunFigures, new_record
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 REFRESH_S = 0.2
 """Seconds between two drawings of the bar."""
+ENDED = ("trained", "answered")
+"""Moments after which nothing is left to wait for but what looks back."""
 SILENCE_S = 30.0
 """After so long without a line a step that lasts says where it is."""
 
@@ -50,6 +55,7 @@ class Pace:
         self._micro_steps = ""
         """How many of all micro-steps are done, while an update is half done."""
         self._figures: RunFigures | None = None
+        self._answers: AnswerPace | None = None
 
     def fold(self, event: Event) -> bool:
         """Take an event in; True when it moved the run forward, be it within a step."""
@@ -57,10 +63,14 @@ class Pace:
             self._figures.add(event)
         if self._whole is not None:
             self._whole.add(event)
+        if self._answers is not None and self._answers.add(event):
+            self._forward(self._answers.fraction, self._answers.elapsed_s)
+            return True
         match event:
             case RunStarted():
                 self._figures = RunFigures(new_record(event.run_id, event.config, event.device, event.started_at))
                 self._whole = WholeTime(event.config)
+                self._answers = AnswerPace() if event.config.answers else None
                 self._epochs = event.config.epochs
                 self._accumulation = event.config.gradient_accumulation_steps
             case TrainingStarted():
@@ -92,6 +102,8 @@ class Pace:
     @property
     def remaining_s(self) -> float | None:
         """Time to go at the pace so far; None before the first step."""
+        if self._answers is not None:
+            return self._answers.remaining_s
         whole = self._whole.seconds(self.fraction, self._done_s) if self._whole is not None else None
         return None if whole is None else max(0.0, whole - self.elapsed_s)
 
@@ -100,10 +112,24 @@ class Pace:
         if self._figures is None:
             return ""
         row = self._figures.as_record()
+        if self._answers is not None:
+            return self._answering(self._answers, row)
         where = f"{self._micro_steps}update {row.updates}/{row.planned_updates or UNKNOWN}"
         if self.place is not None:
             where += f", {self.place.words}"
         return f"{where}  loss {LAST_LOSS.of(row)}  {SPEED.of(row)} {heading_of(SPEED, [row])}"
+
+    def _answering(self, pace: AnswerPace, row: RunRecord) -> str:
+        """The request, what of it is written, and the speed."""
+        if row.config.task == "classification":
+            return f"{pace.done}/{pace.planned}  {SPEED.of(row)} {heading_of(SPEED, [row])}"
+        if pace.warms_up:
+            return "warming up"
+        at = f", token {pace.token}" if pace.token else ""
+        if self.place is not None:
+            at = f", {self.place.words}"
+        speed = f"{label_of(TG, [row])} {TG.of(row)} {TG.unit}"
+        return f"request {min(pace.done + 1, pace.planned)}/{pace.planned}{at}  {speed}  TTFT {TTFT_P50.of(row)} ms"
 
     def clock(self) -> str:
         """Time passed and to go."""
@@ -140,7 +166,7 @@ class ProgressLines:
 
 
 class ProgressBar:
-    """A bar on the last line of a terminal while one run trains. It makes no thread."""
+    """A bar on the last line of a terminal while one run trains, or answers. It makes no thread."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -151,10 +177,10 @@ class ProgressBar:
     def show(self, event: Event) -> None:
         """Draw the bar between the start of training and its end."""
         moved = self._pace.fold(event)
-        if isinstance(event, TrainingStarted):
+        if isinstance(event, (TrainingStarted, AnsweringStarted)):
             self._bar = self._new_bar()
             self._bar.start()
-        elif isinstance(event, RunFinished) or (isinstance(event, MemoryMoment) and event.moment == "trained"):
+        elif isinstance(event, RunFinished) or (isinstance(event, MemoryMoment) and event.moment in ENDED):
             self.close()
         elif moved and self._bar and time.monotonic() - self._drawn_at >= REFRESH_S:
             self._drawn_at = time.monotonic()

@@ -30,6 +30,7 @@ from engine.contract.numbers import mib, number, percent
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
 from engine.contract.text import capitalised
 from engine.export.hand_over import flags_of
+from tui.console.answers import AnswerLines, ending, figures_of
 from tui.drawing.class_table import class_table
 from tui.drawing.text import clean
 
@@ -51,6 +52,7 @@ class Transcript:
         self._device: DeviceInfo | None = None
         self._at_end: MemoryMoment | None = None
         self._epoch: float | None = None
+        self._answers = AnswerLines()
 
     def lines(self, event: Event) -> list[str]:
         """What an event adds to the transcript; most add nothing."""
@@ -65,7 +67,7 @@ class Transcript:
                 return _ranks(event)
             case RunProgress():
                 return [clean(event.detail)] if event.detail else []
-            case MemoryMoment(moment="trained" | "end"):
+            case MemoryMoment(moment="trained" | "answered" | "end"):
                 self._at_end = event  # what it is called depends on how the run ends
                 return []
             case MemoryMoment():
@@ -82,7 +84,7 @@ class Transcript:
             case RunFinished():
                 return self._closing(event.record)
             case _:
-                return []
+                return self._answers.lines(event)
 
     def _memory(self, event: MemoryMoment, when: str) -> str:
         return f"{self._label}{self._ranks} {when}: {mib(event.memory.used)} MiB"
@@ -95,8 +97,11 @@ class Transcript:
         completed = record.outcome is Outcome.COMPLETED
         lines = []
         if self._at_end:
-            lines.append(self._memory(self._at_end, "after training" if completed else "at the end"))
-        if record.train_runtime_s is not None and record.samples_per_s is not None:
+            job = "answering" if record.config.answers else "training"
+            lines.append(self._memory(self._at_end, f"after {job}" if completed else "at the end"))
+        if record.config.answers:
+            lines += figures_of(record)
+        elif record.train_runtime_s is not None and record.samples_per_s is not None:
             runtime = record.train_runtime_s
             whose = _CPUS if is_virtual([record]) else ""
             lines += [f"Time: {runtime:.2f}{whose}", f"Samples/second: {record.samples_per_s:.2f}{whose}"]
@@ -117,12 +122,12 @@ class Transcript:
             lines += class_table(record.eval_confusion, record.label_names or (), CLASSES)
         lines += self._peaks(record)
         lines += self._together(record)
-        if record.energy is not None:
+        if record.energy is not None and not record.config.answers:
             per_sample = f" ({PER_SAMPLE.of(record)} {PER_SAMPLE.unit})" if PER_SAMPLE.read(record) is not None else ""
             lines.append(f"Energy: {ENERGY.of(record)} {ENERGY.unit}{per_sample}")
         lines += [clean(sentence) for sentence in sentences(record)]
         if not completed:
-            lines.append(f"Run {record.run_id}: {record.outcome.words}")
+            lines.append(ending(record) if record.config.answers else f"Run {record.run_id}: {record.outcome.words}")
         if record.message:
             lines.append(clean(record.message))
         return lines

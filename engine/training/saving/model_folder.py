@@ -131,6 +131,8 @@ def _as_used(model: PreTrainedModel, trained: Trained) -> Iterator[None]:
     if trained.label_names:
         names = dict(enumerate(trained.label_names))
         wanted.append((config, {"id2label": names, "label2id": {name: index for index, name in names.items()}}))
+    if generation is not None:
+        wanted.append((generation, {"use_cache": True}))
     if generation is not None and tokenizer is not None and text.eos_token_id is None:
         wanted.append((generation, {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": text.pad_token_id}))
     before: list[tuple[Any, str, Any]] = []

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.contract.answers import AnswerShares
-from engine.contract.events import AnsweringStarted, Event, MemoryMoment, Prefilled, RequestDone, TokensDone
+from engine.contract.events import (
+    AnsweringStarted,
+    BatchScored,
+    Event,
+    MemoryMoment,
+    Prefilled,
+    RequestDone,
+    TokensDone,
+)
 from engine.contract.records import Memory
 
 MEMORY = Memory(used=1000, reserved=900, allocated=800, total=8000)
@@ -126,3 +134,19 @@ def done(
 
 def answered(run_id: int) -> MemoryMoment:
     return MemoryMoment(run_id=run_id, moment="answered", memory=MEMORY)
+
+
+def scored(batch: int, t: float, seconds: float, text: str = "") -> BatchScored:
+    """Four samples of a classifier, a quarter of their tokens padding."""
+    return BatchScored(
+        run_id=1,
+        batch=batch,
+        n_samples=4,
+        n_tokens=300,
+        computed_tokens=400,
+        seconds=seconds,
+        memory=MEMORY,
+        text=text,
+        warmup=batch <= 0,
+        t=t,
+    )

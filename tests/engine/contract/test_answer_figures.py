@@ -13,12 +13,12 @@ import pytest
 from engine.contract.answers import AnswerFigures, from_plain, to_plain
 from engine.contract.by_job import defaults_of
 from engine.contract.config import RunConfig
-from engine.contract.events import BatchScored, Event, MemoryMoment, QualityMeasured, Sampled, TokensCompared
+from engine.contract.events import Event, MemoryMoment, QualityMeasured, Sampled, TokensCompared
 from engine.contract.knob import ANSWER
 from engine.contract.records import DeviceInfo, HostSample, Memory, RunRecord
 from engine.contract.run_figures import RunFigures, new_record
 from engine.history.history import History
-from tests.engine.contract.answering_events import MEMORY, answered, batch, done, started
+from tests.engine.contract.answering_events import MEMORY, answered, batch, done, scored, started
 
 CPU = DeviceInfo(name="Intel Xeon", kind="cpu", memory_label="RAM")
 CONFIG = defaults_of(ANSWER)
@@ -200,22 +200,13 @@ def test_peaks_and_the_time_to_compile() -> None:
 
 def test_a_classifier_has_samples_a_second_and_nothing_of_tokens() -> None:
     config = RunConfig(job=ANSWER, task="classification", batch_size=4)
-
-    def scored(number: int, t: float, seconds: float) -> BatchScored:
-        return BatchScored(
-            run_id=RUN_ID,
-            batch=number,
-            n_samples=4,
-            n_tokens=300,
-            computed_tokens=400,
-            seconds=seconds,
-            memory=MEMORY,
-            text="",
-            warmup=number <= 0,
-            t=t,
-        )
-
-    events = [started(RUN_ID, 12), scored(0, 5.0, 5.0), scored(1, 6.0, 0.5), scored(2, 7.0, 0.5), scored(3, 8.0, 1.0)]
+    events = [
+        started(RUN_ID, 12),
+        *(
+            scored(number, t, seconds)
+            for number, t, seconds in ((0, 5.0, 5.0), (1, 6.0, 0.5), (2, 7.0, 0.5), (3, 8.0, 1.0))
+        ),
+    ]
     record = record_of(events, config)
     assert record.train_runtime_s == pytest.approx(2.5)
     assert record.samples_per_s == pytest.approx(12 / 2.5)

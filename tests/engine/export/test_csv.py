@@ -26,6 +26,9 @@ def expected(record: RunRecord) -> dict[str, Any]:
     config = values.pop("config")
     del values["classes"], values["confusion"]  # tables
     values["device_name"] = values.pop("device")
+    for name in ("ttft_s", "tpot_s", "itl_s", "e2e_s"):
+        seconds = values.pop(name)
+        values |= {f"{name}_{which}": seconds and seconds[which] for which in ("p50", "p90", "p99")}
     return {**values, **config}  # `gpus` and `parallel` are the knobs' own
 
 

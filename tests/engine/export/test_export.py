@@ -15,7 +15,10 @@ from engine.compare.scaling import OneGpu
 from engine.contract.config import RunConfig
 from engine.contract.text import columns_of
 from engine.export.export import read_csv, to_csv, to_json, to_latex, to_markdown
+from engine.export.table import build
 from engine.gpus.units import MIB
+from tests.engine.compare.test_answers import lookup
+from tests.engine.compare.test_answers import run as answering
 from tests.engine.lecture_runs import BASE, HOSTILE, V100, VIRTUAL, lecture, run, virtual
 
 
@@ -240,3 +243,32 @@ def test_json_of_several_gpus_has_their_scaling() -> None:
         None,
         0.875,
     ]
+
+
+def test_jobs_have_a_table_each() -> None:
+    rows = [*lecture(), answering(11), lookup()]
+    training, answers = to_markdown(rows, rows[0]).split("### ")[1:]
+    assert training.startswith("Training\n\n|   # | model")
+    assert "tg tokens/s" not in training
+    assert "Δ time %" in training
+    assert answers.startswith("Answering\n\n|   # | model")
+    assert "loss" not in answers.partition("\n\n")[2].splitlines()[0]
+    assert "152 ±2" in answers
+    assert "TTFT: time to first token" in answers
+    assert "No differences to run 1, whose job is to train." in answers
+    assert to_markdown(rows[:2], rows[0]).startswith("|   # | model")
+    latex = to_latex(rows, rows[0], caption="Both", label="tab:both")
+    assert latex.count(r"\begin{table}") == 2
+    assert r"\caption{Both (answering)}" in latex
+    assert r"\label{tab:both-answering}" in latex
+
+
+def test_a_table_of_answers_compares_them() -> None:
+    faster = lookup(generation_tokens_per_s=259.4)
+    table = build([answering(1), faster], answering(1))
+    columns = {column.heading: column.cells for column in table.columns}
+    assert columns["tg tokens/s"] == ("152 ±2", "259 ±2")
+    assert columns["speculate"] == ("off", "lookup 10")
+    assert columns["acceptance"] == ("–", "19 %")
+    assert columns["Δ tg tokens/s %"] == ("", "+70.2")
+    assert columns["Δ TPOT p50 %"] == ("", "±0.0 ≈")

@@ -18,7 +18,7 @@ from engine.forecast.prepare import build_on_meta
 from engine.forecast.recording import Names, Recording, Script
 from engine.forecast.sizes import NotAlikeError, Sizes
 from engine.forecast.step import StepPlan, record_scoring, record_step
-from engine.forecast.traces import Traces, _Family
+from engine.forecast.traces import Family, Traces
 from engine.forecast.work import Work
 from engine.gpus.catalogue import find
 from engine.gpus.units import MIB
@@ -153,7 +153,7 @@ def test_six_pairs_of_lengths_foretell_the_others(tmp_path: Path) -> None:
         n_traced += 1
         return record_step(plan, shape)
 
-    family = _Family(record, (160, 96))
+    family = Family(record, (160, 96))
     shapes = [BatchShape(n, w, False, t) for n, w, t in ((4, 16, 9), (7, 57, 80), (4, 129, 3), (4, 57, 41))]
     family.expect(shapes)
     for shape in shapes:
