@@ -272,7 +272,7 @@ def _app_against_headless(home: Path, rounds: int) -> Figure:
 
 
 def _in_app(home: Path, config: RunConfig) -> float:
-    command = [*COMMAND, *flags_of(config).split()]
+    command = [*COMMAND, "--job", ANSWER, *flags_of(config).split()]
     with (
         History(home / "history.sqlite3") as history,
         Terminal(command, columns=120, rows=40, env=environment(home), emulate=False) as terminal,
