@@ -57,7 +57,7 @@ def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
     """Ratios of tokens/s as a rule; what says otherwise is named so."""
     spawn = get_context("spawn")
     os.environ["OMP_NUM_THREADS"] = (
-        "1"  # models are small, and ours takes fewer threads than there are on a busy machine
+        "1"  # as many for both: ours takes fewer where the machine is busy
     )
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -272,7 +272,7 @@ def _app_against_headless(home: Path, rounds: int) -> Figure:
 
 
 def _in_app(home: Path, config: RunConfig) -> float:
-    command = [*COMMAND, *flags_of(config).split()]
+    command = [*COMMAND, "--job", ANSWER, *flags_of(config).split()]
     with (
         History(home / "history.sqlite3") as history,
         Terminal(command, columns=120, rows=40, env=environment(home), emulate=False) as terminal,
