@@ -107,7 +107,7 @@ def test_a_run_measures_after_its_answers(tmp_path: Path) -> None:
 def test_int8_takes_a_third_of_the_bytes() -> None:
     pytest.importorskip("bitsandbytes")
     plain, int8 = (
-        run(config_of("llama-tiny", weights=weights, requests=1, held_out_tokens=40)) for weights in ("fp32", "int8")
+        run(config_of("llama-micro", weights=weights, requests=1, held_out_tokens=40)) for weights in ("fp32", "int8")
     )
     bytes_of = [asked.of(AnsweringStarted)[0] for asked in (plain, int8)]
     # of weights with the vocabulary of random ones, most of which is no linear layer: those that are take a quarter
