@@ -13,6 +13,7 @@ PRESETS: tuple[str, ...] = (
     "bert-large-uncased",
     "gpt2-tiny",
     "gpt2",
+    "llama-micro",
     "moe-tiny",
 )
 """The key goes round in these names of `engine.models.catalogue.ARCHITECTURES`, from small to large in each family."""

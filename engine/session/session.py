@@ -526,14 +526,14 @@ class Session:
     def _run(
         self, config: RunConfig, began: Callable[[int], None], goes_on: Checkpoint | None
     ) -> RunRecord | RunRefused:
-        if not config.answers:  # what answers may be what was trained before
-            self._kept = None
         try:
             self.check_data(config)
             self._check_own(config)
             where = find(config, self._nvml, self._closing.is_set, self._launched)
         except ConfigError as error:
             return self._refuse(RunRefused(run_id=None, config=config, knob=error.knob, message=error.message))
+        if not config.answers:  # what answers may be what was trained before
+            self._kept = None
         config, device = where.config, where.device
         self._use(device)
         self._host = HostLoad()

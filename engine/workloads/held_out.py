@@ -88,5 +88,5 @@ def _documents(config: RunConfig, hub: HubLike | None, report: Callable[[str], N
 
 def _begun(text: str) -> str:
     """The beginning of a text, to go on with."""
-    words = text[: 100 * _MOST_WORDS].split(" ")
+    words = text.strip()[: 100 * _MOST_WORDS].split(" ")
     return " ".join(words[: max(1, min(_MOST_WORDS, round(len(words) * _BEGINNING)))])
