@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from engine.contract.changes import Change
 from engine.contract.config import RunConfig
 from engine.contract.events import (
+    AnsweringStarted,
     Event,
     HistoryChanged,
     Logged,
@@ -248,7 +249,7 @@ class Replay(Playback):
         began: float | None = None
         for event in events:
             t: float | None = getattr(event, "t", None)
-            if isinstance(event, TrainingStarted):
+            if isinstance(event, (TrainingStarted, AnsweringStarted)):
                 began = now
             elif began is not None and t is not None:
                 now = max(now, began + t)

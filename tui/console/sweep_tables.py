@@ -8,6 +8,19 @@ from typing import TYPE_CHECKING
 from engine.compare.closing import closing
 from engine.compare.compare import Row, figure_of, fold
 from engine.compare.scaling import Scaling, nothing_known
+from engine.contract.answer_entries import (
+    ACCEPTANCE,
+    AGREEMENT,
+    HIT_RATE,
+    KV_MIB,
+    PER_FORWARD,
+    PP,
+    TG,
+    TPOT_P50,
+    TTFT_P50,
+    TTFT_P99,
+    shown,
+)
 from engine.contract.figures import (
     ACCURACY,
     CARD_TIME,
@@ -47,7 +60,7 @@ def repeats_table(records: Sequence[RunRecord], scaling: Scaling = nothing_known
     rows = fold(records)
     if all(len(row.records) == 1 for row in rows):
         return None
-    entries = (*_FIGURES, *_together(records, scaling))
+    entries = (*_figures(records), *_together(records, scaling))
     drawn = _table("runs", "n", *(heading_of(entry, records) for entry in entries), STATUS.heading)
     for row in rows:
         runs = ", ".join(str(run_id) for run_id in row.run_ids)
@@ -56,6 +69,28 @@ def repeats_table(records: Sequence[RunRecord], scaling: Scaling = nothing_known
 
 
 _FIGURES = (TIME, SPEED, MEMORY, LOSS, ACCURACY)
+_OF_ANSWERS = (
+    PP,
+    TG,
+    SPEED,
+    TTFT_P50,
+    TTFT_P99,
+    TPOT_P50,
+    PER_FORWARD,
+    ACCEPTANCE,
+    HIT_RATE,
+    KV_MIB,
+    MEMORY,
+    AGREEMENT,
+)
+_OF_ANSWERS_NARROW = (TG, SPEED, TTFT_P50, TPOT_P50, KV_MIB, MEMORY)
+
+
+def _figures(records: Sequence[RunRecord], narrow: bool = False) -> Sequence[Entry]:
+    """What the runs of a plan are about."""
+    if not any(record.config.answers for record in records):
+        return _FIGURES
+    return shown(records, _OF_ANSWERS_NARROW if narrow else _OF_ANSWERS)
 
 
 def _together(records: Sequence[RunRecord], scaling: Scaling) -> list[Entry]:
@@ -87,7 +122,7 @@ def plan_table(
     pairs = [pair for _, pair in rows]
     printed = plan.name in TABLES
     ends = not narrow and any(pair.lecture and pair.lecture.outcome is not Outcome.COMPLETED for pair in pairs)
-    entries = [*_entries(pairs, narrow), *([] if narrow else _together(records, scaling))]
+    entries = [*_entries(pairs, narrow, records), *([] if narrow else _together(records, scaling))]
     counts = _counts(pairs, narrow)
     heads = [name for name, _ in counts]
     for entry in entries:
@@ -116,9 +151,16 @@ def _counts(pairs: Sequence[Pair], narrow: bool) -> list[tuple[str, Callable[[Pa
     """Columns of the effective batch and of the updates, by their headings."""
     accumulates = any("gradient_accumulation_steps" in pair.knobs for pair in pairs)
     updates = ("updates", _updates)
+    if _answers(pairs):
+        return []
     if narrow:
         return [updates] if accumulates else []
     return [("eff.\nbatch", _effective), updates]
+
+
+def _answers(pairs: Sequence[Pair]) -> bool:
+    """Whether the rows are of a plan that answers."""
+    return any(pair.run is not None and pair.run.config.answers for pair in pairs)
 
 
 def _effective(pair: Pair) -> str:
@@ -184,8 +226,10 @@ _PRINTED: dict[Entry, Callable[[LectureRow], float | None]] = {
 """What the lecture printed: its samples/s are those of the whole training."""
 
 
-def _entries(pairs: Sequence[Pair], narrow: bool) -> list[Entry]:
+def _entries(pairs: Sequence[Pair], narrow: bool, records: Sequence[RunRecord]) -> list[Entry]:
     """The figures that the lecture printed, and memory; this machine's where it printed nothing."""
+    if _answers(pairs):
+        return list(_figures(records, narrow))
     if all(pair.lecture is None for pair in pairs):
         entries = [TIME, SPEED, MEMORY, LOSS]
         return entries[1:] if narrow else entries
@@ -227,6 +271,8 @@ def _notes(plan: Plan, records: Sequence[RunRecord], pairs: Sequence[Pair]) -> l
     passed = [(run.label, run.skip) for run in plan.runs if run.skip and not run.by_forecast and run.repeat == 1]
     notes += [f"Passed over: {clean(label, LABEL)}: {clean(why, 200)}" for label, why in passed]
     table = TABLES.get(plan.name)
+    if table is None and _answers(pairs):
+        return notes
     if table is None:
         return [*notes, "The lecture names this technique and has no figures of it."]
     c = table.config

@@ -308,7 +308,7 @@ def test_a_recorded_run_ends_as_it_ended_live(tmp_path: Path, clock: Clock) -> N
     assert played.finished[0].outcome is Outcome.COMPLETED
     for name in (
         "record",
-        "update",
+        "reached",
         "last",
         "evaluation",
         "shares",

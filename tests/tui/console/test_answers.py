@@ -81,12 +81,12 @@ def test_the_figures_are_named_as_llama_bench_and_vllm_do() -> None:
 
 
 def test_speculation_caches_compiling_and_what_was_compared_are_told() -> None:
-    config = CONFIG.with_values(speculate="lookup", prefix_cache=True)
+    config = CONFIG.with_values(speculate="lookup")
     events = [
         started(RUN_ID, 2, draft_parameters=90_000, draft_weights=360_000),
         done(RUN_ID, 0, 0.0, 60.0, 61.0, compile_s=59.5),
         *batch(RUN_ID, [1], 70.0, accepted=[4, 0, 1]),
-        replace(done(RUN_ID, 2, 71.0, 0.001, 0.002), hit="prefix"),
+        *batch(RUN_ID, [2], 71.0),
         answered(RUN_ID),
         TokensCompared(run_id=RUN_ID, n_requests=1, n_tokens=9, n_same=9, promised=True, detail="All 9 are the same."),
         QualityMeasured(
@@ -101,12 +101,18 @@ def test_speculation_caches_compiling_and_what_was_compared_are_told() -> None:
     lines = told(events, config)
     assert "A draft model of 90,000 parameters, 0.3 MiB guesses" in lines
     assert "Warm-up: 61.0 s, of it torch.compile 59.5 s, which are in no figure" in lines
-    assert "Request 2: 64 prompt tokens, 4 new in 0.00 s, prefix cache hit" in lines
     assert "All 9 are the same." in lines
     assert "On 1,024 tokens of held-out text, the top token agrees on 97.3 %, perplexity 12.3 (own 12.0)" in lines
-    assert "Speculation: 2.25 tokens per forward, acceptance 42 % (5 of 12 guesses accepted)" in lines
+    speculation = "Speculation: 1.62 tokens per forward, acceptance 42 % (5 of 12 guesses accepted)"
+    assert lines.index("RAM after answering: 0 MiB") < lines.index(speculation)
+
+
+def test_what_a_cache_answered_is_told() -> None:
+    hit = replace(done(RUN_ID, 2, 71.0, 0.001, 0.002), hit="prefix")
+    config = CONFIG.with_values(prefix_cache=True)
+    lines = told([started(RUN_ID, 2), *batch(RUN_ID, [1], 70.0), hit], config)
+    assert "Request 2: 64 prompt tokens, 4 new in 0.00 s, prefix cache hit" in lines
     assert "Caches: 1 of 2 requests hit (50 %)" in lines
-    assert lines.index("RAM after answering: 0 MiB") < lines.index("Caches: 1 of 2 requests hit (50 %)")
 
 
 def test_a_whole_answer_is_printed_and_nothing_in_it_reaches_the_terminal() -> None:
