@@ -51,8 +51,7 @@ def _asks(state: State) -> list[Hint]:
 
 def _common(state: State) -> list[Hint]:
     plans = [("plans", "plans")] if state.ready is not None and state.plan is None else []
-    job = [("job", "answer" if state.table_job == TRAIN else "train")]
-    return [*plans, *job, ("explain", "explain"), *([("export", "export")] if state.rows else [])]
+    return [*plans, ("explain", "explain"), *([("export", "export")] if state.rows else [])]
 
 
 def _on_knobs(state: State) -> list[Hint]:
@@ -60,7 +59,7 @@ def _on_knobs(state: State) -> list[Hint]:
     enter = "type" if place.knob else "close" if place.group in state.editor.list.opened else "open"
     undo = [("undo", "undo")] if state.editor.can_undo else []
     pin = [("pin", "pin")] if state.rows else []
-    return [*_common(state), ("type_value", enter), *undo, ("find_knob", "find"), *pin, ("zoom", "zoom")]
+    return [*_common(state), ("type_value", enter), *undo, ("find_knob", "find"), *pin, ("zoom", "zoom"), _other_job(state)]
 
 
 def _on_results(state: State) -> list[Hint]:
@@ -79,4 +78,9 @@ def _on_log(state: State) -> list[Hint]:
 
 
 def _elsewhere(state: State) -> list[Hint]:
-    return [*_common(state), ("zoom", "zoom"), ("log", "log")]
+    return [*_common(state), ("zoom", "zoom"), ("log", "log"), _other_job(state)]
+
+
+def _other_job(state: State) -> Hint:
+    """What the key of the job turns to."""
+    return "job", "answer" if state.table_job == TRAIN else "train"

@@ -8,7 +8,7 @@ from textual.binding import Binding
 from engine.contract.by_job import defaults_of
 from engine.contract.config import KNOBS, RunConfig
 from engine.contract.events import EngineFailed, RunRefused
-from engine.contract.knob import JOBS
+from engine.contract.knob import JOBS, TRAIN
 from engine.contract.records import Outcome
 from tests.tui.fake_session import MIB, FakeHistory, finished, record, sampled, started, training, update
 from tests.tui.screen_text import SIZES, stage
@@ -301,7 +301,7 @@ async def test_the_palette_has_every_action() -> None:
         names = [command.title for command in s.app.get_system_commands(s.app.screen)]
         assert {"Run", "Stop", "Undo", "Pin", "Log", "Help", "Theme", "Quit"} <= set(names)
         assert len(names) == len(set(names))
-        assert sum(name.startswith("Set ") for name in names) == len(KNOBS)
+        assert sum(name.startswith("Set ") for name in names) == len(ORDER[TRAIN])
         await s.press("ctrl+p")
         assert not isinstance(s.app.screen, MainScreen)
 

@@ -20,6 +20,7 @@ def pane(s: Stage, rows: int) -> list[str]:
 
 
 FOLDED = [
+    " J job             train ",
     "▸b batch size          8 ",
     " a accumulation        1 ",
     " c checkpointing     off ",
@@ -45,7 +46,7 @@ async def test_at_first_every_group_is_folded(size: tuple[int, int]) -> None:
     async with stage(size) as s:
         wanted = FOLDED if size[1] > 24 else FOLDED[:10]
         assert [" ".join(line.split()) for line in pane(s, len(wanted))] == [" ".join(line.split()) for line in wanted]
-        assert ("─ 7 more" in s.text) is (size[1] == 24)
+        assert ("─ 8 more" in s.text) is (size[1] == 24)
 
 
 async def test_a_small_screen_shows_a_group_to_the_character() -> None:
@@ -86,11 +87,11 @@ async def test_a_group_opens_and_closes_by_keys_and_by_the_mouse() -> None:
         assert "all groups are open: G closes them" in s.lines[-1]
         await s.press("G")
         assert places.opened == set()
-        await s.pilot.click("#knobs", offset=(5, 9))  # "batch"
+        await s.pilot.click("#knobs", offset=(5, 10))  # "batch"
         assert places.opened == {"batch"}
-        await s.pilot.click("#knobs", offset=(5, 10))
+        await s.pilot.click("#knobs", offset=(5, 11))
         assert s.app.state.editor.selected == "padding"
-        await s.pilot.click("#knobs", offset=(5, 9))
+        await s.pilot.click("#knobs", offset=(5, 10))
         assert places.opened == set()
         await s.pilot.click("#knobs", offset=(5, 26))  # beneath the list
         assert s.app.state.editor.list.cursor.group == "batch"
@@ -114,7 +115,7 @@ async def test_a_knob_is_found_by_name(size: tuple[int, int]) -> None:
         await s.press("enter")
         assert isinstance(s.app.screen, FindKnobScreen)
         await s.press("escape", "slash", "down", "enter")
-        assert s.app.state.editor.selected == "gradient_accumulation_steps"
+        assert s.app.state.editor.selected == "batch_size"
 
 
 async def test_a_group_is_explained_knob_by_knob() -> None:
@@ -132,10 +133,10 @@ async def test_a_group_shows_that_something_in_it_is_pending() -> None:
         await s.press("slash", *"epochs", "enter", "right", "G")
         assert "1 changed" in s.line("Next run")
         assert "1/4 differ" in s.line(" what ")
-        row = s.app.screen.query_one("#knobs")._lines[8]  # type: ignore[attr-defined]
+        row = s.app.screen.query_one("#knobs")._lines[9]  # type: ignore[attr-defined]
         assert ("1/4 differ", "cursor") in row
         await s.press("home")
-        row = s.app.screen.query_one("#knobs")._lines[8]  # type: ignore[attr-defined]
+        row = s.app.screen.query_one("#knobs")._lines[9]  # type: ignore[attr-defined]
         assert ("1/4 differ", "pending") in row
 
 
