@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from engine.answering.generation import collate, is_seq2seq
+from engine.answering.generation import collate
 from engine.answering.job import AnswerJob
 from engine.answering.pace import Pace
 from engine.answering.requests import Writing
 from engine.contract.config import RunConfig
 from engine.contract.events import TokensCompared
+from engine.techniques.generation.settings import is_seq2seq
 from engine.techniques.stopping import Stopped, between_layers
 
 MOST_TOKENS = 128

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.answering.generation import sampling
 from engine.answering.requests import Request, Writing
 from engine.answering.written import Written, beginning
 from engine.contract.answers import AnswerShares
@@ -22,6 +21,7 @@ from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import Prefilled, RequestDone, TokensDone
 from engine.contract.presets import model_name
 from engine.contract.records import Phase
+from engine.techniques.generation.settings import sampling
 from engine.techniques.stopping import Stopped
 
 if TYPE_CHECKING:

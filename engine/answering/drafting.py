@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from engine.answering import loading
-from engine.answering.generation import own_settings
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.presets import model_name
 from engine.techniques.generation import guessing
+from engine.techniques.generation.settings import own_settings
+from engine.training import answerers
 from engine.training.hub import Hub
 from engine.training.own_models import Find
 
@@ -39,7 +40,7 @@ def build(found: loading.Found, config: RunConfig) -> PreTrainedModel:
 
 def check_length(found: loading.Found, config: RunConfig, prompt_tokens: int) -> None:
     """Raise `ConfigError` where prompt and answer are longer than the draft model's positions."""
-    loading.check_length(found, _alone(config), prompt_tokens)
+    answerers.check_length(found.source, _alone(config), prompt_tokens)
 
 
 def note(found: loading.Found | None, answers: loading.Found) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import CompileConfig, GenerationConfig
+from transformers import CompileConfig
 
 from engine.answering.job import AnswerJob
 from engine.answering.prefix_cache import Shared, fill
@@ -15,14 +15,12 @@ from engine.answering.steps import Steps
 from engine.contract.config import RunConfig
 from engine.techniques.generation import caches
 from engine.techniques.generation.guessing import speculating
+from engine.techniques.generation.settings import generation_config, is_seq2seq
 from engine.techniques.stopping import Stopped
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import GenerationConfig
     from transformers.cache_utils import Cache
-
-_KEPT = ("bos_token_id", "decoder_start_token_id", "forced_bos_token_id")
-"""What a model's own generation_config.json says of its tokens; how it chooses among them is for the knobs."""
 
 
 def answer_batch(
@@ -78,7 +76,7 @@ def _generate(
                     writing.cached_tokens = shared.n_tokens
             job.model.generate(
                 **inputs,
-                generation_config=generation_config(job, new_tokens, speculation.settings),
+                generation_config=_settings(job, new_tokens, speculation.settings),
                 streamer=steps,
                 **caches.arguments(job.config, job.model, cache),
                 **speculation.given,
@@ -101,29 +99,16 @@ def empty_cache(job: AnswerJob, prompt_tokens: int) -> Cache | None:
     return caches.cache_for(job.config, job.model, tokens=job.longest + new)
 
 
-def generation_config(job: AnswerJob, new_tokens: int, more: dict[str, Any]) -> GenerationConfig:
+def _settings(job: AnswerJob, new_tokens: int, more: dict[str, Any]) -> GenerationConfig:
     """All that `generate` is told to do."""
-    return GenerationConfig(
-        max_new_tokens=new_tokens,
-        num_beams=1,
-        eos_token_id=sorted(job.eos_token_ids) or None,
+    return generation_config(
+        job.config,
+        new_tokens=new_tokens,
+        eos_token_ids=job.eos_token_ids,
         pad_token_id=job.pad_token_id,
-        **sampling(job.config),
         **compiled(job),
         **more,
     )
-
-
-def sampling(config: RunConfig) -> dict[str, Any]:
-    """How a token is chosen from its scores."""
-    if config.temperature == 0:
-        return {"do_sample": False}
-    return {
-        "do_sample": True,
-        "temperature": config.temperature,
-        "top_k": config.top_k,
-        "top_p": config.top_p,
-    }
 
 
 def compiled(job: AnswerJob) -> dict[str, Any]:
@@ -133,17 +118,6 @@ def compiled(job: AnswerJob) -> dict[str, Any]:
     how = CompileConfig(mode=None if job.device.torch_device.type == "cpu" else "reduce-overhead")
     how._compile_all_devices = True
     return {"compile_config": how}
-
-
-def own_settings(model: PreTrainedModel) -> GenerationConfig:
-    """What of a model's own generation settings holds for every run: `generate` takes from them what it is not told."""
-    own: Any = model.generation_config or GenerationConfig()
-    return GenerationConfig(**{name: getattr(own, name, None) for name in _KEPT})
-
-
-def is_seq2seq(model: PreTrainedModel) -> bool:
-    """Whether it reads one text and writes another."""
-    return bool(model.config.is_encoder_decoder)
 
 
 def collate(

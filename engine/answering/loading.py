@@ -10,7 +10,7 @@ from engine.contract.answering_combinations import ANSWERING_TASKS
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.own_models import run_number
 from engine.contract.presets import model_name
-from engine.training import models
+from engine.training import answerers, models
 from engine.training.hub import Hub
 from engine.training.own_models import Find
 from engine.training.saving.output import said
@@ -50,7 +50,7 @@ class Found:
 def find(config: RunConfig, hub: Hub, own_model: Find) -> Found:
     """What the model's name stands for. Raises `ConfigError` where it cannot answer."""
     source, trained_on = resolve(config.model, hub, own_model)
-    _refuse_masked(source, config)
+    answerers.refuse_masked(source, config)
     _refuse_other_task(trained_on, config)
     models.check_head(source.config, config)
     return Found(source=source, tokenizer=source.tokenizer, trained_on=trained_on)
@@ -86,22 +86,6 @@ def _refuse_other_task(trained_on: RunConfig | None, config: RunConfig) -> None:
     )
 
 
-def _refuse_masked(source: models.ModelSource, config: RunConfig) -> None:
-    """A model that fills in masks sees what follows: it has not learned to go on with a text."""
-    text = source.config.get_text_config()
-    if config.task != "causal-lm" or getattr(text, "is_decoder", True):
-        return
-    there = models.tasks_of(source.config)
-    if "masked-lm" not in there and "seq2seq-lm" not in there:
-        return
-    fix = "--task seq2seq-lm, or " if "seq2seq-lm" in there else ""
-    does = "reads one text and writes another" if fix else "fills in masks and cannot go on with a text"
-    raise ConfigError(
-        "model",
-        f"--model {model_name(config.model)} ({text.model_type}) {does}: use {fix}a model such as --model gpt2-tiny.",
-    )
-
-
 def build(found: Found, config: RunConfig) -> PreTrainedModel:
     """The model on the host, ready to answer. Raises `ConfigError`."""
     shaped = models.shape(found.source, config, n_labels=found.n_labels, vocab_size=None)
@@ -109,40 +93,6 @@ def build(found: Found, config: RunConfig) -> PreTrainedModel:
     model.eval()
     model.requires_grad_(False)
     return model
-
-
-def check_length(found: Found, config: RunConfig, prompt_tokens: int) -> None:
-    """Raise `ConfigError` where prompt and answer are longer than the model's positions."""
-    limit = models.max_positions(found.source.config)
-    if limit is None:
-        return
-    classifies = config.task == "classification"
-    new, name = 0 if classifies else config.max_new_tokens, model_name(config.model)
-    if config.speculate == "lookup":  # what follows a match is read to its end, whatever room is left
-        prompt_tokens += max(0, config.speculate_tokens - 2)
-    apart = classifies or bool(found.source.config.is_encoder_decoder)  # prompt and answer are texts of their own
-    if not apart and prompt_tokens + new > limit:
-        room = limit - new
-        fix = (
-            f"--prompt-len {room} or less" if room > 0 else f"--max-new-tokens {max(1, limit - prompt_tokens)} or less"
-        )
-        raise ConfigError(
-            "prompt_len" if room > 0 else "max_new_tokens",
-            f"A prompt of {prompt_tokens:,} tokens and {new:,} new ones are more than the {limit:,} positions of "
-            f"{name}: use {fix} or less.",
-        )
-    if apart and prompt_tokens > limit:
-        raise ConfigError(
-            "prompt_len",
-            f"A prompt of {prompt_tokens:,} tokens is longer than the {limit:,} positions of {name}: use --prompt-len "
-            f"{limit} or less.",
-        )
-    if apart and new and new + 1 > limit:
-        raise ConfigError(
-            "max_new_tokens",
-            f"{new:,} new tokens are more than the {limit:,} positions of {name}: use --max-new-tokens {limit - 1} or "
-            "less.",
-        )
 
 
 def eos_of(found: Found, model: PreTrainedModel) -> frozenset[int]:

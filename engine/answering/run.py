@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from engine.answering import answer, comparing, continuous, drafting, loading, quality, scoring
-from engine.answering.generation import own_settings
 from engine.answering.job import AnswerJob
 from engine.answering.pace import Pace, gained
 from engine.answering.prefix_cache import PrefixCache
@@ -33,8 +32,9 @@ from engine.process.machine import Machine
 from engine.process.openmp import threads_to_use
 from engine.techniques import attention, compiling, quantised, refusals
 from engine.techniques.generation import caches, guessing
+from engine.techniques.generation.settings import own_settings
 from engine.techniques.stopping import Stoppable, Stopped
-from engine.training import failures
+from engine.training import answerers, failures
 from engine.training.hub import Hub
 from engine.training.own_models import Find, unknown
 from engine.training.run import End
@@ -212,7 +212,7 @@ class AnswerRun:
         self._stop_if_asked()
         prompts = self._prompts = prepare_prompts(config, found, self.hub, lambda what: self._say(Phase.DATA, what))
         longest = max(len(request.input_ids) for request in prompts.requests)
-        loading.check_length(found, config, longest)
+        answerers.check_length(found.source, config, longest)
         if found_draft is not None:
             drafting.check_length(found_draft, config, longest)
         for note in (*prompts.notes, *found.notes(config), *idle(config)):

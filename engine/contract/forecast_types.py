@@ -65,6 +65,22 @@ class AnswerForecast:
     speedups: tuple[tuple[float, float], ...] = ()
     """Of speculation: an acceptance, and generation's speed with it ÷ without; empty without speculation."""
 
+    def to_json(self) -> dict[str, Any]:
+        """The fields that other programs rely on."""
+        return {
+            "kv_cache_mib": to_mib(self.kv_cache),
+            "kv_per_token_bytes": self.kv_per_token,
+            "most_tokens": self.most_tokens,
+            "largest_batch": self.largest_batch,
+            "ttft_s": self.ttft_s,
+            "tpot_s": self.tpot_s,
+            "prompt_tokens_per_s": self.prompt_tokens_per_s,
+            "generation_tokens_per_s": self.generation_tokens_per_s,
+            "bound": self.bound,
+            "acceptance": self.acceptance,
+            "speedups": [list(each) for each in self.speedups],
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
@@ -182,6 +198,7 @@ class Forecast:
             "wait_share": self.wait_share,
             "speedup": self.speedup,
             "notes": list(self.notes),
+            **({} if self.answer is None else self.answer.to_json()),
         }
 
 

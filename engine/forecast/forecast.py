@@ -46,7 +46,7 @@ from engine.techniques.generation import caches
 from engine.techniques.refusals import refuse_missing_packages
 from engine.tracing.stack import STACKS, Stack
 from engine.tracing.unified import with_unified
-from engine.training import models
+from engine.training import answerers, models
 from engine.training.hub import Hub
 from engine.training.own_models import Find
 from engine.workloads.data_shape import BatchShape, DataShape
@@ -271,14 +271,17 @@ class Forecaster:
 
     def _answers_of(self, config: RunConfig, gpu: Gpu, stack: Stack) -> AnswerTraces:
         source, asked = self._source(config), asked_of(config)
+        answerers.refuse_masked(source.model, config)
         models.check_head(source.model.config, config)
+        answerers.check_length(source.model, config, asked.width)
         shared = config.with_values(**_NOT_IN_ANSWERS)
         key = shared, gpu.compute_capability, gpu.multiprocessors, source.stamp, source.model.location is None
         traces = self._answering.get(key)
         if traces is None:
             model: Any = build_on_meta(source.model, shared, stack, n_labels=_N_LABELS, vocab_size=None)
             model.eval()
-            caches.refuse(config, model)
+            if config.task != "classification":
+                caches.refuse(config, model)
             plan = AnswerPlan(config=shared, model=model, gpu=gpu, stack=stack)
             traces = AnswerTraces(plan, (asked.width, asked.new))
         return _kept(self._answering, key, traces)

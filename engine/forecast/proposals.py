@@ -75,6 +75,9 @@ def _candidates(
 
     Pairs of batch and accumulation that keep the effective batch come before those that do not.
     """
+    if config.answers:
+        yield from _lighter_answers(config, phase, forecast)
+        return
     if phase in (Phase.OPTIMIZER, Phase.CLIP):
         lighter = [*_lighter_step(config)]
         singles = [*lighter]
@@ -98,7 +101,49 @@ def _candidates(
     yield from _smaller_model(config)
 
 
-def _with(config: RunConfig, **changes: str | int | float | bool) -> Iterator[RunConfig]:
+def _lighter_answers(
+    config: RunConfig, phase: Phase, forecast: Callable[[RunConfig], Forecast]
+) -> Iterator[tuple[str, RunConfig]]:
+    """What has room for answers: fewer or shorter ones at once, or a rounded cache; a model that does not fit, smaller
+    weights.
+    """
+    halves = [("bf16", "bf16"), ("fp16", "fp16")] if config.weights == "fp32" else []
+    weights = [*halves, ("int8", "int8 weights"), ("nf4", "nf4 weights")]
+    lighter = [
+        (label, changed)
+        for name, label in weights
+        if name != config.weights
+        for changed in _with(config, weights=name, precision="fp32" if name in ("bf16", "fp16") else config.precision)
+    ]
+    if phase is not Phase.LOAD:
+        yield from _largest_batch(config, forecast)
+        if config.speculate == "draft":
+            for changed in _with(config, speculate="off", draft_model=None):
+                yield "no draft model", changed
+        for changed in _with(config, kv_dtype="int8", kv_cache="dynamic"):
+            yield "KV cache in int8", changed
+        yield from _shorter(config, forecast)
+    yield from lighter
+    for label, changed in lighter:
+        for more, both in _largest_batch(changed, forecast):
+            yield f"{label}, {more}", both
+    yield from _smaller_model(config)
+
+
+def _shorter(config: RunConfig, forecast: Callable[[RunConfig], Forecast]) -> Iterator[tuple[str, RunConfig]]:
+    """The longest prompt that fits beside the answer, where its length is the user's to say."""
+    try:
+        told = forecast(config).answer
+    except (ConfigError, ForecastError):
+        return
+    new = 0 if config.task == "classification" else config.max_new_tokens
+    if told is not None and told.most_tokens is not None and told.most_tokens > new:
+        length = told.most_tokens - new
+        for changed in _with(config, prompt_len=length):
+            yield f"prompts of {length:,} tokens", changed
+
+
+def _with(config: RunConfig, **changes: str | int | float | bool | None) -> Iterator[RunConfig]:
     try:
         changed = config.with_values(**changes)
     except ConfigError:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from engine.contract.by_job import defaults_of
 from engine.contract.config import KNOBS, RunConfig
-from engine.contract.forecast_types import BREAKDOWN, Forecast, ForecastError
+from engine.contract.forecast_types import BREAKDOWN, AnswerForecast, Forecast, ForecastError
 from engine.contract.knob import shown
-from engine.contract.numbers import UNKNOWN, mib, percent, rate
+from engine.contract.numbers import UNKNOWN, fixed, mib, number, percent, rate
 from engine.contract.presets import model_name
 from engine.gpus.units import MIB
 from engine.plans.course import grid
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
 _WHOLE = frozenset(("data", "text_column", "label_column", "target_column", "model"))
 """Knobs whose value may hold a comma."""
-_NONE = RunConfig()
 _NAMED = frozenset(("model", "device"))
 """Knobs that the table's title tells."""
 _MOST_ROWS = 3
@@ -149,6 +150,8 @@ def _text(configs: list[RunConfig], forecasts: list[Forecast]) -> str:
         if len(forecasts) == 1:
             if first.together is not None:
                 console.print(f"{first.together}{_by_gpu(first)}.", soft_wrap=True)
+            for line in _about_answers(first.answer):
+                console.print(line, soft_wrap=True)
             parts = " · ".join(f"{name} {mib(first.breakdown[name])}" for name in BREAKDOWN if first.breakdown[name])
             console.print(f"At the peak, MiB: {parts}", soft_wrap=True)
             if first.failing_phase:
@@ -160,6 +163,28 @@ def _text(configs: list[RunConfig], forecasts: list[Forecast]) -> str:
         for note in _notes(configs, forecasts):
             console.print(note, soft_wrap=True)
     return captured.get()
+
+
+def _about_answers(answer: AnswerForecast | None) -> Iterator[str]:
+    """What there is to say of answers alone."""
+    if answer is None:
+        return
+    if answer.kv_per_token:
+        each = fixed(answer.kv_per_token / 1024, 1)
+        yield f"KV cache: {mib(answer.kv_cache)} MiB at the end of the answers, {each} KiB a token."
+    room = (("tokens of prompt and answer", answer.most_tokens), ("as a batch", answer.largest_batch))
+    yield "The most that fits: " + ", ".join(f"{number(value)} {what}" for what, value in room) + "."
+    if answer.ttft_s is not None:
+        parts = [f"~TTFT {number(1000 * answer.ttft_s, 1)} ms", f"prompt {rate(answer.prompt_tokens_per_s)} tokens/s"]
+        if answer.tpot_s is not None:
+            parts += [
+                f"~TPOT {number(1000 * answer.tpot_s, 1)} ms",
+                f"generation {rate(answer.generation_tokens_per_s)} tokens/s, bound by the {answer.bound}",
+            ]
+        yield " · ".join(parts)
+    if answer.speedups:
+        told = ", ".join(f"{percent(100 * share)}: {gain:.1f} ×" for share, gain in answer.speedups)
+        yield f"Speculation, by the share of guesses that are accepted: {told}."
 
 
 def _by_gpu(made: Forecast) -> str:
@@ -200,8 +225,18 @@ def table(configs: list[RunConfig], forecasts: list[Forecast]) -> Table:
     ranged = any(made.used_range is not None for made in forecasts)
     several = any(made.gpus > 1 for made in forecasts)
     used_mib = "MiB/GPU" if several else "used MiB"
-    headings = (used_mib, *(["from – to"] if ranged else []), "%", "reserved", "allocated", "verdict", "~samples/s")
+    headings = (
+        used_mib,
+        *(["from – to"] if ranged else []),
+        "%",
+        "reserved",
+        "allocated",
+        "verdict",
+        _per_second(forecasts),
+    )
     headings = (*headings, *(("× one GPU", "waiting %") if several else ()))
+    answers = any(made.answer is not None for made in forecasts)
+    headings = (*headings, *(("KV MiB", "longest", "~TTFT ms", "~tokens/s") if answers else ()))
     for heading in headings:
         drawn.add_column(heading, justify="left" if heading == "verdict" else "right")
     for config, made in zip(configs, forecasts, strict=True):
@@ -216,8 +251,20 @@ def table(configs: list[RunConfig], forecasts: list[Forecast]) -> Table:
         faster = UNKNOWN if made.speedup is None else f"{made.speedup:.1f}"
         waiting = UNKNOWN if made.wait_share is None else percent(100 * made.wait_share, 0)
         together = (faster, waiting) if several else ()
-        drawn.add_row(*(_value(config, name) for name in turned), *figures, speed, *together)
+        answered = _answer_cells(made.answer) if answers else ()
+        drawn.add_row(*(_value(config, name) for name in turned), *figures, speed, *together, *answered)
     return drawn
+
+
+def _per_second(forecasts: list[Forecast]) -> str:
+    return "~requests/s" if all(made.answer is not None and made.answer.tpot_s for made in forecasts) else "~samples/s"
+
+
+def _answer_cells(answer: AnswerForecast | None) -> tuple[str, ...]:
+    if answer is None:
+        return (UNKNOWN,) * 4
+    ttft = None if answer.ttft_s is None else 1000 * answer.ttft_s
+    return mib(answer.kv_cache), number(answer.most_tokens), rate(ttft), rate(answer.generation_tokens_per_s)
 
 
 def _differs(configs: list[RunConfig], name: str) -> bool:
@@ -227,7 +274,8 @@ def _differs(configs: list[RunConfig], name: str) -> bool:
 def _shared(configs: list[RunConfig]) -> list[str]:
     """Knobs that are not at their default, and the same in every row."""
     skipped = {*_NAMED, "batch_size"}
-    turned = (name for name in KNOBS if getattr(configs[0], name) != getattr(_NONE, name))
+    usual = defaults_of(configs[0].job)
+    turned = (name for name in KNOBS if getattr(configs[0], name) != getattr(usual, name))
     return [name for name in turned if name not in skipped and not _differs(configs, name)]
 
 

@@ -112,8 +112,9 @@ class Course:
         categories = [_INDEX[category] for category in part.categories]
         highest, peak = self._highest[0], self._peak
         begin = 0
-        ends = [at for at, _ in part.phases[1:]] + [len(part.events)]
-        for (_, self._phase), end in zip(part.phases, ends, strict=True):
+        phases = part.phases or [(0, self._phase)]
+        ends = [at for at, _ in phases[1:]] + [len(part.events)]
+        for (_, self._phase), end in zip(phases, ends, strict=True):
             for event, home in zip(part.events[begin:end], part.homes[begin:end], strict=True):
                 if event >= 0:
                     had = allocator.allocated

@@ -7,7 +7,7 @@ was born in this step or in the one before, and as the how manyeth there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +19,8 @@ from engine.forecast.recording import LOAD, Recording
 
 Whole = npt.NDArray[np.int64]
 
+ALIKE = 3
+"""Steps at most that growth is told from: two tell an even one, three how it grows itself."""
 OWN, BEFORE, EARLIER, FIRST, LOADED = range(5)
 """Where what dies was born: in this part, in the one before it, in the one before that, in prefill, or in loading."""
 
@@ -51,9 +53,9 @@ class Template:
     again: Part
     left: Part
     once: Whole
-    """By birth: bytes that a step has more than the one before it, from the first to the second."""
+    """By birth: bytes that the step after `again` has more than that."""
     twice: Whole
-    """By birth: how much more that is in each step after."""
+    """By birth: how much more of that there is in each step after."""
 
     def kept(self, steps: int) -> int:
         """Bytes of keys and values once so many decode steps are done."""
@@ -67,17 +69,18 @@ class Template:
 
     def sizes(self, step: int) -> Whole:
         """Bytes by birth of a decode step, counted from 1."""
-        n = step - 1
-        told: Whole = np.array(self.firsts[0].sizes, dtype=np.int64) + n * self.once + n * (n - 1) // 2 * self.twice
-        return told
+        n = step - 1 - len(self.firsts)
+        known = self.again if n >= 0 else self.firsts[step - 1]
+        told: Whole = np.array(known.sizes, dtype=np.int64)
+        return told if n <= 0 else told + n * self.once + n * (n - 1) // 2 * self.twice
 
 
 def _kinds(part: Part) -> Iterator[tuple[int, str]]:
     return zip(part.sizes, part.categories, strict=True)
 
 
-def template(recording: Recording, grouped: Collection[int], width: int) -> Template:
-    """Of a batch whose prompts have `width` tokens; `grouped` are the slots whose size is of whole groups of tokens.
+def template(recording: Recording, groups: Mapping[int, int], width: int) -> Template:
+    """Of a batch whose prompts have `width` tokens; `groups`: by slot, tokens of a group where whole groups have room.
 
     Raises `ForecastError` where later steps cannot be told from those recorded.
     """
@@ -86,16 +89,17 @@ def template(recording: Recording, grouped: Collection[int], width: int) -> Temp
         none = np.zeros(0, dtype=np.int64)
         return Template(load=parts[0], prefill=parts[1], firsts=(), again=Part(), left=Part(), once=none, twice=none)
     load, prefill, *firsts, again, left = parts
-    first = firsts[0]
-    steps = [np.array(step.sizes, dtype=np.int64) for step in (*firsts, again)]
-    if any(len(sizes) != len(steps[0]) for sizes in steps) or FIRST in again.homes:
+    known = [np.array(step.sizes, dtype=np.int64) for step in (*firsts, again)][-ALIKE:]
+    if any(len(sizes) != len(known[-1]) for sizes in known) or FIRST in again.homes:
         raise ForecastError("The steps of these answers are not alike, so their memory cannot be told: run it.")
-    once = steps[1] - steps[0]
-    twice = steps[2] - steps[1] - once if len(steps) > 2 else np.zeros_like(once)
-    for slot in grouped:
+    once = known[-1] - known[-2]
+    twice = once - (known[-2] - known[-3]) if len(known) > 2 else np.zeros_like(once)
+    once = once + twice
+    for slot, tokens in groups.items():
         part, number = places[slot]
-        if parts[part] is first:  # by a token's share, as most steps add no group and few add one
-            once[number], twice[number] = first.sizes[number] // max(1, width), 0
+        if parts[part] is again:  # by a token's share, as most steps add no group and few add one
+            n_groups = -(-(width + len(firsts) + 1) // tokens)
+            once[number], twice[number] = again.sizes[number] // (n_groups * tokens), 0
     return Template(load=load, prefill=prefill, firsts=tuple(firsts), again=again, left=left, once=once, twice=twice)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from functools import partial
 
 from engine.forecast.answering.record import AnswerPlan, AnswerWork, record_answer
@@ -15,6 +14,7 @@ from engine.forecast.traces import Family
 from engine.forecast.work import Work, work_at
 from engine.techniques import quantised
 from engine.techniques.generation.settings import is_seq2seq
+from engine.tracing.scratch import Groups
 from engine.workloads.data_shape import BatchShape
 
 SHORTEST = 64
@@ -33,8 +33,8 @@ class AnswerTraces:
         width, new = longest
         self._family = Family(self._record, (max(width, SHORTEST), self._room(new)))
         self._works: dict[Point, AnswerWork] = {}
-        self._grouped: Collection[int] = ()
-        """Slots whose size is of whole groups of tokens: the same in all recordings that are alike."""
+        self._groups: dict[int, int] = {}
+        """By slot, tokens of a group where a size is of whole groups: the same in all recordings that are alike."""
         self._templates: dict[BatchShape, Template] = {}
         self.n_parameters = quantised.n_parameters(plan.model)
 
@@ -56,7 +56,7 @@ class AnswerTraces:
             # two lengths, so that any other can be told
             self._family.expect([shape, shape._replace(width=2 * width)])
             recording = self._family.at(shape, alone=samples == 1)
-            self._templates[shape] = template(recording, recording.rules or self._grouped, width)
+            self._templates[shape] = template(recording, self._groups, width)
         return self._templates[shape]
 
     def work(self, samples: int, width: float, new: int, of: str) -> Work:
@@ -71,7 +71,7 @@ class AnswerTraces:
     def _record(self, shape: BatchShape) -> Recording:
         traced = self._deep(shape)
         self._works.setdefault((shape.samples, shape.width, shape.target), traced.work)
-        self._grouped = traced.recording.rules.keys()
+        self._groups = {slot: rule.size for slot, rule in traced.recording.rules.items() if isinstance(rule, Groups)}
         return traced.recording
 
 

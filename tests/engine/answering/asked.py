@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from engine.answering.generation import own_settings
 from engine.answering.job import AnswerJob
 from engine.answering.requests import Request
 from engine.answering.run import AnswerRun, refuse_early
@@ -20,6 +19,7 @@ from engine.contract.run_figures import new_record
 from engine.devices.base import Device
 from engine.devices.cpu import CpuDevice
 from engine.devices.virtual import VirtualDevice
+from engine.techniques.generation.settings import own_settings
 from engine.training.hub import Hub
 from tests.engine import language_models
 

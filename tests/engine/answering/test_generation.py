@@ -7,8 +7,9 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from engine.answering.answer import answer
-from engine.answering.generation import answer_batch, is_seq2seq
+from engine.answering.generation import answer_batch
 from engine.contract.events import Prefilled, RequestDone, TokensDone
+from engine.techniques.generation.settings import is_seq2seq
 from tests.engine import language_models
 from tests.engine.answering.asked import PROMPTS, Asked, config_of, job_of
 
