@@ -61,4 +61,4 @@ async def test_before_the_engine_is_there_and_when_it_is_not_to_be_had() -> None
         assert s.lines[-1].rstrip() == f" r run  e explain  Enter type  / find  z zoom {LAST}"
         await s.feed(EngineFailed(message="PyTorch is not installed: pip install torch."))
         await s.press("escape")
-        assert s.lines[-1].rstrip() == f" e explain  Enter type  / find  z zoom {LAST}"
+        assert s.lines[-1].rstrip() == f" e explain  Enter type  / find  z zoom  J answer {LAST}"

@@ -251,7 +251,7 @@ async def test_a_repaint_marks_only_the_cells_that_changed() -> None:
 
 async def test_clicking_moves_the_cursors() -> None:
     async with stage((120, 40), [record(1), record(2), record(3)]) as s:
-        await s.pilot.click("#knobs", offset=(5, 3))
+        await s.pilot.click("#knobs", offset=(5, 4))
         assert s.app.state.editor.selected == "gradient_checkpointing"
         await s.pilot.click("#results", offset=(5, 2))
         assert s.app.state.selected_run == 1
