@@ -12,7 +12,6 @@ from engine.answering.job import AnswerJob
 from engine.answering.prefix_cache import Shared, fill
 from engine.answering.requests import Request, Writing
 from engine.answering.steps import Steps
-from engine.contract.config import RunConfig
 from engine.techniques.generation import caches
 from engine.techniques.generation.guessing import speculating
 from engine.techniques.generation.settings import generation_config, is_seq2seq

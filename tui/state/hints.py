@@ -59,7 +59,8 @@ def _on_knobs(state: State) -> list[Hint]:
     enter = "type" if place.knob else "close" if place.group in state.editor.list.opened else "open"
     undo = [("undo", "undo")] if state.editor.can_undo else []
     pin = [("pin", "pin")] if state.rows else []
-    return [*_common(state), ("type_value", enter), *undo, ("find_knob", "find"), *pin, ("zoom", "zoom"), _other_job(state)]
+    shown = [("type_value", enter), *undo, ("find_knob", "find"), *pin, ("zoom", "zoom"), _other_job(state)]
+    return [*_common(state), *shown]
 
 
 def _on_results(state: State) -> list[Hint]:
