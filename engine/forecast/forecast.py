@@ -146,6 +146,8 @@ class Assumptions:
     """Whether those have NCCL's buffers too, of a run on several GPUs."""
     limit_bytes: int | None = None
     """Memory to judge by, where that is less than the GPU's."""
+    acceptance: float | None = None
+    """Of guessed tokens, the share that is accepted."""
     link: str | None = None
     """What joins several GPUs, `nvlink` or `pcie`; None takes what such cards have as a rule."""
     link_rate: float | None = None
@@ -267,7 +269,7 @@ class Forecaster:
         made = _kept(self._answers, key, self._answers.get(key) or AnswerForecaster(traces, draft, stack))
         outside = outside_memory(gpu, stack, given.context_bytes, given.library_bytes, given.beside_bytes)
         notes = *idle(config), *outside.notes, f"{stack.description}. The speed is rough."
-        return made.forecast(config, gpu, _limit(config, gpu, given), outside, notes)
+        return made.forecast(config, gpu, _limit(config, gpu, given), outside, notes, given.acceptance)
 
     def _answers_of(self, config: RunConfig, gpu: Gpu, stack: Stack) -> AnswerTraces:
         source, asked = self._source(config), asked_of(config)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
-from engine.contract.config import ConfigError
+from engine.contract.config import ConfigError, RunConfig
 from engine.contract.forecast_types import Forecast, ForecastError
 from engine.contract.marks import marks_of
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
@@ -70,11 +70,61 @@ def _outside(runs: Iterable[RunRecord]) -> list[int]:
 def _ratios(runs: Sequence[RunRecord], forecast: Callable[[RunRecord], Forecast]) -> list[float]:
     ratios = []
     for record in runs:
-        measured = record.steady_samples_per_s or record.samples_per_s
+        measured = _measured(record)
         try:
-            expected = forecast(record).samples_per_s if measured else None
+            expected = _expected(forecast(record)) if measured else None
         except (ConfigError, ForecastError):
             expected = None
         if measured and expected:
             ratios.append(measured / expected)
     return ratios
+
+
+def _measured(record: RunRecord) -> float | None:
+    """Samples/s, or tokens/s of a run that writes."""
+    if record.answer is not None and record.config.task != "classification":
+        return None if record.config.speculate != "off" else record.answer.generation_tokens_per_s
+    return record.steady_samples_per_s or record.samples_per_s
+
+
+def _expected(made: Forecast) -> float | None:
+    if made.answer is not None and made.answer.tpot_s is not None:
+        return made.answer.generation_tokens_per_s
+    return made.samples_per_s
+
+
+def times(made: Forecast, speed: float) -> Forecast:
+    """The forecast of a card that is so many times as fast."""
+
+    def more(value: float | None) -> float | None:
+        return None if value is None else value * speed
+
+    def less(value: float | None) -> float | None:
+        return None if value is None else value / speed
+
+    answer = made.answer
+    if answer is not None:
+        answer = replace(
+            answer,
+            ttft_s=less(answer.ttft_s),
+            tpot_s=less(answer.tpot_s),
+            prompt_tokens_per_s=more(answer.prompt_tokens_per_s),
+            generation_tokens_per_s=more(answer.generation_tokens_per_s),
+        )
+    return replace(made, samples_per_s=more(made.samples_per_s), answer=answer)
+
+
+_GUESSED_ALIKE = ("model", "draft_model", "speculate", "speculate_tokens", "prompts", "temperature", "top_k", "top_p")
+"""Knobs that decide how many guesses are right."""
+
+
+def acceptance(records: Iterable[RunRecord], config: RunConfig) -> float | None:
+    """The share of guesses that was accepted in the newest run that guessed as this one would, on whatever device."""
+    if not config.answers or config.speculate == "off":
+        return None
+    found = None
+    for record in records:
+        alike = all(getattr(record.config, name) == getattr(config, name) for name in _GUESSED_ALIKE)
+        if alike and record.answer is not None and record.answer.acceptance is not None:
+            found = record.answer.acceptance
+    return found

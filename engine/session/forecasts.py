@@ -16,7 +16,7 @@ from engine.devices.open import DEFAULT_VIRTUAL_GPU, cuda_index, why_virtual
 from engine.devices.several import rank_devices
 from engine.devices.visible import describe, unlisted, uuid_of
 from engine.forecast.forecast import Assumptions, Forecaster
-from engine.forecast.learned import Learned, learn
+from engine.forecast.learned import Learned, acceptance, learn, times
 from engine.forecast.proposals import MAX_PROPOSALS, propose
 from engine.gpus.catalogue import Gpu, UnknownGpuError, by_nvml_name, find
 from engine.gpus.units import MIB
@@ -75,20 +75,21 @@ class Forecasts:
     def _forecast(self, config: RunConfig, reading: Callable[[], None], stack: str | None) -> Forecast:
         config = several.resolved(config, self._nvml)
         gpu, card = gpu_of(config, self._nvml)
+        known = Assumptions(acceptance=self._acceptance(config))
         if stack is not None:
-            return self._forecaster.forecast(config, gpu, Assumptions(stack=stack), reading)
+            return self._forecaster.forecast(config, gpu, replace(known, stack=stack), reading)
         if card is None:
-            return self._forecaster.forecast(config, gpu, reading=reading)
-        learned = self._learned_of(gpu, card, config.gpus or 1)
+            return self._forecaster.forecast(config, gpu, known, reading)
+        learned = self._learned_of(gpu, card, config)
         given, sources = self._outside(gpu, card, learned, has_nccl=config.is_parallel)
-        given = replace(given, link_rate=_link_rate(config, self._nvml))
+        given = replace(given, link_rate=_link_rate(config, self._nvml), acceptance=known.acceptance)
         made = self._forecaster.forecast(config, gpu, given, reading)
         notes = (*made.notes, *sources)
         if learned.speed is None or made.samples_per_s is None:
             return replace(made, notes=notes)
         on = "this card" if learned.on_this_card else f"cards like this {gpu.name}"
         speed = f"Speed learned from {learned.n_speeds} runs on {on}."
-        return replace(made, samples_per_s=made.samples_per_s * learned.speed, notes=(*notes, speed))
+        return replace(times(made, learned.speed), notes=(*notes, speed))
 
     def _outside(
         self, gpu: Gpu, card: DeviceInfo, learned: Learned, *, has_nccl: bool
@@ -237,12 +238,23 @@ class Forecasts:
         """A run ended: what is known of its card is read again when it is asked for."""
         self._learned = {}  # another one: what another thread is learning now is too old for it
 
-    def _learned_of(self, gpu: Gpu, card: DeviceInfo, gpus: int) -> Learned:
-        """From runs on as many GPUs."""
-        known, key = self._learned, (card.name, card.uuid, card.software, gpus)
+    def _acceptance(self, config: RunConfig) -> float | None:
+        """Of guesses, as earlier runs had it."""
+        if not config.answers or config.speculate == "off":
+            return None
+        try:
+            return acceptance(self._read_runs(), config)
+        except HistoryError:  # told where the history is written
+            return None
+
+    def _learned_of(self, gpu: Gpu, card: DeviceInfo, config: RunConfig) -> Learned:
+        """From runs with the same job on as many GPUs."""
+        gpus = config.gpus or 1
+        known, key = self._learned, (card.name, card.uuid, card.software, gpus, config.job)
         if key not in known:
             try:
-                records = [record for record in self._read_runs() if record.config.gpus == gpus]
+                of = config.job, gpus
+                records = [record for record in self._read_runs() if (record.config.job, record.config.gpus) == of]
             except HistoryError:  # told where the history is written; the next forecast tries again
                 return Learned()
             known[key] = learn(records, card, lambda record: self._forecaster.forecast(record.config, gpu))

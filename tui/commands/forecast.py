@@ -152,7 +152,8 @@ def _text(configs: list[RunConfig], forecasts: list[Forecast]) -> str:
                 console.print(f"{first.together}{_by_gpu(first)}.", soft_wrap=True)
             for line in _about_answers(first.answer):
                 console.print(line, soft_wrap=True)
-            parts = " · ".join(f"{name} {mib(first.breakdown[name])}" for name in BREAKDOWN if first.breakdown[name])
+            held = {name: first.breakdown.get(name) for name in BREAKDOWN}  # a recorded one may lack a part
+            parts = " · ".join(f"{name} {mib(size)}" for name, size in held.items() if size)
             console.print(f"At the peak, MiB: {parts}", soft_wrap=True)
             if first.failing_phase:
                 asked, free, short = mib(first.failing_segment), mib(first.failing_free), mib(first.short)

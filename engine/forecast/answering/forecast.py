@@ -71,8 +71,16 @@ class AnswerForecaster:
         self._found: dict[tuple[object, ...], int | None] = {}
         """Of searches."""
 
-    def forecast(self, config: RunConfig, gpu: Gpu, limit: int, outside: Outside, notes: tuple[str, ...]) -> Forecast:
-        """Raises `ForecastError`."""
+    def forecast(
+        self,
+        config: RunConfig,
+        gpu: Gpu,
+        limit: int,
+        outside: Outside,
+        notes: tuple[str, ...],
+        acceptance: float | None,
+    ) -> Forecast:
+        """`acceptance`: of guessed tokens, where that is known. Raises `ForecastError`."""
         asked, capacity = asked_of(config), limit - outside.total
         plan = self._template(config, asked)
         verdict = self._play(plan, asked, capacity)
@@ -83,9 +91,10 @@ class AnswerForecaster:
         span = None
         if outside.range is not None:
             span = outside.range[0] + shown.peak_reserved, outside.range[1] + shown.peak_reserved
-        seconds = None
-        if speed.prefill_s is not None:
-            seconds = speed.prefill_s + (asked.new - 1) * (speed.step_s or 0.0)
+        answer = self._answer(config, gpu, asked, capacity, plan, speed, acceptance)
+        seconds = speed.prefill_s
+        if seconds is not None and answer.generation_tokens_per_s:
+            seconds += (asked.new - 1) * asked.batch / answer.generation_tokens_per_s
         flops = self._flops(asked)
         return Forecast(
             gpu=gpu.name,
@@ -111,7 +120,7 @@ class AnswerForecaster:
             tokens_per_sample=float(asked.width + asked.new),
             n_parameters=self._traces.n_parameters,
             forecast_s=0.0,
-            answer=self._answer(config, gpu, asked, capacity, plan, speed),
+            answer=answer,
             notes=(*self._notes(config, asked, verdict), *notes),
         )
 
@@ -154,10 +163,18 @@ class AnswerForecaster:
         return _Verdict(free, within, 0)
 
     def _answer(
-        self, config: RunConfig, gpu: Gpu, asked: Asked, capacity: int, plan: Template, speed: Pace
+        self,
+        config: RunConfig,
+        gpu: Gpu,
+        asked: Asked,
+        capacity: int,
+        plan: Template,
+        speed: Pace,
+        acceptance: float | None,
     ) -> AnswerForecast:
         kept = plan.kept(asked.new - 1)
-        acceptance = None
+        told = self._speedups(config, gpu, asked, speed, (acceptance,) if acceptance is not None else ())
+        gain = told[0][1] if told else 1.0
         return AnswerForecast(
             kv_per_token=kv_per_token(self._traces, config),
             kv_cache=kept,
@@ -166,10 +183,10 @@ class AnswerForecaster:
             ttft_s=speed.prefill_s,
             tpot_s=speed.step_s,
             prompt_tokens_per_s=None if not speed.prefill_s else asked.batch * asked.width / speed.prefill_s,
-            generation_tokens_per_s=None if not speed.step_s else asked.batch / speed.step_s,
+            generation_tokens_per_s=None if not speed.step_s else gain * asked.batch / speed.step_s,
             bound=speed.bound,
             acceptance=acceptance,
-            speedups=self._speedups(config, gpu, asked, speed),
+            speedups=self._speedups(config, gpu, asked, speed, ACCEPTANCES),
         )
 
     def _fits(self, config: RunConfig, asked: Asked, capacity: int) -> bool:
@@ -219,7 +236,9 @@ class AnswerForecaster:
         step = self._traces.work(asked.batch, middle, asked.new, "decode").flops
         return (prefill + (asked.new - 1) * step) // asked.batch
 
-    def _speedups(self, config: RunConfig, gpu: Gpu, asked: Asked, speed: Pace) -> tuple[tuple[float, float], ...]:
+    def _speedups(
+        self, config: RunConfig, gpu: Gpu, asked: Asked, speed: Pace, accepted: tuple[float, ...]
+    ) -> tuple[tuple[float, float], ...]:
         if config.speculate == "off" or not speed.step_s:
             return ()
         cost = 0.0
@@ -232,7 +251,7 @@ class AnswerForecaster:
         check = check_cost(config, gpu, self._traces, asked.width, asked.new)
         if check is None:
             return ()
-        rates = ((each, speculation.rate_of(each, n)) for each in ACCEPTANCES)
+        rates = ((each, speculation.rate_of(each, n)) for each in accepted)
         return tuple((each, speculation.speed_up(rate, n, cost, check)) for each, rate in rates)
 
     def _notes(self, config: RunConfig, asked: Asked, verdict: _Verdict) -> Iterator[str]:
