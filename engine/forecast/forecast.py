@@ -43,6 +43,7 @@ from engine.gpus.catalogue import Gpu
 from engine.gpus.units import MIB
 from engine.models.catalogue import known
 from engine.techniques.generation import caches
+from engine.techniques.generation.settings import own_settings
 from engine.techniques.refusals import refuse_missing_packages
 from engine.tracing.stack import STACKS, Stack
 from engine.tracing.unified import with_unified
@@ -261,12 +262,14 @@ class Forecaster:
         if not stack.is_of_today:
             raise ConfigError("", "--stack: answers are forecast for today's software: leave it out.")
         traces = self._answers_of(config, gpu, stack)
-        draft = None
+        plain, draft = traces, None
+        if config.speculate != "off":
+            plain = self._answers_of(config.with_values(speculate="off", draft_model=None), gpu, stack)
         if config.speculate == "draft" and config.draft_model is not None:
             alone = config.with_values(model=config.draft_model, speculate="off", draft_model=None)
             draft = self._answers_of(alone, gpu, stack)
         key = traces, draft
-        made = _kept(self._answers, key, self._answers.get(key) or AnswerForecaster(traces, draft, stack))
+        made = _kept(self._answers, key, self._answers.get(key) or AnswerForecaster(traces, plain, draft, stack))
         outside = outside_memory(gpu, stack, given.context_bytes, given.library_bytes, given.beside_bytes)
         notes = *idle(config), *outside.notes, f"{stack.description}. The speed is rough."
         return made.forecast(config, gpu, _limit(config, gpu, given), outside, notes, given.acceptance)
@@ -277,14 +280,25 @@ class Forecaster:
         models.check_head(source.model.config, config)
         answerers.check_length(source.model, config, asked.width)
         shared = config.with_values(**_NOT_IN_ANSWERS)
-        key = shared, gpu.compute_capability, gpu.multiprocessors, source.stamp, source.model.location is None
+        guesses = config.speculate_tokens if config.speculate != "off" else 0
+        scores = config.speculate == "draft"
+        key = (
+            shared,
+            guesses,
+            scores,
+            gpu.compute_capability,
+            gpu.multiprocessors,
+            source.stamp,
+            source.model.location is None,
+        )
         traces = self._answering.get(key)
         if traces is None:
             model: Any = build_on_meta(source.model, shared, stack, n_labels=_N_LABELS, vocab_size=None)
             model.eval()
             if config.task != "classification":
                 caches.refuse(config, model)
-            plan = AnswerPlan(config=shared, model=model, gpu=gpu, stack=stack)
+                model.generation_config = own_settings(model)
+            plan = AnswerPlan(config=shared, model=model, gpu=gpu, stack=stack, guesses=guesses, scores=scores)
             traces = AnswerTraces(plan, (asked.width, asked.new))
         return _kept(self._answering, key, traces)
 

@@ -160,10 +160,12 @@ def _point(moment: _Moment) -> TimelinePoint:
 
 def _steps(plan: Template, steps: int, most_events: int) -> Iterator[tuple[int, bool]]:
     """The decode steps that are played, and whether whole."""
-    if steps <= 2 * WHOLE_STEPS + 1:
+    n_whole = WHOLE_STEPS if most_events >= MOST_EVENTS else 0
+    if steps <= 2 * n_whole + 1:
         yield from ((step, True) for step in range(1, steps + 1))
         return
-    whole = {*range(1, WHOLE_STEPS + 1), *np.linspace(WHOLE_STEPS, steps, WHOLE_STEPS + 1, dtype=int).tolist()}
+    whole = {*range(1, len(plan.firsts) + 1), steps}
+    whole |= {*range(1, n_whole + 1), *np.linspace(n_whole, steps, n_whole + 1, dtype=int).tolist()} - {0}
     each = 2 * int(_lasts(plan, plan.sizes(steps)).sum()) if plan.once.any() or plan.twice.any() else 0
     played = set(whole)
     if each:

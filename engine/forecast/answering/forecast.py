@@ -12,7 +12,7 @@ from engine.contract.config import RunConfig
 from engine.contract.forecast_types import FITS, KV_CACHE, NEAR_LIMIT, OUT_OF_MEMORY, AnswerForecast, Forecast
 from engine.devices.precision import DTYPES
 from engine.forecast.answering.course import MOST_EVENTS, Answered, Course
-from engine.forecast.answering.pace import Pace, check_cost, pace
+from engine.forecast.answering.pace import Pace, pace
 from engine.forecast.answering.room import largest
 from engine.forecast.answering.template import OWN, Part, Template
 from engine.forecast.answering.traces import AnswerTraces
@@ -33,6 +33,8 @@ FEW_EVENTS = 4_000
 LONGEST = 1_048_576
 """Tokens of a text that a search goes up to, where a model has no limit of its own: the most that knobs take."""
 MOST_BATCH = 65_536
+ROOMIER = (1.02, 1.1, 1.25, 1.5, 2.0)
+"""Times the memory that is allocated at the most: room that is tried for a run that does not fit."""
 ACCEPTANCES = (0.2, 0.4, 0.6, 0.8, 0.9)
 """That speculation is told for."""
 
@@ -64,10 +66,13 @@ class _Verdict:
 
 
 class AnswerForecaster:
-    """Forecasts of one model and technique on one card's kernels; `draft` guesses for it."""
+    """Forecasts of one model and technique on one card's kernels.
 
-    def __init__(self, traces: AnswerTraces, draft: AnswerTraces | None, stack: Stack) -> None:
-        self._traces, self._draft, self._stack = traces, draft, stack
+    `plain` are its traces without speculation, the same where there is none; `draft` those of who guesses for it.
+    """
+
+    def __init__(self, traces: AnswerTraces, plain: AnswerTraces, draft: AnswerTraces | None, stack: Stack) -> None:
+        self._traces, self._plain, self._draft, self._stack = traces, plain, draft, stack
         self._found: dict[tuple[object, ...], int | None] = {}
         """Of searches."""
 
@@ -85,7 +90,8 @@ class AnswerForecaster:
         plan = self._template(config, asked)
         verdict = self._play(plan, asked, capacity)
         shown, failed = verdict.shown, verdict.failed
-        speed = pace(config, gpu, self._traces, asked.width, asked.new)
+        self._plain.template(asked.batch, asked.width, asked.new)
+        speed = pace(config, gpu, self._plain, asked.width, asked.new)
         used = outside.total + shown.peak_reserved
         needed = outside.total + (shown.peak_allocated if verdict.saved else shown.peak_reserved)
         span = None
@@ -138,7 +144,7 @@ class AnswerForecaster:
             guesses = self._draft.template(1, asked.width, asked.new)
             for size, category in zip(guesses.load.sizes, guesses.load.categories, strict=True):
                 _bear(beside, size, category)
-            _bear(beside, guesses.kept(asked.new - 1), KV_CACHE)
+            _bear(beside, guesses.kept(max(0, asked.new - 2)), KV_CACHE)
         if config.prefix_cache and config.prefix_len:
             _bear(beside, config.prefix_len * kv_per_token(self._traces, config), KV_CACHE)
         return replace(plan, load=beside)
@@ -149,17 +155,18 @@ class AnswerForecaster:
         return Course(allocator, plan, most_events=most_events)
 
     def _play(self, plan: Template, asked: Asked, capacity: int) -> _Verdict:
-        batches = min(WARMUP_TOKENS, asked.new), asked.new
+        batches = min(WARMUP_TOKENS, self._written(asked)), self._written(asked)
         free = self._course(plan, None, MOST_EVENTS).answer(*batches)
         if free.peak_reserved <= capacity:
             return _Verdict(free, None, 0)
         within = self._course(plan, capacity, MOST_EVENTS).answer(*batches)
         if within.failed_phase is None:
             return _Verdict(within, None, free.peak_reserved - within.peak_reserved)
-        # of what it would need with no limit: as much as it could do with
-        least = self._course(plan, int(1.02 * free.peak_allocated), MOST_EVENTS).answer(*batches)
-        if least.failed_phase is None and least.peak_reserved > capacity:
-            return _Verdict(least, within, free.peak_reserved - least.peak_reserved)
+        # with no limit it would never give back what is left of smaller caches: what it could do with is told
+        for share in ROOMIER:
+            least = self._course(plan, int(share * free.peak_allocated), FEW_EVENTS).answer(*batches)
+            if least.failed_phase is None and least.peak_reserved > capacity:
+                return _Verdict(least, within, free.peak_reserved - least.peak_reserved)
         return _Verdict(free, within, 0)
 
     def _answer(
@@ -172,7 +179,9 @@ class AnswerForecaster:
         speed: Pace,
         acceptance: float | None,
     ) -> AnswerForecast:
-        kept = plan.kept(asked.new - 1)
+        kept = plan.kept(self._written(asked) - 1)
+        if self._draft is not None:
+            kept += self._draft.template(1, asked.width, asked.new).kept(max(0, asked.new - 2))
         told = self._speedups(config, gpu, asked, speed, (acceptance,) if acceptance is not None else ())
         gain = told[0][1] if told else 1.0
         return AnswerForecast(
@@ -189,12 +198,16 @@ class AnswerForecaster:
             speedups=self._speedups(config, gpu, asked, speed, ACCEPTANCES),
         )
 
+    def _written(self, asked: Asked) -> int:
+        """Tokens of an answer as they are played: the last guesses go no further than the answer."""
+        return max(1, asked.new - self._traces.plan.guesses)
+
     def _fits(self, config: RunConfig, asked: Asked, capacity: int) -> bool:
         plan = self._template(config, asked)
-        return self._course(plan, capacity, FEW_EVENTS).answer(asked.new).failed_phase is None
+        return self._course(plan, capacity, FEW_EVENTS).answer(self._written(asked)).failed_phase is None
 
     def _needs(self, config: RunConfig, asked: Asked) -> int:
-        return self._course(self._template(config, asked), None, FEW_EVENTS).answer(asked.new).peak_allocated
+        return self._course(self._template(config, asked), None, FEW_EVENTS).answer(self._written(asked)).peak_allocated
 
     def _most_tokens(self, config: RunConfig, asked: Asked, capacity: int) -> int | None:
         """Of a prompt and its answer, of which the latter stays as long as it is."""
@@ -229,11 +242,11 @@ class AnswerForecaster:
         return self._found[key]
 
     def _flops(self, asked: Asked) -> int:
-        prefill = self._traces.work(asked.batch, asked.width, asked.new, "prefill").flops
+        prefill = self._plain.work(asked.batch, asked.width, asked.new, "prefill").flops
         if asked.new == 1:
             return prefill // asked.batch
-        middle = asked.width if self._traces.is_seq2seq else asked.width + asked.new / 2
-        step = self._traces.work(asked.batch, middle, asked.new, "decode").flops
+        middle = asked.width if self._plain.is_seq2seq else asked.width + asked.new / 2
+        step = self._plain.work(asked.batch, middle, asked.new, "decode").flops
         return (prefill + (asked.new - 1) * step) // asked.batch
 
     def _speedups(
@@ -247,10 +260,10 @@ class AnswerForecaster:
             if not guesses.step_s:
                 return ()
             cost = guesses.step_s / speed.step_s
-        n = config.speculate_tokens
-        check = check_cost(config, gpu, self._traces, asked.width, asked.new)
-        if check is None:
+        n, checked = config.speculate_tokens, pace(config, gpu, self._traces, asked.width, asked.new)
+        if not checked.step_s:
             return ()
+        check = checked.step_s / speed.step_s
         rates = ((each, speculation.rate_of(each, n)) for each in accepted)
         return tuple((each, speculation.speed_up(rate, n, cost, check)) for each, rate in rates)
 

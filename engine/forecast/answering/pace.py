@@ -41,16 +41,6 @@ def pace(config: RunConfig, gpu: Gpu, traces: AnswerTraces, width: int, new: int
     return Pace(prefill_s=prefill_s, step_s=seconds(step, 1, rates), bound=_bound(step, rates))
 
 
-def check_cost(config: RunConfig, gpu: Gpu, traces: AnswerTraces, width: int, new: int) -> float | None:
-    """What a forward over guessed tokens takes, in forwards over one; None where that is not known."""
-    rates = Rates.of(gpu, config)
-    if rates is None or config.is_quantised or new == 1:
-        return None
-    step, times = _step(config, traces, width, new), config.speculate_tokens + 1
-    more = replace(step, flops=times * step.flops, wide_flops=times * step.wide_flops)
-    return seconds(more, 1, rates) / seconds(step, 1, rates)
-
-
 def _step(config: RunConfig, traces: AnswerTraces, width: int, new: int) -> Work:
     """A decode step at the middle of an answer."""
     # the step recorded is the last of a few; of a seq2seq model the width is the prompt's, in all steps

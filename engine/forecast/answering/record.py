@@ -25,6 +25,7 @@ from engine.forecast.work import Work
 from engine.gpus.catalogue import Gpu
 from engine.process import gate
 from engine.techniques.generation import caches
+from engine.techniques.generation.guessing import MAKER
 from engine.techniques.generation.settings import generation_config, is_seq2seq
 from engine.tracing.kernels import CudaKernels
 from engine.tracing.quantised import as_on_cuda
@@ -44,6 +45,9 @@ ones do."""
 UNCACHED_STEPS = 3
 """The same where all is computed anew, and sizes grow with the square of the length."""
 
+GUESSED_STEPS = 4
+"""The same where tokens are guessed: what a guess leaves behind lives a step longer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerPlan:
@@ -53,10 +57,21 @@ class AnswerPlan:
     model: PreTrainedModel
     gpu: Gpu
     stack: Stack
+    guesses: int = 0
+    """Tokens that are guessed before each forward, none of which is right: then there are most steps."""
+    scores: bool = False
+    """Whether a draft model guesses, which leaves its scores."""
 
     @property
     def steps(self) -> int:
         """Decode steps that are traced."""
+        if self.guesses:
+            return GUESSED_STEPS
+        return UNCACHED_STEPS if self.config.kv_cache == "off" else STEPS
+
+    @property
+    def alike(self) -> int:
+        """Of them, the last ones that growth is told from."""
         return UNCACHED_STEPS if self.config.kv_cache == "off" else STEPS
 
 
@@ -91,6 +106,8 @@ class AnsweringTracer(MetaTracer):  # type: ignore[no-untyped-call]
 
     def _answer(self, asked: torch.Tensor) -> float | bool:
         asking = frozenset(callers())
+        if "_assisted_decoding" in asking and asked.dtype is torch.int64:  # how many tokens come: the forward's own
+            return 1
         if "forward" in asking or asked.dtype is not torch.bool or "generate" not in asking:
             return super()._answer(asked)
         if self._last is aten.any.default:  # is a special token odd, is there padding at a row's end?
@@ -98,7 +115,7 @@ class AnsweringTracer(MetaTracer):  # type: ignore[no-untyped-call]
         if self._last is aten.all.default:  # does the mask show all?
             self.was_asked = True
             return not self.hides
-        if "_sample" in asking:  # have all answers ended?
+        if asking & {"_sample", "_assisted_decoding"}:  # have all answers ended?
             return self._chosen()
         return super()._answer(asked)
 
@@ -128,6 +145,29 @@ def record_answer(plan: AnswerPlan, shape: BatchShape, work: AnswerWork) -> Reco
         writer.tracer.forget()
     recording.depends_on_hiding = writer.tracer.was_asked
     return recording
+
+
+class _Guesses:
+    """Guesses as many tokens as asked for, of which nothing is known; see `transformers.CandidateGenerator`."""
+
+    requires_model_outputs = False
+
+    def __init__(self, plan: AnswerPlan) -> None:
+        self._plan = plan
+
+    def get_candidates(
+        self, input_ids: torch.Tensor, *_: object, **__: object
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The text with the guesses, and the scores of each."""
+        n, settings = self._plan.guesses, self._plan.model.config.get_text_config()
+        text = torch.cat([input_ids, input_ids.new_empty((1, n))], dim=-1)
+        if not self._plan.scores:
+            return text, None
+        scores = [torch.empty(1, settings.vocab_size, device="meta") for _ in range(n)]
+        return text, torch.stack(scores, dim=1)
+
+    def update_candidate_strategy(self, *_: object) -> None:
+        """It has none."""
 
 
 class _Writer:
@@ -174,7 +214,13 @@ class _Writer:
     def _answer(self) -> None:
         self._enter(Phase.SAMPLE)
         inputs = self._inputs()
-        self._plan.model.generate(**inputs, generation_config=self._settings(), **self._cache())
+        model: Any = self._plan.model
+        if self._plan.guesses:
+            vars(model)[MAKER] = lambda **_: _Guesses(self._plan)
+        try:
+            model.generate(**inputs, generation_config=self._settings(), **self._cache())
+        finally:
+            vars(model).pop(MAKER, None)
 
     def _score(self) -> None:
         """As `engine.answering.scoring` does."""
@@ -192,12 +238,14 @@ class _Writer:
         return made
 
     def _settings(self) -> Any:
+        more = {"prompt_lookup_num_tokens": self._plan.guesses} if self._plan.guesses else {}
         return generation_config(
             self._plan.config,
-            new_tokens=self._plan.steps + 1,
+            new_tokens=self._plan.steps + 1 + self._plan.guesses,
             eos_token_ids=frozenset(),
             pad_token_id=self._plan.model.config.get_text_config().pad_token_id or 0,
             disable_compile=True,
+            **more,
         )
 
     def _cache(self) -> dict[str, Any]:

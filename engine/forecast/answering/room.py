@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-MOST_TRIES = 10
+MOST_TRIES = 16
 CLOSE = 0.005
 """Share of a number that it may be told too small by."""
 

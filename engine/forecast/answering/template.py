@@ -7,8 +7,9 @@ was born in this step or in the one before, and as the how manyeth there.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +20,6 @@ from engine.forecast.recording import LOAD, Recording
 
 Whole = npt.NDArray[np.int64]
 
-ALIKE = 3
-"""Steps at most that growth is told from: two tell an even one, three how it grows itself."""
 OWN, BEFORE, EARLIER, FIRST, LOADED = range(5)
 """Where what dies was born: in this part, in the one before it, in the one before that, in prefill, or in loading."""
 
@@ -79,54 +78,83 @@ def _kinds(part: Part) -> Iterator[tuple[int, str]]:
     return zip(part.sizes, part.categories, strict=True)
 
 
-def template(recording: Recording, groups: Mapping[int, int], width: int) -> Template:
-    """Of a batch whose prompts have `width` tokens; `groups`: by slot, tokens of a group where whole groups have room.
+def template(recording: Recording, order: Layout, groups: Mapping[int, int], *, width: int, alike: int) -> Template:
+    """Of a batch whose prompts have `width` tokens; `order` is the recording's.
 
+    `groups`: by slot, tokens of a group, where there is room for whole groups. The last `alike` steps tell how sizes
+    grow: two that they do evenly, three how the growth itself does.
     Raises `ForecastError` where later steps cannot be told from those recorded.
     """
-    parts, places = _parts(recording)
+    parts = order.filled(recording)
     if len(parts) == 2:  # scored in one forward
         none = np.zeros(0, dtype=np.int64)
         return Template(load=parts[0], prefill=parts[1], firsts=(), again=Part(), left=Part(), once=none, twice=none)
     load, prefill, *firsts, again, left = parts
-    known = [np.array(step.sizes, dtype=np.int64) for step in (*firsts, again)][-ALIKE:]
+    known = [np.array(step.sizes, dtype=np.int64) for step in (*firsts, again)][-alike:]
     if any(len(sizes) != len(known[-1]) for sizes in known) or FIRST in again.homes:
         raise ForecastError("The steps of these answers are not alike, so their memory cannot be told: run it.")
     once = known[-1] - known[-2]
     twice = once - (known[-2] - known[-3]) if len(known) > 2 else np.zeros_like(once)
     once = once + twice
     for slot, tokens in groups.items():
-        part, number = places[slot]
+        part, number = order.place(slot)
         if parts[part] is again:  # by a token's share, as most steps add no group and few add one
             n_groups = -(-(width + len(firsts) + 1) // tokens)
             once[number], twice[number] = again.sizes[number] // (n_groups * tokens), 0
     return Template(load=load, prefill=prefill, firsts=tuple(firsts), again=again, left=left, once=once, twice=twice)
 
 
-def _parts(recording: Recording) -> tuple[list[Part], list[tuple[int, int]]]:
-    """Loading, prefill, each decode step and the end; by slot, in which of them it was born and as which."""
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The order of a recording's events: the same in all that are alike."""
+
+    events: list[int]
+    """Of the recording; its identity tells which are alike."""
+    parts: list[Part]
+    """Loading, prefill, each decode step and the end, without sizes."""
+    ends: list[int]
+    """By part, the slot after its last one."""
+
+    def filled(self, recording: Recording) -> list[Part]:
+        """The parts with the sizes of a recording."""
+        starts = [0, *self.ends]
+        return [
+            replace(part, sizes=recording.sizes[start:end])
+            for part, start, end in zip(self.parts, starts, self.ends, strict=False)
+        ]
+
+    def place(self, slot: int) -> tuple[int, int]:
+        """In which part a slot is born, and as which of its births."""
+        part = bisect_right(self.ends, slot)
+        return part, slot - ([0, *self.ends][part])
+
+
+def layout(recording: Recording) -> Layout:
+    """Raises `ForecastError` where steps keep what they made for more than two others."""
     parts: list[Part] = []
     names: list[str] = []
     places: list[tuple[int, int]] = []
+    ends: list[int] = []
     for segment in recording.segments():
         if not names or names[-1] != segment.part:
             names.append(segment.part)
             parts.append(Part())
+            ends.append(len(places))
         part, at = parts[-1], len(parts) - 1
         part.phases.append((len(part.events), segment.phase))
         for event in recording.events[segment.start : segment.end]:
-            if event >= 0:
-                places.append((at, len(part.sizes)))
-                part.events.append(len(part.sizes))
+            if event >= 0:  # slots are numbered in the order of their births
+                places.append((at, len(part.categories)))
+                part.events.append(len(part.categories))
                 part.homes.append(OWN)
-                part.sizes.append(recording.sizes[event])
                 part.categories.append(recording.categories[event])
             else:
                 born, number = places[~event]
                 part.events.append(~number)
                 part.homes.append(_home(born, at))
+        ends[-1] = len(places)
     assert names[0] == LOAD
-    return parts, places
+    return Layout(recording.events, parts, ends)
 
 
 def _home(born: int, at: int) -> int:

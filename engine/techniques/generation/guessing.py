@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LONGEST_MATCH = 2
 """Tokens at the end of a text that lookup looks for in it, else one fewer; transformers takes what followed them where
 they stand first."""
-_MAKER, _GUESS = "_get_candidate_generator", "get_candidates"
+MAKER, _GUESS = "_get_candidate_generator", "get_candidates"
 """Of a model: what makes the one who guesses for a `generate`; of that one: what guesses."""
 
 
@@ -93,7 +93,7 @@ def note(model: PreTrainedModel) -> str | None:
     """What is not known of the guesses for this model, in a sentence."""
     from transformers import generation
 
-    if hasattr(model, _MAKER) and hasattr(getattr(generation, "CandidateGenerator", None), _GUESS):
+    if hasattr(model, MAKER) and hasattr(getattr(generation, "CandidateGenerator", None), _GUESS):
         return None
     return "This version of transformers does not show when it guesses: that time counts as sampling."
 
@@ -101,7 +101,7 @@ def note(model: PreTrainedModel) -> str | None:
 @contextmanager
 def _listened(model: PreTrainedModel, listener: Listener) -> Iterator[None]:
     """Inside, `listener` is told when a `generate` of this model guesses. Other models are left alone."""
-    maker = getattr(model, _MAKER, None)
+    maker = getattr(model, MAKER, None)
     if maker is None:
         yield
         return
@@ -112,11 +112,11 @@ def _listened(model: PreTrainedModel, listener: Listener) -> Iterator[None]:
             vars(guesser)[_GUESS] = _timed(guess, listener)
         return guesser
 
-    vars(model)[_MAKER] = make
+    vars(model)[MAKER] = make
     try:
         yield
     finally:
-        del vars(model)[_MAKER]
+        del vars(model)[MAKER]
 
 
 def _timed(guess: Callable[..., Any], listener: Listener) -> Callable[..., Any]:
