@@ -132,13 +132,16 @@ def test_only_the_session_makes_threads() -> None:
 
 
 def test_only_the_trainer_and_its_evaluation_read_a_number_from_the_device() -> None:
-    assert _callers("item") <= {"engine/training/trainer.py", "engine/training/evaluation.py"} | _devices()
+    compares = {"engine/answering/comparing.py"}  # after the answers
+    trains = {"engine/training/trainer.py", "engine/training/evaluation.py"}
+    assert _callers("item") <= trains | compares | _devices()
 
 
 def test_only_the_devices_synchronize_and_only_the_training_asks_them_to() -> None:
     training = {f"engine/training/{name}.py" for name in ("trainer", "clock", "run")}
     measures = {"engine/techniques/parallel/link_speed.py"}  # before the first run on these cards
-    assert _callers("synchronize") <= training | measures | _devices()
+    answers = {"engine/answering/run.py"}  # before the first request, and after the last
+    assert _callers("synchronize") <= training | answers | measures | _devices()
     assert _callers("cuda.synchronize") <= measures | _devices()
 
 
