@@ -56,9 +56,7 @@ PLAIN = defaults_of(ANSWER).with_values(device="cpu", requests=4, prompt_len=128
 def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
     """Ratios of tokens/s as a rule; what says otherwise is named so."""
     spawn = get_context("spawn")
-    os.environ["OMP_NUM_THREADS"] = (
-        "1"  # as many for both: ours takes fewer where the machine is busy
-    )
+    os.environ["OMP_NUM_THREADS"] = "1"  # as many for both: ours takes fewer where the machine is busy
     with (
         tempfile.TemporaryDirectory() as folder,
         ProcessPoolExecutor(1, spawn) as our_process,
