@@ -113,8 +113,8 @@ Against = Callable[[RunConfig, RunConfig], tuple[list[Told], list[Told]]]
 
 def _against_plain(mine: Answered, theirs: Callable[[RunConfig], Told], rounds: int) -> Iterator[Figure]:
     for config, name in (
-        (PLAIN, "batch 1"),
-        (PLAIN.with_values(batch_size=8, requests=16), "batch 8"),
+        (PLAIN.with_values(requests=16), "batch 1"),
+        (PLAIN.with_values(batch_size=8, requests=32), "batch 8"),
     ):
         ours, plain = alternate(partial(mine, config), partial(theirs, config), rounds)
         cpu = statistics.median(b.cpu_s / a.cpu_s for a, b in zip(ours, plain, strict=True))
