@@ -8,13 +8,14 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM, PreTrainedModel
 
-from engine.answering.generation import answer_batch, own_settings
+from engine.answering.generation import answer_batch
 from engine.answering.requests import Writing
 from engine.answering.steps import Steps
 from engine.contract.config import ConfigError
 from engine.contract.events import AnsweringStarted, Prefilled, RunProgress, TokensCompared, TokensDone
 from engine.contract.records import Outcome
 from engine.techniques.generation import guessing
+from engine.techniques.generation.settings import own_settings
 from tests.engine import language_models
 from tests.engine.answering.asked import Asked, config_of, job_of, run, save
 from tests.engine.answering.test_generation import plain
