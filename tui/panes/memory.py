@@ -103,11 +103,14 @@ class MemoryPane(PlotPane):
     def _keys_and_values(self, state: State, run: RunView, answer: AnswerView, width: int, height: int) -> list[Line]:
         """Beside the memory of a whole process they would not be seen: alone, below what they are forecast to be."""
         end = to_mib(answer.expected_kv)
-        return self._kv_plot.lines(
+        over = answer.kv_mib.extremes()
+        name: Line = [("KV cache ", "kv"), (f"MiB, at most {over[1]:.1f}" if over is not None else "MiB", "muted")]
+        named = [name] if height >= 4 and not run.under_way else []  # else the legend names it
+        return named + self._kv_plot.lines(
             run,
             [(answer.kv_mib, "kv")],
             width,
-            height,
+            height - len(named),
             recent=state.view.recent,
             y_range=(0.0, max(end * 1.05, to_mib(answer.kv_cache) or 0.0)) if end else None,
             limit=end,

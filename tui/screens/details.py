@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Static
 
+from engine.contract import answer_entries as entries
 from engine.contract import figures
 from engine.contract.accuracy import accuracy_sentence, no_better
 from engine.contract.best import best_sentence
@@ -70,8 +71,9 @@ def run_details(row: RunRecord, columns: int, note: str = "", scaling: str = UNK
         *(f"{KNOBS[name].label:<{_LABEL}}{said(row.config, name)}" for name in ORDER[row.config.job]),
     ]
     lines += ["", "The command that does it again (y copies it):", command_line(row.config)]
-    script = f"traintop script --run {row.run_id}"
-    lines += ["", "As a script for the Trainer, with the same losses (X copies it):", script]
+    if not row.config.answers:
+        script = f"traintop script --run {row.run_id}"
+        lines += ["", "As a script for the Trainer, with the same losses (X copies it):", script]
     bad = row.outcome in (Outcome.OUT_OF_MEMORY, Outcome.FAILED)
     return DetailsScreen(f"Run {row.run_id}", lines, bad=bad, wide=True)
 
@@ -80,9 +82,10 @@ def _figures(row: RunRecord) -> list[str]:
     """Its figures by their headings, those that belong together in one line."""
     spread = row.steady_spread if figures.steady_of(row) is not None else None
     lines = _place(row)
-    lines.append(f"{'data':<{_LABEL}}{_data(row)}")
-    for first, *others in _LINES:
-        if first in (figures.CARD_SPEED, figures.MACRO_F1) and first.read(row) is None:
+    if not row.config.answers:
+        lines.append(f"{'data':<{_LABEL}}{_data(row)}")
+    for first, *others in _ANSWERED if row.config.answers else _LINES:
+        if (first in _WHERE_KNOWN or row.config.answers) and first.read(row) is None:
             continue
         text = first.with_spread(figures.speed_of(row), spread) if first is figures.SPEED else first.of(row)
         beside = (f"{figures.heading_of(entry, [row])} {entry.of(row)}" for entry in others)
@@ -150,6 +153,28 @@ def _data(row: RunRecord) -> str:
     return f"{counted}   {where}" if where is not None and where != name else counted
 
 
+_WHERE_KNOWN = (figures.CARD_SPEED, figures.MACRO_F1)
+"""First of lines that a training has only where they are known, as all of an answering run are."""
+_ANSWERED = (
+    (figures.STATUS,),
+    (entries.REQUESTS, figures.TIME),
+    (entries.TG, entries.PP),
+    (entries.TTFT_P50, entries.TTFT_P99),
+    (entries.TPOT_P50, entries.TPOT_P99),
+    (entries.E2E_P50, entries.E2E_P99),
+    (figures.SPEED, entries.PADDING),
+    (entries.PER_FORWARD,),
+    (entries.ACCEPTANCE,),
+    (entries.HIT_RATE, entries.HELD),
+    (entries.KV_MIB, entries.WEIGHTS_MIB),
+    (entries.AGREEMENT, entries.PERPLEXITY),
+    (entries.COMPILE,),
+    (entries.PER_TOKEN,),
+    (figures.PARAMETERS,),
+    (figures.MEMORY, figures.SHARE, figures.TOTAL),
+    (figures.RESERVED, figures.ALLOCATED),
+    (figures.THREADS, figures.HOST_BUSY),
+)
 _LINES = (
     (figures.STATUS,),
     (figures.UPDATES, figures.PLANNED),

@@ -199,7 +199,8 @@ class MainScreen(Screen[None]):
 
     def focus_next_pane(self, direction: int) -> None:
         """Focus the next (1) or the previous (-1) pane, which fills the screen if one did before."""
-        panes = [pane for pane in self.query(Pane) if pane.can_focus]
+        has_answers = self._state.shows_answers
+        panes = [pane for pane in self.query(Pane) if pane.can_focus and (has_answers or pane.id != "answer")]
         if self.zoomed is None:
             panes = [pane for pane in panes if pane.id in STOPS and pane.is_on_screen]
         if not panes:

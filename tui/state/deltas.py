@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine.contract.config import Value
-from engine.contract.numbers import UNKNOWN, signed, signed_mib, signed_percent
+from engine.contract.numbers import UNKNOWN, signed, signed_mib
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.text import clean
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def _work(row: RunRecord) -> tuple[Value, ...]:
     config = row.config
-    return config.model, config.task, config.workload, config.data
+    asked = (config.prompts, config.prompt) if config.answers else (config.workload, config.data)
+    return config.model, config.task, *asked
 
 
 class Deltas:
@@ -59,14 +60,10 @@ class Deltas:
 
     def generation(self, row: RunRecord, base: RunRecord | None) -> str:
         """The tokens/s that a run writes, in percent of the baseline's; of a classifier its samples/s."""
-        if base is None or base.run_id == row.run_id:
-            return "" if base is not None else UNKNOWN
-        if row.config.task == "classification":
-            return self.speed(row, base)
-        if row.answer is None or base.answer is None:
-            return UNKNOWN
-        now, before = row.answer.generation_tokens_per_s, base.answer.generation_tokens_per_s
-        return signed_percent(now, before).replace(" ", "").replace("±", "")
+        from engine.compare.compare import Quantity
+
+        writes = row.config.task != "classification"
+        return self._percent(row, base, Quantity.GENERATION if writes else Quantity.SPEED)
 
     def card(self, row: RunRecord, base: RunRecord | None) -> str:
         """The same of the card that a virtual GPU stands for, by forecast."""

@@ -13,7 +13,7 @@ from engine.contract.forecast_types import TimelinePoint
 from engine.contract.records import Outcome, Phase
 from engine.contract.run_figures import RunFigures, new_record
 from engine.knobs import named as named_knobs
-from tests.tui import fake_ranks
+from tests.tui import fake_answers, fake_ranks
 from tests.tui.app.test_forecast import forecast
 from tests.tui.fake_session import (
     GPU,
@@ -193,6 +193,29 @@ async def rank_details(s: Stage) -> None:
     await s.press("i")
 
 
+async def answers(s: Stage) -> None:
+    """A run that guesses, in the middle of its sixth request, beside earlier ones."""
+    config = fake_answers.GUESSING
+    s.app.state.editor.load(config)
+    rows = (fake_answers.answer_record(3), fake_answers.lookup_record(4))
+    s.app.state.add_history(rows)
+    told = fake_answers.whole(8, config, n=6)[:-4]
+    await s.feed(fake_answers.answer_forecast(config), *told, fake_answers.reading(8, 4.0))
+
+
+async def asked(s: Stage) -> None:
+    """A question to the model of the last training, answered."""
+    language = RunConfig(model="gpt2-tiny", task="causal-lm", workload="text")
+    s.app.state.add_history([record(8, config=language)])
+    await s.press("Q", *"what is the first idea", "enter")
+    wanted = s.session.started[-1]
+    told = (fake_answers.begun(9, wanted), fake_answers.answering(9, 1, 64), *fake_answers.batch(1, run_id=9, most=64))
+    await s.feed(*told)
+    while s.app.screen is not s.app.screen_stack[0] and "64 tokens" not in s.text:
+        s.app.tick()
+        await s.pilot.pause()
+
+
 SCENES: dict[str, Callable[[Stage], Awaitable[None]]] = {
     "idle": idle,
     "training": in_training,
@@ -210,6 +233,8 @@ SCENES: dict[str, Callable[[Stage], Awaitable[None]]] = {
     "eight-ranks": eight_ranks,
     "rank-out-of-memory": rank_out_of_memory,
     "rank-details": rank_details,
+    "answers": answers,
+    "asked": asked,
 }
 
 
