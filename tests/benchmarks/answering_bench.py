@@ -7,9 +7,11 @@ trained for it on generated text: all of them runs as `traintop answer` does the
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -50,6 +52,8 @@ TRAINING = RunConfig(
     learning_rate=3e-3,
 )
 """Of the small model: about a minute."""
+LAYERS = 48
+"""Of the model that a draft is worth its time for, on a CPU: each takes about as long as any other, be it small."""
 PLAIN = defaults_of(ANSWER).with_values(device="cpu", requests=4, prompt_len=128, max_new_tokens=64)
 
 
@@ -69,7 +73,10 @@ def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
         yield _app_against_headless(home, n)
         trained = str(home / "trained")
         our_process.submit(train, TRAINING.with_values(output_dir=trained), home).result()
-        yield from ideas(mine, PLAIN.with_values(model=trained), n)
+        our_process.submit(deepen, home / "trained", home / "deep").result()
+        small = PLAIN.with_values(model=trained)
+        yield from ideas(mine, small, n)
+        yield from in_depth(mine, small, small.with_values(model=str(home / "deep")), n)
 
 
 def _result(process: ProcessPoolExecutor, work: Callable[..., Any], home: Path, config: RunConfig) -> Any:
@@ -144,39 +151,32 @@ def ideas(mine: Answered, config: RunConfig, rounds: int) -> Iterator[Figure]:
     drawn = few.with_values(temperature=1.0)
     guessing, each_token = against(drawn.with_values(**lookup), drawn)
     yield _speeds("lookup ÷ none, random text", guessing, each_token, None, guessing[0].guesses)
-    yield from _drafts(against, few)
-    yield from _int8(mine, asked)
 
 
-def _drafts(
-    against: Callable[[RunConfig, RunConfig], tuple[list[Told], list[Told]]], small: RunConfig
-) -> Iterator[Figure]:
-    """A draft that is much smaller than the model, and one that is nearly as large."""
-    large = PLAIN.with_values(model="gpt2", requests=2, prompt_len=64, max_new_tokens=48)
-    guessing, each_token = against(large.with_values(speculate="draft", draft_model="gpt2-tiny"), large)
-    yield _speeds(
-        "draft ÷ none, gpt2 with gpt2-tiny, random weights",
-        guessing,
-        each_token,
-        1,
-        f"{guessing[0].guesses}: both like to repeat a token",
-    )
-    guessing, each_token = against(small.with_values(speculate="draft", draft_model=small.model), small)
-    yield _speeds("draft ÷ none, the model guesses for itself", guessing, each_token, None, guessing[0].guesses)
-
-
-def _int8(mine: Answered, config: RunConfig) -> Iterator[Figure]:
-    whole, rounded = mine(config).answer, mine(config.with_values(weights="int8")).answer
-    assert whole.weights is not None
-    assert rounded.weights is not None
-    same = "unknown" if rounded.agreement is None else f"{rounded.agreement:.1%}"
-    yield Figure(
-        name="int8 weights' bytes ÷ fp32's",
-        value=rounded.weights / whole.weights,
-        goal=0.35,
-        at_most=True,
-        note=f"top token the same: {same}; perplexity {rounded.perplexity:.3g} against {rounded.own_perplexity:.3g}",
-    )
+def in_depth(mine: Answered, small: RunConfig, deep: RunConfig, rounds: int) -> Iterator[Figure]:
+    """What pays where layers are what takes time and room: a draft, and weights in int8."""
+    asked = {"prompts": "generated", "prompt_len": None, "requests": 3, "ignore_eos": True}
+    for config, who in (
+        (deep, f"the small model guesses for {LAYERS} layers that say the same"),
+        (small, "the small model guesses for itself"),
+    ):
+        alone = config.with_values(**asked)
+        drafted = alone.with_values(speculate="draft", draft_model=small.model, speculate_tokens=8)
+        guessing, each_token = alternate(partial(mine, drafted), partial(mine, alone), rounds)
+        goal = 1 if config is deep else None
+        yield _speeds(f"draft ÷ none, {who}", guessing, each_token, goal, guessing[0].guesses)
+    for config, name, most in ((deep, f"{LAYERS} layers", 0.35), (small, "gpt2-tiny, half of it embeddings", None)):
+        whole = config.with_values(**asked)
+        rounded = mine(whole.with_values(weights="int8")).answer
+        assert rounded.weights is not None
+        yield Figure(
+            name=f"int8 weights' bytes ÷ fp32's, {name}",
+            value=rounded.weights / (mine(whole).answer.weights or 0),
+            goal=most,
+            at_most=True,
+            note=f"top token the same: {rounded.agreement:.1%}; "
+            f"perplexity {rounded.perplexity:.3g} against {rounded.own_perplexity:.3g}",
+        )
 
 
 def _speeds(name: str, ours: list[Told], theirs: list[Told], goal: float | None, note: str = "") -> Figure:
@@ -204,6 +204,28 @@ def answered(config: RunConfig, home: Path) -> Told:
 def train(config: RunConfig, home: Path) -> None:
     """The small model."""
     _follow(config, home, lambda event: None)
+
+
+def deepen(small: Path, deep: Path) -> None:
+    """The same model with more layers, which add nothing: it writes the same, and takes what a large one takes.
+
+    A large model that has learned as much takes longer to train than a benchmark may.
+    """
+    import torch
+    from transformers import GPT2LMHeadModel
+
+    shutil.copytree(small, deep)
+    model = GPT2LMHeadModel.from_pretrained(small)
+    more = copy.deepcopy(model.config)
+    more.n_layer = LAYERS
+    deeper = GPT2LMHeadModel(more)
+    with torch.no_grad():
+        for block in deeper.transformer.h[model.config.n_layer :]:
+            for part in (block.attn.c_proj, block.mlp.c_proj):
+                part.weight.zero_()
+                part.bias.zero_()
+    deeper.load_state_dict(model.state_dict(), strict=False)
+    deeper.save_pretrained(deep)
 
 
 def _follow(config: RunConfig, home: Path, hear: Callable[[Event], None]) -> RunRecord:
