@@ -55,7 +55,7 @@ async def capture(size: tuple[int, int], home: Path) -> None:
             await until(pilot, lambda: is_forecast(state))
             save("idle")
             await pilot.press("r")
-            await until(pilot, lambda: state.running and state.run is not None and state.run.update >= 18)
+            await until(pilot, lambda: state.running and state.run is not None and state.run.reached >= 18)
             await pilot.pause(0.6)
             save("training")
             await pilot.press("v", *["left"] * 5)
@@ -106,7 +106,7 @@ async def capture(size: tuple[int, int], home: Path) -> None:
             state.editor.replace(RunConfig(samples=2048, parallel="zero1", gpus=2, device="virtual:tesla-p4"))
             await until(pilot, lambda: is_forecast(state))
             await pilot.press("r")
-            await until(pilot, lambda: state.running and state.run is not None and state.run.update >= 18)
+            await until(pilot, lambda: state.running and state.run is not None and state.run.reached >= 18)
             await pilot.press("right_square_bracket")
             await pilot.pause(0.6)
             save("two-gpus")
@@ -114,6 +114,25 @@ async def capture(size: tuple[int, int], home: Path) -> None:
             await dialog(pilot, app)
             save("ranks")
             await pilot.press("escape", "s")
+            await until(pilot, lambda: not session.busy)
+            n_runs = len(state.finished)
+            language = {"model": "gpt2-tiny", "task": "causal-lm", "workload": "text", "device": "virtual:tesla-p4"}
+            state.editor.replace(RunConfig(samples=2048, seq_len=128, **language))
+            await pilot.press("r")
+            await until(pilot, lambda: len(state.finished) == n_runs + 1 and not session.busy)
+            await pilot.press("Q")
+            await until(pilot, lambda: len(app.screen_stack) == 2)
+            await pilot.press(*"The film", "enter")
+            await until(pilot, lambda: len(state.finished) == n_runs + 2 and not session.busy)
+            await dialog(pilot, app)
+            save("asked")
+            await pilot.press("escape", "J", "r")
+            await until(pilot, lambda: len(state.finished) == n_runs + 3 and not session.busy)
+            await pilot.press("o", "r")
+            await until(pilot, lambda: state.running and state.run is not None and state.run.progress >= 300)
+            await pilot.pause(0.6)
+            save("answers")
+            await pilot.press("s")
             await until(pilot, lambda: not session.busy)
         session.close()
 
@@ -141,7 +160,9 @@ async def dialog(pilot: object, app: TraintopApp) -> None:
 def in_plan(state: State) -> bool:
     """Whether a later run of a plan is well under way."""
     run = state.run
-    return state.plan is not None and state.plan.position > 1 and run is not None and run.under_way and run.update >= 10
+    return (
+        state.plan is not None and state.plan.position > 1 and run is not None and run.under_way and run.reached >= 10
+    )
 
 
 def is_forecast(state: State) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.tasks import TASKS
-from engine.tracing.quantised import LIBRARY, OUTLIER, n_values
+from engine.tracing.quantised import LIBRARY, OUTLIER, n_values, tensors_of
 
 if TYPE_CHECKING:
     import torch
@@ -147,6 +147,11 @@ def for_training(model: torch.nn.Module) -> None:
 def n_parameters(model: torch.nn.Module, *, trained: bool = False) -> int:
     """Parameters of a model, or those that are trained; two that share a byte count as two."""
     return sum(n_values(p) for p in model.parameters() if p.requires_grad or not trained)
+
+
+def n_bytes(model: torch.nn.Module) -> int:
+    """What a model's parameters take, with the scales of those that are quantised."""
+    return sum(sum(each.nbytes for each in tensors_of(p) or [p]) for p in model.parameters())
 
 
 def note(model: torch.nn.Module, config: RunConfig) -> str | None:

@@ -35,9 +35,7 @@ def check_length(source: models.ModelSource, config: RunConfig, prompt_tokens: i
     apart = classifies or bool(source.config.is_encoder_decoder)  # prompt and answer are texts of their own
     if not apart and prompt_tokens + new > limit:
         room = limit - new
-        fix = (
-            f"--prompt-len {room} or less" if room > 0 else f"--max-new-tokens {max(1, limit - prompt_tokens)} or less"
-        )
+        fix = f"--prompt-len {room}" if room > 0 else f"--max-new-tokens {max(1, limit - prompt_tokens)}"
         raise ConfigError(
             "prompt_len" if room > 0 else "max_new_tokens",
             f"A prompt of {prompt_tokens:,} tokens and {new:,} new ones are more than the {limit:,} positions of "

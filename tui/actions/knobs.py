@@ -37,8 +37,11 @@ class KnobControl:
         if state.playback:
             state.shown_job = next(job for job in JOBS if job != state.table_job)
             self._desk.say(f"runs that {state.shown_job}: J shows the others")
-        else:
-            self.step("job", 1)
+            return
+        self.step("job", 1)
+        run = state.run
+        if run is not None and not run.under_way and self._editor.take_trained(run.as_record()):
+            self._desk.say(f"the model is that of run {run.run_id}: m takes another, Q asks it")
 
     def turn(self, direction: int) -> None:
         """Turn the knob under the cursor."""

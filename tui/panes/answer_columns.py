@@ -18,6 +18,11 @@ def _known(entry: Entry) -> _Rows:
     return lambda rows: any(entry.read(row) is not None for row in rows)
 
 
+def _some(entry: Entry) -> _Rows:
+    """Some row has more than none of it."""
+    return lambda rows: any(bool(entry.read(row)) for row in rows)
+
+
 def _differs(entry: Entry, usual: object) -> _Rows:
     """Some row has another value than the usual one."""
     return lambda rows: any(entry.read(row) != usual for row in rows)
@@ -51,7 +56,7 @@ ANSWER_COLUMNS: tuple[Column, ...] = (
     column_of(entries.TPOT_P50, 7, 70, is_wanted=_writes),
     column_of(entries.TPOT_P99, 8, 46, is_wanted=_writes),
     column_of(figures.SPEED, 9, 95, is_wanted=_scores),
-    column_of(entries.PADDING, 7, 60, is_wanted=_known(entries.PADDING)),
+    column_of(entries.PADDING, 7, 60, is_wanted=_some(entries.PADDING)),
     column_of(entries.PER_FORWARD, 7, 62, is_wanted=_guesses),
     column_of(entries.ACCEPTANCE, 4, 64, is_wanted=_known(entries.ACCEPTANCE)),
     column_of(entries.HIT_RATE, 5, 66, is_wanted=_known(entries.HIT_RATE)),

@@ -127,7 +127,7 @@ def columns_for(
     ways = {row.config.parallel for row in several}
     has_f1 = any(row.eval_macro_f1 is not None for row in rows)
     drawn = [
-        _grown(column, [column.cell(row, base, deltas) for row in rows])
+        _grown(column, [column.cell(row, base, deltas) for row in rows], rows)
         for column in columns
         if (base is not None or column.entry is not None or column.heading == SCALING)
         and (has_card or column.heading not in _CARD)
@@ -162,6 +162,8 @@ def _beside_baseline(column: Column) -> Column:
     return replace(column, keep=_COMPARED.get(column.heading, column.keep))
 
 
-def _grown(column: Column, cells: list[str]) -> tuple[Column, list[str]]:
-    widest = 0 if column.left else max(map(len, cells), default=0)
+def _grown(column: Column, cells: list[str], rows: Sequence[RunRecord]) -> tuple[Column, list[str]]:
+    """As wide as its numbers, and as the least that says whose time it is: "CPU TTFT" is not "CPU TT…"."""
+    least = short_of(column.entry, rows) if column.entry is not None and column.entry.is_timed else ""
+    widest = 0 if column.left else max(len(least), *map(len, cells)) if cells else len(least)
     return (replace(column, width=widest) if widest > column.width else column), cells

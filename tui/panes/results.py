@@ -75,7 +75,9 @@ class ResultsPane(Pane, can_focus=True):
             kind = "training" if state.table_job == ANSWER else "answering"
             parts.append([(f"{many} {kind} run{'s' if many > 1 else ''}: ", "muted"), ("J", "key")])
         if table.folded and not table.query:
-            parts.append([(f"{table.folded} questions before: ", "muted"), ("/", "key")])
+            parts.append(
+                [(f"{table.folded} question{'s' if table.folded > 1 else ''} before: ", "muted"), ("/", "key")]
+            )
         if table.query:
             parts.append([("/", "muted"), (note_of(table.query), "pending")])
         if table.marked:

@@ -11,7 +11,9 @@ from engine.contract.by_job import for_job, goes_without_saying
 from engine.contract.config import DEFAULT_SAMPLES, KNOBS, ConfigError, Knob, RunConfig, Value, coerce
 from engine.contract.device_name import gpus_of_device
 from engine.contract.own_data import is_own_file
+from engine.contract.own_models import own_name
 from engine.contract.presets import PRESETS, model_name
+from engine.contract.records import Outcome, RunRecord
 from tui.drawing.text import clean
 from tui.state.knob_list import ORDER, KnobList
 
@@ -116,6 +118,15 @@ class KnobEditor:
         self.problem = None
         self.replace(config)
         return True
+
+    def take_trained(self, record: RunRecord) -> bool:
+        """Where a job has just begun with the model that a run trained further: take it as that run left it."""
+        config, trained = self.config, record.config
+        if not config.answers or trained.answers or record.outcome is not Outcome.COMPLETED:
+            return False
+        if (config.model, config.task) != (trained.model, trained.task):
+            return False
+        return self.set_value("model", own_name(record.run_id))
 
     def _implied(self, name: str, value: Value) -> dict[str, Value]:
         """Whoever turns to a file of their own trains on all of it, unless they have set a number; whoever names GPUs

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from engine.answering import quality
 from engine.answering.loading import Found
 from engine.contract.config import RunConfig
 from engine.contract.events import AnsweringStarted, QualityMeasured
 from engine.devices.cpu import CpuDevice
+from engine.models.catalogue import ARCHITECTURES
 from engine.training.models import ModelSource
 from tests.engine import language_models
 from tests.engine.answering.asked import Asked, config_of, run, save
@@ -104,15 +105,19 @@ def test_a_run_measures_after_its_answers(tmp_path: Path) -> None:
     assert asked.record.answer.agreement == told.agreement
 
 
-def test_int8_takes_a_third_of_the_bytes() -> None:
+def test_int8_takes_a_third_of_the_bytes(tmp_path: Path) -> None:
+    """Of a model of `llama-tiny`'s shape with the vocabulary that is trained on generated instructions."""
     pytest.importorskip("bitsandbytes")
+    settings = {**ARCHITECTURES["llama-tiny"].settings, "vocab_size": 886}
+    LlamaForCausalLM(LlamaConfig(**settings)).save_pretrained(tmp_path)
     plain, int8 = (
-        run(config_of("llama-micro", weights=weights, requests=1, held_out_tokens=40)) for weights in ("fp32", "int8")
+        run(config_of(str(tmp_path), weights=weights, requests=1, held_out_tokens=40)) for weights in ("fp32", "int8")
     )
-    bytes_of = [asked.of(AnsweringStarted)[0] for asked in (plain, int8)]
-    # of weights with the vocabulary of random ones, most of which is no linear layer: those that are take a quarter
-    linear = 4 * (4 * 128 * 128 + 3 * 128 * 384)
-    assert bytes_of[0].n_parameters == bytes_of[1].n_parameters
-    assert bytes_of[0].weights - bytes_of[1].weights == 3 * linear
+    [whole], [rounded] = (asked.of(AnsweringStarted) for asked in (plain, int8))
+    rows = 4 * (2 * 256 + 2 * 128 + 2 * 768 + 256)
+    linear = 4 * (2 * 256 * 256 + 2 * 128 * 256 + 3 * 256 * 768)
+    assert whole.n_parameters == rounded.n_parameters
+    assert whole.weights - rounded.weights == 3 * linear - 4 * rows  # a scale in fp32 for each output
+    assert rounded.weights < 0.35 * whole.weights
     assert _measured(int8).agreement > 0.5
     assert not plain.of(QualityMeasured)

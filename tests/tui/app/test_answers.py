@@ -163,6 +163,16 @@ async def test_the_model_that_was_trained_is_asked() -> None:
         assert s.app.state.editor.config.job == TRAIN
 
 
+async def test_a_model_that_was_just_trained_goes_along_as_it_was_trained() -> None:
+    events = (started(7, LANGUAGE), training(7), update(1, 7), finished(7, config=LANGUAGE))
+    async with stage((120, 40), [], *events, config=LANGUAGE) as s:
+        await s.press("J")
+        assert s.app.state.editor.config.model == "run:7"
+        assert "the model is that of run 7" in s.lines[-1]
+        await s.press("J")
+        assert s.app.state.editor.config == LANGUAGE
+
+
 async def test_a_question_that_is_refused_or_fails_says_so() -> None:
     async with stage((80, 24), [], config=ANSWERING) as s:
         await s.press("Q", "h", "i", "enter")

@@ -102,7 +102,7 @@ def test_guessing_goes_on_untimed_where_transformers_calls_it_otherwise(monkeypa
     assert "sampling" in (guessing.note(model) or "")
     text, guesses, _ = written(model, config_of("lookup"))
     assert (text, guesses) == (plain, [])
-    monkeypatch.setattr(guessing, "_MAKER", "_another_name")
+    monkeypatch.setattr(guessing, "MAKER", "_another_name")
     assert "sampling" in (guessing.note(model) or "")
     text, guesses, _ = written(model, config_of("lookup"))
     assert (text, guesses) == (plain, [])
