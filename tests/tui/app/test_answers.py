@@ -49,6 +49,14 @@ async def test_the_answer_and_its_figures_are_seen_at_every_size(size: tuple[int
         assert "KV 14 MiB" in s.text
 
 
+@pytest.mark.parametrize("keys", [(), ("enter",), ("question_mark",)])
+async def test_a_knob_of_both_jobs_says_what_it_does_in_this_one(keys: tuple[str, ...]) -> None:
+    async with stage((120, 40), [], config=ANSWERING) as s:
+        await s.press("b", *keys)
+        assert "Prompts or texts at once" in s.text
+        assert "Samples per micro-step" not in s.text
+
+
 @pytest.mark.parametrize(
     ("config", "speed", "latency"),
     [
