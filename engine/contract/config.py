@@ -112,6 +112,7 @@ class RunConfig(AnsweringKnobs):
         8,
         "batch size",
         "Samples per micro-step: activations grow with it; a fuller GPU does more samples/s.",
+        why_answering="Prompts or texts at once: memory grows with it; a step reads the weights once for all.",
         minimum=1,
         maximum=65_536,
         steps=_POWERS,

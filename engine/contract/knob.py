@@ -58,6 +58,8 @@ class Knob:
     """Short name for the screen."""
     why: str
     """One line: what turning it does to memory, speed or accuracy."""
+    why_answering: str = ""
+    """The same for a model that answers, where that is something else."""
     default: Value = None
     """Of the field."""
     group: str
@@ -83,6 +85,10 @@ class Knob:
     def flag(self) -> str:
         """The command-line flag, such as `--batch-size`."""
         return "--" + self.name.replace("_", "-")
+
+    def why_in(self, job: str) -> str:
+        """What turning it does in a job."""
+        return self.why_answering if job == ANSWER and self.why_answering else self.why
 
 
 def setting(default: Value, label: str, why: str, **more: Any) -> Any:

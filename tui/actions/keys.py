@@ -128,7 +128,7 @@ def knob_commands(job: str) -> list[tuple[str, str, str]]:
     return [
         (
             f"Set {KNOBS[name].label}{f' ({LETTERS[job][name]})' if name in LETTERS[job] else ''}",
-            KNOBS[name].why,
+            KNOBS[name].why_in(job),
             f"type_value({name!r})",
         )
         for name in ORDER[job]

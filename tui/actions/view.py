@@ -65,6 +65,7 @@ class ViewControl:
         """The keys of where you are."""
         from tui.screens.help import HelpScreen
 
-        pane, knob = self._desk.focused, self._desk.state.editor.selected
+        pane, editor = self._desk.focused, self._desk.state.editor
         bindings = self._desk.app.screen.active_bindings.values()
-        self._desk.open(HelpScreen(bindings, (pane.id or "") if pane is not None else "", knob))
+        name = (pane.id or "") if pane is not None else ""
+        self._desk.open(HelpScreen(bindings, name, editor.selected, editor.config.job))

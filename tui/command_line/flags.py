@@ -123,7 +123,7 @@ def _is_flag(knob: Knob, job: str | None) -> bool:
 def _options(knob: Knob, job: str) -> dict[str, Any]:
     default = getattr(defaults_of(job), knob.name)
     allowed = knob.hint if default is None else f"{bounds(knob)}; default {typed(default)}"
-    text = f"{knob.why} ({allowed})".replace("%", "%%")
+    text = f"{knob.why_in(job)} ({allowed})".replace("%", "%%")
     options: dict[str, Any] = {"dest": knob.name, "metavar": _metavar(knob), "help": text, "default": argparse.SUPPRESS}
     if knob.kind is bool or "on" in knob.choices:
         options |= {"nargs": "?", "const": "on"}

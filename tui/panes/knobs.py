@@ -127,7 +127,7 @@ class KnobsPane(Pane, can_focus=True):
         if problem is not None:
             text, role = problem.message, "bad"
         elif place.knob:
-            text, role = KNOBS[place.knob].why, "muted"
+            text, role = KNOBS[place.knob].why_in(state.editor.config.job), "muted"
         else:
             labels = [KNOBS[name].label for name in IN_GROUPS[state.editor.config.job][place.group]]
             about = GROUPS[place.group]

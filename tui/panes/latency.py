@@ -13,9 +13,9 @@ from tui.state.run_view import RunView
 from tui.state.state import State
 
 
-def title(answer: AnswerView) -> str:
+def title(*, scores: bool) -> str:
     """What is plotted."""
-    return "Latency ms/batch" if answer.scores else "Latency ms/token"
+    return "Latency ms/batch" if scores else "Latency ms/token"
 
 
 def chart(plot: RunPlot, state: State, run: RunView, answer: AnswerView, width: int, height: int) -> list[Line]:

@@ -52,8 +52,8 @@ class LossPane(PlotPane):
 
     def title(self, state: State) -> str:
         """The title says what it is, and when the axis is not linear."""
-        answer = _answer(state)
-        title = self.TITLE if answer is None else latency.title(answer)
+        scores = state.scores
+        title = self.TITLE if scores is None else latency.title(scores=scores)
         return f"{title} (log)" if state.view.log_y else title
 
     def _chart(self, state: State, width: int, height: int) -> list[Line]:

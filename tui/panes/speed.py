@@ -46,10 +46,8 @@ class SpeedPane(PlotPane):
 
     def title(self, state: State) -> str:
         """On a virtual GPU the title says whose speed is measured; of answers it is in tokens."""
-        run = state.run
-        if run is not None and run.answer is not None:
-            text = of_answers.unit(run, run.answer)
-            return text[0].upper() + text[1:]
+        if state.scores is False:
+            return f"{CPU} tokens/s" if _is_cpus(state) else "Tokens/s"
         return f"{CPU} samples/s" if _is_cpus(state) else self.TITLE
 
     def _chart(self, state: State, width: int, height: int) -> list[Line]:

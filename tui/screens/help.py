@@ -37,7 +37,7 @@ class HelpScreen(Dialog[None]):
     TITLE = "The help"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q,question_mark,space", "dismiss", "close")]
 
-    def __init__(self, bindings: Iterable[ActiveBinding], pane: str, knob: str) -> None:
+    def __init__(self, bindings: Iterable[ActiveBinding], pane: str, knob: str, job: str) -> None:
         super().__init__()
         by_action: dict[str, dict[str, list[str]]] = {}
         for active in bindings:
@@ -49,7 +49,7 @@ class HelpScreen(Dialog[None]):
             heading: [(" ".join(names), what) for action in actions for what, names in by_action[action].items()]
             for heading, actions in in_order(by_action, pane).items()
         }
-        self._knob = knob
+        self._knob, self._job = knob, job
 
     def compose(self) -> ComposeResult:
         """The knob, then the keys by group, in two columns where there is room."""
@@ -58,7 +58,7 @@ class HelpScreen(Dialog[None]):
                 if self._knob:
                     knob = KNOBS[self._knob]
                     yield Static(f"{knob.label}   {knob.flag}", classes="heading", markup=False)
-                    yield Static(f"{knob.why}\n{bounds(knob)}", classes="why", markup=False)
+                    yield Static(f"{knob.why_in(self._job)}\n{bounds(knob)}", classes="why", markup=False)
                 width = min(_COLUMN, (self.app.size.width - 12) // 2)
                 yield Static(_grouped(self._groups, width), classes="last")
             yield Static("↑↓ scroll   Esc closes", classes="why last", markup=False)

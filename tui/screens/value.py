@@ -33,7 +33,7 @@ class ValueScreen(Dialog[None]):
         value = getattr(self._editor.config, self._knob_name)
         with Vertical(classes="dialog"):
             yield Static(knob.label, classes="heading", markup=False)
-            yield Static(knob.why, classes="why", markup=False)
+            yield Static(knob.why_in(self._editor.config.job), classes="why", markup=False)
             field = Input(
                 "" if value is None else clean(typed(value)),
                 placeholder=knob.hint,

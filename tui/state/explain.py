@@ -45,7 +45,7 @@ def group_text(group: str, config: RunConfig) -> tuple[str, list[str]]:
     lines = [f"{GROUPS[group].capitalize()}."]
     for name in IN_GROUPS[config.job][group]:
         knob = KNOBS[name]
-        lines += ["", f"{knob.label} {said(config, name)}: {knob.why}"]
+        lines += ["", f"{knob.label} {said(config, name)}: {knob.why_in(config.job)}"]
     return f"The group {group}", lines
 
 

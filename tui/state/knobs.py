@@ -69,7 +69,10 @@ class KnobEditor:
     def step(self, name: str, direction: int, *, wrap: bool = False) -> bool:
         """Turn a knob to its next value (direction 1) or the one before (-1). False when nothing changed."""
         self.select(name)
-        value = stepped(KNOBS[name], getattr(self.config, name), direction, wrap=wrap)
+        now = getattr(self.config, name)
+        if name == "prompt_len" and now is None:
+            now = _usual_prompt_len(self.config)
+        value = stepped(KNOBS[name], now, direction, wrap=wrap)
         if value is None:
             self.problem = Problem(name, _no_step(KNOBS[name], direction))
             return False
@@ -250,10 +253,20 @@ def shown(knob: Knob, value: Value) -> str:
 
 
 def said(config: RunConfig, name: str) -> str:
-    """A knob's value in a configuration; of the precision, what is really computed in where nothing is cast."""
+    """A knob's value in a configuration; of the precision, what is really computed in where nothing is cast.
+
+    Of an unset prompt length, what it means: the usual one of dummy prompts, other prompts are read whole.
+    """
     if name == "precision" and config.computed_in != config.precision:
         return f"{config.computed_in} weights"
+    if name == "prompt_len" and config.prompt_len is None and config.answers:
+        return shown(KNOBS[name], _usual_prompt_len(config) or "whole")
     return shown(KNOBS[name], getattr(config, name))
+
+
+def _usual_prompt_len(config: RunConfig) -> int | None:
+    """Tokens of dummy prompts where no length is set; other prompts are as long as they are."""
+    return DEFAULT_PROMPT_LEN if config.prompts == DUMMY_PROMPTS and config.prompt is None else None
 
 
 def short_name(model: str) -> str:
@@ -297,9 +310,7 @@ def _described_answer(config: RunConfig) -> str:
     parts = [clean(model_name(config.model), 40)]
     if config.task == "classification":
         return ", ".join([*parts, f"batch {config.batch_size}", f"padding {config.padding}", config.weights])
-    prompt = config.prompt_len
-    if prompt is None and config.prompts == DUMMY_PROMPTS and config.prompt is None:
-        prompt = DEFAULT_PROMPT_LEN
+    prompt = config.prompt_len or _usual_prompt_len(config)
     parts.append(f"batch {config.batch_size}" if config.prompt is None else f"“{clean(config.prompt, 40)}”")
     parts.append(f"{prompt} + {config.max_new_tokens} tokens" if prompt else f"{config.max_new_tokens} new tokens")
     parts.append(config.weights)

@@ -131,6 +131,12 @@ class State:
         return (self.run.config if self.run is not None else self.editor.config).answers
 
     @property
+    def scores(self) -> bool | None:
+        """Of a run that answers, whether it is a classifier that scores; None where the panes show a training."""
+        config = self.run.config if self.run is not None else self.editor.config
+        return config.task == "classification" if config.answers else None
+
+    @property
     def will_answer(self) -> bool:
         """Whether the next run answers."""
         return self.editor.config.answers

@@ -49,6 +49,28 @@ async def test_the_answer_and_its_figures_are_seen_at_every_size(size: tuple[int
         assert "KV 14 MiB" in s.text
 
 
+@pytest.mark.parametrize("keys", [(), ("enter",), ("question_mark",)])
+async def test_a_knob_of_both_jobs_says_what_it_does_in_this_one(keys: tuple[str, ...]) -> None:
+    async with stage((120, 40), [], config=ANSWERING) as s:
+        await s.press("b", *keys)
+        assert "Prompts or texts at once" in s.text
+        assert "Samples per micro-step" not in s.text
+
+
+@pytest.mark.parametrize(
+    ("config", "speed", "latency"),
+    [
+        (RunConfig(), "Samples/s", "Loss"),
+        (ANSWERING, "Tokens/s", "Latency ms/token"),
+        (ANSWERING.with_values(task="classification", prompts="dummy"), "Samples/s", "Latency ms/batch"),
+    ],
+)
+async def test_before_a_run_the_panes_are_those_of_its_job(config: RunConfig, speed: str, latency: str) -> None:
+    async with stage((120, 40), [], config=config) as s:
+        assert speed in s.line("Utilization")
+        assert latency in s.line("Where the time goes")
+
+
 async def test_the_panes_are_those_of_the_run_that_is_shown() -> None:
     async with stage((120, 40), [], started(1), training(1), update(1)) as s:
         assert "Loss" in s.text

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from engine.contract.by_job import defaults_of
-from engine.contract.config import KNOBS, RunConfig
+from engine.contract.config import KNOBS, RunConfig, Value
 from engine.contract.knob import ANSWER, JOBS, TRAIN
 from engine.contract.presets import PRESETS
 from tui.state.knob_list import ORDER
-from tui.state.knobs import KnobEditor, bounds, changed_knobs, shown, stepped, turned
+from tui.state.knobs import KnobEditor, bounds, changed_knobs, said, shown, stepped, turned
 
 
 @pytest.fixture
@@ -194,3 +194,18 @@ def test_a_language_model_goes_along_to_the_other_job(editor: KnobEditor) -> Non
     editor.replace(RunConfig(model="gpt2", task="causal-lm"))
     editor.take_job(ANSWER)
     assert (editor.config.model, editor.config.task) == ("gpt2", "causal-lm")
+
+
+@pytest.mark.parametrize(
+    ("turned_to", "words"),
+    [({}, "256"), ({"prompts": "generated"}, "whole"), ({"prompt": "why"}, "whole"), ({"prompt_len": 64}, "64")],
+)
+def test_a_prompt_length_that_is_not_set_says_what_it_means(turned_to: dict[str, Value], words: str) -> None:
+    assert said(defaults_of(ANSWER).with_values(**turned_to), "prompt_len") == words
+
+
+@pytest.mark.parametrize(("direction", "tokens"), [(1, 512), (-1, 128)])
+def test_a_prompt_length_is_turned_from_what_it_means(direction: int, tokens: int) -> None:
+    editor = KnobEditor(defaults_of(ANSWER))
+    assert editor.step("prompt_len", direction)
+    assert editor.config.prompt_len == tokens
