@@ -41,7 +41,7 @@ class Asked:
 def find_prompts(config: RunConfig, found: Found, hub: Hub, report: Report) -> Asked:
     """What a run asks, where it is text. Raises `ConfigError`."""
     if config.prompt is not None:
-        return Asked(prompts=[config.prompt] * (config.requests or 1), name="the prompt")
+        return Asked(prompts=[config.prompt], name="the prompt")
     if config.prompts not in (GENERATED_PROMPTS, HELD_OUT_PROMPTS):
         return _file(config, found)
     n = config.requests or DEFAULT_REQUESTS

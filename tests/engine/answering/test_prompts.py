@@ -61,6 +61,12 @@ def test_a_typed_prompt_is_asked_once_as_it_is(tokenizer: PreTrainedTokenizerFas
     assert (prompts.warmup.number, prompts.warmup.input_ids) == (0, prompts.requests[0].input_ids)
 
 
+def test_a_typed_prompt_is_asked_once_whatever_number_is_asked_for(tokenizer: PreTrainedTokenizerFast) -> None:
+    """As its notes say of `--requests` and `--repeats`: a response cache beside it has nothing to give."""
+    who = found(tokenizer)
+    assert read(asked(config(prompt="Where does Ada go?", requests=5, repeats=0.5), who), who) == ["Where does Ada go?"]
+
+
 def test_a_typed_prompt_is_asked_in_the_models_template_or_without(tokenizer: PreTrainedTokenizerFast) -> None:
     who = found(tokenizer, CHATML)
     assert read(asked(config(prompt="Hi"), who), who) == ["<user>Hi<A>"]
