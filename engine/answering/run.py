@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -18,27 +17,23 @@ from engine.answering.prompts import Prompts, prepare_prompts
 from engine.answering.requests import Writing
 from engine.answering.response_cache import ResponseCache
 from engine.contract.config import ConfigError, RunConfig
-from engine.contract.events import AnsweringStarted, Event, MemoryMoment, RunProgress
-from engine.contract.host_load import HostLoad, is_busy, taken
+from engine.contract.events import AnsweringStarted, Event
+from engine.contract.host_load import HostLoad
 from engine.contract.idle import idle
 from engine.contract.presets import model_name
 from engine.contract.records import Outcome, Phase, Place, RunRecord
-from engine.contract.run_figures import RunFigures
 from engine.contract.stop_reason import BY_USER, stopped
 from engine.devices.base import Device
-from engine.process import gate
-from engine.process.heap import keeping_pages
-from engine.process.machine import Machine
-from engine.process.openmp import threads_to_use
-from engine.techniques import attention, compiling, quantised, refusals
+from engine.techniques import attention, compiling, quantised
 from engine.techniques.generation import caches, guessing
 from engine.techniques.generation.settings import own_settings
 from engine.techniques.stopping import Stoppable, Stopped
-from engine.training import answerers, failures
+from engine.training import answerers, attempt, failures
+from engine.training.attempt import End
 from engine.training.hub import Hub
 from engine.training.own_models import Find, unknown
-from engine.training.run import End
 from engine.training.saving.model_folder import Trained
+from engine.training.telling import Telling
 from engine.workloads.tokens.vocabulary import pad_token_id_of
 
 if TYPE_CHECKING:
@@ -49,8 +44,7 @@ log = logging.getLogger("traintop")
 
 def refuse_early(config: RunConfig, device: Device) -> None:
     """Refusals that need no model and no prompts. Raises `ConfigError`."""
-    device.refuse(config)
-    refusals.refuse(config, device)
+    attempt.refuse_early(config, device)
     continuous.refuse_early(config, device)
 
 
@@ -78,9 +72,13 @@ class AnswerRun:
     job: AnswerJob | None = None
 
     def __post_init__(self) -> None:
-        self._figures = RunFigures(self.record)
+        self._telling = Telling(
+            record=self.record,
+            device=self.device,
+            emit=lambda event: self.emit(event),
+            should_stop=lambda: self.should_stop(),
+        )
         self._failed_phase: Phase | None = None
-        self._said: str | None = None
         self._has_answered = False
         self._prompts: Prompts | None = None
         self._found: loading.Found | None = None
@@ -92,39 +90,24 @@ class AnswerRun:
         Raises `ConfigError` before answering when the model or the prompts cannot be used. The memory is given back
         then too.
         """
-        end = self._attempt()
+        end = attempt.attempt(
+            self._telling,
+            lambda: attempt.free_threads(self.device, self.host),
+            self._load_and_answer,
+            self._describe,
+        )
         self._close()
         if isinstance(end, ConfigError):
             raise end
         outcome, message = end
-        return replace(self._figures.as_record(), outcome=outcome, message=message, failed_phase=self._failed_phase)
+        return replace(
+            self._telling.figures.as_record(), outcome=outcome, message=message, failed_phase=self._failed_phase
+        )
 
     def place(self) -> Place | None:
         """Where it is within what takes long; None where that is not known. Any thread may ask."""
         job = self.job
         return None if job is None else job.place()
-
-    def _attempt(self) -> End:
-        """Load and answer. What fails after the first error, as all does on a lost device, does not hide it."""
-        end: End | None = None
-        config = self.record.config
-        try:
-            with ExitStack() as stack:
-                self._moment("start")
-                stack.enter_context(gate.threads(self._threads()))
-                if self.device.torch_device.type == "cpu":
-                    stack.enter_context(keeping_pages())
-                stack.enter_context(self.device.settings(config))
-                stack.enter_context(attention.kernel(config, self.device))
-                stack.enter_context(compiling.forgotten_after(config))
-                stack.enter_context(self.device.tracking())
-                end = self._load_and_answer()
-        except Exception as error:
-            if end is None:
-                return self._describe(error)
-            log.error("run %s left switches behind", self.record.run_id, exc_info=error)
-        assert end is not None
-        return end
 
     def _load_and_answer(self) -> End:
         try:
@@ -132,7 +115,7 @@ class AnswerRun:
             sample = self._answer(job)
             self.device.synchronize()
             self._has_answered = True
-            self._moment("answered")
+            self._telling.moment("answered")
         except Exception as error:  # stored as text: an exception holds its frames, and those hold tensors
             return self._describe(error)
         try:
@@ -141,7 +124,7 @@ class AnswerRun:
             return Outcome.STOPPED, stopped(self.why_stopped())
         except Exception as error:  # the answers are there, and so is what they took
             log.error("run %s: its answers could not be compared", self.record.run_id, exc_info=error)
-            self._say(Phase.LOAD, f"The answers could not be compared: {failures.sentence(error)}")
+            self._telling.say(Phase.LOAD, f"The answers could not be compared: {failures.sentence(error)}")
             message = None
         return Outcome.COMPLETED, message
 
@@ -163,9 +146,9 @@ class AnswerRun:
         """What is measured of the answers once they are there, in no figure of time or memory; what to end with."""
         pace = Pace()
         if comparing.is_compared(job.config):
-            self._say(Phase.LOAD, "comparing with plain generate")
+            self._telling.say(Phase.LOAD, "comparing with plain generate")
             if (compared := comparing.compare(job, sample, pace)) is not None:
-                self._tell(compared)
+                self._telling.tell(compared)
         message = None if self.device.info.kind == "virtual" else gained(job.config, sample, pace)
         assert self._found is not None
         if quality.is_measured(job.config, self._found):
@@ -175,48 +158,37 @@ class AnswerRun:
     def _measure(self, job: AnswerJob, found: loading.Found) -> None:
         """What was rounded beside what was not: one model after the other, as both may have no room."""
         config, device = job.config, self.device
-        self._say(Phase.LOAD, "measuring what rounding costs, on held-out text")
+        self._telling.say(Phase.LOAD, "measuring what rounding costs, on held-out text")
         with device.on_host():
-            text = quality.text_of(config, found, self.hub, lambda what: self._stop_if_asked())
+            text = quality.text_of(config, found, self.hub, lambda what: self._telling.stop_if_asked())
             ours = quality.foretold(job.model, text, config, device, self.should_stop)
             del job.model
             job.draft = job.prefixes = None
             device.synchronize()
             own = quality.unrounded(found, config, device, self.should_stop)
             theirs = quality.foretold(own, text, quality.plain(found, config), device, self.should_stop)
-        self._tell(quality.measured(job.run_id, text, ours, theirs))
+        self._telling.tell(quality.measured(job.run_id, text, ours, theirs))
         if not found.source.has_weights:
-            self._say(Phase.LOAD, "The weights are random, so what rounding costs in quality says nothing.")
-
-    def _threads(self) -> int:
-        """Those that are free, where it is the CPU that computes."""
-        free = self.host.free if self.device.torch_device.type == "cpu" else None
-        return threads_to_use(torch.get_num_threads(), Machine().threads(), free)
-
-    def _say_how_busy(self) -> None:
-        cores, free = self.host.cores, self.host.free
-        if cores is None or free is None or not is_busy(cores, free, self.device.info, self.record.config):
-            return
-        n = torch.get_num_threads()
-        with_threads = f"computes with {n} thread{'s' if n > 1 else ''} and " if not self.device.runs_ahead else ""
-        self._say(Phase.LOAD, f"Host busy: {taken(cores, free)}; this run {with_threads}is slower than on a quiet one.")
+            self._telling.say(Phase.LOAD, "The weights are random, so what rounding costs in quality says nothing.")
 
     def _load(self) -> AnswerJob:
         config, run_id = self.record.config, self.record.run_id
-        self._say_how_busy()
+        self._telling.say_how_busy(self.host)
         self.device.create_context()
-        self._moment("context")
-        self._say(Phase.LOAD, f"looking for {model_name(config.model)}")
+        self._telling.moment("context")
+        self._telling.say(Phase.LOAD, f"looking for {model_name(config.model)}")
         found = self._found = loading.find(config, self.hub, self.own_model)
         found_draft = drafting.find(config, self.hub, found, self.own_model)
-        self._stop_if_asked()
-        prompts = self._prompts = prepare_prompts(config, found, self.hub, lambda what: self._say(Phase.DATA, what))
+        self._telling.stop_if_asked()
+        prompts = self._prompts = prepare_prompts(
+            config, found, self.hub, lambda what: self._telling.say(Phase.DATA, what)
+        )
         longest = max(len(request.input_ids) for request in prompts.requests)
         answerers.check_length(found.source, config, longest)
         if found_draft is not None:
             drafting.check_length(found_draft, config, longest)
         for note in (*prompts.notes, *found.notes(config), *idle(config)):
-            self._say(Phase.LOAD, note)
+            self._telling.say(Phase.LOAD, note)
         torch.manual_seed(config.seed)
         with Stoppable(self.should_stop):
             model = loading.build(found, config)
@@ -230,7 +202,7 @@ class AnswerRun:
             guessing.note(model) if config.speculate != "off" else None,
         ):
             if sentence:
-                self._say(Phase.LOAD, sentence)
+                self._telling.say(Phase.LOAD, sentence)
         writes = config.task != "classification"
         eos: frozenset[int] = frozenset()
         if writes:
@@ -241,10 +213,10 @@ class AnswerRun:
         self.device.adopt(model)
         if draft is not None:
             self.device.adopt(draft)
-        self._stop_if_asked()
+        self._telling.stop_if_asked()
         if not writes:
             compiling.apply(model, config, len(prompts.requests))
-        self._moment("model")
+        self._telling.moment("model")
         text = found.source.config.get_text_config()
         pad = text.pad_token_id if found.tokenizer is None else pad_token_id_of(found.tokenizer, text.pad_token_id)
         job = AnswerJob(
@@ -257,12 +229,12 @@ class AnswerRun:
             requests=prompts.requests,
             pad_token_id=pad or 0,
             eos_token_ids=eos,
-            emit=self._tell,
+            emit=self._telling.tell,
             should_stop=self.should_stop,
             prefixes=self._prefixes(prompts, model) if config.prefix_cache else None,
             responses=ResponseCache() if config.response_cache else None,
         )
-        self._tell(self._started(job, model, longest))
+        self._telling.tell(self._started(job, model, longest))
         return job
 
     def _prefixes(self, prompts: Prompts, model: PreTrainedModel) -> PrefixCache:
@@ -291,10 +263,6 @@ class AnswerRun:
             threads=torch.get_num_threads(),
             compared=comparing.is_compared(config),
         )
-
-    def _tell(self, event: Event) -> None:
-        self._figures.add(event)
-        self.emit(event)
 
     def _describe(self, error: Exception) -> End:
         """What an error makes of the run; the traceback of a defect goes to the log file."""
@@ -328,23 +296,6 @@ class AnswerRun:
     def _close(self) -> None:
         """Read the peaks, then give the memory back: outside the `except`, references dropped first. Never raises."""
         if not self._has_answered:
-            self._moment("answered" if self.job is not None else "end")
+            self._telling.moment("answered" if self.job is not None else "end")
         self.job = None
-        try:
-            self.device.clean_up()
-        except Exception as error:  # on a lost device; why it was lost is in the record
-            log.error("the device could not be cleaned up after run %s", self.record.run_id, exc_info=error)
-
-    def _moment(self, moment: str) -> None:
-        self._tell(MemoryMoment(run_id=self.record.run_id, moment=moment, memory=self.device.memory_if_known()))
-
-    def _say(self, phase: Phase, detail: str) -> None:
-        """Tell what takes time; the same words again are not repeated. Raises `Stopped` where that was asked for."""
-        if detail != self._said:
-            self._said = detail
-            self._tell(RunProgress(run_id=self.record.run_id, phase=phase, detail=detail))
-        self._stop_if_asked()
-
-    def _stop_if_asked(self) -> None:
-        if self.should_stop():
-            raise Stopped
+        attempt.clean_up(self.device, self.record.run_id)

@@ -87,8 +87,9 @@ def _run(assigned: Assignment, outbox: Outbox, orders: Orders, group: ExitStack)
     from engine.techniques.parallel.several import several
     from engine.techniques.workers import share_forkserver
     from engine.telemetry.nvml import door
+    from engine.training.attempt import refuse_early
     from engine.training.hub import Hub
-    from engine.training.run import Run, refuse_early
+    from engine.training.run import Run
 
     share_forkserver()
     if assigned.threads is not None:

@@ -80,7 +80,8 @@ def find(config: RunConfig, nvml: Nvml, in_a_hurry: Callable[[], bool], launched
         return Where(
             config=config, device=device, make=partial(AnswerRun, device=device), reset_peaks=device.reset_peaks
         )
-    from engine.training.run import Run, refuse_early
+    from engine.training.attempt import refuse_early
+    from engine.training.run import Run
 
     refuse_early(config, device)
 
@@ -89,7 +90,7 @@ def find(config: RunConfig, nvml: Nvml, in_a_hurry: Callable[[], bool], launched
 
 def _several(config: RunConfig, names: tuple[str, ...], nvml: Nvml, in_a_hurry: Callable[[], bool]) -> Where:
     from engine.devices.several import describe, difference, open_rank
-    from engine.training.run import refuse_early
+    from engine.training.attempt import refuse_early
 
     cards = describe(names, config, nvml)
     if cards[0].is_virtual:  # to open a real one would put a context on it; its rank refuses in the same words
@@ -117,7 +118,8 @@ def _own_context(cards: Sequence[DeviceInfo]) -> str | None:
 def _among_others(config: RunConfig, launched: Launched, nvml: Nvml) -> Where:
     from engine.devices.launched import open_own
     from engine.ranks.joined import JoinedRun
-    from engine.training.run import Run, refuse_early
+    from engine.training.attempt import refuse_early
+    from engine.training.run import Run
 
     device = open_own(config, launched, nvml)
     refuse_early(config, device)

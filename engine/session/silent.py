@@ -157,8 +157,9 @@ def _prepared(
 ) -> Run:
     from engine.devices.launched import open_own
     from engine.telemetry.nvml import door
+    from engine.training.attempt import refuse_early
     from engine.training.hub import Hub
-    from engine.training.run import Run, refuse_early
+    from engine.training.run import Run
     from engine.training.saving.places import read_checkpoint
     from engine.workloads.early import check_data
 

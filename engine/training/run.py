@@ -5,27 +5,21 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TypeAlias
 
 import torch
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.confusion import MOST_CLASSES
-from engine.contract.events import Event, MemoryMoment, RunProgress, TrainingStarted
-from engine.contract.host_load import HostLoad, is_busy, taken
+from engine.contract.events import Event, TrainingStarted
+from engine.contract.host_load import HostLoad
 from engine.contract.idle import idle
 from engine.contract.presets import model_name
 from engine.contract.records import Outcome, Phase, Place, RunRecord
-from engine.contract.run_figures import RunFigures
 from engine.contract.stop_reason import BY_USER, stopped
 from engine.devices.base import Device
-from engine.process import gate
-from engine.process.heap import keeping_pages
 from engine.process.machine import Machine
-from engine.process.openmp import threads_to_use
 from engine.techniques import (
     attention,
     checkpointing,
@@ -37,7 +31,6 @@ from engine.techniques import (
     optimizer_state,
     packing,
     quantised,
-    refusals,
 )
 from engine.techniques.bucketing import epoch_order, scoring_order
 from engine.techniques.decay import groups_of
@@ -47,6 +40,7 @@ from engine.techniques.preloading import build_loader, end_workers
 from engine.techniques.schedules import build_schedule
 from engine.techniques.stopping import Stoppable, Stopped
 from engine.training import failures, models
+from engine.training.attempt import End, attempt, clean_up, free_threads
 from engine.training.hub import Hub
 from engine.training.job import Job, planned_updates
 from engine.training.saving.keeper import Keeper
@@ -56,6 +50,7 @@ from engine.training.saving.places import Checkpoint
 from engine.training.saving.resuming import go_on, put_back_random_of, words
 from engine.training.saving.state import data_fingerprint
 from engine.training.saving.unchanged import refuse_other_data
+from engine.training.telling import Telling
 from engine.training.trainer import NonFiniteLoss, train
 from engine.workloads.facts import remember
 from engine.workloads.prepare import prepare
@@ -65,9 +60,6 @@ log = logging.getLogger("traintop")
 
 MOST_OF_HOST = 0.5
 """A model that was trained on a GPU is kept in the host's memory where it takes no larger share of what is free."""
-
-End: TypeAlias = "tuple[Outcome, str | None] | ConfigError"
-"""How a run ended, with a sentence where there is something to say, or why it could not begin."""
 
 
 @dataclass(kw_only=True)
@@ -94,9 +86,10 @@ class Run:
     job: Job | None = None
 
     def __post_init__(self) -> None:
-        self._figures = RunFigures(self.record)
+        self._telling = Telling(
+            record=self.record, device=self.device, emit=self._pass_on, should_stop=lambda: self.should_stop()
+        )
         self._failed_phase: Phase | None = None
-        self._said: str | None = None
         self._keeper: Keeper | None = None
         self._trained: Trained | None = None
 
@@ -107,42 +100,23 @@ class Run:
         Raises `ConfigError` before training when the model or the data cannot be used. The memory is given back then
         too.
         """
-        end = self._attempt()
+        end = attempt(self._telling, self._threads, self._load_and_train, self._describe)
         self._close()
         if isinstance(end, ConfigError):
             raise end
         outcome, message = end
-        return replace(self._figures.as_record(), outcome=outcome, message=message, failed_phase=self._failed_phase)
+        return replace(
+            self._telling.figures.as_record(), outcome=outcome, message=message, failed_phase=self._failed_phase
+        )
 
     def so_far(self) -> RunRecord:
         """What its events have told until now. Any thread may ask."""
-        return self._figures.as_record()
+        return self._telling.figures.as_record()
 
     def place(self) -> Place | None:
         """Where it is within a long step; None where that is not known. Any thread may ask."""
         job = self.job
         return None if job is None or self.device.runs_ahead else job.whereabouts.place()
-
-    def _attempt(self) -> End:
-        """Load and train. What fails after the first error, as all does on a lost device, does not hide it."""
-        end: End | None = None
-        try:
-            with ExitStack() as stack:
-                self._moment("start")
-                stack.enter_context(gate.threads(self._threads()))
-                if self.device.torch_device.type == "cpu":
-                    stack.enter_context(keeping_pages())
-                stack.enter_context(self.device.settings(self.record.config))
-                stack.enter_context(attention.kernel(self.record.config, self.device))
-                stack.enter_context(compiling.forgotten_after(self.record.config))
-                stack.enter_context(self.device.tracking())
-                end = self._load_and_train()
-        except Exception as error:
-            if end is None:
-                return self._describe(error)
-            log.error("run %s left switches behind", self.record.run_id, exc_info=error)
-        assert end is not None
-        return end
 
     def _load_and_train(self) -> End:
         try:
@@ -164,51 +138,42 @@ class Run:
         """Those that are free, where it is the CPU that computes; of a run that goes on as many as before."""
         if self.goes_on is not None and self.device.torch_device.type == "cpu":
             return self.goes_on.threads
-        free = self.host.free if self.device.torch_device.type == "cpu" else None
-        return threads_to_use(torch.get_num_threads(), Machine().threads(), free)
-
-    def _say_how_busy(self) -> None:
-        cores, free = self.host.cores, self.host.free
-        if cores is None or free is None or not is_busy(cores, free, self.device.info, self.record.config):
-            return
-        n = torch.get_num_threads()
-        with_threads = f"computes with {n} thread{'s' if n > 1 else ''} and " if not self.device.runs_ahead else ""
-        self._say(Phase.LOAD, f"Host busy: {taken(cores, free)}; this run {with_threads}is slower than on a quiet one.")
+        return free_threads(self.device, self.host)
 
     def _load(self) -> None:
         config, run_id = self.record.config, self.record.run_id
         if self.together.rank == 0:
             prepare_output(config, run_id, self.goes_on)
-        self._say_how_busy()
+        self._telling.say_how_busy(self.host)
         self.device.create_context()
-        self._moment("context")
-        self._say(Phase.LOAD, f"looking for {model_name(config.model)}")
+        self._telling.moment("context")
+        self._telling.say(Phase.LOAD, f"looking for {model_name(config.model)}")
         with self.together.first():
             source = models.resolve(config.model, self.hub)
             models.check_head(source.config, config)
             models.check_length(source, config)
-            self._stop_if_asked()
+            self._telling.stop_if_asked()
             data = self._prepare(source)
             if self.together.world_size > 1:
                 models.fetch(source, config)
         fingerprint = data_fingerprint(data) if config.save_steps or self.goes_on is not None else ""
         if self.goes_on is not None:
             refuse_other_data(self.goes_on, fingerprint)
-        self._say(Phase.LOAD, source.note)
+        self._telling.say(Phase.LOAD, source.note)
         for sentence in idle(config):
-            self._say(Phase.LOAD, sentence)
+            self._telling.say(Phase.LOAD, sentence)
         torch.manual_seed(config.seed)
         shaped = models.shape(source, config, n_labels=data.n_labels, vocab_size=data.vocab_size)
         with Stoppable(self.should_stop):
             built = models.build(source, shaped, config)
             if note := attention.note(built, config):
-                self._say(Phase.LOAD, note)
+                self._telling.say(Phase.LOAD, note)
             packing.check(built, config)
             model = lora.apply(built, config)
         if config.lora_rank:
-            self._say(Phase.LOAD, lora.note(model, config))
+            self._telling.say(Phase.LOAD, lora.note(model, config))
         if note := quantised.note(model, config):
-            self._say(Phase.LOAD, note)
+            self._telling.say(Phase.LOAD, note)
         checkpointing.apply(model, config)
         class_loss.apply(model, config, class_weights_of(config, data))
         cross_entropy.apply(model, config)
@@ -217,10 +182,10 @@ class Run:
         self.together.divide(model, config, sample, self.device.torch_device, self.device.dividing)
         self.device.adopt(model)
         offloading.apply(model, config, partial(self.device.host, config), Machine().memory().available)
-        self._stop_if_asked()
+        self._telling.stop_if_asked()
         attention.check(model, sample, config, self.device)
         compiling.apply(model, config, len(data.train))
-        self._moment("model")
+        self._telling.moment("model")
         self.job = self._job(model, data)
         self._trained = Trained(
             model=model,
@@ -231,7 +196,7 @@ class Run:
         )
         keeper = self._new_keeper(self._trained, fingerprint)
         told = self._go_on(self.job, keeper)
-        self._tell(
+        self._telling.tell(
             TrainingStarted(
                 run_id=run_id,
                 n_parameters=quantised.n_parameters(model),
@@ -248,7 +213,7 @@ class Run:
             )
         )
         for event in told:
-            self._tell(event)
+            self._telling.tell(event)
         self._keeper = self.job.keeper = keeper
 
     def _new_keeper(self, trained: Trained, fingerprint: str) -> Keeper | None:
@@ -258,8 +223,8 @@ class Run:
         return Keeper(
             trained=trained,
             data=fingerprint,
-            emit=self._tell,
-            record=self._figures.as_record,
+            emit=self._telling.tell,
+            record=self._telling.figures.as_record,
             on_host=self.device.on_host,
             together=self.together,
         )
@@ -268,7 +233,7 @@ class Run:
         """Put the job where the run stood that this one goes on with; what that one told."""
         if self.goes_on is None:
             return []
-        self._say(Phase.LOAD, words(self.goes_on))
+        self._telling.say(Phase.LOAD, words(self.goes_on))
         with self.device.on_host():
             told = go_on(job, keeper, self.goes_on)
         self.device.adopt_states(optimizer_state.tensors(job.together.stepping(job.optimizer)))
@@ -276,10 +241,12 @@ class Run:
 
     def _prepare(self, source: models.ModelSource) -> PreparedData:
         wanted = models.wants(source)
-        data = prepare(self.record.config, **wanted, hub=self.hub, report=lambda detail: self._say(Phase.DATA, detail))
+        data = prepare(
+            self.record.config, **wanted, hub=self.hub, report=lambda detail: self._telling.say(Phase.DATA, detail)
+        )
         remember(self.record.config, data.shape, **wanted)
         for note in data.notes:
-            self._say(Phase.DATA, note)
+            self._telling.say(Phase.DATA, note)
         return data
 
     def _job(self, model: torch.nn.Module, data: PreparedData) -> Job:
@@ -298,7 +265,7 @@ class Run:
             )
         n_workers, n_cores = config.dataloader_num_workers, Machine().threads()
         if n_workers > n_cores:
-            self._say(
+            self._telling.say(
                 Phase.DATA,
                 f"{n_workers} data-loader workers share {n_cores} core{'s' if n_cores > 1 else ''}: "
                 f"--dataloader-num-workers {n_cores} prepares as much.",
@@ -307,9 +274,9 @@ class Run:
             wrapped = self.together.wrap(model, config, self._wait)
         optimizer = self.together.optimizer(config, groups_of(config, model), self._enter)
         if self.together.note is not None:
-            self._say(Phase.LOAD, self.together.note)
+            self._telling.say(Phase.LOAD, self.together.note)
         if note := optimizer_note(config, device.torch_device.type):
-            self._say(Phase.LOAD, note)
+            self._telling.say(Phase.LOAD, note)
         return Job(
             run_id=self.record.run_id,
             config=config,
@@ -322,7 +289,7 @@ class Run:
             order=order,
             eval_loader=evaluation,
             eval_batches=eval_batches,
-            emit=self._tell,
+            emit=self._telling.tell,
             should_stop=self.should_stop,
             together=self.together,
             wrapped=None if wrapped is model else wrapped,
@@ -337,8 +304,7 @@ class Run:
         if self.job is not None:
             self.job.clock.wait(begins)
 
-    def _tell(self, event: Event) -> None:
-        self._figures.add(event)
+    def _pass_on(self, event: Event) -> None:
         if self._keeper is not None:
             self._keeper.take(event)
         self.emit(event)
@@ -368,7 +334,7 @@ class Run:
 
     def _close(self) -> None:
         """Read the peaks, then give the memory back: outside the `except`, references dropped first. Never raises."""
-        self._moment("trained" if self.job is not None else "end")
+        self._telling.moment("trained" if self.job is not None else "end")
         if self.job is not None:
             self.job.optimizer.zero_grad(set_to_none=True)
             end_workers(self.job.loader)
@@ -377,10 +343,7 @@ class Run:
             if self.keeps_model and self.job.update:
                 self._keep_on_host()
         self.job = self._keeper = self._trained = None
-        try:
-            self.device.clean_up()
-        except Exception as error:  # on a lost device; why it was lost is in the record
-            log.error("the device could not be cleaned up after run %s", self.record.run_id, exc_info=error)
+        clean_up(self.device, self.record.run_id)
 
     def _keep_on_host(self) -> None:
         """Keep the model where its memory is not the device's, or a small part of the host's. Never raises."""
@@ -398,32 +361,12 @@ class Run:
                 return
         self.kept = trained
 
-    def _moment(self, moment: str) -> None:
-        self._tell(MemoryMoment(run_id=self.record.run_id, moment=moment, memory=self.device.memory_if_known()))
-
-    def _say(self, phase: Phase, detail: str) -> None:
-        """Tell what takes time; the same words again are not repeated. Raises `Stopped` where that was asked for."""
-        if detail != self._said:
-            self._said = detail
-            self._tell(RunProgress(run_id=self.record.run_id, phase=phase, detail=detail))
-        self._stop_if_asked()
-
-    def _stop_if_asked(self) -> None:
-        if self.should_stop():
-            raise Stopped
-
 
 def class_weights_of(config: RunConfig, data: PreparedData) -> torch.Tensor | None:
     """A weight for every class, where they are to have any."""
     if config.class_weights == "none" or data.train.classes is None:
         return None
     return torch.tensor(class_loss.balanced(data.train.classes, data.n_labels))
-
-
-def refuse_early(config: RunConfig, device: Device) -> None:
-    """Refusals that need no model and no data. Raises `ConfigError`."""
-    device.refuse(config)
-    refusals.refuse(config, device)
 
 
 def quiet_libraries() -> None:

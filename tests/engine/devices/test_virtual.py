@@ -14,8 +14,9 @@ from engine.contract.records import Outcome, Phase, RunRecord
 from engine.devices.open import open_device
 from engine.devices.virtual import VirtualDevice
 from engine.gpus.units import MIB
+from engine.training.attempt import refuse_early
 from engine.training.hub import Hub
-from engine.training.run import Run, refuse_early
+from engine.training.run import Run
 from engine.training.trainer import train
 from tests.engine.jobs import Recorded, make_job, tiny_model
 from tests.engine.training.test_parity import CONFIG

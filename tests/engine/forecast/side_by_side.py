@@ -23,8 +23,9 @@ from engine.models.catalogue import ARCHITECTURES
 from engine.session.forecasts import Forecasts
 from engine.session.outside import OutsideMemory
 from engine.telemetry.nvml import Nvml
+from engine.training.attempt import refuse_early
 from engine.training.hub import Hub
-from engine.training.run import Run, refuse_early
+from engine.training.run import Run
 
 UPDATES = 3
 """The allocator's peak still grows in the second."""

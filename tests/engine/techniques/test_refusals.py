@@ -16,8 +16,9 @@ from engine.devices.cpu import CpuDevice
 from engine.models.catalogue import ARCHITECTURES
 from engine.techniques import refusals
 from engine.training import models
+from engine.training.attempt import refuse_early
 from engine.training.hub import Hub
-from engine.training.run import Run, refuse_early
+from engine.training.run import Run
 
 CONFIG = RunConfig(device="cpu", samples=8, batch_size=4, seq_len=16, dropout=False, learning_rate=1e-3)
 
