@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.answering.requests import Request, Writing
-from engine.answering.written import Written, beginning
+from engine.answering.telling import TOLD_EVERY_S, request_done, shares_of
+from engine.answering.written import Written
 from engine.contract.answers import AnswerShares
 from engine.contract.config import ConfigError, RunConfig
-from engine.contract.events import Prefilled, RequestDone, TokensDone
+from engine.contract.events import Prefilled, TokensDone
 from engine.contract.presets import model_name
 from engine.contract.records import Phase
 from engine.techniques.generation.settings import sampling
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from engine.answering.job import AnswerJob
     from engine.devices.base import Device
 
-TOLD_EVERY_S = 0.1
-"""The least between two `TokensDone`, as of a static batch."""
 _ASKS_S = 0.05
 """How often it is asked for whether to stop while no token comes."""
 _MOST_IN_A_STEP = 8192
@@ -298,11 +297,7 @@ class Flow:
             took = self._job.device.seconds(span.begin, span.end)
             prefill += took * span.prompt_share
             decode += took * (1 - span.prompt_share)
-        total = prefill + decode
-        scale = seconds / total if total > seconds else 1.0
-        return AnswerShares(
-            prefill=prefill * scale, decode=decode * scale, draft=0.0, sampling=max(0.0, seconds - total)
-        )
+        return shares_of(seconds, prefill=prefill, decode=decode)
 
     def _tell_prefilled(self, first: Sequence[Writing], seconds: float) -> None:
         """Their first tokens came in one step; `seconds` of it are told with no other token's."""
@@ -371,22 +366,5 @@ class Flow:
         self._forwards = 0
 
     def _tell_done(self, writing: Writing) -> None:
-        assert writing.reason is not None
-        self._job.emit(
-            RequestDone(
-                run_id=self._job.run_id,
-                request=writing.request.number,
-                prompt=writing.request.text,
-                text=beginning(writing.ids, self._job.tokenizer),
-                prompt_tokens=len(writing.request.input_ids),
-                cached_tokens=0,
-                new_tokens=len(writing.ids),
-                ttft_s=writing.ttft_s,
-                e2e_s=writing.e2e_s,
-                reason=writing.reason,
-                hit=None,
-                warmup=self._warmup,
-                compile_s=None,
-                t=self._starts[writing.request.number] + writing.e2e_s - self._job.began,
-            )
-        )
+        began = self._starts[writing.request.number]
+        self._job.emit(request_done(self._job, writing, began=began, warmup=self._warmup))

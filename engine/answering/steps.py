@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from transformers.generation.streamers import BaseStreamer
 
 from engine.answering.requests import Writing
-from engine.answering.written import Written, beginning
+from engine.answering.telling import TOLD_EVERY_S, request_done, shares_of
+from engine.answering.written import Written
 from engine.contract.answers import AnswerShares
-from engine.contract.events import Prefilled, RequestDone, TokensDone
+from engine.contract.events import Prefilled, TokensDone
 from engine.contract.records import Phase
 from engine.techniques.generation.caches import kv_bytes, watch
 from engine.techniques.stopping import Stopped, between_layers
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from engine.answering.job import AnswerJob
-
-TOLD_EVERY_S = 0.1
-"""The least between two `TokensDone` of a batch."""
 
 
 class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
@@ -47,7 +45,7 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
         """That the last forward was given."""
         self.draft_cache: Any = None
         """That the draft model's last one was given."""
-        self.computed_tokens: int | None = None
+        self.computed_tokens = 0
         """Of all the prompts with padding, but without what a cache had."""
         self._job = job
         self._speculates = job.config.speculate != "off"
@@ -229,14 +227,7 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
         for phase, start, stop in self._spans:
             of[phase] += self._job.device.seconds(start, stop)
         self._spans.clear()
-        total = sum(of.values())
-        scale = seconds / total if total > seconds else 1.0  # the GPU's clock is not the host's
-        return AnswerShares(
-            prefill=of[Phase.PREFILL] * scale,
-            decode=of[Phase.DECODE] * scale,
-            draft=of[Phase.DRAFT] * scale,
-            sampling=max(0.0, seconds - total),
-        )
+        return shares_of(seconds, prefill=of[Phase.PREFILL], decode=of[Phase.DECODE], draft=of[Phase.DRAFT])
 
     def _text(self, n: int | None = None) -> tuple[str, tuple[tuple[int, int], ...]]:
         """What the first `n` tokens that are not told yet add to the text of the first request; of all where None."""
@@ -261,15 +252,13 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
             self._in_prefill.close()
         ttft_s = now - self.began
         shares = self._shares(ttft_s)
-        prompt_tokens = sum(len(writing.request.input_ids) for writing in self.writings)
-        cached = sum(writing.cached_tokens for writing in self.writings)
         self._job.emit(
             Prefilled(
                 run_id=self._job.run_id,
                 requests=self._numbers(),
-                prompt_tokens=prompt_tokens,
-                computed_tokens=prompt_tokens - cached if self.computed_tokens is None else self.computed_tokens,
-                cached_tokens=cached,
+                prompt_tokens=sum(len(writing.request.input_ids) for writing in self.writings),
+                computed_tokens=self.computed_tokens,
+                cached_tokens=sum(writing.cached_tokens for writing in self.writings),
                 ttft_s=ttft_s,
                 prefill_s=shares.prefill,
                 kv_cache=self._kv_bytes(),
@@ -315,22 +304,5 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
         self._forwards = self._proposed = self._accepted = 0
 
     def _tell_done(self, writing: Writing) -> None:
-        assert writing.reason is not None
-        self._job.emit(
-            RequestDone(
-                run_id=self._job.run_id,
-                request=writing.request.number,
-                prompt=writing.request.text,
-                text=beginning(writing.ids, self._job.tokenizer),
-                prompt_tokens=len(writing.request.input_ids),
-                cached_tokens=writing.cached_tokens,
-                new_tokens=len(writing.ids),
-                ttft_s=writing.ttft_s,
-                e2e_s=writing.e2e_s,
-                reason=writing.reason,
-                hit="prefix" if writing.cached_tokens else None,
-                warmup=self._warmup,
-                compile_s=self._compile_s() if self._warmup and writing is self.writings[0] else None,
-                t=self.began + writing.e2e_s - self._job.began,
-            )
-        )
+        compile_s = self._compile_s() if self._warmup and writing is self.writings[0] else None
+        self._job.emit(request_done(self._job, writing, began=self.began, warmup=self._warmup, compile_s=compile_s))
