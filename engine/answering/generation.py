@@ -9,7 +9,7 @@ import torch
 from transformers import CompileConfig
 
 from engine.answering.job import AnswerJob
-from engine.answering.prefix_cache import Shared, fill
+from engine.answering.prefix_cache import PrefixCache, Shared, fill
 from engine.answering.requests import Request, Writing
 from engine.answering.steps import Steps
 from engine.techniques.generation import caches
@@ -36,7 +36,7 @@ def answer_batch(
     shared = Shared() if prefixes is None else prefixes.find(prompts)
     kind = kind_of(prompts, shared, new_tokens), prefixes is not None and prefixes.is_new(prompts)
     with job.device.answering(kind, lambda: _is_whole(writings)):
-        _generate(job, writings, steps, shared, new_tokens, warmup=warmup, given=given)
+        _generate(job, steps, shared, prefixes, given)
     return writings
 
 
@@ -53,16 +53,9 @@ def _is_whole(writings: Sequence[Writing]) -> bool:
 
 
 def _generate(
-    job: AnswerJob,
-    writings: Sequence[Writing],
-    steps: Steps,
-    shared: Shared,
-    new_tokens: int,
-    *,
-    warmup: bool,
-    given: dict[str, Any],
+    job: AnswerJob, steps: Steps, shared: Shared, prefixes: PrefixCache | None, given: dict[str, Any]
 ) -> None:
-    requests = [writing.request for writing in writings]
+    requests = [writing.request for writing in steps.writings]
     try:
         with steps.listening(job.model), speculating(job.config, job.model, job.draft, steps) as speculation:
             at = None if is_seq2seq(job.model) else shared.n_tokens
@@ -71,18 +64,18 @@ def _generate(
             cache = empty_cache(job, inputs["input_ids"].size(1))
             if cache is not None and shared.rows:
                 fill(cache, shared)
-                for writing in writings:
+                for writing in steps.writings:
                     writing.cached_tokens = shared.n_tokens
             job.model.generate(
                 **inputs,
-                generation_config=_settings(job, new_tokens, speculation.settings),
+                generation_config=_settings(job, steps.new_tokens, speculation.settings),
                 streamer=steps,
                 **caches.arguments(job.config, job.model, cache),
                 **speculation.given,
                 **given,
             )
-            if job.prefixes is not None and cache is not None and not warmup:
-                job.device.hold(job.prefixes.keep([request.input_ids for request in requests], cache, shared))
+            if prefixes is not None and cache is not None:
+                job.device.hold(prefixes.keep([request.input_ids for request in requests], cache, shared))
     except Exception as error:
         if isinstance(error, Stopped) or job.device.is_out_of_memory(error):  # a lost device says nothing more
             steps.finish()

@@ -94,14 +94,10 @@ def reader(config: RunConfig, found: Found) -> Reader:
             "that run's model: --model run:N.",
         )
     positions = models.max_positions(found.source.config) or _LONGEST
+    limit = config.prompt_len or _LONGEST
     if config.task == "classification":
         trained = positions if found.trained_on is None else found.trained_on.seq_len
-        return _reader(config, found, min(config.prompt_len or trained, positions))
-    return _reader(config, found, config.prompt_len or _LONGEST)
-
-
-def _reader(config: RunConfig, found: Found, limit: int) -> Reader:
-    assert found.tokenizer is not None
+        limit = min(config.prompt_len or trained, positions)
     return Reader(config=config, tokenizer=found.tokenizer, vocab_size=found.vocab_size, limit=limit)
 
 

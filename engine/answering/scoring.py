@@ -10,7 +10,6 @@ import torch
 from engine.answering.generation import collate
 from engine.answering.job import AnswerJob
 from engine.answering.requests import Request
-from engine.contract.config import RunConfig
 from engine.contract.events import BatchScored
 from engine.contract.records import Phase
 from engine.techniques.bucketing import SortedOrder
@@ -30,11 +29,6 @@ def score(job: AnswerJob) -> None:
     for number, batch in enumerate(_batches(job), 1):
         _score(job, batch, number)
         job.n_done += len(batch)
-
-
-def n_batches(config: RunConfig, n: int) -> int:
-    """How many batches `n` texts make."""
-    return -(-n // config.batch_size)
 
 
 def _batches(job: AnswerJob) -> list[Sequence[Request]]:
