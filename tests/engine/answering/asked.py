@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+import torch
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from engine.answering.job import AnswerJob
 from engine.answering.requests import Request
@@ -22,6 +23,7 @@ from engine.devices.virtual import VirtualDevice
 from engine.techniques.generation.settings import own_settings
 from engine.training.hub import Hub
 from tests.engine import language_models
+from tests.engine.heard import Heard
 
 E = TypeVar("E")
 
@@ -30,10 +32,9 @@ PROMPTS = (tuple(range(10, 21)), tuple(range(40, 44)), tuple(range(90, 97)), (15
 
 
 @dataclass(kw_only=True)
-class Asked:
+class Asked(Heard):
     """What a run said, and the row that it left."""
 
-    events: list[Event] = field(default_factory=list)
     record: RunRecord | None = None
 
     def of(self, kind: type[E]) -> list[E]:
@@ -75,6 +76,15 @@ def run(config: RunConfig, should_stop: Callable[[list[Event]], bool] = lambda e
         should_stop=lambda: should_stop(asked.events),
     ).execute()
     return asked
+
+
+def plainly(model: PreTrainedModel, prompt: Sequence[int], n: int) -> list[int]:
+    """The first `n` tokens of the answer of plain `generate`, greedy."""
+    settings = GenerationConfig(max_new_tokens=n, do_sample=False, pad_token_id=0)
+    ids = torch.tensor([prompt])
+    rows = model.eval().generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings)
+    written: list[int] = rows[0, len(prompt) :].tolist()
+    return written
 
 
 def job_of(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
-from transformers import GenerationConfig, PreTrainedModel
 
 from engine.answering.continuous import answer_continuously, refuse
 from engine.contract.config import ConfigError
@@ -14,7 +12,7 @@ from engine.contract.events import Prefilled, RequestDone, TokensCompared, Token
 from engine.contract.records import Outcome
 from engine.techniques.stopping import Stopped
 from tests.engine import language_models
-from tests.engine.answering.asked import PROMPTS, Asked, config_of, job_of, run, save
+from tests.engine.answering.asked import PROMPTS, Asked, config_of, job_of, plainly, run, save
 
 NEW = 10
 
@@ -23,21 +21,13 @@ def _config(**knobs: Any) -> Any:
     return config_of(batching="continuous", batch_size=2, max_new_tokens=NEW, **knobs)
 
 
-def _plain(model: PreTrainedModel, prompt: tuple[int, ...]) -> list[int]:
-    settings = GenerationConfig(max_new_tokens=NEW, do_sample=False, pad_token_id=0)
-    ids = torch.tensor([prompt])
-    rows = model.eval().generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings)
-    ids_of: list[int] = rows[0, len(prompt) :].tolist()
-    return ids_of
-
-
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "gemma2"])
 def test_answers_are_those_of_plain_generate_and_counters_add_up(kind: str) -> None:
     model, asked = language_models.make(kind), Asked()
     job = job_of(model, asked, _config())
     before = model.config._attn_implementation
     written = answer_continuously(job, job.requests, new_tokens=NEW)
-    assert [writing.ids for writing in written] == [_plain(model, prompt) for prompt in PROMPTS]
+    assert [writing.ids for writing in written] == [plainly(model, prompt, NEW) for prompt in PROMPTS]
     assert model.config._attn_implementation == before
     assert not model._forward_hooks
     first, steps, done = asked.of(Prefilled), asked.of(TokensDone), asked.of(RequestDone)
@@ -69,12 +59,12 @@ def test_time_is_told_once() -> None:
 
 def test_an_answer_ends_with_its_token() -> None:
     model = language_models.make("llama")
-    ends = _plain(model, PROMPTS[1])[3]
+    ends = plainly(model, PROMPTS[1], NEW)[3]
     asked = Asked()
     job = job_of(model, asked, _config(ignore_eos=False), eos=frozenset({ends}))
     written = answer_continuously(job, job.requests, new_tokens=NEW)
     for writing in written:
-        whole = _plain(model, writing.request.input_ids)
+        whole = plainly(model, writing.request.input_ids, NEW)
         n = whole.index(ends) + 1 if ends in whole else NEW
         assert (writing.ids, writing.reason) == (whole[:n], "stop" if ends in whole[:n] else "length")
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from engine.answering.answer import answer
 from engine.answering.prefix_cache import LEAST, MOST, PrefixCache
 from engine.contract.events import Prefilled, RequestDone
 from engine.techniques.generation import caches
 from tests.engine import language_models
-from tests.engine.answering.asked import Asked, config_of, job_of, run, save
+from tests.engine.answering.asked import Asked, config_of, job_of, plainly, run, save
 
 NEW = 8
 
@@ -26,14 +26,6 @@ def _tokens(n: int, seed: int) -> tuple[int, ...]:
 
 SYSTEM = _tokens(20, 1)
 PROMPTS = [(*SYSTEM, 10 + n, *_tokens(n, n)) for n in (3, 8, 0, 5, 2)]
-
-
-def _plain(model: PreTrainedModel, prompt: tuple[int, ...]) -> list[int]:
-    settings = GenerationConfig(max_new_tokens=NEW, do_sample=False, pad_token_id=0)
-    ids = torch.tensor([prompt])
-    rows = model.eval().generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=settings)
-    ids_of: list[int] = rows[0, len(prompt) :].tolist()
-    return ids_of
 
 
 def _answered(
@@ -63,7 +55,7 @@ def test_answers_are_those_of_plain_generate(kind: str, batch_size: int, kv_cach
     """Also where prompts of a batch have ends of different lengths: padding stands behind the prefix."""
     model = language_models.make(kind)
     asked, written, _ = _answered(model, PROMPTS, batch_size=batch_size, kv_cache=kv_cache)
-    assert written == {number: _plain(model, prompt) for number, prompt in enumerate(PROMPTS, 1)}
+    assert written == {number: plainly(model, prompt, NEW) for number, prompt in enumerate(PROMPTS, 1)}
     first, *others = asked.of(Prefilled)
     assert first.cached_tokens == 0
     for event in others:
@@ -96,7 +88,7 @@ def test_int8_goes_on_from_a_prefix_as_from_its_own_rounded_tokens() -> None:
 def test_a_prompt_that_is_asked_again_leaves_one_token_to_compute() -> None:
     model = language_models.make("gpt2")
     asked, written, _ = _answered(model, [PROMPTS[0], PROMPTS[1], PROMPTS[0]])
-    assert written[3] == written[1] == _plain(model, PROMPTS[0])
+    assert written[3] == written[1] == plainly(model, PROMPTS[0], NEW)
     assert asked.of(Prefilled)[2].computed_tokens == 1
 
 
@@ -128,7 +120,7 @@ def test_a_model_that_counts_columns_takes_no_prefix_where_padding_would_part_th
     torch.manual_seed(2)
     model = MptForCausalLM(MptConfig(vocab_size=language_models.VOCABULARY, d_model=32, n_layers=2, n_heads=4))
     asked, written, _ = _answered(model, PROMPTS, batch_size=2)
-    assert written == {number: _plain(model, prompt) for number, prompt in enumerate(PROMPTS, 1)}
+    assert written == {number: plainly(model, prompt, NEW) for number, prompt in enumerate(PROMPTS, 1)}
     assert [event.cached_tokens for event in asked.of(Prefilled)] == [0, 0, len(SYSTEM)]  # the last is alone
 
 
