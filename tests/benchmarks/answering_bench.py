@@ -27,16 +27,15 @@ from engine.answering.requests import Request
 from engine.contract.answers import AnswerFigures
 from engine.contract.by_job import defaults_of
 from engine.contract.config import RunConfig
-from engine.contract.events import Event, RequestDone, RunFinished, RunRefused
+from engine.contract.events import Event, RequestDone
 from engine.contract.knob import ANSWER
-from engine.contract.records import Outcome, RunRecord
+from engine.contract.records import RunRecord
 from engine.export.hand_over import flags_of
 from engine.history.history import History
-from engine.session.session import Session
-from tests.benchmarks.app_bench import finished
+from tests.benchmarks.app_bench import ran_in_app
 from tests.benchmarks.figures import Figure, alternate, ratio
+from tests.benchmarks.session_runs import follow
 from tests.end_to_end.programs import COMMAND, environment, traintop
-from tests.end_to_end.terminal import Terminal
 
 GOAL = 0.98
 PATIENCE_S = 300.0
@@ -231,21 +230,7 @@ def deepen(small: Path, deep: Path) -> None:
 def _follow(config: RunConfig, home: Path, hear: Callable[[Event], None]) -> RunRecord:
     logging.getLogger("traintop").addHandler(logging.NullHandler())
     with History(home / "history.sqlite3") as history:
-        session = Session(history)
-        session.open()
-        session.start(config)
-        try:
-            while True:
-                for event in session.wait(1.0):
-                    hear(event)
-                    if isinstance(event, RunRefused):
-                        raise RuntimeError(event.message)
-                    if isinstance(event, RunFinished):
-                        if event.record.outcome is not Outcome.COMPLETED:
-                            raise RuntimeError(event.record.message)
-                        return event.record
-        finally:
-            session.close(30.0)
+        return follow(config, history, hear)
 
 
 def plainly(config: RunConfig, home: Path) -> Told:
@@ -293,17 +278,7 @@ def _app_against_headless(home: Path, rounds: int) -> Figure:
 
 def _in_app(home: Path, config: RunConfig) -> float:
     command = [*COMMAND, "--job", ANSWER, *flags_of(config).split()]
-    with (
-        History(home / "history.sqlite3") as history,
-        Terminal(command, columns=120, rows=40, env=environment(home), emulate=False) as terminal,
-    ):
-        n_before = history.n_runs()
-        terminal.wait_for_bytes(b"Next run", PATIENCE_S)
-        terminal.press("r")
-        record = finished(history, n_before)
-        terminal.press("q")
-        terminal.wait_exit(PATIENCE_S)
-    assert record.outcome is Outcome.COMPLETED, record.message
+    record = ran_in_app(home, *command)
     assert record.answer is not None
     assert record.answer.generation_tokens_per_s is not None
     return record.answer.generation_tokens_per_s

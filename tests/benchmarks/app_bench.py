@@ -230,7 +230,14 @@ def _terminal(home: Path, *command: str) -> Terminal:
 
 
 def _in_app(home: Path, config: RunConfig) -> float:
-    with History(home / "history.sqlite3") as history, _app(home, config) as terminal:
+    record = ran_in_app(home, *COMMAND, *flags_of(config).split())
+    assert record.steady_samples_per_s is not None
+    return record.steady_samples_per_s
+
+
+def ran_in_app(home: Path, *command: str) -> RunRecord:
+    """The row of a run that was started by its key in the app, which is quit then."""
+    with History(home / "history.sqlite3") as history, _terminal(home, *command) as terminal:
         n_before = history.n_runs()
         terminal.wait_for_bytes(b"Next run", PATIENCE_S)
         terminal.press("r")
@@ -238,8 +245,7 @@ def _in_app(home: Path, config: RunConfig) -> float:
         terminal.press("q")
         terminal.wait_exit(PATIENCE_S)
     assert record.outcome is Outcome.COMPLETED, record.message
-    assert record.steady_samples_per_s is not None
-    return record.steady_samples_per_s
+    return record
 
 
 def finished(history: History, n_before: int) -> RunRecord:

@@ -21,12 +21,11 @@ from statistics import median
 from typing import Any, TypeVar
 
 from engine.contract.config import RunConfig
-from engine.contract.events import RunFinished, RunRefused
-from engine.contract.records import Outcome, RunRecord
+from engine.contract.records import RunRecord
 from engine.history.history import History
-from engine.session.session import Session
 from tests.benchmarks import trainer_bench
 from tests.benchmarks.figures import Figure, alternate, ratio
+from tests.benchmarks.session_runs import follow
 
 LECTURE_GOAL, DYNAMIC_GOAL, GROUPED_GOAL, BF16_GOAL = 4.0, 1.5, 1.1, 1.2
 ROUNDS, LECTURE_ROUNDS = 3, 1
@@ -106,20 +105,7 @@ def ours(config: RunConfig, folder: Path) -> Trained:
 
 def _run(config: RunConfig, history: History) -> RunRecord:
     gc.collect()
-    session = Session(history)
-    session.open()
-    session.start(config)
-    try:
-        while True:
-            for event in session.wait(1.0):
-                if isinstance(event, RunRefused):
-                    raise RuntimeError(event.message)
-                if isinstance(event, RunFinished):
-                    if event.record.outcome is not Outcome.COMPLETED:
-                        raise RuntimeError(event.record.message)
-                    return event.record
-    finally:
-        session.close(30.0)
+    return follow(config, history)
 
 
 def trainers(config: RunConfig, folder: Path, *, strategy: str = "random") -> Trained:
