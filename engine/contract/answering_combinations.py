@@ -28,7 +28,8 @@ def _check_task(config: RunConfig) -> None:
         )
 
 
-def _check_device(config: RunConfig) -> None:
+def check_device(config: RunConfig) -> None:
+    """Of either job."""
     if read_device(config.device).kind == "cpu" and config.vram_limit is not None:
         raise ConfigError(
             "vram_limit", "--vram-limit needs a GPU: use --device virtual:tesla-p4 (or another GPU) instead of cpu."
@@ -42,12 +43,7 @@ def _check_precision(config: RunConfig) -> None:
             f"--precision {config.precision} would cast fp32 weights anew for every token: use --weights "
             f"{config.precision}, which are stored so.",
         )
-
-    if (
-        config.precision in ("fp16", "bf16")
-        and config.weights in ("fp16", "bf16")
-        and config.weights != config.precision
-    ):
+    if {config.precision, config.weights} == {"fp16", "bf16"}:
         raise ConfigError(
             "precision",
             f"--precision {config.precision} would cast {config.weights} weights anew for every token: use --weights "
@@ -192,12 +188,6 @@ def _check_caches(config: RunConfig) -> None:
             "beginning depends on its end: use --prefix-cache off",
         ),
         (
-            config.prefix_cache and config.speculate != "off",
-            "prefix_cache",
-            "transformers reads the whole prompt anew where it checks guesses: use --prefix-cache off, or --speculate "
-            "off",
-        ),
-        (
             config.response_cache and config.temperature > 0,
             "response_cache",
             "--response-cache gives the answer of before, and with --temperature each is to be another: use "
@@ -257,7 +247,7 @@ def _check_prefix(config: RunConfig) -> None:
 
 _CHECKS = (
     _check_task,
-    _check_device,
+    check_device,
     _check_precision,
     _check_classifier,
     _check_compile,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from engine.contract.answering_combinations import check_answering
+from engine.contract.answering_combinations import check_answering, check_device
 from engine.contract.device_name import read_device
 from engine.contract.knob import ConfigError, Knob
 
@@ -115,13 +115,6 @@ def _check_momentum(config: RunConfig) -> None:
         raise ConfigError(
             "momentum",
             f"--momentum is SGD's, and this is {config.optimizer}: use --optimizer sgd, or --momentum 0.",
-        )
-
-
-def _check_device(config: RunConfig) -> None:
-    if read_device(config.device).kind == "cpu" and config.vram_limit is not None:
-        raise ConfigError(
-            "vram_limit", "--vram-limit needs a GPU: use --device virtual:tesla-p4 (or another GPU) instead of cpu."
         )
 
 
@@ -269,7 +262,7 @@ _CHECKS = (
     _check_weights,
     _check_quantised,
     _check_momentum,
-    _check_device,
+    check_device,
     _check_optimizer_in_backward,
     _check_evaluation,
     _check_class_loss,
