@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from engine.contract import figures
-from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, DUMMY_PROMPTS
 from engine.contract.answers import AnswerFigures, Percentiles
 from engine.contract.figures import Entry
 from engine.contract.knob import ANSWER, JOBS
@@ -44,8 +43,7 @@ def prompt_tokens_of(record: RunRecord) -> int | None:
         return config.seq_len
     if answer is not None and answer.n_requests:
         return round(answer.prompt_tokens / answer.n_requests)
-    known = config.prompts == DUMMY_PROMPTS and config.prompt is None
-    return config.prompt_len or (DEFAULT_PROMPT_LEN if known else None)
+    return config.known_prompt_len
 
 
 def _kv(record: RunRecord) -> str | None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, DUMMY_PROMPTS, AnsweringKnobs
+from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, AnsweringKnobs
 from engine.contract.device_name import read_device
 from engine.contract.knob import ConfigError
 
 if TYPE_CHECKING:
     from engine.contract.config import RunConfig
 
-ANSWERING_TASKS = ("causal-lm", "seq2seq-lm", "classification")
+WRITING_TASKS = ("causal-lm", "seq2seq-lm")
+"""Of models that can be asked."""
+ANSWERING_TASKS = (*WRITING_TASKS, "classification")
 
 
 def check_answering(config: RunConfig) -> None:
@@ -237,7 +239,7 @@ def _check_caches(config: RunConfig) -> None:
 
 def _check_prefix(config: RunConfig) -> None:
     length = config.prompt_len or DEFAULT_PROMPT_LEN
-    if config.prompts == DUMMY_PROMPTS and config.prompt is None and config.prefix_len >= length:
+    if config.has_dummy_prompts and config.prefix_len >= length:
         raise ConfigError(
             "prefix_len",
             f"--prefix-len {config.prefix_len} leaves no token of its own to a prompt of {length}: use --prefix-len "

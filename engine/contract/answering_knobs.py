@@ -214,3 +214,13 @@ class AnsweringKnobs:
         group="answering",
         jobs=_ONLY,
     )
+
+    @property
+    def has_dummy_prompts(self) -> bool:
+        """Whether random tokens are asked; else something that was typed, made up or read."""
+        return self.prompts == DUMMY_PROMPTS and self.prompt is None
+
+    @property
+    def known_prompt_len(self) -> int | None:
+        """Tokens of a prompt, or the most of them: not set, the usual of dummy prompts; None: as they are."""
+        return self.prompt_len or (DEFAULT_PROMPT_LEN if self.has_dummy_prompts else None)

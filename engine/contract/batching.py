@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.contract.answering_knobs import DUMMY_PROMPTS
-
 if TYPE_CHECKING:
     from engine.contract.config import RunConfig
 
@@ -13,7 +11,7 @@ if TYPE_CHECKING:
 def is_padded(config: RunConfig) -> bool:
     """Whether texts of different lengths share a batch, with an attention mask that hides their padding."""
     if config.answers:
-        are_alike = config.prompt is not None or (config.prompts == DUMMY_PROMPTS and config.task != "classification")
+        are_alike = config.prompt is not None or (config.has_dummy_prompts and config.task != "classification")
         return config.batch_size > 1 and not are_alike
     if config.workload == "dummy" or config.padding == "packed":
         return False

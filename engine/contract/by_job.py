@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from engine.contract.answering_combinations import WRITING_TASKS
 from engine.contract.answering_knobs import DUMMY_PROMPTS, GENERATED_PROMPTS, HELD_OUT_PROMPTS
 from engine.contract.config import RunConfig, Value
 from engine.contract.knob import ANSWER, TRAIN
@@ -40,12 +41,16 @@ def for_job(config: RunConfig, job: str) -> RunConfig:
     """
     if config.job == job:
         return config
-    carried: dict[str, Value] = {name: getattr(config, name) for name in _CARRIED}
-    if config.task in ("causal-lm", "seq2seq-lm"):
+    carried = _carried(config)
+    if config.task in WRITING_TASKS:
         carried |= {"model": config.model, "task": config.task}
     if config.is_quantised and job == TRAIN:
         del carried["weights"]
     return defaults_of(job).with_values(**carried)
+
+
+def _carried(config: RunConfig) -> dict[str, Value]:
+    return {name: getattr(config, name) for name in _CARRIED}
 
 
 def goes_without_saying(values: Mapping[str, object]) -> dict[str, Value]:
@@ -63,12 +68,9 @@ def asking(record: RunRecord) -> RunConfig:
     own_data = config.workload != "dummy" and config.data not in (None, GENERATED)
     asks = DUMMY_PROMPTS if config.workload == "dummy" else HELD_OUT_PROMPTS if own_data else GENERATED_PROMPTS
     values: dict[str, Value] = {
+        **_carried(config),
         "model": own_name(record.run_id),
         "task": config.task,
-        "seed": config.seed,
-        "device": config.device,
-        "vram_limit": config.vram_limit,
-        "attention": config.attention,
         "weights": config.stored_in,
         "prompts": asks,
         **goes_without_saying({"prompts": asks}),

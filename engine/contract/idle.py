@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.contract.answering_knobs import DUMMY_PROMPTS
 from engine.contract.by_job import defaults_of
 from engine.contract.config import KNOBS, RunConfig
 from engine.contract.knob import ANSWER, TRAIN
@@ -38,21 +37,17 @@ _TRAINING: tuple[_Rule, ...] = (
 """When, which knobs, and why in words."""
 
 
-def _is_dummy(config: RunConfig) -> bool:
-    return config.prompts == DUMMY_PROMPTS and config.prompt is None
-
-
 _ANSWERING: tuple[_Rule, ...] = (
     (lambda c: c.prompt is not None, ("prompts", "requests", "repeats"), "with --prompt, which is asked once"),
-    (lambda c: not _is_dummy(c), ("prefix_len",), "without --prompts dummy, as others begin as they do"),
-    (_is_dummy, ("chat_template",), "with --prompts dummy, which are no conversation"),
+    (lambda c: not c.has_dummy_prompts, ("prefix_len",), "without --prompts dummy, as others begin as they do"),
+    (lambda c: c.has_dummy_prompts, ("chat_template",), "with --prompts dummy, which are no conversation"),
     (
-        lambda c: c.prompt is not None or (_is_dummy(c) and not c.prefix_len and not c.repeats),
+        lambda c: c.prompt is not None or (c.has_dummy_prompts and not c.prefix_len and not c.repeats),
         ("prefix_cache",),
         "where no two prompts begin alike, as without --prefix-len",
     ),
     (
-        lambda c: c.prompt is not None or (_is_dummy(c) and not c.repeats),
+        lambda c: c.prompt is not None or (c.has_dummy_prompts and not c.repeats),
         ("response_cache",),
         "where nothing is asked again, as without --repeats",
     ),

@@ -61,17 +61,17 @@ def data_name(config: RunConfig) -> str:
     data = config.data
     if config.workload == "dummy" or data is None or data == GENERATED:
         return config.workload
-    if not is_file_name(data):
-        return one_line(data)
-    path = PureWindowsPath(data) if "\\" in data else PurePath(data)
-    return one_line(path.name) or one_line(data)
+    return _file_name(data) if is_file_name(data) else one_line(data)
 
 
 def prompts_name(config: RunConfig) -> str:
     """What a run is asked, in one harmless line: a file by its name, else `dummy` or `generated`."""
-    prompts = config.prompts
-    path = PureWindowsPath(prompts) if "\\" in prompts else PurePath(prompts)
-    return one_line(path.name) or one_line(prompts)
+    return _file_name(config.prompts)
+
+
+def _file_name(text: str) -> str:
+    path = PureWindowsPath(text) if "\\" in text else PurePath(text)
+    return one_line(path.name) or one_line(text)
 
 
 def work_of(config: RunConfig, n_train: int | None = None) -> str:

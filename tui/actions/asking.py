@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.contract.answering_combinations import WRITING_TASKS
 from engine.contract.by_job import asked, asking
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import Event, RunFinished, RunRefused, RunStarted
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from engine.session.engine import Engine
     from tui.screens.ask import AskScreen
 
-WRITES = ("causal-lm", "seq2seq-lm")
-"""Tasks of models that can be asked."""
 _EVERY = 3
 """Turns between two looks at an answer that is being written."""
 
@@ -44,13 +43,13 @@ class AskControl:
         """What is asked, as people call it, and with which knobs."""
         state = self._desk.state
         row = state.selected if self._desk.on_results else None
-        if row is not None and row.config.answers and row.config.task in WRITES:
+        if row is not None and row.config.answers and row.config.task in WRITING_TASKS:
             return f"{row.config.model}, as in run {row.run_id}", row.config
         if row is not None and _writes(row):
             return _called(row), asking(row)
         config = state.editor.config
         if config.answers:
-            return (config.model, config) if config.task in WRITES else None
+            return (config.model, config) if config.task in WRITING_TASKS else None
         trained = [each for each in state.finished if _writes(each)]
         newest = max(trained, key=lambda each: each.run_id, default=None)
         return (_called(newest), asking(newest)) if newest is not None else None
@@ -102,7 +101,7 @@ class AskControl:
 def _writes(row: RunRecord) -> bool:
     """Whether a run trained a model that can be asked."""
     ended = row.outcome in (Outcome.COMPLETED, Outcome.STOPPED)
-    return ended and not row.config.answers and row.config.task in WRITES
+    return ended and not row.config.answers and row.config.task in WRITING_TASKS
 
 
 def _called(row: RunRecord) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.contract.answering_combinations import WRITING_TASKS
 from engine.contract.knob import TRAIN
 from engine.contract.records import Outcome
 from tui.state.state import State
@@ -45,7 +46,7 @@ def _asks(state: State) -> list[Hint]:
     """Asking, where there is a model that writes."""
     run, config = state.run, state.editor.config
     trained = run is not None and not run.config.answers and run.outcome is Outcome.COMPLETED
-    writes = (run.config if trained and run is not None else config).task in ("causal-lm", "seq2seq-lm")
+    writes = (run.config if trained and run is not None else config).task in WRITING_TASKS
     return [("ask", "ask it" if trained else "ask")] if writes and (trained or config.answers) else []
 
 

@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 from engine.contract import knob as knob_text
-from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, DUMMY_PROMPTS
+from engine.contract.answering_knobs import DUMMY_PROMPTS
 from engine.contract.by_job import for_job, goes_without_saying
 from engine.contract.config import DEFAULT_SAMPLES, KNOBS, ConfigError, Knob, RunConfig, Value, coerce
 from engine.contract.device_name import gpus_of_device
@@ -71,7 +71,7 @@ class KnobEditor:
         self.select(name)
         now = getattr(self.config, name)
         if name == "prompt_len" and now is None:
-            now = _usual_prompt_len(self.config)
+            now = self.config.known_prompt_len
         value = stepped(KNOBS[name], now, direction, wrap=wrap)
         if value is None:
             self.problem = Problem(name, _no_step(KNOBS[name], direction))
@@ -260,13 +260,8 @@ def said(config: RunConfig, name: str) -> str:
     if name == "precision" and config.computed_in != config.precision:
         return f"{config.computed_in} weights"
     if name == "prompt_len" and config.prompt_len is None and config.answers:
-        return shown(KNOBS[name], _usual_prompt_len(config) or "whole")
+        return shown(KNOBS[name], config.known_prompt_len or "whole")
     return shown(KNOBS[name], getattr(config, name))
-
-
-def _usual_prompt_len(config: RunConfig) -> int | None:
-    """Tokens of dummy prompts where no length is set; other prompts are as long as they are."""
-    return DEFAULT_PROMPT_LEN if config.prompts == DUMMY_PROMPTS and config.prompt is None else None
 
 
 def short_name(model: str) -> str:
@@ -310,7 +305,7 @@ def _described_answer(config: RunConfig) -> str:
     parts = [clean(model_name(config.model), 40)]
     if config.task == "classification":
         return ", ".join([*parts, f"batch {config.batch_size}", f"padding {config.padding}", config.weights])
-    prompt = config.prompt_len or _usual_prompt_len(config)
+    prompt = config.known_prompt_len
     parts.append(f"batch {config.batch_size}" if config.prompt is None else f"“{clean(config.prompt, 40)}”")
     parts.append(f"{prompt} + {config.max_new_tokens} tokens" if prompt else f"{config.max_new_tokens} new tokens")
     parts.append(config.weights)
