@@ -97,8 +97,7 @@ def _speculation(now: AnswerFigures, before: AnswerFigures) -> list[str]:
 def _why_slower(now: AnswerFigures) -> str:
     """Acceptance alone is not speed: what a guess costs has to be less than the forwards that it saves."""
     shares = now.shares
-    total = (shares.prefill + shares.decode + shares.draft + shares.sampling) if shares is not None else 0.0
-    draft = f" took {percent(100 * shares.draft / total)} of the time" if shares is not None and total else ""
+    draft = f" took {percent(100 * shares.draft / shares.total)} of the time" if shares and shares.total else ""
     wide = "and checking several tokens takes longer than one"
     return f"slower, as guessing{draft or ' costs time'} {wide}: more than the forwards saved"
 

@@ -182,7 +182,7 @@ class AnswerFold:
             forwards=known.forwards + n,
             kv_cache=max(known.kv_cache or 0, event.kv_cache),
             held=max(known.held or 0, event.held) if self._caches else None,
-            shares=_sum(known.shares, event.shares),
+            shares=(known.shares or AnswerShares()).plus(event.shares),
         )
 
     def _take_tokens(self, event: TokensDone) -> None:
@@ -202,7 +202,7 @@ class AnswerFold:
             proposed=(known.proposed or 0) + event.proposed,
             accepted=(known.accepted or 0) + event.accepted,
             kv_cache=max(known.kv_cache or 0, event.kv_cache),
-            shares=_sum(known.shares, event.shares),
+            shares=(known.shares or AnswerShares()).plus(event.shares),
         )
 
     def _take_request(self, event: RequestDone) -> None:
@@ -260,14 +260,3 @@ def _median(rates: Distribution) -> tuple[float | None, float | None]:
     if not len(rates):
         return None, None
     return rates.percentile(50), rates.spread() if len(rates) > 1 else None
-
-
-def _sum(one: AnswerShares | None, other: AnswerShares) -> AnswerShares:
-    if one is None:
-        return other
-    return AnswerShares(
-        prefill=one.prefill + other.prefill,
-        decode=one.decode + other.decode,
-        draft=one.draft + other.draft,
-        sampling=one.sampling + other.sampling,
-    )

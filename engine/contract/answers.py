@@ -30,6 +30,20 @@ class AnswerShares:
     sampling: float = 0.0
     """Choosing tokens from scores, checking guesses, and all that the host does between two forwards."""
 
+    @property
+    def total(self) -> float:
+        """All of it together."""
+        return self.prefill + self.decode + self.draft + self.sampling
+
+    def plus(self, more: AnswerShares) -> AnswerShares:
+        """With more seconds."""
+        return AnswerShares(
+            prefill=self.prefill + more.prefill,
+            decode=self.decode + more.decode,
+            draft=self.draft + more.draft,
+            sampling=self.sampling + more.sampling,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerFigures:

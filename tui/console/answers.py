@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from engine.compare.answers import quality
 from engine.contract.answer_entries import PER_TOKEN
-from engine.contract.answers import AnswerFigures, Percentiles
+from engine.contract.answers import AnswerFigures, AnswerShares, Percentiles
 from engine.contract.events import (
     AnsweringStarted,
     BatchScored,
@@ -18,6 +20,7 @@ from engine.contract.events import (
 from engine.contract.figures import CPU, ENERGY, is_virtual, status_of
 from engine.contract.numbers import fixed, number, percent, plus_minus, rate
 from engine.contract.records import RunRecord
+from engine.contract.text import capitalised
 from engine.gpus.units import to_mib
 from tui.drawing.text import clean
 
@@ -89,7 +92,7 @@ def _started(event: AnsweringStarted) -> list[str]:
     if event.max_new_tokens and event.kv_per_token:
         kv = f"{number(event.kv_per_token / _KIB, 1)} KiB of KV cache a token"
         longest = f"prompts of up to {number(event.prompt_tokens)} tokens, {number(event.max_new_tokens)} new ones"
-        lines.append(f"{longest[0].upper()}{longest[1:]}, {kv}")
+        lines.append(f"{capitalised(longest)}, {kv}")
     if event.draft_parameters is not None:
         weights = f", {number(to_mib(event.draft_weights), 1)} MiB" if event.draft_weights is not None else ""
         lines.append(f"A draft model of {number(event.draft_parameters)} parameters{weights} guesses")
@@ -112,7 +115,7 @@ def figures_of(record: RunRecord) -> list[str]:
     else:
         lines = _written(record, answer, whose)
     if answer.shares is not None:
-        lines.append(_time(answer))
+        lines.append(_time(answer.shares))
     if answer.padding_share:
         lines.append(f"Padding: {percent(100 * answer.padding_share, 1)} of what was computed of prompts")
     if record.energy is not None:
@@ -164,12 +167,8 @@ def _latency(name: str, seconds: Percentiles | None, whose: str) -> list[str]:
     return [f"{name} in ms: {', '.join(f'{which} {rate(1000 * value)}' for which, value in parts)}{whose}"]
 
 
-def _time(answer: AnswerFigures) -> str:
-    shares = answer.shares
-    assert shares is not None
-    parts = {"prefill": shares.prefill, "decode": shares.decode, "draft": shares.draft, "sampling": shares.sampling}
-    total = sum(parts.values())
-    told = [f"{name} {percent(100 * seconds / total)}" for name, seconds in parts.items() if seconds and total]
+def _time(shares: AnswerShares) -> str:
+    told = [f"{name} {percent(100 * seconds / shares.total)}" for name, seconds in asdict(shares).items() if seconds]
     return f"Where the time went: {', '.join(told)}" if told else "Where the time went: unknown"
 
 

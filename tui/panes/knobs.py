@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 
 from engine.contract.config import KNOBS, RunConfig
 from engine.contract.knob import GROUPS
+from engine.contract.text import capitalised
 from tui.drawing.cells import Line, cut, ends, wrap
 from tui.panes.base import Pane
 from tui.state.knob_list import IN_GROUPS, LETTERS, Row, set_knobs
@@ -130,8 +131,7 @@ class KnobsPane(Pane, can_focus=True):
             text, role = KNOBS[place.knob].why_in(state.editor.config.job), "muted"
         else:
             labels = [KNOBS[name].label for name in IN_GROUPS[state.editor.config.job][place.group]]
-            about = GROUPS[place.group]
-            text, role = f"{about[0].upper()}{about[1:]}: {', '.join(labels)}", "muted"
+            text, role = f"{capitalised(GROUPS[place.group])}: {', '.join(labels)}", "muted"
         return [[(" ", "text"), (line, role)] for line in wrap(text, width, limit)]
 
     async def on_click(self, event: events.Click) -> None:

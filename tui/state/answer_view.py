@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from engine.contract.answers import AnswerShares
 from engine.contract.config import RunConfig
@@ -117,7 +117,7 @@ class AnswerView:
         if event.warmup:
             return
         self.tokens += len(event.requests)
-        self.shares = _summed(self.shares, event.shares)
+        self.shares = self.shares.plus(event.shares)
         self._began = True
 
     def _tokens(self, event: TokensDone, start: float) -> None:
@@ -127,7 +127,7 @@ class AnswerView:
             return
         many, arrived, seconds = len(event.requests), sum(event.arrived), sum(event.gaps)
         self.tokens += arrived
-        self.shares = _summed(self.shares, event.shares)
+        self.shares = self.shares.plus(event.shares)
         came = 0
         for gap, n in zip(event.gaps, event.arrived, strict=True):
             came += n
@@ -170,7 +170,3 @@ class AnswerView:
             found = Written(request=request, prompt=self.config.prompt or "")
             self.answers.append(found)
         return found
-
-
-def _summed(before: AnswerShares, now: AnswerShares) -> AnswerShares:
-    return AnswerShares(**{f.name: getattr(before, f.name) + getattr(now, f.name) for f in fields(AnswerShares)})
