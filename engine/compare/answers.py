@@ -13,7 +13,7 @@ from engine.compare.rows import Figure, Row, figure_of
 from engine.contract.answers import AnswerFigures
 from engine.contract.config import Value
 from engine.contract.figures import Entry
-from engine.contract.numbers import fixed, number, percent, rate
+from engine.contract.numbers import fixed, number, of_hundred, percent, rate
 from engine.gpus.units import to_mib
 
 TOO_FEW = "fewer than 2 batches"
@@ -51,7 +51,7 @@ def prices(row: Row, baseline: Row, changed: Mapping[str, tuple[Value, Value]]) 
         told += _kv(now, before)
     if {"prefix_cache", "response_cache", "repeats", "prefix_len"} & changed.keys() and now.hits is not None:
         held = f", {number(to_mib(now.held), 1)} MiB held" if now.held else ""
-        told.append(f"{percent(_of_hundred(now.hit_rate))} of the requests hit a cache{held}")
+        told.append(f"{percent(of_hundred(now.hit_rate))} of the requests hit a cache{held}")
     if "weights" in changed and now.weights and before.weights:
         share = percent(100 * now.weights / before.weights)
         told.append(f"weights {number(to_mib(now.weights), 1)} MiB, {share} of {number(to_mib(before.weights), 1)}")
@@ -76,16 +76,12 @@ def quality(answer: AnswerFigures) -> str:
     return f"{agreed}, perplexity {rate(answer.perplexity)} (own {rate(answer.own_perplexity)})"
 
 
-def _of_hundred(share: float | None) -> float | None:
-    return None if share is None else 100 * share
-
-
 def _speculation(now: AnswerFigures, before: AnswerFigures) -> list[str]:
     if not now.proposed:
         return ["nothing was guessed: no words of the text came again"]
     wasted = now.proposed - (now.accepted or 0)
     told = [
-        f"{fixed(now.tokens_per_forward, 2)} tokens per forward at {percent(_of_hundred(now.acceptance))} acceptance",
+        f"{fixed(now.tokens_per_forward, 2)} tokens per forward at {percent(of_hundred(now.acceptance))} acceptance",
         f"{number(wasted)} guesses wasted",
     ]
     one, other = now.generation_tokens_per_s, before.generation_tokens_per_s

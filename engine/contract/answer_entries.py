@@ -12,7 +12,7 @@ from engine.contract import figures
 from engine.contract.answers import AnswerFigures, Percentiles
 from engine.contract.figures import Entry
 from engine.contract.knob import ANSWER, JOBS
-from engine.contract.numbers import UNKNOWN, fixed, number, percent, rate
+from engine.contract.numbers import UNKNOWN, fixed, number, of_hundred, percent, rate
 from engine.contract.records import RunRecord
 from engine.contract.text import one_line
 from engine.gpus.units import to_mib
@@ -33,7 +33,7 @@ def _ms(name: str, which: str) -> Callable[[RunRecord], float | None]:
 
 def _share(value: float | None) -> str:
     """Of 0 to 1; what is not all has a digit more, so that it is not taken for it."""
-    return percent(None if value is None else 100 * value, 1 if value is not None and 0.99 <= value < 1 else 0)
+    return percent(of_hundred(value), 1 if value is not None and 0.99 <= value < 1 else 0)
 
 
 def prompt_tokens_of(record: RunRecord) -> int | None:

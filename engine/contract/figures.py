@@ -25,6 +25,7 @@ from engine.contract.numbers import (
     forecast_rate,
     loss,
     number,
+    of_hundred,
     percent,
     plus_minus,
     rate,
@@ -191,13 +192,9 @@ def scaling_entry(scaling: Callable[[RunRecord], float | None]) -> Entry:
         name="scaling",
         label="scaling",
         read=scaling,
-        write=lambda value: percent(_of_hundred(value)),
+        write=lambda value: percent(of_hundred(value)),
         is_timed=True,
     )
-
-
-def _of_hundred(share: float | None) -> float | None:
-    return None if share is None else 100 * share
 
 
 def places(records: Sequence[RunRecord]) -> tuple[Entry, ...]:
@@ -290,9 +287,9 @@ CARD_TIME = Entry(
     write=forecast_rate,
 )
 TOKENS = Entry(name="tokens_per_s", unit="tokens/s", read=lambda r: r.tokens_per_s, write=rate, is_timed=True)
-MFU = Entry(name="mfu", label="MFU", read=lambda r: r.mfu, write=lambda v: percent(_of_hundred(v)))  # 0 to 1
+MFU = Entry(name="mfu", label="MFU", read=lambda r: r.mfu, write=lambda v: percent(of_hundred(v)))  # 0 to 1
 WAITING = Entry(
-    name="wait_share", label="waiting", read=lambda r: r.wait_share, write=lambda v: percent(_of_hundred(v))
+    name="wait_share", label="waiting", read=lambda r: r.wait_share, write=lambda v: percent(of_hundred(v))
 )  # 0 to 1
 """Of the time of an update: what the GPUs waited for each other, the mean of all."""
 UPDATES = Entry(name="updates", label="updates", read=lambda r: r.updates, write=number)
@@ -379,7 +376,7 @@ HOST_BUSY = Entry(
     name="host_busy",
     label="host busy",
     read=busy_of,
-    write=lambda v: percent(_of_hundred(v)),
+    write=lambda v: percent(of_hundred(v)),
 )  # 0 to 1
 THREADS = Entry(name="threads", label="threads", read=lambda r: r.threads, write=number)
 STATUS = Entry(name="status", label="status", read=status_of, write=one_line, key=lambda r: r.outcome.value, left=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from engine.contract.conditions import Neighbour, Slowdown
 from engine.contract.host_load import busy_share, is_busy, taken
-from engine.contract.numbers import mib, percent
+from engine.contract.numbers import mib, of_hundred, percent
 from engine.contract.records import RunRecord
 
 _NAMED = 3
@@ -79,7 +79,7 @@ def why_no_verdict(records: Sequence[RunRecord], *, memory: bool = False) -> str
 
 def share_of(share: float | None) -> str:
     """A share of the time in percent, `<1 %` where there was a little."""
-    return "<1 %" if share is not None and 0 < share < 0.005 else percent(None if share is None else 100 * share)
+    return "<1 %" if share is not None and 0 < share < 0.005 else percent(of_hundred(share))
 
 
 def in_words(neighbours: Sequence[Neighbour]) -> str:

@@ -104,6 +104,11 @@ def plus_minus(value: float | None, spread: float | None, digits: int | None = N
     return f"{text} ±{number(spread, digits_of(value)) if digits is None else fixed(spread, digits)}"
 
 
+def of_hundred(share: float | None) -> float | None:
+    """A share of 0 to 1 in percent."""
+    return None if share is None else 100 * share
+
+
 def percent(value: float | None, digits: int = 0) -> str:
     """A share already in percent: 92.9 -> "93 %"."""
     return number(value, digits, "%")

@@ -6,7 +6,7 @@ Named as llama-bench has it: pp is prompt tokens/s, tg generation's.
 from __future__ import annotations
 
 from engine.contract.figures import CPU
-from engine.contract.numbers import percent, plus_minus, rate
+from engine.contract.numbers import of_hundred, percent, plus_minus, rate
 from tui.drawing.cells import Line, first_that_fits, join
 from tui.drawing.digits import large
 from tui.panes.drawing import RunPlot, at_cursor
@@ -59,12 +59,9 @@ def numbers(state: State, run: RunView, answer: AnswerView, width: int) -> Line:
     parts = [tg]
     if figures.proposed is not None:
         parts.append([(rate(figures.tokens_per_forward), "value"), (" a forward", "muted")])
-        share = None if figures.acceptance is None else 100 * figures.acceptance
-        parts.append([("accepted ", "muted"), (percent(share), "value")])
+        parts.append([("accepted ", "muted"), (percent(of_hundred(figures.acceptance)), "value")])
     if figures.hits is not None:
-        parts.append(
-            [("hits ", "muted"), (percent(None if figures.hit_rate is None else 100 * figures.hit_rate), "value")]
-        )
+        parts.append([("hits ", "muted"), (percent(of_hundred(figures.hit_rate)), "value")])
     parts.append([("pp ", "muted"), (rate(figures.prompt_tokens_per_s), "value")])
     return first_that_fits([join(parts[:n], gap) for n in range(len(parts), 0, -1) for gap in ("   ", "  ")], width)
 
