@@ -36,16 +36,16 @@ DIED: dict[Phase, str] = {
 }
 """By the phase it happened in."""
 
-_WAYS: tuple[tuple[dict[str, Value], str], ...] = (
-    ({"kv_cache": "dynamic"}, "the room of answers that stay short: a static cache takes that of the longest at once"),
-    ({"kv_dtype": "int8"}, "half of the keys and values of 16-bit weights, three quarters of fp32's"),
-    ({"attention": "sdpa"}, "the matrix of scores of every head"),
-    ({"weights": ""}, "half of the weights, and of the keys and values"),
-    ({"weights": "int8"}, "three quarters of the fp32 weights, at a measured agreement"),
-    ({"weights": "nf4"}, "seven eighths of the fp32 weights, at a measured agreement"),
-    ({"speculate": "off"}, "the smaller model's weights and its KV cache"),
-    ({"prefix_cache": False}, "the keys and values that are kept between requests"),
-    ({"padding": "longest"}, "what is computed of padding"),
+_WAYS: tuple[tuple[str, Value, str], ...] = (
+    ("kv_cache", "dynamic", "the room of answers that stay short: a static cache takes that of the longest at once"),
+    ("kv_dtype", "int8", "half of the keys and values of 16-bit weights, three quarters of fp32's"),
+    ("attention", "sdpa", "the matrix of scores of every head"),
+    ("weights", "", "half of the weights, and of the keys and values"),
+    ("weights", "int8", "three quarters of the fp32 weights, at a measured agreement"),
+    ("weights", "nf4", "seven eighths of the fp32 weights, at a measured agreement"),
+    ("speculate", "off", "the smaller model's weights and its KV cache"),
+    ("prefix_cache", False, "the keys and values that are kept between requests"),
+    ("padding", "longest", "what is computed of padding"),
 )
 """What to turn, and what that saves; of weights "" is the device's own 16 bits."""
 _FIRST: dict[Phase, tuple[str, ...]] = {
@@ -85,8 +85,7 @@ def _smaller(config: RunConfig) -> Iterator[tuple[str, str]]:
 
 
 def _others(config: RunConfig, phase: Phase | None, sixteen: str) -> Iterator[tuple[str, str]]:
-    for changes, saving in _WAYS:
-        (name, value), *_ = changes.items()
+    for name, value, saving in _WAYS:
         value = value or sixteen if name == "weights" else value
         if phase is Phase.LOAD and name not in ("weights", "speculate"):
             continue

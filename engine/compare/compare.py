@@ -233,24 +233,20 @@ def _energy(row: Row, baseline: Row) -> Delta:
 
 def _tokens(quantity: Quantity, row: Row, baseline: Row) -> Delta:
     """Tokens/s of answers."""
-    one, other = figure_of(row, quantity.value), figure_of(baseline, quantity.value)
-    return _judge(
-        quantity,
-        (_value(one), _value(other)),
-        answers.batch_noise(one, other),
-        apart=_other_kind(row, baseline),
-        early=_early_end(row, baseline, but=Outcome.STOPPED),
-        disturbed=_disturbed(row, baseline),
-        unknown=answers.TOO_FEW,
-    )
+    noise = answers.batch_noise(figure_of(row, quantity.value), figure_of(baseline, quantity.value))
+    return _of_answers(quantity, row, baseline, noise)
 
 
 def _latency(quantity: Quantity, row: Row, baseline: Row, speed: Quantity) -> Delta:
     """What of answers varies as `speed` does."""
+    return _of_answers(quantity, row, baseline, answers.latency_noise(row, baseline, quantity.value, speed.value))
+
+
+def _of_answers(quantity: Quantity, row: Row, baseline: Row, noise: float | None) -> Delta:
     return _judge(
         quantity,
         (_value(figure_of(row, quantity.value)), _value(figure_of(baseline, quantity.value))),
-        answers.latency_noise(row, baseline, quantity.value, speed.value),
+        noise,
         apart=_other_kind(row, baseline),
         early=_early_end(row, baseline, but=Outcome.STOPPED),
         disturbed=_disturbed(row, baseline),
