@@ -39,7 +39,8 @@ LEAST = (24, 5)
 """Columns and rows below which there is no picture."""
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_PHASE_ROLES = {name: name for name in ("forward", "backward", "optimizer", "prefill", "decode", "draft", "sampling")}
+_PHASES = frozenset(("forward", "backward", "optimizer", "prefill", "decode", "draft", "sampling"))
+"""Those with a role of their name."""
 _NEAR = 1.3
 """A limit is drawn when it is at most this many times what is used: a far one would flatten the picture."""
 _MOSTLY = 0.5
@@ -203,7 +204,7 @@ def _phases(columns: Sequence[TimelinePoint]) -> Line:
         width = len(list(group))
         names = (f"└ {phase} ", f"└{phase}", f"└{PHASES.get(phase, phase)}", "└")
         text = next(name for name in names if len(name) <= width)
-        line.append((text.ljust(width, "─"), _PHASE_ROLES.get(phase, "muted")))
+        line.append((text.ljust(width, "─"), phase if phase in _PHASES else "muted"))
     return line
 
 

@@ -10,17 +10,14 @@ from engine.contract.numbers import fixed, mib
 from engine.contract.records import Memory
 from engine.gpus.units import MIB, to_mib
 from tui.drawing.bars import Marker, Part, stacked_bar
-from tui.drawing.categories import ROLES
+from tui.drawing.categories import NAMES, ROLES
 from tui.drawing.cells import Line, join, width_of
 from tui.panes.drawing import labelled
 from tui.state.answer_view import AnswerView
 
 CATEGORIES = (WEIGHTS, GRADIENTS, OPTIMIZER, KV_CACHE, ACTIVATIONS)
 """Categories of allocated memory that have a colour of their own."""
-
-
-KV = "KV cache"
-_LABELS = {KV_CACHE: KV}
+KV = NAMES[KV_CACHE]
 
 
 class MemoryPart(NamedTuple):
@@ -42,7 +39,7 @@ def parts_of(memory: Memory, others: int, answer: AnswerView | None = None) -> l
     live = memory.by_category or {}
     if not live and answer is not None:
         live = {WEIGHTS: answer.weights, KV_CACHE: answer.kv_cache + answer.held}
-    parts = [MemoryPart(_LABELS.get(name, name), ROLES[name], live[name], "█") for name in CATEGORIES if live.get(name)]
+    parts = [MemoryPart(NAMES.get(name, name), ROLES[name], live[name], "█") for name in CATEGORIES if live.get(name)]
     known = sum(part.size for part in parts)
     if memory.allocated is not None:
         name = "other" if known else "allocated"
