@@ -162,27 +162,26 @@ class Rows:
         self.records.append(record)
         unit = unit_of(MEMORY, [record])
         memory = f"{mib(record.peak_used):>6} {unit} {label_of(MEMORY, [record])} {SHARE.of(record):>5} %"
-        parts = (
-            [*self._answered(record, memory), STATUS.of(record)]
-            if record.config.answers
-            else [
-                f"{TIME.of(record):>8} {short_of(TIME, [record]) or TIME.unit}",
-                f"{SPEED.of(record):>6} {heading_of(SPEED, [record])}{self._card(record)}",
-                f"{memory}{self._forecast()}",
-                f"{LOSS.label} {LOSS.of(record):>7}",
-                *([f"{ACCURACY.label} {ACCURACY.of(record)}"] if record.eval_accuracy is not None else []),
-                *self._together(record),
-                STATUS.of(record),
-            ]
-        )
-        return self._line("  ".join(parts))
+        memory += self._forecast()
+        parts = self._answered(record, memory) if record.config.answers else self._trained(record, memory)
+        return self._line("  ".join((*parts, STATUS.of(record))))
+
+    def _trained(self, record: RunRecord, memory: str) -> list[str]:
+        return [
+            f"{TIME.of(record):>8} {short_of(TIME, [record]) or TIME.unit}",
+            f"{SPEED.of(record):>6} {heading_of(SPEED, [record])}{self._card(record)}",
+            memory,
+            f"{LOSS.label} {LOSS.of(record):>7}",
+            *([f"{ACCURACY.label} {ACCURACY.of(record)}"] if record.eval_accuracy is not None else []),
+            *self._together(record),
+        ]
 
     def _answered(self, record: RunRecord, memory: str) -> list[str]:
         """Of a run that answers: speed, latency, what it holds, and the price of what was turned."""
         always = (SPEED,) if record.config.task == "classification" else (TG, TTFT_P50, TPOT_P50)
         where_known = (PER_FORWARD, ACCEPTANCE, HIT_RATE, AGREEMENT)
         told = [f"{label_of(entry, [record])} {entry.of(record):>6} {entry.unit}".lstrip() for entry in always]
-        told += [f"{memory}{self._forecast()}"]
+        told.append(memory)
         told += [f"{KV_MIB.label} {KV_MIB.of(record)} {KV_MIB.unit}"] if KV_MIB.read(record) else []
         return told + [f"{entry.label} {entry.of(record)}" for entry in shown([record], where_known)]
 

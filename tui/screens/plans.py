@@ -71,8 +71,8 @@ class PlansScreen(Dialog[Chosen]):
             yield Static("", id="sizes", classes="why last", markup=False)
 
     def _heading(self) -> str:
-        other = "with answers" if self._job == TRAIN else "that train"
-        return f"Plans {'that train' if self._job == TRAIN else 'with answers'}   j: those {other}"
+        shown, other = ("that train", "with answers") if self._job == TRAIN else ("with answers", "that train")
+        return f"Plans {shown}   j: those {other}"
 
     def _options(self) -> list[Option]:
         """One line a plan."""
