@@ -137,17 +137,14 @@ class Rows:
 
     def _without_questions(self, rows: list[RunRecord]) -> list[RunRecord]:
         """Of questions that were asked one after the other, with the same knobs, the last."""
+        told_apart = self.marked | self.notes.keys()
         kept = [
             row
             for row, after in zip(rows, [*rows[1:], None], strict=False)
-            if after is None or row.run_id in self._told_apart or not is_asked_again(row, after)
+            if after is None or row.run_id in told_apart or not is_asked_again(row, after)
         ]
         self.folded = len(rows) - len(kept)
         return kept
-
-    @property
-    def _told_apart(self) -> set[int]:
-        return self.marked | self.notes.keys()
 
 
 def is_asked_again(row: RunRecord, after: RunRecord) -> bool:
