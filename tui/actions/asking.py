@@ -76,7 +76,7 @@ class AskControl:
         if isinstance(event, RunRefused) and event.config == self._waits_for:
             screen.end(event.message)
         elif isinstance(event, RunStarted) and event.config == self._waits_for:
-            answer = self._desk.state.run.answer if self._desk.state.run is not None else None
+            answer = self._desk.state.answer
             if answer is not None:
                 screen.follow(event.run_id, answer)
         elif isinstance(event, RunFinished) and event.record.run_id == screen.run_id:

@@ -20,12 +20,12 @@ class AnswerPane(PlotPane):
 
     def title(self, state: State) -> str:
         """Of a classifier they are no answers."""
-        answer = _answer(state)
+        answer = state.answer
         return "Scored" if answer is not None and answer.scores else self.TITLE
 
     def headline(self, state: State, width: int) -> Line:
         """Which request of how many, and the colour of guesses."""
-        run, answer = state.run, _answer(state)
+        run, answer = state.run, state.answer
         if run is None or answer is None or answer.started is None:
             return []
         where: Line = [("warm-up", "muted")] if answer.warmup and run.under_way else [(_which(answer), "value")]
@@ -37,7 +37,7 @@ class AnswerPane(PlotPane):
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """The newest answer, and above it as many of those before as there is room for."""
-        answer = _answer(state)
+        answer = state.answer
         if answer is None or not answer.answers:
             return [[(f" {_nothing(state)}", "muted")]]
         room = width - 2
@@ -52,10 +52,6 @@ class AnswerPane(PlotPane):
             before = _with_prompt(each, each.lines(room, left - 2, marks=marks), room)
             lines = [*before, [], *lines]
         return [[(" ", "text"), *line] for line in lines]
-
-
-def _answer(state: State) -> AnswerView | None:
-    return state.run.answer if state.run is not None else None
 
 
 def _which(answer: AnswerView) -> str:

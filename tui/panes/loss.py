@@ -12,7 +12,6 @@ from tui.drawing.digits import large
 from tui.panes import latency
 from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot, at_cursor, compact
-from tui.state.answer_view import AnswerView
 from tui.state.cursor import value_at
 from tui.state.run_view import RunView
 from tui.state.state import State
@@ -32,16 +31,8 @@ class LossPane(PlotPane):
         if height > 1:
             return super().lines(state, width, height)
         chart = width // 3
-        answer = _answer(state)
-        return [
-            compact(
-                "loss" if answer is None else "latency",
-                _numbers(state, width - chart - 13),
-                self._chart(state, chart, 1),
-                width,
-                chart,
-            )
-        ]
+        label = "loss" if state.answer is None else "latency"
+        return [compact(label, _numbers(state, width - chart - 13), self._chart(state, chart, 1), width, chart)]
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """The numbers, and the curve in the rows that are left."""
@@ -69,11 +60,6 @@ class LossPane(PlotPane):
         return self._plot.lines(
             run, layers, width, height, recent=view.recent, log_y=log_y, points=points, cursor=view.cursor
         )
-
-
-def _answer(state: State) -> AnswerView | None:
-    """What answers there; then it is no loss that is shown."""
-    return state.run.answer if state.run is not None else None
 
 
 def _figure(state: State, width: int) -> list[Line]:

@@ -131,7 +131,7 @@ def _series(state: State, run: RunView) -> tuple[Columns, Columns]:
 
 def _one_bar(state: State, memory: Memory, width: int, *, with_legend: bool) -> list[Line]:
     """The device's bar, and what its colours mean."""
-    answer = state.run.answer if state.run is not None and state.run.under_way else None
+    answer = state.answer if state.running else None
     kv = answer.expected_kv if answer is not None else None
     parts = parts_of(memory, _others(state), answer)
     lines: list[Line] = [[(" ", "text"), *bar_of(memory, parts, width - 2, state.expected, expected_kv=kv)]]

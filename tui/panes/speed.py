@@ -31,8 +31,7 @@ class SpeedPane(PlotPane):
         if height > 1:
             return super().lines(state, width, height)
         chart = width // 3
-        run = state.run
-        answer = run.answer if run is not None else None
+        answer = state.answer
         label = "samples/s" if answer is None or answer.scores else "tokens/s"
         label = f"{CPU} /s" if _is_cpus(state) else label
         return [compact(label, _numbers(state, width - chart - 13), self._chart(state, chart, 1), width, chart)]

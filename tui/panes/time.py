@@ -85,7 +85,7 @@ def _phases(run: RunView | None) -> tuple[str, ...]:
 
 def _seconds(state: State, names: Sequence[str]) -> list[float]:
     """Seconds of a mean update by phase: of the chosen rank, or the mean of all. Of answers those of a token."""
-    answer = state.run.answer if state.run is not None else None
+    answer = state.answer
     if answer is not None and answer.scores:
         padded = answer.padding / answer.tokens if answer.tokens else 0.0
         each = answer.scoring_s / max(1, answer.batches)

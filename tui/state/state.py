@@ -11,6 +11,7 @@ from engine.contract.events import Forecasted, Neighbours
 from engine.contract.job import BatchJob
 from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, RunRecord
 from tui.drawing.text import clean
+from tui.state.answer_view import AnswerView
 from tui.state.foreign import clean_notes, clean_record
 from tui.state.knobs import KnobEditor
 from tui.state.plan_view import PlanView, QueuedPlan
@@ -124,6 +125,11 @@ class State:
     def is_stale(self) -> bool:
         """Whether what the screen knows of the GPU and the host is not of now."""
         return self.unread_s is not None or self.gpu_lost
+
+    @property
+    def answer(self) -> AnswerView | None:
+        """Of the run that is shown, where it answers."""
+        return self.run.answer if self.run is not None else None
 
     @property
     def shows_answers(self) -> bool:
