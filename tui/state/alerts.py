@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from statistics import median
 
 from engine.contract.events import (
-    AnsweringStarted,
     BatchScored,
     EvalDone,
     Event,
@@ -20,7 +19,6 @@ from engine.contract.events import (
     PlanStarted,
     Prefilled,
     RankBeat,
-    RequestDone,
     RunFinished,
     RunRefused,
     RunStarted,
@@ -33,25 +31,12 @@ from engine.contract.events import (
 from engine.contract.host_load import HostLoad, is_busy, taken
 from engine.contract.numbers import rate
 from engine.contract.records import HostSample, Outcome
+from tui.state.answer_course import AnswerEvent
 from tui.state.run_view import STALE_S
 from tui.state.standing import Standing
 from tui.state.state import State
 
-Progress = (
-    *(TrainingStarted, MicroStepDone, UpdateDone, EvalDone),
-    *(AnsweringStarted, Prefilled, TokensDone, RequestDone, BatchScored),
-)
-Progressing = (
-    TrainingStarted
-    | MicroStepDone
-    | UpdateDone
-    | EvalDone
-    | AnsweringStarted
-    | Prefilled
-    | TokensDone
-    | RequestDone
-    | BatchScored
-)
+Progress = TrainingStarted | MicroStepDone | UpdateDone | EvalDone | AnswerEvent
 """What tells that a run goes on."""
 STALL_S, STALL_FACTOR = 30.0, 10.0
 """A run stands still when nothing came for this long, and for this many times what a step usually takes."""
@@ -158,7 +143,7 @@ class Alerts:
             f"{rate(usual)} s). See the log (l), or stop it (s)."
         )
 
-    def _progress(self, event: Progressing, now: float) -> Alert | None:
+    def _progress(self, event: Progress, now: float) -> Alert | None:
         stood, self.stalled_s, self._stands = self.stalled_s, None, False
         self._steps.take(event, now, stood=stood is not None)
         alert = self._judge(event) if isinstance(event, UpdateDone) else None
@@ -224,15 +209,13 @@ class _Steps:
         self._took: deque[float] = deque(maxlen=STEPS_KEPT)
         self._training: TrainingStarted | None = None
 
-    def take(self, event: Progressing, now: float, *, stood: bool) -> None:
+    def take(self, event: Progress, now: float, *, stood: bool) -> None:
         """A step is done, or an evaluation. `stood` says that it took far too long to count as usual."""
         self.at = now
-        if isinstance(event, AnsweringStarted):
-            return
         if isinstance(event, TrainingStarted):
             self._training = event
             return
-        if isinstance(event, (Prefilled, TokensDone, RequestDone, BatchScored)):
+        if isinstance(event, AnswerEvent):
             self._answered(event)
             return
         if isinstance(event, (MicroStepDone, UpdateDone)) and not self.evaluating and not stood:
@@ -240,7 +223,7 @@ class _Steps:
         self._t = event.t
         self.evaluating = isinstance(event, UpdateDone) and self._has_evaluation and event.epoch % 1 == 0
 
-    def _answered(self, event: Prefilled | TokensDone | RequestDone | BatchScored) -> None:
+    def _answered(self, event: AnswerEvent) -> None:
         """What may take as long again: a prefill, the slowest token of several, a batch."""
         if isinstance(event, Prefilled):
             self._took.append(event.ttft_s)

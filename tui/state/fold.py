@@ -9,8 +9,6 @@ from typing_extensions import assert_never
 from engine.contract.changes import Change, Delete, Note, Pin, Restore
 from engine.contract.config import KNOBS
 from engine.contract.events import (
-    AnsweringStarted,
-    BatchScored,
     DeviceChosen,
     EngineFailed,
     EngineLoading,
@@ -29,12 +27,9 @@ from engine.contract.events import (
     PlanFinished,
     PlanProgress,
     PlanStarted,
-    Prefilled,
     Proposed,
-    QualityMeasured,
     RankBeat,
     RanksStarted,
-    RequestDone,
     RunFinished,
     RunProgress,
     RunRefused,
@@ -43,8 +38,6 @@ from engine.contract.events import (
     Saved,
     ScriptMade,
     Surveyed,
-    TokensCompared,
-    TokensDone,
     TrainingStarted,
     UpdateDone,
     WontEnd,
@@ -56,7 +49,7 @@ from engine.contract.records import GpuSample, Outcome, RunRecord
 from engine.contract.tasks import TASKS
 from engine.contract.text import counted
 from tui.drawing.text import clean
-from tui.state.fold_answers import fold_answers
+from tui.state.fold_answers import OfAnswers, fold_answers
 from tui.state.foreign import SENTENCE, clean_device, clean_job, clean_neighbours, clean_record
 from tui.state.knobs import describe
 from tui.state.plan_view import fold_plan
@@ -65,9 +58,8 @@ from tui.state.run_view import RunView
 from tui.state.state import ROWS, UNDER_WAY, State
 
 OfRanks = (RanksStarted, RankBeat)
-OfAnswers = (AnsweringStarted, Prefilled, TokensDone, RequestDone, BatchScored)
 OfTraining = (MicroStepDone, UpdateDone, EvalDone, TrainingStarted, WorkCounted)
-OfRun = (*OfTraining, *OfAnswers, TokensCompared, QualityMeasured, RunProgress, MemoryMoment, *OfRanks)
+OfRun = (*OfTraining, OfAnswers, RunProgress, MemoryMoment, *OfRanks)
 """What a run tells of itself between its start and its end."""
 
 _UNDONE: dict[type[Change], str] = {
@@ -88,7 +80,7 @@ def fold(state: State, event: Event) -> bool:
         if isinstance(event, OfRanks):
             return _fold_ranks(state, run, event)
         run.figures.add(event)
-        if isinstance(event, (*OfAnswers, TokensCompared, QualityMeasured)):
+        if isinstance(event, OfAnswers):
             return fold_answers(state, run, event)
         return _fold_run(state, run, event)
     if isinstance(event, (RunStarted, RunRefused, RunFinished)):

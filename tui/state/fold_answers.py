@@ -14,15 +14,15 @@ from engine.contract.events import (
     TokensDone,
 )
 from engine.contract.numbers import duration, mib, number, percent, rate, short_count
+from tui.state.answer_course import AnswerEvent
 from tui.state.run_view import RunView
 from tui.state.state import State
 
+OfAnswers = AnswerEvent | TokensCompared | QualityMeasured
+"""What only a run that answers tells."""
 
-def fold_answers(
-    state: State,
-    run: RunView,
-    event: AnsweringStarted | Prefilled | TokensDone | RequestDone | BatchScored | TokensCompared | QualityMeasured,
-) -> bool:
+
+def fold_answers(state: State, run: RunView, event: OfAnswers) -> bool:
     """Take one event of the run that is shown. True when the screen should show it at once."""
     if isinstance(event, TokensCompared):
         state.write("run", event.detail, "error" if event.promised and event.n_same < event.n_tokens else "info")

@@ -6,16 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from engine.contract.config import RunConfig
-from engine.contract.events import (
-    AnsweringStarted,
-    BatchScored,
-    Event,
-    Prefilled,
-    RequestDone,
-    TokensDone,
-    TrainingStarted,
-    UpdateDone,
-)
+from engine.contract.events import BatchScored, Event, TokensDone, TrainingStarted, UpdateDone
 from tui.drawing.plot import Columns
 from tui.state.answer_course import AnswerCourse, AnswerEvent
 from tui.state.cursor import Cursor
@@ -31,7 +22,6 @@ class Ghost:
 
     def __init__(self, run_id: int, config: RunConfig | None = None) -> None:
         self.run_id = run_id
-        self.answers = config is not None and config.answers
         self._course = AnswerCourse(config) if config is not None and config.answers else None
         self._planned = 0
         self._points: list[tuple[float, float, float | None]] = []
@@ -39,11 +29,16 @@ class Ghost:
         self._seen = 0
         self._drawn: tuple[int, int, Columns, Columns] | None = None
 
+    @property
+    def answers(self) -> bool:
+        """Whether they are of a run that answers."""
+        return self._course is not None
+
     def add(self, events: Iterable[Event]) -> None:
         """Take stored events; of a long run every second, fourth, … update is kept."""
         for event in events:
             if self._course is not None:
-                if isinstance(event, (AnsweringStarted, Prefilled, TokensDone, RequestDone, BatchScored)):
+                if isinstance(event, AnswerEvent):
                     self._answered(self._course, event)
             elif isinstance(event, TrainingStarted):
                 self._planned = event.planned_updates
