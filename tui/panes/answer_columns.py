@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from engine.contract import answer_entries as entries
 from engine.contract import figures
 from engine.contract.figures import Entry
 from engine.contract.records import RunRecord
-from tui.panes.columns import DELTA, Column, column_of, short_model
-
-_Rows = Callable[[Sequence[RunRecord]], bool]
+from tui.panes.columns import DELTA, Column, Wanted, column_of, short_model, where_differs, where_known
 
 
-def _known(entry: Entry) -> _Rows:
-    """Some row knows it."""
-    return lambda rows: any(entry.read(row) is not None for row in rows)
-
-
-def _some(entry: Entry) -> _Rows:
+def _some(entry: Entry) -> Wanted:
     """Some row has more than none of it."""
     return lambda rows: any(bool(entry.read(row)) for row in rows)
-
-
-def _differs(entry: Entry, usual: object) -> _Rows:
-    """Some row has another value than the usual one."""
-    return lambda rows: any(entry.read(row) != usual for row in rows)
 
 
 def _writes(rows: Sequence[RunRecord]) -> bool:
@@ -42,12 +30,12 @@ def _guesses(rows: Sequence[RunRecord]) -> bool:
 
 ANSWER_COLUMNS: tuple[Column, ...] = (
     column_of(figures.MODEL, 6, 80, short_model),
-    column_of(figures.WEIGHTS, 7, 72, is_wanted=_differs(figures.WEIGHTS, "fp32")),
+    column_of(figures.WEIGHTS, 7, 72, is_wanted=where_differs(figures.WEIGHTS, "fp32")),
     column_of(figures.BATCH, 5, 90),
     column_of(entries.PROMPT, 6, 52, is_wanted=_writes),
     column_of(entries.NEW, 5, 50, is_wanted=_writes),
     column_of(entries.KV, 7, 75, is_wanted=_writes),
-    column_of(entries.SPECULATION, 9, 76, is_wanted=_differs(entries.SPECULATION, "off")),
+    column_of(entries.SPECULATION, 9, 76, is_wanted=where_differs(entries.SPECULATION, "off")),
     column_of(figures.TIME, 6, 30),
     column_of(entries.TG, 6, 96, is_wanted=_writes),
     column_of(entries.PP, 6, 48, is_wanted=_writes),
@@ -58,13 +46,13 @@ ANSWER_COLUMNS: tuple[Column, ...] = (
     column_of(figures.SPEED, 9, 95, is_wanted=_scores),
     column_of(entries.PADDING, 7, 60, is_wanted=_some(entries.PADDING)),
     column_of(entries.PER_FORWARD, 7, 62, is_wanted=_guesses),
-    column_of(entries.ACCEPTANCE, 4, 64, is_wanted=_known(entries.ACCEPTANCE)),
-    column_of(entries.HIT_RATE, 5, 66, is_wanted=_known(entries.HIT_RATE)),
+    column_of(entries.ACCEPTANCE, 4, 64, is_wanted=where_known(entries.ACCEPTANCE)),
+    column_of(entries.HIT_RATE, 5, 66, is_wanted=where_known(entries.HIT_RATE)),
     column_of(entries.KV_MIB, 6, 78, is_wanted=_writes),
     column_of(figures.MEMORY, 6, 84),
     column_of(figures.SHARE, 4, 28),
-    column_of(entries.AGREEMENT, 5, 74, is_wanted=_known(entries.AGREEMENT)),
-    column_of(entries.PER_TOKEN, 7, 34, is_wanted=_known(entries.PER_TOKEN)),
+    column_of(entries.AGREEMENT, 5, 74, is_wanted=where_known(entries.AGREEMENT)),
+    column_of(entries.PER_TOKEN, 7, 34, is_wanted=where_known(entries.PER_TOKEN)),
     Column(DELTA, 6, 82, lambda row, base, deltas: deltas.generation(row, base)),
     Column("Δ MiB", 6, 47, lambda row, base, deltas: deltas.memory(row, base)),
 )

@@ -15,6 +15,22 @@ from tui.state.knobs import short_name
 DELTA, SCALING = "Δ", "scaling"
 
 Cell = Callable[[RunRecord, RunRecord | None, Deltas], str]
+Wanted = Callable[[Sequence[RunRecord]], bool]
+
+
+def always(rows: Sequence[RunRecord]) -> bool:
+    """Whatever the rows are."""
+    return True
+
+
+def where_known(entry: Entry) -> Wanted:
+    """Some row knows it."""
+    return lambda rows: any(entry.read(row) is not None for row in rows)
+
+
+def where_differs(entry: Entry, usual: object) -> Wanted:
+    """Some row has another value than the usual one."""
+    return lambda rows: any(entry.read(row) != usual for row in rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +44,7 @@ class Column:
     cell: Cell
     entry: Entry | None = None
     """What it tells of a run; None where it tells a difference."""
-    is_wanted: Callable[[Sequence[RunRecord]], bool] = lambda rows: True
+    is_wanted: Wanted = always
     """Whether it has something to say of these rows."""
 
     @property
@@ -49,7 +65,7 @@ def column_of(
     width: int,
     keep: int,
     cell: Callable[[RunRecord], str] | None = None,
-    is_wanted: Callable[[Sequence[RunRecord]], bool] = lambda rows: True,
+    is_wanted: Wanted = always,
 ) -> Column:
     """The column of an entry."""
     text = cell or entry.of
@@ -64,34 +80,42 @@ def _checkpointing(row: RunRecord) -> str:
     return "2nd" if row.config.gradient_checkpointing == "every-second" else figures.CHECKPOINTING.of(row)
 
 
+def _several(rows: Sequence[RunRecord]) -> bool:
+    return any(map(figures.is_on_several, rows))
+
+
+def _ways(rows: Sequence[RunRecord]) -> bool:
+    return len({row.config.parallel for row in rows if figures.is_on_several(row)}) > 1
+
+
+_has_card = where_known(figures.CARD_SPEED)
+
 COLUMNS: tuple[Column, ...] = (
     column_of(figures.MODEL, 6, 80, short_model),
     column_of(figures.BATCH, 5, 90),
     column_of(figures.ACCUMULATION, 3, 50),
     column_of(figures.CHECKPOINTING, 4, 60, _checkpointing),
     column_of(figures.COMPUTED_IN, 4, 61),
-    column_of(figures.WEIGHTS, 7, 44),
-    column_of(figures.GPUS, 4, 91),
-    column_of(figures.PARALLEL, 8, 62),
+    column_of(figures.WEIGHTS, 7, 44, is_wanted=where_differs(figures.WEIGHTS, "fp32")),
+    column_of(figures.GPUS, 4, 91, is_wanted=_several),
+    column_of(figures.PARALLEL, 8, 62, is_wanted=_ways),
     column_of(figures.TIME, 6, 55),
     column_of(figures.SPEED, 9, 95),
-    column_of(figures.CARD_SPEED, 7, 79),
+    column_of(figures.CARD_SPEED, 7, 79, is_wanted=_has_card),
     column_of(figures.MEMORY, 6, 94),
     column_of(figures.SHARE, 4, 40),
     column_of(figures.LOSS, 5, 45),
     column_of(figures.ACCURACY, 5, 30),
-    column_of(figures.MACRO_F1, 5, 29),
-    column_of(figures.PER_SAMPLE, 5, 35),
-    column_of(replace(figures.WAITING, short="wait"), 4, 42),
-    Column(SCALING, 7, 68, lambda row, base, deltas: deltas.scaling(row)),
+    column_of(figures.MACRO_F1, 5, 29, is_wanted=where_known(figures.MACRO_F1)),
+    column_of(figures.PER_SAMPLE, 5, 35, is_wanted=where_known(figures.ENERGY)),
+    column_of(replace(figures.WAITING, short="wait"), 4, 42, is_wanted=_several),
+    Column(SCALING, 7, 68, lambda row, base, deltas: deltas.scaling(row), is_wanted=_several),
     Column(DELTA, 6, 70, lambda row, base, deltas: deltas.speed(row, base)),
-    Column("Δ card", 6, 69, lambda row, base, deltas: deltas.card(row, base)),
+    Column("Δ card", 6, 69, lambda row, base, deltas: deltas.card(row, base), is_wanted=_has_card),
     Column("Δ MiB", 6, 48, lambda row, base, deltas: deltas.memory(row, base)),
 )
 """`Δ` is that of samples/s. The card's columns are there for runs on virtual GPUs alone, the weights' where some are
 not in fp32, those about several GPUs where some run is on several, and how they work together where that differs."""
-_SEVERAL = (figures.GPUS.heading, figures.WAITING.heading, SCALING)
-_CARD = (figures.CARD_SPEED.heading, "Δ card")
 _KNOWN = 46
 """What an accuracy is kept for where a run has one: before its share of the memory and its loss."""
 _COMPARED = {
@@ -113,30 +137,17 @@ def columns_for(
     rows: Sequence[RunRecord],
     base: RunRecord | None,
     deltas: Deltas,
-    columns: Sequence[Column] = COLUMNS,
+    columns: Sequence[Column],
 ) -> list[tuple[Column, list[str]]]:
     """The columns for a table of `width` of which `taken` are used, each with its cells for `rows`.
 
     A number is never cut: its column grows. Those that matter least are left out, and a long heading gets the room
     that is left.
     """
-    has_card = any(row.forecast_samples_per_s is not None for row in rows)
-    has_weights = any(row.config.weights != "fp32" for row in rows)
-    has_energy = any(row.energy is not None for row in rows)
-    several = [row for row in rows if figures.is_on_several(row)]
-    ways = {row.config.parallel for row in several}
-    has_f1 = any(row.eval_macro_f1 is not None for row in rows)
     drawn = [
         _grown(column, [column.cell(row, base, deltas) for row in rows], rows)
         for column in columns
-        if (base is not None or column.entry is not None or column.heading == SCALING)
-        and (has_card or column.heading not in _CARD)
-        and (has_weights or column.entry is not figures.WEIGHTS)
-        and (several or column.heading not in _SEVERAL)
-        and (len(ways) > 1 or column.entry is not figures.PARALLEL)
-        and (has_energy or column.entry is not figures.PER_SAMPLE)
-        and (has_f1 or column.entry is not figures.MACRO_F1)
-        and column.is_wanted(rows)
+        if (base is not None or column.entry is not None or column.heading == SCALING) and column.is_wanted(rows)
     ]
     if any(row.eval_accuracy is not None for row in rows):
         drawn = [
