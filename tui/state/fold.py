@@ -79,7 +79,7 @@ def fold(state: State, event: Event) -> bool:
             return False  # of a run whose start or end this screen has already left behind
         if isinstance(event, OfRanks):
             return _fold_ranks(state, run, event)
-        run.figures.add(event)
+        run.count(event)
         if isinstance(event, OfAnswers):
             return fold_answers(state, run, event)
         return _fold_run(state, run, event)
@@ -285,5 +285,5 @@ def _sampled(state: State, event: Sampled) -> None:
     state.gpu, state.host, state.memory = event.gpu, event.host, merged(state.memory, event.memory)
     run = state.run
     if run is not None and run.under_way and event.run_id == run.run_id:
-        run.figures.add(event)
+        run.count(event)
         run.sampled(event)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from statistics import fmean
 
 from engine.contract.config import RunConfig
-from engine.contract.events import AnsweringStarted, EvalDone, MicroStepDone, RequestDone, Sampled, UpdateDone
+from engine.contract.events import AnsweringStarted, EvalDone, Event, MicroStepDone, RequestDone, Sampled, UpdateDone
 from engine.contract.pace import WholeTime
 from engine.contract.records import DeviceInfo, Memory, Outcome, Place, RunRecord, Shares
 from engine.contract.run_figures import RunFigures, new_record
@@ -85,6 +85,8 @@ class RunView:
     """Of a run that answers; None of one that trains."""
     figures: RunFigures = field(init=False)
     whole: WholeTime = field(init=False)
+    _row: RunRecord | None = field(init=False, default=None)
+    """Its row since the last event: one repaint asks for it ten times."""
 
     def __post_init__(self) -> None:
         began = new_record(self.run_id, self.config, self.device, self.started_at)
@@ -106,7 +108,16 @@ class RunView:
 
     def as_record(self) -> RunRecord:
         """The run's row while it runs, known in part; the record itself once it is finished."""
-        return self.record if self.record is not None else self.figures.as_record()
+        if self.record is not None:
+            return self.record
+        if self._row is None:
+            self._row = self.figures.as_record()
+        return self._row
+
+    def count(self, event: Event) -> None:
+        """Take an event into the figures of the row."""
+        self.figures.add(event)
+        self._row = None
 
     @property
     def memory(self) -> Memory:
