@@ -87,7 +87,7 @@ class AskControl:
         """Show what came, several times a second."""
         self._turns += 1
         screen = self._screen()
-        if screen is not None and self._turns % _EVERY == 0:
+        if screen is not None and screen.waits and self._turns % _EVERY == 0:
             screen.show()
 
     def _screen(self) -> AskScreen | None:

@@ -57,6 +57,11 @@ class AskScreen(Dialog[None]):
         self.run_id: int | None = None
         """The run that answers the last question."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether an answer is on its way."""
+        return bool(self._questions) and not self._questions[-1].is_over
+
     def compose(self) -> ComposeResult:
         """Whom one asks, what was said, and the line."""
         with Vertical(classes="dialog -wide"):
