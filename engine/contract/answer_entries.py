@@ -23,14 +23,6 @@ def _figure(read: Callable[[AnswerFigures], Any]) -> Callable[[RunRecord], Any]:
     return lambda record: None if record.answer is None else read(record.answer)
 
 
-def _ms(name: str, which: str) -> Callable[[RunRecord], float | None]:
-    def read(answer: AnswerFigures) -> float | None:
-        percentiles: Percentiles | None = getattr(answer, name)
-        return None if percentiles is None else 1000 * getattr(percentiles, which)
-
-    return _figure(read)
-
-
 def _share(value: float | None) -> str:
     """Of 0 to 1; what is not all has a digit more, so that it is not taken for it."""
     return percent(of_hundred(value), 1 if value is not None and 0.99 <= value < 1 else 0)
@@ -104,24 +96,28 @@ TG = Entry(
 """Token generation, of all sequences of a batch together."""
 
 
-def _latency(name: str, field: str, label: str, which: str, short: str) -> Entry:
+def _latency(field: str, which: str, label: str, short: str) -> Entry:
+    def read(answer: AnswerFigures) -> float | None:
+        percentiles: Percentiles | None = getattr(answer, field)
+        return None if percentiles is None else 1000 * getattr(percentiles, which)
+
     return Entry(
-        name=name,
+        name=f"{field}_{which}",
         label=f"{label} {which}",
         unit="ms",
         short=short,
-        read=_ms(field, which),
+        read=_figure(read),
         write=rate,
         is_timed=True,
     )
 
 
-TTFT_P50 = _latency("ttft_p50", "ttft", "TTFT", "p50", "TTFT")
-TTFT_P99 = _latency("ttft_p99", "ttft", "TTFT", "p99", "p99")
-TPOT_P50 = _latency("tpot_p50", "tpot", "TPOT", "p50", "TPOT")
-TPOT_P99 = _latency("tpot_p99", "tpot", "TPOT", "p99", "p99")
-E2E_P50 = _latency("e2e_p50", "e2e", "latency", "p50", "e2e")
-E2E_P99 = _latency("e2e_p99", "e2e", "latency", "p99", "p99")
+TTFT_P50 = _latency("ttft", "p50", "TTFT", "TTFT")
+TTFT_P99 = _latency("ttft", "p99", "TTFT", "p99")
+TPOT_P50 = _latency("tpot", "p50", "TPOT", "TPOT")
+TPOT_P99 = _latency("tpot", "p99", "TPOT", "p99")
+E2E_P50 = _latency("e2e", "p50", "latency", "e2e")
+E2E_P99 = _latency("e2e", "p99", "latency", "p99")
 """End to end, of a request; of a classifier, of a batch."""
 PER_FORWARD = Entry(
     name="tokens_per_forward",
