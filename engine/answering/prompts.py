@@ -11,7 +11,7 @@ from engine.answering.reading import read, reader
 from engine.answering.repeats import repeated
 from engine.answering.requests import Request
 from engine.answering.sources import find_prompts
-from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, DEFAULT_REQUESTS, DUMMY_PROMPTS
+from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, DEFAULT_REQUESTS
 from engine.contract.config import RunConfig
 from engine.training.hub import Hub
 
@@ -32,7 +32,7 @@ class Prompts:
 
 def prepare_prompts(config: RunConfig, found: Found, hub: Hub, report: Callable[[str], None]) -> Prompts:
     """The run's requests. `report` is told what takes time. Raises `ConfigError` where there are none to be had."""
-    if config.prompt is None and config.prompts == DUMMY_PROMPTS:
+    if config.has_dummy_prompts:
         prompts = _dummy(config, found.vocab_size)
     else:
         how = reader(config, found)

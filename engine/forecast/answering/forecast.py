@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from engine.allocator.allocator import CachingAllocator
 from engine.contract import speculation
-from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, DUMMY_PROMPTS
+from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN
 from engine.contract.config import RunConfig
 from engine.contract.forecast_types import FITS, KV_CACHE, NEAR_LIMIT, OUT_OF_MEMORY, AnswerForecast, Forecast
 from engine.devices.precision import DTYPES
@@ -268,7 +268,7 @@ class AnswerForecaster:
         return tuple((each, speculation.speed_up(rate, n, cost, check)) for each, rate in rates)
 
     def _notes(self, config: RunConfig, asked: Asked, verdict: _Verdict) -> Iterator[str]:
-        if config.prompt is not None or config.prompts != DUMMY_PROMPTS:
+        if not config.has_dummy_prompts:
             yield f"Assumed of the prompts, which are read when they are asked: {asked.width:,} tokens each."
         model = self._traces.plan.model
         yield from (note for note in (attention.note(model, config), quantised.note(model, config)) if note)
