@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from engine.allocator.allocator import CachingAllocator
@@ -144,7 +144,7 @@ class AnswerForecaster:
             guesses = self._draft.template(1, asked.width, asked.new)
             for size, category in zip(guesses.load.sizes, guesses.load.categories, strict=True):
                 _bear(beside, size, category)
-            _bear(beside, guesses.kept(max(0, asked.new - 2)), KV_CACHE)
+        _bear(beside, self._kept_by_draft(asked), KV_CACHE)
         if config.prefix_cache and config.prefix_len:
             _bear(beside, config.prefix_len * kv_per_token(self._traces, config), KV_CACHE)
         return replace(plan, load=beside)
@@ -179,14 +179,11 @@ class AnswerForecaster:
         speed: Pace,
         acceptance: float | None,
     ) -> AnswerForecast:
-        kept = plan.kept(self._written(asked) - 1)
-        if self._draft is not None:
-            kept += self._draft.template(1, asked.width, asked.new).kept(max(0, asked.new - 2))
-        told = self._speedups(config, gpu, asked, speed, (acceptance,) if acceptance is not None else ())
-        gain = told[0][1] if told else 1.0
+        speed_up = self._speed_up(config, gpu, asked, speed)
+        gain = 1.0 if speed_up is None or acceptance is None else speed_up(acceptance)
         return AnswerForecast(
             kv_per_token=kv_per_token(self._traces, config),
-            kv_cache=kept,
+            kv_cache=plan.kept(self._written(asked) - 1) + self._kept_by_draft(asked),
             most_tokens=self._most_tokens(config, asked, capacity),
             largest_batch=self._largest_batch(config, asked, capacity),
             ttft_s=speed.prefill_s,
@@ -195,8 +192,14 @@ class AnswerForecaster:
             generation_tokens_per_s=None if not speed.step_s else gain * asked.batch / speed.step_s,
             bound=speed.bound,
             acceptance=acceptance,
-            speedups=self._speedups(config, gpu, asked, speed, ACCEPTANCES),
+            speedups=() if speed_up is None else tuple((each, speed_up(each)) for each in ACCEPTANCES),
         )
+
+    def _kept_by_draft(self, asked: Asked) -> int:
+        """Bytes of a draft model's keys and values at the end of the longest answer; 0 where there is none."""
+        if self._draft is None:
+            return 0
+        return self._draft.template(1, asked.width, asked.new).kept(max(0, asked.new - 2))
 
     def _written(self, asked: Asked) -> int:
         """Tokens of an answer as they are played: the last guesses go no further than the answer."""
@@ -215,28 +218,27 @@ class AnswerForecaster:
         new = 0 if config.task == "classification" else asked.new
         apart = self._traces.is_seq2seq or not new
         most = LONGEST if positions is None else positions - (0 if apart else new)
-        key = "tokens", asked.batch, asked.new, capacity, config.prefix_len, config.prefix_cache
-        if key not in self._found:
-            self._found[key] = largest(
-                lambda width: self._needs(config, replace(asked, width=width)),
-                lambda width: self._fits(config, replace(asked, width=width), capacity),
-                1,
-                max(1, most),
-                capacity,
-            )
-        width = self._found[key]
+        width = self._largest(config, asked, capacity, "width", max(1, most))
         return None if width is None else width + new
 
     def _largest_batch(self, config: RunConfig, asked: Asked, capacity: int) -> int | None:
         if config.speculate != "off":
             return 1 if self._fits(config, asked, capacity) else None
-        key = "batch", asked.width, asked.new, capacity, config.prefix_len, config.prefix_cache
+        return self._largest(config, asked, capacity, "batch", MOST_BATCH)
+
+    def _largest(self, config: RunConfig, asked: Asked, capacity: int, name: str, most: int) -> int | None:
+        """The largest number by that name in `Asked` that fits, with the others as they are."""
+
+        def with_(number: int) -> Asked:
+            return replace(asked, **{name: number})
+
+        key = name, with_(1), capacity, config.prefix_len, config.prefix_cache
         if key not in self._found:
             self._found[key] = largest(
-                lambda batch: self._needs(config, replace(asked, batch=batch)),
-                lambda batch: self._fits(config, replace(asked, batch=batch), capacity),
+                lambda number: self._needs(config, with_(number)),
+                lambda number: self._fits(config, with_(number), capacity),
                 1,
-                MOST_BATCH,
+                most,
                 capacity,
             )
         return self._found[key]
@@ -249,23 +251,21 @@ class AnswerForecaster:
         step = self._plain.work(asked.batch, middle, asked.new, "decode").flops
         return (prefill + (asked.new - 1) * step) // asked.batch
 
-    def _speedups(
-        self, config: RunConfig, gpu: Gpu, asked: Asked, speed: Pace, accepted: tuple[float, ...]
-    ) -> tuple[tuple[float, float], ...]:
+    def _speed_up(self, config: RunConfig, gpu: Gpu, asked: Asked, speed: Pace) -> Callable[[float], float] | None:
+        """How many times as fast speculation is, by the acceptance; None where there is none, or it is not known."""
         if config.speculate == "off" or not speed.step_s:
-            return ()
+            return None
         cost = 0.0
         if self._draft is not None:
             guesses = pace(config, gpu, self._draft, asked.width, asked.new)
             if not guesses.step_s:
-                return ()
+                return None
             cost = guesses.step_s / speed.step_s
         n, checked = config.speculate_tokens, pace(config, gpu, self._traces, asked.width, asked.new)
         if not checked.step_s:
-            return ()
+            return None
         check = checked.step_s / speed.step_s
-        rates = ((each, speculation.rate_of(each, n)) for each in accepted)
-        return tuple((each, speculation.speed_up(rate, n, cost, check)) for each, rate in rates)
+        return lambda acceptance: speculation.speed_up(speculation.rate_of(acceptance, n), n, cost, check)
 
     def _notes(self, config: RunConfig, asked: Asked, verdict: _Verdict) -> Iterator[str]:
         if not config.has_dummy_prompts:
