@@ -33,6 +33,7 @@ from engine.forecast.recording import (
     Segment,
 )
 from engine.forecast.sequence import Act, Kind, Runs
+from engine.forecast.timeline import Moment, point, thinned
 from engine.workloads.data_shape import BatchShape
 
 POINTS = 200
@@ -45,10 +46,6 @@ _STEADY = 3
 MOST_EVENTS = 300_000
 """Births and deaths that a run is followed for, about a second's: 150 updates of bert-base. From there on only batches
 larger than all before are played."""
-
-
-_Moment = tuple[Phase, int, int, tuple[int, ...]]
-"""Of a timeline: allocated and reserved, and the allocated bytes by category in the order of `TRACED`."""
 
 
 @dataclass(slots=True)
@@ -71,6 +68,11 @@ class Replay:
     """The number of the act that it died in, as they were played, from 1."""
     passed_over: int = 0
     """Updates and evaluations that were not played because there were too many."""
+
+    def die(self, phase: Phase, error: AllocatorOutOfMemory) -> None:
+        """There it ended, by this error."""
+        self.failed_phase = phase
+        self.failed_request, self.failed_segment, self.failed_free = error.requested, error.segment, error.free
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +114,7 @@ class Player:
         self._turn = 0
         self._held = dict.fromkeys(TRACED, 0)
         self._phase = Phase.LOAD
-        self._points: list[_Moment] | None = None
+        self._points: list[Moment] | None = None
         self._watched = watched
         self._n_plays = 0
         self._peak = 0
@@ -133,9 +135,8 @@ class Player:
                 alike = allocator.has_separate_pools and len({batch for batch, _ in act.runs}) == 1
                 self._repeat(act.times, partial(self._play, act), _MOST_UPDATES, by_pool=alike)
         except AllocatorOutOfMemory as error:
-            result.failed_phase = self._phase
-            result.failed_request, result.failed_segment = error.requested, error.segment
-            result.failed_free, result.failed_play = error.free, self._n_plays
+            result.die(self._phase, error)
+            result.failed_play = self._n_plays
             self._note(self._phase)  # what was cached has been given back by now
         result.peak_allocated = allocator.peak_allocated
         result.peak_reserved = allocator.peak_reserved
@@ -207,19 +208,8 @@ class Player:
         """What the watched act held, in at most `POINTS` moments and the last one; its peaks are kept."""
         if not self._points:
             return ()
-        *points, last = self._points
-        width = max(1, -(-len(points) // POINTS))
-        starts = range(0, len(points), width)
-        kept = [max(points[start : start + width], key=lambda point: point[1]) for start in starts]
-        return tuple(
-            TimelinePoint(
-                phase=phase.value,
-                allocated=allocated,
-                reserved=reserved,
-                by_category=dict(zip(self._held, held, strict=True)),
-            )
-            for phase, allocated, reserved, held in (*kept, last)
-        )
+        *moments, last = self._points
+        return tuple(map(point, (*thinned(moments, POINTS), last)))
 
     def _play(self, act: Act) -> None:
         self._n_plays += 1

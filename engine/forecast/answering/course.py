@@ -19,11 +19,10 @@ from engine.contract.forecast_types import TRACED, TimelinePoint
 from engine.contract.records import Phase
 from engine.forecast.answering.template import EARLIER, Part, Template, Whole
 from engine.forecast.replay import Replay
+from engine.forecast.timeline import Moment, point, thinned
 
 _Places = dict[int, tuple[int, int, int]]
 """What is alive, by its number in its part: address, bytes taken, category."""
-_Moment = tuple[int, int, Phase, tuple[int, ...]]
-"""Allocated, reserved, the phase, and allocated by category in the order of `TRACED`."""
 _INDEX = {category: index for index, category in enumerate(TRACED)}
 
 POINTS = 100
@@ -53,10 +52,10 @@ class Course:
         self._phase = Phase.LOAD
         self._token = 1
         self._peak = 0
-        self._highest: _Moment = 0, 0, Phase.LOAD, ()
+        self._highest: Moment = Phase.LOAD, 0, 0, ()
         """Of this step."""
         self._at_peak: tuple[int, ...] = ()
-        self._points: list[_Moment] = []
+        self._points: list[Moment] = []
         self._lasting: dict[bytes, Part] = {}
         self._result = Answered()
 
@@ -69,13 +68,12 @@ class Course:
             for each in tokens:
                 self._batch(each)
         except AllocatorOutOfMemory as error:
-            result.failed_phase, result.failed_token = self._phase, self._token
-            result.failed_request, result.failed_segment = error.requested, error.segment
-            result.failed_free = error.free
+            result.die(self._phase, error)
+            result.failed_token = self._token
             self._points.append(self._now())
         result.by_category = dict(zip(TRACED, self._at_peak, strict=True)) if self._at_peak else {}
         result.peak_allocated, result.peak_reserved = allocator.peak_allocated, allocator.peak_reserved
-        result.timeline = tuple(_point(each) for each in _thinned(self._points))
+        result.timeline = tuple(map(point, _shown(self._points)))
         return result
 
     def _batch(self, tokens: int) -> None:
@@ -93,7 +91,7 @@ class Course:
             else:
                 part = plan.again if is_whole else self._lasting_of(sizes)
             own, before, earlier = dict(own), own, before
-            self._highest = 0, 0, Phase.DECODE, ()
+            self._highest = Phase.DECODE, 0, 0, ()
             self._play(part, sizes.tolist(), (own, before, earlier, first, {}))
             self._points.append(self._highest)
         self._play(plan.left, plan.left.sizes, ({}, own, before, first, {}))
@@ -110,7 +108,7 @@ class Course:
         """
         allocator, held, own = self._allocator, self._held, homes[0]
         categories = [_INDEX[category] for category in part.categories]
-        highest, peak = self._highest[0], self._peak
+        highest, peak = self._highest[1], self._peak
         begin = 0
         phases = part.phases or [(0, self._phase)]
         ends = [at for at, _ in phases[1:]] + [len(part.events)]
@@ -140,8 +138,8 @@ class Course:
                     self._points.append(self._now())
             begin = end
 
-    def _now(self) -> _Moment:
-        return self._allocator.allocated, self._allocator.reserved, self._phase, tuple(self._held)
+    def _now(self) -> Moment:
+        return self._phase, self._allocator.allocated, self._allocator.reserved, tuple(self._held)
 
     def _lasting_of(self, sizes: Whole) -> Part:
         """Of a later step, what is large or grows."""
@@ -150,12 +148,6 @@ class Course:
         if key not in self._lasting:
             self._lasting[key] = _only(self._plan.again, kept)
         return self._lasting[key]
-
-
-def _point(moment: _Moment) -> TimelinePoint:
-    allocated, reserved, phase, held = moment
-    by_category = dict(zip(TRACED, held, strict=True))
-    return TimelinePoint(phase=phase.value, allocated=allocated, reserved=reserved, by_category=by_category)
 
 
 def _steps(plan: Template, steps: int, most_events: int) -> Iterator[tuple[int, bool]]:
@@ -192,14 +184,9 @@ def _only(part: Part, kept: npt.NDArray[np.bool_]) -> Part:
     )
 
 
-def _thinned(points: Sequence[_Moment]) -> Sequence[_Moment]:
+def _shown(points: Sequence[Moment]) -> Sequence[Moment]:
     """At most `POINTS` moments of prefill, and as many of decode; their peaks are kept, and the last one."""
     if not points:
         return ()
-    decoding = [at for at, point in enumerate(points) if point[2] is Phase.DECODE]
-    border = decoding[0] if decoding else len(points)
-    kept: list[_Moment] = []
-    for some in (points[:border], points[border:-1]):
-        width = max(1, -(-len(some) // POINTS))
-        kept += [max(some[at : at + width], key=lambda point: point[0]) for at in range(0, len(some), width)]
-    return [*kept, points[-1]]
+    border = next((at for at, moment in enumerate(points) if moment[0] is Phase.DECODE), len(points))
+    return [*thinned(points[:border], POINTS), *thinned(points[border:-1], POINTS), points[-1]]
