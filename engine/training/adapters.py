@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.contract.config import ConfigError
 from engine.contract.text import first_line
 from engine.training.saving.model_folder import BASE
+from engine.training.saving.output import object_in
 
 if TYPE_CHECKING:
     import torch
@@ -18,11 +18,7 @@ ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 def base_of(adapter: Path, name: str) -> str:
     """The folder or hub name of the model that the adapter in a folder belongs on. Raises `ConfigError`."""
-    try:
-        found = json.loads((adapter / ADAPTER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
-    base = found.get("base_model_name_or_path") if isinstance(found, dict) else None
+    base = object_in(adapter / ADAPTER).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise ConfigError("model", f"--model {name!r}: its {ADAPTER} names no base model: correct it.")
     beside = adapter / BASE

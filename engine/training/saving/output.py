@@ -53,8 +53,13 @@ def prepare_output(config: RunConfig, run_id: int, goes_on: places.Checkpoint | 
 
 def said(folder: Path) -> dict[str, Any]:
     """What is written beside the model in a folder on its run; empty where that is not known."""
+    return object_in(folder / PREPARED)
+
+
+def object_in(file: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty where there is none."""
     try:
-        found = json.loads((folder / PREPARED).read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
