@@ -113,22 +113,18 @@ def _in_memory(own: OwnModel, trained: Trained) -> models.ModelSource:
         return plain_state(copy.deepcopy(model).merge_and_unload() if trained.is_adapter else model)
 
     whole = model.get_base_model() if trained.is_adapter else model
+    config = copy.deepcopy(whole.config)
+    for name, names in trained.labels.items():
+        setattr(config, name, names)
     return models.ModelSource(
         name=own.name,
-        config=_with_labels(copy.deepcopy(whole.config), trained),
+        config=config,
         location=None,
         tokenizer=trained.tokenizer,
         local_only=True,
         note=f"Weights of run {own.run_id}, which are still in memory.",
         state=state,
     )
-
-
-def _with_labels(config: Any, trained: Trained) -> Any:
-    if trained.label_names:
-        config.id2label = dict(enumerate(trained.label_names))
-        config.label2id = {name: index for index, name in config.id2label.items()}
-    return config
 
 
 def _adapted(own: OwnModel, folder: Path, hub: Hub) -> models.ModelSource:

@@ -50,6 +50,14 @@ class Trained:
         return hasattr(self.model, "peft_config")
 
     @property
+    def labels(self) -> dict[str, dict[Any, Any]]:
+        """The fields of a configuration that name the classes; none where they have no names."""
+        if not self.label_names:
+            return {}
+        names = dict(enumerate(self.label_names))
+        return {"id2label": names, "label2id": {name: index for index, name in names.items()}}
+
+    @property
     def brings_base(self) -> bool:
         """Whether an adapter's base is given back beside it.
 
@@ -128,9 +136,7 @@ def _as_used(model: PreTrainedModel, trained: Trained) -> Iterator[None]:
     config: Any = model.config
     text, generation, tokenizer = config.get_text_config(), getattr(model, "generation_config", None), trained.tokenizer
     wanted: list[tuple[Any, Mapping[str, Any]]] = [(config, {"use_cache": True}), (text, {"use_cache": True})]
-    if trained.label_names:
-        names = dict(enumerate(trained.label_names))
-        wanted.append((config, {"id2label": names, "label2id": {name: index for index, name in names.items()}}))
+    wanted.append((config, trained.labels))
     if generation is not None:
         wanted.append((generation, {"use_cache": True}))
     if generation is not None and tokenizer is not None and text.eos_token_id is None:
