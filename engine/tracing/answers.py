@@ -10,6 +10,10 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
+from engine.contract.records import Phase
+
+FORWARDS = (Phase.PREFILL, Phase.DECODE, Phase.DRAFT, Phase.SCORE)
+"""Phases of answering in which a model computes."""
 MOST_KINDS = 256
 """Kinds of batches that are remembered, the ones met last."""
 MOST_SETTLING = 3

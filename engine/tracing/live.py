@@ -16,7 +16,7 @@ from engine.allocator.report import AllocatorOutOfMemory
 from engine.contract.forecast_types import GRADIENTS, INPUTS, KV_CACHE, LIBRARIES, OPTIMIZER, UNIFIED
 from engine.contract.records import Memory, Phase
 from engine.gpus.catalogue import Gpu
-from engine.tracing.answers import MOST_SETTLING, Event, KnownBatches, Moment, Traced
+from engine.tracing.answers import FORWARDS, MOST_SETTLING, Event, KnownBatches, Moment, Traced
 from engine.tracing.autocast import Autocast
 from engine.tracing.half import CpuTracer
 from engine.tracing.host import TracedHost
@@ -25,8 +25,6 @@ from engine.tracing.quantised import as_on_cuda, cuda_paths
 from engine.tracing.scratch import Rule
 from engine.tracing.stack import CURRENT
 from engine.tracing.unified import with_unified
-
-_FORWARDS = (Phase.PREFILL, Phase.DECODE, Phase.DRAFT, Phase.SCORE)
 
 Signature = tuple[tuple[object, ...], ...]
 """Of an update: the shapes of its micro-steps' batches, and whether they hide tokens from each other."""
@@ -332,7 +330,7 @@ class LiveTracker:
             self._trace(True)
         try:
             yield
-            if self._phase in _FORWARDS:  # of a classifier nothing follows on it
+            if self._phase in FORWARDS:  # of a classifier nothing follows on it
                 self._end_step()
             if known is None:
                 self._tracer.drain()
@@ -395,7 +393,7 @@ class LiveTracker:
         if self._batch is not None:
             if self._tracing:
                 self._tracer.enter(phase)
-            if before in _FORWARDS and phase is Phase.SAMPLE:
+            if before in FORWARDS and phase is Phase.SAMPLE:
                 self._end_step()
             return
         ended = before is Phase.OPTIMIZER and phase is Phase.DATA

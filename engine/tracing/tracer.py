@@ -28,6 +28,7 @@ from engine.contract.forecast_types import (
     WEIGHTS,
 )
 from engine.contract.records import Phase
+from engine.tracing.answers import FORWARDS
 from engine.tracing.own_part import own_part
 from engine.tracing.quantised import quantised_parameters
 from engine.tracing.scratch import Rule, Scratch, Step
@@ -42,7 +43,7 @@ MATMULS = frozenset({aten.mm.default, aten.addmm.default, aten.bmm.default, aten
 """Operators that run in cuBLAS, whose first use in a thread allocates the handle's workspace."""
 
 _ALL_REDUCE = torch.ops.c10d.allreduce_.default
-_FORWARDS = frozenset((Phase.FORWARD, Phase.PREFILL, Phase.DECODE, Phase.DRAFT, Phase.SCORE))
+_FORWARDS = frozenset((Phase.FORWARD, *FORWARDS))
 _UNIQUE_STORAGE_COUNT = 2
 """References to a storage that one tensor owns alone: the tensor's, and that of the Python object that counts."""
 
