@@ -42,8 +42,7 @@ class Traced:
 class KnownBatches:
     """Traced batches by kind."""
 
-    def __init__(self, most: int = MOST_KINDS) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self._known: OrderedDict[Hashable, Traced] = OrderedDict()
 
     def get(self, kind: Hashable) -> Traced | None:
@@ -57,5 +56,5 @@ class KnownBatches:
         """From now on it is known."""
         traced.events = []
         self._known[kind] = traced
-        while len(self._known) > self._most:
+        while len(self._known) > MOST_KINDS:
             self._known.popitem(last=False)
