@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from engine.contract.config import ConfigError, RunConfig
+from engine.contract.config import ConfigError, RunConfig, Value
 from engine.contract.forecast_types import Forecast, ForecastError, Proposal
 from engine.contract.records import Phase
 from engine.models.catalogue import smaller
@@ -143,7 +143,7 @@ def _shorter(config: RunConfig, forecast: Callable[[RunConfig], Forecast]) -> It
             yield f"prompts of {length:,} tokens", changed
 
 
-def _with(config: RunConfig, **changes: str | int | float | bool | None) -> Iterator[RunConfig]:
+def _with(config: RunConfig, **changes: Value) -> Iterator[RunConfig]:
     try:
         changed = config.with_values(**changes)
     except ConfigError:

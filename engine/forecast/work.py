@@ -157,7 +157,7 @@ class Work:
         batch, heads, length, width = query.shape
         product = 2 * batch * heads * length * key.size(2) * width
         self._product((5 if backward else 2) * product, query, 0)
-        moved = (2 if backward else 1) * sum(t.numel() * t.element_size() for t in (query, query, key, value))
+        moved = (2 if backward else 1) * sum(map(_size, (query, query, key, value)))
         self.n_bytes += moved
         self.attention_bytes += moved
 

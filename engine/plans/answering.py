@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from engine.contract.answering_knobs import DEFAULT_REQUESTS
+from engine.contract.answering_knobs import DEFAULT_REQUESTS, DUMMY_PROMPTS
 from engine.contract.by_job import defaults_of
 from engine.contract.config import RunConfig, Value
 from engine.contract.knob import ANSWER
@@ -69,7 +69,7 @@ def sizes_of(config: RunConfig, runs: tuple[PlannedRun, ...]) -> str:
     length = next(iter(lengths)) if len(lengths) == 1 else None
     grows = any(run.search for run in runs) or len(lengths) > 1
     what = f"{many} {'prompt' if many == '1' else 'prompts'}"
-    if config.prompts == "dummy":
+    if config.prompts == DUMMY_PROMPTS:
         what += " of growing length" if grows else f" of {length:,} random tokens" if length else " of random tokens"
     return f"{config.model}, {what}, {config.max_new_tokens} new tokens"
 

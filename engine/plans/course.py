@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 
-from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN
+from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, DUMMY_PROMPTS
 from engine.contract.config import KNOBS, ConfigError, RunConfig, Value, coerce
 from engine.contract.device_name import gpus_of_device
 from engine.contract.forecast_types import Foretold
@@ -228,7 +228,7 @@ class Course:
 
     def _known_not_to_fit(self, config: RunConfig) -> str | None:
         # a forecast takes every text for a full one, which these need not be
-        full = config.prompts == "dummy" if config.answers else config.workload == "dummy"
+        full = config.prompts == DUMMY_PROMPTS if config.answers else config.workload == "dummy"
         return self._hopeless(config) if full or config.padding == "max_length" else None
 
     def tell(self, step: Step, verdict: Verdict) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.presets import model_name
+from engine.techniques.generation.settings import is_seq2seq
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -35,9 +36,7 @@ def cache_for(config: RunConfig, model: PreTrainedModel, *, tokens: int, source_
     settings = model.config.get_text_config(decoder=True)
     # the last token is written and never read: generate keeps no room for it either
     cache = _one(config, settings, tokens - 1)
-    return (
-        EncoderDecoderCache(cache, _one(config, settings, source_tokens)) if model.config.is_encoder_decoder else cache
-    )
+    return EncoderDecoderCache(cache, _one(config, settings, source_tokens)) if is_seq2seq(model) else cache
 
 
 def _one(config: RunConfig, settings: Any, tokens: int) -> Cache:

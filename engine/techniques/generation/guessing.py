@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.contract.knob import ConfigError
+from engine.techniques.generation.settings import is_seq2seq
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
@@ -60,7 +61,7 @@ def speculating(
 
 def _mask(model: PreTrainedModel) -> dict[str, Any]:
     """Without a mask over what is written, transformers has a seq2seq draft read it all again, on top of its cache."""
-    if not model.config.is_encoder_decoder:
+    if not is_seq2seq(model):
         return {}
     import torch
 
