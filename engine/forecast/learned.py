@@ -118,13 +118,15 @@ _GUESSED_ALIKE = ("model", "draft_model", "speculate", "speculate_tokens", "prom
 """Knobs that decide how many guesses are right."""
 
 
-def acceptance(records: Iterable[RunRecord], config: RunConfig) -> float | None:
-    """The share of guesses that was accepted in the newest run that guessed as this one would, on whatever device."""
-    if not config.answers or config.speculate == "off":
-        return None
+def guesses_of(config: RunConfig) -> tuple[object, ...]:
+    """All that decides how many of a run's guesses are right."""
+    return tuple(getattr(config, name) for name in _GUESSED_ALIKE)
+
+
+def acceptance(records: Iterable[RunRecord], guesses: tuple[object, ...]) -> float | None:
+    """The share of such guesses that was accepted in the newest run that made them, on whatever device."""
     found = None
     for record in records:
-        alike = all(getattr(record.config, name) == getattr(config, name) for name in _GUESSED_ALIKE)
-        if alike and record.answer is not None and record.answer.acceptance is not None:
+        if record.answer is not None and record.answer.acceptance is not None and guesses_of(record.config) == guesses:
             found = record.answer.acceptance
     return found

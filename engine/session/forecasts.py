@@ -16,7 +16,7 @@ from engine.devices.open import DEFAULT_VIRTUAL_GPU, cuda_index, why_virtual
 from engine.devices.several import rank_devices
 from engine.devices.visible import describe, unlisted, uuid_of
 from engine.forecast.forecast import Assumptions, Forecaster
-from engine.forecast.learned import Learned, acceptance, learn, times
+from engine.forecast.learned import Learned, acceptance, guesses_of, learn, times
 from engine.forecast.proposals import MAX_PROPOSALS, propose
 from engine.gpus.catalogue import Gpu, UnknownGpuError, by_nvml_name, find
 from engine.gpus.units import MIB
@@ -53,6 +53,7 @@ class Forecasts:
         self._read_runs = read_runs
         self._nvml, self._outside_memory = nvml, outside
         self._learned: dict[tuple[object, ...], Learned] = {}
+        self._accepted: dict[tuple[object, ...], float | None] = {}
         self._lock = threading.Lock()  # the forecaster itself is for one thread at a time
 
     def answer(self, config: RunConfig, reading: Callable[[], None] = lambda: None) -> Forecasted:
@@ -235,17 +236,20 @@ class Forecasts:
             return None
 
     def forget_learned(self) -> None:
-        """A run ended: what is known of its card is read again when it is asked for."""
-        self._learned = {}  # another one: what another thread is learning now is too old for it
+        """A run ended: what is known of its card, and of its guesses, is read again when it is asked for."""
+        self._learned, self._accepted = {}, {}  # others: what another thread is learning now is too old for them
 
     def _acceptance(self, config: RunConfig) -> float | None:
         """Of guesses, as earlier runs had it."""
         if not config.answers or config.speculate == "off":
             return None
-        try:
-            return acceptance(self._read_runs(), config)
-        except HistoryError:  # told where the history is written
-            return None
+        known, key = self._accepted, guesses_of(config)
+        if key not in known:
+            try:
+                known[key] = acceptance(self._read_runs(), key)
+            except HistoryError:  # told where the history is written; the next forecast tries again
+                return None
+        return known[key]
 
     def _learned_of(self, gpu: Gpu, card: DeviceInfo, config: RunConfig) -> Learned:
         """From runs with the same job on as many GPUs."""

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.contract.answers import AnswerFigures
+from engine.contract.by_job import defaults_of
 from engine.contract.conditions import Conditions, Neighbour
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.forecast_types import ForecastError
@@ -183,6 +185,38 @@ def test_memory_is_learned_by_the_name_and_speed_by_the_card() -> None:
     assert (other.outside_bytes, other.speed, other.on_this_card) == (500 * MIB, 0.5, False)
     both = learn([slow, _finished(2, steady_samples_per_s=9.0)], P4, told)
     assert (both.speed, both.n_speeds, both.n_runs, both.on_this_card) == (0.9, 1, 2, True)
+
+
+def test_the_acceptance_of_guesses_is_that_of_the_newest_run_that_has_ended() -> None:
+    guessing = defaults_of("answer").with_values(
+        model="gpt2-tiny", device="virtual:tesla-p4", prompt_len=16, max_new_tokens=8, speculate="lookup"
+    )
+    runs: list[RunRecord] = []
+    n_read = 0
+
+    def read_runs() -> list[RunRecord]:
+        nonlocal n_read
+        n_read += 1
+        return runs
+
+    forecasts = forecasts_of(read_runs)
+
+    def told(config: RunConfig) -> float | None:
+        answer = forecasts.forecast(config).answer
+        assert answer is not None
+        return answer.acceptance
+
+    assert told(guessing) is None
+    for number, (share, config) in enumerate(((0.3, guessing), (0.6, guessing), (0.9, SMALL)), 1):
+        figures = AnswerFigures(acceptance=share)
+        runs.append(RunRecord(run_id=number, config=config, outcome=Outcome.COMPLETED, answer=figures))
+    forecasts.forget_learned()
+    assert told(guessing) == 0.6
+    assert told(guessing.with_values(prompt_len=24)) == 0.6
+    assert n_read == 2, "once until a run ends"
+    assert told(guessing.with_values(speculate_tokens=2)) is None
+    assert told(guessing.with_values(speculate="off")) is None
+    assert n_read == 3
 
 
 def _real(read_runs: Callable[[], list[RunRecord]], monkeypatch: pytest.MonkeyPatch) -> Forecasts:
