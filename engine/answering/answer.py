@@ -14,10 +14,8 @@ from engine.answering.job import AnswerJob
 from engine.answering.requests import Request, Writing
 from engine.answering.response_cache import answer_again
 from engine.contract.config import RunConfig
+from engine.techniques.generation.settings import WARMUP_TOKENS
 from engine.techniques.stopping import Stopped
-
-WARMUP_TOKENS = 8
-"""Are written to warm up: by then memory is had, and all kernels are loaded or compiled."""
 
 SAMPLE = 2
 """Answers that are compared with plain `generate`."""

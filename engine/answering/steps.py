@@ -21,6 +21,7 @@ from engine.contract.answers import AnswerShares
 from engine.contract.events import Prefilled, TokensDone
 from engine.contract.records import Phase
 from engine.techniques.generation.caches import kv_bytes, watch
+from engine.techniques.generation.settings import is_seq2seq
 from engine.techniques.stopping import Stopped, between_layers
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
         ]
         if self._job.draft is not None:
             hooks.append(self._job.draft.register_forward_pre_hook(self._before_draft, with_kwargs=True))
-        if model.config.is_encoder_decoder:  # it reads the prompt before the model's own first forward
+        if is_seq2seq(model):  # it reads the prompt before the model's own first forward
             encoder = model.get_encoder()
             hooks += [
                 encoder.register_forward_pre_hook(self._before_encoder),

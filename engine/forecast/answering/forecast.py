@@ -23,11 +23,10 @@ from engine.gpus.catalogue import Gpu
 from engine.gpus.units import MIB
 from engine.techniques import attention, quantised
 from engine.techniques.generation import caches
+from engine.techniques.generation.settings import WARMUP_TOKENS
 from engine.tracing.stack import Stack
 from engine.training import models
 
-WARMUP_TOKENS = 8
-"""Are written before anything is measured: `engine.answering.answer`."""
 FEW_EVENTS = 4_000
 """Births and deaths that decoding is followed for in a search."""
 LONGEST = 1_048_576

@@ -9,6 +9,8 @@ from engine.contract.config import RunConfig
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
 
+WARMUP_TOKENS = 8
+"""Are written to warm up: by then memory is had, and all kernels are loaded or compiled."""
 _KEPT = ("bos_token_id", "decoder_start_token_id", "forced_bos_token_id")
 """What a model's own generation_config.json says of its tokens; how it chooses among them is for the knobs."""
 
