@@ -11,6 +11,7 @@ from engine.contract.events import AnsweringStarted, BatchScored, MemoryMoment, 
 from engine.contract.forecast_types import KV_CACHE, WEIGHTS
 from engine.contract.records import Outcome, Phase, RunRecord
 from engine.gpus.units import MIB
+from engine.tracing import answers
 from engine.tracing.answers import KnownBatches, Traced
 from tests.engine.answering.asked import Asked, config_of, run
 
@@ -65,8 +66,9 @@ def test_only_the_first_of_a_kind_is_traced(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(traced) == 1
 
 
-def test_an_answer_that_ended_early_tells_nothing_of_longer_ones() -> None:
-    known = KnownBatches(most=2)
+def test_an_answer_that_ended_early_tells_nothing_of_longer_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "MOST_KINDS", 2)
+    known = KnownBatches()
     for kind in range(3):
         known.add(kind, Traced(moments=[(kind, {})]))
     assert known.get(0) is None
