@@ -15,9 +15,9 @@ from engine.contract.figures import is_on_several
 from engine.contract.marks import marks_of
 from engine.contract.numbers import fixed
 from engine.contract.records import Outcome, Phase, RunRecord
-from engine.knobs.texts import KNOB_TEXTS
+from engine.knobs.texts import KNOB_TEXTS, text_of
 
-__all__ = ["KNOB_TEXTS", "evidence", "largest_that_fitted", "out_of_memory", "too_much", "ways_to_fit"]
+__all__ = ["KNOB_TEXTS", "evidence", "largest_that_fitted", "out_of_memory", "text_of", "too_much", "ways_to_fit"]
 
 _IGNORED = KEEPING | {"seed", "device"}
 """Knobs that may differ beside the one in question; the device itself must be the same."""

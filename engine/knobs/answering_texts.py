@@ -93,3 +93,40 @@ ANSWERING_TEXTS: dict[str, str] = {
         "times."
     ),
 }
+
+IN_ANSWERING: dict[str, str] = {
+    "model": (
+        "A step reads every parameter once, however few tokens it computes: at batch 1 the bytes of the weights bound "
+        "the tokens/s. Layers and heads of keys and values decide how much every token takes in the KV cache."
+    ),
+    "task": (
+        "causal-lm and seq2seq-lm write answers, token by token; classification scores texts, each in one forward. "
+        "Of a language model's head only the last token's scores are needed for the next one."
+    ),
+    "batch_size": (
+        "So many prompts are answered at once: a step reads the weights once for all of them, so tokens/s rise almost "
+        "in proportion until computing takes longer than reading. The KV cache and prefill's activations grow in "
+        "proportion, and each answer waits for the slowest of its batch; the weights do not grow."
+    ),
+    "weights": (
+        "What the parameters are stored in. bf16 and fp16 halve the bytes that every step reads, int8 and nf4 take a "
+        "quarter and an eighth of fp32's for most of them but have to be scaled back for every product, which may "
+        "cost more than it saves. Agreement of the top token and perplexity on held-out text say what it costs in "
+        "quality."
+    ),
+    "precision": (
+        "fp16 and bf16 compute matrix products in 16 bits on tensor cores. It shortens prefill, which computes much "
+        "at once; decoding mostly waits for the weights, so what they are stored in counts for more."
+    ),
+    "torch_compile": (
+        "The model is translated into fewer, larger kernels. Decoding launches hundreds of small ones for a token, so "
+        "it is bound by the host where the model is small; a static KV cache keeps shapes the same, so that it is "
+        "translated once. The time for that is shown apart."
+    ),
+    "seq_len": (
+        "The most tokens that a text has for a classifier. Time grows in proportion to the tokens of a batch, eager "
+        "attention's with their square. Cutting texts shorter loses what stood behind the cut."
+    ),
+    "seed": "Dummy and generated prompts and what is sampled follow from it. Memory and speed do not change.",
+}
+"""Of knobs that both jobs have and that do something else to answers."""

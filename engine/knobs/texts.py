@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from engine.knobs.answering_texts import ANSWERING_TEXTS
+from engine.contract.knob import ANSWER
+from engine.knobs.answering_texts import ANSWERING_TEXTS, IN_ANSWERING
 
 KNOB_TEXTS: dict[str, str] = {
     "job": (
@@ -274,3 +275,8 @@ KNOB_TEXTS: dict[str, str] = {
     **ANSWERING_TEXTS,
 }
 """By the name of the knob."""
+
+
+def text_of(name: str, job: str) -> str:
+    """What a knob does in a job."""
+    return IN_ANSWERING.get(name, KNOB_TEXTS[name]) if job == ANSWER else KNOB_TEXTS[name]

@@ -12,7 +12,7 @@ from textual.widgets.option_list import Option
 
 from engine.contract.config import RunConfig
 from engine.contract.events import Proposed
-from engine.contract.forecast_types import Proposal
+from engine.contract.forecast_types import Forecast, Proposal
 from engine.contract.numbers import forecast_rate, mib, percent
 from tui.screens.dialog import Dialog
 
@@ -33,7 +33,10 @@ class ProposalsScreen(Dialog[RunConfig]):
         with Vertical(classes="dialog"):
             instead = f"run {self._answer.run_id}" if self._answer.run_id else "the next run"
             yield Static(f"Instead of {instead}, these fit", classes="heading", markup=False)
-            whose = _PER_GPU if any(each.forecast.gpus > 1 for each in self._answer.proposals) else _WHOSE
+            made = [proposal.forecast for proposal in self._answer.proposals]
+            whose = _PER_GPU if any(each.gpus > 1 for each in made) else _WHOSE
+            if any(_writes(each) for each in made):
+                whose = _TOKENS
             yield Static(f"Enter sets the knobs of the next run. {whose}", classes="why", markup=False)
             yield OptionList(*(Option(_line(proposal, width)) for proposal in self._answer.proposals), markup=False)
 
@@ -43,12 +46,19 @@ class ProposalsScreen(Dialog[RunConfig]):
 
 
 _WHOSE = "Forecasts: used memory, the card's samples/s."
+_TOKENS = "Forecasts: used memory, the card's tokens/s."
 _PER_GPU = "Forecasts: used memory per GPU, samples/s of all together."
+
+
+def _writes(made: Forecast) -> bool:
+    """Whether it is of answers: their speed is in tokens."""
+    return made.answer is not None and made.answer.generation_tokens_per_s is not None
 
 
 def _line(proposal: Proposal, width: int) -> str:
     made = proposal.forecast
-    speed = f"{forecast_rate(made.samples_per_s)}/s"
+    per_s = made.answer.generation_tokens_per_s if made.answer is not None and _writes(made) else made.samples_per_s
+    speed = f"{forecast_rate(per_s)}/s"
     share = percent(100 * made.peak_used / made.limit, 0)
     near = "  near limit" if made.near_limit else ""
     return f"{proposal.label:<{width}}  {mib(made.peak_used):>5} MiB {share:>5}  {speed:>7}{near}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.compare.compare import changed_knobs, compare, explain, row_of
-from engine.compare.explain import KNOB_TEXTS, evidence, largest_that_fitted, out_of_memory, too_much, ways_to_fit
+from engine.compare.explain import evidence, largest_that_fitted, out_of_memory, text_of, too_much, ways_to_fit
 from engine.contract.config import KNOBS, RunConfig, Value
 from engine.contract.figures import ACCURACY, CARD_SPEED, SPEED, heading_of
 from engine.contract.forecast_types import Forecast
-from engine.contract.knob import GROUPS
+from engine.contract.knob import GROUPS, TRAIN
 from engine.contract.marks import sentences
 from engine.contract.numbers import mib, percent, rate, signed, signed_percent
 from engine.contract.records import Outcome, RunRecord
@@ -28,7 +28,13 @@ def knob_text(
 ) -> tuple[str, list[str]]:
     """Heading and lines: what a knob does and why, what it did in the user's own runs, and the next run's command."""
     knob = KNOBS[name]
-    lines = [KNOB_TEXTS[name], "", f"{knob.flag}: {bounds(knob)}", f"Next run: {command_line(following)}", ""]
+    lines = [
+        text_of(name, following.job),
+        "",
+        f"{knob.flag}: {bounds(knob)}",
+        f"Next run: {command_line(following)}",
+        "",
+    ]
     found = evidence(name, runs, baseline) or evidence(name, runs)
     if found:
         lines += ["In your own runs:", *(_BULLET + sentence for sentence in found)]
@@ -36,7 +42,7 @@ def knob_text(
         lines.append(f"No finished run differs from run {baseline.run_id} in this knob alone: turn it, and press r.")
     else:
         lines.append("No two finished runs differ in this knob alone: run, turn it, and run again.")
-    saw = lecture_saw(name)
+    saw = lecture_saw(name) if following.job == TRAIN else ""
     return knob.label, [*lines, saw] if saw else lines
 
 
@@ -94,9 +100,10 @@ def held_text(made: Forecast) -> str:
     if held is None:
         return ""
     name, size, whole = held
-    what, where = "One update as forecast", "at the peak"
+    step = "update" if made.answer is None else "answer"
+    what, where = f"One {step} as forecast", "at the peak"
     if not made.fits:
-        what, where = "The update that it dies in, as forecast, up to the request that fails", "then"
+        what, where = f"The {step} that it dies in, as forecast, up to the request that fails", "then"
     if made.gpus > 1:
         rank = fullest_of(made.peak_used_by_rank)
         what += f", on {'each GPU' if rank is None else f'the fullest GPU, rank {rank}'}"
@@ -146,7 +153,7 @@ def _against(run: RunRecord, baseline: RunRecord) -> list[str]:
     changed = changed_knobs(run.config, baseline.config)
     for name, (old, new) in list(changed.items())[:4]:
         knob = KNOBS[name]
-        lines += ["", f"{knob.label}, {shown(knob, old)} → {shown(knob, new)}: {KNOB_TEXTS[name]}"]
+        lines += ["", f"{knob.label}, {shown(knob, old)} → {shown(knob, new)}: {text_of(name, run.config.job)}"]
     if not changed:
         lines += ["", "All knobs are equal: the differences show how much two runs of one configuration differ."]
     return lines

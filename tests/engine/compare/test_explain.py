@@ -14,12 +14,15 @@ from engine.compare.explain import (
     evidence,
     largest_that_fitted,
     out_of_memory,
+    text_of,
     too_much,
     ways_to_fit,
 )
 from engine.contract.config import KNOBS, RunConfig
+from engine.contract.knob import ANSWER, JOBS, TRAIN
 from engine.contract.records import DeviceInfo, Outcome, Phase, RunRecord
 from engine.gpus.units import MIB
+from engine.knobs.answering_texts import IN_ANSWERING
 
 CARD = DeviceInfo(name="Tesla P4", kind="cuda", index=0, memory_total=7611 * MIB)
 
@@ -41,6 +44,12 @@ def run(run_id: int, outcome: Outcome = Outcome.COMPLETED, *, memory: int = 7000
 
 def test_every_knob_has_its_text() -> None:
     assert list(KNOB_TEXTS) == list(KNOBS)
+
+
+def test_what_a_knob_does_to_answers_is_told_of_knobs_that_both_jobs_have() -> None:
+    for name, text in IN_ANSWERING.items():
+        assert set(KNOBS[name].jobs) == set(JOBS)
+        assert text_of(name, ANSWER) == text != text_of(name, TRAIN) == KNOB_TEXTS[name]
 
 
 def test_runs_that_differ_in_the_knob_alone_are_evidence() -> None:

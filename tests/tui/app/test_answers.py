@@ -7,7 +7,8 @@ from rich.cells import cell_len
 
 from engine.contract.by_job import asked, asking, defaults_of
 from engine.contract.config import RunConfig
-from engine.contract.events import RunFinished, RunRefused
+from engine.contract.events import Proposed, RunFinished, RunRefused
+from engine.contract.forecast_types import Proposal
 from engine.contract.knob import ANSWER, TRAIN
 from engine.contract.records import Outcome
 from tests.tui.fake_answers import (
@@ -238,3 +239,15 @@ async def test_a_stopped_run_keeps_what_was_answered() -> None:
         assert s.app.state.run is not None
         assert s.app.state.run.answer is not None
         assert len(s.app.state.run.answer.done) == 1
+
+
+async def test_what_fits_instead_is_in_tokens_a_second() -> None:
+    made = answer_forecast().forecast
+    assert made is not None
+    fits = Proposal(label="prompts of 469 tokens", config=ANSWERING.with_values(prompt_len=469), forecast=made)
+    async with stage((120, 40), [], config=ANSWERING) as s:
+        await s.feed(answer_forecast(used=7900))
+        await s.press("r", "h")
+        await s.feed(Proposed(run_id=0, proposals=(fits,)))
+        assert "the card's tokens/s" in s.dialog
+        assert "~156/s" in s.text

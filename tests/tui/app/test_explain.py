@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.contract.config import RunConfig
 from engine.contract.events import Forecasted
+from engine.contract.forecast_types import Forecast
 from engine.contract.records import Outcome, Phase
 from tests.tui.app.test_forecast import forecast
 from tests.tui.drawing.test_timeline import UPDATE
+from tests.tui.fake_answers import ANSWERING, answer_forecast
 from tests.tui.fake_session import record
 from tests.tui.screen_text import SIZES, stage
-from tui.state.explain import knob_text, lecture_saw
+from tui.state.explain import held_text, knob_text, lecture_saw
 
 NEXT = Forecasted(config=RunConfig(), forecast=forecast(timeline=UPDATE))
 
@@ -106,3 +110,19 @@ def test_what_the_lecture_saw_stands_beside_the_users_own_numbers(name: str, sai
 
 def test_a_knob_that_the_lecture_did_not_turn_says_nothing_of_it() -> None:
     assert lecture_saw("seed") == ""
+
+
+def test_a_knob_of_both_jobs_is_explained_for_the_one_of_the_next_run() -> None:
+    training, answers = ("\n".join(knob_text("batch_size", [], None, config)[1]) for config in (RunConfig(), ANSWERING))
+    assert "forward to backward" in training
+    assert "The lecture saw" in training
+    assert "forward to backward" not in answers
+    assert "KV cache" in answers
+    assert "The lecture saw" not in answers  # it turned the batch of a training
+
+
+@pytest.mark.parametrize(("made", "step"), [(forecast(), "update"), (answer_forecast().forecast, "answer")])
+def test_a_forecast_of_answers_speaks_of_no_update(made: Forecast, step: str) -> None:
+    fits, dies = replace(made, timeline=UPDATE), replace(made, timeline=UPDATE[:3], verdict="out_of_memory")
+    assert held_text(fits).startswith(f"One {step} as forecast")
+    assert held_text(dies).startswith(f"The {step} that it dies in")
