@@ -36,7 +36,7 @@ def knob_text(
         lines.append(f"No finished run differs from run {baseline.run_id} in this knob alone: turn it, and press r.")
     else:
         lines.append("No two finished runs differ in this knob alone: run, turn it, and run again.")
-    saw = lecture_saw(name)
+    saw = "" if following.answers else lecture_saw(name)  # the lecture measured training alone
     return knob.label, [*lines, saw] if saw else lines
 
 
@@ -94,9 +94,10 @@ def held_text(made: Forecast) -> str:
     if held is None:
         return ""
     name, size, whole = held
-    what, where = "One update as forecast", "at the peak"
+    step = "update" if made.answer is None else "batch"
+    what, where = f"One {step} as forecast", "at the peak"
     if not made.fits:
-        what, where = "The update that it dies in, as forecast, up to the request that fails", "then"
+        what, where = f"The {step} that it dies in, as forecast, up to the request that fails", "then"
     if made.gpus > 1:
         rank = fullest_of(made.peak_used_by_rank)
         what += f", on {'each GPU' if rank is None else f'the fullest GPU, rank {rank}'}"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from engine.contract.by_job import defaults_of
 from engine.contract.config import RunConfig
 from engine.contract.events import Forecasted
+from engine.contract.knob import ANSWER
 from engine.contract.records import Outcome, Phase
 from tests.tui.app.test_forecast import forecast
+from tests.tui.commands.test_forecast import UNTOLD
 from tests.tui.drawing.test_timeline import UPDATE
 from tests.tui.fake_session import record
 from tests.tui.screen_text import SIZES, stage
-from tui.state.explain import knob_text, lecture_saw
+from tui.state.explain import held_text, knob_text, lecture_saw
 
 NEXT = Forecasted(config=RunConfig(), forecast=forecast(timeline=UPDATE))
 
@@ -102,6 +107,18 @@ def test_what_the_lecture_saw_stands_beside_the_users_own_numbers(name: str, sai
     heading, lines = knob_text(name, [], None, RunConfig())
     assert heading
     assert f"The lecture saw, {said}" in lines
+
+
+def test_the_lecture_measured_training_and_is_not_set_beside_answers() -> None:
+    _, lines = knob_text("batch_size", [], None, defaults_of(ANSWER))
+    assert not any("The lecture saw" in line for line in lines)
+    assert "the KV cache grows with the batch" in lines[0]
+
+
+def test_what_the_timeline_shows_of_answers_is_a_batch_and_no_update() -> None:
+    held = forecast(timeline=UPDATE)
+    assert held_text(held).startswith("One update as forecast: ")
+    assert held_text(replace(held, answer=UNTOLD)).startswith("One batch as forecast: ")
 
 
 def test_a_knob_that_the_lecture_did_not_turn_says_nothing_of_it() -> None:
