@@ -29,10 +29,8 @@ def _share(value: float | None) -> str:
 
 
 def prompt_tokens_of(record: RunRecord) -> int | None:
-    """Of a prompt, on average; before any is answered, of dummy prompts. Of a classifier the most that a text has."""
+    """Of a prompt, or of a text that is scored, on average; before any is answered, of dummy prompts."""
     config, answer = record.config, record.answer
-    if config.task == "classification":
-        return config.seq_len
     if answer is not None and answer.n_requests:
         return round(answer.prompt_tokens / answer.n_requests)
     return config.known_prompt_len

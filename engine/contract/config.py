@@ -263,7 +263,6 @@ class RunConfig(AnsweringKnobs):
         minimum=2,
         maximum=1_048_576,
         steps=_POWERS[3:],
-        jobs=JOBS,
         group="batch",
     )
     target_len: int | None = _knob(

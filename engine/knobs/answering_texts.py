@@ -123,10 +123,6 @@ IN_ANSWERING: dict[str, str] = {
         "it is bound by the host where the model is small; a static KV cache keeps shapes the same, so that it is "
         "translated once. The time for that is shown apart."
     ),
-    "seq_len": (
-        "The most tokens that a text has for a classifier. Time grows in proportion to the tokens of a batch, eager "
-        "attention's with their square. Cutting texts shorter loses what stood behind the cut."
-    ),
     "seed": "Dummy and generated prompts and what is sampled follow from it. Memory and speed do not change.",
 }
 """Of knobs that both jobs have and that do something else to answers."""

@@ -233,7 +233,7 @@ def table(configs: list[RunConfig], forecasts: list[Forecast]) -> Table:
         "reserved",
         "allocated",
         "verdict",
-        _per_second(forecasts),
+        _per_second(configs[0]),
     )
     headings = (*headings, *(("× one GPU", "waiting %") if several else ()))
     answers = any(made.answer is not None for made in forecasts)
@@ -257,8 +257,8 @@ def table(configs: list[RunConfig], forecasts: list[Forecast]) -> Table:
     return drawn
 
 
-def _per_second(forecasts: list[Forecast]) -> str:
-    return "~requests/s" if all(made.answer is not None and made.answer.tpot_s for made in forecasts) else "~samples/s"
+def _per_second(config: RunConfig) -> str:
+    return "~requests/s" if config.answers and config.task != "classification" else "~samples/s"
 
 
 def _answer_cells(answer: AnswerForecast | None) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from engine.compare.explain import evidence, largest_that_fitted, out_of_memory,
 from engine.contract.config import KNOBS, RunConfig, Value
 from engine.contract.figures import ACCURACY, CARD_SPEED, SPEED, heading_of
 from engine.contract.forecast_types import Forecast
-from engine.contract.knob import GROUPS, TRAIN
+from engine.contract.knob import GROUPS
 from engine.contract.marks import sentences
 from engine.contract.numbers import mib, percent, rate, signed, signed_percent
 from engine.contract.records import Outcome, RunRecord
@@ -42,7 +42,7 @@ def knob_text(
         lines.append(f"No finished run differs from run {baseline.run_id} in this knob alone: turn it, and press r.")
     else:
         lines.append("No two finished runs differ in this knob alone: run, turn it, and run again.")
-    saw = lecture_saw(name) if following.job == TRAIN else ""
+    saw = "" if following.answers else lecture_saw(name)  # the lecture measured training alone
     return knob.label, [*lines, saw] if saw else lines
 
 

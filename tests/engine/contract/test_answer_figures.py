@@ -10,6 +10,7 @@ from statistics import median, quantiles
 
 import pytest
 
+from engine.contract.answer_entries import prompt_tokens_of
 from engine.contract.answers import AnswerFigures, from_plain, to_plain
 from engine.contract.by_job import defaults_of
 from engine.contract.config import RunConfig
@@ -215,6 +216,7 @@ def test_a_classifier_has_samples_a_second_and_nothing_of_tokens() -> None:
     assert answer is not None
     assert (answer.n_requests, answer.ttft, answer.tpot, answer.itl) == (12, None, None, None)
     assert answer.padding_share == pytest.approx(0.25)
+    assert prompt_tokens_of(record) == answer.prompt_tokens / 12  # what its texts had, not the most that they could
     assert answer.e2e is not None
     assert answer.e2e.p50 == 0.5
 

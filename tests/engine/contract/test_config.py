@@ -230,3 +230,9 @@ def test_a_target_length_belongs_to_what_has_a_target() -> None:
     assert RunConfig(task="seq2seq-lm", seq_len=64).target_tokens == 64
     assert RunConfig(task="seq2seq-lm", seq_len=64, target_len=8).target_tokens == 8
     assert RunConfig(task="causal-lm").target_tokens == 0
+
+
+def test_the_length_of_training_samples_is_none_of_answers() -> None:
+    error = _refusal(job="answer", task="classification", seq_len=6)
+    assert error.knob == "seq_len"
+    assert "--seq-len is for --job train" in error.message

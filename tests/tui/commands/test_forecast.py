@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from engine.contract.config import RunConfig
-from engine.contract.forecast_types import Forecast
+from engine.contract.forecast_types import AnswerForecast, Forecast
+from engine.contract.knob import ANSWER
 from engine.forecast.loops import LOOPS
 from engine.tracing.stack import STACKS
 from tests.tui.app.test_forecast import forecast
@@ -25,6 +26,19 @@ TURNED = RunConfig(
     epochs=2,
     dropout=False,
 )
+
+UNTOLD = AnswerForecast(
+    kv_per_token=4096,
+    kv_cache=2**20,
+    most_tokens=None,
+    largest_batch=None,
+    ttft_s=None,
+    tpot_s=None,
+    prompt_tokens_per_s=None,
+    generation_tokens_per_s=None,
+    bound=None,
+)
+"""Of weights whose speed nobody knows."""
 
 
 def test_headings_are_whole_and_a_folder_is_called_by_its_name() -> None:
@@ -93,6 +107,13 @@ def test_a_range_has_a_column_where_there_is_one() -> None:
     unsure = forecast(used_range=(6950 * 2**20, 7180 * 2**20))
     assert "6950 – 7180" in _text([TURNED], [unsure])
     assert "from – to" not in _text([TURNED], [forecast()])
+
+
+@pytest.mark.parametrize(("task", "unit"), [("causal-lm", "~requests/s"), ("classification", "~samples/s")])
+def test_the_unit_of_answers_is_theirs_also_where_the_speed_of_a_row_is_not_told(task: str, unit: str) -> None:
+    config = RunConfig(job=ANSWER, task=task, weights="nf4")
+    untold = replace(forecast(), answer=UNTOLD, samples_per_s=None)
+    assert unit in _text([config], [untold]).splitlines()[2]
 
 
 def _several(gpus: int, parallel: str, **known: float) -> Forecast:
