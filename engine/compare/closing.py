@@ -1,4 +1,4 @@
-"""The sentence that an experiment of the lecture ends in: its point in figures, beside the lecture's. Pure.
+"""The sentence that an experiment ends in: its point in figures, beside the lecture's where it has some. Pure.
 
 Every figure comes from the plan's runs, its rows' forecasts, or the lecture's tables.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from engine.compare import closing_answers
 from engine.compare.compare import compare
 from engine.compare.rows import Quantity, Row, Verdict, fold
 from engine.contract.config import KNOBS
@@ -24,12 +25,17 @@ from engine.plans.types import Plan, PlannedRun
 
 
 def closing(plan: Plan, records: Sequence[RunRecord]) -> str | None:
-    """What came of an experiment, in one sentence; None for a plan that is not one of the lecture's."""
+    """What came of an experiment, in one sentence; None for another plan."""
+    if plan.name in closing_answers.SENTENCES:
+        return closing_answers.SENTENCES[plan.name](plan, records) or _NOTHING
     tell = _SENTENCES.get(plan.name)
     if tell is None:
         return None
     sides = [_Side(run, fold(own)[0] if own else None) for run, own in rows_of(plan, records)]
-    return tell(sides) or "No comparison: a run that it needs did not come to its end."
+    return tell(sides) or _NOTHING
+
+
+_NOTHING = "No comparison: a run that it needs did not come to its end."
 
 
 @dataclass(frozen=True, slots=True)

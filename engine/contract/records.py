@@ -173,16 +173,27 @@ class Place:
     micro_step: int = 1
     """Of its update, counted from 1."""
     micro_steps: int = 1
+    request: int | None = None
+    """Of a run that answers: the first of those being answered, counted from 1; 0 while it warms up."""
+    requests: int = 0
+    token: int = 0
+    """Of its answer, counted from 1: the one being written."""
+    tokens: int = 0
+    """The most that it can have."""
 
     @property
     def words(self) -> str:
-        """As people read it: `layer 7 of 12, backward`."""
+        """As people read it: `layer 7 of 12, backward`, or `request 3 of 8, token 57 of 128, decode`."""
         parts = [self.phase.noun]
         if self.layer is not None and self.layers is not None:
             inner = f"layer {self.layer} of {self.layers}" if self.layer <= self.layers else "head"
             parts.insert(0, inner if self.layer else "embeddings")
         if self.micro_steps > 1:
             parts.insert(0, f"micro-step {self.micro_step} of {self.micro_steps}")
+        if self.request is not None:
+            if self.token:
+                parts.insert(0, f"token {self.token:,} of {self.tokens:,}")
+            parts.insert(0, f"request {self.request:,} of {self.requests:,}" if self.request else "warm-up")
         return ", ".join(parts)
 
 

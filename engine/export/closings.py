@@ -10,7 +10,7 @@ from engine.history.plans import COMPLETED, StoredPlan
 
 
 def closings(plans: Iterable[StoredPlan], records: Sequence[RunRecord]) -> tuple[str, ...]:
-    """A sentence for each of the lecture's experiments that came to its end and has all its runs among `records`.
+    """A sentence for each of the experiments that came to its end and has all its runs among `records`.
 
     In the order they began.
     """

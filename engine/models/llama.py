@@ -100,6 +100,12 @@ _8B = _sizes(4096, 14_336, 32, 32, 8)
 _70B = _sizes(8192, 28_672, 80, 64, 8)
 
 LLAMA: dict[str, Architecture] = {
+    # with the heads of Llama 3, grouped, and its positions: long prompts on a CPU
+    "llama-tiny": Architecture(
+        hub_name=None,
+        model_type="llama",
+        settings={**_sizes(256, 768, 4, 4, 2), "vocab_size": 32_000, "max_position_embeddings": 131_072},
+    ),
     "llama-2-7b": _llama_2("7b", 6_738_415_616, _sizes(4096, 11_008, 32, 32, 32)),
     "llama-2-13b": _llama_2("13b", 13_015_864_320, _sizes(5120, 13_824, 40, 40, 40)),
     "llama-2-70b": _llama_2("70b", 68_976_648_192, _70B),

@@ -1,4 +1,4 @@
-"""Plans: sweeps over knobs, the search for the largest batch size, the lecture's experiments. Standard library only.
+"""Plans: sweeps over knobs, searches for what fits, the experiments. Standard library only.
 
 Definitions are data (`Plan`); `Course` walks through one, told how every run ended. Nothing here runs anything:
 `engine.session.plan_runner` does.
@@ -11,23 +11,25 @@ from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 
+from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN
 from engine.contract.config import KNOBS, ConfigError, RunConfig, Value, coerce
 from engine.contract.device_name import gpus_of_device
 from engine.contract.forecast_types import Foretold
 from engine.contract.idle import idle_parallel, without_idle_parallel
 from engine.contract.knob import check
 from engine.contract.records import Outcome, RunRecord
-from engine.plans.named import NAMED, SCALES, NamedPlan, named_plan, scale_for
-from engine.plans.search import TRY_UPDATES, BatchSearch, Fit, config_of_try
+from engine.plans.experiment import SCALES, NamedPlan
+from engine.plans.named import NAMED, named_plan, scale_for
+from engine.plans.search import BATCH_SIZE, PROMPT_LEN, TRY_UPDATES, Fit, LimitSearch, config_of_try
 from engine.plans.types import MAX_RUNS, Plan, PlannedRun, from_json, label_of, repeated, to_json
 
 __all__ = [
     "NAMED",
     "SCALES",
-    "BatchSearch",
     "Course",
     "Fit",
     "Hopeless",
+    "LimitSearch",
     "NamedPlan",
     "Plan",
     "PlannedRun",
@@ -117,11 +119,19 @@ def until_oom(
         raise ConfigError("device", f"{_NO_LIMIT}: use --device virtual:tesla-p4, or a GPU that is there.")
     if values and "batch_size" in values and len(values["batch_size"]) > 1:
         raise ConfigError("batch_size", "--until-oom chooses the batch size: give one to begin with, or none.")
-    runs = grid(base, values or {}, given=given)
-    if all(run.skip for run in runs):
-        raise ConfigError("", f"None of these combinations can be run: {runs[0].skip}")
-    searches = tuple(replace(run, search=True) for run in runs)
+    searches = tuple(_searched(run) for run in grid(base, values or {}, given=given))
+    if all(run.skip for run in searches):
+        raise ConfigError("", f"None of these combinations can be run: {searches[0].skip}")
     return Plan(name="until-oom", title="The largest batch size that fits", runs=searches)
+
+
+def _searched(run: PlannedRun) -> PlannedRun:
+    """The search from a run on; skipped where it may be run with its own batch size alone, as speculation may."""
+    try:
+        config_of_try(run.config, BATCH_SIZE, max(2, run.config.batch_size))
+    except ConfigError as error:
+        return replace(run, search=BATCH_SIZE, skip=run.skip or error.message)
+    return replace(run, search=BATCH_SIZE)
 
 
 _NO_LIMIT = "a CPU has no VRAM to run out of"
@@ -141,7 +151,7 @@ class Step:
     """True where `foretold` stands for the run that is not made."""
     foretold: Foretold | None = None
     tries: int | None = None
-    """The batch size that a search tries here."""
+    """The batch size, or the prompt length, that a search tries here."""
 
     @property
     def key(self) -> tuple[int, int]:
@@ -166,7 +176,7 @@ class Course:
         self._plan = plan
         self._hopeless = hopeless
         self._item = 0
-        self._search: BatchSearch | None = None
+        self._search: LimitSearch | None = None
         self._step: Step | None = None
         self.findings: list[str] = []
         """What the searches found, a sentence each."""
@@ -202,7 +212,7 @@ class Course:
                     foretold=planned.foretold,
                 )
             if self._search is None:
-                self._search = BatchSearch(first=planned.config.batch_size)
+                self._search = _begin(planned)
             tries = self._search.next()
             if tries is not None:
                 return self._try(planned, tries)
@@ -211,34 +221,56 @@ class Course:
             self._item, self._search = self._item + 1, None
         return None
 
-    def _try(self, planned: PlannedRun, batch_size: int) -> Step:
-        label = ", ".join(filter(None, (planned.label, label_of({"batch_size": batch_size}))))
-        config = config_of_try(planned.config, batch_size)
+    def _try(self, planned: PlannedRun, value: int) -> Step:
+        label = ", ".join(filter(None, (planned.label, label_of({planned.search: value}))))
+        config = config_of_try(planned.config, planned.search, value)
+        return Step(item=self._item, config=config, label=label, skip=self._known_not_to_fit(config), tries=value)
+
+    def _known_not_to_fit(self, config: RunConfig) -> str | None:
         # a forecast takes every text for a full one, which these need not be
-        known = config.workload == "dummy" or config.padding == "max_length"
-        skip = self._hopeless(config) if known else None
-        return Step(item=self._item, config=config, label=label, skip=skip, tries=batch_size)
+        full = config.prompts == "dummy" if config.answers else config.workload == "dummy"
+        return self._hopeless(config) if full or config.padding == "max_length" else None
 
     def tell(self, step: Step, verdict: Verdict) -> None:
         """How `step` ended. A run that failed does not end a plan, only the search it was a try of."""
         self._step = None
         if self._search is not None and step.tries is not None:
-            self._search.tell(step.tries, *_fit(verdict))
+            self._search.tell(step.tries, *_fit(verdict, self._search))
         else:
             self._item += 1
 
 
-def _fit(verdict: Verdict) -> tuple[Fit, str]:
+def _begin(planned: PlannedRun) -> LimitSearch:
+    config = planned.config
+    if planned.search == PROMPT_LEN:
+        largest = int(KNOBS[PROMPT_LEN].maximum or 0)
+        return LimitSearch(knob=PROMPT_LEN, first=config.prompt_len or DEFAULT_PROMPT_LEN, largest=largest)
+    return LimitSearch(first=config.batch_size)
+
+
+def _fit(verdict: Verdict, search: LimitSearch) -> tuple[Fit, str]:
     record = verdict.record
     if record is None:
-        return (Fit.TOO_LARGE, "") if verdict.skipped else (Fit.BROKEN, verdict.why)
+        if verdict.skipped:
+            return Fit.TOO_LARGE, ""
+        # what a shorter prompt was not refused for is its length
+        is_too_long = search.knob == PROMPT_LEN and search.fits
+        return (Fit.NO_DATA, "") if is_too_long else (Fit.BROKEN, verdict.why)
     if record.device is not None and record.device.kind == "cpu":
         return Fit.BROKEN, f"{_NO_LIMIT}: use --device virtual:tesla-p4."
     if record.outcome is Outcome.OUT_OF_MEMORY:
         return Fit.TOO_LARGE, ""
     if record.outcome is not Outcome.COMPLETED:
         return Fit.BROKEN, record.message or record.outcome.value
-    return (Fit.FITS, "") if record.updates >= TRY_UPDATES else (Fit.NO_DATA, "")
+    return (Fit.FITS, "") if _was_full(record, search) else (Fit.NO_DATA, "")
+
+
+def _was_full(record: RunRecord, search: LimitSearch) -> bool:
+    """Whether there was enough to do for what was tried."""
+    if not record.config.answers:
+        return record.updates >= TRY_UPDATES
+    n_requests = record.answer.n_requests if record.answer is not None else 0
+    return search.knob == PROMPT_LEN or n_requests >= record.config.batch_size
 
 
 def is_over(record: RunRecord) -> bool:

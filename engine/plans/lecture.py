@@ -8,12 +8,13 @@ with linear decay, clipping at 1.0, fp32, eager attention. Memory is what NVML s
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.contract.config import RunConfig, Value
 from engine.contract.records import Outcome, RunRecord
-from engine.plans.types import Plan, PlannedRun
+from engine.plans.search import config_of_try
+from engine.plans.types import Plan, PlannedRun, label_of
 
 SOURCE = 'ECE 459 Lecture 24 "Large Language Models", University of Waterloo, Winter 2023; Tesla P4'
 MEMORY_MIB = 7611
@@ -181,13 +182,26 @@ def _is_unknown(run: PlannedRun) -> bool:
 
 
 def rows_of(plan: Plan, records: Iterable[RunRecord]) -> list[tuple[PlannedRun, list[RunRecord]]]:
-    """Every row of a plan with its runs, repeats included."""
-    known = list(records)
-    return [
-        (run, [] if run.skip else [r for r in known if run.config.with_values(seed=r.config.seed) == r.config])
-        for run in plan.runs
-        if run.repeat == 1
-    ]
+    """Every row of a plan with its runs, repeats included; of a search the values that were tried, the least first."""
+    known, rows = list(records), []
+    for run in plan.runs:
+        if run.repeat > 1:
+            continue
+        if run.search:
+            tried = {getattr(r.config, run.search): r for r in known if _is_try(r.config, run)}
+            rows += [
+                (replace(run, config=r.config, label=label_of({run.search: value}), search=""), [r])
+                for value, r in sorted(tried.items())
+            ]
+        else:
+            own = [] if run.skip else [r for r in known if run.config.with_values(seed=r.config.seed) == r.config]
+            rows.append((run, own))
+    return rows
+
+
+def _is_try(config: RunConfig, run: PlannedRun) -> bool:
+    """Whether a run was a try of a search."""
+    return config == config_of_try(run.config, run.search, getattr(config, run.search) or 1)
 
 
 _COST = ("model", "seq_len", "batch_size", "precision", "attention", "padding", "workload", "task")

@@ -1,56 +1,29 @@
-"""The lecture's experiments as plans, sized to the machine. Standard library only."""
+"""The experiments as plans, sized to the machine. Standard library only."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection
+from dataclasses import replace
 
+from engine.contract.by_job import defaults_of
 from engine.contract.config import KEEPING, KNOBS, ConfigError, RunConfig, Value
 from engine.contract.device_name import read_device
+from engine.contract.knob import ANSWER
 from engine.gpus.units import MIB
+from engine.plans.answering import ANSWERING, OF_RUN, sizes_of
+from engine.plans.experiment import SCALES, NamedPlan, Sized, each, table
 from engine.plans.lecture import CONFIG, MEMORY_MIB, REVIEWS
-from engine.plans.types import Plan, PlannedRun, label_of
-
-SCALES = {
-    "small": "a small model and few samples, for minutes on a CPU: trends, not the lecture's numbers",
-    "short": "the lecture's model and sequences for a few updates: its memory, not its time",
-    "lecture": "the lecture's own sizes, for a GPU",
-}
-"""How large the runs of a named plan are."""
+from engine.plans.types import Plan, PlannedRun
 
 _LOADING = ("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor")
 _KEPT = frozenset(
     ("data", "text_column", "label_column", "target_column", *_LOADING, "seed", "device", "vram_limit", *KEEPING)
 )
 """Knobs that an experiment leaves as they are set; it sets all others that are not given expressly."""
+_PLACE = ("seed", "device", "vram_limit")
+"""Those of them that both jobs have."""
 
 _LARGE_CARD = "virtual:tesla-p4"
-
-Sized = Callable[..., RunConfig]
-"""The plan's configuration with some knobs turned, which those that are given expressly override."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NamedPlan:
-    """An experiment of the lecture: what it is called and what it shows."""
-
-    name: str
-    title: str
-    description: str
-    """One sentence."""
-    build: Callable[[Sized, str], tuple[PlannedRun, ...]]
-    """The rows at a scale."""
-    small: dict[str, Value]
-    """Sizes on a machine without a GPU; the other knobs are the lecture's."""
-    short: dict[str, Value]
-    """What a few updates at the lecture's sizes change of them."""
-    lecture: RunConfig = CONFIG
-    small_is_short: bool = False
-    """True where a small model would show nothing: without a GPU, the lecture's sizes for a few updates."""
-    virtual: dict[str, Value] = field(default_factory=dict)
-    """What the plan needs of the virtual GPU that `auto` stands for on a machine without one."""
-    why_virtual: str = ""
-    """Why it needs that, for the sentence on sizes."""
 
 
 def scale_for(device_kind: str) -> str:
@@ -68,7 +41,8 @@ def named_plan(
 ) -> Plan:
     """The plan of a name in `NAMED` at a scale of `SCALES`.
 
-    `given` names the knobs whose values in `base` win over the plan's sizes (but not over what a row is about).
+    `given` names the knobs whose values in `base` win over the plan's sizes (but not over what a row is about); of
+    experiments with answers, so does a model that a run trained, `run:N`.
     `memory_total`, in bytes, is that of the device that is there, where it is a CUDA GPU. Combinations that make no
     sense are there as skipped runs. Raises `ConfigError` on another name or scale, or on sizes that cannot be.
     """
@@ -81,13 +55,17 @@ def named_plan(
     without_gpu = base.device == "auto" and memory_total is None
     on_virtual = without_gpu and (scale == "small" or plan.small_is_short)
     scale = "short" if scale == "small" and plan.small_is_short else scale
+    kept = {knob: getattr(base, knob) for knob in given}
+    if base.job != plan.job:
+        base = defaults_of(plan.job).with_values(**{name: getattr(base, name) for name in _PLACE})
     values = {knob: getattr(plan.lecture, knob) for knob in KNOBS if knob not in _KEPT}
     values |= {"small": plan.small, "short": plan.short}.get(scale, {})
+    if base.answers and base.model.startswith(OF_RUN):
+        values |= plan.small | plan.asked | {"model": base.model, "task": base.task}
     if name == "bert-large":
         values |= _as_on_the_card(memory_total)
     if on_virtual:
         values |= plan.virtual
-    kept = {knob: getattr(base, knob) for knob in given}
 
     def sized(**turned: Value) -> RunConfig:
         return base.with_values(**{**values, **turned, **{k: v for k, v in kept.items() if k not in turned}})
@@ -95,7 +73,10 @@ def named_plan(
     runs = tuple(_unrun(run, without_gpu) for run in plan.build(sized, scale))
     text = _GENERATED if plan.lecture.workload == "reviews" and base.data is None else ""
     text += f"; {plan.why_virtual}" if on_virtual and plan.why_virtual else ""
-    return Plan(name=name, title=plan.title, runs=runs, sizes=_sizes(runs, scale) + text)
+    first = next((run for run in runs if not run.skip), runs[0]).config
+    sizes = sizes_of(first, runs) if plan.job == ANSWER else _sizes(first, runs)
+    held = f", the card held to {first.vram_limit:,} MiB" if first.vram_limit is not None else ""
+    return Plan(name=name, title=plan.title, runs=runs, sizes=f"{scale}: {sizes}{held} ({SCALES[scale]}){text}")
 
 
 def _unrun(run: PlannedRun, without_gpu: bool) -> PlannedRun:
@@ -128,64 +109,44 @@ def _as_on_the_card(memory_total: int | None) -> dict[str, Value]:
     return {"vram_limit": MEMORY_MIB} if memory_total > MEMORY_MIB * MIB else {}
 
 
-def _sizes(runs: tuple[PlannedRun, ...], scale: str) -> str:
-    config = next((run.config for run in runs if not run.skip), runs[0].config)
-    card = f", the card held to {config.vram_limit:,} MiB" if config.vram_limit is not None else ""
+def _sizes(config: RunConfig, runs: tuple[PlannedRun, ...]) -> str:
     samples = sorted({run.config.n_samples for run in runs if run.is_possible})
     many = f"{samples[0]:,} to {samples[-1]:,}" if len(samples) > 1 else f"{config.n_samples:,}"
     epochs = f", {config.epochs} epochs" if config.epochs > 1 else ""
-    return f"{scale}: {config.model}, {many} samples × {config.seq_len} tokens{epochs}{card} ({SCALES[scale]})"
-
-
-def _rows(sized: Sized, *turns: dict[str, Value], labels: tuple[str, ...] = ()) -> tuple[PlannedRun, ...]:
-    rows = []
-    for index, turned in enumerate(turns):
-        label = labels[index] if labels else label_of(turned)
-        try:
-            rows.append(PlannedRun(config=sized(**turned), label=label))
-        except ConfigError as error:
-            rows.append(PlannedRun(config=RunConfig(), label=label, skip=error.message))
-    if not any(row.is_possible for row in rows):
-        raise ConfigError("", f"None of this plan's runs is possible: {rows[0].skip}")
-    return tuple(rows)
-
-
-def _each(sized: Sized, knob: str, values: tuple[Value, ...]) -> tuple[PlannedRun, ...]:
-    turns: list[dict[str, Value]] = [{knob: value} for value in values]
-    return _rows(sized, *turns)
+    return f"{config.model}, {many} samples × {config.seq_len} tokens{epochs}"
 
 
 def _batch_size(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
-    return _each(sized, "batch_size", (1, 2, 4, 8, 16, 32) if scale == "small" else (1, 2, 4, 8, 9))
+    return each(sized, "batch_size", (1, 2, 4, 8, 16, 32) if scale == "small" else (1, 2, 4, 8, 9))
 
 
 def _accumulation(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
     # 32 micro-steps an epoch in the small sizes: with 32 there is one update left, and more would change nothing
     steps = {"small": (1, 2, 4, 8, 16, 32), "short": (1, 2, 4)}
-    return _each(sized, "gradient_accumulation_steps", steps.get(scale, (1, 2, 4, 8, 16, 32, 128, 1024, 4096)))
+    return each(sized, "gradient_accumulation_steps", steps.get(scale, (1, 2, 4, 8, 16, 32, 128, 1024, 4096)))
 
 
 def _accuracy(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
     steps = {"small": (1, 8, 16, 32, 1024)}
-    return _each(sized, "gradient_accumulation_steps", steps.get(scale, (1, 8, 32, 1024)))
+    return each(sized, "gradient_accumulation_steps", steps.get(scale, (1, 8, 32, 1024)))
 
 
 def _checkpointing(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
-    rows = ((8, "off"), (8, "every-second"), (8, "on"), (16, "on"))
-    turns: list[dict[str, Value]] = [{"batch_size": size, "gradient_checkpointing": switch} for size, switch in rows]
-    return _rows(sized, *turns)
+    turned = ((8, "off"), (8, "every-second"), (8, "on"), (16, "on"))
+    turns: list[dict[str, Value]] = [{"batch_size": size, "gradient_checkpointing": switch} for size, switch in turned]
+    return table(sized, *turns)
 
 
 def _precision(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
-    return _each(sized, "precision", ("fp32", "tf32", "bf16", "fp16"))
+    return each(sized, "precision", ("fp32", "tf32", "bf16", "fp16"))
 
 
 def _preloading(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
     if scale != "lecture":  # there is nothing to copy to, so pinned memory changes nothing
-        return _each(sized, "dataloader_num_workers", (0, 1, 2))
+        return each(sized, "dataloader_num_workers", (0, 1, 2))
     rows = ((0, False), (0, True), (1, True), (2, True), (4, True))
     turns: list[dict[str, Value]] = [{"dataloader_num_workers": n, "dataloader_pin_memory": pin} for n, pin in rows]
-    return _rows(sized, *turns)
+    return table(sized, *turns)
 
 
 def _bert_large(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
@@ -208,7 +169,7 @@ def _bert_large(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
     turns = [{"batch_size": 1, **turned} for turned in (*of_2023.values(), *rows.values())]
     if scale != "lecture":
         turns = [{**turned, "samples": _enough(turned)} for turned in turns]
-    runs = _rows(sized, *turns, labels=(*of_2023, *rows))
+    runs = table(sized, *turns, labels=(*of_2023, *rows))
     return (*map(_as_in_2023, runs[: len(of_2023)]), *runs[len(of_2023) :])
 
 
@@ -239,7 +200,7 @@ def _gpus(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
     turns: dict[str, dict[str, Value]] = {"1 GPU": {"gpus": 1}}
     for n in (2, 4, 8):
         turns |= {f"{n} × {parallel}": {"gpus": n, "parallel": parallel} for parallel in ("ddp", "zero1", "fsdp")}
-    return _rows(sized, *({**turned, **anywhere} for turned in turns.values()), labels=tuple(turns))
+    return table(sized, *({**turned, **anywhere} for turned in turns.values()), labels=tuple(turns))
 
 
 _SMALL: dict[str, Value] = {"model": "bert-tiny", "samples": 128}
@@ -329,6 +290,7 @@ NAMED: dict[str, NamedPlan] = {
             small={"model": "bert-small", "samples": 128, "seq_len": 64},  # more weights than activations
             short={"samples": 128},
         ),
+        *ANSWERING,
     )
 }
-"""The lecture's experiments, in its order."""
+"""The experiments: those of training in the lecture's order, then those with answers."""

@@ -10,6 +10,7 @@ from typing import Any, get_args, get_type_hints
 from engine.contract.config import KNOBS, ConfigError, RunConfig, Value
 from engine.contract.forecast_types import Foretold
 from engine.contract.knob import shown
+from engine.plans.search import BATCH_SIZE, SOUGHT
 
 MAX_RUNS = 10_000
 """More runs than this in one plan are a mistake of a comma or a zero."""
@@ -17,7 +18,7 @@ MAX_RUNS = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRun:
-    """One run of a plan, or (`search`) the search for the largest batch size from this configuration on."""
+    """One run of a plan, or (`search`) the search for a knob's largest value that fits, from this configuration on."""
 
     config: RunConfig
     label: str
@@ -32,7 +33,8 @@ class PlannedRun:
     """The software whose forecast it is, by its name for `--stack`; None for today's."""
     foretold: Foretold | None = None
     """What a forecast says of it; None where none was made yet, or can be."""
-    search: bool = False
+    search: str = ""
+    """The knob that is searched, one of `engine.plans.search.SOUGHT`; empty for a run."""
 
     @property
     def is_possible(self) -> bool:
@@ -45,11 +47,11 @@ class Plan:
     """An ordered list of runs."""
 
     name: str
-    """`sweep`, `until-oom`, or the name of one of the lecture's experiments."""
+    """`sweep`, `until-oom`, or the name of one of the experiments."""
     title: str
     runs: tuple[PlannedRun, ...]
     sizes: str = ""
-    """For an experiment of the lecture: one sentence on what was sized how, and against what it may be held."""
+    """For an experiment: one sentence on what was sized how, and against what it may be held."""
 
     @property
     def total(self) -> int | None:
@@ -102,8 +104,17 @@ def _read_run(values: dict[str, Any]) -> PlannedRun:
         by_forecast=bool(values.get("by_forecast")),
         stack=None if values.get("stack") is None else str(values["stack"]),
         foretold=_read_foretold(values.get("foretold")),
-        search=bool(values["search"]),
+        search=_read_search(values["search"]),
     )
+
+
+def _read_search(value: Any) -> str:
+    """Earlier versions knew one search, and kept whether it is one."""
+    if isinstance(value, str):
+        if value and value not in SOUGHT:
+            raise ValueError(f"not a search: {value!r}")
+        return value
+    return BATCH_SIZE if value else ""
 
 
 def _read_foretold(values: Any) -> Foretold | None:

@@ -155,7 +155,7 @@ class Forecasts:
         return []
 
     def foretell(self, plan: Plan, stopped: Callable[[], bool] = lambda: False) -> Plan:
-        """One of the lecture's experiments with the forecast of every row; other plans as they are.
+        """One of the experiments with the forecast of every row; other plans as they are.
 
         A row that wants for a package is passed over with the sentence how to get it. Repeats share the first one's
         forecast. Once `stopped` says so, the rest goes without.
@@ -171,7 +171,7 @@ class Forecasts:
             return replace(run, skip=missing, by_forecast=False)
         if run.config.is_parallel and run.skip is None and (why := self._beyond(run.config)):
             run = replace(run, skip=why, by_forecast=True)
-        if run.repeat > 1 or run.config.device == "cpu":
+        if run.repeat > 1 or run.config.device == "cpu" or run.search:
             return run
         try:
             made = self.forecast(run.config, stack=run.stack)

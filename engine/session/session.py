@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, TypeVar
 from engine.contract.changes import Change
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import (
+    AnsweringStarted,
     DeviceChosen,
     EngineFailed,
     EngineLoading,
@@ -521,7 +522,8 @@ class Session:
     def _run(
         self, config: RunConfig, began: Callable[[int], None], goes_on: Checkpoint | None
     ) -> RunRecord | RunRefused:
-        self._kept = None
+        if not config.answers:  # what answers may be what was trained before
+            self._kept = None
         try:
             self.check_data(config)
             where = find(config, self._nvml, self._closing.is_set, self._launched)
@@ -537,7 +539,7 @@ class Session:
         began(run_id)
         started = RunStarted(run_id=run_id, config=config, device=device.info, started_at=started_at)
         self._emit(started)
-        if device.info.kind == "cuda":
+        if device.info.kind == "cuda" and not config.answers:
             self._asked.count(started)
         if where.note is not None:
             self._emit(Logged(source="engine", text=where.note, level="warning"))
@@ -556,10 +558,12 @@ class Session:
                 host=HostLoad.over(list(self._host_before)),
                 goes_on=goes_on,
                 keeps_model=self._keeps_model,
+                **({"kept_before": self._kept} if config.answers else {}),
             )
             self._place = run.place
             record = run.execute()
-            self._kept = KeptModel(record, run.kept, device.info.kind) if self._keeps_model else None
+            if not config.answers:
+                self._kept = KeptModel(record, run.kept, device.info.kind) if self._keeps_model else None
         except ConfigError as error:
             self._drop(run_id)
             return self._refuse(RunRefused(run_id=run_id, config=config, knob=error.knob, message=error.message))
@@ -574,7 +578,7 @@ class Session:
 
         It is made after the training, of which it takes no time.
         """
-        if self._forecasts is None or record.samples_per_s is None or self._closing.is_set():
+        if self._forecasts is None or record.config.answers or record.samples_per_s is None or self._closing.is_set():
             return record
         try:
             record = replace(record, forecast_samples_per_s=self._forecasts.card_speed(record.config))
@@ -677,7 +681,11 @@ class Session:
             self._host = HostLoad()
             self._training_since = time.perf_counter() - event.resumed_s
             self._neighbours.training(True)
-        elif isinstance(event, MemoryMoment) and event.moment == "trained":
+        elif isinstance(event, AnsweringStarted):
+            self._host = HostLoad()
+            self._training_since = time.perf_counter()
+            self._neighbours.training(True)
+        elif isinstance(event, MemoryMoment) and event.moment in ("trained", "answered"):
             self._neighbours.training(False)
         elif isinstance(event, RanksStarted):
             self._sampler.select(*(device.uuid for device in self._neighbours.started(event.ranks)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.binding import Binding, BindingType
 
 from engine.contract.config import KNOBS
-from tui.state.knob_list import LETTERS, knobs_of
+from tui.state.knob_list import LETTERS, ORDER
 
 CURSOR_KEYS: list[BindingType] = [
     Binding("left", "move_cursor(-1)", "cursor: a column", key_display="←→", priority=True),
@@ -117,9 +117,9 @@ def knob_commands(job: str) -> list[tuple[str, str, str]]:
     """The same for typing each knob of a job."""
     return [
         (
-            f"Set {KNOBS[name].label}{f' ({LETTERS[name]})' if name in LETTERS else ''}",
+            f"Set {KNOBS[name].label}{f' ({LETTERS[job][name]})' if name in LETTERS[job] else ''}",
             KNOBS[name].why,
             f"type_value({name!r})",
         )
-        for name in knobs_of(job)
+        for name in ORDER[job]
     ]

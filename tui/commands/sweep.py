@@ -1,4 +1,4 @@
-"""`traintop sweep`: a plan without the screen: a sweep, the search for the largest batch, or one of the lecture's."""
+"""`traintop sweep`: a plan without the screen: a sweep, the search for the largest batch, or an experiment."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def add_flags(parser: ArgumentParser) -> None:
         "--until-oom", action="store_true", help="look for the largest batch size that fits: double, then bisect"
     )
     named = "; ".join(f"{plan.name}: {plan.description}" for plan in NAMED.values())
-    group.add_argument("--plan", metavar="NAME", help=f"an experiment of the lecture ({named})".replace("%", "%%"))
+    group.add_argument("--plan", metavar="NAME", help=f"an experiment ({named})".replace("%", "%%"))
     scales = "; ".join(f"{name}: {text}" for name, text in SCALES.items())
     group.add_argument("--scale", metavar="|".join(SCALES), help=f"sizes of --plan ({scales}; default: as the device)")
     group.add_argument("--repeat", metavar="N", help="run everything N times, each time with the next seed")
@@ -120,6 +120,8 @@ def request_of(arguments: Namespace, history: History) -> Request:
         raise UsageError("--plan and --until-oom are two plans: give one of them.")
     if arguments.scale and not arguments.plan:
         raise UsageError("--scale sizes the runs of --plan: give that too, or leave it out.")
+    if arguments.plan in NAMED and "job" not in given:
+        given["job"] = arguments.job = NAMED[arguments.plan].job  # the other flags are read as this job's
     repeat = _repeat(arguments.repeat)
     base, lists = _base_and_lists(arguments, given)
     names = {*given, *(load_knobs(arguments.config) if arguments.config else ())}

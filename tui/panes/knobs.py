@@ -12,7 +12,7 @@ from engine.contract.config import KNOBS, RunConfig
 from engine.contract.knob import GROUPS
 from tui.drawing.cells import Line, cut, ends, wrap
 from tui.panes.base import Pane
-from tui.state.knob_list import IN_GROUPS, LETTERS, Row, knobs_of, set_knobs
+from tui.state.knob_list import IN_GROUPS, LETTERS, Row, set_knobs
 from tui.state.knobs import changed_knobs, said
 from tui.state.state import State
 
@@ -89,7 +89,7 @@ class KnobsPane(Pane, can_focus=True):
     def _heading(self, state: State, group: str, width: int) -> Line:
         """A group's name, and how many of its knobs are not at their default."""
         config, places = state.editor.config, state.editor.list
-        names, differ = knobs_of(config.job, IN_GROUPS[group]), set_knobs(group, config)
+        names, differ = IN_GROUPS[config.job][group], set_knobs(group, config)
         pending = set(changed_knobs(state.reference, config)).intersection(names)
         count = f"{len(differ)}/{len(names)} differ" if differ else f"{len(names)}"
         if cell_len(group) + cell_len(count) + 5 > width:
@@ -117,7 +117,7 @@ class KnobsPane(Pane, can_focus=True):
         roles = ("bad", "bad") if at_fault else ("text", "pending" if value != before else "value")
         if current and not at_fault:
             roles = ("cursor", "cursor") if self.has_focus else ("chosen", "chosen")
-        key = LETTERS.get(name, " ")
+        key = LETTERS[editor.config.job].get(name, " ")
         key_role = "cursor" if roles[0] == "cursor" else "key"
         left: Line = [(mark, roles[0]), (key, key_role), (f" {label}", roles[0])]
         return ends(left, [(cut(text, room), roles[1]), (" ", roles[1])], width, (" ", roles[0]))
@@ -129,7 +129,7 @@ class KnobsPane(Pane, can_focus=True):
         elif place.knob:
             text, role = KNOBS[place.knob].why, "muted"
         else:
-            labels = [KNOBS[name].label for name in knobs_of(state.editor.config.job, IN_GROUPS[place.group])]
+            labels = [KNOBS[name].label for name in IN_GROUPS[state.editor.config.job][place.group]]
             about = GROUPS[place.group]
             text, role = f"{about[0].upper()}{about[1:]}: {', '.join(labels)}", "muted"
         return [[(" ", "text"), (line, role)] for line in wrap(text, width, limit)]

@@ -22,7 +22,7 @@ from engine.contract.records import Outcome, RunRecord
 from tui.drawing.class_table import class_table
 from tui.drawing.text import clean
 from tui.screens.dialog import Dialog
-from tui.state.knob_list import ORDER, knobs_of
+from tui.state.knob_list import ORDER
 from tui.state.knobs import said
 
 LIMIT = 2000
@@ -67,7 +67,7 @@ def run_details(row: RunRecord, columns: int, note: str = "", scaling: str = UNK
         lines += ["", *class_table(row.eval_confusion, row.label_names or (), room)]
     lines += [
         "",
-        *(f"{KNOBS[name].label:<{_LABEL}}{said(row.config, name)}" for name in knobs_of(row.config.job, ORDER)),
+        *(f"{KNOBS[name].label:<{_LABEL}}{said(row.config, name)}" for name in ORDER[row.config.job]),
     ]
     lines += ["", "The command that does it again (y copies it):", command_line(row.config)]
     script = f"traintop script --run {row.run_id}"

@@ -1,4 +1,4 @@
-"""Choosing a plan: one that was cut off, or one of the lecture's experiments at a size."""
+"""Choosing a plan: one that was cut off, or one of the experiments at a size."""
 
 from __future__ import annotations
 
@@ -68,15 +68,17 @@ class PlansScreen(Dialog[Chosen]):
 
     def _options(self) -> list[Option]:
         """One line a plan."""
-        self._plans = {name: self._sized(name) for name in NAMED}
+        # those of the job that the knobs are for come first
+        names = sorted(NAMED, key=lambda name: NAMED[name].job != self._config.job)
+        self._plans = {name: self._sized(name) for name in names}
         options = []
         for stored in self._interrupted:
             total = f" of {stored.plan.total}" if stored.plan.total is not None else ""
             runs = f"{len(stored.run_ids)}{total} runs begun"
             how = "cut off" if stored.ended is None else "stopped"
             options.append(Option(_line(f"go on: {clean(stored.plan.title, 26)}", f"{how}, {runs}"), id=_id(stored)))
-        for name, named in NAMED.items():
-            plan = self._plans[name]
+        for name, plan in self._plans.items():
+            named = NAMED[name]
             about = _counted(plan) if isinstance(plan, Plan) else "not possible here"
             about += " · t: its table" if name in self._newest else ""
             options.append(Option(_line(named.title, about), id=name))
@@ -149,7 +151,9 @@ class PlansScreen(Dialog[Chosen]):
 
 
 def _counted(plan: Plan) -> str:
-    """`6 runs, 3 more by forecast`."""
+    """`6 runs, 3 more by forecast`; of a search that it ends when memory does."""
+    if plan.total is None:
+        return "until out of memory"
     runs = sum(not run.skip for run in plan.runs)
     told = sum(run.by_forecast for run in plan.runs)
     more = f", {told} more by forecast" if told else ""

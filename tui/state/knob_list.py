@@ -5,33 +5,55 @@ Pure: no Textual.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from engine.contract.by_job import defaults_of
 from engine.contract.config import KNOBS, RunConfig
-from engine.contract.knob import GROUPS, TRAIN
+from engine.contract.knob import ANSWER, GROUPS, JOBS, TRAIN
 
-LETTERS = {
-    "batch_size": "b",
-    "gradient_accumulation_steps": "a",
-    "gradient_checkpointing": "c",
-    "precision": "f",
-    "model": "m",
-    "dataloader_num_workers": "w",
-    "optimizer_implementation": "o",
+LETTERS: dict[str, dict[str, str]] = {
+    TRAIN: {
+        "job": "J",
+        "batch_size": "b",
+        "gradient_accumulation_steps": "a",
+        "gradient_checkpointing": "c",
+        "precision": "f",
+        "model": "m",
+        "dataloader_num_workers": "w",
+        "optimizer_implementation": "o",
+    },
+    ANSWER: {
+        "job": "J",
+        "batch_size": "b",
+        "max_new_tokens": "a",
+        "kv_cache": "c",
+        "weights": "f",
+        "model": "m",
+        "prompt_len": "w",
+        "speculate": "o",
+    },
 }
-"""Knobs with a key of their own. They stand above the groups."""
+"""By job, the knobs with a key of their own. They stand above the groups."""
+FIRST = "batch_size"
+"""The knob that the cursor begins on, of any job."""
 
-IN_GROUPS: dict[str, tuple[str, ...]] = {
-    group: tuple(name for name, knob in KNOBS.items() if knob.group == group and name not in LETTERS)
-    for group in GROUPS
+IN_GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
+    job: {
+        group: tuple(
+            name
+            for name, knob in KNOBS.items()
+            if knob.group == group and job in knob.jobs and name not in LETTERS[job]
+        )
+        for group in GROUPS
+    }
+    for job in JOBS
 }
-"""The knobs below each group's heading."""
+"""By job, the knobs below each group's heading; a group may have none."""
 
-ORDER: tuple[str, ...] = (*LETTERS, *(name for names in IN_GROUPS.values() for name in names))
-"""All knobs, as the list has them with every group open."""
-
-_DEFAULTS = RunConfig()
+ORDER: dict[str, tuple[str, ...]] = {
+    job: (*LETTERS[job], *(name for names in IN_GROUPS[job].values() for name in names)) for job in JOBS
+}
+"""By job, all its knobs, as the list has them with every group open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +64,16 @@ class Row:
     knob: str = ""
 
 
-def knobs_of(job: str, names: Sequence[str] = ORDER) -> list[str]:
-    """Those of `names` that mean something for a job."""
-    return [name for name in names if job in KNOBS[name].jobs]
-
-
 def set_knobs(group: str, config: RunConfig) -> list[str]:
-    """Knobs below a group's heading that are not at their default."""
-    names = knobs_of(config.job, IN_GROUPS[group])
-    return [name for name in names if getattr(config, name) != getattr(_DEFAULTS, name)]
+    """Knobs below a group's heading that are not at their job's default."""
+    usual = defaults_of(config.job)
+    return [name for name in IN_GROUPS[config.job][group] if getattr(config, name) != getattr(usual, name)]
 
 
 def found(query: str, job: str) -> list[str]:
     """Knobs whose label, flag or group has all words of a query, those that begin with it first; without one all."""
     words = _plain(query).split()
-    hits = [name for name in knobs_of(job) if all(word in _names(name) for word in words)]
+    hits = [name for name in ORDER[job] if all(word in _names(name) for word in words)]
     return sorted(hits, key=lambda name: not _plain(KNOBS[name].label).startswith(" ".join(words)))
 
 
@@ -73,16 +90,15 @@ class KnobList:
 
     def __init__(self) -> None:
         self.opened: set[str] = set()
-        self.cursor = Row("", ORDER[0])
+        self.cursor = Row("", FIRST)
 
     def rows(self, job: str = TRAIN) -> list[Row]:
         """The rows that can be seen, from the top."""
-        rows = [Row("", name) for name in knobs_of(job, tuple(LETTERS))]
-        for group, names in IN_GROUPS.items():
-            below = knobs_of(job, names)
-            if below:
+        rows = [Row("", name) for name in LETTERS[job]]
+        for group, names in IN_GROUPS[job].items():
+            if names:
                 rows.append(Row(group))
-                rows += [Row(group, name) for name in below] if group in self.opened else []
+                rows += [Row(group, name) for name in names] if group in self.opened else []
         return rows
 
     def move(self, delta: int, job: str) -> None:
@@ -92,13 +108,13 @@ class KnobList:
         self.cursor = rows[max(0, min(len(rows) - 1, index))]
 
     def index(self, job: str) -> int:
-        """Where the cursor is among the rows; on top where its knob is none of the job's."""
+        """Where the cursor is among the rows; on the first knob where its own is none of the job's."""
         rows = self.rows(job)
-        return rows.index(self.cursor) if self.cursor in rows else 0
+        return rows.index(self.cursor if self.cursor in rows else Row("", FIRST))
 
-    def select(self, name: str) -> None:
-        """Put the cursor on a knob, and open its group."""
-        group = "" if name in LETTERS else KNOBS[name].group
+    def select(self, name: str, job: str = TRAIN) -> None:
+        """Put the cursor on a knob of a job, and open its group."""
+        group = "" if name in LETTERS[job] else KNOBS[name].group
         if group:
             self.opened.add(group)
         self.cursor = Row(group, name)

@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 from engine.contract import knob as knob_text
+from engine.contract.by_job import for_job
 from engine.contract.config import DEFAULT_SAMPLES, KNOBS, ConfigError, Knob, RunConfig, Value, coerce
 from engine.contract.device_name import gpus_of_device
 from engine.contract.own_data import is_own_file
@@ -40,6 +41,8 @@ class KnobEditor:
         self.list = KnobList()
         self.problem: Problem | None = None
         self._past: list[RunConfig] = []
+        self._left: dict[str, RunConfig] = {}
+        """By job, the knobs as they were when it was left for the other one."""
 
     @property
     def selected(self) -> str:
@@ -52,7 +55,7 @@ class KnobEditor:
 
     def select(self, name: str) -> None:
         """Put the cursor on a knob; its group opens."""
-        self.list.select(name)
+        self.list.select(name, self.config.job)
 
     def refuse(self, knob: str, message: str) -> None:
         """Show why a run was refused, with the cursor on the knob at fault."""
@@ -81,11 +84,34 @@ class KnobEditor:
 
     def set_value(self, name: str, value: Value) -> bool:
         """Give a knob a value. False, with `problem` set, when the configuration cannot run."""
+        if name == "job":
+            return self.take_job(str(value))
         try:
             config = self.config.with_values(**{name: value, **self._implied(name, value)})
         except ConfigError as error:
             self.problem = Problem(error.knob or name, clean(error.message, 400))
             return False
+        self.problem = None
+        self.replace(config)
+        return True
+
+    def take_job(self, job: str) -> bool:
+        """Turn to a job: with the knobs that it was left with, on the device of now, or else as it begins.
+
+        False, with `problem` set, where they cannot run.
+        """
+        now = self.config
+        if job == now.job:
+            return True
+        try:
+            before = self._left.get(job)
+            config = for_job(now, job)
+            if before is not None:
+                config = before.with_values(device=now.device, vram_limit=now.vram_limit)
+        except ConfigError as error:
+            self.problem = Problem(error.knob or "job", clean(error.message, 400))
+            return False
+        self._left[now.job] = now
         self.problem = None
         self.replace(config)
         return True
@@ -146,7 +172,7 @@ def changed_knobs(one: RunConfig | None, other: RunConfig) -> list[str]:
     """Knobs in which two configurations differ, in the order of the list; none when there is no first one."""
     if one is None:
         return []
-    return [name for name in ORDER if getattr(one, name) != getattr(other, name)]
+    return [name for name in ORDER[other.job] if getattr(one, name) != getattr(other, name)]
 
 
 def turned(before: RunConfig, after: RunConfig, limit: int | None = None) -> str:

@@ -1,20 +1,21 @@
-"""The search for the largest batch size, against made-up memories."""
+"""The search for what fits, against made-up memories."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.contract.config import RunConfig
-from engine.plans.search import LARGEST, TRY_UPDATES, BatchSearch, Fit, config_of_try
+from engine.plans.search import BATCH_SIZE, LARGEST, PROMPT_LEN, TRY_UPDATES, Fit, LimitSearch, config_of_try
 
 
-def search(fits: Callable[[int], bool], **settings: int) -> BatchSearch:
+def search(fits: Callable[[int], bool], **settings: Any) -> LimitSearch:
     """Ask and answer until the search is over."""
-    looking = BatchSearch(**settings)
+    looking = LimitSearch(**settings)
     while (size := looking.next()) is not None:
         assert size not in looking.tried
         assert 1 <= size <= looking.largest
@@ -63,7 +64,7 @@ def test_everything_fits() -> None:
 
 
 def test_a_run_that_breaks_ends_the_search_with_its_reason() -> None:
-    looking = BatchSearch()
+    looking = LimitSearch()
     for size, fit in ((1, Fit.FITS), (2, Fit.FITS), (4, Fit.BROKEN)):
         assert looking.next() == size
         looking.tell(size, fit, "Failed in forward: no such kernel.")
@@ -74,7 +75,7 @@ def test_a_run_that_breaks_ends_the_search_with_its_reason() -> None:
 
 
 def test_too_little_data_is_not_called_too_little_memory() -> None:
-    looking = BatchSearch()
+    looking = LimitSearch()
     while (size := looking.next()) is not None:
         looking.tell(size, Fit.FITS if size <= 5 else Fit.NO_DATA)
     assert looking.finding() == ("largest batch size that fits: 5; the data has too few samples for 6 (6 tries).")
@@ -82,13 +83,43 @@ def test_too_little_data_is_not_called_too_little_memory() -> None:
 
 def test_a_try_is_a_few_whole_updates_of_the_same_run() -> None:
     base = RunConfig(batch_size=3, gradient_accumulation_steps=4, epochs=5, samples=10_000, seq_len=64)
-    tried = config_of_try(base, 16)
+    tried = config_of_try(base, BATCH_SIZE, 16)
     assert tried.samples == TRY_UPDATES * 16 * 4
     assert (tried.epochs, tried.batch_size, tried.seq_len) == (1, 16, 64)
-    assert config_of_try(base.with_values(gpus=2), 16).samples == TRY_UPDATES * 16 * 4 * 2
-    assert config_of_try(base.with_values(gpus=None), 16).samples >= TRY_UPDATES * 16 * 4 * 8, "as many as there are"
+    assert config_of_try(base.with_values(gpus=2), BATCH_SIZE, 16).samples == TRY_UPDATES * 16 * 4 * 2
+    anywhere = config_of_try(base.with_values(gpus=None), BATCH_SIZE, 16)
+    assert anywhere.samples >= TRY_UPDATES * 16 * 4 * 8, "as many as there are"
 
 
 @pytest.mark.parametrize("size", [1, LARGEST])
 def test_the_largest_batch_size_can_be_tried(size: int) -> None:
-    assert config_of_try(RunConfig(gradient_accumulation_steps=65_536), size).samples <= 10_000_000
+    assert config_of_try(RunConfig(gradient_accumulation_steps=65_536), BATCH_SIZE, size).samples <= 10_000_000
+
+
+@pytest.mark.parametrize("boundary", [1, 255, 256, 700, 1023, 1024, 5_000, 900_000])
+def test_a_prompts_limit_is_known_to_an_eighth(boundary: int) -> None:
+    found = search(lambda length: length <= boundary, knob=PROMPT_LEN, first=256, largest=1_048_576)
+    assert found.fits <= boundary
+    if found.fails is None:
+        assert found.fits == 1_048_576 or boundary >= 524_288
+    else:
+        assert found.fits <= boundary < found.fails <= found.fits + max(1, found.fits // 8)
+    assert len(found.tried) <= 17
+
+
+def test_what_it_says_of_prompts() -> None:
+    found = search(lambda length: length <= 700, knob=PROMPT_LEN, first=256)
+    assert list(found.tried) == [256, 512, 1024, 768, 640, 704]
+    assert found.finding() == "longest prompt that fits: 640 tokens (704 does not; 6 tries)."
+    looking = LimitSearch(knob=PROMPT_LEN, first=256)
+    while (length := looking.next()) is not None:
+        looking.tell(length, Fit.FITS if length <= 960 else Fit.NO_DATA)
+    assert looking.finding() == "longest prompt that fits: 960 tokens; the model has no positions for 1024 (6 tries)."
+
+
+def test_a_try_of_answers_is_one_full_batch_or_one_prompt() -> None:
+    base = RunConfig(job="answer", task="causal-lm", model="gpt2-tiny", batch_size=1, requests=7, prompt_len=64)
+    tried = config_of_try(base, BATCH_SIZE, 16)
+    assert (tried.batch_size, tried.requests, tried.prompt_len) == (16, 16, 64)
+    tried = config_of_try(base, PROMPT_LEN, 512)
+    assert (tried.batch_size, tried.requests, tried.prompt_len) == (1, 7, 512)

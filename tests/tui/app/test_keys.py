@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from textual.binding import Binding
 
+from engine.contract.by_job import defaults_of
 from engine.contract.config import KNOBS, RunConfig
 from engine.contract.events import EngineFailed, RunRefused
+from engine.contract.knob import JOBS
 from engine.contract.records import Outcome
 from tests.tui.fake_session import MIB, FakeHistory, finished, record, sampled, started, training, update
 from tests.tui.screen_text import SIZES, stage
@@ -80,14 +82,18 @@ async def test_less_accumulation() -> None:
         assert s.app.state.editor.config.gradient_accumulation_steps == 2
 
 
+@pytest.mark.parametrize("job", JOBS)
 @pytest.mark.parametrize("size", SIZES)
-async def test_every_knob_is_reached_and_seen(size: tuple[int, int]) -> None:
-    async with stage(size) as s:
-        for name in LETTERS:
+async def test_every_knob_is_reached_and_seen(size: tuple[int, int], job: str) -> None:
+    async with stage(size, config=defaults_of(job)) as s:
+        await s.press("home")
+        for name, letter in LETTERS[job].items():
             assert s.app.state.editor.selected == name
-            assert f"▸{LETTERS[name]} {KNOBS[name].label}" in s.text
+            assert f"▸{letter} {KNOBS[name].label}" in s.text
             await s.press("j")
-        for group, names in IN_GROUPS.items():
+        for group, names in IN_GROUPS[job].items():
+            if not names:
+                continue
             assert f"▸+ {group} " in s.text
             await s.press("enter")
             assert f"▸− {group} " in s.text
@@ -97,7 +103,7 @@ async def test_every_knob_is_reached_and_seen(size: tuple[int, int]) -> None:
                 assert f"▸  {KNOBS[name].label}" in s.text
             await s.press("j")
         await s.press("k", "up", "down", "home")
-        assert s.app.state.editor.selected == ORDER[0]
+        assert s.app.state.editor.selected == ORDER[job][0]
 
 
 async def test_undo() -> None:

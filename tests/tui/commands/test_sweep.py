@@ -113,7 +113,7 @@ def test_the_search_begins_at_one_unless_told(history: History) -> None:
     assert [run.config.batch_size for run in asked(history, "--until-oom").runs] == [1]
     assert [run.config.batch_size for run in asked(history, "--until-oom", "--batch-size", "8").runs] == [8]
     plan = asked(history, "--until-oom", "--gradient-checkpointing", "off,on")
-    assert [run.search for run in plan.runs] == [True, True]
+    assert [run.search for run in plan.runs] == ["batch_size", "batch_size"]
 
 
 @pytest.mark.parametrize(

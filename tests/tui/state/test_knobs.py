@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from engine.contract.by_job import defaults_of
 from engine.contract.config import KNOBS, RunConfig
+from engine.contract.knob import ANSWER, JOBS, TRAIN
 from engine.contract.presets import PRESETS
 from tui.state.knob_list import ORDER
 from tui.state.knobs import KnobEditor, bounds, changed_knobs, shown, stepped, turned
@@ -69,10 +71,10 @@ def test_switches_turn(editor: KnobEditor) -> None:
     assert editor.config.dropout is False
 
 
-@pytest.mark.parametrize("name", ORDER)
+@pytest.mark.parametrize(("job", "name"), [(job, name) for job in JOBS for name in ORDER[job]])
 @pytest.mark.parametrize("direction", [1, -1])
-def test_every_knob_turns_or_says_why_not(name: str, direction: int) -> None:
-    editor = KnobEditor(RunConfig())
+def test_every_knob_turns_or_says_why_not(job: str, name: str, direction: int) -> None:
+    editor = KnobEditor(defaults_of(job))
     before = editor.config
     if editor.step(name, direction):
         assert editor.config != before or len(KNOBS[name].choices) == 1
@@ -165,7 +167,30 @@ def test_values_as_the_screen_writes_them() -> None:
     assert "\x1b" not in shown(KNOBS["model"], "evil\x1b[2J")
 
 
-@pytest.mark.parametrize("name", ORDER)
+@pytest.mark.parametrize("name", KNOBS)
 def test_every_knob_says_what_may_be_typed(name: str) -> None:
     assert bounds(KNOBS[name]) or KNOBS[name].kind is str
     assert KNOBS[name].none in bounds(KNOBS[name])
+
+
+def test_each_job_has_its_knobs_back_when_one_turns_to_it_again(editor: KnobEditor) -> None:
+    editor.type("batch_size", "24")
+    editor.type("learning_rate", "1e-4")
+    editor.type("device", "cpu")
+    assert editor.step("job", 1)
+    assert editor.config == defaults_of(ANSWER).with_values(device="cpu")
+    assert editor.selected == "job"
+    editor.type("speculate", "lookup")
+    assert editor.type("device", "virtual:tesla-p4")
+    assert editor.take_job(TRAIN)
+    assert editor.config == RunConfig(batch_size=24, learning_rate=1e-4, device="virtual:tesla-p4")
+    assert editor.take_job(ANSWER)
+    assert editor.config.speculate == "lookup"
+    assert "job" in editor.undo()
+    assert editor.config.job == TRAIN
+
+
+def test_a_language_model_goes_along_to_the_other_job(editor: KnobEditor) -> None:
+    editor.replace(RunConfig(model="gpt2", task="causal-lm"))
+    editor.take_job(ANSWER)
+    assert (editor.config.model, editor.config.task) == ("gpt2", "causal-lm")

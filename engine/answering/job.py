@@ -1,0 +1,71 @@
+"""What one answering needs, on its device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from engine.answering.requests import Request
+from engine.contract.config import RunConfig
+from engine.contract.events import Event
+from engine.contract.records import Phase, Place
+from engine.devices.base import Device
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from engine.answering.steps import Steps
+
+LONG_S = 1.0
+"""A step that takes less needs no telling: what it did is told soon enough."""
+
+
+@dataclass(kw_only=True)
+class AnswerJob:
+    """Everything one answering needs, on its device."""
+
+    run_id: int
+    config: RunConfig
+    device: Device
+    model: PreTrainedModel
+    draft: PreTrainedModel | None = None
+    """The smaller model that guesses."""
+    tokenizer: PreTrainedTokenizerBase | None
+    requests: Sequence[Request]
+    pad_token_id: int
+    eos_token_ids: frozenset[int]
+    """That end an answer; empty where nothing does but its length."""
+    emit: Callable[[Event], None]
+    should_stop: Callable[[], bool]
+    steps: Steps | None = None
+    """Of the batch under way, or the last one."""
+    phase: Phase = Phase.LOAD
+    """The phase under way; an out-of-memory names it."""
+    held: int = 0
+    """Bytes that the prefix and the response cache keep."""
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt."""
+        return max(len(request.input_ids) for request in self.requests)
+
+    def now(self) -> float:
+        """Seconds since answering started."""
+        return time.perf_counter() - self.began
+
+    def place(self) -> Place | None:
+        """Where it is within what is being answered; None until that has lasted for `LONG_S`. Any thread may ask."""
+        steps = self.steps
+        if steps is None or steps.ended or time.perf_counter() - steps.began < LONG_S:
+            return None
+        request = max(0, steps.writings[0].request.number)
+        return Place(
+            phase=self.phase,
+            request=request,
+            requests=len(self.requests),
+            token=steps.n_arrived + 1,
+            tokens=steps.new_tokens,
+        )

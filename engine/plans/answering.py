@@ -1,0 +1,118 @@
+"""The experiments with answers: the lecture's three ideas, throughput against latency, and how long a prompt may be.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from engine.contract.answering_knobs import DEFAULT_REQUESTS
+from engine.contract.by_job import defaults_of
+from engine.contract.config import RunConfig, Value
+from engine.contract.knob import ANSWER
+from engine.plans.experiment import NamedPlan, Sized, each, table
+from engine.plans.search import PROMPT_LEN
+from engine.plans.types import PlannedRun
+
+OF_RUN = "run:"
+"""What the name of a model begins with that a run trained."""
+
+_LARGE = defaults_of(ANSWER).with_values(model="llama-3.2-1b", weights="fp16", requests=8)
+"""Random weights in 16 bits, which every card of the catalogue stores: time and memory are those of trained ones."""
+
+NO_CACHE, CACHE, STATIC = "no KV cache", "KV cache", "static KV cache"
+PREFIX, RESPONSE, LOOKUP, DRAFT, INT8 = "prefix cache", "response cache", "lookup", "draft model", "int8 weights"
+_IDEAS: dict[str, dict[str, Value]] = {
+    NO_CACHE: {"kv_cache": "off"},
+    CACHE: {},
+    STATIC: {"kv_cache": "static"},
+    PREFIX: {"prefix_cache": True},
+    RESPONSE: {"response_cache": True},
+    LOOKUP: {"speculate": "lookup"},
+    DRAFT: {"speculate": "draft"},
+    INT8: {"weights": "int8"},
+}
+"""Each turns one knob of the row with the KV cache alone, and is asked the same."""
+
+
+def _three_ideas(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
+    """A draft model is never chosen here: one that knows other tokens is worth nothing."""
+    runs = table(sized, *_IDEAS.values(), labels=tuple(_IDEAS))
+    if sized(speculate="off").draft_model is not None:
+        return runs
+    return tuple(replace(run, skip=_NO_DRAFT) if run.label == DRAFT else run for run in runs)
+
+
+_NO_DRAFT = "there is no model to guess with: --draft-model names a smaller one that knows the same tokens"
+
+
+def _throughput_latency(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
+    sizes = (1, 4, 16, 64) if scale == "short" else (1, 2, 4, 8, 16, 32, 64)
+    turns: list[dict[str, Value]] = [{"batch_size": size, "requests": max(size, DEFAULT_REQUESTS)} for size in sizes]
+    return table(sized, *turns, labels=tuple(f"batch {size}" for size in sizes))
+
+
+def _prompt_length(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
+    """The search for the longest; on a CPU, which has no VRAM to run out of, some lengths."""
+    first = sized()
+    if first.device == "cpu":
+        return each(sized, PROMPT_LEN, tuple(256 * 2**i for i in range(5)))
+    return (PlannedRun(config=first, label="", search=PROMPT_LEN),)
+
+
+def sizes_of(config: RunConfig, runs: tuple[PlannedRun, ...]) -> str:
+    """What was sized how: `gpt2-tiny, 8 prompts of 512 tokens, 64 new tokens`."""
+    requests = sorted({run.config.requests or 0 for run in runs if run.is_possible})
+    many = f"{requests[0]:,} to {requests[-1]:,}" if len(requests) > 1 else f"{requests[0]:,}"
+    lengths = {run.config.prompt_len for run in runs if run.is_possible}
+    length = next(iter(lengths)) if len(lengths) == 1 else None
+    grows = any(run.search for run in runs) or len(lengths) > 1
+    what = f"{many} {'prompt' if many == '1' else 'prompts'}"
+    if config.prompts == "dummy":
+        what += " of growing length" if grows else f" of {length:,} random tokens" if length else " of random tokens"
+    return f"{config.model}, {what}, {config.max_new_tokens} new tokens"
+
+
+_SHORT: dict[str, Value] = {"requests": 1, "max_new_tokens": 4}
+
+ANSWERING: tuple[NamedPlan, ...] = (
+    NamedPlan(
+        name="three-ideas",
+        title="Three ideas for a fast model",
+        description="Space for computation, the common case, speculation: each turned alone, and what it costs.",
+        build=_three_ideas,
+        lecture=_LARGE.with_values(prompt_len=1024, prefix_len=768, max_new_tokens=128, repeats=0.25),
+        small={
+            "model": "gpt2-tiny",
+            "weights": "fp32",
+            "prompt_len": 512,
+            "prefix_len": 384,
+            "max_new_tokens": 64,
+        },
+        short=_SHORT,
+        virtual={"device": "virtual:tesla-t4"},
+        why_virtual="on a virtual T4, for the lecture's P4 cannot compute with int8 weights",
+        asked={"prompts": "generated", "prompt_len": None, "prefix_len": 0},
+    ),
+    NamedPlan(
+        name="throughput-latency",
+        title="Throughput against latency",
+        description="A larger batch answers more people at once, and each of them later: batch 1 to 64.",
+        build=_throughput_latency,
+        lecture=_LARGE.with_values(prompt_len=512, max_new_tokens=64),
+        small={"model": "gpt2-tiny", "weights": "fp32", "prompt_len": 128, "max_new_tokens": 32},
+        short=_SHORT,
+    ),
+    NamedPlan(
+        name="prompt-length",
+        title="Prompt length",
+        description="Prefill's time and the KV cache grow with the prompt: doubled until out of memory.",
+        build=_prompt_length,
+        lecture=_LARGE.with_values(prompt_len=1024, max_new_tokens=32, requests=1),
+        small={"model": "llama-tiny", "weights": "fp32", "prompt_len": 512, "max_new_tokens": 8},
+        short={"max_new_tokens": 4},
+        virtual={"vram_limit": 800},
+        why_virtual="so that a prompt of a small model fills it",
+    ),
+)
