@@ -89,7 +89,11 @@ def _of_lightning(module, wire, safely):
         figures = {name: each for name, each in trainer.callback_metrics.items() if each.device.type == "cpu"}
         if figures:
             wire.tell(
-                "log", by="lightning", update=trainer.global_step, epoch=trainer.current_epoch, figures=_numbers(figures)
+                "log",
+                by="lightning",
+                update=trainer.global_step,
+                epoch=trainer.current_epoch,
+                figures=_numbers(figures),
             )
 
     _after_init(module.Trainer, lambda trainer: trainer.callbacks.append(Told()), safely)
