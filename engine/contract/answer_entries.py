@@ -11,7 +11,7 @@ from typing import Any
 from engine.contract import figures
 from engine.contract.answers import AnswerFigures, Percentiles
 from engine.contract.figures import Entry
-from engine.contract.knob import ANSWER, JOBS
+from engine.contract.knob import ANSWER, JOBS, SCRIPT, TRAIN
 from engine.contract.numbers import UNKNOWN, fixed, number, of_hundred, percent, rate
 from engine.contract.records import RunRecord
 from engine.contract.text import one_line
@@ -232,5 +232,5 @@ def by_job(records: Sequence[RunRecord]) -> list[tuple[str, list[RunRecord]]]:
     return [(job, runs) for job, runs in split if runs]
 
 
-TITLES: dict[str, str] = {job: "Answering" if job == ANSWER else "Training" for job in JOBS}
+TITLES: dict[str, str] = {TRAIN: "Training", ANSWER: "Answering", SCRIPT: "Scripts"}
 """What a job's table is called where there are both."""

@@ -64,6 +64,7 @@ def record_to_json(record: RunRecord, scaling: float | None = None) -> dict[str,
         "started_at": record.started_at,
         **{entry.name: entry.read(record) for entry in RECORDED},
         **answer_to_json(record),
+        **script_to_json(record),
         "gpus": gpus_of(record),
         "parallel": PARALLEL.read(record),
         "peak_used_mib_by_gpu": [to_mib(used) for used in record.peak_used_by_rank] or None,
@@ -102,6 +103,21 @@ def answer_to_json(record: RunRecord) -> dict[str, Any]:
     for f in fields(AnswerShares):
         plain[f"{f.name}_s"] = getattr(answer.shares, f.name) if answer is not None and answer.shares else None
     return {**plain, PER_TOKEN.name: PER_TOKEN.read(record)}
+
+
+def script_to_json(record: RunRecord) -> dict[str, Any]:
+    """The fields that a run of the user's own script has beside the others', null for one that is none."""
+    script = record.script
+    return {
+        "exit_code": script and script.exit_code,
+        "log_path": script and script.log_path,
+        "script_model": script and script.model,
+        "script_optimizer": script and script.optimizer,
+        "script_batch_size": script and script.batch_size,
+        "script_held_mib": script and {name: to_mib(size) for name, size in script.held.items()},
+        "script_figures": script and script.figures,
+        "not_watched": script and script.switched_off,
+    }
 
 
 def _classes(record: RunRecord) -> list[dict[str, Any]] | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from engine.contract.answering_combinations import WRITING_TASKS
 from engine.contract.answering_knobs import DUMMY_PROMPTS, GENERATED_PROMPTS, HELD_OUT_PROMPTS
 from engine.contract.config import RunConfig, Value
-from engine.contract.knob import ANSWER, TRAIN
+from engine.contract.knob import ANSWER, SCRIPT, TRAIN
 from engine.contract.own_data import GENERATED
 from engine.contract.own_models import own_name
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 OWN: dict[str, dict[str, Value]] = {
     TRAIN: {},
     ANSWER: {"model": "gpt2-tiny", "task": "causal-lm", "batch_size": 1},
+    SCRIPT: {},
 }
 """Defaults of a job where they are not those of the fields."""
 _CARRIED = ("weights", "attention", "seed", "device", "vram_limit")
@@ -41,6 +42,8 @@ def for_job(config: RunConfig, job: str) -> RunConfig:
     """
     if config.job == job:
         return config
+    if SCRIPT in (config.job, job):  # a script says itself what it computes
+        return defaults_of(job).with_values(device=config.device)
     carried = _carried(config)
     if config.task in WRITING_TASKS:
         carried |= {"model": config.model, "task": config.task}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from engine.contract.answering_combinations import check_answering, check_device
 from engine.contract.device_name import read_device
 from engine.contract.knob import ConfigError, Knob
+from engine.contract.script_combinations import check_script
 
 if TYPE_CHECKING:
     from engine.contract.config import RunConfig
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 def check_together(config: RunConfig, knobs: Mapping[str, Knob]) -> None:
     """Raise `ConfigError` where values that are good alone cannot go together."""
+    if config.is_script:
+        check_script(config, knobs)
+        return
     _check_job(config, knobs)
     if config.answers:
         check_answering(config)

@@ -14,8 +14,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from engine.contract.answering_knobs import AnsweringKnobs
 from engine.contract.combinations import check_together
+from engine.contract.command import Command, read_command
 from engine.contract.device_name import SPELLINGS
-from engine.contract.knob import ANSWER, JOBS, TRAIN, ConfigError, Knob, Value, check, coerce
+from engine.contract.knob import ANSWER, JOBS, OWN_JOBS, SCRIPT, TRAIN, ConfigError, Knob, Value, check, coerce
 from engine.contract.knob import setting as _knob
 from engine.contract.own_data import is_own_file
 from engine.contract.tasks import TASKS
@@ -41,7 +42,7 @@ class RunConfig(AnsweringKnobs):
     job: str = _knob(
         TRAIN,
         "job",
-        "train teaches a model, answer lets it write (or, of a classifier, score): the other job's knobs are hidden.",
+        "train teaches a model, answer lets it write (a classifier: score), script runs your command.",
         choices=JOBS,
         jobs=JOBS,
         group="what",
@@ -52,7 +53,7 @@ class RunConfig(AnsweringKnobs):
         "More parameters: weights, gradients and optimizer state grow together (16 bytes each in fp32 AdamW).",
         why_answering="More parameters: every step reads them all, so tokens/s fall about in proportion.",
         hint="preset, hub name or local folder",
-        jobs=JOBS,
+        jobs=OWN_JOBS,
         group="what",
     )
     workload: str = _knob(
@@ -76,7 +77,7 @@ class RunConfig(AnsweringKnobs):
         "Which column holds the text: of a pair the source, of instructions the messages or the prompt.",
         optional=True,
         hint="found by name and content",
-        jobs=JOBS,
+        jobs=OWN_JOBS,
         group="data",
     )
     label_column: str | None = _knob(
@@ -107,7 +108,7 @@ class RunConfig(AnsweringKnobs):
         "The head on the model; a language model's head adds a batch × length × vocabulary tensor of logits.",
         why_answering="Language models write answers token by token; a classifier scores texts.",
         choices=tuple(TASKS),
-        jobs=JOBS,
+        jobs=OWN_JOBS,
         group="what",
     )
     batch_size: int = _knob(
@@ -118,7 +119,7 @@ class RunConfig(AnsweringKnobs):
         minimum=1,
         maximum=65_536,
         steps=_POWERS,
-        jobs=JOBS,
+        jobs=OWN_JOBS,
         group="batch",
     )
     gradient_accumulation_steps: int = _knob(
@@ -143,7 +144,7 @@ class RunConfig(AnsweringKnobs):
         "What parameters are stored in, gradients and states with them (int8, nf4: only LoRA's); precision computes.",
         why_answering="What parameters are stored in: every step reads them all, so fewer bytes may be more tokens/s.",
         choices=("fp32", "bf16", "fp16", "int8", "nf4"),
-        jobs=JOBS,
+        jobs=OWN_JOBS,
         group="memory",
     )
     precision: str = _knob(
@@ -151,7 +152,7 @@ class RunConfig(AnsweringKnobs):
         "precision",
         "fp16, bf16: autocast, on tensor cores; tf32 rounds inside products; fp32 leaves 16-bit weights as they are.",
         choices=("fp32", "tf32", "fp16", "bf16"),
-        jobs=JOBS,
+        jobs=OWN_JOBS,
         group="compute",
     )
     optimizer: str = _knob(
@@ -236,7 +237,7 @@ class RunConfig(AnsweringKnobs):
         False,
         "torch.compile",
         "Fuses operators into fewer kernels: slow first updates, then faster ones.",
-        jobs=JOBS,
+        jobs=OWN_JOBS,
         group="compute",
     )
     attention: str = _knob(
@@ -244,7 +245,7 @@ class RunConfig(AnsweringKnobs):
         "attention",
         "auto: sdpa where the model has it, else eager, which keeps length × length scores per head; flash is fastest.",
         choices=("auto", "sdpa", "eager", "flash"),
-        jobs=JOBS,
+        jobs=OWN_JOBS,
         group="compute",
     )
     padding: str = _knob(
@@ -252,7 +253,7 @@ class RunConfig(AnsweringKnobs):
         "padding",
         "max_length computes on padding too; longest on less; bucketed (similar lengths) and packed on hardly any.",
         choices=("max_length", "longest", "bucketed", "packed"),
-        jobs=JOBS,
+        jobs=OWN_JOBS,
         group="batch",
     )
     seq_len: int = _knob(
@@ -443,7 +444,7 @@ class RunConfig(AnsweringKnobs):
         "Same seed, same run: initialisation, order and dropout.",
         minimum=0,
         maximum=2**31 - 1,
-        jobs=JOBS,
+        jobs=OWN_JOBS,
         group="what",
     )
     gpus: int | None = _knob(
@@ -498,7 +499,7 @@ class RunConfig(AnsweringKnobs):
         maximum=1_048_576,
         optional=True,
         hint="the card's own",
-        jobs=JOBS,
+        jobs=OWN_JOBS,
         group="where",
     )
 
@@ -530,8 +531,35 @@ class RunConfig(AnsweringKnobs):
         group="saving",
     )
 
+    command: str | None = _knob(
+        None,
+        "command",
+        "Your own training script, as in a shell: {batch_size} in it is a knob, {block_size=256,512} one of its own.",
+        optional=True,
+        hint="a command",
+        jobs=(SCRIPT,),
+        group="script",
+    )
+    command_flags: str = _knob(
+        "own",
+        "flags",
+        "transformers: it reads TrainingArguments, so knobs that are turned become its flags; own: placeholders alone.",
+        choices=("own", "transformers"),
+        jobs=(SCRIPT,),
+        group="script",
+    )
+    command_values: str | None = _knob(
+        None,
+        "own knobs",
+        "Values of knobs that only your script knows, as in block_size=512 dropout=0.1; each begins with its first.",
+        optional=True,
+        hint="the first of each",
+        jobs=(SCRIPT,),
+        group="script",
+    )
+
     def __post_init__(self) -> None:
-        if self.samples is None and not self.answers and not is_own_file(self.workload, self.data):
+        if self.samples is None and self.trains and not is_own_file(self.workload, self.data):
             object.__setattr__(self, "samples", DEFAULT_SAMPLES)  # a file has an end, made-up data has none
         knobs = globals().get("KNOBS", {})
         for knob in knobs.values():
@@ -556,9 +584,31 @@ class RunConfig(AnsweringKnobs):
         return self.stored_in if self.precision in ("fp32", "tf32") and self.stored_in != "fp32" else self.precision
 
     @property
+    def trains(self) -> bool:
+        """Whether the run trains a model of ours, with our loop."""
+        return self.job == TRAIN
+
+    @property
     def answers(self) -> bool:
-        """Whether the run answers prompts; else it trains."""
+        """Whether the run answers prompts."""
         return self.job == ANSWER
+
+    @property
+    def is_script(self) -> bool:
+        """Whether the run is a command of the user's own."""
+        return self.job == SCRIPT
+
+    @property
+    def script(self) -> Command | None:
+        """The command as it was read; None without one."""
+        return read_command(self.command, KNOBS) if self.command else None
+
+    def says(self, name: str) -> bool:
+        """Whether the knob `name` means something for this run: of a script, whether its command carries it."""
+        jobs = KNOBS[name].jobs
+        if self.script is None or SCRIPT in jobs:
+            return self.job in jobs
+        return name in self.script.knobs
 
     @property
     def effective_batch_size(self) -> int:

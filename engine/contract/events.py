@@ -198,22 +198,22 @@ class MicroStepDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateDone:
-    """One optimizer step."""
+    """One optimizer step. Of a user's own script what is not seen is None."""
 
     run_id: int
     update: int
     """Counted from 1."""
-    epoch: float
-    loss: float
+    epoch: float | None
+    loss: float | None
     """Mean over the update's window."""
-    learning_rate: float
+    learning_rate: float | None
     grad_norm: float | None
-    """Before clipping; None when clipping is off."""
+    """Before clipping; None when nothing is clipped."""
     loss_scale: float | None
     skipped: bool
     """fp16 only: gradients overflowed and the step was not taken."""
-    n_samples: int
-    n_tokens: int
+    n_samples: int | None
+    n_tokens: int | None
     update_s: float
     warmup: bool
     """True for the first updates, which pay for allocation and compilation and are left out of steady figures."""
@@ -224,6 +224,39 @@ class UpdateDone:
     """Of several ranks that of the fullest."""
     ranks: tuple[RankShare, ...] = ()
     """In their order; empty with one GPU. Samples and tokens are those of all, `update_s` the longest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptKnown:
+    """What is known of the training that a user's own script does: told when it trains, and again as more is known."""
+
+    run_id: int
+    n_parameters: int | None = None
+    """Of the model that holds what is trained; None where it is not found."""
+    n_trained: int | None = None
+    """Elements of what the optimizer steps."""
+    planned_updates: int | None = None
+    """By the trainer that the script uses; None where it has none, or none that tells."""
+    planned_epochs: float | None = None
+    gradient_accumulation_steps: int | None = None
+    """Micro-steps of an update, as seen or as the trainer says."""
+    model: str | None = None
+    """The class of the model."""
+    optimizer: str | None = None
+    """The class of the optimizer."""
+    told_by: str | None = None
+    """`transformers` or `lightning`: the trainer whose logs are read; None: a plain loop."""
+    torch_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FigureLogged:
+    """Figures that a script's trainer logged by name, those of an evaluation among them."""
+
+    run_id: int
+    update: int
+    figures: dict[str, float]
+    t: float  # seconds since training started
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -596,6 +629,8 @@ Event = (
     | WorkCounted
     | MicroStepDone
     | UpdateDone
+    | ScriptKnown
+    | FigureLogged
     | EvalDone
     | AnsweringStarted
     | Prefilled

@@ -16,6 +16,7 @@ from engine.contract.text import one_line
 Value = str | int | float | bool | None
 
 GROUPS: dict[str, str] = {
+    "script": "your own command, and what is turned in it",
     "what": "the model, and how long it is trained",
     "batch": "how much is computed at once",
     "memory": "less memory for more time, or for less that is trained",
@@ -31,9 +32,11 @@ GROUPS: dict[str, str] = {
 }
 """Groups of knobs in their order, and what is in each: the screen's list and the help of the command line have them."""
 
-TRAIN, ANSWER = "train", "answer"
-JOBS: tuple[str, ...] = (TRAIN, ANSWER)
-"""What a run can do."""
+TRAIN, ANSWER, SCRIPT = "train", "answer", "script"
+JOBS: tuple[str, ...] = (TRAIN, ANSWER, SCRIPT)
+"""What a run can do: train a model, let it answer, or run the user's own command."""
+OWN_JOBS: tuple[str, ...] = (TRAIN, ANSWER)
+"""Those whose model is ours to build, and to forecast."""
 
 
 class ConfigError(ValueError):

@@ -34,7 +34,7 @@ class WholeTime:
             self._done += 1
             self._eval_s += event.eval_s
         elif isinstance(event, UpdateDone) and not event.warmup:
-            self._samples += event.n_samples
+            self._samples += event.n_samples or 0
             self._forward_s += event.shares.forward
 
     def seconds(self, share: float, t: float) -> float | None:

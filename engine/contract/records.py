@@ -12,6 +12,7 @@ from engine.contract.answers import AnswerFigures
 from engine.contract.conditions import Conditions
 from engine.contract.config import RunConfig
 from engine.contract.confusion import Confusion
+from engine.contract.script_figures import ScriptFigures
 
 
 class Outcome(str, Enum):
@@ -134,6 +135,8 @@ class Shares:
     """Clipping, the optimizer's step and zero_grad."""
     waiting: float = 0.0
     """For other ranks, and for what is sent between them while nothing else is computed: in none of the others."""
+    other: float = 0.0
+    """Of a user's own script: what it does between an optimizer's step and the next batch, such as logging."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,6 +309,8 @@ class RunRecord:
     """Of the steady updates' time, the mean of all ranks: what was waited for others (0 to 1)."""
     answer: AnswerFigures | None = None
     """Of a run that answers; then what above is said of updates and losses is unknown."""
+    script: ScriptFigures | None = None
+    """Of a user's own script; what above was not seen in it is unknown."""
     failed_rank: int | None = None
     """Which of several ranks it was that failed, or ran out of memory."""
     failed_phase: Phase | None = None

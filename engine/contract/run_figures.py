@@ -22,6 +22,7 @@ from engine.contract.events import (
     MemoryMoment,
     Prefilled,
     Sampled,
+    ScriptKnown,
     TokensDone,
     TrainingStarted,
     UpdateDone,
@@ -65,6 +66,7 @@ class RunFigures:
         self._last_loss: float | None = None
         self._t: float | None = None
         self._training: TrainingStarted | None = None
+        self._script: ScriptKnown | None = None
         self._work: WorkCounted | None = None
         self._evaluation: EvalDone | None = None
         self._best = Best(record.config)
@@ -85,12 +87,14 @@ class RunFigures:
             return  # what looks back at the answers is in no figure of memory, nor of the host
         if isinstance(event, UpdateDone):
             self._updates, self._last_loss, self._t = event.update, event.loss, event.t
-            self._n_losses += 1
-            self._loss_sum += event.loss
-            self._n_samples += event.n_samples
-            self._n_tokens += event.n_tokens
+            if event.loss is not None:
+                self._n_losses += 1
+                self._loss_sum += event.loss
+            self._n_samples += event.n_samples or 0
+            self._n_tokens += event.n_tokens or 0
             if not event.warmup and event.update_s > 0:
-                self._rates.add(event.n_samples / event.update_s)
+                if event.n_samples is not None:
+                    self._rates.add(event.n_samples / event.update_s)
                 self._update_s += event.update_s
                 self._waited_s += event.shares.waiting
             self._remember(event.memory)
@@ -110,6 +114,8 @@ class RunFigures:
             self._best.take(event)
         elif isinstance(event, TrainingStarted):
             self._training = event
+        elif isinstance(event, ScriptKnown):
+            self._script = event
         elif isinstance(event, WorkCounted):
             self._work = event
 
@@ -144,12 +150,14 @@ class RunFigures:
 
     def _of_a_training(self) -> RunRecord:
         training, evaluation, runtime = self._training, self._evaluation, self._t
+        script, began = self._script, self._began
         best, rate = self._best.evaluation, steady(self._rates)
-        tokens_per_s = rate.samples_per_s * self._n_tokens / self._n_samples if rate else None
+        tokens = self._n_tokens if self._script is None else (self._n_tokens or None)
+        tokens_per_s = rate.samples_per_s * tokens / self._n_samples if rate and tokens is not None else None
         return replace(
             self._began,
             updates=self._updates,
-            planned_updates=training.planned_updates if training else self._began.planned_updates,
+            planned_updates=(training or script or began).planned_updates,
             train_runtime_s=runtime,
             samples_per_s=self._n_samples / runtime if runtime and self._n_samples else None,
             steady_samples_per_s=rate.samples_per_s if rate else None,
@@ -171,7 +179,7 @@ class RunFigures:
             n_eval=evaluation.n_samples if evaluation else None,
             eval_majority=training.majority if training else self._began.eval_majority,
             n_train=training.n_train if training else self._began.n_train,
-            n_parameters=training.n_parameters if training else self._began.n_parameters,
+            n_parameters=(training or script or began).n_parameters,
             resumed_from=training.resumed_from if training else self._began.resumed_from,
             resumed_at=training.resumed_at if training else self._began.resumed_at,
             threads=training.threads if training else self._began.threads,

@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from engine.contract import answers, conditions, confusion
+from engine.contract import answers, conditions, confusion, script_figures
 from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig, coerce
 from engine.contract.records import DeviceInfo, Outcome, Phase, RunRecord
 
@@ -21,13 +21,18 @@ HEARTBEAT_S = 60.0
 
 RECORD_COLUMNS = "run_id, outcome, started_at, host, config, device, figures"
 
+_NESTED = ("conditions", "answer", "script", "eval_confusion", "label_names", "peak_used_by_rank")
 _OWN_COLUMNS = ("run_id", "config", "outcome", "device", "started_at", "host")
 
 
 def to_figures(record: RunRecord) -> str:
     """All of a record that has no column of its own, as JSON (which, unlike a column, keeps NaN)."""
     figures = {f.name: getattr(record, f.name) for f in fields(record) if f.name not in _OWN_COLUMNS}
-    own = {"conditions": conditions.to_plain(record.conditions), "answer": answers.to_plain(record.answer)}
+    own = {
+        "conditions": conditions.to_plain(record.conditions),
+        "answer": answers.to_plain(record.answer),
+        "script": script_figures.to_plain(record.script),
+    }
     return json.dumps({**figures, **own})
 
 
@@ -49,6 +54,7 @@ def read_record(row: tuple[Any, ...]) -> RunRecord:
     known = {name: value for name, value in values.items() if type(value) in types.get(name, ())}
     known["conditions"] = conditions.from_plain(values.get("conditions"))
     known["answer"] = answers.from_plain(values.get("answer"))
+    known["script"] = script_figures.from_plain(values.get("script"))
     known["eval_confusion"] = confusion.from_plain(values.get("eval_confusion"))
     known["label_names"] = _texts(values.get("label_names"))
     known["peak_used_by_rank"] = _sizes(values.get("peak_used_by_rank"))
@@ -122,7 +128,7 @@ def _object(text: object) -> dict[str, Any]:
 def _figure_types() -> dict[str, tuple[type, ...]]:
     accepted = {}
     for name, hint in get_type_hints(RunRecord).items():
-        if name not in (*_OWN_COLUMNS, "conditions", "answer", "eval_confusion", "label_names", "peak_used_by_rank"):
+        if name not in (*_OWN_COLUMNS, *_NESTED):
             kinds = set(get_args(hint) or (hint,)) - {type(None)}
             accepted[name] = (int, float) if float in kinds else (str,) if Phase in kinds else tuple(kinds)
     return accepted

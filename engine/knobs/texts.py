@@ -272,6 +272,19 @@ KNOB_TEXTS: dict[str, str] = {
         "A new checkpoint is complete before an older one is removed. One is enough to go on; with more there is a way "
         "back. Disk space is all that it costs."
     ),
+    "command": (
+        "Your script runs as it is, in a process of its own; what looks on inside it waits for PyTorch and changes "
+        "nothing that it computes. Placeholders make its flags knobs: {batch_size} is that knob's value, "
+        "{precision:bf16=bfloat16,fp32=float32} its own word for it, {block_size=256,512} a knob that it alone knows."
+    ),
+    "command_flags": (
+        "Scripts that read transformers.TrainingArguments have flags for most knobs: one that is turned is added to "
+        "the command, the others stay the script's own. It is found out by reading the script."
+    ),
+    "command_values": (
+        "What stands for the knobs that only your script knows. The values in the command are those that up and down "
+        "visit; any other can be given."
+    ),
     **ANSWERING_TEXTS,
 }
 """By the name of the knob."""

@@ -41,6 +41,7 @@ from engine.contract.events import (
     RunRefused,
     RunStarted,
     Sampled,
+    ScriptKnown,
     TrainingStarted,
     WontEnd,
 )
@@ -532,7 +533,7 @@ class Session:
             where = find(config, self._nvml, self._closing.is_set, self._launched)
         except ConfigError as error:
             return self._refuse(RunRefused(run_id=None, config=config, knob=error.knob, message=error.message))
-        if not config.answers:  # what answers may be what was trained before
+        if config.trains:  # what answers may be what was trained before
             self._kept = None
         config, device = where.config, where.device
         self._use(device)
@@ -544,7 +545,7 @@ class Session:
         began(run_id)
         started = RunStarted(run_id=run_id, config=config, device=device.info, started_at=started_at)
         self._emit(started)
-        if device.info.kind == "cuda" and not config.answers:
+        if device.info.kind == "cuda" and config.trains:
             self._asked.count(started)
         if where.note is not None:
             self._emit(Logged(source="engine", text=where.note, level="warning"))
@@ -567,7 +568,7 @@ class Session:
             )
             self._place = run.place
             record = run.execute()
-            if not config.answers:
+            if config.trains:
                 self._kept = KeptModel(record, run.kept, device.info.kind) if self._keeps_model else None
         except ConfigError as error:
             self._drop(run_id)
@@ -586,7 +587,9 @@ class Session:
 
     def _check_own(self, config: RunConfig) -> None:
         """Raise `ConfigError` where a model that a run is to have trained is not there."""
-        if not config.answers and run_number(config.model) is not None:
+        if config.is_script:
+            return
+        if config.trains and run_number(config.model) is not None:
             fix = "use --job answer, or the run's output folder to train on with it"
             raise ConfigError("model", f"--model {config.model} is a model to be asked: {fix}.")
         for name in (config.model, config.draft_model):
@@ -598,7 +601,12 @@ class Session:
 
         It is made after the training, of which it takes no time.
         """
-        if self._forecasts is None or record.config.answers or record.samples_per_s is None or self._closing.is_set():
+        if (
+            self._forecasts is None
+            or not record.config.trains
+            or record.samples_per_s is None
+            or self._closing.is_set()
+        ):
             return record
         try:
             record = replace(record, forecast_samples_per_s=self._forecasts.card_speed(record.config))
@@ -700,6 +708,9 @@ class Session:
         if isinstance(event, TrainingStarted):
             self._host = HostLoad()
             self._training_since = time.perf_counter() - event.resumed_s
+            self._neighbours.training(True)
+        elif isinstance(event, ScriptKnown) and self._training_since is None:
+            self._training_since = time.perf_counter()
             self._neighbours.training(True)
         elif isinstance(event, AnsweringStarted):
             self._host = HostLoad()

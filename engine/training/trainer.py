@@ -225,7 +225,7 @@ def report_update(
     )
     job.emit(done)
     job.update = update
-    if job.config.non_finite_loss == "stop" and not math.isfinite(done.loss):
+    if job.config.non_finite_loss == "stop" and not math.isfinite(told.loss):
         ways = ["a smaller --learning-rate", "--max-grad-norm 1"]
         if job.config.precision == "fp16":
             ways.append(f"--precision {'bf16' if job.device.info.sixteen_bits == 'bf16' else 'fp32'} in place of fp16")

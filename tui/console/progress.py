@@ -81,7 +81,8 @@ class Pace:
                 return True
             case UpdateDone():
                 self._micro_steps = ""
-                self._forward(event.epoch / self._epochs, event.t)
+                if event.epoch is not None:
+                    self._forward(event.epoch / self._epochs, event.t)
                 return True
             case EvalDone():
                 self._forward(self.fraction, event.t)

@@ -167,7 +167,7 @@ class Alerts:
         return Alert(words, rings=False)
 
     def _judge(self, event: UpdateDone) -> Alert | None:
-        if not math.isfinite(event.loss) and not self._told_loss:
+        if event.loss is not None and not math.isfinite(event.loss) and not self._told_loss:
             self._told_loss = True
             return Alert(
                 f"Run {event.run_id}: the loss is {event.loss} from update {event.update} on. A smaller learning rate"
@@ -221,7 +221,9 @@ class _Steps:
         if isinstance(event, (MicroStepDone, UpdateDone)) and not self.evaluating and not stood:
             self._took.append(event.t - self._t)
         self._t = event.t
-        self.evaluating = isinstance(event, UpdateDone) and self._has_evaluation and event.epoch % 1 == 0
+        self.evaluating = (
+            isinstance(event, UpdateDone) and self._has_evaluation and event.epoch is not None and event.epoch % 1 == 0
+        )
 
     def _answered(self, event: AnswerEvent) -> None:
         """What may take as long again: a prefill, the slowest token of several, a batch."""

@@ -16,6 +16,7 @@ from engine.contract.events import (
     EvalDone,
     Event,
     EventsDropped,
+    FigureLogged,
     Forecasted,
     HistoryChanged,
     HistoryState,
@@ -36,6 +37,7 @@ from engine.contract.events import (
     RunStarted,
     Sampled,
     Saved,
+    ScriptKnown,
     ScriptMade,
     Surveyed,
     TrainingStarted,
@@ -58,7 +60,7 @@ from tui.state.run_view import RunView
 from tui.state.state import ROWS, UNDER_WAY, State
 
 OfRanks = (RanksStarted, RankBeat)
-OfTraining = (MicroStepDone, UpdateDone, EvalDone, TrainingStarted, WorkCounted)
+OfTraining = (MicroStepDone, UpdateDone, EvalDone, TrainingStarted, WorkCounted, ScriptKnown, FigureLogged)
 OfRun = (*OfTraining, OfAnswers, RunProgress, MemoryMoment, *OfRanks)
 """What a run tells of itself between its start and its end."""
 
@@ -166,7 +168,15 @@ def _fold_ranks(state: State, run: RunView, event: RanksStarted | RankBeat) -> b
 def _fold_run(
     state: State,
     run: RunView,
-    event: MicroStepDone | UpdateDone | EvalDone | TrainingStarted | WorkCounted | RunProgress | MemoryMoment,
+    event: MicroStepDone
+    | UpdateDone
+    | EvalDone
+    | TrainingStarted
+    | WorkCounted
+    | ScriptKnown
+    | FigureLogged
+    | RunProgress
+    | MemoryMoment,
 ) -> bool:
     run.whole.add(event)
     if isinstance(event, MicroStepDone):
@@ -196,6 +206,14 @@ def _fold_run(
             f"training {short_count(event.n_parameters)} parameters: {number(event.n_train)} samples, "
             f"{number(event.planned_updates)} updates",
         )
+    elif isinstance(event, ScriptKnown):
+        run.t = run.t or 0.0
+        run.n_parameters, run.planned = event.n_parameters, event.planned_updates
+        what = " of ".join(filter(None, (short_count(event.n_parameters), event.model)))
+        state.write("run", f"training {what or 'a model'} with {event.optimizer or 'an optimizer'}")
+    elif isinstance(event, FigureLogged):
+        named = ", ".join(f"{name} {value:g}" for name, value in event.figures.items())
+        state.write("script", f"logged at update {number(event.update)}: {named}")
     elif isinstance(event, RunProgress):
         if event.detail:
             run.detail = clean(event.detail, 80)

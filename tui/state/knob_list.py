@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.contract.by_job import defaults_of
-from engine.contract.config import KNOBS, RunConfig
-from engine.contract.knob import ANSWER, GROUPS, JOBS, TRAIN
+from engine.contract.config import KNOBS, Knob, RunConfig
+from engine.contract.knob import ANSWER, GROUPS, JOBS, SCRIPT, TRAIN
 
 LETTERS: dict[str, dict[str, str]] = {
     TRAIN: {
@@ -33,16 +33,23 @@ LETTERS: dict[str, dict[str, str]] = {
         "speculate": "o",
     },
 }
+LETTERS[SCRIPT] = LETTERS[TRAIN]
 """By job, the knobs with a key of their own. They stand above the groups."""
 FIRST = "batch_size"
 """The knob that the cursor begins on, of any job."""
+
+
+def _is_in(knob: Knob, job: str) -> bool:
+    """Whether a job has the knob: a script may have any of a training's."""
+    return job in knob.jobs or (job == SCRIPT and TRAIN in knob.jobs)
+
 
 IN_GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     job: {
         group: tuple(
             name
             for name, knob in KNOBS.items()
-            if knob.group == group and job in knob.jobs and name not in LETTERS[job]
+            if knob.group == group and _is_in(knob, job) and name not in LETTERS[job]
         )
         for group in GROUPS
     }

@@ -171,12 +171,13 @@ def summed(before: Shares, now: Shares) -> Shares:
         backward=before.backward + now.backward,
         optimizer=before.optimizer + now.optimizer,
         waiting=before.waiting + now.waiting,
+        other=before.other + now.other,
     )
 
 
 def seconds_of(shares: Shares) -> float:
     """All of it together."""
-    return shares.data + shares.forward + shares.backward + shares.optimizer + shares.waiting
+    return shares.data + shares.forward + shares.backward + shares.optimizer + shares.waiting + shares.other
 
 
 def merged(before: Memory, now: Memory) -> Memory:

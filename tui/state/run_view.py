@@ -170,7 +170,7 @@ class RunView:
         self.progress = max(self.progress, float(event.update))
         self._mark()
         self.losses.append(event.update, event.loss)
-        if event.update_s > 0:
+        if event.update_s > 0 and event.n_samples is not None:
             speeds = self.warmup_speeds if event.warmup else self.speeds
             speeds.append(event.update, event.n_samples / event.update_s)
         anew = self.warmup and not event.warmup

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -43,8 +44,9 @@ class Ghost:
             elif isinstance(event, TrainingStarted):
                 self._planned = event.planned_updates
             elif isinstance(event, UpdateDone):
-                rate = event.n_samples / event.update_s if event.update_s > 0 and not event.warmup else None
-                self._keep(event.update, event.loss, rate)
+                timed = event.update_s > 0 and not event.warmup
+                rate = event.n_samples / event.update_s if timed and event.n_samples is not None else None
+                self._keep(event.update, math.nan if event.loss is None else event.loss, rate)
 
     def _answered(self, course: AnswerCourse, event: AnswerEvent) -> None:
         course.take(event)

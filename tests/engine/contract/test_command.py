@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
+
 import pytest
 
-from engine.contract.config import ConfigError
-from engine.scripts.command import read_command
+from engine.contract import command as commands
+from engine.contract.command import Command
+from engine.contract.config import KNOBS, ConfigError
+
+
+def read_command(words: Sequence[str]) -> Command:
+    return commands.read_command(shlex.join(words), KNOBS)
 
 
 def test_a_command_without_placeholders_stays_as_it_is() -> None:
