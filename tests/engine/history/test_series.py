@@ -19,6 +19,7 @@ from engine.contract.events import (
     BatchScored,
     EvalDone,
     Event,
+    FigureLogged,
     Logged,
     MemoryMoment,
     Prefilled,
@@ -29,6 +30,7 @@ from engine.contract.events import (
     RunProgress,
     Sampled,
     Saved,
+    ScriptKnown,
     TokensCompared,
     TokensDone,
     TrainingStarted,
@@ -86,13 +88,13 @@ def events() -> st.SearchStrategy[Event]:
         UpdateDone,
         run_id=run_id,
         update=count,
-        epoch=number,
-        loss=number,
-        learning_rate=number,
+        epoch=maybe_number,
+        loss=maybe_number,
+        learning_rate=maybe_number,
         grad_norm=maybe_number,
         loss_scale=maybe_number,
-        n_samples=count,
-        n_tokens=count,
+        n_samples=maybe_count,
+        n_tokens=maybe_count,
         update_s=number,
         t=number,
         shares=shares,
@@ -125,6 +127,8 @@ def events() -> st.SearchStrategy[Event]:
             confusion=st.none() | st.just(((3, 1), (0, 2))),
         )
         | st.builds(TrainingStarted, run_id=run_id, n_parameters=count)
+        | st.builds(ScriptKnown, run_id=run_id, n_parameters=maybe_count, planned_epochs=maybe_number, model=text)
+        | st.builds(FigureLogged, run_id=run_id, figures=st.dictionaries(text, number, max_size=3), t=number)
         | st.builds(RanksStarted, run_id=run_id, ranks=st.lists(rank, max_size=3).map(tuple))
         | st.builds(RankBeat, run_id=run_id, phase=st.sampled_from(Phase), since_s=number)
         | st.builds(WorkCounted, run_id=run_id, flops_per_token=number, peak_flops_per_s=number)
@@ -180,6 +184,8 @@ def test_every_stored_kind_is_tried_above() -> None:
         "EvalDone",
         "Saved",
         "TrainingStarted",
+        "ScriptKnown",
+        "FigureLogged",
         "WorkCounted",
         "Logged",
         "RanksStarted",
