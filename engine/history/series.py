@@ -29,6 +29,7 @@ from typing import Any
 from engine.contract.events import (
     AnsweringStarted,
     BatchScored,
+    CachesHold,
     EvalDone,
     Event,
     Logged,
@@ -60,6 +61,7 @@ STORED = (
     Prefilled,
     TokensDone,
     RequestDone,
+    CachesHold,
     BatchScored,
     TokensCompared,
     QualityMeasured,

@@ -7,6 +7,7 @@ from typing_extensions import assert_never
 from engine.contract.events import (
     AnsweringStarted,
     BatchScored,
+    CachesHold,
     Prefilled,
     QualityMeasured,
     RequestDone,
@@ -39,7 +40,7 @@ def fold_answers(state: State, run: RunView, event: OfAnswers) -> bool:
     if isinstance(event, RequestDone):
         state.write("run", _done(event))
         return event.request == run.answer.n_requests
-    if not isinstance(event, (Prefilled, TokensDone, BatchScored)):
+    if not isinstance(event, (Prefilled, TokensDone, CachesHold, BatchScored)):
         assert_never(event)
     return False
 
