@@ -15,9 +15,6 @@ from engine.plans.experiment import NamedPlan, Sized, each, table
 from engine.plans.search import PROMPT_LEN
 from engine.plans.types import PlannedRun
 
-OF_RUN = "run:"
-"""What the name of a model begins with that a run trained."""
-
 _LARGE = defaults_of(ANSWER).with_values(model="llama-3.2-1b", weights="fp16", requests=8)
 """Random weights in 16 bits, which every card of the catalogue stores: time and memory are those of trained ones."""
 
