@@ -11,6 +11,7 @@ from engine.answering.loading import Found
 from engine.answering.requests import Request
 from engine.answering.sources import Asked
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.numbers import n_of
 from engine.contract.presets import model_name
 from engine.training import models
 from engine.workloads.files.plain_files import printable
@@ -125,9 +126,11 @@ def read(asked: Asked, how: Reader) -> tuple[list[Request], list[str]]:
     check_ids([np.array(request.input_ids, dtype=np.int32) for request in requests], how.vocab_size)
     notes = []
     if n_cut:
-        notes.append(f"{n_cut:,} prompts are longer than {how.limit:,} tokens: their ends are kept (--prompt-len).")
+        cut = f"{n_of(n_cut, 'prompt is', 'prompts are')} longer than {n_of(how.limit, 'token')}"
+        notes.append(f"{cut}: the end is kept (--prompt-len).")
     if n_empty:
-        notes.append(f"{n_empty:,} prompts of which the tokenizer makes nothing are passed over.")
+        passed = n_of(n_empty, "prompt is", "prompts are")
+        notes.append(f"{passed} passed over, as the tokenizer makes nothing of {'it' if n_empty == 1 else 'them'}.")
     if any(not isinstance(prompt, str) for prompt in asked.prompts) and not how.config.chat_template:
         notes.append("Conversations are asked as plain text (--chat-template off).")
     elif any(map(how.is_chat, asked.prompts)):

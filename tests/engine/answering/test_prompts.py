@@ -88,7 +88,7 @@ def test_a_prompt_per_row_of_a_file(name: str, tmp_path: Path, tokenizer: PreTra
     prompts = asked(config(prompts=str(file)), who)
     assert read(prompts, who) == [rows[0], rows[2]]
     assert [request.number for request in prompts.requests] == [1, 2]
-    assert "1 rows without a prompt are passed over." in prompts.notes
+    assert "1 row is passed over, without a prompt." in prompts.notes
     assert len(asked(config(prompts=str(file), requests=1), who).requests) == 1
 
 
