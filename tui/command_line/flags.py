@@ -159,6 +159,7 @@ def config_of(arguments: argparse.Namespace) -> RunConfig:
     from engine.knobs.files import load_knobs, save_knobs
 
     given = given_knobs(arguments)
+    _refuse_blank(given)
     from_file = load_knobs(arguments.config) if arguments.config else {}
     try:
         job = given.get("job", from_file.get("job", TRAIN))
@@ -175,6 +176,13 @@ def config_of(arguments: argparse.Namespace) -> RunConfig:
 def given_knobs(arguments: argparse.Namespace) -> dict[str, Any]:
     """The knobs that have a flag on the command line, as they were typed."""
     return {name: value for name, value in vars(arguments).items() if name in KNOBS}
+
+
+def _refuse_blank(given: dict[str, Any]) -> None:
+    """An empty variable of a shell is no wish. Raises `UsageError`."""
+    for name, value in given.items():
+        if isinstance(value, str) and not value.strip():
+            raise UsageError(f"{KNOBS[name].flag} {value!r} has no value in it: give one, or leave the flag out.")
 
 
 def _implied(job: str, values: dict[str, Any]) -> dict[str, Any]:
