@@ -31,9 +31,22 @@ GROUPS: dict[str, str] = {
 }
 """Groups of knobs in their order, and what is in each: the screen's list and the help of the command line have them."""
 
+_ANSWERING: dict[str, str] = {
+    "what": "the model, and what it does",
+    "memory": "what takes fewer bytes",
+    "data": "where in a file the prompts are",
+    "where": "the device, and how much of it",
+}
+"""Of those of them that have knobs of both jobs, what is in them for answers, where that is another thing."""
+
 TRAIN, ANSWER = "train", "answer"
 JOBS: tuple[str, ...] = (TRAIN, ANSWER)
 """What a run can do."""
+
+
+def about_group(name: str, job: str) -> str:
+    """What is in a group of knobs, for a job."""
+    return _ANSWERING.get(name, GROUPS[name]) if job == ANSWER else GROUPS[name]
 
 
 class ConfigError(ValueError):

@@ -19,7 +19,7 @@ from engine.contract import paths
 from engine.contract.by_job import OWN, defaults_of, goes_without_saying
 from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig
 from engine.contract.device_name import device_list, gpus_of_device
-from engine.contract.knob import ANSWER, GROUPS, TRAIN, typed
+from engine.contract.knob import ANSWER, GROUPS, TRAIN, about_group, typed
 from engine.models.catalogue import FAMILIES
 from tui.state.knobs import bounds
 
@@ -77,10 +77,10 @@ class Parser(argparse.ArgumentParser):
 
 def add_knobs(parser: argparse.ArgumentParser, job: str | None = None) -> None:
     """Add a flag for every knob, and `--config` and `--save-config`; with a job for its knobs, `--job` goes without."""
-    for name, about in GROUPS.items():
+    for name in GROUPS:
         knobs = [knob for knob in KNOBS.values() if knob.group == name and _is_flag(knob, job)]
         if knobs:
-            group = parser.add_argument_group(f"{name} ({about})")
+            group = parser.add_argument_group(f"{name} ({about_group(name, job or TRAIN)})")
             for knob in knobs:
                 group.add_argument(knob.flag, **_options(knob, job or TRAIN))
     if job == ANSWER:
