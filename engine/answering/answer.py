@@ -56,6 +56,7 @@ def answer(job: AnswerJob) -> list[Writing]:
         if job.responses is not None:
             for writing in written:
                 job.responses.keep(writing)
+        job.tell_held()
         first += written[: SAMPLE - len(first)]
     return first
 

@@ -15,6 +15,7 @@ from engine.answering.pace import Pace
 from engine.answering.requests import Writing
 from engine.contract.config import RunConfig
 from engine.contract.events import TokensCompared
+from engine.contract.numbers import n_of
 from engine.techniques.generation.settings import is_seq2seq
 from engine.techniques.stopping import Stopped, between_layers
 
@@ -150,7 +151,7 @@ def _sentence(config: RunConfig, n_tokens: int, n_same: int, parting: _Parting |
     if parting is None:
         return f"All {n_tokens:,} tokens compared are those of plain generate, with {with_what}."
     said = (
-        f"{n_same:,} of {n_tokens:,} tokens compared are those of plain generate, with {with_what}: in request "
+        f"{n_same:,} of {n_of(n_tokens, 'token')} compared are those of plain generate, with {with_what}: in request "
         f"{parting.request:,} token {parting.token:,} is another, which plain generate scores {parting.apart:.2g} lower"
     )
     if parting.is_tie:

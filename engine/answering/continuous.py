@@ -314,7 +314,6 @@ class Flow:
                 ttft_s=ttft_s,
                 prefill_s=ttft_s,  # others are written in the same steps
                 kv_cache=self.kv_cache,
-                held=self._job.held,
                 shares=self._shares(seconds) if seconds else AnswerShares(),
                 memory=self._job.device.memory(),
                 text=self._next_text() if is_shown else "",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from engine.answering import loading
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.own_models import of_draft_model
 from engine.contract.presets import model_name
 from engine.techniques.generation import guessing
 from engine.techniques.generation.settings import own_settings
@@ -23,7 +22,7 @@ def find(config: RunConfig, hub: Hub, answers: loading.Found, own_model: Find) -
     """What the draft model's name stands for; None where none is asked. Raises `ConfigError` where it cannot guess."""
     if config.speculate != "draft":
         return None
-    with _named():
+    with of_draft_model():
         found = loading.find(_alone(config), hub, own_model)
     _refuse_other_tokens(config, found, answers)
     return found
@@ -31,7 +30,7 @@ def find(config: RunConfig, hub: Hub, answers: loading.Found, own_model: Find) -
 
 def build(found: loading.Found, config: RunConfig) -> PreTrainedModel:
     """The draft model on the host, its weights stored as those of the one that answers. Raises `ConfigError`."""
-    with _named():
+    with of_draft_model():
         draft = loading.build(found, _alone(config))
     guessing.refuse_stateful(draft, "draft_model", model_name(found.source.name))
     guessing.prepare(draft, config, own_settings(draft))
@@ -74,17 +73,3 @@ def _refuse_other_tokens(config: RunConfig, found: loading.Found, answers: loadi
             f"--draft-model {name} has another tokenizer: {n:,} of the {len(ours):,} tokens of {own} have other "
             "numbers in it. Guesses are checked token by token: use a draft model with the same tokenizer.",
         )
-
-
-@contextmanager
-def _named() -> Iterator[None]:
-    """Turn refusals of a model into those of a draft model."""
-    try:
-        yield
-    except ConfigError as error:
-        if error.knob != "model":
-            raise
-        refusal = ConfigError("draft_model", error.message.replace("--model", "--draft-model"))
-    else:
-        return
-    raise refusal

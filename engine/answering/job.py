@@ -12,7 +12,7 @@ from engine.answering.prefix_cache import PrefixCache
 from engine.answering.requests import Request
 from engine.answering.response_cache import ResponseCache
 from engine.contract.config import RunConfig
-from engine.contract.events import Event
+from engine.contract.events import CachesHold, Event
 from engine.contract.records import Phase, Place
 from engine.devices.base import Device
 
@@ -54,6 +54,7 @@ class AnswerJob:
     responses: ResponseCache | None = None
     """None without `--response-cache`."""
     began: float = field(default_factory=time.perf_counter)
+    _told_held: int = field(default=0, init=False)
 
     @cached_property
     def longest(self) -> int:
@@ -64,6 +65,12 @@ class AnswerJob:
     def held(self) -> int:
         """Bytes that the prefix and the response cache keep."""
         return sum(cache.held for cache in (self.prefixes, self.responses) if cache is not None)
+
+    def tell_held(self) -> None:
+        """Say what is kept, where that has changed since it was said."""
+        if self.held != self._told_held:
+            self._told_held = self.held
+            self.emit(CachesHold(run_id=self.run_id, held=self.held, t=self.now()))
 
     def now(self) -> float:
         """Seconds since answering started."""

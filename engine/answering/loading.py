@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from engine.contract.answering_combinations import ANSWERING_TASKS
 from engine.contract.config import ConfigError, RunConfig
-from engine.contract.own_models import run_number
+from engine.contract.own_models import is_own
 from engine.contract.presets import model_name
-from engine.training import answerers, models
+from engine.training import adapted, answerers, models
 from engine.training.hub import Hub
 from engine.training.own_models import Find
 from engine.training.saving.output import said
@@ -49,19 +49,19 @@ class Found:
 
 def find(config: RunConfig, hub: Hub, own_model: Find) -> Found:
     """What the model's name stands for. Raises `ConfigError` where it cannot answer."""
-    source, trained_on = resolve(config.model, hub, own_model)
+    source, trained_on = resolve(config.model, config.task, hub, own_model)
     answerers.refuse_masked(source, config)
     _refuse_other_task(trained_on, config)
     models.check_head(source.config, config)
     return Found(source=source, tokenizer=source.tokenizer, trained_on=trained_on)
 
 
-def resolve(name: str, hub: Hub, own_model: Find) -> tuple[models.ModelSource, RunConfig | None]:
+def resolve(name: str, task: str, hub: Hub, own_model: Find) -> tuple[models.ModelSource, RunConfig | None]:
     """Where a model is, and the knobs of the run that trained it, where one of ours did. Raises `ConfigError`."""
-    if run_number(name) is not None:
+    if is_own(name):
         own = own_model(name)
         return own.source(hub), own.trained_on
-    return models.resolve(name, hub), _trained_on(Path(name).expanduser())
+    return adapted.resolve(name, task, hub), _trained_on(Path(name).expanduser())
 
 
 def _trained_on(folder: Path) -> RunConfig | None:

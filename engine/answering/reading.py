@@ -11,6 +11,7 @@ from engine.answering.loading import Found
 from engine.answering.requests import Request
 from engine.answering.sources import Asked
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.numbers import n_of
 from engine.contract.presets import model_name
 from engine.training import models
 from engine.workloads.files.plain_files import printable
@@ -56,14 +57,20 @@ class Reader:
     def tokens(self, prompt: Prompt) -> list[int]:
         """All of its tokens, but for texts that are absurdly long."""
         text, room = self.written(prompt), self.limit * _CHARACTERS_PER_TOKEN
-        classifies = self.config.task == "classification"
-        options: dict[str, Any] = {"truncation": True, "max_length": self.limit} if classifies else {"verbose": False}
-        ids: list[int] = self.tokenizer(
-            text[:room] if classifies else text[-room:],
-            add_special_tokens=not self.is_chat(prompt),  # the template has written them
-            return_attention_mask=False,
-            **options,
-        )["input_ids"]
+        special = not self.is_chat(prompt)  # a template has written them
+        return self._ids(text[-room:], add_special_tokens=special, verbose=False)
+
+    def kept(self, prompt: Prompt) -> tuple[list[int], bool]:
+        """Of its tokens as many as the limit allows, and whether there are more."""
+        if self.config.task != "classification":
+            ids = self.tokens(prompt)
+            return ids[-self.limit :], len(ids) > self.limit
+        text = self.written(prompt)[: self.limit * _CHARACTERS_PER_TOKEN]
+        ids = self._ids(text, truncation=True, max_length=self.limit)  # what begins and ends a text stays
+        return ids, len(ids) == self.limit < len(self._ids(text, truncation=True, max_length=self.limit + 1))
+
+    def _ids(self, text: str, **options: Any) -> list[int]:
+        ids: list[int] = self.tokenizer(text, return_attention_mask=False, **options)["input_ids"]
         return ids
 
     def scored(self, text: Prompt) -> tuple[list[int], list[int]]:
@@ -107,7 +114,7 @@ def read(asked: Asked, how: Reader) -> tuple[list[Request], list[str]]:
     n_cut = n_empty = 0
     for number, prompt in enumerate(asked.prompts, 1):
         try:
-            ids = how.tokens(prompt)
+            ids, is_cut = how.kept(prompt)
         except Exception as error:  # a template's code, and what it calls
             raise ConfigError(
                 "chat_template",
@@ -117,17 +124,19 @@ def read(asked: Asked, how: Reader) -> tuple[list[Request], list[str]]:
         if not ids:
             n_empty += 1
             continue
-        n_cut += len(ids) > how.limit
-        kept = tuple(ids[-how.limit :])
-        requests.append(Request(number=len(requests) + 1, input_ids=kept, text=_shown(prompt)))
+        n_cut += is_cut
+        requests.append(Request(number=len(requests) + 1, input_ids=tuple(ids), text=_shown(prompt)))
     if not requests:
         raise ConfigError("prompts", f"The tokenizer makes nothing of {asked.name}: ask something else.")
     check_ids([np.array(request.input_ids, dtype=np.int32) for request in requests], how.vocab_size)
     notes = []
     if n_cut:
-        notes.append(f"{n_cut:,} prompts are longer than {how.limit:,} tokens: their ends are kept (--prompt-len).")
+        what, stays = ("text", "beginning") if how.config.task == "classification" else ("prompt", "end")
+        cut = f"{n_of(n_cut, f'{what} is', f'{what}s are')} longer than {n_of(how.limit, 'token')}"
+        notes.append(f"{cut}: the {stays} is kept (--prompt-len).")
     if n_empty:
-        notes.append(f"{n_empty:,} prompts of which the tokenizer makes nothing are passed over.")
+        passed = n_of(n_empty, "prompt is", "prompts are")
+        notes.append(f"{passed} passed over, as the tokenizer makes nothing of {'it' if n_empty == 1 else 'them'}.")
     if any(not isinstance(prompt, str) for prompt in asked.prompts) and not how.config.chat_template:
         notes.append("Conversations are asked as plain text (--chat-template off).")
     elif any(map(how.is_chat, asked.prompts)):

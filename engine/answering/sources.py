@@ -9,6 +9,7 @@ from pathlib import Path
 from engine.answering.loading import Found
 from engine.contract.answering_knobs import DEFAULT_REQUESTS, GENERATED_PROMPTS, HELD_OUT_PROMPTS
 from engine.contract.config import KNOBS, ConfigError, RunConfig
+from engine.contract.numbers import n_of
 from engine.contract.own_data import GENERATED
 from engine.contract.presets import model_name
 from engine.training.hub import Hub
@@ -128,9 +129,9 @@ def _read(config: RunConfig, found: Found, path: Path) -> Asked:
         raise ConfigError("prompts", f"{quoted(path.name)} has no prompt in it: give a file with one per line or row.")
     notes = [f"Prompts: {len(prompts):,} of {quoted(path.name)}."]
     if n_blank:
-        notes.append(f"{n_blank:,} rows without a prompt are passed over.")
+        notes.append(f"{n_of(n_blank, 'row is', 'rows are')} passed over, without a prompt.")
     if config.requests is not None and len(prompts) < config.requests:
-        notes.append(f"The file has no more than {len(prompts):,} prompts: all are asked.")
+        notes.append(f"The file has no more than {n_of(len(prompts), 'prompt')}: all are asked.")
     return Asked(prompts=prompts, name=quoted(path.name), notes=tuple(notes))
 
 

@@ -263,7 +263,6 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
                 ttft_s=ttft_s,
                 prefill_s=shares.prefill,
                 kv_cache=self._kv_bytes(),
-                held=self._job.held,
                 shares=shares,
                 memory=self._job.device.memory_if_known(),
                 text=self._text(1)[0],

@@ -13,7 +13,7 @@ from engine.compare.rows import Figure, Row, figure_of
 from engine.contract.answers import AnswerFigures
 from engine.contract.config import Value
 from engine.contract.figures import Entry
-from engine.contract.numbers import fixed, number, of_hundred, percent, rate
+from engine.contract.numbers import fixed, n_of, number, of_hundred, percent, rate
 from engine.gpus.units import to_mib
 
 TOO_FEW = "fewer than 2 batches"
@@ -82,7 +82,7 @@ def _speculation(now: AnswerFigures, before: AnswerFigures) -> list[str]:
     wasted = now.proposed - (now.accepted or 0)
     told = [
         f"{fixed(now.tokens_per_forward, 2)} tokens per forward at {percent(of_hundred(now.acceptance))} acceptance",
-        f"{number(wasted)} guesses wasted",
+        f"{n_of(wasted, 'guess', 'guesses')} wasted",
     ]
     one, other = now.generation_tokens_per_s, before.generation_tokens_per_s
     if one is not None and other is not None and one < other:

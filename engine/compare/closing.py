@@ -15,7 +15,7 @@ from engine.contract.config import KNOBS
 from engine.contract.figures import ACCURACY, LOSS, MEMORY, label_of
 from engine.contract.knob import shown
 from engine.contract.marks import why_no_verdict
-from engine.contract.numbers import number, signed
+from engine.contract.numbers import n_of, number, signed
 from engine.contract.records import Outcome, RunRecord
 from engine.contract.text import one_line
 from engine.gpus.units import to_mib
@@ -152,7 +152,7 @@ def _preloading(sides: list[_Side]) -> str | None:
         return None
     best = max(some, key=lambda side: _rate(side, none))
     n = best.run.config.dataloader_num_workers
-    workers = f"{n} worker{'s' if n > 1 else ''}{', the best of them,' if len(some) > 1 else ''}"
+    workers = f"{n_of(n, 'worker')}{', the best of them,' if len(some) > 1 else ''}"
     return f"preloading: {_here(none, best, 'time', _more_time)} with {workers} against none; {_NO_NUMBERS}"
 
 

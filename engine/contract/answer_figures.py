@@ -14,6 +14,7 @@ from engine.contract.distribution import Distribution
 from engine.contract.events import (
     AnsweringStarted,
     BatchScored,
+    CachesHold,
     Event,
     Prefilled,
     QualityMeasured,
@@ -69,6 +70,8 @@ class AnswerFold:
                 self._take_prefill(event)
         elif isinstance(event, RequestDone):
             self._take_request(event)
+        elif isinstance(event, CachesHold):
+            self._known = replace(self._known, held=max(self._known.held or 0, event.held))
         elif isinstance(event, BatchScored):
             if not event.warmup:
                 self._take_batch(event)
@@ -142,6 +145,7 @@ class AnswerFold:
             proposed=known.proposed or 0 if self._speculates else None,
             accepted=known.accepted or 0 if self._speculates else None,
             acceptance=(known.accepted or 0) / known.proposed if known.proposed else None,
+            held=known.held or 0 if self._caches else None,
             hits=self._n_hits if self._caches else None,
             hit_rate=self._n_hits / n_ended if self._caches and n_ended else None,
             padding_share=1 - self._unpadded / self._computed if self._computed else None,
@@ -181,7 +185,6 @@ class AnswerFold:
             new_tokens=known.new_tokens + n,
             forwards=known.forwards + n,
             kv_cache=max(known.kv_cache or 0, event.kv_cache),
-            held=max(known.held or 0, event.held) if self._caches else None,
             shares=(known.shares or AnswerShares()).plus(event.shares),
         )
 

@@ -8,6 +8,8 @@ from engine.contract.knob import ANSWER
 from engine.contract.knob import setting as _knob
 
 DUMMY_PROMPTS, GENERATED_PROMPTS, HELD_OUT_PROMPTS = "dummy", "generated", "held-out"
+NO_FILES = (DUMMY_PROMPTS, GENERATED_PROMPTS, HELD_OUT_PROMPTS)
+"""Prompts that are no file; how many there are is always said."""
 DEFAULT_REQUESTS = 8
 """Of prompts that are made up."""
 DEFAULT_PROMPT_LEN = 256
@@ -51,7 +53,7 @@ class AnsweringKnobs:
     prompt_len: int | None = _knob(
         None,
         "prompt length",
-        "Tokens of a dummy prompt, or the most of another one (its end is kept): prefill's time and the KV cache.",
+        "Tokens of a dummy prompt, or the most of others: prompts keep their end, texts to be scored their beginning.",
         unit="tokens",
         minimum=1,
         maximum=1_048_576,

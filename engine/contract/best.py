@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from engine.contract.config import RunConfig
 from engine.contract.events import EvalDone
-from engine.contract.numbers import fixed, loss
+from engine.contract.numbers import fixed, loss, n_of
 from engine.contract.records import RunRecord
 
 
@@ -87,7 +87,7 @@ class Best:
     def sentence(self) -> str:
         """Why the run ended early."""
         n = self.waited
-        said = f"Stopped early: {n} evaluation{'s' if n > 1 else ''} without a better {self.metric.label}"
+        said = f"Stopped early: {n_of(n, 'evaluation')} without a better {self.metric.label}"
         best = self.evaluation
         if best is None:
             return f"{said}."

@@ -340,8 +340,6 @@ class Prefilled:
     prefill_s: float
     """Of it the forward alone."""
     kv_cache: int  # bytes
-    held: int  # bytes
-    """That the prefix and the response cache keep."""
     shares: AnswerShares
     memory: Memory
     text: str
@@ -398,6 +396,15 @@ class RequestDone:
     warmup: bool
     compile_s: float | None
     """Of the warm-up: seconds that went to torch.compile; only the first request of each batch says so."""
+    t: float  # seconds since answering started
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachesHold:
+    """What the prefix and the response cache keep from now on; told when that has changed."""
+
+    run_id: int
+    held: int  # bytes
     t: float  # seconds since answering started
 
 
@@ -636,6 +643,7 @@ Event = (
     | Prefilled
     | TokensDone
     | RequestDone
+    | CachesHold
     | BatchScored
     | TokensCompared
     | QualityMeasured

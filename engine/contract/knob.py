@@ -32,11 +32,24 @@ GROUPS: dict[str, str] = {
 }
 """Groups of knobs in their order, and what is in each: the screen's list and the help of the command line have them."""
 
+_ANSWERING: dict[str, str] = {
+    "what": "the model, and what it does",
+    "memory": "what takes fewer bytes",
+    "data": "where in a file the prompts are",
+    "where": "the device, and how much of it",
+}
+"""Of those of them that have knobs of both jobs, what is in them for answers, where that is another thing."""
+
 TRAIN, ANSWER, SCRIPT = "train", "answer", "script"
 JOBS: tuple[str, ...] = (TRAIN, ANSWER, SCRIPT)
 """What a run can do: train a model, let it answer, or run the user's own command."""
 OWN_JOBS: tuple[str, ...] = (TRAIN, ANSWER)
 """Those whose model is ours to build, and to forecast."""
+
+
+def about_group(name: str, job: str) -> str:
+    """What is in a group of knobs, for a job."""
+    return _ANSWERING.get(name, GROUPS[name]) if job == ANSWER else GROUPS[name]
 
 
 class ConfigError(ValueError):

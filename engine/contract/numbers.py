@@ -40,6 +40,11 @@ def number(value: float | None, digits: int = 0, unit: str = "") -> str:
     return _with_unit(_written(value, lambda v: f"{v:,.{digits}f}"), unit)
 
 
+def n_of(n: int, one: str, several: str = "") -> str:
+    """So many of them: "1 row", "1,200 rows", "0 rows"; `several` where that is not `one` with an s."""
+    return f"{n:,} {one if n == 1 else several or f'{one}s'}"
+
+
 def signed(value: float | None, digits: int = 0, unit: str = "") -> str:
     """A difference: "−3,450 MiB", "+40 %", "±0 %"."""
     text = number(value, digits)

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.device_name import DeviceName, read_device
+from engine.contract.numbers import n_of
 from engine.contract.records import DeviceInfo
 from engine.contract.text import counted
 from engine.devices.base import Device
@@ -86,7 +87,7 @@ def _ordinals(name: DeviceName, config: RunConfig, nvml: Nvml, *, patient: bool)
 
 def _too_few(wanted: int, n_shown: int, nvml: Nvml) -> str:
     """A rank for each card: NCCL refuses two on one."""
-    there = "1 card" if n_shown == 1 else f"{n_shown} cards"
+    there = n_of(n_shown, "card")
     fix = "--gpus 1" if n_shown == 1 else f"--gpus {n_shown} or all"
     hidden = nvml.device_count() - n_shown
     more = f" of this machine's {nvml.device_count()}" if hidden > 0 else ""

@@ -20,7 +20,7 @@ from engine.contract.forecast_types import (
     Forecast,
 )
 from engine.contract.idle import idle
-from engine.contract.own_models import run_number
+from engine.contract.own_models import is_own
 from engine.devices.precision import refuse_types
 from engine.forecast.answering.forecast import AnswerForecaster, asked_of
 from engine.forecast.answering.record import AnswerPlan
@@ -48,6 +48,7 @@ from engine.techniques.refusals import refuse_missing_packages
 from engine.tracing.stack import STACKS, Stack
 from engine.tracing.unified import with_unified
 from engine.training import answerers, models
+from engine.training.adapters import ADAPTER
 from engine.training.hub import Hub
 from engine.training.own_models import Find
 from engine.workloads.data_shape import BatchShape, DataShape
@@ -330,7 +331,7 @@ class Forecaster:
         key = config.model, stamp, config.workload == "dummy"
         source = self._sources.get(key)
         if source is None or source.is_to_come:
-            if self._hub is None and known(config.model) is None and run_number(config.model) is None:
+            if self._hub is None and known(config.model) is None and not is_own(config.model):
                 self._hub = Hub()
                 self._hub.probe()
             source = find_source(config, self._hub, stamp, self._own_model)
@@ -401,11 +402,10 @@ def _limit(config: RunConfig, gpu: Gpu, given: Assumptions) -> int:
 
 
 def _stamp(name: str) -> float:
-    """When a local model's configuration was written: what is known of an older one is out of date."""
-    try:
-        return (Path(name).expanduser() / "config.json").stat().st_mtime
-    except OSError:
-        return 0.0
+    """When a local model's or adapter's configuration was written: what is known of an older one is out of date."""
+    folder = Path(name).expanduser()
+    written = [file.stat().st_mtime for file in (folder / "config.json", folder / ADAPTER) if file.is_file()]
+    return max(written, default=0.0)
 
 
 def _range(reserved: int, outside: Outside, saved: int) -> tuple[int, int] | None:

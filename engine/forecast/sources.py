@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.contract.config import ConfigError, RunConfig
-from engine.contract.own_models import run_number
+from engine.contract.own_models import is_own
 from engine.models.catalogue import ARCHITECTURES, known
-from engine.training import models
+from engine.training import adapted, models
 from engine.training.hub import Hub
 from engine.training.own_models import Find
 
@@ -37,11 +37,13 @@ def find_source(config: RunConfig, hub: Hub | None, stamp: float, own_model: Fin
     `own_model` finds what a run of the history trained. Raises `ConfigError` as a run does.
     """
     name = config.model
-    if own_model is not None and run_number(name) is not None:
+    if own_model is not None and is_own(name):
         return Source(model=own_model(name).source(hub or _Here()), stamp=stamp)
     architecture = known(name)
     if architecture is None or Path(name).expanduser().is_dir():
-        return Source(model=models.resolve(name, hub or _Here()), stamp=stamp)
+        asked = hub or _Here()
+        found = adapted.resolve(name, config.task, asked) if config.answers else models.resolve(name, asked)
+        return Source(model=found, stamp=stamp)
     if config.workload == "dummy" and name.lower() in ARCHITECTURES:  # no tokenizer is needed
         return Source(model=models.preset_source(name), stamp=stamp)
     try:

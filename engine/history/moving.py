@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.contract.numbers import n_of
 from engine.history.errors import HistoryError, explain
 from engine.history.file import OpenedFile, open_file
 from engine.history.records import this_process
@@ -91,7 +92,7 @@ def keep_elsewhere(path: Path, write: Callable[[Path], object]) -> Path:
 
 
 def _runs(n_runs: int) -> str:
-    return "1 run" if n_runs == 1 else f"{n_runs:,} runs"
+    return n_of(n_runs, "run")
 
 
 def _drop_leftovers(opened: OpenedFile) -> None:

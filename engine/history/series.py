@@ -29,6 +29,7 @@ from typing import Any
 from engine.contract.events import (
     AnsweringStarted,
     BatchScored,
+    CachesHold,
     EvalDone,
     Event,
     FigureLogged,
@@ -64,6 +65,7 @@ STORED = (
     Prefilled,
     TokensDone,
     RequestDone,
+    CachesHold,
     BatchScored,
     TokensCompared,
     QualityMeasured,

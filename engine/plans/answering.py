@@ -11,12 +11,10 @@ from engine.contract.answering_knobs import DEFAULT_REQUESTS, DUMMY_PROMPTS
 from engine.contract.by_job import defaults_of
 from engine.contract.config import RunConfig, Value
 from engine.contract.knob import ANSWER
+from engine.contract.numbers import n_of
 from engine.plans.experiment import NamedPlan, Sized, each, table
 from engine.plans.search import PROMPT_LEN
 from engine.plans.types import PlannedRun
-
-OF_RUN = "run:"
-"""What the name of a model begins with that a run trained."""
 
 _LARGE = defaults_of(ANSWER).with_values(model="llama-3.2-1b", weights="fp16", requests=8)
 """Random weights in 16 bits, which every card of the catalogue stores: time and memory are those of trained ones."""
@@ -64,14 +62,13 @@ def _prompt_length(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
 def sizes_of(config: RunConfig, runs: tuple[PlannedRun, ...]) -> str:
     """What was sized how: `gpt2-tiny, 8 prompts of 512 tokens, 64 new tokens`."""
     requests = sorted({run.config.requests or 0 for run in runs if run.is_possible})
-    many = f"{requests[0]:,} to {requests[-1]:,}" if len(requests) > 1 else f"{requests[0]:,}"
+    what = f"{requests[0]:,} to " * (len(requests) > 1) + n_of(requests[-1], "prompt")
     lengths = {run.config.prompt_len for run in runs if run.is_possible}
     length = next(iter(lengths)) if len(lengths) == 1 else None
     grows = any(run.search for run in runs) or len(lengths) > 1
-    what = f"{many} {'prompt' if many == '1' else 'prompts'}"
     if config.prompts == DUMMY_PROMPTS:
         what += " of growing length" if grows else f" of {length:,} random tokens" if length else " of random tokens"
-    return f"{config.model}, {what}, {config.max_new_tokens} new tokens"
+    return f"{config.model}, {what}, {n_of(config.max_new_tokens, 'new token')}"
 
 
 _SHORT: dict[str, Value] = {"requests": 1, "max_new_tokens": 4}

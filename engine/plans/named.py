@@ -9,8 +9,9 @@ from engine.contract.by_job import defaults_of
 from engine.contract.config import KEEPING, KNOBS, ConfigError, RunConfig, Value
 from engine.contract.device_name import read_device
 from engine.contract.knob import ANSWER
+from engine.contract.own_models import is_own
 from engine.gpus.units import MIB
-from engine.plans.answering import ANSWERING, OF_RUN, sizes_of
+from engine.plans.answering import ANSWERING, sizes_of
 from engine.plans.experiment import SCALES, NamedPlan, Sized, each, table
 from engine.plans.lecture import CONFIG, MEMORY_MIB, REVIEWS
 from engine.plans.types import Plan, PlannedRun
@@ -60,7 +61,7 @@ def named_plan(
         base = defaults_of(plan.job).with_values(**{name: getattr(base, name) for name in _PLACE})
     values = {knob: getattr(plan.lecture, knob) for knob in KNOBS if knob not in _KEPT}
     values |= {"small": plan.small, "short": plan.short}.get(scale, {})
-    if base.answers and base.model.startswith(OF_RUN):
+    if base.answers and is_own(base.model):
         values |= plan.small | plan.asked | {"model": base.model, "task": base.task}
     if name == "bert-large":
         values |= _as_on_the_card(memory_total)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from engine.contract.config import KNOBS, RunConfig
+from engine.contract.numbers import n_of
 
 TRY_UPDATES = 3
 """Updates of one try. The optimizer's state is there from the second on, and the third shows that it stays so."""
@@ -99,7 +100,7 @@ class LimitSearch:
     def finding(self) -> str:
         """What the search found, in one sentence."""
         words, n = _WORDS[self.knob], len(self.tried)
-        tries = f"{n} {'try' if n == 1 else 'tries'}"
+        tries = n_of(n, "try", "tries")
         largest = f"{words.largest} that fits: {self.fits}{words.unit}" if self.fits else words.none
         if self.broken:
             largest = f"{words.largest} known to fit: {self.fits or 'none'}"

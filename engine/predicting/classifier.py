@@ -16,7 +16,6 @@ from engine.devices.cpu import CpuDevice
 from engine.devices.open import cuda_index
 from engine.telemetry.nvml import door
 from engine.training import adapters, models
-from engine.training.adapters import ADAPTER
 from engine.training.hub import Hub
 from engine.training.saving.output import said
 from engine.workloads.collate import PaddingCollate, Samples
@@ -99,7 +98,7 @@ def load(name: str, device: str) -> Classifier:
     """The classifier in a folder, or of that name on the hub. Raises `ConfigError` where there is none of use."""
     on = _open(device)
     folder = Path(name).expanduser()
-    adapter = folder if (folder / ADAPTER).is_file() else None
+    adapter = folder if adapters.is_adapter(folder) else None
     base = name if adapter is None else adapters.base_of(adapter, name)
     if adapter is not None and said(adapter).get("task", "classification") != "classification":
         raise ConfigError("model", f"--model {name!r} is no text classifier: it was trained for another task.")

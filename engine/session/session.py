@@ -48,7 +48,7 @@ from engine.contract.events import (
 from engine.contract.host_load import HostLoad
 from engine.contract.job import BatchJob
 from engine.contract.neighbours import who
-from engine.contract.own_models import run_number
+from engine.contract.own_models import is_own, of_draft_model
 from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Outcome, Place, RunRecord
 from engine.contract.run_figures import new_record
 from engine.contract.stop_reason import BY_USER
@@ -589,12 +589,14 @@ class Session:
         """Raise `ConfigError` where a model that a run is to have trained is not there."""
         if config.is_script:
             return
-        if config.trains and run_number(config.model) is not None:
+        if config.trains and is_own(config.model):
             fix = "use --job answer, or the run's output folder to train on with it"
             raise ConfigError("model", f"--model {config.model} is a model to be asked: {fix}.")
-        for name in (config.model, config.draft_model):
-            if name is not None and run_number(name) is not None:
-                self._own_model(name)
+        if is_own(config.model):
+            self._own_model(config.model)
+        if config.draft_model is not None and is_own(config.draft_model):
+            with of_draft_model():
+                self._own_model(config.draft_model)
 
     def _with_forecasts(self, record: RunRecord) -> RunRecord:
         """What a forecast adds to a run that trained: MFU on a real GPU, the card's own speed on a virtual one.

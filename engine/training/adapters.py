@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder has an adapter, which is no model alone."""
+    return (folder / ADAPTER).is_file()
+
+
 def base_of(adapter: Path, name: str) -> str:
     """The folder or hub name of the model that the adapter in a folder belongs on. Raises `ConfigError`."""
     base = object_in(adapter / ADAPTER).get("base_model_name_or_path")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.numbers import n_of
 from engine.contract.presets import model_name
 from engine.training import models
 
@@ -38,14 +39,14 @@ def check_length(source: models.ModelSource, config: RunConfig, prompt_tokens: i
         fix = f"--prompt-len {room}" if room > 0 else f"--max-new-tokens {max(1, limit - prompt_tokens)}"
         raise ConfigError(
             "prompt_len" if room > 0 else "max_new_tokens",
-            f"A prompt of {prompt_tokens:,} tokens and {new:,} new ones are more than the {limit:,} positions of "
+            f"A prompt of {n_of(prompt_tokens, 'token')} and {new:,} new ones are more than the {limit:,} positions of "
             f"{name}: use {fix} or less.",
         )
     if apart and prompt_tokens > limit:
         raise ConfigError(
             "prompt_len",
-            f"A prompt of {prompt_tokens:,} tokens is longer than the {limit:,} positions of {name}: use --prompt-len "
-            f"{limit} or less.",
+            f"A prompt of {n_of(prompt_tokens, 'token')} is longer than the {limit:,} positions of {name}: use "
+            f"--prompt-len {limit} or less.",
         )
     if apart and new and new + 1 > limit:
         raise ConfigError(

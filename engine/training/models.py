@@ -22,7 +22,7 @@ from engine.process import gate
 from engine.process.imports import import_transformers
 from engine.techniques import attention, quantised
 from engine.techniques.stopping import Stopped
-from engine.training import model_faults, model_trial
+from engine.training import adapters, model_faults, model_trial
 from engine.training.hub import Hub
 from engine.training.model_fields import check_fields
 from engine.training.model_files import INDEX, WEIGHTS, read_config, refused, weights_folder
@@ -73,6 +73,11 @@ def resolve(name: str, hub: Hub) -> ModelSource:
 
 
 def _from_folder(name: str, folder: Path) -> ModelSource:
+    if adapters.is_adapter(folder) and not (folder / "config.json").exists():
+        raise ConfigError(
+            "model",
+            f"--model {name!r} is what LoRA trained, which can be asked but not trained on with: give its base.",
+        )
     if not (folder / "config.json").exists():
         raise ConfigError("model", f"--model {name!r} has no config.json: give a folder that transformers saved.")
     config = _read_config(name, folder)

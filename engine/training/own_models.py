@@ -13,7 +13,7 @@ from engine.contract.own_models import run_number
 from engine.contract.presets import model_name
 from engine.contract.records import Outcome, RunRecord
 from engine.techniques.dequantised import plain_state
-from engine.training import adapters, models
+from engine.training import adapted, adapters, models
 from engine.training.hub import Hub
 from engine.training.saving import places
 from engine.training.saving.output import model_run
@@ -55,9 +55,7 @@ class OwnModel:
             return _in_memory(self, self.trained)
         assert self.folder is not None
         folder, note = str(self.folder), f"Weights of run {self.run_id} from {model_name(str(self.folder))}."
-        if (self.folder / adapters.ADAPTER).is_file():
-            return replace(_adapted(self, self.folder, hub), name=self.name, note=note)
-        return replace(models.resolve(folder, hub), name=self.name, note=note)
+        return replace(adapted.resolve(folder, self.trained_on.task, hub), name=self.name, note=note)
 
 
 Find = Callable[[str], OwnModel]
@@ -102,7 +100,7 @@ def _folder(record: RunRecord) -> Path | None:
         return None
     if folder is None or model_run(folder) != record.run_id:
         return None
-    return folder if any((folder / name).is_file() for name in ("config.json", adapters.ADAPTER)) else None
+    return folder if adapters.is_adapter(folder) or (folder / "config.json").is_file() else None
 
 
 def _in_memory(own: OwnModel, trained: Trained) -> models.ModelSource:
@@ -125,18 +123,3 @@ def _in_memory(own: OwnModel, trained: Trained) -> models.ModelSource:
         note=f"Weights of run {own.run_id}, which are still in memory.",
         state=state,
     )
-
-
-def _adapted(own: OwnModel, folder: Path, hub: Hub) -> models.ModelSource:
-    """An adapter's base with the adapter's matrices added to its weights."""
-    base = models.resolve(adapters.base_of(folder, own.name), hub)
-    if not base.has_weights:
-        raise ConfigError("model", f"--model {own.name}: the base of its adapter has no weights: get its files again.")
-    task = own.trained_on.task
-
-    def state() -> dict[str, torch.Tensor]:
-        model: Any = models.build(base, base.config, RunConfig(model=base.name, task=task, device="cpu"))
-        return plain_state(adapters.on(model, folder, own.name).merge_and_unload())  # type: ignore[operator]
-
-    tokenizer = models.tokenizer_in(folder) or base.tokenizer
-    return replace(base, location=None, tokenizer=tokenizer, state=state)

@@ -15,6 +15,7 @@ from engine.contract.confusion import MOST_CLASSES
 from engine.contract.events import Event, TrainingStarted
 from engine.contract.host_load import HostLoad
 from engine.contract.idle import idle
+from engine.contract.numbers import n_of
 from engine.contract.presets import model_name
 from engine.contract.records import Outcome, Phase, Place, RunRecord
 from engine.contract.stop_reason import BY_USER, stopped
@@ -267,7 +268,7 @@ class Run:
         if n_workers > n_cores:
             self._telling.say(
                 Phase.DATA,
-                f"{n_workers} data-loader workers share {n_cores} core{'s' if n_cores > 1 else ''}: "
+                f"{n_of(n_workers, 'data-loader worker')} share {n_of(n_cores, 'core')}: "
                 f"--dataloader-num-workers {n_cores} prepares as much.",
             )
         with self.device.sharing():

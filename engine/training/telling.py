@@ -9,6 +9,7 @@ import torch
 
 from engine.contract.events import Event, MemoryMoment, RunProgress
 from engine.contract.host_load import HostLoad, is_busy, taken
+from engine.contract.numbers import n_of
 from engine.contract.records import Phase, RunRecord
 from engine.contract.run_figures import RunFigures
 from engine.devices.base import Device
@@ -57,5 +58,5 @@ class Telling:
         if cores is None or free is None or not is_busy(cores, free, self.device.info, self.record.config):
             return
         n = torch.get_num_threads()
-        with_threads = f"computes with {n} thread{'s' if n > 1 else ''} and " if not self.device.runs_ahead else ""
+        with_threads = f"computes with {n_of(n, 'thread')} and " if not self.device.runs_ahead else ""
         self.say(Phase.LOAD, f"Host busy: {taken(cores, free)}; this run {with_threads}is slower than on a quiet one.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from engine.contract.answering_knobs import DUMMY_PROMPTS, GENERATED_PROMPTS, HELD_OUT_PROMPTS
+from engine.contract.answering_knobs import NO_FILES
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.own_data import LOADERS, TEXT_SUFFIXES, is_file_name, is_own_file, suffix_of
 from engine.workloads.files.plain_files import (
@@ -23,8 +23,6 @@ from engine.workloads.files.unpacked import is_plain, plain, unpacked_chunks
 from engine.workloads.files.workbooks import check_workbook, unpacked_size
 from engine.workloads.sources.chat_lines import check_chats
 
-NO_FILES = (DUMMY_PROMPTS, GENERATED_PROMPTS, HELD_OUT_PROMPTS)
-"""Of `--prompts`."""
 WHOLE_BYTES = 4 * 2**20
 """A file up to this size is read whole: a fraction of a second. Of a larger one its beginning."""
 

@@ -188,7 +188,6 @@ def prefilled(*requests: int, run_id: int = 1, t: float = 0.05, device: DeviceIn
         ttft_s=0.048,
         prefill_s=0.045,
         kv_cache=kv,
-        held=0,
         shares=AnswerShares(prefill=0.045, sampling=0.003),
         memory=memory(kv, device),
         text="",

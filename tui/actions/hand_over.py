@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.contract.config import RunConfig
-from engine.contract.numbers import number
+from engine.contract.numbers import n_of, number
 from tui.desk.desk import Desk
 from tui.desk.readings import Readings
 from tui.state.paths import free_path
@@ -52,7 +52,7 @@ class HandOverControl:
             self._state.notice = self._handed_over(wanted)
 
     def _handed_over(self, wanted: Wanted) -> str:
-        runs = "1 run" if wanted.n_rows == 1 else f"{wanted.n_rows} runs"
+        runs = n_of(wanted.n_rows, "run")
         runs += f" that have {wanted.query!r}" if wanted.query else ""
         if wanted.path is None:
             return self._copied(wanted.text, f"{runs} as {wanted.format_name}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.contract.changes import Delete, Note, Restore
 from engine.contract.events import HistoryChanged
+from engine.contract.numbers import n_of
 from engine.contract.records import Outcome, RunRecord
 from tui.actions.baseline import BaselineControl
 from tui.desk.desk import Desk
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _runs(rows: list[RunRecord]) -> str:
-    return f"run {rows[0].run_id}" if len(rows) == 1 else f"{len(rows)} runs"
+    return f"run {rows[0].run_id}" if len(rows) == 1 else n_of(len(rows), "run")
 
 
 class ResultsControl:
@@ -69,7 +70,7 @@ class ResultsControl:
         def count(query: str) -> str:
             notes = state.table.notes
             found = sum(matches(query, row, notes.get(row.run_id, "")) for row in state.finished)
-            return f"{found} of {len(state.finished)} runs"
+            return f"{found} of {n_of(len(state.finished), 'run')}"
 
         def take(query: str | None) -> None:
             if query is not None:

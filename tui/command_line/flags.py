@@ -19,7 +19,7 @@ from engine.contract import paths
 from engine.contract.by_job import OWN, defaults_of, goes_without_saying
 from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig
 from engine.contract.device_name import device_list, gpus_of_device
-from engine.contract.knob import ANSWER, GROUPS, TRAIN, typed
+from engine.contract.knob import ANSWER, GROUPS, TRAIN, about_group, typed
 from engine.models.catalogue import FAMILIES
 from tui.state.knobs import bounds
 
@@ -77,10 +77,10 @@ class Parser(argparse.ArgumentParser):
 
 def add_knobs(parser: argparse.ArgumentParser, job: str | None = None) -> None:
     """Add a flag for every knob, and `--config` and `--save-config`; with a job for its knobs, `--job` goes without."""
-    for name, about in GROUPS.items():
+    for name in GROUPS:
         knobs = [knob for knob in KNOBS.values() if knob.group == name and _is_flag(knob, job)]
         if knobs:
-            group = parser.add_argument_group(f"{name} ({about})")
+            group = parser.add_argument_group(f"{name} ({about_group(name, job or TRAIN)})")
             for knob in knobs:
                 group.add_argument(knob.flag, **_options(knob, job or TRAIN))
     if job == ANSWER:
@@ -159,6 +159,7 @@ def config_of(arguments: argparse.Namespace) -> RunConfig:
     from engine.knobs.files import load_knobs, save_knobs
 
     given = given_knobs(arguments)
+    _refuse_blank(given)
     from_file = load_knobs(arguments.config) if arguments.config else {}
     try:
         job = given.get("job", from_file.get("job", TRAIN))
@@ -175,6 +176,13 @@ def config_of(arguments: argparse.Namespace) -> RunConfig:
 def given_knobs(arguments: argparse.Namespace) -> dict[str, Any]:
     """The knobs that have a flag on the command line, as they were typed."""
     return {name: value for name, value in vars(arguments).items() if name in KNOBS}
+
+
+def _refuse_blank(given: dict[str, Any]) -> None:
+    """An empty variable of a shell is no wish. Raises `UsageError`."""
+    for name, value in given.items():
+        if isinstance(value, str) and not value.strip():
+            raise UsageError(f"{KNOBS[name].flag} {value!r} has no value in it: give one, or leave the flag out.")
 
 
 def _implied(job: str, values: dict[str, Any]) -> dict[str, Any]:

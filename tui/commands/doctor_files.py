@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.contract import paths
-from engine.contract.numbers import mib
+from engine.contract.numbers import mib, n_of
 from engine.history.file_system import file_system_of
 from engine.history.history import History, HistoryError
 from tui.commands.finding import Finding
@@ -31,7 +31,7 @@ def files() -> Iterator[Finding]:
         return
     size = sum(part.stat().st_size for part in path.parent.glob(f"{path.name}*") if part.is_file())
     can = "writable" if writable else "not writable"
-    yield Finding(check="history", found=f"{path}{moved}: {n_runs:,} runs, {mib(size)} MiB, {can}")
+    yield Finding(check="history", found=f"{path}{moved}: {n_of(n_runs, 'run')}, {mib(size)} MiB, {can}")
     if notice:
         yield Finding(check="history", found=notice, status="problem")
     elif damaged:

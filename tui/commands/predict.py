@@ -13,7 +13,7 @@ from typing import TextIO
 
 from engine.contract import paths
 from engine.contract.config import ConfigError
-from engine.contract.numbers import duration, number, rate
+from engine.contract.numbers import duration, n_of, number, rate
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError
 from tui.commands.headless import Interrupts, own_streams
@@ -98,7 +98,7 @@ def _predict(
             nonlocal told
             if time.monotonic() - told > _TOLD_S:
                 told = time.monotonic()
-                say(f"{number(done)} texts …")
+                say(f"{n_of(done, 'text')} …")
             return not interrupts.count
 
         with _written_to(arguments.out, out) as target:
@@ -115,7 +115,7 @@ def _predict(
                 say(lacked or f"The prediction failed: {sentence(error)}")
                 return exit_codes.OUT_OF_MEMORY if lacked else exit_codes.FAILED
         took = time.monotonic() - began
-        say(f"{number(done)} texts in {duration(took)} s ({rate(done / took if took else None)} a second).")
+        say(f"{n_of(done, 'text')} in {duration(took)} s ({rate(done / took if took else None)} a second).")
         if classifier.n_cut:
             cut, length = number(classifier.n_cut), number(classifier.max_length)
             say(f"{cut} of them are longer than {length} tokens and were cut there.")

@@ -10,6 +10,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.contract.numbers import n_of
 from engine.contract.records import RunRecord
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError
@@ -67,7 +68,7 @@ def execute(arguments: Namespace) -> int:
         text = _exported(name, records, baseline, plans, scaling_in(history), arguments)
     _write(text, arguments.output)
     if records and arguments.output not in (None, "-"):
-        runs = "1 run" if len(records) == 1 else f"{len(records)} runs"
+        runs = n_of(len(records), "run")
         sys.stderr.write(f"{runs} written to {clean(arguments.output)}.\n")
     return exit_codes.DONE
 

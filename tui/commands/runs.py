@@ -12,6 +12,7 @@ from engine.compare.scaling import Scaling, nothing_known
 from engine.contract import answer_entries, figures
 from engine.contract.events import RunFinished
 from engine.contract.knob import JOBS
+from engine.contract.numbers import n_of
 from engine.contract.records import RunRecord
 from tui.command_line import exit_codes
 from tui.command_line.flags import UsageError
@@ -132,7 +133,7 @@ def execute(arguments: Namespace) -> int:
         elif records:
             sys.stdout.write(_drawn(records, scaling))
     if records and len(records) < n_all and not arguments.json:
-        sys.stderr.write(f"The newest {len(records)} of {n_all:,} runs; --limit N shows more.\n")
+        sys.stderr.write(f"The newest {len(records)} of {n_of(n_all, 'run')}; --limit N shows more.\n")
     return exit_codes.DONE
 
 

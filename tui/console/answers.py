@@ -18,7 +18,7 @@ from engine.contract.events import (
     TokensDone,
 )
 from engine.contract.figures import CPU, ENERGY, is_virtual, status_of
-from engine.contract.numbers import fixed, number, percent, plus_minus, rate
+from engine.contract.numbers import fixed, n_of, number, percent, plus_minus, rate
 from engine.contract.records import RunRecord
 from engine.contract.text import capitalised
 from engine.gpus.units import to_mib
@@ -69,10 +69,11 @@ class AnswerLines:
         self._told += 1
         if self._told > SHOWN:
             more = self._planned - SHOWN
-            return [f"The other {number(more)} answers are not printed; --json has them."] * (self._told == SHOWN + 1)
+            others = f"The other {number(more)} answers are" if more > 1 else "The last answer is"
+            return [f"{others} not printed; --json has {'them' if more > 1 else 'it'}."] * (self._told == SHOWN + 1)
         from_cache = f", {event.hit} cache hit" if event.hit else ""
         stopped = ", stopped" if event.reason == "stopped" else ""
-        tokens = f"{number(event.prompt_tokens)} prompt tokens, {number(event.new_tokens)} new"
+        tokens = f"{n_of(event.prompt_tokens, 'prompt token')}, {number(event.new_tokens)} new"
         heading = f"Request {event.request}: {tokens} in {event.e2e_s:.2f} s{from_cache}{stopped}"
         if not event.prompt:  # random tokens mean nothing, and so does what follows on them
             return [heading]
@@ -88,10 +89,10 @@ def _harmless(text: str) -> list[str]:
 def _started(event: AnsweringStarted) -> list[str]:
     model = f"{number(event.n_parameters)} parameters, {number(to_mib(event.weights), 1)} MiB"
     warmup = f", after {number(event.n_warmup)} that warm up" if event.n_warmup else ""
-    lines = [f"Answering {number(event.n_requests)} requests{warmup}, with {model}"]
+    lines = [f"Answering {n_of(event.n_requests, 'request')}{warmup}, with {model}"]
     if event.max_new_tokens and event.kv_per_token:
         kv = f"{number(event.kv_per_token / _KIB, 1)} KiB of KV cache a token"
-        longest = f"prompts of up to {number(event.prompt_tokens)} tokens, {number(event.max_new_tokens)} new ones"
+        longest = f"prompts of up to {n_of(event.prompt_tokens, 'token')}, {number(event.max_new_tokens)} new ones"
         lines.append(f"{capitalised(longest)}, {kv}")
     if event.draft_parameters is not None:
         weights = f", {number(to_mib(event.draft_weights), 1)} MiB" if event.draft_weights is not None else ""
@@ -101,7 +102,7 @@ def _started(event: AnsweringStarted) -> list[str]:
 
 def _quality(event: QualityMeasured) -> str:
     figures = AnswerFigures(agreement=event.agreement, perplexity=event.perplexity, own_perplexity=event.own_perplexity)
-    return clean(f"On {number(event.n_tokens)} tokens of {event.text_name}, {quality(figures)}")
+    return clean(f"On {n_of(event.n_tokens, 'token')} of {event.text_name}, {quality(figures)}")
 
 
 def figures_of(record: RunRecord) -> list[str]:
@@ -149,12 +150,12 @@ def _written(record: RunRecord, answer: AnswerFigures, whose: str) -> list[str]:
     ]
     if answer.proposed is not None:
         share = f", acceptance {percent(100 * answer.acceptance)}" if answer.acceptance is not None else ""
-        right = f"{number(answer.accepted)} of {number(answer.proposed)} guesses accepted"
+        right = f"{number(answer.accepted)} of {n_of(answer.proposed or 0, 'guess', 'guesses')} accepted"
         lines.append(f"Speculation: {fixed(answer.tokens_per_forward, 2)} tokens per forward{share} ({right})")
     if answer.hits is not None:
         held = f", {number(to_mib(answer.held), 1)} MiB held" if answer.held else ""
         share = f" ({percent(100 * answer.hit_rate)})" if answer.hit_rate is not None else ""
-        lines.append(f"Caches: {number(answer.hits)} of {number(answer.n_requests)} requests hit{share}{held}")
+        lines.append(f"Caches: {number(answer.hits)} of {n_of(answer.n_requests, 'request')} hit{share}{held}")
     if answer.kv_cache:
         lines.append(f"KV cache: {number(to_mib(answer.kv_cache), 1)} MiB at the most")
     return lines

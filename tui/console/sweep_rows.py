@@ -43,7 +43,7 @@ from engine.contract.figures import (
     unit_of,
 )
 from engine.contract.forecast_types import Foretold
-from engine.contract.numbers import forecast_rate, mib
+from engine.contract.numbers import forecast_rate, mib, n_of
 from engine.contract.records import Outcome, RunRecord
 from engine.plans.course import NAMED, Plan, PlannedRun
 from tui.drawing.text import clean
@@ -122,7 +122,7 @@ class Rows:
         return []
 
     def _opening(self, event: PlanStarted) -> list[str]:
-        runs = f"{event.total} runs" if event.total is not None else "as many runs as it takes"
+        runs = n_of(event.total, "run") if event.total is not None else "as many runs as it takes"
         before = f", {event.done} done before" if event.done else ""
         lines = [f"{clean(event.title)}: {runs}{before} (plan {event.plan_id})"]
         if self._plan.sizes:

@@ -26,7 +26,7 @@ from engine.contract.events import (
 )
 from engine.contract.figures import CARD_SPEED, CARD_TIME, CPU, ENERGY, PER_SAMPLE, WAITING, gpus_of, is_virtual
 from engine.contract.marks import sentences
-from engine.contract.numbers import mib, number, percent
+from engine.contract.numbers import mib, n_of, number, percent
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
 from engine.contract.text import capitalised
 from engine.export.hand_over import flags_of
@@ -181,7 +181,7 @@ def _effective(config: RunConfig) -> str:
     """`16 samples an update (batch 8 × 2 GPUs)`."""
     steps = config.gradient_accumulation_steps
     parts = [f"batch {config.batch_size}", *([f"accumulation {steps}"] if steps > 1 else []), f"{config.gpus} GPUs"]
-    return f"{number(config.effective_batch_size)} samples an update ({' × '.join(parts)})"
+    return f"{n_of(config.effective_batch_size, 'sample')} an update ({' × '.join(parts)})"
 
 
 def _ranks(event: RanksStarted) -> list[str]:
@@ -203,8 +203,8 @@ def _named(device: DeviceInfo) -> str:
 def _training(event: TrainingStarted) -> str:
     held_out = f", {number(event.n_eval)} held out" if event.n_eval else ""
     return (
-        f"Training {number(event.n_parameters)} parameters on {number(event.n_train)} samples{held_out}: "
-        f"{number(event.planned_updates)} updates"
+        f"Training {number(event.n_parameters)} parameters on {n_of(event.n_train, 'sample')}{held_out}: "
+        f"{n_of(event.planned_updates, 'update')}"
     )
 
 

@@ -9,7 +9,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 
 from engine.contract.config import KNOBS, RunConfig
-from engine.contract.knob import GROUPS
+from engine.contract.knob import about_group
 from engine.contract.text import capitalised
 from tui.drawing.cells import Line, cut, ends, wrap
 from tui.panes.base import Pane
@@ -130,8 +130,12 @@ class KnobsPane(Pane, can_focus=True):
         elif place.knob:
             text, role = KNOBS[place.knob].why_in(state.editor.config.job), "muted"
         else:
-            labels = [KNOBS[name].label for name in IN_GROUPS[state.editor.config.job][place.group]]
-            text, role = f"{capitalised(GROUPS[place.group])}: {', '.join(labels)}", "muted"
+            job = state.editor.config.job
+            labels = [KNOBS[name].label for name in IN_GROUPS[job][place.group]]
+            text, role = (
+                f"{capitalised(about_group(place.group, job))}: {', '.join(labels)}",
+                "muted",
+            )
         return [[(" ", "text"), (line, role)] for line in wrap(text, width, limit)]
 
     async def on_click(self, event: events.Click) -> None:

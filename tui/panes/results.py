@@ -13,6 +13,7 @@ from engine.contract.accuracy import accuracy_sentence, no_better
 from engine.contract.figures import heading_of
 from engine.contract.knob import ANSWER, TRAIN
 from engine.contract.marks import marks_of, sentences
+from engine.contract.numbers import n_of
 from engine.contract.own_data import data_name
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.cells import Line, cut, join, pad, wrap
@@ -73,11 +74,9 @@ class ResultsPane(Pane, can_focus=True):
         if state.n_of_other_jobs:
             many = state.n_of_other_jobs
             kind = "training" if state.table_job == ANSWER else "answering"
-            parts.append([(f"{many} {kind} run{'s' if many > 1 else ''}: ", "muted"), ("J", "key")])
+            parts.append([(f"{n_of(many, f'{kind} run')}: ", "muted"), ("J", "key")])
         if table.folded and not table.query:
-            parts.append(
-                [(f"{table.folded} question{'s' if table.folded > 1 else ''} before: ", "muted"), ("/", "key")]
-            )
+            parts.append([(f"{n_of(table.folded, 'question')} before: ", "muted"), ("/", "key")])
         if table.query:
             parts.append([("/", "muted"), (note_of(table.query), "pending")])
         if table.marked:

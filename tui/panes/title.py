@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, DEFAULT_REQUESTS, DUMMY_PROMPTS
+from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, DEFAULT_REQUESTS, DUMMY_PROMPTS, NO_FILES
 from engine.contract.config import RunConfig
 from engine.contract.figures import CPU
 from engine.contract.job import BatchJob, time_left
@@ -58,7 +58,7 @@ class TitlePane(Pane):
 
 
 def _work(config: RunConfig, run: RunView | None) -> str:
-    """What is trained on, or what is asked: `dummy 8×256+128`, requests × prompt and new tokens."""
+    """What is trained on, or what is asked: `dummy 8×256+128`, requests × prompt and new tokens, as far as known."""
     if not config.answers:
         return work_of(config, run.n_train if run else None)
     if config.prompt is not None:
@@ -67,11 +67,14 @@ def _work(config: RunConfig, run: RunView | None) -> str:
     started = run.answer.started if run is not None and run.answer is not None else None
     many = started.n_requests if started is not None else config.requests
     length = started.prompt_tokens if started is not None else config.prompt_len
-    if config.prompts == DUMMY_PROMPTS:
+    if config.prompts in NO_FILES:
         many = many or DEFAULT_REQUESTS
+    if config.prompts == DUMMY_PROMPTS:
         length = length or DEFAULT_PROMPT_LEN
-    tokens = "" if config.task == "classification" else f"+{config.max_new_tokens}"
-    return f"{name} {'all' if many is None else many}×{length or ''}{tokens}"
+    named, new = f"{name} {'all' if many is None else many}", config.max_new_tokens
+    if config.task == "classification":
+        return f"{named}×{length}" if length else named
+    return f"{named}×{length}+{new}" if length else f"{named}, {new} new"
 
 
 def _fits(left: Line, right: Line, width: int) -> bool:

@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Input, Static
 
-from engine.contract.numbers import rate
+from engine.contract.numbers import n_of, rate
 from tui.drawing.cells import Line, wrap
 from tui.drawing.text import clean
 from tui.screens.dialog import Dialog
@@ -139,5 +139,5 @@ class AskScreen(Dialog[None]):
         if end is None:
             return lines
         per_s = (end.new_tokens - 1) / (end.e2e_s - end.ttft_s) if end.e2e_s > end.ttft_s else None
-        took = f"{end.new_tokens:,} tokens   first after {rate(end.ttft_s * 1000)} ms   {rate(per_s)} tokens/s"
+        took = f"{n_of(end.new_tokens, 'token')}   first after {rate(end.ttft_s * 1000)} ms   {rate(per_s)} tokens/s"
         return [*lines, [(took, "muted")]]

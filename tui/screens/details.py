@@ -17,7 +17,7 @@ from engine.contract.best import best_sentence
 from engine.contract.conditions import Conditions
 from engine.contract.config import KNOBS
 from engine.contract.marks import sentences, slowed
-from engine.contract.numbers import UNKNOWN, mib
+from engine.contract.numbers import UNKNOWN, mib, n_of
 from engine.contract.own_data import data_name, is_own_file
 from engine.contract.records import Outcome, RunRecord
 from tui.drawing.class_table import class_table
@@ -125,7 +125,7 @@ def _beside(met: Conditions | None) -> str | None:
     if met is None or met.neighbours is None:
         return None
     n = len(met.neighbours)
-    return f"{n} other{'s' if n > 1 else ''}, {mib(met.peak_others)} MiB at most" if n else "nobody"
+    return f"{n_of(n, 'other')}, {mib(met.peak_others)} MiB at most" if n else "nobody"
 
 
 def _place(row: RunRecord) -> list[str]:

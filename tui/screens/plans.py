@@ -16,6 +16,7 @@ from textual.widgets.option_list import Option
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.device_name import read_device
 from engine.contract.knob import ANSWER, TRAIN
+from engine.contract.numbers import n_of
 from engine.contract.records import DeviceInfo
 from engine.plans.course import NAMED, SCALES, Plan, named_plan, scale_for
 from tui.drawing.text import clean
@@ -171,7 +172,7 @@ def _counted(plan: Plan) -> str:
     runs = sum(not run.skip for run in plan.runs)
     told = sum(run.by_forecast for run in plan.runs)
     more = f", {told} more by forecast" if told else ""
-    return f"{runs} {'run' if runs == 1 else 'runs'}{more}"
+    return f"{n_of(runs, 'run')}{more}"
 
 
 def _together(labels: Sequence[str]) -> str:

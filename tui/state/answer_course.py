@@ -7,9 +7,9 @@ one. Of a classifier it is the texts that are to be scored.
 from __future__ import annotations
 
 from engine.contract.config import RunConfig
-from engine.contract.events import AnsweringStarted, BatchScored, Prefilled, RequestDone, TokensDone
+from engine.contract.events import AnsweringStarted, BatchScored, CachesHold, Prefilled, RequestDone, TokensDone
 
-AnswerEvent = AnsweringStarted | Prefilled | TokensDone | RequestDone | BatchScored
+AnswerEvent = AnsweringStarted | Prefilled | TokensDone | RequestDone | CachesHold | BatchScored
 
 
 class AnswerCourse:
@@ -41,7 +41,7 @@ class AnswerCourse:
         if isinstance(event, AnsweringStarted):
             self.started = event
             return
-        if event.warmup:
+        if isinstance(event, CachesHold) or event.warmup:
             return
         if isinstance(event, BatchScored):
             self.progress += event.n_samples

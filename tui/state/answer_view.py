@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from engine.contract.answers import AnswerShares
 from engine.contract.config import RunConfig
-from engine.contract.events import AnsweringStarted, BatchScored, Prefilled, RequestDone, TokensDone
+from engine.contract.events import AnsweringStarted, BatchScored, CachesHold, Prefilled, RequestDone, TokensDone
 from engine.gpus.units import to_mib
 from tui.drawing.plot import Columns
 from tui.state.answer_course import AnswerCourse, AnswerEvent
@@ -107,12 +107,14 @@ class AnswerView:
             self._tokens(event, start)
         elif isinstance(event, RequestDone):
             self._at(event.request, event.warmup).ended(event)
+        elif isinstance(event, CachesHold):
+            self.held = event.held
         elif isinstance(event, BatchScored):
             self._scored(event)
 
     def _prefilled(self, event: Prefilled) -> None:
         self.warmup, self.current = event.warmup, event.requests
-        self.kv_cache, self.held = event.kv_cache, event.held
+        self.kv_cache = event.kv_cache
         self._write(event.requests, event.text, (), event.warmup)
         if event.warmup:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.contract.figures import CARD_SPEED, SPEED, heading_of, speed_of
 from engine.contract.forecast_types import Forecast
 from engine.contract.marks import why_no_verdict
-from engine.contract.numbers import clock, number, rate, signed_mib, signed_percent
+from engine.contract.numbers import clock, n_of, number, rate, signed_mib, signed_percent
 from engine.contract.records import Outcome, RunRecord
 from engine.gpus.units import to_mib
 from tui.drawing.text import clean
@@ -121,7 +121,7 @@ def _answered(run: RunRecord, baseline: RunRecord | None) -> str:
     figures = run.answer
     if figures is None:
         return f"run {run.run_id} completed in {clock(run.train_runtime_s)}"
-    text = f"run {run.run_id} answered {number(figures.n_requests)} requests in {clock(run.train_runtime_s)}: "
+    text = f"run {run.run_id} answered {n_of(figures.n_requests, 'request')} in {clock(run.train_runtime_s)}: "
     speed = figures.generation_tokens_per_s
     parts = [f"{rate(speed)} tokens/s"] if speed is not None else [f"{rate(run.steady_samples_per_s)} samples/s"]
     parts += [f"first after {rate(figures.ttft.p50 * 1000)} ms"] if figures.ttft is not None else []

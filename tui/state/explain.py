@@ -9,10 +9,11 @@ from engine.compare.explain import evidence, largest_that_fitted, out_of_memory,
 from engine.contract.config import KNOBS, RunConfig, Value
 from engine.contract.figures import ACCURACY, CARD_SPEED, SPEED, heading_of
 from engine.contract.forecast_types import Forecast
-from engine.contract.knob import GROUPS
+from engine.contract.knob import about_group
 from engine.contract.marks import sentences
 from engine.contract.numbers import mib, percent, rate, signed, signed_percent
 from engine.contract.records import Outcome, RunRecord
+from engine.contract.text import capitalised
 from engine.export.hand_over import command_line
 from engine.plans.lecture import TABLES
 from tui.drawing.timeline import most_held
@@ -48,7 +49,7 @@ def knob_text(
 
 def group_text(group: str, config: RunConfig) -> tuple[str, list[str]]:
     """Heading and lines: what is in a group of knobs, and what each of them does."""
-    lines = [f"{GROUPS[group].capitalize()}."]
+    lines = [f"{capitalised(about_group(group, config.job))}."]
     for name in IN_GROUPS[config.job][group]:
         knob = KNOBS[name]
         lines += ["", f"{knob.label} {said(config, name)}: {knob.why_in(config.job)}"]

@@ -46,7 +46,7 @@ from engine.contract.events import (
     WorkCounted,
 )
 from engine.contract.figures import ACCURACY
-from engine.contract.numbers import clock, duration, loss, mib, number, short_count
+from engine.contract.numbers import clock, duration, loss, mib, n_of, number, short_count
 from engine.contract.records import GpuSample, Outcome, RunRecord
 from engine.contract.tasks import TASKS
 from engine.contract.text import counted
@@ -203,8 +203,8 @@ def _fold_run(
         run.n_train, run.majority = event.n_train, event.majority
         state.write(
             "run",
-            f"training {short_count(event.n_parameters)} parameters: {number(event.n_train)} samples, "
-            f"{number(event.planned_updates)} updates",
+            f"training {short_count(event.n_parameters)} parameters: {n_of(event.n_train, 'sample')}, "
+            f"{n_of(event.planned_updates, 'update')}",
         )
     elif isinstance(event, ScriptKnown):
         run.t = run.t or 0.0

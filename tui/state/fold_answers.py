@@ -7,13 +7,14 @@ from typing_extensions import assert_never
 from engine.contract.events import (
     AnsweringStarted,
     BatchScored,
+    CachesHold,
     Prefilled,
     QualityMeasured,
     RequestDone,
     TokensCompared,
     TokensDone,
 )
-from engine.contract.numbers import duration, mib, number, percent, rate, short_count
+from engine.contract.numbers import duration, mib, n_of, percent, rate, short_count
 from tui.state.answer_course import AnswerEvent
 from tui.state.run_view import RunView
 from tui.state.state import State
@@ -39,32 +40,32 @@ def fold_answers(state: State, run: RunView, event: OfAnswers) -> bool:
     if isinstance(event, RequestDone):
         state.write("run", _done(event))
         return event.request == run.answer.n_requests
-    if not isinstance(event, (Prefilled, TokensDone, BatchScored)):
+    if not isinstance(event, (Prefilled, TokensDone, CachesHold, BatchScored)):
         assert_never(event)
     return False
 
 
 def _started(event: AnsweringStarted) -> str:
     draft = f", {short_count(event.draft_parameters)} guess" if event.draft_parameters is not None else ""
-    written = f", up to {number(event.max_new_tokens)} tokens each" if event.max_new_tokens else ""
+    written = f", up to {n_of(event.max_new_tokens, 'token')} each" if event.max_new_tokens else ""
     return (
-        f"{short_count(event.n_parameters)} parameters answer{draft}: {number(event.n_requests)} requests of up to "
-        f"{number(event.prompt_tokens)} tokens{written}; weights {mib(event.weights)} MiB"
+        f"{short_count(event.n_parameters)} parameters answer{draft}: {n_of(event.n_requests, 'request')} of up to "
+        f"{n_of(event.prompt_tokens, 'token')}{written}; weights {mib(event.weights)} MiB"
     )
 
 
 def _done(event: RequestDone) -> str:
     name = f"request {event.request}" if not event.warmup else "warm-up"
-    hit = f", {event.cached_tokens:,} tokens of the prompt from the {event.hit} cache" if event.hit else ""
+    hit = f", {n_of(event.cached_tokens, 'token')} of the prompt from the {event.hit} cache" if event.hit else ""
     hit = ", from the response cache" if event.hit == "response" else hit
     compiled = f", {duration(event.compile_s)} s of it compiling" if event.compile_s is not None else ""
     return (
-        f"{name}: {event.prompt_tokens:,} + {event.new_tokens:,} tokens in {duration(event.e2e_s)} s, the first after "
-        f"{rate(event.ttft_s * 1000)} ms{hit}{compiled}{', stopped' if event.reason == 'stopped' else ''}"
+        f"{name}: {event.prompt_tokens:,} + {n_of(event.new_tokens, 'token')} in {duration(event.e2e_s)} s, the first "
+        f"after {rate(event.ttft_s * 1000)} ms{hit}{compiled}{', stopped' if event.reason == 'stopped' else ''}"
     )
 
 
 def _quality(event: QualityMeasured) -> str:
     own = f"perplexity {rate(event.perplexity)}, of the model's own weights {rate(event.own_perplexity)}"
     agrees = percent(100 * event.agreement, 1)
-    return f"on {event.n_tokens:,} tokens of {event.text_name} the top token agrees at {agrees}; {own}"
+    return f"on {n_of(event.n_tokens, 'token')} of {event.text_name} the top token agrees at {agrees}; {own}"

@@ -10,6 +10,7 @@ from engine.contract.answering_knobs import DUMMY_PROMPTS
 from engine.contract.by_job import for_job, goes_without_saying
 from engine.contract.config import DEFAULT_SAMPLES, KNOBS, ConfigError, Knob, RunConfig, Value, coerce
 from engine.contract.device_name import gpus_of_device
+from engine.contract.numbers import n_of
 from engine.contract.own_data import is_own_file
 from engine.contract.own_models import own_name
 from engine.contract.presets import PRESETS, model_name
@@ -307,7 +308,8 @@ def _described_answer(config: RunConfig) -> str:
         return ", ".join([*parts, f"batch {config.batch_size}", f"padding {config.padding}", config.weights])
     prompt = config.known_prompt_len
     parts.append(f"batch {config.batch_size}" if config.prompt is None else f"“{clean(config.prompt, 40)}”")
-    parts.append(f"{prompt} + {config.max_new_tokens} tokens" if prompt else f"{config.max_new_tokens} new tokens")
+    new = config.max_new_tokens
+    parts.append(f"{prompt} + {n_of(new, 'token')}" if prompt else n_of(new, "new token"))
     parts.append(config.weights)
     parts.append(f"KV {config.kv_cache}" if config.kv_dtype == "model" else f"KV {config.kv_cache} {config.kv_dtype}")
     parts += ["prefix cache"] * config.prefix_cache + ["response cache"] * config.response_cache

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from engine.contract.config import RunConfig
 from engine.contract.events import PlanFinished, PlanProgress, PlanStarted
-from engine.contract.numbers import UNKNOWN
+from engine.contract.numbers import UNKNOWN, n_of
 from tui.drawing.text import clean
 from tui.state.knobs import describe
 
@@ -60,7 +60,7 @@ def fold_plan(
     """The plan after an event (None when it is over), and lines for the log."""
     if isinstance(event, PlanStarted):
         title = clean(event.title, TITLE_LIMIT)
-        total = f", {event.total} runs" if event.total is not None else ""
+        total = f", {n_of(event.total, 'run')}" if event.total is not None else ""
         done = f", {event.done} of them done before" if event.done else ""
         return PlanView(event.plan_id, title, event.total, event.done), [f"plan {title}{total}{done}"]
     if isinstance(event, PlanProgress):

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field, fields, replace
 from statistics import fmean
 
 from engine.contract.config import RunConfig
-from engine.contract.events import AnsweringStarted, EvalDone, Event, MicroStepDone, RequestDone, Sampled, UpdateDone
+from engine.contract.events import (
+    AnsweringStarted,
+    CachesHold,
+    EvalDone,
+    Event,
+    MicroStepDone,
+    RequestDone,
+    Sampled,
+    UpdateDone,
+)
 from engine.contract.pace import WholeTime
 from engine.contract.records import DeviceInfo, Memory, Outcome, Place, RunRecord, Shares
 from engine.contract.run_figures import RunFigures, new_record
@@ -196,7 +205,7 @@ class RunView:
             return
         self.t, self.moved_t, self.place = event.t, event.t, None
         self._mark()
-        if not isinstance(event, RequestDone):
+        if not isinstance(event, (RequestDone, CachesHold)):
             self.remember(event.memory)
 
     def sampled(self, event: Sampled) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.numbers import n_of
 from engine.workloads.collate import Collate, PaddingCollate, Samples, stack
 from engine.workloads.files.plain_files import printable, quoted
 from engine.workloads.kinds.text import Report
@@ -263,11 +264,14 @@ def _counts(encoded: Sequence[Encoded], config: RunConfig) -> list[str]:
     notes = []
     if n_cut:
         notes.append(
-            f"{n_cut:,} conversations are longer than {config.seq_len:,} tokens and were cut there (--seq-len)."
+            f"{n_of(n_cut, 'conversation is', 'conversations are')} longer than {config.seq_len:,} tokens and cut "
+            "there (--seq-len)."
         )
     if n_without:
-        notes.append(f"{n_without:,} have nothing to learn within {config.seq_len:,} tokens, and were left out.")
+        notes.append(
+            f"{n_of(n_without, 'is', 'are')} left out, with nothing to learn within {config.seq_len:,} tokens."
+        )
     if n_untold:
         why = "the chat template writes them otherwise once others follow"
-        notes.append(f"{n_untold:,} answers are read and not learned: {why}.")
+        notes.append(f"{n_of(n_untold, 'answer is', 'answers are')} read and not learned: {why}.")
     return notes

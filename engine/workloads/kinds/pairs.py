@@ -172,7 +172,7 @@ def _cut_notes(both: list[tuple[Tokens, Tokens]], config: RunConfig, n: int) -> 
     counts = [sum(part[i].n_cut for part in both) for i in (0, 1)]
     limits = (config.seq_len, config.target_tokens)
     return [
-        f"{count:,} of {n:,} {what} are longer than {limit:,} tokens and were cut there ({flag})."
+        f"{count:,} of {n:,} {what} {'is' if count == 1 else 'are'} longer than {limit:,} tokens and cut ({flag})."
         for count, limit, what, flag in zip(
             counts, limits, ("sources", "targets"), ("--seq-len", "--target-len"), strict=True
         )

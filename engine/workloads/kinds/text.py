@@ -10,6 +10,7 @@ import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.numbers import n_of
 from engine.workloads.collate import Samples, stack
 from engine.workloads.prepared import PreparedData
 from engine.workloads.sources.documents import TextSource, find_documents
@@ -127,7 +128,7 @@ def _blocks(documents: Sequence[Tokens1D], width: int, wanted: int | None, pad_i
         offsets = np.arange(n + 1, dtype=np.int64) * width
     else:
         offsets = np.array([0, len(flat)], dtype=np.int64)
-    told = f"{n:,} blocks of {width:,} tokens" if n else f"one block of {len(flat):,} tokens"
+    told = f"{n_of(n, 'block')} of {width:,} tokens" if n else f"one block of {len(flat):,} tokens"
     return Samples({"input_ids": flat, "labels": flat}, offsets), told
 
 
@@ -143,7 +144,8 @@ def _packed(documents: Sequence[Tokens1D], width: int, wanted: int | None, pad_i
     padding = 1 - n_tokens / max(1, len(rows) * width)
     return (
         samples,
-        f"{n_pieces:,} documents packed in {len(rows):,} rows of {width:,} tokens, {padding * 100:.1f} % padding",
+        f"{n_of(n_pieces, 'document')} packed in {n_of(len(rows), 'row')} of {width:,} tokens, "
+        f"{padding * 100:.1f} % padding",
     )
 
 

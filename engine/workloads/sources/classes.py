@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.contract.config import ConfigError
+from engine.contract.numbers import n_of
 from engine.workloads.files.plain_files import printable, quoted
 from engine.workloads.sources.columns import listed
 
@@ -125,7 +126,7 @@ def _rare_note(names: Sequence[str], least: int) -> list[str]:
 
 
 def _rows(n: int) -> str:
-    return f"{n:,} row{'s' if n != 1 else ''}"
+    return n_of(n, "row")
 
 
 def _were(n: int) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import datasets
 
 from engine.contract.config import ConfigError
+from engine.contract.numbers import n_of
 from engine.workloads.files.plain_files import quoted
 from engine.workloads.standalone.chats import is_written_list
 
@@ -201,5 +202,5 @@ def is_missing(value: object) -> bool:
 def nul_notes(texts: Iterable[str]) -> list[str]:
     """On texts with NUL characters, which JSON and Parquet can hold; nothing where there are none."""
     n = sum("\0" in text for text in texts)
-    told = f"{n:,} texts have NUL characters, which are tokens like others: take them out if they are not meant."
-    return [told] if n else []
+    told = f"{n_of(n, 'text has', 'texts have')} NUL characters, which are tokens like others"
+    return [f"{told}: take them out if they are not meant."] if n else []

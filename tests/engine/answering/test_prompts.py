@@ -88,7 +88,7 @@ def test_a_prompt_per_row_of_a_file(name: str, tmp_path: Path, tokenizer: PreTra
     prompts = asked(config(prompts=str(file)), who)
     assert read(prompts, who) == [rows[0], rows[2]]
     assert [request.number for request in prompts.requests] == [1, 2]
-    assert "1 rows without a prompt are passed over." in prompts.notes
+    assert "1 row is passed over, without a prompt." in prompts.notes
     assert len(asked(config(prompts=str(file), requests=1), who).requests) == 1
 
 
@@ -116,7 +116,23 @@ def test_of_a_long_prompt_the_end_is_kept_and_it_is_said(tokenizer: PreTrainedTo
     whole = asked(config(prompt="Where does Ada go? " * 9), who).requests[0].input_ids
     cut = asked(config(prompt="Where does Ada go? " * 9, prompt_len=7), who)
     assert cut.requests[0].input_ids == whole[-7:]
-    assert any("longer than 7 tokens" in note for note in cut.notes)
+    assert "1 prompt is longer than 7 tokens: the end is kept (--prompt-len)." in cut.notes
+
+
+def test_of_a_long_text_that_is_scored_the_beginning_is_kept_and_it_is_said(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    who, file = found(tokenizer), tmp_path / "texts.txt"
+    file.write_text("Where does Ada go?\n" + "Ada goes to Rome. " * 9 + "\nRome.\n")
+    scores = config(prompts=str(file), task="classification", max_new_tokens=128)
+    whole = asked(scores, who)
+    assert not any("longer than" in note for note in whole.notes)
+    lengths = [len(request.input_ids) for request in whole.requests]
+    cut = asked(scores.with_values(prompt_len=lengths[0]), who)  # the first has as many and is not cut
+    assert [request.input_ids for request in cut.requests] == [
+        request.input_ids[: lengths[0]] for request in whole.requests
+    ]
+    assert f"1 text is longer than {lengths[0]} tokens: the beginning is kept (--prompt-len)." in cut.notes
 
 
 def test_generated_prompts_are_those_that_a_training_holds_out(tokenizer: PreTrainedTokenizerFast) -> None:

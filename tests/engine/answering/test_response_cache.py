@@ -7,7 +7,7 @@ import pytest
 from engine.answering.answer import answer
 from engine.answering.requests import Request, Writing
 from engine.answering.response_cache import ResponseCache
-from engine.contract.events import Prefilled, RequestDone, TokensDone
+from engine.contract.events import CachesHold, Prefilled, RequestDone, TokensDone
 from tests.engine import language_models
 from tests.engine.answering.asked import Asked, config_of, job_of
 
@@ -38,6 +38,10 @@ def test_hits_leave_their_place_in_a_batch_to_others(batch_size: int, computed: 
     forwards = sum(event.forwards for event in asked.of(TokensDone)) + 4
     assert forwards == 4 * NEW  # a hit has none
     assert job.held == 4 * sum(len(ids) + NEW for ids in (A, B, C, D))
+    told = [event.held for event in asked.of(CachesHold)]
+    assert told == sorted(told)
+    assert len(told) == len(computed)
+    assert told[-1] == job.held  # that of the last batch too
 
 
 def _answered(number: int, reason: str = "length", n: int = 3) -> Writing:

@@ -62,7 +62,6 @@ def batch(
         ttft_s=ttft,
         prefill_s=ttft * 0.8,
         kv_cache=4096 * prompt * n,
-        held=0,
         shares=AnswerShares(prefill=ttft * 0.8, sampling=ttft * 0.2),
         memory=memory,
         text="It",

@@ -14,7 +14,7 @@ from engine.contract.answer_entries import prompt_tokens_of
 from engine.contract.answers import AnswerFigures, from_plain, to_plain
 from engine.contract.by_job import defaults_of
 from engine.contract.config import RunConfig
-from engine.contract.events import Event, MemoryMoment, QualityMeasured, Sampled, TokensCompared
+from engine.contract.events import CachesHold, Event, MemoryMoment, QualityMeasured, Sampled, TokensCompared
 from engine.contract.knob import ANSWER
 from engine.contract.records import DeviceInfo, HostSample, Memory, RunRecord
 from engine.contract.run_figures import RunFigures, new_record
@@ -103,6 +103,14 @@ def test_without_speculation_and_caches_their_figures_are_unknown() -> None:
     assert (answer.proposed, answer.accepted, answer.acceptance) == (None, None, None)
     assert (answer.hits, answer.hit_rate, answer.held) == (None, None, None)
     assert answer.tokens_per_forward == 1
+
+
+def test_what_the_last_batch_left_in_a_cache_counts_as_held() -> None:
+    config = CONFIG.with_values(response_cache=True)
+    events = [started(RUN_ID, 2), *batch(RUN_ID, [1], 1.0), *batch(RUN_ID, [2], 2.0)]
+    assert answer_of(events, config).held == 0  # nothing was kept, which is known
+    kept = [CachesHold(run_id=RUN_ID, held=held, t=3.0) for held in (400, 900, 700)]  # the oldest may go
+    assert answer_of([*events, *kept], config).held == 900
 
 
 def test_prompt_and_generation_rates_are_medians_of_the_batches() -> None:

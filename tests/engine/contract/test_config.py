@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from engine.contract.answering_knobs import AnsweringKnobs
 from engine.contract.by_job import defaults_of
 from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig, coerce
+from engine.contract.knob import ANSWER, about_group
 
 NUMBERS = [(job, knob) for knob in KNOBS.values() if knob.kind in (int, float) for job in knob.jobs]
 """With each job that they mean something for."""
@@ -41,6 +42,14 @@ def test_every_knob_explains_itself_in_one_line(knob: Knob) -> None:
     assert knob.why.endswith(".")
     assert knob.kind in (int, float, bool, str)
     assert all(knob.minimum <= step <= knob.maximum for step in knob.steps)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("knob", [knob for knob in KNOBS.values() if ANSWER in knob.jobs], ids=lambda knob: knob.name)
+def test_what_a_knob_does_to_answers_is_not_told_as_of_a_training(knob: Knob) -> None:
+    said = f"{knob.why_in(ANSWER)} {about_group(knob.group, ANSWER)}".replace("the model's training", "")
+    assert len(knob.why_in(ANSWER)) <= 120
+    for word in ("gradient", "update", "backward", "training", "trained", "learns", "dropout", "samples"):
+        assert word not in said
 
 
 NEEDS: dict[str, dict[str, Any]] = {

@@ -114,3 +114,8 @@ def test_text(text: str, wanted: str) -> None:
 def test_rates_of_one_power_of_ten_are_equally_wide() -> None:
     for power in (0.01, 0.1, 1, 10, 100, 1000):
         assert len({len(f.rate(power * k)) for k in (1, 1.5, 2.25, 7.777, 9.99)}) == 1
+
+
+def test_one_thing_is_said_of_one() -> None:
+    assert [f.n_of(n, "row") for n in (0, 1, 2, 1200)] == ["0 rows", "1 row", "2 rows", "1,200 rows"]
+    assert [f.n_of(n, "guess", "guesses") for n in (1, 2)] == ["1 guess", "2 guesses"]

@@ -17,6 +17,7 @@ from engine.contract.answers import AnswerShares
 from engine.contract.events import (
     AnsweringStarted,
     BatchScored,
+    CachesHold,
     EvalDone,
     Event,
     FigureLogged,
@@ -159,6 +160,7 @@ def answering(count: Any, number: Any, text: Any, memory: Any) -> st.SearchStrat
             t=number,
         )
         | st.builds(RequestDone, run_id=run_id, prompt=text, text=text, hit=st.none() | text, e2e_s=number)
+        | st.builds(CachesHold, run_id=run_id, held=count, t=number)
         | st.builds(BatchScored, run_id=run_id, seconds=number, memory=memory, text=text)
         | st.builds(TokensCompared, run_id=run_id, n_same=count, detail=text)
         | st.builds(QualityMeasured, run_id=run_id, text_name=text, agreement=number, perplexity=number)
@@ -194,6 +196,7 @@ def test_every_stored_kind_is_tried_above() -> None:
         "Prefilled",
         "TokensDone",
         "RequestDone",
+        "CachesHold",
         "BatchScored",
         "TokensCompared",
         "QualityMeasured",

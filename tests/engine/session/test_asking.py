@@ -83,6 +83,11 @@ def test_what_was_trained_answers_from_memory_and_from_its_folder(tmp_path: Path
         from_folder = do(session, ask)
         assert says(from_folder, "Weights of run 1 from out-1.")
         assert answers(from_folder) == answers(kept)
+        folder = str(tmp_path / "out-1")
+        assert answers(do(session, ask.with_values(model=folder))) == answers(kept)  # by its path as well
+        if more:
+            wrong = refusal(do(session, TRAINING.with_values(model=folder)))
+            assert wrong.endswith("is what LoRA trained, which can be asked but not trained on with: give its base.")
         assert session.close(60)
 
 
@@ -96,6 +101,12 @@ def test_a_model_that_is_gone_is_refused_with_the_fix() -> None:
         do(session, TRAINING)
         assert "the model of run 1 is gone" in refusal(do(session, ask))
         assert "there is no such run" in refusal(do(session, ask.with_values(model="run:99")))
+        for name in ("run:abc", "RUN:", "run:-1", "run:1.5"):
+            sentence = f"--model {name}: there is no such run. `traintop runs` lists them."
+            assert refusal(do(session, ask.with_values(model=name))) == sentence
+            assert "is a model to be asked" in refusal(do(session, TRAINING.with_values(model=name)))
+        guesses = ask.with_values(model="run:3", speculate="draft", draft_model="run:x")
+        assert refusal(do(session, guesses)).startswith("--draft-model run:x: there is no such run.")
         other = ask.with_values(model=f"run:{answered.run_id}")
         assert "answered, and trained no model" in refusal(do(session, other))
         assert "is a model to be asked" in refusal(do(session, TRAINING.with_values(model="run:1")))

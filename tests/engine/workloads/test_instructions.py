@@ -125,7 +125,7 @@ def test_samples_and_knobs_bound_what_is_trained_on(tmp_path: Path) -> None:
     assert data.evaluation is not None
     assert (len(data.train), len(data.evaluation)) == (10, 3)
     assert any(note.startswith("1 of 81 rows have no prompt or no answer") for note in data.notes)
-    assert any("are longer than 50 tokens and were cut there" in note for note in data.notes)
+    assert any("are longer than 50 tokens and cut there" in note for note in data.notes)
     whole = prepare(config_for(file, completion_only_loss=False, samples=10))
     assert any("every token is learned" in note for note in whole.notes)
     assert all("User:" in text for text in learned(whole))

@@ -61,8 +61,8 @@ def test_lengths_are_bounded_each_by_its_knob(tmp_path: Path) -> None:
     assert batch["input_ids"].shape == (8, 12)
     assert batch["labels"].shape == (8, 6)
     notes = " ".join(data.notes)
-    assert "sources are longer than 12 tokens and were cut there (--seq-len)" in notes
-    assert "targets are longer than 6 tokens and were cut there (--target-len)" in notes
+    assert "sources are longer than 12 tokens and cut (--seq-len)" in notes
+    assert "targets are longer than 6 tokens and cut (--target-len)" in notes
     full = prepare(config_for(tsv(tmp_path), padding="max_length", target_len=40)).collate(items)
     assert (full["input_ids"].shape, full["labels"].shape) == ((8, 64), (8, 40))
     assert (full["labels"][:, 6:] == -100).all()

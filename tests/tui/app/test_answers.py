@@ -83,6 +83,21 @@ async def test_the_panes_are_those_of_the_run_that_is_shown() -> None:
         assert "well" in s.text
 
 
+@pytest.mark.parametrize(
+    ("knobs", "said"),
+    [
+        ({}, "dummy 8×256+128 "),
+        ({"prompts": "generated"}, "generated 8, 128 new "),
+        ({"prompts": "held-out", "prompt_len": 64, "requests": 3}, "held-out 3×64+128 "),
+        ({"prompts": "/data/asked.txt"}, "asked.txt all, 128 new "),
+        ({"prompts": "asked.txt", "task": "classification"}, "asked.txt all "),
+    ],
+)
+async def test_the_title_says_of_what_is_asked_what_is_known(knobs: dict[str, str], said: str) -> None:
+    async with stage((120, 40), [], config=defaults_of(ANSWER).with_values(**knobs)) as s:
+        assert f" · {said}" in s.lines[0]
+
+
 async def test_answers_of_the_warm_up_are_told_as_such() -> None:
     async with stage((120, 40), [], begun(2), answering(2), *list(batch(0, run_id=2))[:3], config=ANSWERING) as s:
         assert "warm-up" in s.lines[0]

@@ -173,9 +173,11 @@ def test_flags_of_a_configuration_make_it_again() -> None:
         (["--batch-size", "-3"], ["--batch-size -3", "1 to 65,536"]),
         (["--batch-size", "eight"], ["--batch-size", "'eight'", "whole number"]),
         (["--batch-size"], ["--batch-size needs a value", "1 to 65,536"]),
+        (["--output-dir", ""], ["--output-dir '' has no value in it: give one, or leave the flag out."]),
+        (["--text-column", " "], ["--text-column ' ' has no value in it: give one, or leave the flag out."]),
         (["--precision", "fp8"], ["--precision 'fp8'", "fp32, tf32, fp16 or bf16"]),
         (["--dropout", "maybe"], ["--dropout", "on or off", "'maybe'"]),
-        (["--model", ""], ["--model is empty"]),
+        (["--model", ""], ["--model '' has no value in it"]),
         (["--batchsize", "8"], ["'--batchsize'", "did you mean --batch-size?"]),
         (["--batch", "8"], ["'--batch' is not known"]),
         (["--zzz"], ["'--zzz' is not known", "--help"]),
@@ -591,3 +593,8 @@ def test_history_dir_moves_the_history_alone(
     assert cli.main(["runs", "--history-dir", ""]) == 2
     assert "--history-dir needs a folder" in capsys.readouterr().err
     assert cli.main(["forecast", "--history-dir", "x"]) == 2
+
+
+def test_an_empty_prompt_is_no_prompt_to_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    message = _refused(capsys, "answer", "--prompt", "")
+    assert message == "traintop answer: --prompt '' has no value in it: give one, or leave the flag out.\n"

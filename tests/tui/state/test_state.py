@@ -12,6 +12,7 @@ from engine.contract.changes import Pin
 from engine.contract.conditions import Conditions, Neighbour, Slowdown
 from engine.contract.config import RunConfig
 from engine.contract.events import (
+    CachesHold,
     DeviceChosen,
     EngineFailed,
     EngineLoading,
@@ -107,6 +108,7 @@ def test_every_kind_of_event_is_known(state: State) -> None:
         fake_answers.prefilled(1),
         fake_answers.tokens(1),
         fake_answers.answered(),
+        CachesHold(run_id=1, held=4096, t=1.0),
         fake_answers.scored(1),
         fake_answers.compared(),
         fake_answers.quality(),
