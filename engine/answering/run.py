@@ -11,7 +11,7 @@ import torch
 
 from engine.answering import answer, comparing, continuous, drafting, loading, quality, scoring
 from engine.answering.job import AnswerJob
-from engine.answering.pace import Pace, gained
+from engine.answering.pace import Pace, gained, unmeasured
 from engine.answering.prefix_cache import PrefixCache
 from engine.answering.prompts import Prompts, prepare_prompts
 from engine.answering.requests import Writing
@@ -149,11 +149,18 @@ class AnswerRun:
             self._telling.say(Phase.LOAD, "comparing with plain generate")
             if (compared := comparing.compare(job, sample, pace)) is not None:
                 self._telling.tell(compared)
-        message = None if self.device.info.kind == "virtual" else gained(job.config, sample, pace)
+        message = self._whether_it_paid(job.config, sample, pace) if job.config.speculate != "off" else None
         assert self._found is not None
         if quality.is_measured(job.config, self._found):
             self._measure(job, self._found)
         return message
+
+    def _whether_it_paid(self, config: RunConfig, sample: list[Writing], pace: Pace) -> str | None:
+        missing = unmeasured(config, sample, pace, is_virtual=self.device.info.is_virtual)
+        if missing is None:
+            return gained(config, sample, pace)
+        self._telling.say(Phase.LOAD, missing)
+        return None
 
     def _measure(self, job: AnswerJob, found: loading.Found) -> None:
         """What was rounded beside what was not: one model after the other, as both may have no room."""

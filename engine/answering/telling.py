@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from engine.answering.loops import looped
 from engine.answering.requests import Writing
 from engine.answering.written import beginning
 from engine.contract.answers import AnswerShares
@@ -41,6 +42,7 @@ def request_done(
         hit="prefix" if writing.cached_tokens else None,
         warmup=warmup,
         compile_s=compile_s,
+        looped=looped(writing.ids),
         t=began + writing.e2e_s - job.began,
     )
 

@@ -7,6 +7,7 @@ is taken to be as large a part of it as that of the speed it comes from: TTFT fo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from engine.compare.noise import RUN_TO_RUN, repeat_noise
 from engine.compare.rows import Figure, Row, figure_of
@@ -14,10 +15,13 @@ from engine.contract.answers import AnswerFigures
 from engine.contract.config import Value
 from engine.contract.figures import Entry
 from engine.contract.numbers import fixed, n_of, number, of_hundred, percent, rate
+from engine.contract.speculation import break_even
 from engine.gpus.units import to_mib
 
 TOO_FEW = "fewer than 2 batches"
 """Why nothing is known of a run's noise."""
+_CIRCLES = 0.5
+"""Of an answer: more than half of it said again says more of the answer than of what guesses are worth."""
 
 
 def batch_noise(one: Figure | None, other: Figure | None) -> float | None:
@@ -46,7 +50,7 @@ def prices(row: Row, baseline: Row, changed: Mapping[str, tuple[Value, Value]]) 
         return []
     told: list[str] = []
     if {"speculate", "speculate_tokens", "draft_model"} & changed.keys() and now.proposed is not None:
-        told += _speculation(now, before)
+        told += speculation(now, before)
     if {"kv_cache", "kv_dtype", "batch_size", "prompt_len", "max_new_tokens"} & changed.keys():
         told += _kv(now, before)
     if {"prefix_cache", "response_cache", "repeats", "prefix_len"} & changed.keys() and now.hits is not None:
@@ -76,7 +80,16 @@ def quality(answer: AnswerFigures) -> str:
     return f"{agreed}, perplexity {rate(answer.perplexity)} (own {rate(answer.own_perplexity)})"
 
 
-def _speculation(now: AnswerFigures, before: AnswerFigures) -> list[str]:
+def in_circles(answer: AnswerFigures) -> str:
+    """`the answers go round in circles (93 % of them came before), …`; empty where they do not, or nothing is known."""
+    if answer.looped is None or answer.looped < _CIRCLES:
+        return ""
+    share = percent(100 * answer.looped)
+    return f"the answers go round in circles ({share} of them came before), so guesses are easier than in other text"
+
+
+def speculation(now: AnswerFigures, before: AnswerFigures) -> list[str]:
+    """What guessing came to beside the run `before`, which did not, and why where it was slower."""
     if not now.proposed:
         return ["nothing was guessed: no words of the text came again"]
     wasted = now.proposed - (now.accepted or 0)
@@ -86,16 +99,54 @@ def _speculation(now: AnswerFigures, before: AnswerFigures) -> list[str]:
     ]
     one, other = now.generation_tokens_per_s, before.generation_tokens_per_s
     if one is not None and other is not None and one < other:
-        told.append(_why_slower(now))
-    return told
+        told.append(_why_slower(now, before))
+    return [*told, *filter(None, [in_circles(now)])]
 
 
-def _why_slower(now: AnswerFigures) -> str:
+def _why_slower(now: AnswerFigures, before: AnswerFigures) -> str:
     """Acceptance alone is not speed: what a guess costs has to be less than the forwards that it saves."""
-    shares = now.shares
-    draft = f" took {percent(100 * shares.draft / shares.total)} of the time" if shares and shares.total else ""
-    wide = "and checking several tokens takes longer than one"
-    return f"slower, as guessing{draft or ' costs time'} {wide}: more than the forwards saved"
+    found = costs(now, before)
+    if found is None:
+        shares = now.shares
+        draft = f" took {percent(100 * shares.draft / shares.total)} of the time" if shares and shares.total else ""
+        return (
+            f"slower, as guessing{draft or ' costs time'} and checking several tokens takes longer than one: more than "
+            "the forwards saved"
+        )
+    said = f"slower, as a guess takes {fixed(found.guess, 2)} of a forward and a check {fixed(found.check, 2)}"
+    if found.pays_from >= 1:
+        return f"{said}: it would not pay if all guesses were right"
+    return f"{said}: it pays from {percent(100 * found.pays_from)} acceptance on"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """What guessing takes, in forwards of the run without it; with what the host does around each."""
+
+    guess: float
+    """Of one token."""
+    check: float
+    """Of a forward over the guesses."""
+    pays_from: float
+    """The acceptance from which on it is faster; 1 and above: never."""
+
+
+def costs(now: AnswerFigures, before: AnswerFigures) -> Costs | None:
+    """As the two runs' times have it; None where they are unknown."""
+    one, other = _forward_s(before), _forward_s(now)
+    if not one or not other or not now.proposed or now.shares is None:
+        return None
+    guess, check = now.shares.draft / now.proposed / one, other / one
+    guessed = now.proposed / (now.forwards - now.n_requests)
+    return Costs(guess=guess, check=check, pays_from=break_even(guessed, guess, check))
+
+
+def _forward_s(answer: AnswerFigures) -> float | None:
+    """Seconds of a decode forward and what the host does around it, without guessing."""
+    forwards = answer.forwards - answer.n_requests  # each answer begins with a prefill
+    if answer.shares is None or forwards <= 0:
+        return None
+    return (answer.shares.decode + answer.shares.sampling) / forwards
 
 
 def _kv(now: AnswerFigures, before: AnswerFigures) -> list[str]:

@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import median
 
+from engine.compare.answers import costs, in_circles
 from engine.contract.answers import AnswerFigures, Percentiles
 from engine.contract.marks import why_no_verdict
 from engine.contract.numbers import number, rate
 from engine.contract.records import Outcome, RunRecord
 from engine.gpus.units import to_mib
-from engine.plans.answering import CACHE, DRAFT, INT8, LOOKUP, NO_CACHE, PREFIX, RESPONSE, STATIC
+from engine.plans.answering import (
+    CACHE,
+    DRAFT,
+    DRAWN,
+    DRAWN_LOOKUP,
+    INT8,
+    LOOKUP,
+    NO_CACHE,
+    PREFIX,
+    RESPONSE,
+    STATIC,
+    TEXT,
+)
 from engine.plans.lecture import rows_of
 from engine.plans.types import Plan, PlannedRun
 
@@ -18,11 +31,12 @@ Read = Callable[[AnswerFigures], float | None]
 
 
 def three_ideas(plan: Plan, records: Sequence[RunRecord]) -> str | None:
-    """What each idea gained and cost beside the row with the KV cache alone."""
+    """What each idea gained and cost beside the row with the KV cache alone, or the same text without guesses."""
     rows = {run.label: _Answered(run, own) for run, own in rows_of(plan, records)}
     base = rows.get(CACHE)
     if base is None or not base.records:
         return None
+    text = rows.get(TEXT, base)
     ideas = {
         "space for computation": [_kv_cache(base, rows.get(NO_CACHE)), _static(base, rows.get(STATIC))],
         "the common case": [
@@ -30,7 +44,11 @@ def three_ideas(plan: Plan, records: Sequence[RunRecord]) -> str | None:
             _response(base, rows.get(RESPONSE)),
             _int8(base, rows.get(INT8)),
         ],
-        "speculation": [_guessed(base, rows.get(LOOKUP)), _guessed(base, rows.get(DRAFT))],
+        "speculation": [
+            _guessed(text, rows.get(LOOKUP)),
+            _guessed(rows.get(DRAWN), rows.get(DRAWN_LOOKUP), "lookup on words drawn by chance"),
+            _guessed(text, rows.get(DRAFT)),
+        ],
     }
     told = [f"{idea}: {', '.join(filter(None, found))}" for idea, found in ideas.items() if any(found)]
     return f"{'; '.join(told)}{_marked(records)}" if told else None
@@ -135,12 +153,12 @@ def _KV(figures: AnswerFigures) -> float | None:  # noqa: N802 (a figure, as the
 
 def _kv_cache(base: _Answered, off: _Answered | None) -> str | None:
     held = f" for {number(to_mib(kv), 1)} MiB" if (kv := base.median(_KV)) else ""
-    gained = _times(base.speed, off.speed if off is not None else None, "the tokens/s of none")
+    gained = _faster(base.speed, off.speed if off is not None else None, " as none")
     return f"the KV cache {gained}{held}" if gained else None
 
 
 def _static(base: _Answered, static: _Answered | None) -> str | None:
-    gained = _times(static.speed if static is not None else None, base.speed)
+    gained = _faster(static.speed if static is not None else None, base.speed)
     held = static.median(_KV) if static is not None else None
     return f"static {gained}{f' with {number(to_mib(held), 1)} MiB' if held else ''}" if gained else None
 
@@ -153,7 +171,7 @@ def _prefix(base: _Answered, prefix: _Answered | None) -> str | None:
         return None
     held = prefix.median(lambda figures: figures.held)
     price = f" for {number(to_mib(held), 1)} MiB" if held else ""
-    return f"the prefix cache divides the time to first token by {number(cold / warm, 1)}{price}"
+    return f"the first token {_faster(1 / warm, 1 / cold)} with a prefix cache{price}"
 
 
 def _response(base: _Answered, response: _Answered | None) -> str | None:
@@ -162,7 +180,7 @@ def _response(base: _Answered, response: _Answered | None) -> str | None:
 
 
 def _int8(base: _Answered, int8: _Answered | None) -> str | None:
-    gained = _times(int8.speed if int8 is not None else None, base.speed)
+    gained = _faster(int8.speed if int8 is not None else None, base.speed)
     if int8 is None or not gained:
         return None
     own, stored = (row.median(lambda figures: figures.weights) for row in (base, int8))
@@ -176,21 +194,45 @@ def _int8(base: _Answered, int8: _Answered | None) -> str | None:
     )
 
 
-def _guessed(base: _Answered, guessed: _Answered | None) -> str | None:
-    gained = _times(guessed.speed if guessed is not None else None, base.speed)
-    if guessed is None or not gained:
+def _guessed(base: _Answered | None, guessed: _Answered | None, what: str = "") -> str | None:
+    """What guessing came to beside the same without; where it did not run, why."""
+    if guessed is None or base is None:
         return None
+    what = what or guessed.run.label
+    if guessed.run.skip:
+        return f"no {what}: {guessed.run.skip}"
+    gained = _faster(guessed.speed, base.speed)
+    if not gained:
+        return None
+    first, before = guessed.records[0].answer, base.records[0].answer
+    assert first is not None
+    assert before is not None
     accepted = guessed.median(lambda figures: figures.acceptance)
-    share = f" ({number(100 * accepted)} % accepted)" if accepted is not None else ""
-    return f"{guessed.run.label} {gained}{share}"
+    told = [f"{number(100 * accepted)} % accepted"] if accepted is not None else []
+    if (guessed.speed or 0) < (base.speed or 0) and (found := costs(first, before)) is not None:
+        told.append(f"a guess takes {found.guess:.2f} of a forward")
+        told.append(f"it pays from {number(100 * found.pays_from)} %" if found.pays_from < 1 else "it cannot pay")
+    told += filter(None, [in_circles(first)])
+    return f"{what} {gained} ({', '.join(told)})" if told else f"{what} {gained}"
 
 
 def _times(value: float | None, before: float | None, of: str = "") -> str:
     """`6.1 × the tokens/s`; empty where one is unknown."""
     if not value or not before:
         return ""
-    ratio = value / before
-    return f"{ratio:.{1 if ratio >= 1.95 else 2}f} ×{f' {of}' if of else ''}"
+    return f"{_two_digits(value / before)} ×{f' {of}' if of else ''}"
+
+
+def _faster(speed: float | None, before: float | None, of: str = "") -> str:
+    """`6.1 × as fast`, `1.11 × slower`; empty where one is unknown. `of`, as ` as none`, follows `as fast`."""
+    if not speed or not before:
+        return ""
+    ratio = speed / before
+    return f"{_two_digits(ratio)} × as fast{of}" if ratio >= 1 else f"{_two_digits(1 / ratio)} × slower"
+
+
+def _two_digits(ratio: float) -> str:
+    return f"{ratio:.{1 if ratio >= 1.95 else 2}f}"
 
 
 def _change(first: _Answered, last: _Answered, read: Read, what: str) -> str:

@@ -46,6 +46,7 @@ class AnswerFold:
         self._overlap = False  # whether requests begin while others are being written
         self._batch_tokens, self._batch_s = 0, 0.0  # after the first ones, of the batch under way
         self._later_tokens, self._later_s = 0, 0.0  # of all batches
+        self._looped, self._n_looped = 0.0, 0  # over the answers that are long enough to tell
         self._tokens = 0  # that forwards of the model brought, or confirmed
         self._computed = self._unpadded = 0
         self._n_hits = self._n_samples = self._scored_tokens = 0
@@ -146,6 +147,7 @@ class AnswerFold:
             accepted=known.accepted or 0 if self._speculates else None,
             acceptance=(known.accepted or 0) / known.proposed if known.proposed else None,
             held=known.held or 0 if self._caches else None,
+            looped=self._looped / self._n_looped if self._n_looped else None,
             hits=self._n_hits if self._caches else None,
             hit_rate=self._n_hits / n_ended if self._caches and n_ended else None,
             padding_share=1 - self._unpadded / self._computed if self._computed else None,
@@ -218,6 +220,9 @@ class AnswerFold:
         self._until(event.t, event.e2e_s)
         self._open.pop(event.request, None)
         self._ttft.add(event.ttft_s)
+        if event.looped is not None:
+            self._looped += event.looped
+            self._n_looped += 1
         from_memory = event.hit == "response"
         if event.new_tokens > 1 and not from_memory:
             self._tpot.add((event.e2e_s - event.ttft_s) / (event.new_tokens - 1))

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+LOOP_TOKENS = 4
+"""Tokens in a row that tell whether an answer says again what it has said."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Percentiles:
@@ -80,6 +83,10 @@ class AnswerFigures:
     accepted: int | None = None
     acceptance: float | None = None
     """`accepted` / `proposed`."""
+    looped: float | None = None
+    """Share of the runs of `LOOP_TOKENS` tokens of an answer that were in it before, 0 to 1, on average: seq-rep-4
+    (Welleck et al. 2020, Neural Text Generation with Unlikelihood Training). A text that goes round is easily guessed.
+    """
     hits: int | None = None
     """Requests that a cache shortened or answered; None without one."""
     hit_rate: float | None = None

@@ -397,6 +397,8 @@ class RequestDone:
     compile_s: float | None
     """Of the warm-up: seconds that went to torch.compile; only the first request of each batch says so."""
     t: float  # seconds since answering started
+    looped: float | None = None
+    """See `AnswerFigures.looped`; None of an answer that is too short, or taken from a cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from engine.compare.answers import quality
 from engine.compare.rows import Row
+from engine.compare.worth import worth
 from engine.contract.numbers import number
 from engine.contract.records import RunRecord
 
@@ -32,7 +33,7 @@ def answer_notes(rows: Sequence[Row]) -> list[str]:
         for record in records
         if record.answer is not None and (text := quality(record.answer))
     ]
-    return notes
+    return [*notes, *filter(None, (worth(record, records) for record in records))]
 
 
 def _not_the_same(record: RunRecord) -> str:

@@ -6,8 +6,9 @@ Standard library only.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
-from engine.contract.answering_knobs import DEFAULT_REQUESTS, DUMMY_PROMPTS
+from engine.contract.answering_knobs import DEFAULT_REQUESTS, DUMMY_PROMPTS, GENERATED_PROMPTS
 from engine.contract.by_job import defaults_of
 from engine.contract.config import RunConfig, Value
 from engine.contract.knob import ANSWER
@@ -20,29 +21,59 @@ _LARGE = defaults_of(ANSWER).with_values(model="llama-3.2-1b", weights="fp16", r
 """Random weights in 16 bits, which every card of the catalogue stores: time and memory are those of trained ones."""
 
 NO_CACHE, CACHE, STATIC = "no KV cache", "KV cache", "static KV cache"
-PREFIX, RESPONSE, LOOKUP, DRAFT, INT8 = "prefix cache", "response cache", "lookup", "draft model", "int8 weights"
+PREFIX, RESPONSE, INT8 = "prefix cache", "response cache", "int8 weights"
+TEXT, LOOKUP, DRAFT = "text", "lookup", "draft model"
+DRAWN, DRAWN_LOOKUP = "drawn", "drawn, lookup"
 _IDEAS: dict[str, dict[str, Value]] = {
     NO_CACHE: {"kv_cache": "off"},
     CACHE: {},
     STATIC: {"kv_cache": "static"},
     PREFIX: {"prefix_cache": True},
     RESPONSE: {"response_cache": True},
-    LOOKUP: {"speculate": "lookup"},
-    DRAFT: {"speculate": "draft"},
     INT8: {"weights": "int8"},
 }
 """Each turns one knob of the row with the KV cache alone, and is asked the same."""
+_GUESSES: dict[str, dict[str, Value]] = {
+    TEXT: {},
+    LOOKUP: {"speculate": "lookup"},
+    DRAFT: {"speculate": "draft"},
+}
+"""Each turns one knob of the first, which is the row with the KV cache alone where that one can be asked text too."""
+_BY_CHANCE: dict[str, dict[str, Value]] = {
+    DRAWN: {"temperature": 1.0},
+    DRAWN_LOOKUP: {"temperature": 1.0, "speculate": "lookup"},
+}
+"""Where words are drawn by chance little comes again, and guesses are wrong."""
+_TEXT: dict[str, Value] = {
+    "prompts": GENERATED_PROMPTS,
+    "prompt_len": None,
+    "prefix_len": 0,
+    "repeats": 0.0,
+    "ignore_eos": False,
+    "requests": 32,
+}
+"""What a model that a run trained is asked, which knows made-up text: guesses are for answers that end where they end.
+What is written after that goes round in circles, and is easily guessed."""
 
 
 def _three_ideas(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
     """A draft model is never chosen here: one that knows other tokens is worth nothing."""
-    runs = table(sized, *_IDEAS.values(), labels=tuple(_IDEAS))
-    if sized(speculate="off").draft_model is not None:
-        return runs
-    return tuple(replace(run, skip=_NO_DRAFT) if run.label == DRAFT else run for run in runs)
+    asked = partial(sized, sizes=_TEXT)
+    if not (sized().model.startswith(OF_RUN) and asked().prompts == GENERATED_PROMPTS):
+        asked = partial(sized)
+    ideas = table(sized, *_IDEAS.values(), labels=tuple(_IDEAS))
+    guesses = table(asked, *_GUESSES.values(), labels=tuple(_GUESSES))
+    by_chance = table(sized, *_BY_CHANCE.values(), labels=tuple(_BY_CHANCE))
+    if asked().draft_model is None:
+        guesses = tuple(replace(run, skip=_NO_DRAFT) if run.label == DRAFT else run for run in guesses)
+    known = {run.config for run in ideas if not run.skip}
+    return (*ideas, *(run for run in guesses if run.skip or run.config not in known), *by_chance)
 
 
-_NO_DRAFT = "there is no model to guess with: --draft-model names a smaller one that knows the same tokens"
+_NO_DRAFT = (
+    "there is no model to guess with: --draft-model names one that knows the same tokens and takes a twentieth of the "
+    "time"
+)
 
 
 def _throughput_latency(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
@@ -60,15 +91,19 @@ def _prompt_length(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
 
 
 def sizes_of(config: RunConfig, runs: tuple[PlannedRun, ...]) -> str:
-    """What was sized how: `gpt2-tiny, 8 prompts of 512 tokens, 64 new tokens`."""
-    requests = sorted({run.config.requests or 0 for run in runs if run.is_possible})
+    """What was sized how: `llama-mini, 8 prompts of 512 random tokens, 64 new tokens; guesses: 32 of made-up text`."""
+    possible = [run.config for run in runs if run.is_possible]
+    alike = [each for each in possible if each.prompts == config.prompts]
+    others = next((each for each in possible if each.prompts != config.prompts), None)
+    requests = sorted({each.requests or 0 for each in alike})
     what = f"{requests[0]:,} to " * (len(requests) > 1) + n_of(requests[-1], "prompt")
-    lengths = {run.config.prompt_len for run in runs if run.is_possible}
+    lengths = {each.prompt_len for each in alike}
     length = next(iter(lengths)) if len(lengths) == 1 else None
     grows = any(run.search for run in runs) or len(lengths) > 1
     if config.prompts == DUMMY_PROMPTS:
         what += " of growing length" if grows else f" of {length:,} random tokens" if length else " of random tokens"
-    return f"{config.model}, {what}, {n_of(config.max_new_tokens, 'new token')}"
+    more = f"; guesses: {others.requests:,} of made-up text" if others is not None else ""
+    return f"{config.model}, {what}, {n_of(config.max_new_tokens, 'new token')}{more}"
 
 
 _SHORT: dict[str, Value] = {"requests": 1, "max_new_tokens": 4}
@@ -81,16 +116,15 @@ ANSWERING: tuple[NamedPlan, ...] = (
         build=_three_ideas,
         lecture=_LARGE.with_values(prompt_len=1024, prefix_len=768, max_new_tokens=128, repeats=0.25),
         small={
-            "model": "gpt2-tiny",
+            "model": "llama-mini",
             "weights": "fp32",
             "prompt_len": 512,
-            "prefix_len": 384,
+            "prefix_len": 480,
             "max_new_tokens": 64,
         },
         short=_SHORT,
         virtual={"device": "virtual:tesla-t4"},
         why_virtual="on a virtual T4, for the lecture's P4 cannot compute with int8 weights",
-        asked={"prompts": "generated", "prompt_len": None, "prefix_len": 0},
     ),
     NamedPlan(
         name="throughput-latency",

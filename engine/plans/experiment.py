@@ -17,7 +17,8 @@ SCALES = {
 """How large the runs of a named plan are."""
 
 Sized = Callable[..., RunConfig]
-"""The plan's configuration with some knobs turned, which those that are given expressly override."""
+"""The plan's configuration with some knobs turned, which is what a row is about. What is given expressly overrides the
+plan's sizes, and those that `sizes`, a dictionary, has in their place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +42,6 @@ class NamedPlan:
     """What the plan needs of the virtual GPU that `auto` stands for on a machine without one."""
     why_virtual: str = ""
     """Why it needs that, for the sentence on sizes."""
-    asked: dict[str, Value] = field(default_factory=dict)
-    """What is turned where a model that a run trained answers."""
 
     @property
     def job(self) -> str:

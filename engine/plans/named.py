@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from engine.contract.by_job import defaults_of
@@ -62,14 +62,15 @@ def named_plan(
     values = {knob: getattr(plan.lecture, knob) for knob in KNOBS if knob not in _KEPT}
     values |= {"small": plan.small, "short": plan.short}.get(scale, {})
     if base.answers and is_own(base.model):
-        values |= plan.small | plan.asked | {"model": base.model, "task": base.task}
+        values |= plan.small | {"model": base.model, "task": base.task}
     if name == "bert-large":
         values |= _as_on_the_card(memory_total)
     if on_virtual:
         values |= plan.virtual
 
-    def sized(**turned: Value) -> RunConfig:
-        return base.with_values(**{**values, **turned, **{k: v for k, v in kept.items() if k not in turned}})
+    def sized(*, sizes: Mapping[str, Value] = {}, **turned: Value) -> RunConfig:
+        given_too = {knob: value for knob, value in kept.items() if knob not in turned}
+        return base.with_values(**{**values, **sizes, **turned, **given_too})
 
     runs = tuple(_unrun(run, without_gpu) for run in plan.build(sized, scale))
     text = _GENERATED if plan.lecture.workload == "reviews" and base.data is None else ""

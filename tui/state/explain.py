@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from engine.compare.compare import changed_knobs, compare, explain, row_of
 from engine.compare.explain import evidence, largest_that_fitted, out_of_memory, text_of, too_much, ways_to_fit
+from engine.compare.worth import worth
 from engine.contract.config import KNOBS, RunConfig, Value
 from engine.contract.figures import ACCURACY, CARD_SPEED, SPEED, heading_of
 from engine.contract.forecast_types import Forecast
@@ -88,7 +89,8 @@ def run_text(run: RunRecord, runs: Sequence[RunRecord], baseline: RunRecord | No
         return f"{heading}   h: what fits instead", [*lines, *_no_memory(run, runs)]
     if run.message:
         lines += [run.message, ""]
-    lines += [line for sentence in sentences(run) for line in (sentence, "")]
+    told = [*sentences(run), *filter(None, [worth(run, runs)])]
+    lines += [line for sentence in told for line in (sentence, "")]
     if baseline is None or baseline.run_id == run.run_id:
         lines.append("Press space on another run to pin it as the baseline; this one is then compared with it.")
         return heading, lines

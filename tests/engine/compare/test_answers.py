@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from engine.compare.answers import costs, speculation
 from engine.compare.compare import Quantity, Verdict, compare, explain, fold, row_of
 from engine.contract.answers import AnswerFigures, AnswerShares, Percentiles
 from engine.contract.by_job import defaults_of
 from engine.contract.config import RunConfig
 from engine.contract.knob import ANSWER
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
+from engine.contract.speculation import break_even
 from engine.gpus.units import MIB
 
 CPU = DeviceInfo(name="Intel Xeon", kind="cpu", memory_label="RAM")
@@ -65,15 +67,45 @@ def test_speculation_that_pays_is_told_with_its_price() -> None:
 def test_why_speculation_is_slower_although_guesses_are_accepted() -> None:
     shares = AnswerShares(prefill=0.5, decode=3.0, draft=5.5, sampling=1.0)
     sentence = told(lookup(generation_tokens_per_s=59.2, shares=shares))
-    assert "0.39 × the tokens/s (59.2 against 152)" in sentence
+    assert "2.57 × slower (59.2 against 152 tokens/s)" in sentence
     assert "slower, as guessing took 55 % of the time" in sentence
     assert "slower" not in told(lookup(generation_tokens_per_s=259.4, shares=shares))
     assert "nothing was guessed" in told(lookup(proposed=0, accepted=0, acceptance=None))
 
 
+def guessing(decode: float, draft: float) -> tuple[AnswerFigures, AnswerFigures]:
+    """1,000 forwards of 4 guesses and their checks, beside 1,000 forwards of 10 ms; both with 8 answers more."""
+    before = replace(PLAIN, forwards=1008, shares=AnswerShares(prefill=1.0, decode=9.0, sampling=1.0))
+    shares = AnswerShares(prefill=1.0, decode=decode - 2.0, draft=draft, sampling=2.0)
+    return replace(before, forwards=1008, proposed=4000, accepted=1000, shares=shares), before
+
+
+def test_what_guesses_cost_says_from_which_acceptance_on_they_pay() -> None:
+    found = costs(*guessing(decode=12.0, draft=4.0))
+    assert found is not None
+    assert (found.guess, found.check, found.pays_from) == pytest.approx((0.1, 1.2, 0.15))
+    assert found.pays_from == pytest.approx(break_even(4, 0.1, 1.2))
+    now, before = guessing(decode=12.0, draft=40.0)
+    slow = replace(now, generation_tokens_per_s=50.0, acceptance=0.25, tokens_per_forward=2.0)
+    assert speculation(slow, before)[-1] == (
+        "slower, as a guess takes 1.00 of a forward and a check 1.20: it would not pay if all guesses were right"
+    )
+    now, before = guessing(decode=12.0, draft=16.0)
+    slow = replace(now, generation_tokens_per_s=100.0, acceptance=0.25, tokens_per_forward=2.0)
+    assert speculation(slow, before)[-1].endswith("it pays from 45 % acceptance on")
+    assert costs(replace(now, shares=None), before) is None
+    assert costs(now, replace(before, shares=None)) is None
+
+
+def test_answers_that_go_round_in_circles_are_said_to_be_easily_guessed() -> None:
+    looping = told(lookup(generation_tokens_per_s=259.4, looped=0.934))
+    assert looping.endswith("go round in circles (93 % of them came before), so guesses are easier than in other text")
+    assert "circles" not in told(lookup(generation_tokens_per_s=259.4, looped=0.2))
+
+
 def test_no_cache_is_told_by_its_time_and_memory() -> None:
     off = run(2, {"generation_tokens_per_s": 22.5, "kv_cache": 0}, kv_cache="off")
-    assert "0.15 × the tokens/s (22.5 against 152)" in told(off)
+    assert "6.77 × slower (22.5 against 152 tokens/s)" in told(off)
     assert "KV cache 3.0 → 0.0 MiB" in told(off)
 
 

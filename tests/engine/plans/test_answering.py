@@ -8,10 +8,11 @@ import pytest
 
 from engine.contract.answers import AnswerFigures
 from engine.contract.by_job import defaults_of
-from engine.contract.config import ConfigError, RunConfig
+from engine.contract.config import KNOBS, ConfigError, RunConfig
 from engine.contract.records import DeviceInfo, Outcome, RunRecord
 from engine.plans.course import NAMED, SCALES, Course, Verdict, from_json, named_plan, scale_for, to_json, until_oom
 from engine.plans.lecture import rows_of
+from engine.plans.types import PlannedRun
 
 ANSWERING = [name for name, plan in NAMED.items() if plan.job == "answer"]
 GPU = DeviceInfo(name="Tesla P4", kind="virtual", memory_total=7611 * 2**20)
@@ -47,20 +48,30 @@ def test_an_experiment_of_training_begins_anywhere() -> None:
     assert plan.runs == named_plan("batch-size", RunConfig(device="virtual:tesla-t4"), "small").runs
 
 
-def test_each_idea_turns_one_thing_and_all_are_asked_the_same() -> None:
-    plan = named_plan("three-ideas", RunConfig(), "small")
-    rows = {run.label: run for run in plan.runs}
-    base = rows["KV cache"].config
-    assert (base.kv_cache, base.speculate, base.prefix_cache, base.response_cache) == ("dynamic", "off", False, False)
-    for label, run in rows.items():
-        if label not in ("KV cache", "draft model"):
-            names = ("kv_cache", "speculate", "prefix_cache", "response_cache", "weights")
-            changed = {name for name in names if getattr(run.config, name) != getattr(base, name)}
-            assert len(changed) == 1, label
-            assert run.config.with_values(**{name: getattr(base, name) for name in changed}) == base
+IDEAS = ("no KV cache", "KV cache", "static KV cache", "prefix cache", "response cache", "int8 weights")
+TURNED = ("kv_cache", "speculate", "prefix_cache", "response_cache", "weights")
+
+
+def turned(run: PlannedRun, reference: PlannedRun) -> set[str]:
+    """The knobs in which two rows differ."""
+    return {name for name in KNOBS if getattr(run.config, name) != getattr(reference.config, name)}
+
+
+@pytest.mark.parametrize("base", [RunConfig(), ASKED], ids=["random weights", "trained"])
+def test_each_idea_turns_one_thing_and_all_are_asked_the_same(base: RunConfig) -> None:
+    rows = {run.label: run for run in named_plan("three-ideas", base, "small").runs}
+    cache = rows["KV cache"].config
+    assert [getattr(cache, name) for name in TURNED] == ["dynamic", "off", False, False, "fp32"]
+    assert 0 < cache.prefix_len < (cache.prompt_len or 0)
+    assert cache.repeats > 0
+    for label in IDEAS:
+        if label != "KV cache":
+            assert len(turned(rows[label], rows["KV cache"])) == 1, label
+            assert turned(rows[label], rows["KV cache"]) < set(TURNED)
+    assert turned(rows["drawn"], rows["KV cache"]) == {"temperature"}
+    assert turned(rows["drawn, lookup"], rows["drawn"]) == {"speculate"}
+    assert turned(rows["lookup"], rows.get("text", rows["KV cache"])) == {"speculate"}
     assert "--draft-model" in (rows["draft model"].skip or "")
-    assert 0 < base.prefix_len < (base.prompt_len or 0)
-    assert base.repeats > 0
 
 
 def test_a_draft_model_that_is_given_guesses_in_its_row_alone() -> None:
@@ -77,12 +88,37 @@ def test_a_model_that_was_trained_here_is_asked_whatever_the_scale() -> None:
             assert {(run.config.model, run.config.weights) for run in runs if run.label != "int8 weights"} == {
                 ("run:7", "fp32")
             }
-    ideas = named_plan("three-ideas", ASKED, "small").runs
-    assert {(run.config.prompts, run.config.prefix_len) for run in ideas if not run.skip} == {("generated", 0)}
     other = defaults_of("answer").with_values(model="llama-3.2-3b")
-    assert named_plan("three-ideas", other, "small").runs[0].config.model == "gpt2-tiny"
+    assert named_plan("three-ideas", other, "small").runs[0].config.model == "llama-mini"
     given = named_plan("three-ideas", other, "small", given={"model"})
     assert given.runs[0].config.model == "llama-3.2-3b"
+
+
+def test_guesses_are_for_text_where_the_model_knows_some() -> None:
+    plan = named_plan("three-ideas", ASKED, "small")
+    rows = {run.label: run.config for run in plan.runs}
+    assert {rows[label].prompts for label in (*IDEAS, "drawn", "drawn, lookup")} == {"dummy"}
+    text = rows["text"]
+    assert (text.prompts, text.prompt_len, text.prefix_len, text.ignore_eos) == ("generated", None, 0, False)
+    assert rows["lookup"] == text.with_values(speculate="lookup")
+    assert plan.sizes.startswith(
+        f"small: run:7, 8 prompts of 512 random tokens, 64 new tokens; guesses: {text.requests} of made-up text"
+    )
+    few = named_plan("three-ideas", ASKED.with_values(requests=3), "small", given={"model", "requests"})
+    assert {run.config.requests for run in few.runs if not run.skip} == {3}
+
+
+@pytest.mark.parametrize("prompts", ["dummy", "questions.jsonl"])
+def test_prompts_that_are_given_are_asked_in_every_row(prompts: str) -> None:
+    plan = named_plan("three-ideas", ASKED.with_values(prompts=prompts), "small", given={"model", "prompts"})
+    assert {run.config.prompts for run in plan.runs if not run.skip} == {prompts}
+    assert "text" not in {run.label for run in plan.runs}
+
+
+def test_a_model_without_words_is_asked_random_tokens() -> None:
+    plan = named_plan("three-ideas", RunConfig(), "small")
+    assert "text" not in {run.label for run in plan.runs}
+    assert {run.config.prompts for run in plan.runs if not run.skip} == {"dummy"}
 
 
 def test_a_flag_of_training_has_no_place_in_an_experiment_with_answers() -> None:
