@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from transformers.generation.streamers import BaseStreamer
@@ -38,8 +39,6 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
         self.writings = writings
         self.new_tokens = new_tokens
         """The most that each can have."""
-        self.n_arrived = 0
-        """Of the first of them; any thread may ask."""
         self.began = self._last = self._told = time.perf_counter()
         self.ended = False
         self.cache: Any = None
@@ -62,6 +61,12 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
         """What the device was at, from a mark to a mark; in between it was sampling."""
         self._in_prefill = ExitStack()
         """What is undone once the prompts are read."""
+        self._ends = job.eos_token_ids
+        self._enter, self._mark = job.device.enter, job.device.mark
+        self._waiting: list[tuple[float, list[Any]]] = []
+        """When tokens came, and which, that are not taken in yet."""
+        self._left = 1
+        """As many may wait: with the next one an answer may be as long as it can be, or the prompts are read."""
         self._gaps: list[float] = []
         self._arrived: list[int] = []
         self._pending: list[int] = []
@@ -70,13 +75,19 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
         self._being: tuple[int, ...] = ()
         """The requests that were being written at the last event."""
 
+    @property
+    def n_arrived(self) -> int:
+        """Tokens of the first of them; any thread may ask."""
+        first = self.writings[0]
+        return len(first.ids) + (len(self._waiting) if first.reason is None else 0)
+
     @contextmanager
     def listening(self, model: PreTrainedModel) -> Iterator[None]:
         """Inside, the forwards of `model` are listened to."""
         stack = ExitStack()
         hooks = [
             model.register_forward_pre_hook(self._before, with_kwargs=True),
-            model.register_forward_hook(self._after),
+            model.register_forward_hook(self._end),
         ]
         if self._job.draft is not None:
             hooks.append(self._job.draft.register_forward_pre_hook(self._before_draft, with_kwargs=True))
@@ -84,7 +95,7 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
             encoder = model.get_encoder()
             hooks += [
                 encoder.register_forward_pre_hook(self._before_encoder),
-                encoder.register_forward_hook(self._after),
+                encoder.register_forward_hook(self._end),
             ]
         # a prompt is long, a token is not: layers ask to stop in prefill, and where all is computed anew each time
         self._in_prefill.enter_context(between_layers(model, self._job.should_stop))
@@ -136,23 +147,22 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
             self._watch(cache)
 
     def _watch(self, cache: Any) -> None:
-        """What it keeps is keys and values, where a card accounts for them."""
-        if cache is not None and self._job.device.accounts:
+        """What it keeps is keys and values, where a card is accounting for them."""
+        if cache is not None and self._job.device.is_tracing:
             watch(cache, self._job.device.keep)
 
     def _before_encoder(self, *_: Any) -> None:
         self._begin(Phase.PREFILL)
 
-    def _after(self, *_: Any) -> None:
-        self._end()
-
     def _begin(self, phase: Phase) -> None:
-        self._job.enter(phase)
-        self._since = self._job.device.mark()
+        self._job.phase = phase
+        self._enter(phase)
+        self._since = self._mark()
 
-    def _end(self) -> None:
-        self._spans.append((self._job.phase, self._since, self._job.device.mark()))
-        self._job.enter(Phase.SAMPLE)
+    def _end(self, *_: Any) -> None:
+        self._spans.append((self._job.phase, self._since, self._mark()))
+        self._job.phase = Phase.SAMPLE
+        self._enter(Phase.SAMPLE)
 
     def guess(self, begins: bool) -> None:
         """See `engine.techniques.generation.guessing.Listener`."""
@@ -166,32 +176,49 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
         if self._n_read is None:  # `generate` begins with it
             self._n_read = value.shape[1]
             return
-        now = time.perf_counter()
-        rows: list[list[int]] = [[token] for token in value.tolist()] if value.dim() == 1 else value.tolist()
-        written = [(each, row) for each, row in zip(self.writings, rows, strict=True) if each.reason is None]
-        arrived = sum(self._take(writing, row, now) for writing, row in written)
-        if not self._is_prefilled:
-            self._tell_prefilled(now, len(written), arrived)
-        else:
-            self._forwards += len(written)
-            self._gaps.append(now - self._last)
-            self._arrived.append(arrived)
-            if self._warmup:
-                self._steps_s.append(now - self._last)
-        self._last = now
-        self.n_arrived = len(self.writings[0].ids)
-        done = [writing for writing, _ in written if writing.reason is not None]
-        if now - self._told >= TOLD_EVERY_S or self.writings[0] in done or all(each.reason for each in self.writings):
-            self._tell()
-        for writing in done:
-            self._tell_done(writing)
+        now, tokens = time.perf_counter(), value.tolist()
+        self._waiting.append((now, tokens))
+        if now - self._told >= TOLD_EVERY_S or len(self._waiting) >= self._left or not self._ends.isdisjoint(tokens):
+            self._take_in()
         if self._job.should_stop():
             raise Stopped
 
-    def _take(self, writing: Writing, row: list[int], now: float) -> int:
-        """Write these tokens down; how many they are."""
-        guessed = [place < len(row) - 1 for place in range(len(row))]  # the last one is what the forward itself gave
-        self._accepted += len(row) - 1
+    def _take_in(self) -> None:
+        """Write down what waits, and tell it where it is time. No answer has ended before the last that waits."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        live = [(place, each) for place, each in enumerate(self.writings) if each.reason is None]
+        if isinstance(waiting[0][1][0], list):  # of the only sequence several; the last one is what the forward gave
+            (row,) = rows = waiting[0][1]
+            guessed, arrived = [True] * (len(row) - 1) + [False], [len(row)]
+            self._accepted += len(row) - 1
+        else:
+            rows = list(zip(*[tokens for _, tokens in waiting], strict=True))
+            guessed, arrived = [False] * len(waiting), [len(live)] * len(waiting)
+        now = waiting[-1][0]
+        for place, writing in live:
+            self._take(writing, rows[place], guessed, now)
+        if not self._is_prefilled:
+            self._tell_prefilled(now, len(live), arrived[0])
+        else:
+            self._forwards += len(live) * len(waiting)
+            gaps = [at - before for before, at in pairwise([self._last, *[at for at, _ in waiting]])]
+            self._gaps += gaps
+            self._arrived += arrived
+            if self._warmup:
+                self._steps_s += gaps
+        self._last = now
+        done = [writing for _, writing in live if writing.reason is not None]
+        going = [len(each.ids) for each in self.writings if each.reason is None]
+        if now - self._told >= TOLD_EVERY_S or self.writings[0] in done or not going:
+            self._tell()
+        for writing in done:
+            self._tell_done(writing)
+        self._left = 1 if self._speculates else self.new_tokens - max(going, default=0)
+
+    def _take(self, writing: Writing, row: Sequence[int], guessed: list[bool], now: float) -> None:
+        """Write these tokens down."""
         if not writing.ids:
             writing.ttft_s = now - self.began
         writing.ids += row
@@ -200,17 +227,17 @@ class Steps(BaseStreamer):  # type: ignore[misc]  # transformers is not typed
         if writing is self.writings[0]:
             self._pending += row
             self._pending_guessed += guessed
-        if row[-1] in self._job.eos_token_ids:
+        if row[-1] in self._ends:
             writing.reason = "stop"
         elif len(writing.ids) >= self.new_tokens:
             writing.reason = "length"
-        return len(row)
 
     def end(self) -> None:
         """`generate` has ended; it says so after the last tokens."""
 
     def finish(self) -> None:
         """Tell what is left to tell. An answer that is not whole by now was stopped."""
+        self._take_in()
         self._tell()
         for writing in self.writings:
             if writing.reason is None and writing.ids:

@@ -37,6 +37,11 @@ class Device(ABC):
     """Whether this device accounts for tensors itself, which is slow for shapes that are new to it: those of the
     answers to come are to be met while it warms up."""
 
+    @property
+    def is_tracing(self) -> bool:
+        """Whether operators are being accounted for."""
+        return False
+
     runs_ahead = False
     """Whether the host gives this device work without waiting for it: what it is at is not what the host is at."""
 

@@ -159,7 +159,7 @@ class VirtualDevice(Device):
 
     @property
     def is_tracing(self) -> bool:
-        """Whether operators are being accounted for; False once updates repeat."""
+        """False once updates, or the batches of answers, repeat."""
         return self._tracker.is_tracing
 
     def clean_up(self) -> None:
