@@ -2,11 +2,37 @@
 
 It changes nothing that the script computes: it draws no random number, waits for no device and holds no tensor but
 copies of losses. A fault in it switches it off with one line, and the script goes on.
+
+The one thing that it is told is the environment's `TRAINTOP_WIRE`: the path of a Unix socket on which traintop listens.
+Each process that imports torch connects by itself and writes lines of JSON there, one object each, with its `kind`; a
+reader leaves alone a kind or a field that it does not know. What was not seen is null or left out. Bytes and seconds.
+
+- `hello`, the first, when torch has been imported (in a fork's child: before its first update): `pid, parent, host, argv,
+  python`, and as the environment has them, as text, `rank, local_rank, world_size, local_world_size,
+  cuda_visible_devices`.
+- `plan`, where a trainer says what it is going to do: `by` (`transformers` or `lightning`), `updates, epochs,
+  batch_size, gradient_accumulation_steps`. Again with each training.
+- `model`, after the first update of each optimizer that is followed: `optimizer`, `model` (their classes), `trained`,
+  `parameters` (elements), `torch`, `device` (`name, total, uuid` with CUDA, else empty), `rank, world_size` (numbers)
+  where the processes have formed a group of `torch.distributed`.
+- `updates`, at most ten a second: `rows`, one for each update: `update` (from 1), `t` (seconds since training began, in
+  this process), `micro_steps, loss, lr, grad_norm, loss_scale, skipped` (by a gradient scaler), `samples, tokens` (of this
+  process), `seconds`, `shares` (seconds by phase: `data, forward, backward, optimizer, other`); `held` (bytes by
+  category: `weights, gradients, optimizer, frozen`) and `memory` of the caching allocator (`allocated, reserved,
+  peak_allocated, peak_reserved, alloc_retries`; empty without CUDA), both as they are now.
+- `log`, a trainer's figures, those of an evaluation among them: `by, update, epoch, figures` (numbers by name).
+- `off`: it is switched off, and says `why`. Nothing follows.
+- `end`, where Python comes to its end: `updates, micro_steps` (of the update under way), `phase` (the one under way),
+  `held, allocator` (as `memory`), and of an error that nobody caught `error, out_of_memory`. None comes of a process
+  that a signal, `os._exit` or `exec` ends.
+
+Any message may have `dropped`: how many were, as the reader was slow. Where Python ran with `-I`, `-E` or `-S` nothing
+of this is loaded; each Python that did load it leaves an empty file beside the socket, `TRAINTOP_WIRE` and `.python`,
+so that a command without torch can be told from one that is not watched.
 """
 
 import os
 import sys
-
 
 def begin():
     """Wait until the script imports torch; then hook what is needed. Called once in a process, at its start."""
