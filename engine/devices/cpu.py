@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import re
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from engine.contract.records import DeviceInfo, Memory
 from engine.devices import host_memory
 from engine.devices.base import FRESH_S, Device
 from engine.process.machine import Machine
+from engine.process.processor import cpu_name
 
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -78,13 +78,3 @@ class CpuDevice(Device):
         if host_memory.ran_out(error):
             return f"{host_memory.described(error)}."
         return super().describe_out_of_memory(error)
-
-
-def cpu_name() -> str:
-    """The processor as the operating system calls it."""
-    try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    name = found.group(1) if found else platform.processor() or platform.machine()
-    return re.sub(r"\s*(\(R\)|\(TM\)|CPU|@.*$)", "", name).strip() or "CPU"
