@@ -247,6 +247,17 @@ class ScriptKnown:
     told_by: str | None = None
     """`transformers` or `lightning`: the trainer whose logs are read; None: a plain loop."""
     torch_version: str | None = None
+    batch_size: int | None = None
+    """Samples of a micro-step of one process, the usual number."""
+    frozen: int | None = None
+    """Bytes of the model's parameters and buffers that are not trained; among the weights of `UpdateDone.memory`."""
+    n_processes: int | None = None
+    """That train together."""
+    switched_off: str | None = None
+    """Why the instrument was switched off, where it was."""
+    log_path: str | None = None
+    """What the script prints."""
+    t: float = 0.0  # seconds since training started
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

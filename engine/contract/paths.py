@@ -76,3 +76,13 @@ def history_moved_by() -> str | None:
 def log_file(rank: int = 0) -> Path:
     """Tracebacks and what the engine's libraries print; those of the other ranks of a run have files of their own."""
     return data_dir() / (f"traintop.rank-{rank}.log" if rank else "traintop.log")
+
+
+def script_log(run_id: int) -> Path:
+    """What a run of the user's own command prints to stdout; what it prints to stderr is beside it."""
+    return data_dir() / "scripts" / f"run-{run_id}.log"
+
+
+def script_errors(run_id: int) -> Path:
+    """What a run of the user's own command prints to stderr."""
+    return script_log(run_id).with_suffix(".err.log")

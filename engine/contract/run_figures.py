@@ -22,7 +22,6 @@ from engine.contract.events import (
     MemoryMoment,
     Prefilled,
     Sampled,
-    ScriptKnown,
     TokensDone,
     TrainingStarted,
     UpdateDone,
@@ -30,6 +29,7 @@ from engine.contract.events import (
 )
 from engine.contract.host_load import HostLoad
 from engine.contract.records import DeviceInfo, Memory, Outcome, RunRecord
+from engine.contract.script_fold import ScriptFold
 from engine.contract.throughput import steady
 
 ANSWERED = "answered"
@@ -66,7 +66,7 @@ class RunFigures:
         self._last_loss: float | None = None
         self._t: float | None = None
         self._training: TrainingStarted | None = None
-        self._script: ScriptKnown | None = None
+        self._script = ScriptFold() if record.config.is_script else None
         self._work: WorkCounted | None = None
         self._evaluation: EvalDone | None = None
         self._best = Best(record.config)
@@ -83,6 +83,8 @@ class RunFigures:
         """Take one event in; most kinds say nothing about figures."""
         if self._answers is not None:
             self._answers.add(event)
+        if self._script is not None:
+            self._script.add(event)
         if self._is_answered:
             return  # what looks back at the answers is in no figure of memory, nor of the host
         if isinstance(event, UpdateDone):
@@ -114,8 +116,6 @@ class RunFigures:
             self._best.take(event)
         elif isinstance(event, TrainingStarted):
             self._training = event
-        elif isinstance(event, ScriptKnown):
-            self._script = event
         elif isinstance(event, WorkCounted):
             self._work = event
 
@@ -126,6 +126,7 @@ class RunFigures:
         following._peaks = dict(self._peaks)
         following._rates = self._rates.copy()
         following._answers = self._answers.copy() if self._answers is not None else None
+        following._script = self._script.copy() if self._script is not None else None
         for event in events:
             following.add(event)
         return following
@@ -133,7 +134,20 @@ class RunFigures:
     def as_record(self) -> RunRecord:
         """The run as far as it is known."""
         record = self._of_a_training()
+        if self._script is not None:
+            return replace(record, **self._of_script(self._script))
         return replace(record, **self._of_answers(self._answers)) if self._answers is not None else record
+
+    def _of_script(self, script: ScriptFold) -> dict[str, Any]:
+        known = script.known
+        return {
+            "script": script.figures(),
+            "planned_updates": known.planned_updates if known else None,
+            "n_parameters": known.n_parameters if known else None,
+            "tokens_per_s": self._tokens_per_s() if self._n_tokens else None,
+            "eval_loss": script.figure("eval_loss"),
+            "eval_accuracy": script.figure("eval_accuracy"),
+        }
 
     def _of_answers(self, answers: AnswerFold) -> dict[str, Any]:
         started, rates = answers.started, answers.steady_samples_per_s
@@ -150,14 +164,12 @@ class RunFigures:
 
     def _of_a_training(self) -> RunRecord:
         training, evaluation, runtime = self._training, self._evaluation, self._t
-        script, began = self._script, self._began
         best, rate = self._best.evaluation, steady(self._rates)
-        tokens = self._n_tokens if self._script is None else (self._n_tokens or None)
-        tokens_per_s = rate.samples_per_s * tokens / self._n_samples if rate and tokens is not None else None
+        tokens_per_s = self._tokens_per_s()
         return replace(
             self._began,
             updates=self._updates,
-            planned_updates=(training or script or began).planned_updates,
+            planned_updates=training.planned_updates if training else self._began.planned_updates,
             train_runtime_s=runtime,
             samples_per_s=self._n_samples / runtime if runtime and self._n_samples else None,
             steady_samples_per_s=rate.samples_per_s if rate else None,
@@ -179,7 +191,7 @@ class RunFigures:
             n_eval=evaluation.n_samples if evaluation else None,
             eval_majority=training.majority if training else self._began.eval_majority,
             n_train=training.n_train if training else self._began.n_train,
-            n_parameters=(training or script or began).n_parameters,
+            n_parameters=training.n_parameters if training else self._began.n_parameters,
             resumed_from=training.resumed_from if training else self._began.resumed_from,
             resumed_at=training.resumed_at if training else self._began.resumed_at,
             threads=training.threads if training else self._began.threads,
@@ -192,6 +204,10 @@ class RunFigures:
             peak_allocated=self._memory.peak_allocated,
             memory_total=self._total,
         )
+
+    def _tokens_per_s(self) -> float | None:
+        rate = steady(self._rates)
+        return rate.samples_per_s * self._n_tokens / self._n_samples if rate else None
 
     def _used_by_rank(self) -> tuple[int | None, ...]:
         peaks = [self._peaks[rank] for rank in sorted(self._peaks)]

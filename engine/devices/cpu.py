@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import re
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from engine.contract.records import DeviceInfo, Memory
 from engine.devices import host_memory
 from engine.devices.base import FRESH_S, Device
 from engine.process.machine import Machine
+from engine.process.processor import cpu_name
 
 _RESIDENT = re.compile(rb"VmHWM:\s+(\d+) kB\nVmRSS:\s+(\d+) kB")
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -85,13 +85,3 @@ def _resident() -> tuple[int, int] | None:
     except OSError:
         return None
     return (int(found[2]) * 1024, int(found[1]) * 1024) if found else None
-
-
-def cpu_name() -> str:
-    """The processor as the operating system calls it."""
-    try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    name = found.group(1) if found else platform.processor() or platform.machine()
-    return re.sub(r"\s*(\(R\)|\(TM\)|CPU|@.*$)", "", name).strip() or "CPU"

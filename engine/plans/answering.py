@@ -13,6 +13,7 @@ from engine.contract.by_job import defaults_of
 from engine.contract.config import RunConfig, Value
 from engine.contract.knob import ANSWER
 from engine.contract.numbers import n_of
+from engine.contract.own_models import is_own
 from engine.plans.experiment import NamedPlan, Sized, each, table
 from engine.plans.search import PROMPT_LEN
 from engine.plans.types import PlannedRun
@@ -59,7 +60,7 @@ What is written after that goes round in circles, and is easily guessed."""
 def _three_ideas(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
     """A draft model is never chosen here: one that knows other tokens is worth nothing."""
     asked = partial(sized, sizes=_TEXT)
-    if not (sized().model.startswith(OF_RUN) and asked().prompts == GENERATED_PROMPTS):
+    if not (is_own(sized().model) and asked().prompts == GENERATED_PROMPTS):
         asked = partial(sized)
     ideas = table(sized, *_IDEAS.values(), labels=tuple(_IDEAS))
     guesses = table(asked, *_GUESSES.values(), labels=tuple(_GUESSES))

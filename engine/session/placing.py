@@ -1,13 +1,15 @@
-"""Where a run takes place: on one device, in this process, or on several GPUs, each with a process of its own."""
+"""Where a run takes place: on one device, in this process, or on several GPUs, each with a process of its own; or in
+the processes of the user's own command."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from engine.contract.config import RunConfig
+from engine.contract.config import ConfigError, RunConfig
 from engine.contract.records import DeviceInfo, Memory, Place, RunRecord
 from engine.process.launched import Launched
 from engine.telemetry.nvml import Nvml
@@ -29,7 +31,7 @@ class Readable(Protocol):
 
 
 class Placed(Protocol):
-    """A run that has its place: `engine.training.run.Run`, or `engine.ranks.group.RankGroup`."""
+    """A run that has its place: of `engine.training`, `engine.answering`, `engine.ranks` or `engine.scripts`."""
 
     @property
     def kept(self) -> Trained | None:
@@ -56,11 +58,20 @@ class Where:
     """A sentence that should be known about it."""
 
 
-def find(config: RunConfig, nvml: Nvml, in_a_hurry: Callable[[], bool], launched: Launched | None = None) -> Where:
+def find(
+    config: RunConfig,
+    nvml: Nvml,
+    in_a_hurry: Callable[[], bool],
+    launched: Launched | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Where:
     """Where `config` can run. Raises `ConfigError` where it cannot.
 
     `in_a_hurry`: the program is to end. `launched`: this process is the first of several that train one model.
+    `environ`: the environment of whoever started it.
     """
+    if config.is_script:
+        return _of_a_script(config, nvml, in_a_hurry, launched, environ)
     if launched is not None:
         return _among_others(config, launched, nvml)
     if config.is_parallel:
@@ -86,6 +97,27 @@ def find(config: RunConfig, nvml: Nvml, in_a_hurry: Callable[[], bool], launched
     refuse_early(config, device)
 
     return Where(config=config, device=device, make=partial(Run, device=device), reset_peaks=device.reset_peaks)
+
+
+def _of_a_script(
+    config: RunConfig,
+    nvml: Nvml,
+    in_a_hurry: Callable[[], bool],
+    launched: Launched | None,
+    environ: Mapping[str, str],
+) -> Where:
+    from engine.scripts.child import check
+    from engine.scripts.device import ScriptDevice, choose
+    from engine.scripts.run import ScriptRun, words_of
+
+    if launched is not None:
+        message = f"{launched.by} starts traintop, which would start the command once for each: put it into the command"
+        raise ConfigError("command", f"{message}, as in traintop run -- {launched.by} … train.py.")
+    check(words_of(config), environ)
+    info, changes = choose(config, nvml, environ)
+    device = ScriptDevice(info, nvml)
+    make = partial(ScriptRun, device=device, nvml=nvml, in_a_hurry=in_a_hurry, environ=environ, changes=changes)
+    return Where(config=config, device=device, make=make, reset_peaks=lambda: None)
 
 
 def _several(config: RunConfig, names: tuple[str, ...], nvml: Nvml, in_a_hurry: Callable[[], bool]) -> Where:

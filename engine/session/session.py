@@ -65,7 +65,7 @@ from engine.session.keeper import Keeper, Read, Reading
 from engine.session.kept_model import KeptModel, save_kept
 from engine.session.neighbours import NeighbourWatch
 from engine.session.outside import OutsideMemory
-from engine.session.placing import Readable, find
+from engine.session.placing import Placed, Readable, find
 from engine.session.plan_runner import PlanRunner
 from engine.session.time_limit import TimeLimit
 from engine.telemetry.host import HostSampler
@@ -114,6 +114,13 @@ class _Look:
 _Request = RunConfig | _Resumed | PlanRunner | _Look | _Save
 
 
+def _does_without_libraries(request: _Request) -> bool:
+    """Whether this process itself computes nothing for it."""
+    if isinstance(request, PlanRunner):
+        return all(run.config.is_script for run in request.plan.runs)
+    return isinstance(request, RunConfig) and request.is_script
+
+
 def _nowhere() -> None:
     """No step is under way."""
 
@@ -143,6 +150,7 @@ class Session:
     ) -> None:
         self._history = history
         self._launched = launched
+        self._environ = dict(os.environ)  # before what is imported adds to it
         self._capture = capture
         self._hopeless = hopeless or self._forecast_is_hopeless
         self._looked_at = device
@@ -169,6 +177,7 @@ class Session:
         self._device: Readable | None = None
         self._run_id: int | None = None
         self._training_since: float | None = None
+        self._under_way: Placed | None = None
         self._place: Callable[[], Place | None] = _nowhere
         self._limit = TimeLimit(self._earlier_runs, self._speed_by_forecast)
         self._said_late = False
@@ -218,6 +227,8 @@ class Session:
     @staticmethod
     def check_data(config: RunConfig) -> None:
         """Raises `ConfigError` where a file to train on is missing or broken, as far as that is soon seen."""
+        if config.is_script:  # which reads its own
+            return
         from engine.workloads.early import check_data
 
         with suppress(OSError):  # reading it for the run says what is wrong
@@ -367,9 +378,16 @@ class Session:
     # the engine's thread ----------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        if not self._load():
-            return
+        is_loaded = False
+        if self._requests.empty():  # while nothing is asked for, what is heavy is imported
+            if not self._load():
+                return
+            is_loaded = True
         while (request := self._requests.get()) is not None:
+            if not is_loaded and not _does_without_libraries(request):
+                if not self._load():
+                    return
+                is_loaded = True
             if isinstance(request, _Look):
                 self._look(request.device)
                 continue
@@ -442,7 +460,7 @@ class Session:
             return self._abandon(config, self._sentence(error))
         finally:
             self._run_id = self._training_since = None
-            self._place = _nowhere
+            self._under_way, self._place = None, _nowhere
 
     def _load(self) -> bool:
         """Import what is heavy and open the device to begin with."""
@@ -530,7 +548,7 @@ class Session:
         try:
             self.check_data(config)
             self._check_own(config)
-            where = find(config, self._nvml, self._closing.is_set, self._launched)
+            where = find(config, self._nvml, self._closing.is_set, self._launched, self._environ)
         except ConfigError as error:
             return self._refuse(RunRefused(run_id=None, config=config, knob=error.knob, message=error.message))
         if config.trains:  # what answers may be what was trained before
@@ -566,7 +584,7 @@ class Session:
                 keeps_model=self._keeps_model,
                 **({"own_model": self._own_model} if config.answers else {}),
             )
-            self._place = run.place
+            self._under_way, self._place = run, run.place
             record = run.execute()
             if config.trains:
                 self._kept = KeptModel(record, run.kept, device.info.kind) if self._keeps_model else None
@@ -712,7 +730,8 @@ class Session:
             self._training_since = time.perf_counter() - event.resumed_s
             self._neighbours.training(True)
         elif isinstance(event, ScriptKnown) and self._training_since is None:
-            self._training_since = time.perf_counter()
+            self._host = HostLoad()
+            self._training_since = time.perf_counter() - event.t
             self._neighbours.training(True)
         elif isinstance(event, AnsweringStarted):
             self._host = HostLoad()

@@ -34,6 +34,7 @@ so that a command without torch can be told from one that is not watched.
 import os
 import sys
 
+
 def begin():
     """Wait until the script imports torch; then hook what is needed. Called once in a process, at its start."""
     from _traintop_inside.waiting import when_imported

@@ -1,0 +1,411 @@
+"""From what the processes of a script tell to the events of a run.
+
+Those that train together, as under torchrun, are joined update by update. A process that steps no optimizer, such as a
+launcher or a data worker, is none of them. Where a command trains twice, one after the other, the updates go on
+counting; where processes train beside each other without ranks, the first is followed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from engine.contract.events import Event, FigureLogged, Logged, MemoryMoment, RanksStarted, ScriptKnown, UpdateDone
+from engine.contract.records import DeviceInfo, Memory, RankInfo, RankShare, Shares
+from engine.contract.throughput import warmup_updates
+from engine.scripts.device import ScriptDevice, card_of, cpu
+from engine.scripts.messages import (
+    End,
+    Figures,
+    Hello,
+    Model,
+    Off,
+    Planned,
+    Row,
+    Told,
+    Updates,
+)
+from engine.telemetry.nvml import Nvml
+
+log = logging.getLogger("traintop")
+
+_MOST_PENDING = 2_000
+"""Updates that wait for a rank before they are told without it."""
+_MOST_SIZES = 64
+"""Different batch sizes that are counted."""
+_NOBODY = Hello(pid=None, rank=None, local_rank=None, world_size=1, local_size=1)
+
+
+@dataclass(slots=True)
+class Process:
+    """One that has told something."""
+
+    number: int
+    """Of its connection."""
+    pid: int | None
+    hello: Hello = _NOBODY
+    planned: Planned | None = None
+    model: Model | None = None
+    device: DeviceInfo | None = None
+    last_update: int = 0
+    end: End | None = None
+    is_gone: bool = False
+
+    @property
+    def rank(self) -> int:
+        """Its rank; of one that trains alone 0."""
+        return self.hello.rank or 0
+
+
+@dataclass(slots=True)
+class _Together:
+    """Processes that train one model: as a rule one."""
+
+    size: int
+    """How many of them are on this machine."""
+    updates_before: int
+    """That were told of others before them."""
+    t_before: float
+    members: dict[int, Process] = field(default_factory=dict)
+    """By rank."""
+    pending: dict[int, dict[int, tuple[Row, Memory]]] = field(default_factory=dict)
+    """By update and rank."""
+    is_told: bool = False
+    """Whether its ranks were."""
+
+    @property
+    def first(self) -> Process:
+        """The one with the lowest rank."""
+        return self.members[min(self.members)]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody of them is left."""
+        return all(each.is_gone for each in self.members.values())
+
+
+class Folding:
+    """Of one run. Takes what was heard, in its order; for one thread."""
+
+    def __init__(
+        self,
+        *,
+        run_id: int,
+        device: ScriptDevice,
+        nvml: Nvml,
+        host: str,
+        log_path: str | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._device, self._nvml, self._host, self._clock = device, nvml, host, clock
+        self._processes: dict[int, Process] = {}
+        self._together: _Together | None = None
+        self._known = ScriptKnown(run_id=run_id, log_path=log_path)
+        self._told: ScriptKnown | None = None
+        self._began: float | None = None  # of the clock, when t was 0
+        self._t = 0.0
+        self._batches: Counter[int] = Counter()
+        self._micro_steps: Counter[int] = Counter()
+        self._beside: set[int] = set()
+        self.update = 0
+        """The last one that was told."""
+        self.ends: list[Process] = []
+        """Processes that told how they ended, in that order."""
+
+    @property
+    def run_id(self) -> int:
+        """Of the run."""
+        return self._known.run_id
+
+    @property
+    def n_heard(self) -> int:
+        """Processes that imported torch, and told of it."""
+        return len(self._processes)
+
+    @property
+    def trains(self) -> bool:
+        """Whether an optimizer has stepped."""
+        return self.update > 0
+
+    @property
+    def known(self) -> ScriptKnown:
+        """What is known of the training."""
+        return self._known
+
+    def take(self, number: int, pid: int | None, told: Told | None) -> Iterator[Event]:
+        """What a message brings; `told` None: the process of this number is heard no more."""
+        process = self._processes.get(number)
+        if process is None:
+            if told is None:
+                return
+            process = self._processes[number] = Process(number, pid)
+        if told is None:
+            process.is_gone = True
+            self._device.gone(process.pid)
+            yield from self._tell_updates()
+        elif isinstance(told, Hello):
+            process.hello = told
+            process.pid = process.pid if process.pid is not None else told.pid
+        elif isinstance(told, Off):
+            yield from self._switched_off(process, told)
+        elif isinstance(told, End):
+            process.end = told
+            self.ends.append(process)
+            if self._is_followed(process) and process.device is not None:
+                self._device.take(process.pid, process.device, told.allocator, told.held)
+        else:
+            yield from self._of_training(process, told)
+
+    def rest(self) -> Iterator[Event]:
+        """The updates that waited for a rank which tells no more."""
+        for process in self._processes.values():
+            process.is_gone = True
+        yield from self._tell_updates()
+
+    def _of_training(self, process: Process, told: Model | Planned | Updates | Figures) -> Iterator[Event]:
+        if not self._joins(process):
+            if process.number not in self._beside:
+                self._beside.add(process.number)
+                text = f"Process {process.pid} trains too, by itself: it is not in the figures."
+                yield Logged(source="engine", text=text, level="warning")
+            return
+        together = self._together
+        assert together is not None
+        is_first = process is together.first
+        if isinstance(told, Model):
+            process.model = told
+            self._place(process)
+            if is_first:
+                self._learn_model(told, together)
+        elif isinstance(told, Planned):
+            process.planned = told
+            if is_first:
+                yield from self._plan(told)
+        elif isinstance(told, Figures):
+            if is_first and told.figures:
+                self._learn(told_by=told.told_by or self._known.told_by)
+                yield FigureLogged(
+                    run_id=self.run_id,
+                    update=told.update + together.updates_before,
+                    figures=dict(told.figures),
+                    t=self._now(),
+                )
+        else:
+            yield from self._updates(process, together, told)
+
+    # who trains together ----------------------------------------------------------------------------------------
+
+    def _is_followed(self, process: Process) -> bool:
+        return self._together is not None and self._together.members.get(process.rank) is process
+
+    def _joins(self, process: Process) -> bool:
+        """Whether it is one of those that are followed; it may be the first."""
+        together = self._together
+        if together is None or together.is_over:
+            size = process.hello.local_size if process.hello.rank is not None else 1
+            self._together = _Together(size, self.update, self._now() if self.update else 0.0, {process.rank: process})
+            self._learn(n_processes=max(size, self._known.n_processes or 0))
+            return True
+        if together.members.get(process.rank) is process:
+            return True
+        before = together.members.get(process.rank)
+        if process.hello.rank is None or together.size == 1 or (before is not None and not before.is_gone):
+            return False
+        together.members[process.rank] = process
+        return True
+
+    def _place(self, process: Process) -> None:
+        """Where it trains is known now."""
+        model = process.model
+        assert model is not None
+        if model.card is None:
+            process.device = cpu()
+        else:
+            index = process.hello.local_rank if process.hello.rank is not None else None
+            process.device = card_of(model.card, model.torch_version, index, self._nvml)
+        if self._together is not None and process is self._together.first:
+            self._device.found(process.device)
+
+    def _tell_ranks(self, together: _Together) -> Iterator[Event]:
+        members = [together.members[rank] for rank in sorted(together.members)]
+        if together.is_told or together.size == 1 or any(each.device is None for each in members):
+            return
+        if len(members) < together.size and not any(each.is_gone for each in members):
+            return
+        together.is_told = True
+        ranks = tuple(
+            RankInfo(rank=each.rank, device=each.device, host=self._host, pid=each.pid or 0)
+            for each in members
+            if each.device is not None
+        )
+        yield RanksStarted(run_id=self.run_id, ranks=ranks)
+
+    # what is known ----------------------------------------------------------------------------------------------
+
+    def _learn(self, **values: object) -> None:
+        self._known = replace(self._known, **values)  # type: ignore[arg-type]
+
+    def _learn_model(self, model: Model, together: _Together) -> None:
+        if together.updates_before:  # of a second training in the same command: the first is what was told
+            return
+        self._learn(
+            n_parameters=model.n_parameters,
+            n_trained=model.n_trained,
+            model=model.model,
+            optimizer=model.optimizer,
+            torch_version=model.torch_version,
+        )
+
+    def _plan(self, planned: Planned) -> Iterator[Event]:
+        before = self._together.updates_before if self._together is not None else 0
+        self._learn(
+            told_by=planned.told_by,
+            planned_updates=before + planned.updates if planned.updates is not None else None,
+            planned_epochs=planned.epochs,
+            gradient_accumulation_steps=planned.gradient_accumulation_steps,
+            batch_size=planned.batch_size,
+        )
+        if self._began is None:
+            self._began = self._clock()
+            yield from self._begin()
+        yield from self._tell_known()
+
+    def _tell_known(self) -> Iterator[Event]:
+        known = replace(self._known, t=0.0)
+        if known != self._told:
+            self._told = known
+            yield replace(known, t=self._now())
+
+    def _begin(self) -> Iterator[Event]:
+        yield MemoryMoment(run_id=self.run_id, moment="model", memory=self._device.memory_if_known())
+
+    def _now(self) -> float:
+        """Seconds since training started, not before the last that were told."""
+        return max(self._t, self._clock() - self._began) if self._began is not None else self._t
+
+    def _switched_off(self, process: Process, told: Off) -> Iterator[Event]:
+        text = f"Process {process.pid} is watched no more ({told.why}); the script goes on."
+        log.error("the instrument was switched off: %s", told.why)
+        if self._is_followed(process) or self._together is None:
+            self._learn(switched_off=told.why)
+            if self._told is not None:
+                yield from self._tell_known()
+        yield Logged(source="engine", text=text, level="warning")
+
+    # updates ----------------------------------------------------------------------------------------------------
+
+    def _updates(self, process: Process, together: _Together, told: Updates) -> Iterator[Event]:
+        device = process.device or self._device.info
+        memory = self._device.take(process.pid, device, told.allocator, told.held)
+        if process is together.first and "frozen" in told.held and not together.updates_before:
+            self._learn(frozen=told.held["frozen"])
+        for row in told.rows:
+            if row.update <= process.last_update:
+                continue
+            process.last_update = row.update
+            together.pending.setdefault(row.update, {})[process.rank] = (row, memory)
+        yield from self._tell_updates()
+
+    def _tell_updates(self) -> Iterator[Event]:
+        together = self._together
+        if together is None or not together.pending:
+            return
+        for update in sorted(together.pending):
+            if not self._is_whole(together, update) and len(together.pending) <= _MOST_PENDING:
+                return
+            yield from self._tell_update(together, update, together.pending.pop(update))
+
+    def _is_whole(self, together: _Together, update: int) -> bool:
+        """Whether no rank will tell more of this update."""
+        members = together.members.values()
+        if len(members) < together.size and not any(each.is_gone for each in members):
+            return False
+        return all(each.is_gone or each.last_update >= update for each in members)
+
+    def _tell_update(self, together: _Together, update: int, told: Mapping[int, tuple[Row, Memory]]) -> Iterator[Event]:
+        rows = [told[rank][0] for rank in sorted(told)]
+        t = max(row.t for row in rows) + together.t_before
+        if self._began is None:
+            self._began = self._clock() - t
+            yield from self._begin()
+        took = [row.seconds for row in rows if row.seconds is not None]
+        update_s = max(took) if took else max(0.0, t - self._t)
+        self._t, self.update = max(t, self._t), update + together.updates_before
+        self._count(rows, len(together.members))
+        yield from self._tell_ranks(together)
+        yield from self._tell_known()
+        planned = self._known.planned_updates
+        memories = [told[rank][1] for rank in sorted(told)]
+        yield UpdateDone(
+            run_id=self.run_id,
+            update=self.update,
+            epoch=None,
+            loss=_mean([row.loss for row in rows]),
+            learning_rate=rows[0].learning_rate,
+            grad_norm=rows[0].grad_norm,
+            loss_scale=None,
+            skipped=False,
+            n_samples=_sum([row.n_samples for row in rows]),
+            n_tokens=_sum([row.n_tokens for row in rows]),
+            update_s=update_s,
+            warmup=update <= warmup_updates(planned or 10 * update),
+            t=self._t,
+            shares=_mean_shares([row.shares for row in rows]),
+            memory=max(memories, key=lambda memory: memory.used or memory.reserved or 0),
+            ranks=_ranks(told) if together.size > 1 else (),
+        )
+
+    def _count(self, rows: Sequence[Row], n_processes: int) -> None:
+        """The usual batch and accumulation."""
+        for row in rows:
+            if not row.micro_steps:
+                continue
+            _note(self._micro_steps, row.micro_steps)
+            if row.n_samples and row.n_samples % row.micro_steps == 0:
+                _note(self._batches, row.n_samples // row.micro_steps)
+        if self._micro_steps:
+            self._learn(gradient_accumulation_steps=self._micro_steps.most_common(1)[0][0])
+        if self._batches:
+            self._learn(batch_size=self._batches.most_common(1)[0][0])
+        if n_processes > (self._known.n_processes or 0):
+            self._learn(n_processes=n_processes)
+
+
+def _note(counts: Counter[int], value: int) -> None:
+    if value in counts or len(counts) < _MOST_SIZES:
+        counts[value] += 1
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _sum(values: Sequence[int | None]) -> int | None:
+    """None where one of them is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def _mean_shares(shares: Sequence[Shares]) -> Shares:
+    if len(shares) == 1:
+        return shares[0]
+    names = ("data", "forward", "backward", "optimizer", "other")
+    return Shares(**{name: sum(getattr(each, name) for each in shares) / len(shares) for name in names})
+
+
+def _ranks(told: Mapping[int, tuple[Row, Memory]]) -> tuple[RankShare, ...]:
+    return tuple(
+        RankShare(
+            rank=rank,
+            n_samples=row.n_samples or 0,
+            n_tokens=row.n_tokens or 0,
+            update_s=row.seconds or 0.0,
+            shares=row.shares,
+            memory=memory,
+        )
+        for rank, (row, memory) in sorted(told.items())
+    )

@@ -1,0 +1,238 @@
+"""A run of the user's own command, from its start to its record: heard, read, stopped where asked, and judged.
+
+The command goes on by itself should this process be killed: what it prints goes straight into its files.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import shlex
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from engine.contract.config import ConfigError, RunConfig
+from engine.contract.events import Event, Logged, MemoryMoment, RunProgress
+from engine.contract.host_load import HostLoad
+from engine.contract.records import Outcome, Phase, Place, RunRecord
+from engine.contract.run_figures import RunFigures
+from engine.contract.script_combinations import NO_COMMAND, script_values
+from engine.contract.script_figures import ScriptFigures
+from engine.contract.stop_reason import BY_USER, stopped
+from engine.scripts import messages, verdicts
+from engine.scripts.child import Child, environment_of
+from engine.scripts.device import ScriptDevice
+from engine.scripts.folding import Folding
+from engine.scripts.listening import Listener
+from engine.scripts.log_file import Printed
+from engine.scripts.stopping import Patience, Stopping
+from engine.scripts.verdicts import Told, Verdict, shell_code
+from engine.telemetry.nvml import Nvml
+
+log = logging.getLogger("traintop")
+
+_TICK_S = 0.1
+
+
+def words_of(config: RunConfig) -> list[str]:
+    """The command with its values in it. Raises `ConfigError` where there is none."""
+    command = config.script
+    if command is None:
+        raise ConfigError("command", NO_COMMAND)
+    return command.filled(script_values(config))
+
+
+@dataclass(kw_only=True)
+class ScriptRun:
+    """A script under way: what its processes told, and what its events have said so far."""
+
+    record: RunRecord
+    """The run as it began."""
+    device: ScriptDevice
+    nvml: Nvml
+    emit: Callable[[Event], None]
+    should_stop: Callable[[], bool]
+    why_stopped: Callable[[], str] = lambda: BY_USER
+    """Once it should stop: one of `engine.contract.stop_reason`."""
+    in_a_hurry: Callable[[], bool] = lambda: False
+    """Whether the whole program is to end."""
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    """That of the user, in which the command runs."""
+    changes: Mapping[str, str] = field(default_factory=dict)
+    """What the chosen device sets in it."""
+    patience: Patience = field(default_factory=Patience)
+    hub: object = None
+    host: HostLoad = field(default_factory=HostLoad)
+    goes_on: object = None
+    keeps_model: bool = False
+    """Nothing of ours: the script loads, goes on and saves by itself."""
+    kept: None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._figures = RunFigures(self.record)
+        self._child: Child | None = None
+        self._stopping: Stopping | None = None
+        self._code: int | None = None
+        self._printed: Printed | None = None
+
+    def execute(self) -> RunRecord:
+        """Run to the end. Never raises: what goes wrong is in the record's outcome and message.
+
+        Raises `ConfigError` where the command cannot be started.
+        """
+        words = words_of(self.record.config)
+        self._say(f"starting {shlex.join(words)[:200]}")
+        self._moment("start")
+        printed = self._printed = Printed(self.record.run_id)
+        listener = Listener()
+        try:
+            if listener.path is None:
+                self._warn("The script is not watched: no socket can be made in the temporary folder (see the log).")
+            environment = environment_of(self.environ, listener.path, self.changes)
+            try:
+                self._child = Child(words, environment, printed.descriptors)
+            finally:
+                printed.let_go()
+            self.device.began(self._child.pid)
+            self._say(f"process {self._child.pid} runs; what it prints is in {printed.path or 'no file'}")
+            verdict = self._follow(self._child, listener, printed)
+        finally:
+            listener.close()
+            printed.close()
+            self.device.ended()
+        return self._record(verdict, printed)
+
+    def so_far(self) -> RunRecord:
+        """What its events have told until now. Any thread may ask."""
+        return self._figures.as_record()
+
+    def place(self) -> Place | None:
+        """Where it is within a step: that is not told."""
+        return None
+
+    def stop_further(self) -> None:
+        """Who has asked it to stop asks again: the next signal is sent at once. Any thread may ask."""
+        if self._stopping is not None:
+            self._stopping.go_further()
+
+    def leave(self) -> None:
+        """This process ends now: nobody of the script is left behind. Any thread may ask."""
+        if self._child is not None and self._code is None:
+            self._child.signal(signal.SIGKILL)
+
+    def _follow(self, child: Child, listener: Listener, printed: Printed) -> Verdict:
+        folding = Folding(
+            run_id=self.record.run_id,
+            device=self.device,
+            nvml=self.nvml,
+            host=platform.node(),
+            log_path=str(printed.path) if printed.path else None,
+        )
+        while (code := child.poll()) is None:
+            self._hear(folding, listener, _TICK_S)
+            self._show(printed)
+            self._stop_if_asked(child)
+        self._code = code
+        self._drain(folding, listener)
+        child.remember(listener.pids)
+        self._end_family(child, folding, listener)
+        for event in (*folding.rest(), *printed.rest()):
+            self._tell(event)
+        self._moment("trained" if folding.trains else "end")
+        return self._judge(code, folding, printed)
+
+    def _hear(self, folding: Folding, listener: Listener, timeout_s: float) -> None:
+        for number, message in listener.hear(timeout_s):
+            told = None if message is None else messages.read(message)
+            if message is not None and told is None:  # of a kind that another version has
+                continue
+            for event in folding.take(number, listener.pid_of(number), told):
+                self._tell(event)
+
+    def _drain(self, folding: Folding, listener: Listener) -> None:
+        """What its processes have told before they ended, and who is still there may tell for a moment."""
+        until = time.monotonic() + self.patience.draining_s
+        self._hear(folding, listener, 0.0)
+        while listener.n_open and time.monotonic() < until:
+            self._hear(folding, listener, _TICK_S)
+
+    def _show(self, printed: Printed) -> None:
+        for line in printed.news():
+            self.emit(line)
+
+    def _stop_if_asked(self, child: Child) -> None:
+        if not self.should_stop():
+            return
+        if self._stopping is None:
+            self._stopping = Stopping(child.signal, self.patience, self.in_a_hurry)
+        if (said := self._stopping.step()) is not None:
+            self._say(said)
+
+    def _end_family(self, child: Child, folding: Folding, listener: Listener) -> None:
+        """What a command leaves behind that was stopped or killed is ended; what else goes on is told."""
+        others = child.others
+        if not others:
+            return
+        if self._stopping is None and self._code is not None and self._code >= 0:
+            named = ", ".join(str(each.pid) for each in others[:5])
+            self._warn(f"The command ended, and what it started goes on, and is watched no more: process {named}.")
+            return
+        child.signal_others(signal.SIGTERM)
+        until = time.monotonic() + (0.0 if self.in_a_hurry() else self.patience.behind_s)
+        while child.others and time.monotonic() < until:
+            self._hear(folding, listener, _TICK_S)
+            if not listener.n_open:
+                time.sleep(_TICK_S)
+        child.signal_others(signal.SIGKILL)
+
+    def _judge(self, code: int, folding: Folding, printed: Printed) -> Verdict:
+        if self._stopping is not None:
+            message = stopped(self.why_stopped(), loading=not folding.trains)
+            if len(self._stopping.sent) > 1:
+                message += f" It did not end by {self._stopping.sent[0].name}, and got {self._stopping.sent[-1].name}."
+            return Verdict(outcome=Outcome.STOPPED, message=message)
+        told = [
+            Told(
+                end=each.end,
+                rank=each.hello.rank,
+                updates=folding.update if each.last_update else 0,
+            )
+            for each in folding.ends
+            if each.end is not None
+        ]
+        where = f"What it printed is in {printed.path}." if printed.path else ""
+        return verdicts.of_end(code, told, folding.n_heard, folding.update, printed.last_errors, where)
+
+    def _record(self, verdict: Verdict, printed: Printed) -> RunRecord:
+        record = self._figures.as_record()
+        assert self._code is not None
+        figures = replace(
+            record.script or ScriptFigures(),
+            exit_code=shell_code(self._code),
+            log_path=str(printed.path) if printed.path else None,
+        )
+        return replace(
+            record,
+            outcome=verdict.outcome,
+            message=verdict.message,
+            failed_phase=verdict.phase,
+            failed_rank=verdict.rank,
+            device=self.device.info,
+            script=figures,
+        )
+
+    def _moment(self, moment: str) -> None:
+        self._tell(MemoryMoment(run_id=self.record.run_id, moment=moment, memory=self.device.memory_if_known()))
+
+    def _say(self, what: str) -> None:
+        self._tell(RunProgress(run_id=self.record.run_id, phase=Phase.LOAD, detail=what))
+
+    def _warn(self, what: str) -> None:
+        self.emit(Logged(source="engine", text=what, level="warning"))
+
+    def _tell(self, event: Event) -> None:
+        self._figures.add(event)
+        self.emit(event)

@@ -1,0 +1,72 @@
+"""How a script is stopped: it is asked as by Ctrl-C, then told, then ended, with time in between."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_ORDER = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """Seconds that are waited after each signal before the next one."""
+
+    asked_s: float = 10.0
+    """After SIGINT."""
+    told_s: float = 10.0
+    """After SIGTERM."""
+    hurried_s: float = 1.0
+    """After either, where the program is to end."""
+    behind_s: float = 2.0
+    """For what the command leaves behind when it was stopped or killed: it is told to end, and then ended."""
+    draining_s: float = 1.0
+    """For what its processes have still to tell when it has ended."""
+
+
+class Stopping:
+    """The signals that one script gets. `send` sends one; `in_a_hurry`: the program is to end."""
+
+    def __init__(
+        self,
+        send: Callable[[int], None],
+        patience: Patience,
+        in_a_hurry: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._send, self._patience, self._in_a_hurry, self._clock = send, patience, in_a_hurry, clock
+        self._sent: list[signal.Signals] = []
+        self._sent_at = 0.0
+        self._wanted = 0
+
+    @property
+    def sent(self) -> tuple[signal.Signals, ...]:
+        """What it got so far."""
+        return tuple(self._sent)
+
+    def go_further(self) -> None:
+        """The next signal shall not wait. Any thread may ask."""
+        self._wanted = len(self._sent) + 1
+
+    def step(self) -> str | None:
+        """Send what is due, the first at once; what is waited for, in words, where that is new."""
+        if len(self._sent) == len(_ORDER):
+            return None
+        if self._sent and len(self._sent) >= self._wanted and self._clock() - self._sent_at < self._wait_s:
+            return None
+        number = _ORDER[len(self._sent)]
+        self._send(number)
+        self._sent.append(number)
+        self._sent_at = self._clock()
+        following = _ORDER[len(self._sent)] if len(self._sent) < len(_ORDER) else None
+        if following is None:
+            return f"{number.name} sent: it is gone in a moment"
+        return f"{number.name} sent: waiting for the script to end; {following.name} in {self._wait_s:g} s"
+
+    @property
+    def _wait_s(self) -> float:
+        if self._in_a_hurry():
+            return self._patience.hurried_s
+        return self._patience.asked_s if len(self._sent) == 1 else self._patience.told_s
