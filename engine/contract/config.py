@@ -564,6 +564,8 @@ class RunConfig(AnsweringKnobs):
         knobs = globals().get("KNOBS", {})
         for knob in knobs.values():
             check(knob, getattr(self, knob.name))
+        if self.command:
+            object.__setattr__(self, "command", read_command(self.command, knobs).text)
         check_together(self, knobs)
 
     @property
