@@ -92,6 +92,11 @@ class Command:
             values[name] = value
         return values
 
+    def turned_values(self, text: str | None) -> str | None:
+        """What of `own_values` is not the first of its choices, as text: equal values are all written alike."""
+        values = self.own_values(text)
+        return values_text({name: str(value) for name, value in values.items() if value != self.own[name][0]})
+
     def filled(self, values: Mapping[str, Value]) -> list[str]:
         """The words with these values in them; one that is not given takes the first of its own choices.
 

@@ -565,7 +565,9 @@ class RunConfig(AnsweringKnobs):
         for knob in knobs.values():
             check(knob, getattr(self, knob.name))
         if self.command:
-            object.__setattr__(self, "command", read_command(self.command, knobs).text)
+            command = read_command(self.command, knobs)
+            object.__setattr__(self, "command", command.text)
+            object.__setattr__(self, "command_values", command.turned_values(self.command_values))
         check_together(self, knobs)
 
     @property

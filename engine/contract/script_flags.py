@@ -122,6 +122,33 @@ def all_turned(config: RunConfig, values: Mapping[str, object]) -> RunConfig:
     return config.with_values(command=text, command_values=values_text(own), **changes)
 
 
+# what a run says of its knobs -------------------------------------------------------------------------------------
+
+
+def told(config: RunConfig, name: str) -> Value:
+    """A knob's value as the run has it, also of one that only its script knows; None of one that means nothing to it.
+
+    Of a command the words that a turned knob added are left out: they are not what tells two scripts apart.
+    """
+    if not config.is_script:
+        return getattr(config, name) if name in KNOBS else None
+    if name == "command":
+        return bare(config)
+    if name in KNOBS:
+        return getattr(config, name) if config.says(name) else None
+    return None if config.script is None else config.script.own_values(config.command_values).get(name)
+
+
+def bare(config: RunConfig) -> str | None:
+    """The command without the words of the table."""
+    if config.script is None:
+        return None
+    return as_text(word for word in config.script.words if word not in _WORDS)
+
+
+_WORDS = frozenset(word for entry in ENTRIES for word in entry.command.words)
+
+
 # flags that were typed -------------------------------------------------------------------------------------------
 
 

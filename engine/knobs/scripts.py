@@ -9,7 +9,8 @@ from engine.contract.command import read_command
 from engine.contract.config import KNOBS, RunConfig
 from engine.contract.knob import SCRIPT, ConfigError
 from engine.contract.script_flags import TRANSFORMERS, all_turned, taken_in
-from engine.knobs.script_source import reads_training_arguments, script_word
+from engine.contract.script_word import script_word
+from engine.knobs.script_source import reads_training_arguments
 
 
 def run_of(values: Mapping[str, Any]) -> RunConfig:
