@@ -157,6 +157,7 @@ def _run_app(words: Sequence[str]) -> int:
         "Without a command the app opens, with the knobs of the next run set by the flags below.\n\n"
         f"{exit_codes.HELP}",
     )
+    parser.take_command("traintop -- python train.py --batch_size={batch_size}")
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     parser.add_argument("--demo", action="store_true", help="play the recorded session that traintop brings along")
     parser.add_argument("--ascii", action="store_true", help="draw with plain ASCII characters alone")

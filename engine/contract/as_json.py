@@ -56,7 +56,7 @@ def record_to_json(record: RunRecord, scaling: float | None = None) -> dict[str,
         "run_id": record.run_id,
         "job": record.config.job,
         "outcome": record.outcome.value,
-        "config": record.config.to_dict(),
+        "config": _config(record.config),
         "device": record.device.name if record.device else None,
         "device_kind": record.device.kind if record.device else None,
         "gpu_uuid": record.device.uuid if record.device else None,
@@ -120,6 +120,13 @@ def script_to_json(record: RunRecord) -> dict[str, Any]:
     }
 
 
+def _config(config: RunConfig) -> dict[str, Any]:
+    """Its knobs by name; of a script's run null where the command does not carry them."""
+    return {
+        name: value if config.says(name) or not config.is_script else None for name, value in config.to_dict().items()
+    }
+
+
 def _classes(record: RunRecord) -> list[dict[str, Any]] | None:
     """What became of every class of the held-out samples in the last evaluation; null: unknown."""
     if record.eval_confusion is None:
@@ -173,7 +180,7 @@ def _process(process: CardProcess, at: float) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, RunConfig):
-        return value.to_dict()
+        return _config(value)
     if isinstance(value, tuple):
         return [_plain(inner) for inner in value]
     if not is_dataclass(value):

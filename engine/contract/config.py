@@ -570,6 +570,10 @@ class RunConfig(AnsweringKnobs):
         knobs = globals().get("KNOBS", {})
         for knob in knobs.values():
             check(knob, getattr(self, knob.name))
+        if self.command:
+            command = read_command(self.command, knobs)
+            object.__setattr__(self, "command", command.text)
+            object.__setattr__(self, "command_values", command.turned_values(self.command_values))
         check_together(self, knobs)
 
     @property

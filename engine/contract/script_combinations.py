@@ -22,17 +22,28 @@ def script_values(config: RunConfig) -> dict[str, Value]:
     return {name: getattr(config, name) for name in command.knobs} | command.own_values(config.command_values)
 
 
+def not_carried(knob: Knob) -> ConfigError:
+    """The refusal of a knob that the command has no place for."""
+    if knob.name == "gpus":
+        return ConfigError(
+            knob.name,
+            "--gpus divides traintop's own training: let torchrun start your script, as in "
+            "traintop run --gpus 2 -- torchrun --nproc_per_node={gpus} train.py, or leave --gpus out.",
+        )
+    return ConfigError(
+        knob.name,
+        f"{knob.flag} is not in the command: put {{{knob.name}}} where its value belongs, as in "
+        f"--{knob.name}={{{knob.name}}}, or leave {knob.flag} out.",
+    )
+
+
 def check_script(config: RunConfig, knobs: Mapping[str, Knob]) -> None:
     """Raise `ConfigError` where a command cannot run so."""
     command = config.script
     for knob in knobs.values():
         if config.says(knob.name) or getattr(config, knob.name) == knob.default:
             continue
-        raise ConfigError(
-            knob.name,
-            f"{knob.flag} is not in the command: put {{{knob.name}}} where its value belongs, as in "
-            f"--{knob.name}={{{knob.name}}}, or leave {knob.flag} out.",
-        )
+        raise not_carried(knob)
     if command is not None:
         command.filled(script_values(config))
     elif config.command_values is not None:

@@ -86,7 +86,7 @@ def _values(record: RunRecord, baseline: RunRecord | None, scaling: float | None
     values: dict[str, Value] = {}
     for name, value in record_to_json(record, scaling).items():
         if name == "config":
-            values |= record.config.to_dict()
+            values |= value
         elif name in _LEFT_OUT:
             continue
         elif name == "peak_used_mib_by_gpu":

@@ -39,14 +39,14 @@ def save_knobs(config: RunConfig, path: Path) -> None:
 
 
 def _written(config: RunConfig) -> dict[str, Value]:
-    """What a file can hold: the knobs of the job. One that is not set has no line where that is the default, else the
-    word for it.
+    """What a file can hold: the knobs of the job, of a script those that its command carries. One that is not set has
+    no line where that is the default, else the word for it.
     """
     default = RunConfig()
     words = {
         name: KNOBS[name].none if value is None and getattr(default, name) is not None else value
         for name, value in config.to_dict().items()
-        if config.job in KNOBS[name].jobs
+        if config.says(name)
     }
     return {name: value for name, value in words.items() if value is not None}
 

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from engine.contract import paths
 from engine.contract.by_job import OWN, defaults_of, goes_without_saying
+from engine.contract.command import as_text
 from engine.contract.config import KNOBS, ConfigError, Knob, RunConfig
 from engine.contract.device_name import device_list, gpus_of_device
-from engine.contract.knob import ANSWER, GROUPS, TRAIN, about_group, typed
+from engine.contract.knob import ANSWER, GROUPS, SCRIPT, TRAIN, about_group, typed
 from engine.models.catalogue import FAMILIES
+from tui.command_line import script_command
 from tui.state.knobs import bounds
 
 if TYPE_CHECKING:
@@ -44,12 +46,26 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        self._takes_command = False
+
+    def take_command(self, example: str) -> None:
+        """Let a command of the user's own stand after `--`; the help has an example of it."""
+        self._takes_command = True
+        self.usage = f"{self.usage} [-- COMMAND ...]"
+        self.epilog = f"{script_command.HELP}\n  {example}"
 
     def read(self, words: Sequence[str]) -> argparse.Namespace:
-        """The values of the flags that were given. Raises `UsageError`."""
-        arguments, unknown = self.parse_known_args(words)
+        """The values of the flags that were given; of a command after `--` where one may stand. Raises `UsageError`."""
+        flags, command = script_command.split(words) if self._takes_command else (words, None)
+        if command is not None and (why := script_command.trouble(command)):
+            raise UsageError(why)
+        arguments, unknown = self.parse_known_args(flags)
         if unknown:
             raise UsageError(self._unknown(unknown[0]))
+        if command is not None:
+            if getattr(arguments, "command", None) is not None:
+                raise UsageError("--command and what stands after -- are both a command: give one of them.")
+            arguments.command = as_text(command)
         if (folder := getattr(arguments, "history_dir", None)) is not None:
             if not folder:
                 raise UsageError("--history-dir needs a folder: the history is made there if it is not there yet.")
@@ -76,7 +92,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_knobs(parser: argparse.ArgumentParser, job: str | None = None) -> None:
-    """Add a flag for every knob, and `--config` and `--save-config`; with a job for its knobs, `--job` goes without."""
+    """Add a flag for every knob, and `--config` and `--save-config`; with a job for its knobs.
+
+    What trains also runs a command of the user's own; of another job `--job` goes without saying.
+    """
     for name in GROUPS:
         knobs = [knob for knob in KNOBS.values() if knob.group == name and _is_flag(knob, job)]
         if knobs:
@@ -117,7 +136,10 @@ def add_slow_link(parser: argparse.ArgumentParser) -> None:
 
 
 def _is_flag(knob: Knob, job: str | None) -> bool:
-    return job is None or (job in knob.jobs and knob.name != "job")
+    if job is None:
+        return True
+    jobs = (TRAIN, SCRIPT) if job == TRAIN else (job,)
+    return any(each in knob.jobs for each in jobs) and (knob.name != "job" or job == TRAIN)
 
 
 def _options(knob: Knob, job: str) -> dict[str, Any]:
@@ -157,13 +179,17 @@ def config_of(arguments: argparse.Namespace) -> RunConfig:
     Raises `ConfigError`.
     """
     from engine.knobs.files import load_knobs, save_knobs
+    from engine.knobs.scripts import run_of
 
     given = given_knobs(arguments)
     _refuse_blank(given)
     from_file = load_knobs(arguments.config) if arguments.config else {}
     try:
-        job = given.get("job", from_file.get("job", TRAIN))
-        config = RunConfig.from_dict({**OWN.get(job, {}), **_implied(job, from_file), **_implied(job, given)})
+        job = given.get("job", SCRIPT if "command" in given else from_file.get("job", TRAIN))
+        if job == SCRIPT:
+            config = run_of({**from_file, **given})
+        else:
+            config = RunConfig.from_dict({**OWN.get(job, {}), **_implied(job, from_file), **_implied(job, given)})
     except ConfigError as error:
         if error.knob in from_file and error.knob not in given:
             raise ConfigError(error.knob, f"{arguments.config}: {error.message}") from None

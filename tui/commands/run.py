@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from engine.contract.events import Event, RunStarted
 from engine.contract.knob import TRAIN
 from engine.process.launched import Launched, launched
 from tui.command_line import exit_codes
-from tui.command_line.flags import UsageError, add_knobs, config_of, given_knobs
+from tui.command_line.flags import Parser, UsageError, add_knobs, config_of, given_knobs
 from tui.commands.headless import Interrupts, follow, own_streams, run_code
 from tui.commands.histories import scaling_in, tell_notice
 from tui.console.report import Report
@@ -36,8 +36,9 @@ _Begin = Callable[["History"], "tuple[RunConfig, Callable[[Session], None]]"]
 """Finds out what is to run, and how a session is asked for it."""
 
 
-def add_flags(parser: ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """The flags of `traintop run`."""
+    parser.take_command("traintop run --batch-size 16 -- python train.py --batch_size={batch_size}")
     add_knobs(parser, TRAIN)
     parser.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.add_argument("--resume", metavar="RUN", help=_RESUME_HELP)
@@ -47,11 +48,23 @@ def execute(arguments: Namespace) -> int:
     """`traintop run`: the exit code says how the run ended."""
     here = launched()
     if arguments.resume is not None:
+        if getattr(arguments, "command", None) is not None:
+            raise UsageError(
+                "--resume goes on with a training of traintop's own: give your script its own flag for that, "
+                "after --, and leave --resume out."
+            )
         if arguments.config or arguments.save_config:
             raise UsageError("--resume takes the knobs of its run: leave --config and --save-config out.")
         given = given_knobs(arguments)
         return resume(arguments.resume, given, as_json=arguments.json, here=here)
     config = config_of(arguments)
+    if config.answers:
+        raise UsageError("--job answer is not trained: use traintop answer.")
+    if config.is_script and here is not None:
+        raise UsageError(
+            f"{here.by} started {here.world_size} of these, and each would start your script: put the launcher into "
+            "the command, as in traintop run -- torchrun --nproc_per_node 2 train.py."
+        )
     if here is not None:
         config = here.placed(config, gpus_given="gpus" in given_knobs(arguments))
     return do(config, as_json=arguments.json, here=here)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import product
@@ -16,7 +16,7 @@ from engine.contract.records import DeviceInfo, RunRecord
 from engine.plans.course import NAMED, SCALES, Plan, named_plan, repeat_plan, scale_for, sweep, until_oom
 from engine.process.launched import launched
 from tui.command_line import exit_codes
-from tui.command_line.flags import UsageError, add_knobs, alone, config_of, listed
+from tui.command_line.flags import Parser, UsageError, add_knobs, alone, config_of, listed
 from tui.commands.headless import Interrupts, follow, own_streams
 from tui.commands.histories import scaling_in, tell_notice
 from tui.console.sweep_report import SweepReport
@@ -44,8 +44,9 @@ class Request:
     stored: StoredPlan | None = None
 
 
-def add_flags(parser: ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """The flags of `traintop sweep`."""
+    parser.take_command("traintop sweep --batch-size 8,16,32 -- python train.py --batch_size={batch_size}")
     group = parser.add_argument_group(
         "the plan", "Any knob below takes several values: --batch-size 1,2,4,8 --gradient-checkpointing off,on"
     )

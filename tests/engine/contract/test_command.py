@@ -39,7 +39,7 @@ def test_values_stand_where_their_placeholders_are() -> None:
 
 def test_a_knob_of_the_scripts_own_has_its_values_and_begins_with_the_first() -> None:
     command = read_command(["train", "--block_size={block_size=256,512,1024}"])
-    assert command.places["block_size"].choices == ("256", "512", "1024")
+    assert command.own["block_size"] == ("256", "512", "1024")
     assert command.knobs == ()
     assert command.filled({}) == ["train", "--block_size=256"]
     assert command.filled({"block_size": "1024"}) == ["train", "--block_size=1024"]

@@ -7,8 +7,8 @@ The one thing that it is told is the environment's `TRAINTOP_WIRE`: the path of 
 Each process that imports torch connects by itself and writes lines of JSON there, one object each, with its `kind`; a
 reader leaves alone a kind or a field that it does not know. What was not seen is null or left out. Bytes and seconds.
 
-- `hello`, the first, when torch has been imported (in a fork's child: before its first update): `pid, parent, host, argv,
-  python`, and as the environment has them, as text, `rank, local_rank, world_size, local_world_size,
+- `hello`, the first, when torch has been imported (in a fork's child: before its first update): `pid, parent, host,
+  argv, python`, and as the environment has them, as text, `rank, local_rank, world_size, local_world_size,
   cuda_visible_devices`.
 - `plan`, where a trainer says what it is going to do: `by` (`transformers` or `lightning`), `updates, epochs,
   batch_size, gradient_accumulation_steps`. Again with each training.
@@ -16,8 +16,8 @@ reader leaves alone a kind or a field that it does not know. What was not seen i
   `parameters` (elements), `torch`, `device` (`name, total, uuid` with CUDA, else empty), `rank, world_size` (numbers)
   where the processes have formed a group of `torch.distributed`.
 - `updates`, at most ten a second: `rows`, one for each update: `update` (from 1), `t` (seconds since training began, in
-  this process), `micro_steps, loss, lr, grad_norm, loss_scale, skipped` (by a gradient scaler), `samples, tokens` (of this
-  process), `seconds`, `shares` (seconds by phase: `data, forward, backward, optimizer, other`); `held` (bytes by
+  this process), `micro_steps, loss, lr, grad_norm, loss_scale, skipped` (by a gradient scaler), `samples, tokens` (of
+  this process), `seconds`, `shares` (seconds by phase: `data, forward, backward, optimizer, other`); `held` (bytes by
   category: `weights, gradients, optimizer, frozen`) and `memory` of the caching allocator (`allocated, reserved,
   peak_allocated, peak_reserved, alloc_retries`; empty without CUDA), both as they are now.
 - `log`, a trainer's figures, those of an evaluation among them: `by, update, epoch, figures` (numbers by name).

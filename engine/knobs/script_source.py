@@ -1,0 +1,109 @@
+"""What the source of a command's script tells, without running or importing anything. Standard library only."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from engine.contract.script_word import ScriptWord, script_word
+
+_MOST_BYTES = 4_000_000
+"""A larger file is no script that a person wrote."""
+
+_PARSERS = frozenset(("HfArgumentParser", "TrlParser"))
+_ARGUMENTS = frozenset(
+    f"{name}Config"
+    for name in (
+        *("SFT", "DPO", "GRPO", "Reward", "KTO", "ORPO", "CPO", "BCO", "GKD", "PRM", "RLOO", "XPO", "NashMD"),
+        "OnlineDPO",
+    )
+)
+"""TRL's classes, which are `TrainingArguments` with more."""
+_NOT_ARGUMENTS = "DataTrainingArguments"
+"""As Hugging Face's examples name what is said of the data."""
+
+
+def source_of(words: Sequence[str], script: ScriptWord) -> Path | None:
+    """The script's file; None where it is not found."""
+    name = words[script.at]
+    if not script.is_module:
+        path = Path(name)
+        if path.is_file():
+            return path
+        found = shutil.which(name)
+        return Path(found) if found else None
+    parts = name.split(".")
+    for folder in _import_path(words):
+        for path in (folder.joinpath(*parts[:-1], f"{parts[-1]}.py"), folder.joinpath(*parts, "__main__.py")):
+            if path.is_file():
+                return path
+    return None
+
+
+def _import_path(words: Sequence[str]) -> Iterator[Path]:
+    """Where the command's Python would look for a module, as far as that is known without starting it."""
+    yield Path()
+    yield from (Path(folder) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder)
+    program = shutil.which(words[0])
+    if program:
+        yield from sorted(Path(program).parent.parent.glob("lib/python3*/site-packages"))
+
+
+def reads_training_arguments(words: Sequence[str]) -> bool:
+    """Whether the script reads `transformers.TrainingArguments`, or a class made from it, from its command line.
+
+    Looks into the script's own file alone: never raises.
+    """
+    script = script_word(words)
+    if script is None or configured_by(words, script):
+        return False
+    path = source_of(words, script)
+    text = None if path is None else _text(path)
+    return text is not None and _reads(text)
+
+
+def configured_by(words: Sequence[str], script: ScriptWord) -> str | None:
+    """The file that transformers reads all flags from: where it is the only argument, others cannot stand beside it."""
+    rest = words[script.at + 1 :]
+    return rest[0] if len(rest) == 1 and rest[0].endswith((".json", ".yaml", ".yml")) else None
+
+
+def _text(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+    except OSError:
+        return None
+    return None if len(content) > _MOST_BYTES or b"\0" in content else content.decode("utf-8", "replace")
+
+
+def _reads(text: str) -> bool:
+    if not any(name in text for name in _PARSERS):
+        return False
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # of another version of Python
+        return False
+    parses, made_here, names = False, set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            made_here.add(node.name)
+        elif isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            names.add(node.attr)
+        parses = parses or (isinstance(node, ast.Call) and _called(node.func) in _PARSERS)
+    return parses and any(_is_arguments(name) for name in names - made_here)
+
+
+def _called(function: ast.expr) -> str:
+    if isinstance(function, ast.Name):
+        return function.id
+    return function.attr if isinstance(function, ast.Attribute) else ""
+
+
+def _is_arguments(name: str) -> bool:
+    return name in _ARGUMENTS or (name.endswith("TrainingArguments") and name != _NOT_ARGUMENTS)

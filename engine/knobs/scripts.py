@@ -1,0 +1,44 @@
+"""A run of the user's own command, from what was typed: its flags found out, and read into the knobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.contract.command import read_command
+from engine.contract.config import KNOBS, RunConfig
+from engine.contract.knob import SCRIPT, ConfigError
+from engine.contract.script_flags import TRANSFORMERS, all_turned, taken_in
+from engine.contract.script_word import script_word
+from engine.knobs.script_source import reads_training_arguments
+
+
+def run_of(values: Mapping[str, Any]) -> RunConfig:
+    """The run that knobs as they were typed describe, `command` among them.
+
+    Where nothing says whose flags the script has, its source is read. Raises `ConfigError`.
+    """
+    text, flags = values.get("command"), values.get("command_flags")
+    taken: dict[str, Any] = {}
+    if isinstance(text, str) and text.strip():
+        words = read_command(text, KNOBS).words
+        flags = flags or (TRANSFORMERS if reads_training_arguments(words) else None)
+        if flags == TRANSFORMERS:
+            script = script_word(words)
+            text, taken = taken_in(text, 0 if script is None else script.at + 1)
+    about = {"job": SCRIPT, "command": text, "command_flags": flags, "command_values": values.get("command_values")}
+    config = RunConfig.from_dict({**{name: value for name, value in about.items() if value is not None}, **taken})
+    rest = {name: value for name, value in values.items() if name not in about}
+    for name in rest:
+        if name not in KNOBS:
+            raise ConfigError(name, f"{name!r} is not a knob; the knobs are {', '.join(KNOBS)}.")
+    return all_turned(config, rest)
+
+
+def with_command(config: RunConfig, text: str) -> RunConfig:
+    """The run with another command: knobs that it still carries keep their values. Raises `ConfigError`."""
+    command = read_command(text, KNOBS)
+    kept = {name: getattr(config, name) for name in command.knobs if config.script and name in config.script.knobs}
+    before = config.script.own_values(config.command_values) if config.script else {}
+    own = {name: value for name, value in before.items() if name in command.own and value in command.own[name]}
+    return all_turned(run_of({"command": text, "device": config.device, **kept}), own)
