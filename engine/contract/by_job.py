@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from engine.contract.answering_combinations import WRITING_TASKS
 from engine.contract.answering_knobs import DUMMY_PROMPTS, GENERATED_PROMPTS, HELD_OUT_PROMPTS
 from engine.contract.config import RunConfig, Value
+from engine.contract.device_name import read_device
 from engine.contract.knob import ANSWER, SCRIPT, TRAIN
 from engine.contract.own_data import GENERATED
 from engine.contract.own_models import own_name
@@ -42,8 +43,9 @@ def for_job(config: RunConfig, job: str) -> RunConfig:
     """
     if config.job == job:
         return config
-    if SCRIPT in (config.job, job):  # a script says itself what it computes
-        return defaults_of(job).with_values(device=config.device)
+    if SCRIPT in (config.job, job):  # a script says itself what it computes, and knows no virtual GPU
+        is_real = read_device(config.device).kind != "virtual"
+        return defaults_of(job).with_values(**({"device": config.device} if is_real else {}))
     carried = _carried(config)
     if config.task in WRITING_TASKS:
         carried |= {"model": config.model, "task": config.task}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from textual.binding import Binding, BindingType
 
-from engine.contract.config import KNOBS
-from tui.state.knob_list import LETTERS, ORDER
+from engine.contract.config import RunConfig
+from tui.state.knob_list import LETTERS, every_row, label_of
+from tui.state.knobs import why
+from tui.state.script_knobs import may_turn
 
 CURSOR_KEYS: list[BindingType] = [
     Binding("left", "move_cursor(-1)", "cursor: a column", key_display="←→", priority=True),
@@ -123,13 +125,15 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
 """Name, help and action."""
 
 
-def knob_commands(job: str) -> list[tuple[str, str, str]]:
-    """The same for typing each knob of a job."""
+def knob_commands(config: RunConfig) -> list[tuple[str, str, str]]:
+    """The same for typing each knob of a configuration's job; of a script each that can be turned."""
+    letters = LETTERS[config.job]
     return [
         (
-            f"Set {KNOBS[name].label}{f' ({LETTERS[job][name]})' if name in LETTERS[job] else ''}",
-            KNOBS[name].why_in(job),
-            f"type_value({name!r})",
+            f"Set {label_of(row)}{f' ({letters[row.knob]})' if row.knob in letters else ''}",
+            why(config, row),
+            f"type_value({row.knob!r}, {row.own!r})",
         )
-        for name in ORDER[job]
+        for row in every_row(config)
+        if row.own or may_turn(config, row.knob)
     ]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.contract.config import KNOBS
-from engine.contract.knob import JOBS
+from engine.contract.knob import SCRIPT
 from tui.desk.desk import Desk
-from tui.state.knobs import shown, turned
+from tui.state.knob_list import Row, label_of
+from tui.state.knobs import turned, value_of
 
 if TYPE_CHECKING:
     from engine.knobs.named import NamedKnobs
@@ -35,8 +35,10 @@ class KnobControl:
         """Turn to the other job, with its knobs and its rows; where somebody else drives, to its rows."""
         state = self._desk.state
         if state.playback:
-            state.shown_job = next(job for job in JOBS if job != state.table_job)
-            self._desk.say(f"runs that {state.shown_job}: J shows the others")
+            jobs = state.jobs
+            state.shown_job = jobs[(jobs.index(state.table_job) + 1) % len(jobs)]
+            what = "of scripts" if state.shown_job == SCRIPT else f"that {state.shown_job}"
+            self._desk.say(f"runs {what}: J shows the others")
             return
         self.step("job", 1)
         run = state.run
@@ -56,9 +58,9 @@ class KnobControl:
         self._editor.move(delta)
         self._desk.say()
 
-    def select(self, name: str) -> None:
+    def select(self, name: str, own: str = "") -> None:
         """Put the cursor on a knob."""
-        self._editor.select(name)
+        self._editor.select(name, own)
         self._desk.say()
 
     def fold(self, group: str, is_open: bool | None = None) -> None:
@@ -75,22 +77,22 @@ class KnobControl:
         """Ask for a knob by its name, and put the cursor on it."""
         from tui.screens.find_knob import FindKnobScreen
 
-        def take(name: str | None) -> None:
-            if name is not None:
-                self.select(name)
+        def take(row: Row | None) -> None:
+            if row is not None:
+                self.select(row.knob, row.own)
 
         self._desk.open(FindKnobScreen(self._editor.config), take)
 
-    def type_value(self, name: str = "") -> None:
+    def type_value(self, name: str = "", own: str = "") -> None:
         """Ask for a value of a knob, by default of the one under the cursor; the heading of a group is opened."""
         from tui.screens.choose_model import ChooseModelScreen
         from tui.screens.value import ValueScreen
 
-        name = name or self._editor.selected
-        if name == "model":
+        row = Row("", name, own) if name else self._editor.list.cursor
+        if row.knob == "model" and not self._editor.config.is_script:
             self._desk.open(ChooseModelScreen(self._editor), lambda _: self._desk.say())
-        elif name:
-            self._desk.open(ValueScreen(self._editor, name), lambda _: self._desk.say())
+        elif row.knob:
+            self._desk.open(ValueScreen(self._editor, row), lambda _: self._desk.say())
         else:
             self.fold(self._editor.list.cursor.group)
 
@@ -113,6 +115,6 @@ class KnobControl:
 
     def undo(self) -> None:
         """Take the last change of a knob back."""
-        names = self._editor.undo()
-        values = [f"{KNOBS[name].label} {shown(KNOBS[name], getattr(self._editor.config, name))}" for name in names]
+        rows = self._editor.undo()
+        values = [f"{label_of(row)} {value_of(self._editor.config, row)}" for row in rows]
         self._desk.say(f"undone: {', '.join(values)}" if values else "nothing to undo")

@@ -305,6 +305,6 @@ class TraintopApp(App[str]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every action, and every knob by name."""
-        for name, what, action in (*COMMANDS, *knob_commands(self.state.editor.config.job)):
+        for name, what, action in (*COMMANDS, *knob_commands(self.state.editor.config)):
             if self.check_action(action.partition("(")[0], ()):
                 yield SystemCommand(name, what, partial(self.run_action, action))

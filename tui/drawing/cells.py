@@ -43,6 +43,23 @@ def cut(text: str, width: int) -> str:
     return "".join(kept) + ELLIPSIS
 
 
+def cut_middle(text: str, width: int) -> str:
+    """A text in at most `width` columns, its middle left out where it is longer: both ends tell most."""
+    if cell_len(text) <= width:
+        return text
+    room = max(0, width - 1)
+    end: list[str] = []
+    used = 0
+    for character in reversed(text):
+        used += get_character_cell_size(character)
+        if used > room // 2:
+            break
+        end.append(character)
+    tail = "".join(reversed(end))
+    head = cut(text, width - cell_len(tail))
+    return head + tail
+
+
 def cut_line(line: Sequence[Span], width: int) -> Line:
     """A line in at most `width` columns."""
     fitted: Line = []

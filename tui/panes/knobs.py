@@ -9,12 +9,13 @@ from textual import events
 from textual.binding import Binding, BindingType
 
 from engine.contract.config import KNOBS, RunConfig
-from engine.contract.knob import about_group
+from engine.contract.knob import SCRIPT, about_group
+from engine.contract.numbers import UNKNOWN
 from engine.contract.text import capitalised
-from tui.drawing.cells import Line, cut, ends, wrap
+from tui.drawing.cells import Line, cut, cut_middle, ends, wrap
 from tui.panes.base import Pane
-from tui.state.knob_list import IN_GROUPS, LETTERS, Row, set_knobs
-from tui.state.knobs import changed_knobs, said
+from tui.state.knob_list import LETTERS, Row, in_groups, label_of, set_knobs
+from tui.state.knobs import changed_rows, is_said, said_row, value_before, why
 from tui.state.state import State
 
 _ARROW = " → "
@@ -55,7 +56,7 @@ class KnobsPane(Pane, can_focus=True):
 
     def headline(self, state: State, width: int) -> Line:
         """How much differs from the run under way, or from the last one."""
-        changed = len(changed_knobs(state.reference, state.editor.config))
+        changed = len(changed_rows(state.reference, state.editor.config))
         return [(f"{changed} changed", "pending")] if changed and width >= 9 else []
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
@@ -66,8 +67,8 @@ class KnobsPane(Pane, can_focus=True):
         n_notes = max(n_notes, len(notes))
         announced = self._announced(state, width)
         n_rows = max(1, height - n_notes - 1 - len(announced))
-        places, job = state.editor.list, state.editor.config.job
-        rows, index = places.rows(job), places.index(job)
+        places, config = state.editor.list, state.editor.config
+        rows, index = places.rows(config), places.index(config)
         # the cursor stays one row off the edges, so that what comes next is in sight
         self._top = max(0, min(max(self._top, index - n_rows + 2), index - 1, len(rows) - n_rows))
         self._shown, self._above = rows[self._top : self._top + n_rows], 1 + len(announced)
@@ -85,16 +86,17 @@ class KnobsPane(Pane, can_focus=True):
         return [[(" ", "text"), (line, "accent")] for line in lines]
 
     def _row(self, state: State, row: Row, width: int) -> Line:
-        return self._knob(state, row.knob, width) if row.knob else self._heading(state, row.group, width)
+        return self._knob(state, row, width) if row.knob else self._heading(state, row.group, width)
 
     def _heading(self, state: State, group: str, width: int) -> Line:
-        """A group's name, and how many of its knobs are not at their default."""
+        """A group's name, and how many of its knobs are not at their default; of a script's how many are carried."""
         config, places = state.editor.config, state.editor.list
-        names, differ = IN_GROUPS[config.job][group], set_knobs(group, config)
-        pending = set(changed_knobs(state.reference, config)).intersection(names)
-        count = f"{len(differ)}/{len(names)} differ" if differ else f"{len(names)}"
+        names, differ = in_groups(config)[group], set_knobs(group, config)
+        pending = {row.knob for row in changed_rows(state.reference, config)}.intersection(names)
+        how = " carried" if config.is_script and group != SCRIPT else " differ"
+        count = f"{len(differ)}/{len(names)}{how}" if differ else f"{len(names)}"
         if cell_len(group) + cell_len(count) + 5 > width:
-            count = count.removesuffix(" differ")
+            count = count.removesuffix(how)
         roles = ("title", "pending" if pending else "value" if differ else "muted")
         current = places.cursor == Row(group)
         if current:
@@ -104,50 +106,53 @@ class KnobsPane(Pane, can_focus=True):
         left: Line = [("▸" if current else " ", roles[0]), (sign, key_role), (f" {group}", roles[0])]
         return ends(left, [(count, roles[1]), (" ", roles[1])], width, (" ", roles[0]))
 
-    def _knob(self, state: State, name: str, width: int) -> Line:
-        knob, editor, reference = KNOBS[name], state.editor, state.reference
-        value = said(editor.config, name)
-        before = said(reference, name) if reference is not None else value
-        current = name == editor.selected
-        at_fault = editor.problem is not None and editor.problem.knob == name
+    def _knob(self, state: State, row: Row, width: int) -> Line:
+        editor, reference = state.editor, state.reference
+        label, value = label_of(row), said_row(editor.config, row)
+        before = value_before(reference, row) if reference is not None else value
+        current = row == editor.list.cursor
+        at_fault = editor.problem is not None and editor.problem.knob == row.knob and (current or not row.own)
         mark = "!" if at_fault else "▸" if current else " "
-        label = knob.label
         room = width - cell_len(label) - 5
         both = f"{before}{_ARROW}{value}"
-        text = value if value == before else both if cell_len(both) <= room else cut(f"→ {value}", room)
-        roles = ("bad", "bad") if at_fault else ("text", "pending" if value != before else "value")
-        if current and not at_fault:
+        is_cut = cut_middle if row.knob == "command" else cut
+        text = value if value == before else both if cell_len(both) <= room else is_cut(f"→ {value}", room)
+        roles = ("text", "pending" if value != before else "value")
+        if not is_said(editor.config, row.knob):
+            text = value if cell_len(value) <= room else UNKNOWN
+            roles = ("muted", "pending" if value != before else "muted")
+        if at_fault:
+            roles = ("bad", "bad")
+        elif current:
             roles = ("cursor", "cursor") if self.has_focus else ("chosen", "chosen")
-        key = LETTERS[editor.config.job].get(name, " ")
+        key = LETTERS[editor.config.job].get(row.knob, " ")
         key_role = "cursor" if roles[0] == "cursor" else "key"
         left: Line = [(mark, roles[0]), (key, key_role), (f" {label}", roles[0])]
-        return ends(left, [(cut(text, room), roles[1]), (" ", roles[1])], width, (" ", roles[0]))
+        return ends(left, [(is_cut(text, room), roles[1]), (" ", roles[1])], width, (" ", roles[0]))
 
     def _notes(self, state: State, width: int, limit: int) -> list[Line]:
         problem, place = state.editor.problem, state.editor.list.cursor
         if problem is not None:
             text, role = problem.message, "bad"
         elif place.knob:
-            text, role = KNOBS[place.knob].why_in(state.editor.config.job), "muted"
+            text, role = why(state.editor.config, place), "muted"
         else:
-            job = state.editor.config.job
-            labels = [KNOBS[name].label for name in IN_GROUPS[job][place.group]]
-            text, role = (
-                f"{capitalised(about_group(place.group, job))}: {', '.join(labels)}",
-                "muted",
-            )
+            config = state.editor.config
+            labels = [KNOBS[name].label for name in in_groups(config)[place.group]]
+            text, role = f"{capitalised(about_group(place.group, config.job))}: {', '.join(labels)}", "muted"
         return [[(" ", "text"), (line, role)] for line in wrap(text, width, limit)]
 
     async def on_click(self, event: events.Click) -> None:
         """Put the cursor on the knob that was clicked; a group opens or closes."""
         if 0 <= event.y - self._above < len(self._shown):
             row = self._shown[event.y - self._above]
-            await self.run_action(f"app.select_knob({row.knob!r})" if row.knob else f"app.fold({row.group!r})")
+            select = f"app.select_knob({row.knob!r}, {row.own!r})"
+            await self.run_action(select if row.knob else f"app.fold({row.group!r})")
 
 
 def _rule(config: RunConfig, more: str, width: int) -> Line:
     """Between the list and its notes: the samples of an update where they are not the batch, and what is below."""
-    size = config.effective_batch_size
+    size = config.effective_batch_size if config.says("batch_size") else config.batch_size
     of_all = "" if config.gpus is not None else " × GPUs"
     texts = ["─"]
     if size != config.batch_size or of_all:

@@ -14,15 +14,15 @@ from textual.widgets.option_list import Option
 from engine.contract.config import KNOBS, RunConfig
 from tui.drawing.cells import cut
 from tui.screens.dialog import Dialog
-from tui.state.knob_list import found
-from tui.state.knobs import said
+from tui.state.knob_list import Row, found, label_of
+from tui.state.knobs import said_row
 
 _LABEL, _VALUE = 18, 14
 """Columns of a knob's label and of its value."""
 _KEYS = "↑↓ choose   Enter goes there   Esc stays"
 
 
-class FindKnobScreen(Dialog[str]):
+class FindKnobScreen(Dialog[Row]):
     """Dismissed with the knob that was chosen, or with None."""
 
     TITLE = "The search"
@@ -35,7 +35,7 @@ class FindKnobScreen(Dialog[str]):
     def __init__(self, config: RunConfig) -> None:
         super().__init__()
         self._config = config
-        self._names: list[str] = []
+        self._rows: list[Row] = []
 
     def compose(self) -> ComposeResult:
         """The line, and beneath it the knobs that have its words."""
@@ -58,30 +58,30 @@ class FindKnobScreen(Dialog[str]):
         self._list(event.value)
 
     def _list(self, query: str) -> None:
-        self._names = found(query, self._config.job)
+        self._rows = found(query, self._config)
         choices = self.query_one(OptionList)
         choices.clear_options()
-        choices.add_options(Option(self._line(name)) for name in self._names)
-        choices.highlighted = 0 if self._names else None
-        self.query_one("#hint", Static).update(_KEYS if self._names else "No knob has these words.")
+        choices.add_options(Option(self._line(row)) for row in self._rows)
+        choices.highlighted = 0 if self._rows else None
+        self.query_one("#hint", Static).update(_KEYS if self._rows else "No knob has these words.")
 
-    def _line(self, name: str) -> Text:
-        knob = KNOBS[name]
-        value = cut(said(self._config, name), _VALUE)
-        return Text.assemble(f"{knob.label:<{_LABEL}}{value:<{_VALUE + 1}}", (knob.flag, "dim"))
+    def _line(self, row: Row) -> Text:
+        value = cut(said_row(self._config, row), _VALUE)
+        flag = "" if row.own else KNOBS[row.knob].flag
+        return Text.assemble(f"{label_of(row):<{_LABEL}}{value:<{_VALUE + 1}}", (flag, "dim"))
 
     def action_move(self, delta: int) -> None:
         """Move through the list; what is typed stays."""
         choices = self.query_one(OptionList)
-        if self._names:
-            choices.highlighted = max(0, min(len(self._names) - 1, (choices.highlighted or 0) + delta))
+        if self._rows:
+            choices.highlighted = max(0, min(len(self._rows) - 1, (choices.highlighted or 0) + delta))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Take the one under the cursor."""
         choices = self.query_one(OptionList)
         if choices.highlighted is not None:
-            self.dismiss(self._names[choices.highlighted])
+            self.dismiss(self._rows[choices.highlighted])
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Take the one that was clicked."""
-        self.dismiss(self._names[event.option_index])
+        self.dismiss(self._rows[event.option_index])

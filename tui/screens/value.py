@@ -13,7 +13,9 @@ from engine.contract.config import KNOBS
 from engine.contract.knob import typed
 from tui.drawing.text import clean
 from tui.screens.dialog import Dialog
-from tui.state.knobs import KnobEditor, bounds
+from tui.state.knob_list import Row, label_of
+from tui.state.knobs import KnobEditor, bounds, why
+from tui.state.script_knobs import own_choices, own_value
 
 
 class ValueScreen(Dialog[None]):
@@ -22,30 +24,31 @@ class ValueScreen(Dialog[None]):
     TITLE = "The line"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "cancel")]
 
-    def __init__(self, editor: KnobEditor, name: str) -> None:
+    def __init__(self, editor: KnobEditor, row: Row) -> None:
         super().__init__()
         self._editor = editor
-        self._knob_name = name
+        self._row = row
 
     def compose(self) -> ComposeResult:
-        """The knob, why one turns it, what may be typed, and the line."""
-        knob = KNOBS[self._knob_name]
-        value = getattr(self._editor.config, self._knob_name)
-        with Vertical(classes="dialog"):
-            yield Static(knob.label, classes="heading", markup=False)
-            yield Static(knob.why_in(self._editor.config.job), classes="why", markup=False)
-            field = Input(
-                "" if value is None else clean(typed(value)),
-                placeholder=knob.hint,
-                select_on_focus=True,
-            )
+        """The knob, why one turns it, what may be typed, and the line; of a long command all of it."""
+        knob, config, own = KNOBS[self._row.knob], self._editor.config, self._row.own
+        value = own_value(config, own) if own else getattr(config, knob.name)
+        text = "" if value is None else clean(typed(value))
+        is_command = knob.name == "command"
+        with Vertical(classes="dialog -wide" if is_command else "dialog"):
+            yield Static(label_of(self._row), classes="heading", markup=False)
+            yield Static(why(config, self._row), classes="why", markup=False)
+            if is_command and text:
+                yield Static(text, id="whole", classes="more", markup=False)
+            field = Input(text, placeholder="" if own else knob.hint, select_on_focus=not is_command)
             field.cursor_blink = False
             yield field
-            yield Static(bounds(knob), id="bounds", classes="last", markup=False)
+            may = f"or any other value; first {own_choices(config)[own][0]}" if own else bounds(knob)
+            yield Static(may, id="bounds", classes="last", markup=False)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Take the value, or say why not."""
-        if self._editor.type(self._knob_name, event.value):
+        if self._editor.type(self._row.knob, event.value, self._row.own):
             self.dismiss()
             return
         problem = self._editor.problem

@@ -18,7 +18,7 @@ from engine.contract.text import capitalised
 from engine.export.hand_over import command_line
 from engine.plans.lecture import TABLES
 from tui.drawing.timeline import most_held
-from tui.state.knob_list import IN_GROUPS
+from tui.state.knob_list import in_groups
 from tui.state.knobs import bounds, describe, said, shown
 from tui.state.ranks import fullest_of
 
@@ -51,7 +51,7 @@ def knob_text(
 def group_text(group: str, config: RunConfig) -> tuple[str, list[str]]:
     """Heading and lines: what is in a group of knobs, and what each of them does."""
     lines = [f"{capitalised(about_group(group, config.job))}."]
-    for name in IN_GROUPS[config.job][group]:
+    for name in in_groups(config)[group]:
         knob = KNOBS[name]
         lines += ["", f"{knob.label} {said(config, name)}: {knob.why_in(config.job)}"]
     return f"The group {group}", lines

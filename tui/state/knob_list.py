@@ -1,15 +1,18 @@
 """The list of knobs: those with a key, then groups that fold; where the cursor is; finding one by name.
 
+Of a user's own command those with a key stand above that can be turned, and knobs of its own are rows of their own.
 Pure: no Textual.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.contract.by_job import defaults_of
 from engine.contract.config import KNOBS, Knob, RunConfig
 from engine.contract.knob import ANSWER, GROUPS, JOBS, SCRIPT, TRAIN
+from tui.state.script_knobs import may_turn
 
 LETTERS: dict[str, dict[str, str]] = {
     TRAIN: {
@@ -36,7 +39,9 @@ LETTERS: dict[str, dict[str, str]] = {
 LETTERS[SCRIPT] = LETTERS[TRAIN]
 """By job, the knobs with a key of their own. They stand above the groups."""
 FIRST = "batch_size"
-"""The knob that the cursor begins on, of any job."""
+"""The knob that the cursor begins on, where it stands above the groups."""
+OWN = "command_values"
+"""The knob that holds the values of those that only a script knows; they have its place in the list."""
 
 
 def _is_in(knob: Knob, job: str) -> bool:
@@ -69,23 +74,61 @@ class Row:
 
     group: str
     knob: str = ""
+    own: str = ""
+    """Which of the knobs that only the script knows, where `knob` is what holds their values."""
+
+
+def keyed(config: RunConfig) -> tuple[str, ...]:
+    """The knobs that stand above the groups."""
+    return tuple(name for name in LETTERS[config.job] if may_turn(config, name))
+
+
+def in_groups(config: RunConfig) -> dict[str, tuple[str, ...]]:
+    """The knobs below each group's heading; a group may have none."""
+    if not config.is_script:
+        return IN_GROUPS[config.job]
+    above = keyed(config)
+    every = [name for name in KNOBS if name in ORDER[SCRIPT] and name not in above]
+    return {group: tuple(name for name in every if KNOBS[name].group == group) for group in GROUPS}
+
+
+def _below(group: str, names: Sequence[str], config: RunConfig) -> list[Row]:
+    """The rows of an open group."""
+    own = config.script.own if config.script is not None else {}
+    rows: list[Row] = []
+    for name in names:
+        rows += [Row(group, name, each) for each in own] if name == OWN and own else [Row(group, name)]
+    return rows
 
 
 def set_knobs(group: str, config: RunConfig) -> list[str]:
-    """Knobs below a group's heading that are not at their job's default."""
-    usual = defaults_of(config.job)
-    return [name for name in IN_GROUPS[config.job][group] if getattr(config, name) != getattr(usual, name)]
+    """Knobs below a group's heading that are not at their job's default; of a script those that its command carries."""
+    usual, names = defaults_of(config.job), in_groups(config)[group]
+    if config.is_script and group != SCRIPT:
+        return [name for name in names if config.says(name) and SCRIPT not in KNOBS[name].jobs]
+    return [name for name in names if getattr(config, name) != getattr(usual, name)]
 
 
-def found(query: str, job: str) -> list[str]:
+def every_row(config: RunConfig) -> list[Row]:
+    """The rows of all knobs, as with every group open, without the headings."""
+    above = [Row("", name) for name in keyed(config)]
+    return above + [row for group, names in in_groups(config).items() for row in _below(group, names, config)]
+
+
+def label_of(row: Row) -> str:
+    """What a knob is called: one that only a script knows by its name in the command."""
+    return row.own or KNOBS[row.knob].label
+
+
+def found(query: str, config: RunConfig) -> list[Row]:
     """Knobs whose label, flag or group has all words of a query, those that begin with it first; without one all."""
     words = _plain(query).split()
-    hits = [name for name in ORDER[job] if all(word in _names(name) for word in words)]
-    return sorted(hits, key=lambda name: not _plain(KNOBS[name].label).startswith(" ".join(words)))
+    hits = [row for row in every_row(config) if all(word in _names(row) for word in words)]
+    return sorted(hits, key=lambda row: not _plain(label_of(row)).startswith(" ".join(words)))
 
 
-def _names(name: str) -> str:
-    return _plain(f"{KNOBS[name].label} {name} {KNOBS[name].group}")
+def _names(row: Row) -> str:
+    return _plain(f"{label_of(row)} {row.knob} {KNOBS[row.knob].group}")
 
 
 def _plain(text: str) -> str:
@@ -99,32 +142,34 @@ class KnobList:
         self.opened: set[str] = set()
         self.cursor = Row("", FIRST)
 
-    def rows(self, job: str = TRAIN) -> list[Row]:
+    def rows(self, config: RunConfig) -> list[Row]:
         """The rows that can be seen, from the top."""
-        rows = [Row("", name) for name in LETTERS[job]]
-        for group, names in IN_GROUPS[job].items():
+        rows = [Row("", name) for name in keyed(config)]
+        for group, names in in_groups(config).items():
             if names:
                 rows.append(Row(group))
-                rows += [Row(group, name) for name in names] if group in self.opened else []
+                rows += _below(group, names, config) if group in self.opened else []
         return rows
 
-    def move(self, delta: int, job: str) -> None:
+    def move(self, delta: int, config: RunConfig) -> None:
         """Move the cursor; it stops at the ends."""
-        rows = self.rows(job)
-        index = self.index(job) + delta
+        rows = self.rows(config)
+        index = self.index(config) + delta
         self.cursor = rows[max(0, min(len(rows) - 1, index))]
 
-    def index(self, job: str) -> int:
+    def index(self, config: RunConfig) -> int:
         """Where the cursor is among the rows; on the first knob where its own is none of the job's."""
-        rows = self.rows(job)
-        return rows.index(self.cursor if self.cursor in rows else Row("", FIRST))
+        rows = self.rows(config)
+        first = Row("", FIRST) if Row("", FIRST) in rows else Row(SCRIPT, "command")
+        return next((rows.index(row) for row in (self.cursor, first) if row in rows), 0)
 
-    def select(self, name: str, job: str = TRAIN) -> None:
+    def select(self, name: str, config: RunConfig, own: str = "") -> None:
         """Put the cursor on a knob of a job, and open its group."""
-        group = "" if name in LETTERS[job] else KNOBS[name].group
+        group = "" if name in keyed(config) else KNOBS[name].group
         if group:
             self.opened.add(group)
-        self.cursor = Row(group, name)
+        below = _below(group, (name,), config)
+        self.cursor = next((row for row in below if row.own == own), below[0])
 
     def fold(self, group: str, *, is_open: bool | None = None) -> None:
         """Open or close a group (None: the other way), with the cursor on its heading."""

@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.contract import knob as knob_text
+from engine.contract import script_flags
 from engine.contract.answering_knobs import DUMMY_PROMPTS
-from engine.contract.by_job import for_job, goes_without_saying
+from engine.contract.by_job import defaults_of, for_job, goes_without_saying
 from engine.contract.config import DEFAULT_SAMPLES, KNOBS, ConfigError, Knob, RunConfig, Value, coerce
 from engine.contract.device_name import gpus_of_device
-from engine.contract.numbers import n_of
+from engine.contract.knob import JOBS, SCRIPT
+from engine.contract.numbers import UNKNOWN, n_of
 from engine.contract.own_data import is_own_file
 from engine.contract.own_models import own_name
 from engine.contract.presets import PRESETS, model_name
 from engine.contract.records import Outcome, RunRecord
+from engine.contract.script_combinations import not_carried
+from engine.contract.script_name import script_name
+from tui.drawing.cells import cut_middle
 from tui.drawing.text import clean
-from tui.state.knob_list import ORDER, KnobList
+from tui.state.knob_list import ORDER, OWN, KnobList, Row, label_of
+from tui.state.script_knobs import (
+    NOT_CARRIED,
+    SCRIPTS_OWN,
+    carried,
+    is_same_command,
+    may_turn,
+    opened_for,
+    own_choices,
+    own_step,
+    own_value,
+)
 
 UNDO_LIMIT = 200
+_COMMAND = 60
+"""Cells of a command among other knobs: the middle of a longer one is left out."""
 
 _SHORT = {
     "every-second": "every 2nd",
@@ -43,6 +62,7 @@ class KnobEditor:
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.list = KnobList()
+        self.list.opened |= opened_for(config)
         self.problem: Problem | None = None
         self._past: list[RunConfig] = []
         self._left: dict[str, RunConfig] = {}
@@ -55,11 +75,11 @@ class KnobEditor:
 
     def move(self, delta: int) -> None:
         """Move the cursor; it stops at the ends."""
-        self.list.move(delta, self.config.job)
+        self.list.move(delta, self.config)
 
-    def select(self, name: str) -> None:
+    def select(self, name: str, own: str = "") -> None:
         """Put the cursor on a knob; its group opens."""
-        self.list.select(name, self.config.job)
+        self.list.select(name, self.config, own)
 
     def refuse(self, knob: str, message: str) -> None:
         """Show why a run was refused, with the cursor on the knob at fault."""
@@ -70,6 +90,10 @@ class KnobEditor:
     def step(self, name: str, direction: int, *, wrap: bool = False) -> bool:
         """Turn a knob to its next value (direction 1) or the one before (-1). False when nothing changed."""
         self.select(name)
+        if name == OWN and self.list.cursor.own:
+            return self._step_own(self.list.cursor.own, direction)
+        if name == "job":
+            return self.take_job(self._next_job(direction))
         now = getattr(self.config, name)
         if name == "prompt_len" and now is None:
             now = self.config.known_prompt_len
@@ -79,9 +103,26 @@ class KnobEditor:
             return False
         return self.set_value(name, value)
 
-    def type(self, name: str, text: str) -> bool:
+    def _step_own(self, own: str, direction: int) -> bool:
+        return self._take(OWN, lambda: script_flags.turned(self.config, own, own_step(self.config, own, direction)))
+
+    def _next_job(self, direction: int) -> str:
+        """The job after (1) or before (-1) this one; a script is one where its command is known."""
+        jobs = [job for job in JOBS if job != SCRIPT or self.knows_command]
+        here = jobs.index(self.config.job) if self.config.job in jobs else 0
+        return jobs[(here + direction) % len(jobs)]
+
+    @property
+    def knows_command(self) -> bool:
+        """Whether there is a command to turn to, or to stay with."""
+        left = self._left.get(SCRIPT)
+        return self.config.is_script or (left is not None and left.command is not None)
+
+    def type(self, name: str, text: str, own: str = "") -> bool:
         """Give a knob what a person typed. False, with `problem` set, when it is refused."""
-        self.select(name)
+        self.select(name, own)
+        if own:
+            return self._take(name, lambda: script_flags.turned(self.config, own, text.strip()))
         try:
             value = coerce(KNOBS[name], text)
         except ConfigError as error:
@@ -93,8 +134,16 @@ class KnobEditor:
         """Give a knob a value. False, with `problem` set, when the configuration cannot run."""
         if name == "job":
             return self.take_job(str(value))
+        if name == "command":
+            return self._take(name, lambda: _with_command(self.config, value))
+        if self.config.is_script:
+            return self._take(name, lambda: script_flags.turned(self.config, name, value))
+        return self._take(name, lambda: self.config.with_values(**{name: value, **self._implied(name, value)}))
+
+    def _take(self, name: str, make: Callable[[], RunConfig]) -> bool:
+        """Take what `make` makes of the configuration; where it cannot run, say why at the knob `name`."""
         try:
-            config = self.config.with_values(**{name: value, **self._implied(name, value)})
+            config = make()
         except ConfigError as error:
             self.problem = Problem(error.knob or name, clean(error.message, 400))
             return False
@@ -112,8 +161,11 @@ class KnobEditor:
             return True
         try:
             before = self._left.get(job)
-            config = for_job(now, job)
-            if before is not None:
+            if before is None:
+                config = for_job(now, job)
+            elif SCRIPT in (job, now.job):
+                config = before  # a script has no virtual GPU and no limit, and those of the other job stay its own
+            else:
                 config = before.with_values(device=now.device, vram_limit=now.vram_limit)
         except ConfigError as error:
             self.problem = Problem(error.knob or "job", clean(error.message, 400))
@@ -126,7 +178,7 @@ class KnobEditor:
     def take_trained(self, record: RunRecord) -> bool:
         """Where a job has just begun with the model that a run trained further: take it as that run left it."""
         config, trained = self.config, record.config
-        if not config.answers or trained.answers or record.outcome is not Outcome.COMPLETED:
+        if not config.answers or not trained.trains or record.outcome is not Outcome.COMPLETED:
             return False
         if (config.model, config.task) != (trained.model, trained.task):
             return False
@@ -152,56 +204,90 @@ class KnobEditor:
         """Take a whole configuration; undo brings the one before back."""
         if config == self.config:
             return
+        if config.command != self.config.command:
+            self.list.opened |= opened_for(config)
         self._past = [*self._past, self.config][-UNDO_LIMIT:]
         self.config = config
 
     def load(self, config: RunConfig) -> None:
         """Take a whole configuration that a person chose, with the cursor on the first knob that it turns."""
-        changed = changed_knobs(self.config, config)
+        changed = changed_rows(self.config, config)
         self.problem = None
         self.replace(config)
         if changed:
-            self.select(changed[0])
+            self.select(changed[0].knob, changed[0].own)
 
     def follow(self, config: RunConfig) -> None:
         """Show the configuration of a run that somebody else started, with the cursor on what it changed."""
-        changed = changed_knobs(self.config, config)
+        changed = changed_rows(self.config, config)
+        self.list.opened |= opened_for(config)
         self.config, self._past, self.problem = config, [], None
         if changed:
-            self.select(changed[0])
+            self.select(changed[0].knob, changed[0].own)
 
     @property
     def can_undo(self) -> bool:
         """Whether there is a change to take back."""
         return bool(self._past)
 
-    def undo(self) -> list[str]:
+    def undo(self) -> list[Row]:
         """Take the last change back; the knobs that it had turned, none when there is nothing to take back."""
         if not self._past:
             return []
         before, self.config = self.config, self._past.pop()
         self.problem = None
-        changed = changed_knobs(before, self.config)
-        self.select(changed[0])
+        changed = changed_rows(before, self.config)
+        if changed:
+            self.select(changed[0].knob, changed[0].own)
         return changed
 
 
-def changed_knobs(one: RunConfig | None, other: RunConfig) -> list[str]:
-    """Knobs in which two configurations differ, in the order of the list; none when there is no first one."""
+def _with_command(config: RunConfig, value: Value) -> RunConfig:
+    from engine.knobs.scripts import with_command  # reads the script's source, which no first paint needs
+
+    return defaults_of(SCRIPT).with_values(device=config.device) if value is None else with_command(config, str(value))
+
+
+def changed_rows(one: RunConfig | None, other: RunConfig) -> list[Row]:
+    """Knobs in which two configurations differ, in the order of the list; none when there is no first one.
+
+    A command that differs by the place of a knob alone differs in that knob.
+    """
     if one is None:
         return []
-    return [name for name in ORDER[other.job] if getattr(one, name) != getattr(other, name)]
+    rows: list[Row] = []
+    for name in ORDER[other.job]:
+        same = getattr(one, name) == getattr(other, name)
+        if name == "command":
+            same = is_same_command(one, other)
+        elif one.is_script and other.is_script and KNOBS[name].jobs != (SCRIPT,):
+            same = same and one.says(name) == other.says(name)
+        if name == OWN and one.is_script:
+            own = [Row("", name, each) for each in own_choices(other)]
+            rows += [row for row in own if value_of(one, row) != value_of(other, row)]
+        elif not same:
+            rows.append(Row("", name))
+    return rows
+
+
+def changed_knobs(one: RunConfig | None, other: RunConfig) -> list[str]:
+    """The same by the names of the fields."""
+    return list(dict.fromkeys(row.knob for row in changed_rows(one, other)))
 
 
 def turned(before: RunConfig, after: RunConfig, limit: int | None = None) -> str:
     """Every knob that differs, `batch size 8 → 16, checkpointing off → on`; beyond `limit` only how many more."""
-    names = changed_knobs(before, after)
-    told = [
-        f"{KNOBS[name].label} {shown(KNOBS[name], getattr(before, name))} → {shown(KNOBS[name], getattr(after, name))}"
-        for name in names[:limit]
-    ]
-    more = [f"{len(names) - len(told)} more"] if len(names) > len(told) else []
+    rows = changed_rows(before, after)
+    told = [f"{label_of(row)} {value_of(before, row)} → {value_of(after, row)}" for row in rows[:limit]]
+    more = [f"{len(rows) - len(told)} more"] if len(rows) > len(told) else []
     return ", ".join([*told, *more])
+
+
+def value_of(config: RunConfig, row: Row) -> str:
+    """What a knob was turned from or to."""
+    if config.is_script:
+        return value_before(config, row)
+    return shown(KNOBS[row.knob], getattr(config, row.knob))
 
 
 def stepped(knob: Knob, value: Value, direction: int, *, wrap: bool = False) -> Value:
@@ -249,15 +335,46 @@ def _no_step(knob: Knob, direction: int) -> str:
 def shown(knob: Knob, value: Value) -> str:
     """A knob's value in the few cells that the screen has for it: long names are shortened."""
     if isinstance(value, str):
+        if knob.name == "command":
+            return cut_middle(clean(value), _COMMAND)
         return _SHORT.get(value) or clean(short_name(value), 200)
     return knob_text.shown(knob, value)
+
+
+def said_row(config: RunConfig, row: Row) -> str:
+    """The value in a line of the list."""
+    return clean(own_value(config, row.own), 200) if row.own else said(config, row.knob)
+
+
+def value_before(reference: RunConfig, row: Row) -> str:
+    """The value in a line of the list for another configuration; of a knob that its command has not, "–"."""
+    return said_row(reference, row) if not row.own or row.own in own_choices(reference) else UNKNOWN
+
+
+def is_said(config: RunConfig, name: str) -> bool:
+    """Whether a knob has a value of ours: a script's that its command does not carry has the script's own."""
+    return not config.is_script or config.says(name)
+
+
+def why(config: RunConfig, row: Row) -> str:
+    """What turning the knob in a line of the list does, in a sentence or two."""
+    if row.own:
+        return f"A knob that only your script knows: {', '.join(own_choices(config)[row.own])}."
+    if is_said(config, row.knob) or may_turn(config, row.knob):
+        return KNOBS[row.knob].why_in(config.job)
+    return not_carried(KNOBS[row.knob]).message
 
 
 def said(config: RunConfig, name: str) -> str:
     """A knob's value in a configuration; of the precision, what is really computed in where nothing is cast.
 
-    Of an unset prompt length, what it means: the usual one of dummy prompts, other prompts are read whole.
+    Of an unset prompt length, what it means: the usual one of dummy prompts, other prompts are read whole. Of a user's
+    own command, whether it carries the knob at all.
     """
+    if config.is_script:
+        if not config.says(name):
+            return SCRIPTS_OWN if may_turn(config, name) else NOT_CARRIED
+        return shown(KNOBS[name], getattr(config, name))
     if name == "precision" and config.computed_in != config.precision:
         return f"{config.computed_in} weights"
     if name == "prompt_len" and config.prompt_len is None and config.answers:
@@ -284,10 +401,19 @@ def bounds(knob: Knob) -> str:
     return f"{knob.hint}; empty: not set" if knob.optional else knob.hint
 
 
+def described_script(config: RunConfig) -> str:
+    """A command by its name and what it carries: `train.py, batch size 8, block_size 512`."""
+    parts = [f"{KNOBS[name].label} {said(config, name)}" for name in carried(config)]
+    parts += [f"{own} {said_row(config, Row('', OWN, own))}" for own in own_choices(config)]
+    return ", ".join([clean(script_name(config), 40), *parts])
+
+
 def describe(config: RunConfig) -> str:
     """A configuration in a few words: `bert-tiny, batch 8, 512 tokens, fp32`; `gpt2, batch 1, 256 + 128 tokens, …`."""
     if config.answers:
         return _described_answer(config)
+    if config.is_script:
+        return described_script(config)
     parts = [clean(model_name(config.model), 40), f"batch {config.batch_size}"]
     if config.gradient_accumulation_steps > 1:
         parts.append(f"× {config.gradient_accumulation_steps} accumulated")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from engine.contract.config import RunConfig
 from engine.contract.events import Forecasted, Neighbours
 from engine.contract.job import BatchJob
+from engine.contract.knob import JOBS, OWN_JOBS
 from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, RunRecord
 from tui.drawing.text import clean
 from tui.state.answer_view import AnswerView
@@ -190,6 +191,12 @@ class State:
     def table_job(self) -> str:
         """Whose runs are in the results table: figures of a training and of an answering are not compared."""
         return self.shown_job or self.editor.config.job
+
+    @property
+    def jobs(self) -> list[str]:
+        """Whose runs the table can show: scripts' where there are some."""
+        there = {*OWN_JOBS, self.table_job, *(row.config.job for row in self._every)}
+        return [job for job in JOBS if job in there]
 
     @property
     def n_of_other_jobs(self) -> int:

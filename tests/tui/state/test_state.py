@@ -43,7 +43,7 @@ from engine.contract.events import (
 )
 from engine.contract.job import BatchJob
 from engine.contract.records import DeviceInfo, GpuSample, Memory, Outcome, Phase, Shares
-from tests.tui import fake_answers
+from tests.tui import fake_answers, fake_scripts
 from tests.tui.fake_session import (
     CPU,
     GPU,
@@ -104,6 +104,8 @@ def test_every_kind_of_event_is_known(state: State) -> None:
         micro(1, 64),
         update(),
         evaluated(),
+        fake_scripts.known(),
+        fake_scripts.logged(),
         fake_answers.answering(),
         fake_answers.prefilled(1),
         fake_answers.tokens(1),
