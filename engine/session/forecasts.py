@@ -24,6 +24,7 @@ from engine.history.errors import HistoryError
 from engine.history.history import History
 from engine.plans.course import NAMED, Plan, PlannedRun
 from engine.process.machine import Machine
+from engine.scripts.named import Named, named
 from engine.session.outside import OutsideMemory
 from engine.techniques.refusals import missing_package
 from engine.telemetry.nvml import Nvml, door
@@ -71,19 +72,33 @@ class Forecasts:
         Raises `ConfigError` and `ForecastError`.
         """
         with self._lock:
+            if config.is_script:
+                return self._of_script(config, reading)
             return self._forecast(config, reading, stack)
 
-    def _forecast(self, config: RunConfig, reading: Callable[[], None], stack: str | None) -> Forecast:
+    def _of_script(self, config: RunConfig, reading: Callable[[], None]) -> Forecast:
+        """The forecast of what a command names; where it would compute on the CPU there is none."""
+        read = named(config)
+        if gpu_of(read.config, self._nvml)[1] is None:
+            raise ForecastError(
+                "no forecast: without a GPU your script computes on the CPU, whose memory is the whole process's: "
+                "use traintop forecast --gpu NAME -- COMMAND for a card that is not here"
+            )
+        return told(read, self._forecast(read.config, reading, None, read.loop))
+
+    def _forecast(
+        self, config: RunConfig, reading: Callable[[], None], stack: str | None, loop: str = "trainer"
+    ) -> Forecast:
         config = several.resolved(config, self._nvml)
         gpu, card = gpu_of(config, self._nvml)
-        known = Assumptions(acceptance=self._acceptance(config))
+        known = Assumptions(acceptance=self._acceptance(config), loop=loop)
         if stack is not None:
             return self._forecaster.forecast(config, gpu, replace(known, stack=stack), reading)
         if card is None:
             return self._forecaster.forecast(config, gpu, known, reading)
         learned = self._learned_of(gpu, card, config)
         given, sources = self._outside(gpu, card, learned, has_nccl=config.is_parallel)
-        given = replace(given, link_rate=_link_rate(config, self._nvml), acceptance=known.acceptance)
+        given = replace(given, link_rate=_link_rate(config, self._nvml), acceptance=known.acceptance, loop=loop)
         made = self._forecaster.forecast(config, gpu, given, reading)
         notes = (*made.notes, *sources)
         if learned.speed is None or made.samples_per_s is None:
@@ -197,7 +212,9 @@ class Forecasts:
         return None
 
     def hopeless(self, config: RunConfig) -> str | None:
-        """Why `config` surely does not fit; None where it may, or where nothing is known."""
+        """Why `config` surely does not fit; None where it may, or where nothing is sure, as of a script."""
+        if config.is_script:
+            return None
         try:
             made = self.forecast(config)
         except (ConfigError, ForecastError):
@@ -207,7 +224,12 @@ class Forecasts:
         return f"forecast: {made.peak_used / 2**20:,.0f} of {made.limit / 2**20:,.0f} MiB"
 
     def count(self, run_id: int, config: RunConfig) -> WorkCounted | None:
-        """What a run on a real GPU computes per token; None on another device, and where it cannot be counted."""
+        """What a run on a real GPU computes per token; None on another device, and where it cannot be counted.
+
+        Of a script it is not: its model is known by a name alone.
+        """
+        if config.is_script:
+            return None
         try:
             gpu, card = gpu_of(config, self._nvml)
             peak = gpu.peak(config.computed_in) if card is not None else None
@@ -221,6 +243,8 @@ class Forecasts:
 
     def speed(self, config: RunConfig) -> float | None:
         """The samples/s that a run would have; None where it would not be on a real GPU, and without a forecast."""
+        if config.is_script:  # how many samples it trains on is not known
+            return None
         try:
             _, card = gpu_of(config, self._nvml)
             return self.forecast(config).samples_per_s if card is not None else None
@@ -263,6 +287,11 @@ class Forecasts:
                 return Learned()
             known[key] = learn(records, card, lambda record: self._forecaster.forecast(record.config, gpu))
         return known[key]
+
+
+def told(read: Named, made: Forecast) -> Forecast:
+    """The forecast of what a command names, with what was assumed of the command before its other notes."""
+    return replace(made, notes=(*read.assumed, *made.notes))
 
 
 def gpu_of(config: RunConfig, nvml: Nvml) -> tuple[Gpu, DeviceInfo | None]:
