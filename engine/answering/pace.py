@@ -48,9 +48,7 @@ def unmeasured(config: RunConfig, sample: Sequence[Writing], plain: Pace, *, is_
     why = next((why for why, applies in reasons if applies), None)
     if why is None:
         return None
-    return (
-        f"Whether guessing paid is not measured: {why}. Run the same with --speculate off, and compare the two rows."
-    )
+    return f"Whether guessing paid is not measured: {why}. Run the same with --speculate off, and compare the two rows."
 
 
 def gained(config: RunConfig, sample: Sequence[Writing], plain: Pace) -> str:
