@@ -149,7 +149,7 @@ async def test_the_job_has_a_key_and_brings_its_knobs_and_its_rows() -> None:
         assert s.app.state.editor.config.max_new_tokens == 256
 
 
-async def test_a_baseline_of_the_other_job_is_none() -> None:
+async def test_each_job_has_a_baseline_of_its_own() -> None:
     async with stage((120, 40), [record(1), answer_record(2), lookup_record(3)]) as s:
         await s.press("tab", "space")
         assert "Δ to run 1*" in s.text
@@ -158,6 +158,13 @@ async def test_a_baseline_of_the_other_job_is_none() -> None:
         await s.press("home", "space")
         assert "Δ to run 2*" in s.text
         assert "+66%" in s.line("lookup 4")
+        await s.press("J")
+        assert "Δ to run 1*" in s.text
+        assert s.history.baselines() == {TRAIN: 1, ANSWER: 2}
+        await s.press("home", "space")
+        assert s.app.state.baselines == {ANSWER: 2}
+        await s.press("J")
+        assert "Δ to run 2*" in s.text
 
 
 async def test_questions_one_after_the_other_are_one_row() -> None:
