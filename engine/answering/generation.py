@@ -70,7 +70,7 @@ def _generate(
                 **inputs,
                 generation_config=_settings(job, steps.new_tokens, speculation.settings),
                 streamer=steps,
-                **caches.arguments(job.config, job.model, cache),
+                **caches.arguments(job.model, cache),
                 **speculation.given,
                 **given,
             )

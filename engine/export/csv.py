@@ -53,7 +53,8 @@ def to_csv(
 
     Unknown is empty. With baselines, one for a job: differences (`delta_…`, in percent `delta_…_percent`) and verdicts.
     A text that a spreadsheet would take for a formula gets an apostrophe in front, which `read_csv` takes off; control
-    characters but tab and newline become U+FFFD. `scaling` as `engine.compare.scaling` reckons it; memory by GPU is in one cell.
+    characters but tab and newline become U+FFFD. `scaling` as `engine.compare.scaling` reckons it; memory by GPU is in
+    one cell.
     """
     rows = [_values(record, base_of(record.config.job, baselines), scaling(record)) for record in records]
     names = list(rows[0] if rows else _values(_NOTHING, base_of(TRAIN, baselines), None))

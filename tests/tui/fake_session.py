@@ -175,7 +175,7 @@ class FakeHistory:
         self, runs: Iterable[RunRecord] = (), baseline: int | None = None, plans: Iterable[StoredPlan] = ()
     ) -> None:
         self._runs = list(runs)
-        self._baselines = {} if baseline is None else {TRAIN: baseline}
+        self._baselines = {run.config.job: run.run_id for run in self._runs if run.run_id == baseline}
         self.plans = FakePlans(plans, self._runs)
         self.notice: str | None = None
         self._notes: dict[int, str] = {}

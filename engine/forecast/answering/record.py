@@ -254,7 +254,7 @@ class _Writer:
         new = self._shape.target or plan.steps + 1
         before = 1 if is_seq2seq(plan.model) else width  # an answer begins with a token that starts it
         cache = caches.cache_for(plan.config, plan.model, tokens=before + new, source_tokens=width)
-        return caches.arguments(plan.config, plan.model, cache)
+        return caches.arguments(plan.model, cache)
 
     @contextmanager
     def _listening(self) -> Iterator[None]:

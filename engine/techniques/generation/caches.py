@@ -51,15 +51,13 @@ def _one(config: RunConfig, settings: Any, tokens: int) -> Cache:
     return DynamicCache(config=settings)
 
 
-def arguments(config: RunConfig, model: PreTrainedModel, cache: Cache | None) -> dict[str, Any]:
+def arguments(model: PreTrainedModel, cache: Cache | None) -> dict[str, Any]:
     """What `generate` is told of a cache that `cache_for` made."""
-    if config.kv_cache == "off":
-        return {"use_cache": False}
     if cache is None:
-        return {"use_cache": True}
+        return {}
     # as transformers' _prepare_cache_for_generation calls it
     name = "cache_params" if "mamba" in type(model).__name__.lower() else "past_key_values"
-    return {"use_cache": True, name: cache}
+    return {name: cache}
 
 
 def refuse(config: RunConfig, model: PreTrainedModel) -> None:

@@ -24,6 +24,7 @@ def generation_config(
     return GenerationConfig(
         max_new_tokens=new_tokens,
         num_beams=1,
+        use_cache=config.kv_cache != "off",
         eos_token_id=sorted(eos_token_ids) or None,
         pad_token_id=pad_token_id,
         **sampling(config),

@@ -42,7 +42,7 @@ def _answered(model: PreTrainedModel, prompts: torch.Tensor, **given: Any) -> li
 def _with(model: PreTrainedModel, config: RunConfig, prompts: torch.Tensor) -> tuple[list[list[int]], Any]:
     both = model.config.is_encoder_decoder
     cache = caches.cache_for(config, model, tokens=NEW + (1 if both else PROMPT), source_tokens=PROMPT)
-    return _answered(model, prompts, **caches.arguments(config, model, cache)), cache
+    return _answered(model, prompts, use_cache=config.kv_cache != "off", **caches.arguments(model, cache)), cache
 
 
 @pytest.mark.parametrize("name", MAKERS)
