@@ -82,6 +82,8 @@ class State:
     """The plan was asked to wait after its current run."""
     finished: list[RunRecord] = field(default_factory=list)
     """Rows of the results table, oldest first."""
+    trained: RunRecord | None = None
+    """The last training that ended here."""
     baselines: dict[str, int] = field(default_factory=dict)
     """By job, the run that its others are compared with."""
     awaited_baseline: int | None = None

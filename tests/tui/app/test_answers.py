@@ -218,6 +218,23 @@ async def test_a_model_that_was_just_trained_goes_along_as_it_was_trained() -> N
         assert s.app.state.editor.config == LANGUAGE
 
 
+async def test_a_second_training_takes_the_place_of_the_first_whatever_was_asked_between() -> None:
+    first = (started(7, LANGUAGE), training(7), update(1, 7), finished(7, config=LANGUAGE))
+    second = (started(9, LANGUAGE), training(9), update(1, 9), finished(9, config=LANGUAGE))
+    async with stage((120, 40), [], *first, config=LANGUAGE) as s:
+        await s.press("J")
+        await s.feed(*whole(8, s.app.state.editor.config))
+        await s.press("J", "J")
+        assert s.app.state.editor.config.model == "run:7"  # asked, and still there
+        await s.press("J")
+        await s.feed(*second)
+        await s.press("J")
+        assert s.app.state.editor.config.model == "run:9"
+        s.app.state.editor.set_value("model", "run:2")  # what a person chose stays
+        await s.press("J", "J")
+        assert s.app.state.editor.config.model == "run:2"
+
+
 async def test_a_question_that_is_refused_or_fails_says_so() -> None:
     async with stage((80, 24), [], config=ANSWERING) as s:
         await s.press("Q", "h", "i", "enter")
