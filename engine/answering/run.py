@@ -254,7 +254,7 @@ class AnswerRun:
         writes = config.task != "classification"
         models = [model] if job.draft is None else [model, job.draft]
         per_token = 0
-        if writes and config.kv_cache != "off":
+        if config.keeps_keys:
             per_token = sum(caches.kv_bytes_per_token(each.config, config.kv_dtype, each.dtype) for each in models)
         return AnsweringStarted(
             run_id=job.run_id,

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pin:
-    """Make a run the baseline; None: no baseline."""
+    """Make a run the baseline of the runs of its job; None: they have no baseline."""
 
     run_id: int | None
+    job: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -621,6 +621,11 @@ class RunConfig(AnsweringKnobs):
         return name in self.script.knobs
 
     @property
+    def keeps_keys(self) -> bool:
+        """Whether it writes with keys and values that are kept."""
+        return self.answers and self.task != "classification" and self.kv_cache != "off"
+
+    @property
     def effective_batch_size(self) -> int:
         """Samples per optimizer update when every window is full, of all GPUs: of `all`, not counted yet, as of one."""
         return self.batch_size * self.gradient_accumulation_steps * (self.gpus or 1)

@@ -16,10 +16,12 @@ from engine.contract.answers import AnswerFigures, Percentiles
 from engine.contract.as_json import LATENCIES, record_to_json
 from engine.contract.config import KNOBS, RunConfig, Value
 from engine.contract.figures import ENERGY, PER_SAMPLE
+from engine.contract.knob import TRAIN
 from engine.contract.marks import in_words, slowed
 from engine.contract.numbers import UNKNOWN
 from engine.contract.records import Outcome, RunRecord
 from engine.contract.text import harmless
+from engine.export.table import base_of
 from engine.gpus.units import to_mib
 
 _FORMULA = re.compile("'*[=+\\-@\t\n＝＋－＠]")
@@ -44,17 +46,18 @@ _DELTAS = {
 
 def to_csv(
     records: Sequence[RunRecord],
-    baseline: RunRecord | None = None,
+    baselines: Sequence[RunRecord] = (),
     scaling: Scaling = nothing_known,
 ) -> str:
     """A header and a line per run: the names of `run_finished`, its `device` as `device_name`, and every knob.
 
-    Unknown is empty. With a baseline: differences (`delta_…`, in percent `delta_…_percent`) and verdicts. A text that a
-    spreadsheet would take for a formula gets an apostrophe in front, which `read_csv` takes off; control characters
-    but tab and newline become U+FFFD. `scaling` as `engine.compare.scaling` reckons it; memory by GPU is in one cell.
+    Unknown is empty. With baselines, one for a job: differences (`delta_…`, in percent `delta_…_percent`) and verdicts.
+    A text that a spreadsheet would take for a formula gets an apostrophe in front, which `read_csv` takes off; control
+    characters but tab and newline become U+FFFD. `scaling` as `engine.compare.scaling` reckons it; memory by GPU is in
+    one cell.
     """
-    rows = [_values(record, baseline, scaling(record)) for record in records]
-    names = list(rows[0] if rows else _values(_NOTHING, baseline, None))
+    rows = [_values(record, base_of(record.config.job, baselines), scaling(record)) for record in records]
+    names = list(rows[0] if rows else _values(_NOTHING, base_of(TRAIN, baselines), None))
     out = io.StringIO()
     writer = csv.writer(out, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerow(names)

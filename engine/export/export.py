@@ -24,14 +24,14 @@ __all__ = ["read_csv", "to_csv", "to_json", "to_latex", "to_markdown"]
 
 def to_markdown(
     records: Sequence[RunRecord],
-    baseline: RunRecord | None = None,
+    baselines: Sequence[RunRecord] = (),
     *,
     repeats_as_one: bool = False,
     closings: Sequence[str] = (),
     scaling: Scaling = nothing_known,
 ) -> str:
     """A table (GitHub's Markdown) that is also aligned as plain text, one for each job; see `engine.export.table`."""
-    tables = by_job(records, baseline, repeats_as_one=repeats_as_one, closings=closings, scaling=scaling)
+    tables = by_job(records, baselines, repeats_as_one=repeats_as_one, closings=closings, scaling=scaling)
     return "\n".join((f"### {title}\n\n" if title else "") + _markdown(table) for title, table in tables)
 
 
@@ -65,7 +65,7 @@ def _escaped(text: str) -> str:
 
 def to_latex(
     records: Sequence[RunRecord],
-    baseline: RunRecord | None = None,
+    baselines: Sequence[RunRecord] = (),
     *,
     repeats_as_one: bool = False,
     closings: Sequence[str] = (),
@@ -77,7 +77,7 @@ def to_latex(
 
     The second float's label ends in its job.
     """
-    tables = by_job(records, baseline, repeats_as_one=repeats_as_one, closings=closings, scaling=scaling)
+    tables = by_job(records, baselines, repeats_as_one=repeats_as_one, closings=closings, scaling=scaling)
     texts = []
     for index, (title, table) in enumerate(tables):
         own = caption if caption is None or not title else f"{caption} ({title.lower()})"

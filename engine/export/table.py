@@ -101,7 +101,7 @@ def build(
 
 def by_job(
     records: Sequence[RunRecord],
-    baseline: RunRecord | None = None,
+    baselines: Sequence[RunRecord] = (),
     *,
     repeats_as_one: bool = False,
     closings: Sequence[str] = (),
@@ -109,7 +109,7 @@ def by_job(
 ) -> list[tuple[str, Table]]:
     """A table for every job that `records` are of, as `build` makes it, each with a title where there are two.
 
-    The `closings` come last.
+    Its differences are to its own of the `baselines`. The `closings` come last.
     """
     parts = answer_entries.by_job(records) or [(TRAIN, list(records))]
     tables = []
@@ -117,13 +117,19 @@ def by_job(
         last = index == len(parts) - 1
         table = build(
             runs,
-            baseline,
+            base_of(job, baselines),
             repeats_as_one=repeats_as_one,
             closings=closings if last else (),
             scaling=scaling,
         )
         tables.append((answer_entries.TITLES[job] if len(parts) > 1 else "", table))
     return tables
+
+
+def base_of(job: str, baselines: Sequence[RunRecord]) -> RunRecord | None:
+    """What the runs of a job are compared with: its own baseline, else another job's, which is then told."""
+    own = (base for base in baselines if base.config.job == job)
+    return next(own, baselines[0] if baselines else None)
 
 
 def _ids(row: Row) -> str:

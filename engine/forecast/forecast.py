@@ -42,6 +42,7 @@ from engine.forecast.work import Work
 from engine.gpus.catalogue import Gpu
 from engine.gpus.units import MIB
 from engine.models.catalogue import known
+from engine.techniques import attention
 from engine.techniques.generation import caches
 from engine.techniques.generation.settings import own_settings
 from engine.techniques.refusals import refuse_missing_packages
@@ -262,6 +263,7 @@ class Forecaster:
     def _forecast_answers(self, config: RunConfig, gpu: Gpu, given: Assumptions, stack: Stack) -> Forecast:
         if not stack.is_of_today:
             raise ConfigError("", "--stack: answers are forecast for today's software: leave it out.")
+        attention.refuse_on(config, gpu.name, gpu.compute_capability)
         traces = self._answers_of(config, gpu, stack)
         plain, draft = traces, None
         if config.speculate != "off":

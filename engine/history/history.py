@@ -22,6 +22,7 @@ from typing import Any
 
 from engine.contract import paths
 from engine.contract.events import Event
+from engine.contract.knob import ANSWER, TRAIN
 from engine.contract.records import Outcome, RunRecord
 from engine.history.errors import HistoryError, NoRoomError
 from engine.history.plans import Plans
@@ -37,6 +38,8 @@ UNDO_S = 30 * 24 * 3600.0
 """How long a deleted run can be restored; later its rows make room at the next deletion."""
 
 _READ_BATCHES = 32
+_BASELINES = {TRAIN: "baseline", ANSWER: "baseline of answers"}
+"""By job, the setting that has the pinned run."""
 _AMONG = "run_id IN (SELECT value FROM json_each(?))"
 
 
@@ -197,18 +200,22 @@ class History:
         """All notes by the number of their run."""
         return dict(self._store.rows("SELECT run_id, note FROM runs WHERE note IS NOT NULL"))
 
-    def set_baseline(self, run_id: int | None) -> None:
-        """Pin the run that others are compared with, or none."""
-        self._store.change([("INSERT OR REPLACE INTO settings VALUES ('baseline', ?)", (run_id,))])
+    def set_baseline(self, run_id: int | None, job: str = TRAIN) -> None:
+        """Pin the run that others of its job are compared with, or none."""
+        self._store.change([("INSERT OR REPLACE INTO settings VALUES (?, ?)", (_BASELINES[job], run_id))])
 
-    def baseline(self) -> int | None:
-        """The pinned run's number; None when none is, or when it is deleted."""
+    def baseline(self, job: str = TRAIN) -> int | None:
+        """The number of a job's pinned run; None when none is, or when it is deleted."""
+        return self.baselines().get(job)
+
+    def baselines(self) -> dict[str, int]:
+        """The pinned runs' numbers by job, where one is pinned that is not deleted."""
         query = (
-            "SELECT run_id FROM runs WHERE deleted_at IS NULL AND run_id = "
-            "(SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'baseline')"
+            "SELECT settings.name, run_id FROM settings JOIN runs ON run_id = CAST(value AS INTEGER) "
+            "WHERE deleted_at IS NULL AND settings.name IN (?, ?)"
         )
-        rows = self._store.rows(query)
-        return int(rows[0][0]) if rows else None
+        pinned = dict(self._store.rows(query, tuple(_BASELINES.values())))
+        return {job: int(pinned[name]) for job, name in _BASELINES.items() if name in pinned}
 
     def series(self, run_id: int, after: int = 0) -> Iterator[tuple[int, Event]]:
         """A run's stored events in order, with their sequence numbers (from 1), those beyond `after` only.

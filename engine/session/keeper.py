@@ -104,7 +104,7 @@ class Keeper:
 def write(history: History, change: Change) -> None:
     """Write one change. Raises `HistoryError`."""
     if isinstance(change, Pin):
-        history.set_baseline(change.run_id)
+        history.set_baseline(change.run_id, change.job)
     elif isinstance(change, Note):
         history.note(change.run_id, change.text)
     elif isinstance(change, Delete):

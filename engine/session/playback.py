@@ -206,8 +206,8 @@ class Replay(Playback):
         self.speed = speed
         """Recorded seconds per second."""
         self.paused = False
-        self.baseline: int | None = None
-        """The pinned run, known from `open` on."""
+        self.baselines: dict[str, int] = {}
+        """The pinned runs by job, known from `open` on."""
 
     @property
     def label(self) -> str:
@@ -237,7 +237,7 @@ class Replay(Playback):
             started_at = next((record.started_at for record in records if record.started_at is not None), None)
             if started_at is not None:
                 self.day = time.strftime("%Y-%m-%d", time.localtime(started_at))
-            self.baseline = self._history.baseline()
+            self.baselines = self._history.baselines()
             for index, record in enumerate(records):
                 self._add(_around(index, records, _run(record, self._history)), GAP_S if index else 0.0)
         except HistoryError as error:

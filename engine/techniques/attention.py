@@ -49,12 +49,18 @@ def note(model: torch.nn.Module, config: RunConfig) -> str | None:
 
 def refuse(config: RunConfig, device: Device) -> None:
     """Raise `ConfigError` where the flash kernel does not exist."""
-    if config.attention != "flash" or device.info.kind not in ("cuda", "virtual"):
+    if device.info.kind in ("cuda", "virtual"):
+        refuse_on(config, device.info.name, device.capability)
+
+
+def refuse_on(config: RunConfig, gpu: str, capability: tuple[int, int] | None) -> None:
+    """The same of a GPU by its name, whether it is there or not; its capability may be unknown."""
+    if config.attention != "flash":
         return
     problem = None
-    if device.capability is not None and device.capability < FLASH_CAPABILITY:
-        has = f"{device.capability[0]}.{device.capability[1]}"
-        problem = f"needs a GPU of compute capability 8.0 or newer; {device.info.name} has {has}: use"
+    if capability is not None and capability < FLASH_CAPABILITY:
+        has = f"{capability[0]}.{capability[1]}"
+        problem = f"needs a GPU of compute capability 8.0 or newer; {gpu} has {has}: use"
     elif config.computed_in in ("fp32", "tf32"):
         problem = f"computes in 16 bits and this run in {config.computed_in}: use --precision bf16, or"
     elif is_padded(config) or keeps_apart(config):

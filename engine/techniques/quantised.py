@@ -160,10 +160,10 @@ def note(model: torch.nn.Module, config: RunConfig) -> str | None:
         return None
     total = n_parameters(model)
     quantised = sum(n_values(p) for p in model.parameters() if not p.is_floating_point())
-    return (
-        f"{quantised:,} of {total:,} parameters are stored as {config.weights} ({quantised / total:.1%}); "
-        f"embeddings, heads{' and experts' if _has_experts(model) else ''} as {config.stored_in}."
-    )
+    others = f"embeddings, heads{' and experts' if _has_experts(model) else ''} as {config.stored_in}"
+    if config.keeps_keys and config.stored_in == "fp32":
+        others += ", and so are keys and values: --precision bf16 halves both"
+    return f"{quantised:,} of {total:,} parameters are stored as {config.weights} ({quantised / total:.1%}); {others}."
 
 
 def _has_experts(model: torch.nn.Module) -> bool:

@@ -21,6 +21,7 @@ from engine.contract.events import (
     TrainingStarted,
     UpdateDone,
 )
+from engine.contract.knob import TRAIN
 from engine.contract.records import DeviceInfo, GpuSample, HostSample, Memory, Outcome, RunRecord, Shares
 from engine.contract.stop_reason import BY_USER
 from engine.history.history import HistoryError
@@ -174,7 +175,7 @@ class FakeHistory:
         self, runs: Iterable[RunRecord] = (), baseline: int | None = None, plans: Iterable[StoredPlan] = ()
     ) -> None:
         self._runs = list(runs)
-        self._baseline = baseline
+        self._baselines = {run.config.job: run.run_id for run in self._runs if run.run_id == baseline}
         self.plans = FakePlans(plans, self._runs)
         self.notice: str | None = None
         self._notes: dict[int, str] = {}
@@ -195,12 +196,17 @@ class FakeHistory:
         if self.problem:
             raise HistoryError(self.problem)
 
-    def set_baseline(self, run_id: int | None) -> None:
+    def set_baseline(self, run_id: int | None, job: str = TRAIN) -> None:
         self._may_write()
-        self._baseline = run_id
+        self._baselines.pop(job, None)
+        if run_id is not None:
+            self._baselines[job] = run_id
 
-    def baseline(self) -> int | None:
-        return None if self._baseline in self.deleted else self._baseline
+    def baseline(self, job: str = TRAIN) -> int | None:
+        return self.baselines().get(job)
+
+    def baselines(self) -> dict[str, int]:
+        return {job: run_id for job, run_id in self._baselines.items() if run_id not in self.deleted}
 
     def note(self, run_id: int, text: str) -> None:
         self._may_write()

@@ -36,22 +36,22 @@ class _Series:
 
 
 class BaselineControl:
-    """Owns which run is pinned (`state.baseline` while it is on the list) and the reading of its curves."""
+    """Owns which run of a job is pinned (`state.baselines` while it is on the list) and the reading of its curves."""
 
     def __init__(self, desk: Desk, readings: Readings, session: Engine) -> None:
         self._desk, self._readings, self._session = desk, readings, session
-        self._pinned: int | None = None
+        self._pinned: dict[str, int] = {}
         self._unsettled: Unsettled[str, int | None] = Unsettled()
-        self._series: _Series | None = None
+        self._series: dict[str, _Series] = {}
         self._is_asked = False
 
     @property
     def reads(self) -> bool:
-        """Whether the baseline's curves are not there yet."""
-        return self._series is not None
+        """Whether a baseline's curves are not there yet."""
+        return bool(self._series)
 
     def pin(self) -> None:
-        """Make the selected run the baseline, or let go of it; one under way becomes it at its end."""
+        """Make the selected run the baseline of its job, or let go of it; one under way becomes it at its end."""
         state, row = self._desk.state, self._desk.state.selected
         if row is None:
             self._desk.say("no run to pin yet: r runs")
@@ -60,15 +60,15 @@ class BaselineControl:
             awaited = f"run {row.run_id} becomes the baseline when it has ended: space takes that back"
             self._desk.say(awaited if state.awaited_baseline else f"run {row.run_id} will not be the baseline")
         else:
-            pinned = None if row.run_id == state.baseline else row.run_id
+            pinned = None if row.run_id == state.baselines.get(row.config.job) else row.run_id
             state.awaited_baseline = None
-            self._pin(pinned)
+            self._pin(row.config.job, pinned)
             self._desk.say("no baseline" if pinned is None else f"run {pinned} is the baseline")
 
-    def _pin(self, run_id: int | None) -> None:
-        self._unsettled.begin("", self._pinned)
-        self.take(run_id)
-        self._session.keep(Pin(run_id=run_id))
+    def _pin(self, job: str, run_id: int | None) -> None:
+        self._unsettled.begin(job, self._pinned.get(job))
+        self.take(job, run_id)
+        self._session.keep(Pin(run_id=run_id, job=job))
 
     def ended(self, record: RunRecord) -> None:
         """A run ended: pin it where that was asked for, unless it has nothing to be compared with."""
@@ -77,49 +77,61 @@ class BaselineControl:
             return
         state.awaited_baseline = None
         if record.outcome in (Outcome.COMPLETED, Outcome.STOPPED):
-            self._pin(record.run_id)
+            self._pin(record.config.job, record.run_id)
             state.notice = f"run {record.run_id} is the baseline"
         else:
             state.notice = f"run {record.run_id} {record.outcome.words}: the baseline stays as it was"
 
-    def take(self, run_id: int | None) -> None:
-        """Another run is the baseline, or none is."""
-        self._pinned = run_id
+    def take(self, job: str, run_id: int | None) -> None:
+        """Another run is the baseline of a job, or none is."""
+        if run_id is None:
+            self._pinned.pop(job, None)
+        else:
+            self._pinned[job] = run_id
+        self.show()
+
+    def forget(self) -> None:
+        """No job has a baseline."""
+        self._pinned.clear()
         self.show()
 
     def show(self) -> None:
-        """Show the pinned run as the baseline unless it is deleted, and begin to read its curves."""
+        """Show the pinned runs as baselines unless they are deleted, and begin to read their curves."""
         state = self._desk.state
-        wanted = None if self._pinned in state.table.deleted_ids else self._pinned
-        if wanted == state.baseline:
-            return
-        state.baseline = wanted
-        row = state.record_of(wanted)
-        state.view.ghost = Ghost(wanted, row.config if row is not None else None) if wanted is not None else None
-        self._series = _Series(wanted) if wanted is not None else None
+        wanted = {job: run_id for job, run_id in self._pinned.items() if run_id not in state.table.deleted_ids}
+        for job in [job for job, run_id in state.baselines.items() if wanted.get(job) != run_id]:
+            del state.baselines[job], state.view.ghosts[job]
+            self._series.pop(job, None)
+        for job, run_id in wanted.items():
+            if job not in state.baselines:
+                state.baselines[job] = run_id
+                row = state.record_of(run_id)
+                state.view.ghosts[job] = Ghost(run_id, row.config if row is not None else None)
+                self._series[job] = _Series(run_id)
 
     def settle(self, event: HistoryChanged, change: Pin) -> None:
         """A pin was written, or was not: then the one before it is shown again."""
-        self.take(self._unsettled.end("", change.run_id, self._pinned, written=event.problem is None))
+        shown = self._pinned.get(change.job)
+        self.take(change.job, self._unsettled.end(change.job, change.run_id, shown, written=event.problem is None))
 
     def read_on(self) -> None:
-        """Ask for the next slice of the baseline's series, where the last one is there."""
-        if self._series is None or self._is_asked:
+        """Ask for the next slice of a baseline's series, where the last one is there."""
+        if not self._series or self._is_asked:
             return
-        series, ghost = self._series, self._desk.state.view.ghost
+        job, series = next(iter(self._series.items()))
+        ghost = self._desk.state.view.ghosts[job]
         self._is_asked = True
 
         def take(events: list[Event]) -> None:
             self._is_asked = False
-            if ghost is not None:
-                ghost.add(events)
-            if len(events) < SLICE and self._series is series:
-                self._series = None
+            ghost.add(events)
+            if len(events) < SLICE and self._series.get(job) is series:
+                del self._series[job]
 
         def fail(problem: str) -> None:
             self._is_asked = False
-            if self._series is series:
-                self._series = None
+            if self._series.get(job) is series:
+                del self._series[job]
             self._desk.state.write("history", problem, "warning")
 
         self._readings.ask(series, take, fail)

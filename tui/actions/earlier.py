@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class _Earlier:
     notes: dict[int, str]
     runs: list[RunRecord]
-    baseline: int | None
+    baselines: dict[str, int]
+    """By job."""
     cut_off: str | None
     """The title of a plan whose process died, and that can go on."""
     notice: str | None
@@ -40,7 +41,7 @@ class EarlierControl:
             return _Earlier(
                 notes=history.notes(),
                 runs=[] if alone else history.runs(limit=ROWS, newest_first=True),
-                baseline=None if alone else history.baseline(),
+                baselines={} if alone else history.baselines(),
                 cut_off=cut_off[0].plan.title if cut_off else None,
                 notice=history.notice,
             )
@@ -51,8 +52,9 @@ class EarlierControl:
         state = self._desk.state
         state.take_notes(earlier.notes | state.table.notes)
         state.add_history(earlier.runs)
-        if earlier.baseline is not None and state.baseline is None:
-            self._baseline.take(earlier.baseline)
+        for job, run_id in earlier.baselines.items():
+            if job not in state.baselines:
+                self._baseline.take(job, run_id)
         if earlier.cut_off is not None and not state.notice:
             state.notice = f"plan {earlier.cut_off} was cut off: p goes on with it"
         self._desk.painter.paint()

@@ -41,9 +41,9 @@ class KnobControl:
             self._desk.say(f"runs {what}: J shows the others")
             return
         self.step("job", 1)
-        run = state.run
-        if run is not None and not run.under_way and self._editor.take_trained(run.as_record()):
-            self._desk.say(f"the model is that of run {run.run_id}: m takes another, Q asks it")
+        trained = state.trained
+        if trained is not None and not state.running and self._editor.take_trained(trained):
+            self._desk.say(f"the model is that of run {trained.run_id}: m takes another, Q asks it")
 
     def turn(self, direction: int) -> None:
         """Turn the knob under the cursor."""

@@ -88,14 +88,17 @@ class ReadOnlyControl:
         if replay is not None:
             if replay.seek(by_s * replay.speed):
                 self._desk.state.forget()
-                self._baseline.take(None)
+                self._baseline.forget()
             self._say_position(replay)
 
     def show_baseline(self, event: Event) -> None:
         """In a recording a baseline is one from its end on."""
         replay = self.replay
-        if replay is not None and isinstance(event, RunFinished) and event.record.run_id == replay.baseline:
-            self._baseline.take(replay.baseline)
+        if replay is None or not isinstance(event, RunFinished):
+            return
+        job, run_id = event.record.config.job, event.record.run_id
+        if replay.baselines.get(job) == run_id:
+            self._baseline.take(job, run_id)
 
     def _say_position(self, replay: Replay) -> None:
         self.name()

@@ -61,11 +61,11 @@ def execute(arguments: Namespace) -> int:
     choose = selection(arguments.runs)
     with history_to_read() as history:
         records = choose(history)
-        baseline = _baseline(history, arguments.baseline)
+        baselines = _baselines(history, arguments.baseline)
         if not records:
             say_no_runs(history)
         plans = history.plans.newest() if name in ("markdown", "latex") else []
-        text = _exported(name, records, baseline, plans, scaling_in(history), arguments)
+        text = _exported(name, records, baselines, plans, scaling_in(history), arguments)
     _write(text, arguments.output)
     if records and arguments.output not in (None, "-"):
         runs = n_of(len(records), "run")
@@ -131,24 +131,24 @@ def _among(history: History, wanted: Sequence[range], flag: str) -> list[RunReco
     return found
 
 
-def _baseline(history: History, text: str | None) -> RunRecord | None:
+def _baselines(history: History, text: str | None) -> list[RunRecord]:
+    """The run that was named, else those that are pinned, one for a job."""
     if text == "none":
-        return None
+        return []
     if text is None:
-        pinned = history.baseline()
-        return None if pinned is None else history.run(pinned)
+        return [run for run_id in history.baselines().values() if (run := history.run(run_id)) is not None]
     if not re.fullmatch(_NUMBER, text):
         raise UsageError(f"--baseline {text!r} is not a run: give its number, or none.")
     listed = history.runs(after_id=int(text) - 1, before_id=int(text) + 1)
     if not listed:
         raise UsageError(f"--baseline {text}: that run is not in the history; `traintop runs` lists what is.")
-    return listed[0]
+    return listed
 
 
 def _exported(
     name: str,
     records: list[RunRecord],
-    baseline: RunRecord | None,
+    baselines: Sequence[RunRecord],
     plans: Sequence[StoredPlan],
     scaling: Scaling,
     arguments: Namespace,
@@ -159,11 +159,11 @@ def _exported(
     if name == "json":
         return export.to_json(records, scaling)
     if name == "csv":
-        return export.to_csv(records, baseline, scaling)
+        return export.to_csv(records, baselines, scaling)
     if name == "latex":
         return export.to_latex(
             records,
-            baseline,
+            baselines,
             repeats_as_one=arguments.repeats_as_one,
             closings=closings(plans, records),
             scaling=scaling,
@@ -172,7 +172,7 @@ def _exported(
         )
     return export.to_markdown(
         records,
-        baseline,
+        baselines,
         repeats_as_one=arguments.repeats_as_one,
         closings=closings(plans, records),
         scaling=scaling,

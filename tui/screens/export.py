@@ -139,7 +139,8 @@ class ExportScreen(Dialog[Wanted]):
 
     def _take(self, path: Path | None) -> None:
         rows = list(self._marked if self._only_marked else self._all)
-        text = _written(self._format, rows, self._baseline, self._plans, OneGpu(self._all, self._baseline).scaling)
+        base, scaling = self._baseline, OneGpu(self._all, self._baseline).scaling
+        text = _written(self._format, rows, [base] if base is not None else [], self._plans, scaling)
         query = "" if self._only_marked else self._query
         self.dismiss(Wanted(text, len(rows), self._format, path, query))
 
@@ -150,13 +151,13 @@ _KEYS = "↑↓ format   Tab file name   Enter writes the file   c copies to the
 def _written(
     name: str,
     rows: Sequence[RunRecord],
-    baseline: RunRecord | None,
+    baselines: Sequence[RunRecord],
     plans: Sequence[StoredPlan],
     scaling: Scaling,
 ) -> str:
     if name == "JSON":
         return export.to_json(rows, scaling)
     if name == "CSV":
-        return export.to_csv(rows, baseline, scaling)
+        return export.to_csv(rows, baselines, scaling)
     write = export.to_latex if name == "LaTeX" else export.to_markdown
-    return write(rows, baseline, closings=closings(plans, rows), scaling=scaling)
+    return write(rows, baselines, closings=closings(plans, rows), scaling=scaling)

@@ -61,9 +61,7 @@ class Captions:
         if run.under_way:
             note = state.table.notes.get(run.run_id) if state.playback else None
             return note or f"run {run.run_id} starts: {describe(run.config)}"
-        base = state.record_of(state.baseline)
-        row = run.as_record()
-        return _end(row, base if base is not None and base.config.job == row.config.job else None)
+        return _end(run.as_record(), state.record_of(state.baselines.get(run.config.job)))
 
 
 def _seen(run: RunView | None) -> tuple[int, Outcome] | None:

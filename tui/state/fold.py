@@ -271,6 +271,8 @@ def _finished(state: State, record: RunRecord) -> None:
     state.finished = sorted(
         [*(row for row in state.finished if row.run_id != record.run_id), record], key=lambda row: row.run_id
     )[-ROWS:]
+    if not record.config.answers:
+        state.trained = record
     run = state.run
     if run is not None and run.run_id == record.run_id:
         run.finish(record)

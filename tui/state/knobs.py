@@ -67,6 +67,8 @@ class KnobEditor:
         self._past: list[RunConfig] = []
         self._left: dict[str, RunConfig] = {}
         """By job, the knobs as they were when it was left for the other one."""
+        self._taken: dict[str, str] = {}
+        """By the name of a run's model that was taken, what that run trained further."""
 
     @property
     def selected(self) -> str:
@@ -176,13 +178,17 @@ class KnobEditor:
         return True
 
     def take_trained(self, record: RunRecord) -> bool:
-        """Where a job has just begun with the model that a run trained further: take it as that run left it."""
-        config, trained = self.config, record.config
-        if not config.answers or not trained.trains or record.outcome is not Outcome.COMPLETED:
+        """Where a job has just begun with the model that a run trained further: take it as that run left it.
+
+        So too in place of what was taken of an earlier run, whose model that training has pushed out.
+        """
+        config, trained, name = self.config, record.config, own_name(record.run_id)
+        if not config.answers or not trained.trains or record.outcome is not Outcome.COMPLETED or config.model == name:
             return False
-        if (config.model, config.task) != (trained.model, trained.task):
+        if (self._taken.get(config.model, config.model), config.task) != (trained.model, trained.task):
             return False
-        return self.set_value("model", own_name(record.run_id))
+        self._taken[name] = trained.model
+        return self.set_value("model", name)
 
     def _implied(self, name: str, value: Value) -> dict[str, Value]:
         """Whoever turns to a file of their own trains on all of it, unless they have set a number; whoever names GPUs

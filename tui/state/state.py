@@ -83,7 +83,10 @@ class State:
     """The plan was asked to wait after its current run."""
     finished: list[RunRecord] = field(default_factory=list)
     """Rows of the results table, oldest first."""
-    baseline: int | None = None
+    trained: RunRecord | None = None
+    """The last training that ended here."""
+    baselines: dict[str, int] = field(default_factory=dict)
+    """By job, the run that its others are compared with."""
     awaited_baseline: int | None = None
     """The run under way that is to be the baseline when it has ended."""
     shown_job: str | None = None
@@ -205,10 +208,14 @@ class State:
         return sum(row.config.job != job for row in self._every)
 
     @property
+    def baseline(self) -> int | None:
+        """The run that those in the table are compared with."""
+        return self.baselines.get(self.table_job)
+
+    @property
     def base(self) -> RunRecord | None:
-        """The baseline, where it is one of the runs in the table's job."""
-        row = self.record_of(self.baseline)
-        return row if row is not None and row.config.job == self.table_job else None
+        """The baseline, where it is one of the rows."""
+        return self.record_of(self.baseline)
 
     @property
     def selected(self) -> RunRecord | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from engine.contract.config import RunConfig
 from engine.contract.events import BatchScored, Event, TokensDone, TrainingStarted, UpdateDone
+from engine.contract.knob import ANSWER, TRAIN
 from tui.drawing.plot import Columns
 from tui.state.answer_course import AnswerCourse, AnswerEvent
 from tui.state.cursor import Cursor
@@ -29,11 +30,6 @@ class Ghost:
         self._stride = 1
         self._seen = 0
         self._drawn: tuple[int, int, Columns, Columns] | None = None
-
-    @property
-    def answers(self) -> bool:
-        """Whether they are of a run that answers."""
-        return self._course is not None
 
     def add(self, events: Iterable[Event]) -> None:
         """Take stored events; of a long run every second, fourth, … update is kept."""
@@ -92,7 +88,8 @@ class View:
     """The last keys, shown while presenting."""
     caption: str = ""
     """What changed last, told while presenting."""
-    ghost: Ghost | None = None
+    ghosts: dict[str, Ghost] = field(default_factory=dict)
+    """By job, the curves of its baseline."""
     rank: int | None = None
     """Which rank of several is looked at; None: all of them, the fullest in front."""
     cursor: Cursor | None = None
@@ -104,6 +101,5 @@ class View:
 
     def ghost_of(self, run_id: int, planned: int | None, *, answers: bool = False) -> tuple[Columns, Columns] | None:
         """The baseline's curves behind run `run_id`; None where none is of its job, or it is the baseline itself."""
-        if self.ghost is None or self.ghost.run_id == run_id or not planned or self.ghost.answers != answers:
-            return None
-        return self.ghost.curves(planned)
+        ghost = self.ghosts.get(ANSWER if answers else TRAIN)
+        return None if ghost is None or ghost.run_id == run_id or not planned else ghost.curves(planned)

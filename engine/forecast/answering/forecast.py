@@ -285,12 +285,15 @@ class AnswerForecaster:
                 "for each token has not been measured here."
             )
         if config.batching == "continuous":
-            yield "The forecast is that of static batching: what continuous batching takes is set by its own cache."
+            yield (
+                "The forecast is that of static batching: what continuous batching takes is set by its own cache. On a "
+                "virtual GPU it does not run."
+            )
 
 
 def kv_per_token(traces: AnswerTraces, config: RunConfig) -> int:
     """Bytes of keys and values of one token of one sequence; 0 where none are kept."""
-    if config.kv_cache == "off" or config.task == "classification":
+    if not config.keeps_keys:
         return 0
     return caches.kv_bytes_per_token(traces.plan.model.config, config.kv_dtype, DTYPES[config.stored_in])
 

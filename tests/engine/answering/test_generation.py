@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+
 import pytest
 import torch
 from transformers import GenerationConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from engine.answering.answer import answer
 from engine.answering.generation import answer_batch
@@ -37,6 +41,27 @@ def test_answers_are_those_of_plain_generate(kind: str, batch_size: int) -> None
         for writing in answer_batch(job, job.requests[start : start + batch_size], new_tokens=NEW)
     ]
     assert [writing.ids for writing in written] == [plain(model, prompt) for prompt in PROMPTS]
+
+
+@pytest.fixture
+def warned() -> Iterator[list[str]]:
+    """What transformers warns of, which it does once in a process."""
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("transformers.generation.utils")
+    transformers_logging.warning_once.cache_clear()
+    logger.addHandler(handler)
+    yield said
+    logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize("kv_cache", ["off", "dynamic", "static"])
+def test_generate_has_nothing_to_warn_of(kv_cache: str, warned: list[str]) -> None:
+    model, asked = language_models.make("llama"), Asked()
+    job = job_of(model, asked, config_of(kv_cache=kv_cache, max_new_tokens=NEW))
+    answer_batch(job, job.requests[:1], new_tokens=NEW)
+    assert warned == []
 
 
 @pytest.mark.parametrize("kv_cache", ["off", "dynamic", "static"])

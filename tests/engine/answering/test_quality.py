@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from engine.answering import quality
 from engine.answering.loading import Found
 from engine.contract.config import RunConfig
-from engine.contract.events import AnsweringStarted, QualityMeasured
+from engine.contract.events import AnsweringStarted, QualityMeasured, RunProgress
 from engine.devices.cpu import CpuDevice
 from engine.models.catalogue import ARCHITECTURES
 from engine.training.models import ModelSource
@@ -120,4 +120,6 @@ def test_int8_takes_a_third_of_the_bytes(tmp_path: Path) -> None:
     assert whole.weights - rounded.weights == 3 * linear - 4 * rows  # a scale in fp32 for each output
     assert rounded.weights < 0.35 * whole.weights
     assert _measured(int8).agreement > 0.5
+    [note] = [event.detail for event in int8.of(RunProgress) if "are stored as int8" in event.detail]
+    assert note.endswith("as fp32, and so are keys and values: --precision bf16 halves both.")
     assert not plain.of(QualityMeasured)

@@ -102,7 +102,7 @@ def test_json_csv_and_tables_carry_the_marks() -> None:
     assert record_to_json(alone)["throttled"] == [{"reason": "too hot", "share": 0.25}]
     empty = record_to_json(unknown)
     assert {empty[name] for name in ("contended", "throttled", "energy_wh", "energy_j_per_sample")} == {None}
-    rows = read_csv(to_csv([shared, alone, unknown], run(9)))
+    rows = read_csv(to_csv([shared, alone, unknown], [run(9)]))
     assert [row["contended"] for row in rows] == [
         "anna's process 4242 (30000 MiB, 87 % of the SMs, python train.py)",
         "no",

@@ -43,7 +43,7 @@ def test_csv_reads_back_to_the_same_values() -> None:
 
 def test_csv_of_a_virtual_gpu_has_the_cards_forecast() -> None:
     base, dear = virtual()
-    rows = read_csv(to_csv([base, dear], base))
+    rows = read_csv(to_csv([base, dear], [base]))
     assert [row["forecast_samples_per_s"] for row in rows] == [7.5, 5.0]
     assert [row["forecast_runtime_s"] for row in rows] == pytest.approx([512 / 7.5, 512 / 5.0])
     assert [row["samples_per_s"] for row in rows] == [2.0, 0.8]
@@ -71,7 +71,7 @@ def test_csv_types_are_kept() -> None:
 
 
 def test_csv_with_a_baseline() -> None:
-    rows = read_csv(to_csv(lecture(), run()))
+    rows = read_csv(to_csv(lecture(), [run()]))
     assert rows[1]["baseline_run_id"] == 1
     assert rows[1]["delta_peak_used_mib"] == -3450
     assert rows[1]["delta_time_s"] == pytest.approx(93.07 - 512 / 7.68)

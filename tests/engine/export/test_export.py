@@ -34,7 +34,7 @@ def cells(markdown: str) -> list[dict[str, str]]:
 
 
 def test_markdown_of_the_lecture() -> None:
-    first, second, third = cells(to_markdown(lecture(), lecture()[0]))
+    first, second, third = cells(to_markdown(lecture(), [lecture()[0]]))
     assert first == {
         "#": "1",
         "model": "bert-base-uncased",
@@ -61,7 +61,7 @@ def test_markdown_of_the_lecture() -> None:
 
 
 def test_tables_of_a_virtual_gpu_say_whose_time_is_whose() -> None:
-    text = to_markdown(virtual(), virtual()[0])
+    text = to_markdown(virtual(), [virtual()[0]])
     first, second = cells(text)
     assert (first["CPU time s"], first["CPU samples/s"]) == ("256.00", "2.00 ±0.03")
     assert (first["card time s"], first["card samples/s"]) == (r"\~68.3", r"\~7.50")
@@ -103,20 +103,20 @@ def test_small_numbers_keep_their_digits() -> None:
 
 
 def test_noise_is_marked_and_explained() -> None:
-    text = to_markdown([run(), run(2, rate=7.69)], run())
+    text = to_markdown([run(), run(2, rate=7.69)], [run()])
     assert cells(text)[1]["Δ samples/s %"] == "+0.1 ≈"
     assert "Δ: difference to run 1; ≈ within noise, ? no verdict: not enough data, or disturbed." in text
     assert "Δ" not in to_markdown([run()])
 
 
 def test_a_baseline_outside_the_selection() -> None:
-    (row,) = cells(to_markdown([lecture()[1]], run(7)))
+    (row,) = cells(to_markdown([lecture()[1]], [run(7)]))
     assert row["Δ VRAM %"] == "−48.8"
 
 
 def test_time_is_per_sample_for_all_rows_or_none() -> None:
     rows = cells(
-        to_markdown([run(), run(2, BASE.with_values(samples=1024), train_runtime_s=2 * 512 / 7.68), run(3)], run())
+        to_markdown([run(), run(2, BASE.with_values(samples=1024), train_runtime_s=2 * 512 / 7.68), run(3)], [run()])
     )
     assert [row["Δ time per sample %"] for row in rows] == ["", "±0.0 ≈", "±0.0 ≈"]
 
@@ -161,7 +161,7 @@ def test_hostile_text_in_markdown() -> None:
 
 
 def test_latex_is_a_booktabs_table() -> None:
-    lines = to_latex(lecture(), run(), caption="Cost & gain: 50 %", label="tab:cost_1}").splitlines()
+    lines = to_latex(lecture(), [run()], caption="Cost & gain: 50 %", label="tab:cost_1}").splitlines()
     assert lines[1:5] == [
         r"\begin{table}",
         r"\centering",
@@ -200,8 +200,8 @@ def test_latex_compiles(tmp_path: Path) -> None:
         run(6, RunConfig(model=HOSTILE)),
     ]
     tables = [
-        to_latex(records, run(), caption=printable, label=f"tab:{printable}"),
-        to_latex(records, run(), caption=HOSTILE + letters),
+        to_latex(records, [run()], caption=printable, label=f"tab:{printable}"),
+        to_latex(records, [run()], caption=HOSTILE + letters),
         to_latex([]),
         to_latex(records, repeats_as_one=True),
     ]
@@ -247,7 +247,7 @@ def test_json_of_several_gpus_has_their_scaling() -> None:
 
 def test_jobs_have_a_table_each() -> None:
     rows = [*lecture(), answering(11), lookup()]
-    training, answers = to_markdown(rows, rows[0]).split("### ")[1:]
+    training, answers = to_markdown(rows, [rows[0]]).split("### ")[1:]
     assert training.startswith("Training\n\n|   # | model")
     assert "tg tokens/s" not in training
     assert "Δ time %" in training
@@ -256,8 +256,9 @@ def test_jobs_have_a_table_each() -> None:
     assert "152 ±2" in answers
     assert "TTFT: time to first token" in answers
     assert "No differences to run 1, whose job is to train." in answers
-    assert to_markdown(rows[:2], rows[0]).startswith("|   # | model")
-    latex = to_latex(rows, rows[0], caption="Both", label="tab:both")
+    assert "Δ tg tokens/s %" in to_markdown(rows, [rows[0], answering(11)]).split("### ")[2]
+    assert to_markdown(rows[:2], [rows[0]]).startswith("|   # | model")
+    latex = to_latex(rows, [rows[0]], caption="Both", label="tab:both")
     assert latex.count(r"\begin{table}") == 2
     assert r"\caption{Both (answering)}" in latex
     assert r"\label{tab:both-answering}" in latex

@@ -27,6 +27,7 @@ from engine.contract.events import (
     TrainingStarted,
     UpdateDone,
 )
+from engine.contract.knob import ANSWER, TRAIN
 from engine.contract.records import (
     DeviceInfo,
     GpuSample,
@@ -402,7 +403,10 @@ def test_baseline_and_notes(history: History, path: Path) -> None:
         assert other.baseline() is None
         history.restore([second])
         assert other.baseline() == second
+    history.set_baseline(first, ANSWER)  # a job's own
+    assert history.baselines() == {TRAIN: second, ANSWER: first}
     history.set_baseline(None)
+    assert history.baselines() == {ANSWER: first}
     assert history.baseline() is None
 
 

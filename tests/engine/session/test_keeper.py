@@ -80,7 +80,8 @@ def kept(tmp_path: Path) -> Iterator[Kept]:
 
 def test_changes_are_written_in_their_order(kept: Kept) -> None:
     changes: list[Change] = [
-        *(Pin(run_id=2), Note(run_id=1, text="cold"), Note(run_id=1, text="hot"), Note(run_id=3, text="x")),
+        Pin(run_id=2, job="train"),
+        *(Note(run_id=1, text="cold"), Note(run_id=1, text="hot"), Note(run_id=3, text="x")),
         *(Note(run_id=3, text=""), Delete(run_ids=(1, 3)), Restore(run_ids=(3,))),
     ]
     for change in changes:
@@ -93,12 +94,12 @@ def test_changes_are_written_in_their_order(kept: Kept) -> None:
 
 def test_nobody_waits_for_a_locked_history_and_readers_do_not_stand_behind_the_writer(kept: Kept) -> None:
     with kept.locked():
-        kept.keeper.keep(Pin(run_id=2))
+        kept.keeper.keep(Pin(run_id=2, job="train"))
         assert kept.ask(kept.keeper.read(History.n_runs)).value == 3
         assert kept.mailbox.drain() == []
         assert kept.keeper.n_waiting == 1
         assert kept.history.baseline() is None
-    assert kept.told(1) == [HistoryChanged(change=Pin(run_id=2))]
+    assert kept.told(1) == [HistoryChanged(change=Pin(run_id=2, job="train"))]
     assert kept.history.baseline() == 2
 
 
@@ -108,7 +109,7 @@ def test_what_cannot_be_written_is_told_and_the_next_change_is(kept: Kept) -> No
         other.execute(f"CREATE TRIGGER no_room BEFORE UPDATE OF note ON runs BEGIN {full}; END")
     other.close()
     kept.keeper.keep(Note(run_id=1, text="cold"))
-    kept.keeper.keep(Pin(run_id=1))
+    kept.keeper.keep(Pin(run_id=1, job="train"))
     failed, written = kept.told(2)
     assert failed.change == Note(run_id=1, text="cold")
     assert "is full" in (failed.problem or "")

@@ -149,7 +149,7 @@ async def test_the_job_has_a_key_and_brings_its_knobs_and_its_rows() -> None:
         assert s.app.state.editor.config.max_new_tokens == 256
 
 
-async def test_a_baseline_of_the_other_job_is_none() -> None:
+async def test_each_job_has_a_baseline_of_its_own() -> None:
     async with stage((120, 40), [record(1), answer_record(2), lookup_record(3)]) as s:
         await s.press("tab", "space")
         assert "Δ to run 1*" in s.text
@@ -158,6 +158,13 @@ async def test_a_baseline_of_the_other_job_is_none() -> None:
         await s.press("home", "space")
         assert "Δ to run 2*" in s.text
         assert "+66%" in s.line("lookup 4")
+        await s.press("J")
+        assert "Δ to run 1*" in s.text
+        assert s.history.baselines() == {TRAIN: 1, ANSWER: 2}
+        await s.press("home", "space")
+        assert s.app.state.baselines == {ANSWER: 2}
+        await s.press("J")
+        assert "Δ to run 2*" in s.text
 
 
 async def test_questions_one_after_the_other_are_one_row() -> None:
@@ -209,6 +216,23 @@ async def test_a_model_that_was_just_trained_goes_along_as_it_was_trained() -> N
         assert "the model is that of run 7" in s.lines[-1]
         await s.press("J")
         assert s.app.state.editor.config == LANGUAGE
+
+
+async def test_a_second_training_takes_the_place_of_the_first_whatever_was_asked_between() -> None:
+    first = (started(7, LANGUAGE), training(7), update(1, 7), finished(7, config=LANGUAGE))
+    second = (started(9, LANGUAGE), training(9), update(1, 9), finished(9, config=LANGUAGE))
+    async with stage((120, 40), [], *first, config=LANGUAGE) as s:
+        await s.press("J")
+        await s.feed(*whole(8, s.app.state.editor.config))
+        await s.press("J", "J")
+        assert s.app.state.editor.config.model == "run:7"  # asked, and still there
+        await s.press("J")
+        await s.feed(*second)
+        await s.press("J")
+        assert s.app.state.editor.config.model == "run:9"
+        s.app.state.editor.set_value("model", "run:2")  # what a person chose stays
+        await s.press("J", "J")
+        assert s.app.state.editor.config.model == "run:2"
 
 
 async def test_a_question_that_is_refused_or_fails_says_so() -> None:

@@ -99,7 +99,7 @@ def test_on_a_virtual_gpu_an_end_says_whose_speed_is_whose() -> None:
     virtual = replace(GPU, kind="virtual", index=None)
     told = Told()
     told.state.add_history([record(7, device=virtual, forecast_samples_per_s=10.0)])
-    told.state.baseline = 7
+    told.state.baselines["train"] = 7
     told.after(started(8, device=virtual), training(8))
     end = finished(8, device=virtual, steady_samples_per_s=3.85, forecast_samples_per_s=8.0, peak_used=3619 * MIB)
     assert told.after(end) == (
@@ -111,7 +111,7 @@ def test_on_a_virtual_gpu_an_end_says_whose_speed_is_whose() -> None:
 def test_an_end_is_compared_with_the_baseline() -> None:
     told = Told()
     told.state.add_history([record(7)])
-    told.state.baseline = 7
+    told.state.baselines["train"] = 7
     told.after(started(8), training(8))
     end = finished(8, steady_samples_per_s=5.5, peak_used=3619 * MIB)
     assert told.after(end) == (
@@ -122,7 +122,7 @@ def test_an_end_is_compared_with_the_baseline() -> None:
 def test_an_end_on_a_busy_host_is_said_to_be_that() -> None:
     told = Told()
     told.state.add_history([record(7)])
-    told.state.baseline = 7
+    told.state.baselines["train"] = 7
     told.after(started(8), training(8))
     end = finished(8, steady_samples_per_s=5.5, device=CPU, host_cores=2.0, host_free_cores=1.0)
     assert str(told.after(end)).endswith("−29 % samples/s against run 7 (run 8 was on a busy host)")

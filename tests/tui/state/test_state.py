@@ -119,7 +119,7 @@ def test_every_kind_of_event_is_known(state: State) -> None:
         Logged(source="stdout", text="hello"),
         finished(),
         HistoryState(problem="The disk is full."),
-        HistoryChanged(change=Pin(run_id=1)),
+        HistoryChanged(change=Pin(run_id=1, job="train")),
         EventsDropped(count=3),
         PlanStarted(plan_id=1, name="batch", title="Batch sizes", total=3),
         PlanProgress(plan_id=1, position=1, total=3, label="batch 1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -98,6 +99,29 @@ def test_an_acceptance_that_is_known_is_in_the_speed() -> None:
     assert plain.generation_tokens_per_s is not None
     assert known.generation_tokens_per_s is not None
     assert gains[0.4] < known.generation_tokens_per_s / plain.generation_tokens_per_s < gains[0.6]
+
+
+@pytest.mark.parametrize(
+    ("gpu", "knobs", "words"),
+    [
+        ("tesla-p4", {"weights": "fp16"}, "compute capability 8.0 or newer; Tesla P4 has 6.1: use --attention sdpa."),
+        ("a100-40gb", {}, "computes in 16 bits and this run in fp32: use --precision bf16, or --attention sdpa."),
+        ("a100-40gb", {"weights": "bf16", "kv_cache": "static"}, "use --kv-cache dynamic, or --attention sdpa."),
+    ],
+)
+def test_flash_is_refused_as_the_run_is(forecaster: Forecaster, gpu: str, knobs: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        foretold(forecaster, gpu=gpu, attention="flash", **knobs)
+    assert foretold(forecaster, gpu="a100-40gb", attention="flash", weights="bf16").fits
+
+
+def test_rounded_weights_beside_fp32_are_told_what_halves_the_rest(forecaster: Forecaster) -> None:
+    wide, half = (foretold(forecaster, weights="int8", precision=each, gpu="a100-40gb") for each in ("fp32", "bf16"))
+    assert wide.answer is not None
+    assert half.answer is not None
+    assert wide.answer.kv_cache == 2 * half.answer.kv_cache
+    said = "and so are keys and values: --precision bf16 halves both."
+    assert [any(said in note for note in made.notes) for made in (wide, half)] == [True, False]
 
 
 def test_speed_of_quantised_weights_is_not_told(forecaster: Forecaster) -> None:
