@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from engine.process.machine import Machine, Quota, allowed_cpus, number_of, statistic, text_of
 
+_SAME_FOR = 10
+"""Readings. Affinity and quotas hardly ever change, and to read them took as long as all the rest."""
 _MAX_PROCESSES = 500  # of ours; data-loader workers and ranks are tens
 
 
@@ -54,6 +56,9 @@ class Others:
         self._machine = Machine(proc=proc, cgroup=cgroup)
         self._tick_s = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01
         self._before: _Reading | None = None
+        self._n_read = 0
+        self._cpus: frozenset[int] | None = None
+        self._quota: Quota | None = None
 
     def read(self) -> Cores | None:
         """The cores since the reading before; None for the first, and where the kernel does not tell."""
@@ -74,15 +79,17 @@ class Others:
         return Cores(cores, min(cores, max(0.0, free)))
 
     def _read(self) -> _Reading | None:
+        if self._n_read % _SAME_FOR == 0:
+            self._cpus, self._quota = self._machine.cpus(), self._machine.quota()
+        self._n_read += 1
         lines = dict(_cpu_lines(text_of(self._proc / "stat") or ""))
-        cpus = self._machine.cpus()
+        cpus, quota = self._cpus, self._quota
         chosen = [lines[cpu] for cpu in cpus if cpu in lines] if cpus else []
         chosen = chosen or list(lines.values())  # a container may have its own numbers
         own = self._own()
         if not chosen or own is None:
             return None
         total, taken = (sum(values) * self._tick_s for values in zip(*map(_sums, chosen), strict=True))
-        quota = self._machine.quota()
         return _Reading(len(chosen), total, taken, own, None if quota is None else self._used(quota), quota)
 
     def _own(self) -> float | None:

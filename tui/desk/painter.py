@@ -14,6 +14,8 @@ HOLD_S = 0.3
 """After so long without anything taken nothing at all is drawn, dialogs and new sizes neither."""
 PAINT_EVERY, SLOW_PAINT_EVERY = 5, 25
 """Turns between two repaints of running numbers and plots; keys and a run's start and end are shown at once."""
+WRITTEN_EVERY = 2
+"""Of these repaints, while a model writes: the others show its answer alone. Whoever draws takes from who computes."""
 
 
 class Painter:
@@ -22,6 +24,7 @@ class Painter:
     def __init__(self, app: App[str], state: State, link: Link, *, slow_link: bool = False) -> None:
         self._app, self._state, self.link = app, state, link
         self._every = SLOW_PAINT_EVERY if slow_link else PAINT_EVERY
+        self._whole_every = self._every if slow_link else self._every * WRITTEN_EVERY
         self._turns = 0
         self._unpainted = False
         self._owed = False
@@ -38,14 +41,18 @@ class Painter:
         main = self._app.screen_stack[0]
         return main if isinstance(main, MainScreen) else None
 
-    def paint(self) -> None:
-        """Show the state in all panes."""
+    def paint(self, *, answer_alone: bool = False) -> None:
+        """Show the state in all panes, or in that of the answer, which leaves the others still to be painted."""
         main = self.main
         # under a dialog every changed cell would make Textual repaint the dialog over it
         if main is None or self._app.screen is not main:
             return
         self._owed = self.link.behind
-        if not self._owed:
+        if self._owed:
+            return
+        if answer_alone:
+            main.show_answer(self._state)
+        else:
             self._unpainted = False
             main.show(self._state)
 
@@ -57,7 +64,8 @@ class Painter:
         """Paint when it is time, or `at_once` where something changed; stop and go on as the terminal reads."""
         self._turns += 1
         if self._unpainted and (at_once or self._turns % self._every == 0):
-            self.paint()
+            writes = self._state.running and self._state.scores is False
+            self.paint(answer_alone=writes and not at_once and self._turns % self._whole_every != 0)
         self._mind_link()
 
     def resized(self) -> None:

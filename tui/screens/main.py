@@ -178,6 +178,11 @@ class MainScreen(Screen[None]):
         for pane in self.query(Pane):
             pane.show(state)
 
+    def show_answer(self, state: State) -> None:
+        """Hand the state to the pane of the answer alone, as it is written."""
+        self._state = state
+        self.query_one(AnswerPane).show(state)
+
     def _keys(self, wanted: Iterable[Hint]) -> list[tuple[str, str]]:
         """The keys of actions that can be done here, each with its words."""
         keys: dict[str, Binding] = {}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.process.machine import Machine
 from engine.process.others import Cores, Others
 from tests.engine.process.kernel_files import process, stat, status, write
 
@@ -109,6 +110,23 @@ def test_a_quota_of_version_1(tmp_path: Path) -> None:
     stat(tmp_path, (10, 0, 0), *[(0, 10, 0)] * 3)
     write(root / "cpu,cpuacct" / "a", cpuacct__usage=f"{10 * 10**9}\n")
     assert told.read() == Cores(2, 1)
+
+
+def test_what_hardly_ever_changes_is_read_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that is moved under a cpuset or a quota is followed within some readings; most ask for neither."""
+    status(tmp_path, "0-3")
+    told = others(tmp_path)
+    asked = []
+    own = Machine.quota
+    monkeypatch.setattr(Machine, "quota", lambda machine: asked.append(machine) or own(machine))
+    status(tmp_path, "2-3")
+    cores = []
+    for second in range(1, 22):
+        stat(tmp_path, *[(0, 10 * second, 0)] * 4)
+        cores.append(told.read())
+    assert cores[0] == Cores(4, 4)
+    assert cores[-1] == Cores(2, 2)
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize("missing", ["stat", "self/stat"])

@@ -7,7 +7,9 @@ import math
 import pytest
 
 from engine.contract.config import RunConfig
+from engine.contract.events import RunFinished
 from engine.contract.records import Outcome
+from tests.tui.fake_answers import ANSWERING, answer_record, answering, begun, prefilled, tokens
 from tests.tui.fake_session import FakeSession, finished, started, training, update
 from tests.tui.screen_text import Stage, stage
 from tests.tui.terminal.test_link import Clock
@@ -19,7 +21,13 @@ from tui.terminal.link import Link
 
 def shown(s: Stage) -> str:
     """The first line as it was painted last."""
-    return "".join(text for text, _ in s.app.screen.query_one("#title", Pane)._painted[0])
+    return painted(s, "title").partition("\n")[0]
+
+
+def painted(s: Stage, pane: str) -> str:
+    """A pane's lines as they were painted last."""
+    lines = s.app.screen.query_one(f"#{pane}", Pane)._painted
+    return "\n".join("".join(text for text, _ in line) for line in lines)
 
 
 def stall(s: Stage) -> tuple[Link, Clock]:
@@ -89,6 +97,28 @@ async def test_a_slow_link_is_painted_less_often_but_answers_keys(slow: bool, ev
         session.feed(update(60))
         await s.press("b")
         assert "8 → 16" in s.text
+
+
+# an answer -------------------------------------------------------------------------------------------------------
+
+
+async def test_while_a_model_writes_every_second_repaint_shows_its_answer_alone() -> None:
+    """Whoever draws on the processor takes from who computes there; keys and ends are shown at once as ever."""
+    async with stage((120, 40), [], begun(), answering(), prefilled(1), tokens(1, text="word0 "), config=ANSWERING) as s:
+        s.app.controllers.painter._turns = 0
+        at: dict[str, list[int]] = {"answer": [], "speed": []}
+        for turn in range(1, 4 * PAINT_EVERY + 1):
+            before = {pane: painted(s, pane) for pane in at}
+            s.session.feed(tokens(1, text=f"word{turn} ", gap=0.005 + turn / 1000, t=0.1 + turn / 10))
+            s.app.tick()
+            for pane, text in before.items():
+                if painted(s, pane) != text:
+                    at[pane].append(turn)
+        assert at["answer"] == [PAINT_EVERY * n for n in (1, 2, 3, 4)]
+        assert at["speed"] == [PAINT_EVERY * n for n in (2, 4)]
+        s.session.feed(RunFinished(record=answer_record(1)))
+        s.app.tick()
+        assert "completed" in painted(s, "title")
 
 
 # the meter -------------------------------------------------------------------------------------------------------
