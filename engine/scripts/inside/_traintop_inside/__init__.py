@@ -7,18 +7,18 @@ The one thing that it is told is the environment's `TRAINTOP_WIRE`: the path of 
 Each process that imports torch connects by itself and writes lines of JSON there, one object each, with its `kind`; a
 reader leaves alone a kind or a field that it does not know. What was not seen is null or left out. Bytes and seconds.
 
-- `hello`, the first, when torch has been imported (in a fork's child: before its first update): `pid, parent, host, argv,
-  python`, and as the environment has them, as text, `rank, local_rank, world_size, local_world_size,
+- `hello`, the first, when torch has been imported (in a fork's child: before its first update): `pid, parent, host,
+  argv, python`, and as the environment has them, as text, `rank, local_rank, world_size, local_world_size,
   cuda_visible_devices`.
 - `plan`, where a trainer says what it is going to do: `by` (`transformers` or `lightning`), `updates, epochs,
   batch_size, gradient_accumulation_steps`. Again with each training.
 - `model`, after the first update of each optimizer that is followed: `optimizer`, `model` (their classes), `trained`,
   `parameters` (elements), `torch`, `device` (`name, total, uuid` with CUDA, else empty), `rank, world_size` (numbers)
   where the processes have formed a group of `torch.distributed`.
-- `updates`, at most ten a second: `rows`, one for each update: `update` (from 1), `t` (seconds since training began, in
-  this process), `micro_steps, loss, lr, grad_norm, loss_scale, skipped` (by a gradient scaler), `samples, tokens` (of this
-  process), `seconds`, `shares` (seconds by phase: `data, forward, backward, optimizer, other`); `held` (bytes by
-  category: `weights, gradients, optimizer, frozen`) and `memory` of the caching allocator (`allocated, reserved,
+- `updates`, at most ten a second: `rows`, one for each update: `update` (from 1), `t` (seconds since training began,
+  in this process), `micro_steps, loss, lr, grad_norm, loss_scale, skipped` (by a gradient scaler), `samples, tokens`
+  (of this process), `seconds`, `shares` (seconds by phase: `data, forward, backward, optimizer, other`); `held` (bytes
+  by category: `weights, gradients, optimizer, frozen`) and `memory` of the caching allocator (`allocated, reserved,
   peak_allocated, peak_reserved, alloc_retries`; empty without CUDA), both as they are now.
 - `log`, a trainer's figures, those of an evaluation among them: `by, update, epoch, figures` (numbers by name).
 - `off`: it is switched off, and says `why`. Nothing follows.
@@ -34,22 +34,41 @@ so that a command without torch can be told from one that is not watched.
 import os
 import sys
 
-def begin():
-    """Wait until the script imports torch; then hook what is needed. Called once in a process, at its start."""
+_looking = None
+
+
+def begin(path=None):
+    """Look on in this process, and tell over the socket `path`, by default that of the environment.
+
+    Where torch is not imported yet, all waits for it. After `end` it may be called again.
+    """
+    path = path or os.environ["TRAINTOP_WIRE"]
+    if "torch" in sys.modules:  # another sitecustomize has imported it, or the script has asked for this itself
+        _look(sys.modules["torch"], path)
+        return
     from _traintop_inside.waiting import when_imported
-    from _traintop_inside.wire import Wire
 
-    wire = Wire(os.environ["TRAINTOP_WIRE"])
+    when_imported("torch", lambda torch: _look(torch, path))
 
-    def hook(torch):
-        from _traintop_inside.looking import Looking
 
-        try:
-            Looking(torch, wire).begin()
-        except Exception as error:
-            wire.switch_off(error)
+def end():
+    """Tell what is left, and look away."""
+    if _looking is not None:
+        _looking.end()
 
-    if "torch" in sys.modules:  # another sitecustomize has imported it
-        hook(sys.modules["torch"])
-    else:
-        when_imported("torch", hook)
+
+def _look(torch, path):
+    global _looking
+    from _traintop_inside.wire import Wire  # not before: a script without torch gets no module that it did not import
+
+    wire = Wire(path)
+    try:
+        if _looking is None:
+            from _traintop_inside import hooks
+            from _traintop_inside.looking import Looking
+
+            _looking = Looking(torch)
+            hooks.begin(torch, _looking)
+        _looking.begin(wire)
+    except Exception as error:
+        wire.switch_off(error)
