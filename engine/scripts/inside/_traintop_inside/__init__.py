@@ -15,10 +15,10 @@ reader leaves alone a kind or a field that it does not know. What was not seen i
 - `model`, after the first update of each optimizer that is followed: `optimizer`, `model` (their classes), `trained`,
   `parameters` (elements), `torch`, `device` (`name, total, uuid` with CUDA, else empty), `rank, world_size` (numbers)
   where the processes have formed a group of `torch.distributed`.
-- `updates`, at most ten a second: `rows`, one for each update: `update` (from 1), `t` (seconds since training began, in
-  this process), `micro_steps, loss, lr, grad_norm, loss_scale, skipped` (by a gradient scaler), `samples, tokens` (of
-  this process), `seconds`, `shares` (seconds by phase: `data, forward, backward, optimizer, other`); `held` (bytes by
-  category: `weights, gradients, optimizer, frozen`) and `memory` of the caching allocator (`allocated, reserved,
+- `updates`, at most ten a second: `rows`, one for each update: `update` (from 1), `t` (seconds since training began,
+  in this process), `micro_steps, loss, lr, grad_norm, loss_scale, skipped` (by a gradient scaler), `samples, tokens`
+  (of this process), `seconds`, `shares` (seconds by phase: `data, forward, backward, optimizer, other`); `held` (bytes
+  by category: `weights, gradients, optimizer, frozen`) and `memory` of the caching allocator (`allocated, reserved,
   peak_allocated, peak_reserved, alloc_retries`; empty without CUDA), both as they are now.
 - `log`, a trainer's figures, those of an evaluation among them: `by, update, epoch, figures` (numbers by name).
 - `off`: it is switched off, and says `why`. Nothing follows.
@@ -34,23 +34,41 @@ so that a command without torch can be told from one that is not watched.
 import os
 import sys
 
+_looking = None
 
-def begin():
-    """Wait until the script imports torch; then hook what is needed. Called once in a process, at its start."""
+
+def begin(path=None):
+    """Look on in this process, and tell over the socket `path`, by default that of the environment.
+
+    Where torch is not imported yet, all waits for it. After `end` it may be called again.
+    """
+    path = path or os.environ["TRAINTOP_WIRE"]
+    if "torch" in sys.modules:  # another sitecustomize has imported it, or the script has asked for this itself
+        _look(sys.modules["torch"], path)
+        return
     from _traintop_inside.waiting import when_imported
-    from _traintop_inside.wire import Wire
 
-    wire = Wire(os.environ["TRAINTOP_WIRE"])
+    when_imported("torch", lambda torch: _look(torch, path))
 
-    def hook(torch):
-        from _traintop_inside.looking import Looking
 
-        try:
-            Looking(torch, wire).begin()
-        except Exception as error:
-            wire.switch_off(error)
+def end():
+    """Tell what is left, and look away."""
+    if _looking is not None:
+        _looking.end()
 
-    if "torch" in sys.modules:  # another sitecustomize has imported it
-        hook(sys.modules["torch"])
-    else:
-        when_imported("torch", hook)
+
+def _look(torch, path):
+    global _looking
+    from _traintop_inside.wire import Wire  # not before: a script without torch gets no module that it did not import
+
+    wire = Wire(path)
+    try:
+        if _looking is None:
+            from _traintop_inside import hooks
+            from _traintop_inside.looking import Looking
+
+            _looking = Looking(torch)
+            hooks.begin(torch, _looking)
+        _looking.begin(wire)
+    except Exception as error:
+        wire.switch_off(error)

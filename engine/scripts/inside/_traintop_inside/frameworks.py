@@ -1,21 +1,33 @@
 """Trainers that tell more than a loop shows: transformers' and Lightning's, through callbacks of their own."""
 
 import functools
+import sys
+import time
+from importlib import import_module
 
 from _traintop_inside.waiting import when_imported
 
 _MOST = 40
 """Figures of one log that are told."""
+_LOG_S = 0.1
+"""Between two logs that are told of a trainer that logs with every update."""
 
 
-def begin(wire, safely):
+def begin(looking):
     """Hook them when they are imported."""
-    when_imported("transformers.trainer", lambda module: _of_transformers(module, wire, safely))
+    _once_imported("transformers.trainer", lambda module: _of_transformers(module, looking))
     for name in ("lightning.pytorch.trainer.trainer", "pytorch_lightning.trainer.trainer"):
-        when_imported(name, lambda module: _of_lightning(module, wire, safely))
+        _once_imported(name, lambda module: _of_lightning(module, looking))
 
 
-def _of_transformers(module, wire, safely):
+def _once_imported(name, hook):
+    if name in sys.modules:
+        hook(sys.modules[name])
+    else:
+        when_imported(name, hook)
+
+
+def _of_transformers(module, looking):
     from transformers.trainer_callback import TrainerCallback
 
     class Told(TrainerCallback):
@@ -25,11 +37,15 @@ def _of_transformers(module, wire, safely):
             begins(args, state)
 
         def on_log(self, args, state, control, logs=None, **kwargs):
-            logged(state.global_step, state.epoch, logs or {})
+            logged(state, logs or {})
 
-    @safely
+        def on_train_end(self, args, state, control, **kwargs):
+            ends()
+
+    @looking.safely
     def begins(args, state):
-        wire.tell(
+        looking.train(adds_up=True)  # it divides by the micro-steps, or by the tokens of all of them
+        looking.tell(
             "plan",
             by="transformers",
             updates=state.max_steps,
@@ -38,69 +54,68 @@ def _of_transformers(module, wire, safely):
             gradient_accumulation_steps=args.gradient_accumulation_steps,
         )
 
-    @safely
-    def logged(step, epoch, logs):
-        wire.tell("log", by="transformers", update=step, epoch=epoch, figures=_numbers(logs))
+    @looking.safely
+    def logged(state, logs):
+        looking.logged("transformers", state.global_step, state.epoch, _numbers(looking, logs))
 
-    _after_init(module.Trainer, lambda trainer: trainer.add_callback(Told), safely)
+    @looking.safely
+    def ends():
+        looking.adds_up = False
+
+    _after_init(module.Trainer, looking.safely(lambda trainer: trainer.add_callback(Told)))
 
 
-def _of_lightning(module, wire, safely):
-    from importlib import import_module
-
+def _of_lightning(module, looking):
     callback = import_module(module.__name__.partition(".trainer")[0] + ".callbacks").Callback
+    told_at = [0.0]
 
     class Told(callback):
-        """Tells what was logged to the progress bar or a logger, at every update that logs."""
+        """Tells what was logged to the progress bar or a logger."""
 
         def on_train_start(self, trainer, module):
             begins(trainer)
 
         def on_train_batch_end(self, trainer, module, *args, **kwargs):
-            logged(trainer)
+            if time.perf_counter() - told_at[0] >= _LOG_S:
+                logged(trainer)
 
         def on_validation_end(self, trainer, module):
+            if not trainer.sanity_checking:
+                logged(trainer)
+
+        def on_train_end(self, trainer, module):
             logged(trainer)
 
-    @safely
+    @looking.safely
     def begins(trainer):
-        batches = trainer.num_training_batches
+        looking.train()
+        batches, every = trainer.num_training_batches, trainer.accumulate_grad_batches
         known = isinstance(batches, int) and isinstance(trainer.max_epochs, int) and trainer.max_epochs > 0
-        updates = -(-batches // trainer.accumulate_grad_batches) * trainer.max_epochs if known else None
+        updates = -(-batches // every) * trainer.max_epochs if known else None
         if trainer.max_steps > 0:
             updates = min(updates or trainer.max_steps, trainer.max_steps)
-        wire.tell(
+        looking.tell(
             "plan",
             by="lightning",
             updates=updates,
             epochs=trainer.max_epochs,
             batch_size=None,
-            gradient_accumulation_steps=trainer.accumulate_grad_batches,
+            gradient_accumulation_steps=every,
         )
 
-    told = [-1]
-
-    @safely
+    @looking.safely
     def logged(trainer):
-        if trainer.global_step == told[0]:
-            return
-        told[0] = trainer.global_step
-        # numbers on a device would be waited for
-        figures = {name: each for name, each in trainer.callback_metrics.items() if each.device.type == "cpu"}
+        told_at[0] = time.perf_counter()
+        figures = _numbers(looking, trainer.callback_metrics)
         if figures:
-            wire.tell(
-                "log",
-                by="lightning",
-                update=trainer.global_step,
-                epoch=trainer.current_epoch,
-                figures=_numbers(figures),
-            )
+            looking.logged("lightning", trainer.global_step, trainer.current_epoch, figures)
 
-    _after_init(module.Trainer, lambda trainer: trainer.callbacks.append(Told()), safely)
+    # before the others: those that save checkpoints stay the last
+    _after_init(module.Trainer, looking.safely(lambda trainer: trainer.callbacks.insert(0, Told())))
 
 
-def _after_init(kind, add, safely):
-    original, add = kind.__init__, safely(add)
+def _after_init(kind, add):
+    original = kind.__init__
 
     @functools.wraps(original)
     def init(self, *args, **kwargs):
@@ -110,9 +125,12 @@ def _after_init(kind, add, safely):
     kind.__init__ = init
 
 
-def _numbers(logs):
+def _numbers(looking, logs):
     numbers = {}
     for name, value in list(logs.items())[:_MOST]:
+        if looking.is_tensor(value):
+            numbers[str(name)] = value
+            continue
         try:
             numbers[str(name)] = float(value)
         except (TypeError, ValueError):

@@ -1,288 +1,358 @@
-"""The hooks: public or stable points of PyTorch, each wrapped so that a fault in here ends the looking, not the script.
+"""What is seen in one process, update by update, and told.
 
-An update is what an optimizer's step ends; of several optimizers the one with the most parameters counts. Its loss is
-what `backward` was called on, before a gradient scaler scaled it: the mean over its micro-steps.
+An update is a step of the optimizer that counts. Its loss is what `backward` was called on, before a gradient scaler
+scaled it. Each thread has times and losses of its own, so that one that evaluates or loads does not mix with another.
 """
 
-import atexit
 import functools
-import gc
-import sys
+import threading
 import time
 import weakref
 
-from _traintop_inside import frameworks, memory
-from _traintop_inside.clock import BACKWARD, DATA, FORWARD, OPTIMIZER, Clock
-from _traintop_inside.values import Value, size_of
+from _traintop_inside import errors, memory
+from _traintop_inside.batches import Batches, size_of
+from _traintop_inside.clock import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, Clock
+from _traintop_inside.losses import Losses
+from _traintop_inside.model import Calls, root_of
+from _traintop_inside.optimizers import Optimizers, parameters_of
+from _traintop_inside.rows import Later, Row
+from _traintop_inside.values import Values
 
 _TELL_S = 0.1
 """Between two messages about updates."""
 _HELD_S = 5.0
 """Between two looks at what is held, after the first updates."""
 _MOST_PENDING = 64
-"""Updates whose numbers the device has not computed yet; beyond that they are told without."""
+"""Messages whose numbers the device has not computed yet; beyond that they are told without."""
 
 
 class Looking:
-    """Of one process. `wire` takes what it sees."""
+    """Of one process, whatever it does one after the other."""
 
-    def __init__(self, torch, wire):
-        self._torch, self._wire = torch, wire
-        self._clock = Clock(torch)
-        self._updates = 0
-        self._micro_steps = 0
-        self._losses, self._norm = [], None
-        self._batches, self._called = [], None
-        self._samples = self._tokens = None
-        self._pending, self._rows = [], []
-        self._optimizer, self._sizes = None, {}
-        self._root, self._held, self._held_at = None, {}, 0.0
-        self._told_at = 0.0
-        self._scaled = (None, None)
-        self._in_backward = False
+    def __init__(self, torch):
+        self._torch, self._wire, self._is_child = torch, None, False
+        self._task = getattr(torch._C, "_current_graph_task_id", None) or (lambda: -1)
+        self.calls = Calls(self.safely(self._called))
+        self._anew()
 
-    def begin(self):
-        """Hook all that is looked at."""
-        torch = self._torch
-        from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+    def _anew(self):
+        self._values = Values(self._torch)
+        self._here = _Here(self._torch)
+        self._batches = Batches()
+        self._optimizers = Optimizers()
+        self._updates, self._followed = 0, None
+        self._waiting, self._rows, self._told_at = [], [], 0.0
+        self._held, self._held_at = {}, 0.0
+        self._backward_by = None
+        self.adds_up = False
+        """Whether the losses of an update's micro-steps are parts of it, as a trainer has said."""
 
-        register_optimizer_step_pre_hook(self._safely(self._before_step))
-        register_optimizer_step_post_hook(self._safely(self._after_step))
-        self._wrap_backward()
-        self._around(torch.utils.data.dataloader._BaseDataLoaderIter, "__next__", self._before_data, self._after_data)
-        self._around(torch.nn.utils, "clip_grad_norm_", None, self._after_clipping)
-        for scaler in {torch.amp.GradScaler, torch.cuda.amp.GradScaler}:
-            if "scale" in vars(scaler):
-                self._around(scaler, "scale", None, self._after_scaling)
-        frameworks.begin(self._wire, self._safely)
-        atexit.register(self._at_exit)
+    def begin(self, wire):
+        """Tell over this wire, from now on."""
+        self._anew()
+        self._wire = wire
+        wire.greet()
 
-    # wrapping -------------------------------------------------------------------------------------------------
+    def end(self):
+        """Tell what is left, and how it ended."""
+        if self._wire is None or not self._wire.on:
+            return
+        try:
+            self._tell(last=True)
+            told = self._ending()
+            if self._updates or not self._is_child:
+                self._wire.tell("end", updates=self._updates, **told)
+        except Exception as error:
+            self._wire.switch_off(error)
+        self._wire.close()
 
-    def _safely(self, look):
-        """`look`, which does nothing once something went wrong, and in a fork's child."""
+    def forked(self):
+        """This is a fork's child: nothing was seen of it."""
+        if self._wire is not None:
+            self._is_child = True
+            self._wire.renew()
+            self._anew()
+
+    def safely(self, look):
+        """`look`, which does nothing once something went wrong."""
 
         @functools.wraps(look)
         def looked(*args, **kwargs):
-            if self._wire.is_ours:
+            wire = self._wire
+            if wire is not None and wire.on:
                 try:
                     look(*args, **kwargs)
                 except Exception as error:
-                    self._wire.switch_off(error)
+                    wire.switch_off(error)
 
         return looked
 
-    def _around(self, owner, name, before, after):
-        """Look before and after a function. `after` is told its arguments and what it returned."""
-        original = getattr(owner, name)
-        before, after = before and self._safely(before), after and self._safely(after)
-
-        @functools.wraps(original)
-        def wrapped(*args, **kwargs):
-            if before is not None:
-                before()
-            result = original(*args, **kwargs)
-            if after is not None:
-                after(args, result)
-            return result
-
-        setattr(owner, name, wrapped)
-
-    def _wrap_backward(self):
-        original = self._torch.Tensor.backward
-        before, after = self._safely(self._before_backward), self._safely(self._after_backward)
-
-        @functools.wraps(original)
-        def backward(tensor, *args, **kwargs):
-            if self._in_backward:  # of a checkpointed part, within the whole
-                return original(tensor, *args, **kwargs)
-            before(tensor)
-            self._in_backward = True
-            try:
-                result = original(tensor, *args, **kwargs)
-            finally:
-                self._in_backward = False
-            after()
-            return result
-
-        self._torch.Tensor.backward = backward
-
     # what happens ---------------------------------------------------------------------------------------------
 
-    def _before_data(self):
-        self._clock.enter(DATA)
+    def train(self, *, adds_up=False):
+        """A trainer begins: what was before, such as a trial of the evaluation, is no part of it."""
+        self._here.clock.stop()
+        self.adds_up = adds_up
 
-    def _after_data(self, args, batch):
-        self._batches = [*self._batches[-1:], size_of(self._torch, batch)]
-        self._clock.enter(FORWARD)
+    def made(self, optimizer):
+        """An optimizer was made."""
+        self._optimizers.made(optimizer)
 
-    def _before_forward(self, module, args, kwargs):
+    def before_data(self, iterator):
+        """A loader is asked for a batch."""
+        here = self._here
+        if self._batches.asked(iterator) and not here.has_trained:
+            here.clock.stop()  # what was before was a look at the data
+        here.clock.enter(DATA)
+
+    def no_data(self):
+        """It has no more."""
+        self._here.clock.enter(OTHER)
+
+    def after_data(self, batch):
+        """Here it is."""
+        self._batches.fetched(self._size(batch))
+        self._here.clock.enter(FORWARD)
+
+    def _size(self, batch):
+        try:
+            return size_of(self._torch, batch)
+        except Exception:  # one of the script's own kinds, which does not like to be looked at
+            return None, None
+
+    def _called(self, module, args, kwargs):
         if module.training and self._torch.is_grad_enabled():
-            self._clock.enter(FORWARD)
-            self._called = size_of(self._torch, {**kwargs} or list(args))
+            here = self._here
+            here.called = self._size(kwargs if "input_ids" in kwargs or not args else args)
+            here.clock.enter(FORWARD)
+        else:
+            self._here.clock.enter(OTHER)
 
-    def _after_scaling(self, args, scaled):
-        if isinstance(scaled, self._torch.Tensor) and isinstance(args[1], self._torch.Tensor):
-            self._scaled = (weakref.ref(scaled), Value(self._torch, args[1]))
+    def scaled(self, scaled, loss):
+        """A gradient scaler has scaled a loss."""
+        if isinstance(scaled, self._torch.Tensor) and isinstance(loss, self._torch.Tensor):
+            self._here.note_scaled(scaled, self._values.of(loss), loss)
 
-    def _before_backward(self, tensor):
-        of_scaled, value = self._scaled
-        if of_scaled is not None and of_scaled() is tensor:
-            self._losses.append(value)
-        elif tensor.numel() == 1:
-            self._losses.append(Value(self._torch, tensor))
-        self._scaled = (None, None)
-        fetched = self._batches.pop(0) if self._batches else (None, None)  # one loop fetches a batch ahead
-        n_samples, n_tokens = self._called or fetched
-        self._called = None
-        if n_samples is not None:
-            self._samples = (self._samples or 0) + n_samples
-        if n_tokens is not None:
-            self._tokens = (self._tokens or 0) + n_tokens
-        self._micro_steps += 1
-        self._clock.enter(BACKWARD)
+    def before_backward(self, tensors):
+        """`backward` is called."""
+        here = self._here
+        self._backward_by = here
+        here.has_trained = True
+        here.add_loss(self._values, tensors)
+        here.add_batch(self._batches.take())
+        here.micro_steps += 1
+        here.clock.enter(BACKWARD)
 
-    def _after_backward(self):
-        self._clock.enter(OPTIMIZER)
+    def after_backward(self):
+        """It returned."""
+        self._backward_by = None
+        self._here.clock.enter(OPTIMIZER)
 
-    def _after_clipping(self, args, norm):
-        self._norm = Value(self._torch, norm) if isinstance(norm, self._torch.Tensor) else None
+    def clipped(self, norm):
+        """Gradients were clipped."""
+        self._stepping.norm = self._values.of(norm)
 
-    def _before_step(self, optimizer, args, kwargs):
-        self._clock.enter(OPTIMIZER)
-        if self._counts(optimizer) and (self._updates < 2 or time.perf_counter() - self._held_at > _HELD_S):
-            self._held = {**self._held, **memory.held_by(self._torch, optimizer)}
+    def before_scaler(self, scaler, optimizer, *args, **kwargs):
+        """A gradient scaler is asked to step."""
+        here = self._here
+        here.stepped = False
+        here.scale = self._values.of(getattr(scaler, "_scale", None))
 
-    def _after_step(self, optimizer, args, kwargs):
-        if not self._counts(optimizer):
-            return
+    def after_scaler(self, result, scaler, optimizer, *args, **kwargs):
+        """It has, unless gradients were infinite."""
+        here = self._here
+        if not here.stepped and here.scale is not None and self._optimizers.counts(optimizer):
+            here.skipped = True
+            self._update(optimizer, here)
+
+    def before_step(self, optimizer, args, kwargs):
+        """An optimizer steps."""
+        here = self._stepping
+        here.stepped = True
+        closure = kwargs.get("closure") or (args[1] if len(args) > 1 else None)
+        here.clock.enter(OPTIMIZER if closure is None else FORWARD)  # which comes with backward in the closure
+        found_inf = getattr(optimizer, "found_inf", None)  # a fused one skips by itself
+        if found_inf is not None:
+            here.skipped = self._values.of(found_inf)
+        if self._is_time():
+            self._held["gradients"] = memory.gradients(self._with(optimizer))
+
+    def after_step(self, optimizer, args, kwargs):
+        """It has."""
+        if self._optimizers.counts(optimizer):
+            self._update(optimizer, self._stepping)
+
+    @property
+    def _stepping(self):
+        """The thread whose update it is: where an optimizer steps within a backward, the one that called that."""
+        if self._backward_by is not None and self._task() != -1:
+            return self._backward_by
+        return self._here
+
+    def _update(self, optimizer, here):
         self._updates += 1
-        if self._updates <= 2 or time.perf_counter() - self._held_at > _HELD_S:
+        if optimizer is not self._follows or self._is_time():
             self._look_at_held(optimizer)
-        self._pending.append(
-            {
-                "update": self._updates,
-                "micro_steps": self._micro_steps,
-                "losses": self._losses,
-                "norm": self._norm,
-                "lr": float(optimizer.param_groups[0]["lr"]),
-                "samples": self._samples,
-                "tokens": self._tokens,
-                "span": self._clock.cut(),
-            }
+        lr = optimizer.param_groups[0].get("lr")
+        row = here.cut(
+            update=self._updates,
+            lr=self._values.of(lr) if isinstance(lr, self._torch.Tensor) else lr and float(lr),
+            adds_up=self.adds_up,
+            phase=BACKWARD if here is self._backward_by else OTHER,
         )
-        self._losses, self._norm, self._micro_steps = [], None, 0
-        self._samples = self._tokens = None
-        self._tell(time.perf_counter())
-
-    def _counts(self, optimizer):
-        """Whether this optimizer's steps are the updates."""
-        if id(optimizer) not in self._sizes:
-            self._sizes[id(optimizer)] = sum(
-                each.numel() for group in optimizer.param_groups for each in group["params"]
-            )
-            largest = self._optimizer is None or self._sizes[id(optimizer)] > self._sizes[id(self._optimizer)]
-            if largest:
-                self._optimizer = optimizer
-        return optimizer is self._optimizer
+        self._waiting.append(row)
+        self._tell()
 
     # telling --------------------------------------------------------------------------------------------------
+
+    @property
+    def _follows(self):
+        return None if self._followed is None else self._followed()
+
+    def _is_time(self):
+        return self._updates <= 2 or time.perf_counter() - self._held_at > _HELD_S
+
+    def _with(self, optimizer):
+        return {*self._optimizers.stepped, optimizer}
 
     def _look_at_held(self, optimizer):
         """The optimizer's states are there after its first step; then the model is looked for, too, once."""
         self._held_at = time.perf_counter()
-        now = memory.held_by(self._torch, optimizer)
-        self._held = {**self._held, "weights": now["weights"], "optimizer": now["optimizer"]}
-        if self._updates != 1:
+        torch, optimizers = self._torch, self._with(optimizer)
+        self._held.update(
+            weights=memory.weights(optimizers),
+            gradients=max(self._held.get("gradients", 0), memory.gradients(optimizers)),
+            optimizer=memory.states(torch, optimizers),
+        )
+        if optimizer is self._follows:
             return
-        trained = [each for group in optimizer.param_groups for each in group["params"]]
-        self._root = _root(self._torch, trained)
-        if self._root is not None:
-            self._held["frozen"] = memory.frozen(self._root, trained)
-            if _is_hookable(self._torch, self._root):
-                hook = self._safely(self._before_forward)
-                self._root.register_forward_pre_hook(hook, with_kwargs=True)
+        self._followed = weakref.ref(optimizer)
+        trained = parameters_of(optimizer)
+        root = root_of(torch, trained)
+        if root is not None:
+            self._held["frozen"] = memory.frozen(root, [each for one in optimizers for each in parameters_of(one)])
+            self.calls.follow(root)
         self._wire.tell(
             "model",
             optimizer=type(optimizer).__name__,
-            model=None if self._root is None else type(self._root).__name__,
+            model=None if root is None else type(root).__name__,
             trained=sum(each.numel() for each in trained),
-            parameters=None if self._root is None else sum(each.numel() for each in self._root.parameters()),
-            torch=str(self._torch.__version__),
-            device=memory.device_of(self._torch),
+            parameters=None if root is None else sum(each.numel() for each in root.parameters()),
+            torch=str(torch.__version__),
+            device=memory.device_of(torch),
+            **_place(torch),
         )
 
-    def _tell(self, now, *, last=False):
-        """Tell of the updates whose numbers are there, at most ten times a second."""
-        while self._pending and (last or _is_there(self._pending[0]) or len(self._pending) > _MOST_PENDING):
-            self._rows.append(_row(self._pending.pop(0)))
-        if self._rows and (last or self._updates <= 2 or now - self._told_at >= _TELL_S):
+    def logged(self, by, update, epoch, figures):
+        """A trainer has logged figures: numbers, or tensors with one."""
+        told = {"by": by, "update": update, "epoch": epoch}
+        values = {name: self._values.of(each) if self.is_tensor(each) else each for name, each in figures.items()}
+        self._waiting.append(Later(told, values))
+        self._tell()
+
+    def is_tensor(self, value):
+        """Whether it is one of torch's."""
+        return isinstance(value, self._torch.Tensor)
+
+    def tell(self, kind, **values):
+        """A message that waits for nothing."""
+        self._wire.tell(kind, **values)
+
+    def _tell(self, *, last=False):
+        """Tell what is there, of updates at most ten times a second."""
+        now, is_late = time.perf_counter(), len(self._waiting) > _MOST_PENDING
+        while self._waiting and (last or is_late or self._waiting[0].is_there):
+            told, is_late = self._waiting.pop(0), False
+            if isinstance(told, Row):
+                self._rows.append(told.read())
+            else:
+                self._tell_rows(now)
+                self._wire.tell("log", **told.read())
+        if last or self._updates <= 2 or now - self._told_at >= _TELL_S:
+            self._tell_rows(now)
+        else:
+            self._wire.push()
+
+    def _tell_rows(self, now):
+        if self._rows:
             self._told_at = now
             self._wire.tell("updates", rows=self._rows, held=self._held, memory=memory.of_allocator(self._torch))
             self._rows = []
-        else:
-            self._wire.push_if_any()
 
-    def _at_exit(self):
-        if not self._wire.is_ours:
-            return
-        try:
-            self._tell(time.perf_counter(), last=True)
-            error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
-            told = {"allocator": memory.of_allocator(self._torch), "held": self._held, "phase": self._clock.phase}
-            if error is not None:
-                told["error"] = f"{type(error).__name__}: {error}"[:2000]
-                told["out_of_memory"] = isinstance(error, self._torch.OutOfMemoryError)
-            self._wire.last("end", updates=self._updates, micro_steps=self._micro_steps, **told)
-        except Exception as error:
-            self._wire.switch_off(error)
+    def _ending(self):
+        here, torch = self._here, self._torch
+        told = {
+            "micro_steps": here.micro_steps,
+            "phase": here.clock.phase,
+            "held": self._held,
+            "allocator": memory.of_allocator(torch),
+        }
+        return {**told, **errors.uncaught(torch)}
 
 
-def _is_there(update):
-    values = [*update["losses"], *([update["norm"]] if update["norm"] is not None else ())]
-    return update["span"].is_passed and all(value.is_there for value in values)
+class _Here(threading.local):
+    """What one thread has done since its last update."""
+
+    def __init__(self, torch):
+        self._torch = torch
+        self.clock, self._losses = Clock(torch), Losses(torch)
+        self.has_trained = False
+        self._anew()
+
+    def _anew(self):
+        self.micro_steps = 0
+        self.norm = self.scale = self.called = None
+        self.skipped, self.stepped = False, True
+        self._scaled = None
+        self._samples = self._tokens = None
+
+    def note_scaled(self, scaled, value, loss):
+        """What a loss was before it was scaled."""
+        self._scaled = (weakref.ref(scaled), value, self._losses.divisor_of(loss))
+
+    def add_loss(self, values, tensors):
+        """That of a micro-step."""
+        scaled, self._scaled = self._scaled, None
+        tensor = tensors[0] if isinstance(tensors, (list, tuple)) and len(tensors) == 1 else tensors
+        if scaled is not None and scaled[0]() is tensor:
+            self._losses.add(*scaled[1:])
+        elif isinstance(tensor, self._torch.Tensor) and tensor.numel() == 1:
+            self._losses.add(values.of(tensor), self._losses.divisor_of(tensor))
+
+    def add_batch(self, fetched):
+        """The one that it was of: as a loader handed it out, or as the model was called with it."""
+        called, self.called = self.called or (None, None), None
+        samples, tokens = (called[n] if each is None else each for n, each in enumerate(fetched))
+        if samples is not None:
+            self._samples = (self._samples or 0) + samples
+        if tokens is not None:
+            self._tokens = (self._tokens or 0) + tokens
+
+    def cut(self, *, update, lr, adds_up, phase):
+        """End an update here."""
+        losses, times = self._losses.cut(adds_up)
+        row = Row(
+            span=self.clock.cut(phase),
+            losses=losses,
+            times=times,
+            lr=lr,
+            norm=self.norm,
+            scale=self.scale,
+            skipped=self.skipped,
+            known={
+                "update": update,
+                "micro_steps": self.micro_steps,
+                "samples": self._samples,
+                "tokens": self._tokens,
+            },
+        )
+        self._anew()
+        return row
 
 
-def _row(update):
-    losses = [value.read() for value in update["losses"] if value.is_there]
-    losses = [loss for loss in losses if loss is not None]
-    passed = update["span"].is_passed
-    shares, took = update["span"].seconds() if passed else ({}, None)
-    norm = update["norm"]
-    return {
-        "update": update["update"],
-        "t": update["span"].t,
-        "micro_steps": update["micro_steps"],
-        "loss": sum(losses) / len(losses) if losses else None,
-        "lr": update["lr"],
-        "grad_norm": norm.read() if norm is not None and norm.is_there else None,
-        "samples": update["samples"],
-        "tokens": update["tokens"],
-        "seconds": took,
-        "shares": shares,
-    }
-
-
-def _root(torch, trained):
-    """The outermost module that has all of these parameters; None where there is none, or several."""
-    wanted = {id(each) for each in trained}
-    having = []
-    for each in gc.get_objects():
-        if issubclass(type(each), torch.nn.Module):
-            try:
-                own = {id(parameter) for parameter in each.parameters()}
-            except Exception:  # one that is not whole yet, or a proxy
-                continue
-            if wanted <= own:
-                having.append(each)
-    inner = {id(part) for each in having for part in each.modules() if part is not each}
-    outer = [each for each in having if id(each) not in inner]
-    return outer[0] if len(outer) == 1 else None
-
-
-def _is_hookable(torch, root):
-    """Whether a hook on it leaves alone what torch.compile has made: a compiled module calls its hooks from outside."""
-    dynamo = sys.modules.get("torch._dynamo")
-    if dynamo is None or type(root).__name__ == "OptimizedModule":
-        return True
-    return not dynamo.utils.counters["frames"]["total"]
+def _place(torch):
+    """Which of the processes that have formed a group this one is."""
+    group = getattr(torch, "distributed", None)
+    if group is None or not group.is_available() or not group.is_initialized():
+        return {}
+    return {"rank": group.get_rank(), "world_size": group.get_world_size()}

@@ -1,26 +1,33 @@
-"""What is held: parameters, gradients and the optimizer's states, found through the optimizer; and the allocator's."""
+"""What is held: parameters, gradients and the optimizers' states; and what the caching allocator says."""
+
+from _traintop_inside.optimizers import parameters_of
 
 
-def held_by(torch, optimizer):
-    """Bytes of an optimizer's parameters, of their gradients, and of its states on the same kinds of device."""
-    parameters = [each for group in optimizer.param_groups for each in group["params"]]
-    kinds = {each.device.type for each in parameters}
-    states = (each for state in list(optimizer.state.values()) for each in _tensors(torch, state, 0))
-    return {
-        "weights": _bytes(parameters),
-        "gradients": _bytes([each.grad for each in parameters if each.grad is not None]),
-        "optimizer": _bytes([each for each in states if each.device.type in kinds]),
-    }
+def weights(optimizers):
+    """Bytes of what they train."""
+    return _bytes(_all(optimizers))
+
+
+def gradients(optimizers):
+    """Bytes of the gradients that are there."""
+    return _bytes(each.grad for each in _all(optimizers) if each.grad is not None)
+
+
+def states(torch, optimizers):
+    """Bytes of their states, as far as they are on the kinds of device that the parameters are on."""
+    kinds = {each.device.type for each in _all(optimizers)}
+    held = (each for one in optimizers for state in list(one.state.values()) for each in _tensors(torch, state, 3))
+    return _bytes(each for each in held if each.device.type in kinds)
 
 
 def frozen(module, trained):
     """Bytes of a module's parameters and buffers that are none of `trained`."""
     known = {id(each) for each in trained}
-    return _bytes([each for each in (*module.parameters(), *module.buffers()) if id(each) not in known])
+    return _bytes(each for each in (*module.parameters(), *module.buffers()) if id(each) not in known)
 
 
 def of_allocator(torch):
-    """The caching allocator's numbers for the current device, in bytes; empty without CUDA."""
+    """The caching allocator's numbers for the current device; empty without CUDA."""
     if not torch.cuda.is_initialized():
         return {}
     stats = torch.cuda.memory_stats_as_nested_dict()
@@ -43,25 +50,36 @@ def device_of(torch):
     return {"name": properties.name, "total": properties.total_memory, "uuid": None if uuid is None else f"GPU-{uuid}"}
 
 
+def _all(optimizers):
+    return [each for one in optimizers for each in parameters_of(one)]
+
+
 def _bytes(tensors):
-    """Of the local parts, each storage once."""
+    """Each storage once: several tensors may lie in one."""
     seen = {}
-    for each in tensors:
-        local = each.to_local() if hasattr(each, "to_local") else each
-        try:
-            storage = local.untyped_storage()
-            seen[storage.data_ptr() or id(local)] = storage.nbytes()
-        except (RuntimeError, NotImplementedError):  # none of its own, as on meta
-            seen[id(local)] = local.numel() * local.element_size()
+    for tensor in tensors:
+        for each in _plain(tensor):
+            try:
+                storage = each.untyped_storage()
+                seen[storage.data_ptr() or id(each)] = storage.nbytes()
+            except (RuntimeError, NotImplementedError):  # none of its own
+                seen[id(each)] = each.numel() * each.element_size()
     return sum(seen.values())
+
+
+def _plain(tensor):
+    """What it is made of: the local part of one that is spread over processes, the parts of one that is quantised."""
+    flatten = getattr(tensor, "__tensor_flatten__", None)
+    if flatten is None:
+        yield tensor
+    else:
+        for name in flatten()[0]:
+            yield from _plain(getattr(tensor, name))
 
 
 def _tensors(torch, value, depth):
     if isinstance(value, torch.Tensor):
         yield value
-    elif isinstance(value, dict) and depth < 3:
-        for each in value.values():
-            yield from _tensors(torch, each, depth + 1)
-    elif isinstance(value, (list, tuple)) and depth < 3:
-        for each in value:
-            yield from _tensors(torch, each, depth + 1)
+    elif depth and isinstance(value, (dict, list, tuple)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(torch, each, depth - 1)

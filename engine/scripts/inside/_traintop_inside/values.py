@@ -1,52 +1,68 @@
-"""Numbers on a device, read when it has computed them; and what a batch has in it."""
+"""Numbers on a device, read when it has computed them."""
+
+_MOST_FREE = 256
 
 
-class Value:
-    """A tensor with one number in it, as it is now. Holds a copy on the host alone."""
+class Values:
+    """Takes numbers as they are now. Copies of those on a CUDA device come to the host without being waited for."""
 
-    def __init__(self, torch, tensor):
-        self._event = self._copy = None
-        tensor = tensor.detach()
-        if tensor.device.type == "cpu":
-            self._copy = float(tensor)
-        elif tensor.device.type == "cuda" and not torch.cuda.is_current_stream_capturing():
-            self._copy = torch.empty((), dtype=tensor.dtype, pin_memory=True)
-            self._copy.copy_(tensor.reshape(()), non_blocking=True)
-            self._event = torch.cuda.Event()
-            self._event.record()
+    def __init__(self, torch):
+        self._torch = torch
+        self._free = {}  # by device and type, copies to be used again
+
+    def of(self, tensor):
+        """A number, or one to come, of a tensor that has one; None where it cannot be read without waiting."""
+        if not isinstance(tensor, self._torch.Tensor):
+            return None
+        if hasattr(tensor, "placements"):  # spread over processes: to read it they would have to meet
+            return None
+        kind = tensor.device.type
+        if kind == "cpu":
+            try:
+                return float(tensor.item())
+            except Exception:  # none that is computed, as on a meta device
+                return None
+        if kind != "cuda" or self._torch.cuda.is_current_stream_capturing():
+            return None
+        return self._copied(tensor.detach())
+
+    def _copied(self, tensor):
+        torch = self._torch
+        free = self._free.setdefault((tensor.device, tensor.dtype), [])
+        if free:
+            copy, event = free.pop()
+        else:
+            copy = torch.empty((), dtype=tensor.dtype, device="cpu", pin_memory=True)
+            event = torch.cuda.Event()
+        copy.copy_(tensor.reshape(()), non_blocking=True)
+        event.record(torch.cuda.current_stream(tensor.device))
+        return _Copied(copy, event, free)
+
+
+class _Copied:
+    def __init__(self, copy, event, free):
+        self._copy, self._event, self._free = copy, event, free
 
     @property
     def is_there(self):
         """Whether it can be read without waiting."""
-        return self._event is None or self._event.query()
+        return self._event.query()
 
     def read(self):
-        """As a float; None where the device's numbers cannot be read without waiting."""
-        return None if self._copy is None else float(self._copy)
+        """The number; call it once."""
+        number = float(self._copy)
+        if len(self._free) < _MOST_FREE:
+            self._free.append((self._copy, self._event))
+        return number
 
 
-def size_of(torch, batch):
-    """Samples and tokens of a batch; None each where its first tensor does not tell.
-
-    Samples are the first dimension of the first tensor; tokens all whole numbers of one with two dimensions, as
-    `input_ids` are.
-    """
-    tensors = list(_tensors(torch, batch, 0))
-    if not tensors:
-        return None, None
-    named = batch.get("input_ids") if isinstance(batch, dict) or hasattr(batch, "keys") else None
-    first = named if isinstance(named, torch.Tensor) else tensors[0]
-    if first.dim() == 0:
-        return None, None
-    is_tokens = first.dim() == 2 and not first.is_floating_point() and not first.is_complex()
-    return first.shape[0], first.numel() if is_tokens else None
+def is_there(value):
+    """Whether what `Values.of` returned need not be waited for."""
+    return not isinstance(value, _Copied) or value.is_there
 
 
-def _tensors(torch, value, depth):
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif depth < 3:
-        inner = value.values() if hasattr(value, "values") and hasattr(value, "keys") else value
-        if isinstance(inner, (list, tuple)) or inner is not value:
-            for each in inner:
-                yield from _tensors(torch, each, depth + 1)
+def read(value):
+    """What `Values.of` returned as a number, if it is there; else None."""
+    if isinstance(value, _Copied):
+        return value.read() if value.is_there else None
+    return value

@@ -1,6 +1,5 @@
 """Calls back when a module has been imported, and leaves no trace in it."""
 
-import importlib.abc
 import sys
 
 
@@ -9,7 +8,7 @@ def when_imported(name, done):
     sys.meta_path.insert(0, _Finder(name, done))
 
 
-class _Finder(importlib.abc.MetaPathFinder):
+class _Finder:
     def __init__(self, name, done):
         self._name, self._done = name, done
 
@@ -23,16 +22,19 @@ class _Finder(importlib.abc.MetaPathFinder):
                 break
         else:
             return None
-        if spec.loader is not None and hasattr(spec.loader, "exec_module"):
+        if hasattr(spec.loader, "exec_module"):
             spec.loader = _Loader(spec.loader, self, self._done)
         return spec
 
 
-class _Loader(importlib.abc.Loader):
+class _Loader:
     """The module's own loader, with a word after it."""
 
     def __init__(self, own, finder, done):
         self._own, self._finder, self._done = own, finder, done
+
+    def __getattr__(self, name):
+        return getattr(self._own, name)
 
     def create_module(self, spec):
         return self._own.create_module(spec)
