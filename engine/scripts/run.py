@@ -57,6 +57,8 @@ class ScriptRun:
     should_stop: Callable[[], bool]
     why_stopped: Callable[[], str] = lambda: BY_USER
     """Once it should stop: one of `engine.contract.stop_reason`."""
+    times_stopped: Callable[[], int] = lambda: 1
+    """How often that was asked for: who asks again waits no longer."""
     in_a_hurry: Callable[[], bool] = lambda: False
     """Whether the whole program is to end."""
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -113,16 +115,6 @@ class ScriptRun:
         """Where it is within a step: that is not told."""
         return None
 
-    def stop_further(self) -> None:
-        """Who has asked it to stop asks again: the next signal is sent at once. Any thread may ask."""
-        if self._stopping is not None:
-            self._stopping.go_further()
-
-    def leave(self) -> None:
-        """This process ends now: nobody of the script is left behind. Any thread may ask."""
-        if self._child is not None and self._code is None:
-            self._child.signal(signal.SIGKILL)
-
     def _follow(self, child: Child, listener: Listener, printed: Printed) -> Verdict:
         folding = Folding(
             run_id=self.record.run_id,
@@ -168,7 +160,7 @@ class ScriptRun:
             return
         if self._stopping is None:
             self._stopping = Stopping(child.signal, self.patience, self.in_a_hurry)
-        if (said := self._stopping.step()) is not None:
+        if (said := self._stopping.step(self.times_stopped())) is not None:
             self._say(said)
 
     def _end_family(self, child: Child, folding: Folding, listener: Listener) -> None:
