@@ -224,6 +224,9 @@ class UpdateDone:
     """Of several ranks that of the fullest."""
     ranks: tuple[RankShare, ...] = ()
     """In their order; empty with one GPU. Samples and tokens are those of all, `update_s` the longest."""
+    n_updates: int = 1
+    """That it is told for, up to `update`: of a script's that come too fast to be told one by one several. Seconds,
+    samples and tokens are then of all of them, and the loss is their mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

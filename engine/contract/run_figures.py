@@ -75,6 +75,7 @@ class RunFigures:
         self._peaks: dict[int, int | None] = {}  # by rank, of updates
         self._first_used: int | None = None  # outside updates it is the first rank that is read
         self._update_s = self._waited_s = 0.0
+        self._uncounted_s = 0.0  # of updates whose samples are not known, as a script's first may be
         self._memory = Memory()
         self._answers = AnswerFold(record.config) if record.config.answers else None
         self._is_answered = False
@@ -90,9 +91,11 @@ class RunFigures:
         if isinstance(event, UpdateDone):
             self._updates, self._last_loss, self._t = event.update, event.loss, event.t
             if event.loss is not None:
-                self._n_losses += 1
-                self._loss_sum += event.loss
+                self._n_losses += event.n_updates
+                self._loss_sum += event.loss * event.n_updates
             self._n_samples += event.n_samples or 0
+            if event.n_samples is None:
+                self._uncounted_s += event.update_s
             self._n_tokens += event.n_tokens or 0
             if not event.warmup and event.update_s > 0:
                 if event.n_samples is not None:
@@ -145,6 +148,7 @@ class RunFigures:
             "planned_updates": known.planned_updates if known else None,
             "n_parameters": known.n_parameters if known else None,
             "tokens_per_s": self._tokens_per_s() if self._n_tokens else None,
+            "wait_share": None,  # what it waits for others is in its phases
             "eval_loss": script.figure("eval_loss"),
             "eval_accuracy": script.figure("eval_accuracy"),
         }
@@ -171,7 +175,7 @@ class RunFigures:
             updates=self._updates,
             planned_updates=training.planned_updates if training else self._began.planned_updates,
             train_runtime_s=runtime,
-            samples_per_s=self._n_samples / runtime if runtime and self._n_samples else None,
+            samples_per_s=self._samples_per_s(runtime),
             steady_samples_per_s=rate.samples_per_s if rate else None,
             steady_spread=rate.spread if rate else None,
             tokens_per_s=tokens_per_s,
@@ -204,6 +208,10 @@ class RunFigures:
             peak_allocated=self._memory.peak_allocated,
             memory_total=self._total,
         )
+
+    def _samples_per_s(self, runtime: float | None) -> float | None:
+        counted_s = (runtime or 0.0) - self._uncounted_s
+        return self._n_samples / counted_s if self._n_samples and counted_s > 0 else None
 
     def _tokens_per_s(self) -> float | None:
         rate = steady(self._rates)

@@ -32,6 +32,15 @@ def environment_of(environ: Mapping[str, str], wire: str | None, changes: Mappin
     return environment
 
 
+_UNDER_WAY: set[Child] = set()
+
+
+def leave_nothing() -> None:
+    """This process ends now: end all that its commands started. Does nothing where none is under way."""
+    for child in list(_UNDER_WAY):
+        child.signal(signal.SIGKILL)
+
+
 def check(words: Sequence[str], environ: Mapping[str, str]) -> None:
     """Raise `ConfigError` where the program of a command is not there."""
     word = words[0]
@@ -66,10 +75,14 @@ class Child:
             raise ConfigError("command", _why_not(words[0], error)) from None
         self._family: dict[int, psutil.Process] = {}
         self.pid = self._process.pid
+        _UNDER_WAY.add(self)
 
     def poll(self) -> int | None:
         """How the command itself ended: its exit code, negative for a signal; None while it goes on."""
-        return self._process.poll()
+        code = self._process.poll()
+        if code is not None:
+            _UNDER_WAY.discard(self)
+        return code
 
     def remember(self, others: Iterable[int] = ()) -> None:
         """Note who belongs to it: what it started, what those started, and `others`, which said so themselves."""

@@ -11,7 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from engine.contract.events import Event, FigureLogged, Logged, MemoryMoment, RanksStarted, ScriptKnown, UpdateDone
 from engine.contract.records import DeviceInfo, Memory, RankInfo, RankShare, Shares
@@ -34,6 +34,12 @@ log = logging.getLogger("traintop")
 
 _MOST_PENDING = 2_000
 """Updates that wait for a rank before they are told without it."""
+_WAIT_S = 30.0
+"""That the first update waits for ranks of which nothing was heard."""
+_EACH = 20_000
+"""Updates that are told one by one. After them those that come in one message, a tenth of a second's, are one event."""
+_FIGURES_S = 0.1
+"""Between two events of what a trainer logged."""
 _MOST_SIZES = 64
 """Different batch sizes that are counted."""
 _NOBODY = Hello(pid=None, rank=None, local_rank=None, world_size=1, local_size=1)
@@ -75,6 +81,10 @@ class _Together:
     """By update and rank."""
     is_told: bool = False
     """Whether its ranks were."""
+    told: int = 0
+    """Its last update that was."""
+    waits_since: float | None = None
+    """Of the clock: for a rank that has told nothing yet."""
 
     @property
     def first(self) -> Process:
@@ -107,6 +117,9 @@ class Folding:
         self._told: ScriptKnown | None = None
         self._began: float | None = None  # of the clock, when t was 0
         self._t = 0.0
+        self._has_begun = False
+        self._figures: FigureLogged | None = None
+        self._figures_at = float("-inf")
         self._batches: Counter[int] = Counter()
         self._micro_steps: Counter[int] = Counter()
         self._beside: set[int] = set()
@@ -137,6 +150,11 @@ class Folding:
 
     def take(self, number: int, pid: int | None, told: Told | None) -> Iterator[Event]:
         """What a message brings; `told` None: the process of this number is heard no more."""
+        yield from self._take(number, pid, told)
+        if self._figures is not None and self._clock() - self._figures_at >= _FIGURES_S:
+            yield from self._tell_figures()
+
+    def _take(self, number: int, pid: int | None, told: Told | None) -> Iterator[Event]:
         process = self._processes.get(number)
         if process is None:
             if told is None:
@@ -164,8 +182,11 @@ class Folding:
         for process in self._processes.values():
             process.is_gone = True
         yield from self._tell_updates()
+        yield from self._tell_figures()
 
     def _of_training(self, process: Process, told: Model | Planned | Updates | Figures) -> Iterator[Event]:
+        if isinstance(told, Model) and told.rank is not None and told.world_size > 1 and process.hello.rank is None:
+            self._find_rank(process, told)
         if not self._joins(process):
             if process.number not in self._beside:
                 self._beside.add(process.number)
@@ -187,10 +208,11 @@ class Folding:
         elif isinstance(told, Figures):
             if is_first and told.figures:
                 self._learn(told_by=told.told_by or self._known.told_by)
-                yield FigureLogged(
+                before = self._figures.figures if self._figures is not None else {}
+                self._figures = FigureLogged(
                     run_id=self.run_id,
                     update=told.update + together.updates_before,
-                    figures=dict(told.figures),
+                    figures={**before, **told.figures},
                     t=self._now(),
                 )
         else:
@@ -216,6 +238,16 @@ class Folding:
             return False
         together.members[process.rank] = process
         return True
+
+    def _find_rank(self, process: Process, model: Model) -> None:
+        """It is one of several that nobody launched as such: they have started each other."""
+        alone = self._is_followed(process)
+        process.hello = replace(
+            process.hello, rank=model.rank, world_size=model.world_size, local_size=model.world_size
+        )
+        if alone and self._together is not None:
+            self._together.size, self._together.members = model.world_size, {process.rank: process}
+            self._learn(n_processes=model.world_size)
 
     def _place(self, process: Process) -> None:
         """Where it trains is known now."""
@@ -270,17 +302,18 @@ class Folding:
         )
         if self._began is None:
             self._began = self._clock()
-            yield from self._begin()
         yield from self._tell_known()
+
+    def _tell_figures(self) -> Iterator[Event]:
+        figures, self._figures, self._figures_at = self._figures, None, self._clock()
+        if figures is not None:
+            yield figures
 
     def _tell_known(self) -> Iterator[Event]:
         known = replace(self._known, t=0.0)
         if known != self._told:
             self._told = known
             yield replace(known, t=self._now())
-
-    def _begin(self) -> Iterator[Event]:
-        yield MemoryMoment(run_id=self.run_id, moment="model", memory=self._device.memory_if_known())
 
     def _now(self) -> float:
         """Seconds since training started, not before the last that were told."""
@@ -306,6 +339,8 @@ class Folding:
             if row.update <= process.last_update:
                 continue
             process.last_update = row.update
+            if row.update <= together.told:  # it comes too late
+                continue
             together.pending.setdefault(row.update, {})[process.rank] = (row, memory)
         yield from self._tell_updates()
 
@@ -313,47 +348,57 @@ class Folding:
         together = self._together
         if together is None or not together.pending:
             return
+        told: list[UpdateDone] = []
         for update in sorted(together.pending):
             if not self._is_whole(together, update) and len(together.pending) <= _MOST_PENDING:
-                return
-            yield from self._tell_update(together, update, together.pending.pop(update))
+                break
+            told.append(self._joined(together, update, together.pending.pop(update)))
+        if not told:
+            return
+        if not self._has_begun:
+            self._has_begun = True
+            yield MemoryMoment(run_id=self.run_id, moment="model", memory=told[0].memory)
+        yield from self._tell_ranks(together)
+        yield from self._tell_known()
+        yield from told if self.update <= _EACH else [merged(told)]
 
     def _is_whole(self, together: _Together, update: int) -> bool:
         """Whether no rank will tell more of this update."""
         members = together.members.values()
         if len(members) < together.size and not any(each.is_gone for each in members):
-            return False
+            together.waits_since = together.waits_since if together.waits_since is not None else self._clock()
+            if self._clock() - together.waits_since < _WAIT_S:
+                return False
+            together.size = len(members)  # the others are on other machines
         return all(each.is_gone or each.last_update >= update for each in members)
 
-    def _tell_update(self, together: _Together, update: int, told: Mapping[int, tuple[Row, Memory]]) -> Iterator[Event]:
+    def _joined(self, together: _Together, update: int, told: Mapping[int, tuple[Row, Memory]]) -> UpdateDone:
         rows = [told[rank][0] for rank in sorted(told)]
         t = max(row.t for row in rows) + together.t_before
         if self._began is None:
             self._began = self._clock() - t
-            yield from self._begin()
         took = [row.seconds for row in rows if row.seconds is not None]
         update_s = max(took) if took else max(0.0, t - self._t)
         self._t, self.update = max(t, self._t), update + together.updates_before
+        together.told = update
         self._count(rows, len(together.members))
-        yield from self._tell_ranks(together)
-        yield from self._tell_known()
         planned = self._known.planned_updates
         memories = [told[rank][1] for rank in sorted(told)]
-        yield UpdateDone(
+        return UpdateDone(
             run_id=self.run_id,
             update=self.update,
             epoch=None,
             loss=_mean([row.loss for row in rows]),
             learning_rate=rows[0].learning_rate,
             grad_norm=rows[0].grad_norm,
-            loss_scale=None,
-            skipped=False,
+            loss_scale=rows[0].loss_scale,
+            skipped=rows[0].skipped,
             n_samples=_sum([row.n_samples for row in rows]),
             n_tokens=_sum([row.n_tokens for row in rows]),
             update_s=update_s,
             warmup=update <= warmup_updates(planned or 10 * update),
             t=self._t,
-            shares=_mean_shares([row.shares for row in rows]),
+            shares=_summed([row.shares for row in rows], len(rows)),
             memory=max(memories, key=lambda memory: memory.used or memory.reserved or 0),
             ranks=_ranks(told) if together.size > 1 else (),
         )
@@ -374,6 +419,36 @@ class Folding:
             self._learn(n_processes=n_processes)
 
 
+def merged(updates: Sequence[UpdateDone]) -> UpdateDone:
+    """Updates that follow each other as one."""
+    last = updates[-1]
+    if len(updates) == 1:
+        return last
+    losses = [each.loss for each in updates]
+    return replace(
+        last,
+        loss=_mean(losses) if None not in losses else last.loss,
+        n_samples=_sum([each.n_samples for each in updates]),
+        n_tokens=_sum([each.n_tokens for each in updates]),
+        update_s=sum(each.update_s for each in updates),
+        shares=_summed([each.shares for each in updates]),
+        ranks=tuple(_merged_rank([each.ranks[at] for each in updates]) for at in range(len(last.ranks)))
+        if len({tuple(share.rank for share in each.ranks) for each in updates}) == 1
+        else (),
+        n_updates=sum(each.n_updates for each in updates),
+    )
+
+
+def _merged_rank(shares: Sequence[RankShare]) -> RankShare:
+    return replace(
+        shares[-1],
+        n_samples=sum(each.n_samples for each in shares),
+        n_tokens=sum(each.n_tokens for each in shares),
+        update_s=sum(each.update_s for each in shares),
+        shares=_summed([each.shares for each in shares]),
+    )
+
+
 def _note(counts: Counter[int], value: int) -> None:
     if value in counts or len(counts) < _MOST_SIZES:
         counts[value] += 1
@@ -390,11 +465,9 @@ def _sum(values: Sequence[int | None]) -> int | None:
     return sum(known) if len(known) == len(values) else None
 
 
-def _mean_shares(shares: Sequence[Shares]) -> Shares:
-    if len(shares) == 1:
-        return shares[0]
-    names = ("data", "forward", "backward", "optimizer", "other")
-    return Shares(**{name: sum(getattr(each, name) for each in shares) / len(shares) for name in names})
+def _summed(shares: Sequence[Shares], divided_by: int = 1) -> Shares:
+    names = [f.name for f in fields(Shares)]
+    return Shares(**{name: sum(getattr(each, name) for each in shares) / divided_by for name in names})
 
 
 def _ranks(told: Mapping[int, tuple[Row, Memory]]) -> tuple[RankShare, ...]:

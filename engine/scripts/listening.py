@@ -70,6 +70,11 @@ class Listener:
             self.path = None
 
     @property
+    def was_found(self) -> bool:
+        """Whether any Python has loaded the instrument: each leaves a mark beside the socket."""
+        return self._n_met > 0 or (self.path is not None and os.path.exists(self.path + ".python"))
+
+    @property
     def n_open(self) -> int:
         """How many are connected."""
         return len(self._speakers)

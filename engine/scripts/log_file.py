@@ -28,6 +28,8 @@ LINES_PER_S = 20.0
 BAR_S = 10.0
 """A line that is written anew all the time, as by a progress bar, is shown so often before it ends."""
 _BURST = 40
+LINES_LONG, LINES_LONG_PER_S = 2_000.0, 2.0
+"""Of a run that prints on and on: so many at first, and so many a second after them. They are kept in the history."""
 _LAST = 15
 """Lines at the end that are shown however fast they came, of each stream: there is the traceback."""
 _CHUNK, _CHUNKS = 2**20, 16
@@ -60,7 +62,7 @@ class Printed:
             log.warning("no files for what a script prints", exc_info=True)
             self.let_go()
             self.descriptors = tuple(os.open(os.devnull, os.O_WRONLY) for _ in range(2))  # type: ignore[assignment]
-        self._allowed, self._allowed_at = float(_BURST), clock()
+        self._allowed, self._long, self._allowed_at = float(_BURST), LINES_LONG, clock()
         self._left_out = 0
 
     def let_go(self) -> None:
@@ -72,7 +74,9 @@ class Printed:
     def news(self) -> Iterator[Logged]:
         """The lines since the last call, as many as can be read."""
         now = self._clock()
-        self._allowed = min(_BURST, self._allowed + (now - self._allowed_at) * LINES_PER_S)
+        passed = now - self._allowed_at
+        self._long = min(LINES_LONG, self._long + passed * LINES_LONG_PER_S)
+        self._allowed = min(_BURST, self._long, self._allowed + passed * LINES_PER_S)
         self._allowed_at = now
         for tail in self._tails:
             yield from self._some(tail, tail.read(now), int(self._allowed))
@@ -91,6 +95,7 @@ class Printed:
         if not shown:
             return
         self._allowed -= len(shown)
+        self._long -= len(shown)
         if self._left_out:
             yield self._note()
         for line in shown:

@@ -53,6 +53,9 @@ class Model:
     torch_version: str | None
     card: Card | None
     """None: on the CPU."""
+    rank: int | None = None
+    """In the group that its processes have formed, where they have, of `world_size`."""
+    world_size: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +79,9 @@ class Row:
     loss: float | None
     learning_rate: float | None
     grad_norm: float | None
+    loss_scale: float | None
+    skipped: bool
+    """By a gradient scaler."""
     n_samples: int | None
     n_tokens: int | None
     seconds: float | None
@@ -167,6 +173,8 @@ def _model(told: Mapping[str, Any]) -> Model:
         card=None
         if name is None
         else Card(name=name, total=_whole(device.get("total")), uuid=_text(device.get("uuid"))),
+        rank=_whole(told.get("rank")),
+        world_size=_whole(told.get("world_size")) or 1,
     )
 
 
@@ -202,6 +210,8 @@ def _row(told: Mapping[str, Any]) -> Row | None:
         loss=_number(told.get("loss")),
         learning_rate=_number(told.get("lr")),
         grad_norm=_number(told.get("grad_norm")),
+        loss_scale=_number(told.get("loss_scale")),
+        skipped=told.get("skipped") is True,
         n_samples=_whole(told.get("samples")),
         n_tokens=_whole(told.get("tokens")),
         seconds=_seconds(told.get("seconds")),

@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from engine.contract.config import ConfigError, RunConfig
-from engine.contract.events import Event, Logged, MemoryMoment, RunProgress
+from engine.contract.events import Event, Logged, MemoryMoment, RunProgress, UpdateDone
 from engine.contract.host_load import HostLoad
-from engine.contract.records import Outcome, Phase, Place, RunRecord
+from engine.contract.records import Memory, Outcome, Phase, Place, RunRecord
 from engine.contract.run_figures import RunFigures
 from engine.contract.script_combinations import NO_COMMAND, script_values
 from engine.contract.script_figures import ScriptFigures
@@ -35,6 +35,7 @@ from engine.telemetry.nvml import Nvml
 log = logging.getLogger("traintop")
 
 _TICK_S = 0.1
+_UNSEEN_S = 20.0
 
 
 def words_of(config: RunConfig) -> list[str]:
@@ -57,6 +58,8 @@ class ScriptRun:
     should_stop: Callable[[], bool]
     why_stopped: Callable[[], str] = lambda: BY_USER
     """Once it should stop: one of `engine.contract.stop_reason`."""
+    times_stopped: Callable[[], int] = lambda: 1
+    """How often that was asked for: who asks again waits no longer."""
     in_a_hurry: Callable[[], bool] = lambda: False
     """Whether the whole program is to end."""
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
@@ -76,7 +79,8 @@ class ScriptRun:
         self._child: Child | None = None
         self._stopping: Stopping | None = None
         self._code: int | None = None
-        self._printed: Printed | None = None
+        self._memory = Memory()  # the last that was told
+        self._unseen_at: float | None = None
 
     def execute(self) -> RunRecord:
         """Run to the end. Never raises: what goes wrong is in the record's outcome and message.
@@ -85,8 +89,7 @@ class ScriptRun:
         """
         words = words_of(self.record.config)
         self._say(f"starting {shlex.join(words)[:200]}")
-        self._moment("start")
-        printed = self._printed = Printed(self.record.run_id)
+        printed = Printed(self.record.run_id)
         listener = Listener()
         try:
             if listener.path is None:
@@ -96,6 +99,7 @@ class ScriptRun:
                 self._child = Child(words, environment, printed.descriptors)
             finally:
                 printed.let_go()
+            self._unseen_at = time.monotonic() + _UNSEEN_S
             self.device.began(self._child.pid)
             self._say(f"process {self._child.pid} runs; what it prints is in {printed.path or 'no file'}")
             verdict = self._follow(self._child, listener, printed)
@@ -113,16 +117,6 @@ class ScriptRun:
         """Where it is within a step: that is not told."""
         return None
 
-    def stop_further(self) -> None:
-        """Who has asked it to stop asks again: the next signal is sent at once. Any thread may ask."""
-        if self._stopping is not None:
-            self._stopping.go_further()
-
-    def leave(self) -> None:
-        """This process ends now: nobody of the script is left behind. Any thread may ask."""
-        if self._child is not None and self._code is None:
-            self._child.signal(signal.SIGKILL)
-
     def _follow(self, child: Child, listener: Listener, printed: Printed) -> Verdict:
         folding = Folding(
             run_id=self.record.run_id,
@@ -135,14 +129,22 @@ class ScriptRun:
             self._hear(folding, listener, _TICK_S)
             self._show(printed)
             self._stop_if_asked(child)
+            self._say_if_unseen(listener)
         self._code = code
         self._drain(folding, listener)
         child.remember(listener.pids)
         self._end_family(child, folding, listener)
         for event in (*folding.rest(), *printed.rest()):
             self._tell(event)
-        self._moment("trained" if folding.trains else "end")
-        return self._judge(code, folding, printed)
+        self._moment("trained" if folding.trains else "end", self._memory)
+        return self._judge(code, folding, listener, printed)
+
+    def _say_if_unseen(self, listener: Listener) -> None:
+        """Say once that nothing of the command is watched, after what it takes to start."""
+        if self._unseen_at is not None and time.monotonic() >= self._unseen_at:
+            self._unseen_at = None
+            if listener.path is not None and not listener.was_found:
+                self._warn(f"{verdicts.NOT_WATCHED} What it prints and the device's memory are shown all the same.")
 
     def _hear(self, folding: Folding, listener: Listener, timeout_s: float) -> None:
         for number, message in listener.hear(timeout_s):
@@ -168,7 +170,7 @@ class ScriptRun:
             return
         if self._stopping is None:
             self._stopping = Stopping(child.signal, self.patience, self.in_a_hurry)
-        if (said := self._stopping.step()) is not None:
+        if (said := self._stopping.step(self.times_stopped())) is not None:
             self._say(said)
 
     def _end_family(self, child: Child, folding: Folding, listener: Listener) -> None:
@@ -188,9 +190,9 @@ class ScriptRun:
                 time.sleep(_TICK_S)
         child.signal_others(signal.SIGKILL)
 
-    def _judge(self, code: int, folding: Folding, printed: Printed) -> Verdict:
+    def _judge(self, code: int, folding: Folding, listener: Listener, printed: Printed) -> Verdict:
         if self._stopping is not None:
-            message = stopped(self.why_stopped(), loading=not folding.trains)
+            message = stopped(self.why_stopped())
             if len(self._stopping.sent) > 1:
                 message += f" It did not end by {self._stopping.sent[0].name}, and got {self._stopping.sent[-1].name}."
             return Verdict(outcome=Outcome.STOPPED, message=message)
@@ -204,7 +206,8 @@ class ScriptRun:
             if each.end is not None
         ]
         where = f"What it printed is in {printed.path}." if printed.path else ""
-        return verdicts.of_end(code, told, folding.n_heard, folding.update, printed.last_errors, where)
+        seen = verdicts.Seen(updates=folding.update, torch=folding.n_heard > 0, python=listener.was_found)
+        return verdicts.of_end(code, told, seen, printed.last_errors, where)
 
     def _record(self, verdict: Verdict, printed: Printed) -> RunRecord:
         record = self._figures.as_record()
@@ -224,8 +227,8 @@ class ScriptRun:
             script=figures,
         )
 
-    def _moment(self, moment: str) -> None:
-        self._tell(MemoryMoment(run_id=self.record.run_id, moment=moment, memory=self.device.memory_if_known()))
+    def _moment(self, moment: str, memory: Memory) -> None:
+        self._tell(MemoryMoment(run_id=self.record.run_id, moment=moment, memory=memory))
 
     def _say(self, what: str) -> None:
         self._tell(RunProgress(run_id=self.record.run_id, phase=Phase.LOAD, detail=what))
@@ -234,5 +237,7 @@ class ScriptRun:
         self.emit(Logged(source="engine", text=what, level="warning"))
 
     def _tell(self, event: Event) -> None:
+        if isinstance(event, UpdateDone):
+            self._memory = event.memory
         self._figures.add(event)
         self.emit(event)

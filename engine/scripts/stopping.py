@@ -39,22 +39,20 @@ class Stopping:
         self._send, self._patience, self._in_a_hurry, self._clock = send, patience, in_a_hurry, clock
         self._sent: list[signal.Signals] = []
         self._sent_at = 0.0
-        self._wanted = 0
 
     @property
     def sent(self) -> tuple[signal.Signals, ...]:
         """What it got so far."""
         return tuple(self._sent)
 
-    def go_further(self) -> None:
-        """The next signal shall not wait. Any thread may ask."""
-        self._wanted = len(self._sent) + 1
+    def step(self, asked: int) -> str | None:
+        """Send what is due; what is waited for, in words, where that is new.
 
-    def step(self) -> str | None:
-        """Send what is due, the first at once; what is waited for, in words, where that is new."""
+        `asked`: how often the user has asked for it. Who asks again waits no longer.
+        """
         if len(self._sent) == len(_ORDER):
             return None
-        if self._sent and len(self._sent) >= self._wanted and self._clock() - self._sent_at < self._wait_s:
+        if len(self._sent) >= max(1, asked) and self._clock() - self._sent_at < self._wait_s:
             return None
         number = _ORDER[len(self._sent)]
         self._send(number)

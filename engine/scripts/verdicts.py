@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from engine.contract.text import capitalised, one_line
 from engine.scripts.messages import End
 
 _LONGEST = 300
+_COMPLAINT = re.compile(r"error|exception|interrupt|not found|no such|cannot|denied", re.IGNORECASE)
+"""What a last line on stderr is told for: it may be a progress bar too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,17 +37,33 @@ class Told:
     """Of the whole run, when it ended."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What was seen of a command in all."""
+
+    updates: int
+    torch: bool
+    """Whether one of its processes imported torch."""
+    python: bool
+    """Whether one of them loaded the instrument."""
+
+
+NOT_WATCHED = (
+    "No Python of the command looks at PYTHONPATH, so that nothing inside it is watched: python -I and -E do not, and "
+    "containers and other machines are out of reach."
+)
+
+
 def shell_code(code: int) -> int:
     """An exit code as a shell tells it: 128 and the number of the signal that ended the process."""
     return 128 - code if code < 0 else code
 
 
-def of_end(
-    code: int, told: Sequence[Told], n_heard: int, updates: int, last_errors: Sequence[str], log: str
-) -> Verdict:
+def of_end(code: int, told: Sequence[Told], seen: Seen, last_errors: Sequence[str], log: str) -> Verdict:
     """Of a script that nobody stopped. `code` is negative for a signal; `log` says where what it printed is."""
+    updates = seen.updates
     if code == 0:
-        return Verdict(outcome=Outcome.COMPLETED, message=None if updates else _nothing_seen(n_heard))
+        return Verdict(outcome=Outcome.COMPLETED, message=_nothing_seen(seen))
     ran_out = next((each for each in told if each.end.out_of_memory), None)
     if ran_out is not None:
         text = _out_of_memory_text(ran_out.end.error or "")
@@ -57,7 +76,7 @@ def of_end(
         what = _cut(one_line(failed.end.error or "")).rstrip(".")
         message = capitalised(f"{_who(failed)}failed {_where(failed)}: {what}. {log}".strip())
         return Verdict(outcome=Outcome.FAILED, message=message, phase=failed.end.phase, rank=failed.rank)
-    said = f": {_cut(last_errors[-1])}" if last_errors else ""
+    said = f": {_cut(last_errors[-1])}" if last_errors and _COMPLAINT.search(last_errors[-1]) else ""
     after = f" after update {updates:,}" if updates else ""
     message = f"It ended with exit code {code}{_shells_signal(code)}{after}{said}".rstrip(".")
     return Verdict(outcome=Outcome.FAILED, message=f"{message}. {log}".strip())
@@ -103,10 +122,12 @@ def _shells_signal(code: int) -> str:
         return ""
 
 
-def _nothing_seen(n_heard: int) -> str:
-    if n_heard:
+def _nothing_seen(seen: Seen) -> str | None:
+    if seen.updates:
+        return None
+    if seen.torch:
         return "No optimizer stepped: nothing of a training was seen."
-    return "No process of it was seen to import torch: there is nothing to show of a training."
+    return "It imported no torch: there is nothing to show of a training." if seen.python else NOT_WATCHED
 
 
 def _cut(text: str) -> str:

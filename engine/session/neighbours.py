@@ -17,6 +17,7 @@ from engine.contract.neighbours import joined, used_by
 from engine.contract.numbers import mib
 from engine.contract.records import DeviceInfo, RankInfo, RunRecord
 from engine.gpus.units import MIB
+from engine.process.family import is_descendant
 from engine.telemetry.cards import CardReader
 from engine.telemetry.conditions import RunConditions
 from engine.telemetry.nvml import Nvml
@@ -37,15 +38,19 @@ class NeighbourWatch:
         self._devices: tuple[DeviceInfo, ...] = ()
         self._ranks: dict[int, RankInfo] = {}
         """By process, those of this machine."""
+        self._elsewhere = False
         self._strays: set[tuple[int, int]] = set()
         self._told: Neighbours | None = None
         self._run = RunConditions()
         self._trains = False
 
-    def use(self, devices: Sequence[DeviceInfo]) -> None:
-        """Look at these from now on: one, or those of a run's ranks in their order."""
+    def use(self, devices: Sequence[DeviceInfo], *, elsewhere: bool = False) -> None:
+        """Look at these from now on: one, or those of a run's ranks in their order.
+
+        `elsewhere`: what computes there for this process are processes that it started.
+        """
         with self._lock:
-            self._devices, self._ranks = tuple(devices), {}
+            self._devices, self._ranks, self._elsewhere = tuple(devices), {}, elsewhere
 
     def begin(self) -> None:
         """A run begins: what others met before it is none of it."""
@@ -112,15 +117,14 @@ class NeighbourWatch:
     def _others(self, device: DeviceInfo, card: Card | None) -> Others | None:
         if card is None or card.processes is None:
             return None
-        if self._reader.namespaced and card.processes and not any(map(self._is_ours, card.processes)):
-            from engine.devices.visible import has_context
-
-            if self._ranks or (device.index is not None and has_context(device.index)):
-                return None  # one of them is this process, or a rank's, under the host's number: nothing says which
+        # one of them may be this process, or one of its own, under the host's number: nothing says which
+        is_unseen = self._reader.namespaced and card.processes and not any(map(self._is_ours, card.processes))
+        if is_unseen and (self._ranks or self._elsewhere or _has_context(device)):
+            return None
         return tuple(process for process in card.foreign if not self._is_ours(process))
 
     def _is_ours(self, process: CardProcess) -> bool:
-        return process.own or process.pid in self._ranks
+        return process.own or process.pid in self._ranks or (process.visible and is_descendant(process.pid))
 
     def _tell(self, there: Sequence[tuple[DeviceInfo, Others]]) -> None:
         """Of several cards the one that others use most."""
@@ -141,6 +145,12 @@ class NeighbourWatch:
         with self._lock:
             energy, source = self._run.energy()
             return replace(record, conditions=self._run.conditions(), energy=energy, energy_source=source)
+
+
+def _has_context(device: DeviceInfo) -> bool:
+    from engine.devices.visible import has_context
+
+    return device.index is not None and has_context(device.index)
 
 
 def _together(found: Sequence[Others | None]) -> Others | None:

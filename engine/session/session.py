@@ -59,13 +59,15 @@ from engine.process.heap import share_main_heap
 from engine.process.launched import Launched
 from engine.process.mailbox import Mailbox
 from engine.process.openmp import give_back_threads
+from engine.scripts.device import ScriptDevice
 from engine.session.asked import Asked
 from engine.session.capture import OutputCapture
 from engine.session.keeper import Keeper, Read, Reading
 from engine.session.kept_model import KeptModel, save_kept
+from engine.session.leaving import end_scripts
 from engine.session.neighbours import NeighbourWatch
 from engine.session.outside import OutsideMemory
-from engine.session.placing import Placed, Readable, find
+from engine.session.placing import Readable, find
 from engine.session.plan_runner import PlanRunner
 from engine.session.time_limit import TimeLimit
 from engine.telemetry.host import HostSampler
@@ -165,19 +167,19 @@ class Session:
         self._lock = threading.Lock()
         self._stop_run = threading.Event()
         self._why_stopped = BY_USER
+        self._times_stopped = 0
         self._closing = threading.Event()
         self._hub = Hub()
         self._nvml = door()
         self._outside = OutsideMemory(self._nvml)
         self._neighbours = NeighbourWatch(self._nvml, self._emit)
-        host = HostSampler(launcher=None if launched is None else os.getppid())
+        host = HostSampler(launcher=None if launched is None else os.getppid(), computing=self._computing)
         self._sampler = Sampler(self._nvml, host, on_sample=self._on_sample)
         self._asked = Asked(self._hub, self._nvml, self._closing, lambda: self._run_id, self._mailbox.put, self._emit)
         self._forecasts: Forecasts | None = None
         self._device: Readable | None = None
         self._run_id: int | None = None
         self._training_since: float | None = None
-        self._under_way: Placed | None = None
         self._place: Callable[[], Place | None] = _nowhere
         self._limit = TimeLimit(self._earlier_runs, self._speed_by_forecast)
         self._said_late = False
@@ -321,7 +323,8 @@ class Session:
     def stop(self, why: str = BY_USER) -> None:
         """Stop the run under way at its next layer, or where it loads, and its plan, and forget what is queued.
 
-        The row is kept and says `why`, one of `engine.contract.stop_reason`; the plan can go on later.
+        The row is kept and says `why`, one of `engine.contract.stop_reason`; the plan can go on later. A script is
+        asked to end; who calls again while it goes on has it told, and then ended.
         """
         with self._lock:
             if self._plan is not None:
@@ -333,7 +336,12 @@ class Session:
     def _stop_for(self, why: str) -> None:
         if not self._stop_run.is_set():  # what came first stopped it
             self._why_stopped = why
+        self._times_stopped += 1
         self._stop_run.set()
+
+    def _forget_stop(self) -> None:
+        self._times_stopped = 0
+        self._stop_run.clear()
 
     @property
     def busy(self) -> bool:
@@ -362,6 +370,8 @@ class Session:
         # the sampler first: it ends at once, and where the engine does not there is no time left for it
         threads = sorted(self._threads, key=lambda thread: thread.name != "sampler")
         ended = {t.name: self._joined(t, deadline) for t in threads if t.name != "output"}
+        if not ended.get("engine", True):
+            end_scripts()
         if ended.get("sampler", True):  # a driver that hangs holds NVML's lock
             self._nvml.shutdown()
         self._flush()
@@ -405,7 +415,7 @@ class Session:
                 with self._lock:
                     self._plan = None
                     self._pending -= 1
-                    self._stop_run.clear()
+                    self._forget_stop()
 
     def _say_if_late(self, configs: Sequence[RunConfig], what: str) -> None:
         """Say where what begins now does not end before the batch job does."""
@@ -429,7 +439,7 @@ class Session:
         """Do one run of the plan under way."""
         with self._lock:
             if self._plan is not None and not self._plan.control.stopped:
-                self._stop_run.clear()  # it was meant for the run before
+                self._forget_stop()  # it was meant for the run before
             plan = self._plan
         if plan is not None and not self._said_late:
             self._say_if_late(plan.left, "What is left of the plan")
@@ -460,7 +470,7 @@ class Session:
             return self._abandon(config, self._sentence(error))
         finally:
             self._run_id = self._training_since = None
-            self._under_way, self._place = None, _nowhere
+            self._place = _nowhere
 
     def _load(self) -> bool:
         """Import what is heavy and open the device to begin with."""
@@ -540,7 +550,11 @@ class Session:
     def _watch(self, devices: Sequence[DeviceInfo]) -> None:
         """Read these cards from now on."""
         self._sampler.select(*(device.uuid for device in devices))
-        self._neighbours.use(devices)
+        self._neighbours.use(devices, elsewhere=bool(self._computing()))
+
+    def _computing(self) -> tuple[int, ...]:
+        """The processes that compute in this one's place; none where it does so itself."""
+        return self._device.pids if isinstance(self._device, ScriptDevice) else ()
 
     def _run(
         self, config: RunConfig, began: Callable[[int], None], goes_on: Checkpoint | None
@@ -583,8 +597,9 @@ class Session:
                 goes_on=goes_on,
                 keeps_model=self._keeps_model,
                 **({"own_model": self._own_model} if config.answers else {}),
+                **({"times_stopped": lambda: self._times_stopped} if config.is_script else {}),
             )
-            self._under_way, self._place = run, run.place
+            self._place = run.place
             record = run.execute()
             if config.trains:
                 self._kept = KeptModel(record, run.kept, device.info.kind) if self._keeps_model else None
@@ -732,7 +747,10 @@ class Session:
         elif isinstance(event, ScriptKnown) and self._training_since is None:
             self._host = HostLoad()
             self._training_since = time.perf_counter() - event.t
+            self._watch_script(event)
             self._neighbours.training(True)
+        elif isinstance(event, ScriptKnown):
+            self._watch_script(event)
         elif isinstance(event, AnsweringStarted):
             self._host = HostLoad()
             self._training_since = time.perf_counter()
@@ -746,6 +764,11 @@ class Session:
             self._sampler.select(*(device.uuid for device in self._neighbours.started(event.ranks)))
         self._mailbox.put(event)
         self._history.writer.append(event)
+
+    def _watch_script(self, known: ScriptKnown) -> None:
+        """It is known now where it computes. Several processes are told as ranks, with their cards."""
+        if isinstance(self._device, ScriptDevice) and (known.n_processes or 1) == 1:
+            self._watch((self._device.info,))
 
     def _flush(self) -> None:
         if problem := self._history.writer.flush():
