@@ -130,8 +130,12 @@ def _fixed(record: RunRecord) -> tuple[str, ...]:
 def scores(records: Sequence[RunRecord]) -> list[Entry]:
     """What the scripts' trainers logged of evaluations, by name: the first few."""
     logged = dict.fromkeys(name for record in records if record.script for name in record.script.figures)
-    names = [name for name in logged if name.startswith(_SCORES) and not name.endswith(_NOT_A_FIGURE)]
-    return [_score(name) for name in names[:_MOST_SCORES]]
+    return [_score(name) for name in filter(is_score, logged)][:_MOST_SCORES]
+
+
+def is_score(name: str) -> bool:
+    """Whether a figure that a trainer logged says how good the model is on what it was not trained on."""
+    return name.startswith(_SCORES) and not name.endswith(_NOT_A_FIGURE)
 
 
 def _score(name: str) -> Entry:

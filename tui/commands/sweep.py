@@ -46,6 +46,7 @@ class Request:
     device: str = "auto"
     """What its first run is placed on."""
     stored: StoredPlan | None = None
+    of_scripts: bool = False
 
 
 def add_flags(parser: Parser) -> None:
@@ -98,8 +99,10 @@ def execute(arguments: Namespace) -> int:
         if no_log:
             report.say(no_log)
         session = Session(history, device=request.device)
-        session.open()
         under_way = PlanUnderWay(session, request, report, interrupts, history)
+        if request.of_scripts:  # which need no device of ours, nor PyTorch
+            under_way.begin(DeviceInfo(name="", kind="cpu"))
+        session.open()
         code = follow(session, report, interrupts, under_way.code_of, never_began="the plan began")
         session.close(0.0 if interrupts.count > 1 else _CLOSE_S)
         lost = history.close()
@@ -124,7 +127,8 @@ def request_of(arguments: Namespace, history: History) -> Request:
             raise UsageError("--resume goes on with a plan as it was: leave the other flags out.")
         stored = _stored(arguments.resume, history)
         first = next((run.config.device for run in stored.plan.runs), "auto")
-        return Request(lambda device: stored.plan, first, stored)
+        of_scripts = all(run.config.is_script for run in stored.plan.runs)
+        return Request(lambda device: stored.plan, first, stored, of_scripts)
     if arguments.plan and arguments.until_oom:
         raise UsageError("--plan and --until-oom are two plans: give one of them.")
     if arguments.scale and not arguments.plan:
@@ -151,7 +155,7 @@ def request_of(arguments: Namespace, history: History) -> Request:
         plan = sweep(base, lists, repeat=repeat, given=names)
     else:
         raise UsageError("nothing to sweep: give a knob several values (--batch-size 1,2,4,8), --until-oom or --plan.")
-    return Request(lambda device: plan, base.device)
+    return Request(lambda device: plan, base.device, of_scripts=base.is_script)
 
 
 def _base_and_lists(arguments: Namespace, given: dict[str, Any]) -> tuple[RunConfig, dict[str, list[str]]]:
@@ -242,12 +246,16 @@ class PlanUnderWay:
             return exit_codes.FAILED
         if isinstance(event, PlanFinished):
             return self._report.code(event)
-        if isinstance(event, EngineReady):
-            plan, stored = self._request.plan_on(event.device), self._request.stored
-            self._report.begin(plan, _done_before(self._request, self._history))
-            if not (self._interrupts.count or self._report.lost):
-                self._session.start_plan(plan, stored.plan_id if stored else None)
+        if isinstance(event, EngineReady) and not self._request.of_scripts:
+            self.begin(event.device)
         return None
+
+    def begin(self, device: DeviceInfo) -> None:
+        """Start the plan as it is on this device."""
+        plan, stored = self._request.plan_on(device), self._request.stored
+        self._report.begin(plan, _done_before(self._request, self._history))
+        if not (self._interrupts.count or self._report.lost):
+            self._session.start_plan(plan, stored.plan_id if stored else None)
 
 
 def _done_before(request: Request, history: History) -> list[RunRecord]:

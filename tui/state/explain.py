@@ -14,9 +14,9 @@ from engine.contract.knob import about_group
 from engine.contract.marks import sentences
 from engine.contract.numbers import mib, percent, rate, signed, signed_percent
 from engine.contract.records import Outcome, RunRecord
-from engine.contract.text import capitalised
 from engine.contract.script_flags import label_of
 from engine.contract.script_flags import shown as value_shown
+from engine.contract.text import capitalised
 from engine.export.hand_over import command_line
 from engine.plans.lecture import TABLES
 from tui.drawing.timeline import most_held
