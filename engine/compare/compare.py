@@ -10,10 +10,11 @@ from engine.compare.rows import Comparison, Delta, Figure, Quantity, Row, Verdic
 from engine.contract.answer_entries import AGREEMENT
 from engine.contract.config import KEEPING, KNOBS, RunConfig, Value
 from engine.contract.figures import CPU, WAITING, is_on_several, is_virtual
-from engine.contract.knob import shown
+from engine.contract.knob import ANSWER, SCRIPT, TRAIN
 from engine.contract.marks import why_no_verdict
 from engine.contract.numbers import fixed, number, signed
 from engine.contract.records import Outcome
+from engine.contract.script_flags import label_of, own_names, shown, told
 from engine.contract.throughput import ENOUGH_UPDATES
 from engine.gpus.units import MIB
 
@@ -46,17 +47,22 @@ _MORE_IS_BETTER = (
 def changed_knobs(config: RunConfig, baseline: RunConfig) -> dict[str, tuple[Value, Value]]:
     """Knobs that differ, in the order of the fields: name -> (the baseline's value, this one's).
 
-    What is kept on the disk makes no difference.
+    Those that only a script knows come last, by their names there. What is kept on the disk makes no difference.
     """
-    pairs = {name: (getattr(baseline, name), getattr(config, name)) for name in KNOBS if name not in KEEPING}
+    names = [name for name in KNOBS if name not in KEEPING and name not in _OF_COMMANDS]
+    pairs = {name: (told(baseline, name), told(config, name)) for name in (*names, *own_names(baseline, config))}
     return {name: (old, new) for name, (old, new) in pairs.items() if old != new}
+
+
+_OF_COMMANDS = ("command_flags", "command_values")
+"""What they say shows in the command, and in the knobs that only the script knows."""
 
 
 def compare(row: Row, baseline: Row, *, per_sample: bool | None = None) -> Comparison:
     """Every quantity of `row` against `baseline`. `per_sample` True compares time per sample in any case."""
     changed = changed_knobs(row.first.config, baseline.first.config)
     if per_sample is None:
-        per_sample = _device_key(row) != _device_key(baseline) or not _WORK.isdisjoint(changed)
+        per_sample = _device_key(row) != _device_key(baseline) or any(n in _WORK or n not in KNOBS for n in changed)
     deltas = (
         _memory(row, baseline),
         _speed(row, baseline),
@@ -82,7 +88,7 @@ def compare(row: Row, baseline: Row, *, per_sample: bool | None = None) -> Compa
 
 
 _DATA = {"workload", "data", "text_column", "label_column", "target_column", "completion_only_loss", "task"}
-_WORK = _DATA | {"samples", "eval_samples", "epochs", "seq_len", "target_len"}
+_WORK = _DATA | {"samples", "eval_samples", "epochs", "seq_len", "target_len", "command"}
 
 
 def _device_key(row: Row) -> tuple[str, str] | None:
@@ -93,11 +99,14 @@ def _device_key(row: Row) -> tuple[str, str] | None:
 def _other_kind(row: Row, baseline: Row) -> str:
     """Why cost cannot be compared, of other jobs or on other kinds of devices; empty where it can."""
     if row.first.config.job != baseline.first.config.job:
-        return f"run {row.first.run_id} is to {_job(row)}, run {baseline.first.run_id} to {_job(baseline)}"
+        return f"run {row.first.run_id} is {_JOBS[_job(row)]}, run {baseline.first.run_id} {_JOBS[_job(baseline)]}"
     device, other = row.first.device, baseline.first.device
     if device is None or other is None:
         return "the device of a run is unknown"
     return "" if device.kind == other.kind else f"measured on {device.kind} and on {other.kind}"
+
+
+_JOBS = {TRAIN: "to train", ANSWER: "to answer", SCRIPT: "a script's"}
 
 
 def _job(row: Row) -> str:
@@ -262,7 +271,7 @@ def _agreement(row: Row, baseline: Row) -> Delta:
 
 def _other_data(changed: dict[str, tuple[Value, Value]]) -> str:
     """Why what was learned cannot be compared; empty where it can."""
-    names = [KNOBS[name].label for name in changed if name in _DATA]
+    names = [KNOBS[name].label for name in changed if name in _DATA or name == "command"]
     return f"other {' and '.join(names)}" if names else ""
 
 
@@ -329,10 +338,12 @@ def explain(comparison: Comparison) -> str:
 
 
 def _changes(changed: dict[str, tuple[Value, Value]]) -> str:
+    if "command" in changed:
+        return "another command"
     named = {name: new for name, (_, new) in changed.items() if name not in ("seed", "device")}
     if len(named) > _SENTENCE_KNOBS:
         return f"{len(named)} knobs changed"
-    words = [f"{KNOBS[name].label} {shown(KNOBS[name], value, 'not set')}" for name, value in named.items()]
+    words = [f"{label_of(name)} {shown(name, value, 'not set')}" for name, value in named.items()]
     return ", ".join(words) or "same knobs"
 
 

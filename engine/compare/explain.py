@@ -15,11 +15,12 @@ from engine.contract.figures import is_on_several
 from engine.contract.marks import marks_of
 from engine.contract.numbers import fixed
 from engine.contract.records import Outcome, Phase, RunRecord
+from engine.contract.script_flags import all_turned, own_names, told
 from engine.knobs.texts import KNOB_TEXTS, text_of
 
 __all__ = ["KNOB_TEXTS", "evidence", "largest_that_fitted", "out_of_memory", "text_of", "too_much", "ways_to_fit"]
 
-_IGNORED = KEEPING | {"seed", "device"}
+_IGNORED = KEEPING | {"seed", "device", "command_flags", "command_values"}
 """Knobs that may differ beside the one in question; the device itself must be the same."""
 
 
@@ -36,26 +37,25 @@ def evidence(knob: str, runs: Sequence[RunRecord], baseline: RunRecord | None = 
     if baseline is not None:
         group, base = groups.get(_all_but(knob, baseline), []), baseline
     else:
-        varied = [group for group in groups.values() if len({getattr(run.config, knob) for run in group}) > 1]
+        varied = [group for group in groups.values() if len({told(run.config, knob) for run in group}) > 1]
         group = max(varied, key=lambda group: group[-1].run_id, default=[])
         if not group:
             return []
         base = group[0]
-    newest = {
-        getattr(run.config, knob): run for run in group if getattr(run.config, knob) != getattr(base.config, knob)
-    }
+    newest = {told(run.config, knob): run for run in group if told(run.config, knob) != told(base.config, knob)}
     return [_told(run, base) for run in list(newest.values())[-limit:]]
 
 
 def _does_something(knob: str, run: RunRecord) -> bool:
     """Whether a knob had a part in a run: how work is divided has none with one GPU."""
-    return knob == "gpus" or KNOBS[knob].group != "parallel" or is_on_several(run)
+    return knob not in KNOBS or knob == "gpus" or KNOBS[knob].group != "parallel" or is_on_several(run)
 
 
 def _all_but(knob: str, run: RunRecord) -> object:
     """What runs have in common that differ in this knob alone."""
     card = run.device.card if run.device is not None else None
-    return card, *(getattr(run.config, name) for name in KNOBS if name != knob and name not in _IGNORED)
+    names = (name for name in (*KNOBS, *own_names(run.config)) if name != knob and name not in _IGNORED)
+    return card, *(told(run.config, name) for name in names)
 
 
 def _told(run: RunRecord, base: RunRecord) -> str:
@@ -188,12 +188,18 @@ def ways_to_fit(run: RunRecord) -> list[str]:
 def _smaller_batch(run: RunRecord) -> list[str]:
     if run.failed_phase in (Phase.OPTIMIZER, Phase.CLIP):
         return []
-    pair = next(run.config.smaller_pairs(), None)
-    if pair is None:
+    config, whole = run.config, run.config.batch_size
+    if config.is_script and not config.says("batch_size"):
         return []
-    batch, steps = pair
-    share = round(100 * batch / run.config.batch_size)
-    return [f"batch size {batch} with accumulation {steps}: about {share} % of the activations, and the same updates."]
+    pair = next(config.smaller_pairs(), None)
+    if pair is not None and _possible(config, {"batch_size": pair[0], "gradient_accumulation_steps": pair[1]}):
+        share, steps = round(100 * pair[0] / whole), pair[1]
+        return [
+            f"batch size {pair[0]} with accumulation {steps}: about {share} % of the activations, and the same updates."
+        ]
+    if config.is_script and whole > 1:
+        return [f"batch size {whole // 2}: about half of the activations, and updates from fewer samples."]
+    return []
 
 
 def _helps(config: RunConfig, name: str, value: Value) -> bool:
@@ -219,7 +225,7 @@ def _helps(config: RunConfig, name: str, value: Value) -> bool:
 
 def _possible(config: RunConfig, changes: dict[str, Value]) -> bool:
     try:
-        config.with_values(**changes)
+        all_turned(config, changes) if config.is_script else config.with_values(**changes)
     except ConfigError:
         return False
     return True

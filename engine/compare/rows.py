@@ -13,6 +13,7 @@ from engine.contract.config import KEEPING, KNOBS, Value
 from engine.contract.figures import Entry, share_of, steady_of
 from engine.contract.marks import marks_of
 from engine.contract.records import Outcome, RunRecord
+from engine.contract.script_flags import told
 from engine.gpus.units import to_mib
 
 
@@ -203,7 +204,7 @@ def _repeat_key(record: RunRecord) -> object:
         return record.run_id
     alone = figures.gpus_of(record) == 1  # then how work is divided says nothing
     settings = tuple(
-        None if alone and knob.group == "parallel" else getattr(record.config, name)
+        None if alone and knob.group == "parallel" else told(record.config, name)
         for name, knob in KNOBS.items()
         if name not in ("seed", "device") and name not in KEEPING
     )

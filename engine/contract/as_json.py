@@ -107,8 +107,9 @@ def answer_to_json(record: RunRecord) -> dict[str, Any]:
 
 def script_to_json(record: RunRecord) -> dict[str, Any]:
     """The fields that a run of the user's own script has beside the others', null for one that is none."""
-    script = record.script
+    script, command = record.script, record.config.script
     return {
+        "own_knobs": command and command.own_values(record.config.command_values),
         "exit_code": script and script.exit_code,
         "log_path": script and script.log_path,
         "script_model": script and script.model,

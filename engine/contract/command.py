@@ -73,6 +73,11 @@ class Command:
     """The knobs that only the script knows, with their values in the order of the command."""
 
     @property
+    def places(self) -> tuple[Placeholder, ...]:
+        """All placeholders, in the order in which they stand."""
+        return tuple(part for word in self.parts for part in word if isinstance(part, Placeholder))
+
+    @property
     def text(self) -> str:
         """The command, as equal ones are all written."""
         return as_text(self.words)

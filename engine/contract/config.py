@@ -564,6 +564,20 @@ class RunConfig(AnsweringKnobs):
         group="script",
     )
 
+    max_updates: int | None = _knob(
+        None,
+        "updates",
+        "Your script is ended after so many updates, which is enough to know its memory and speed.",
+        unit="updates",
+        minimum=1,
+        maximum=10_000_000,
+        steps=(10, 20, 50, 100, 200, 500, 1000),
+        optional=True,
+        hint="it ends by itself",
+        jobs=(SCRIPT,),
+        group="script",
+    )
+
     def __post_init__(self) -> None:
         if self.samples is None and self.trains and not is_own_file(self.workload, self.data):
             object.__setattr__(self, "samples", DEFAULT_SAMPLES)  # a file has an end, made-up data has none

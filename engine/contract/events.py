@@ -493,7 +493,7 @@ class Logged:
     """A line of the log pane: what the engine says, or what its libraries printed or warned."""
 
     source: str
-    """`engine`, `stdout`, `stderr`, `warning` or a logger's name."""
+    """`engine`, `stdout`, `stderr`, `warning` or a logger's name; `left out`: how much a script printed besides."""
     text: str
     level: str = "info"
     """`info`, `warning` or `error`."""

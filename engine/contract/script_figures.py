@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+HELD = ("weights", "gradients", "optimizer", "frozen")
+"""The categories of what a script holds all the time."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptFigures:
@@ -28,7 +31,7 @@ class ScriptFigures:
     seq_len: int | None = None
     """Tokens of a sample, padding included: the most that were seen."""
     held: dict[str, int] = field(default_factory=dict)
-    """Bytes by category, the most that were seen: `weights`, `gradients`, `optimizer`, `frozen`."""
+    """Bytes by category of `HELD`, the most that were seen."""
     figures: dict[str, float] = field(default_factory=dict)
     """What its trainer logged last, by name."""
     n_processes: int | None = None

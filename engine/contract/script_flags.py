@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, product
+from itertools import product
 from math import isfinite
 
 from engine.contract.command import ANY, Command, as_text, given_values, read_command, values_text
 from engine.contract.config import KNOBS, RunConfig
 from engine.contract.knob import ConfigError, Value, check, coerce
+from engine.contract.knob import shown as knob_shown
+from engine.contract.numbers import UNKNOWN
 from engine.contract.script_combinations import NO_COMMAND, not_carried
+from engine.contract.text import one_line
 
 TRANSFORMERS = "transformers"
 """The value of `command_flags` for a script that reads `TrainingArguments`."""
@@ -122,13 +125,20 @@ def all_turned(config: RunConfig, values: Mapping[str, object]) -> RunConfig:
     return config.with_values(command=text, command_values=values_text(own), **changes)
 
 
+def with_knobs(config: RunConfig, values: Mapping[str, object]) -> RunConfig:
+    """A run of any job with these values of its knobs, in their types or as texts. Raises `ConfigError`."""
+    if config.is_script:
+        return all_turned(config, values)
+    return config.with_values(**{name: coerce(KNOBS[name], value) for name, value in values.items()})
+
+
 # what a run says of its knobs -------------------------------------------------------------------------------------
 
 
 def told(config: RunConfig, name: str) -> Value:
     """A knob's value as the run has it, also of one that only its script knows; None of one that means nothing to it.
 
-    Of a command the words that a turned knob added are left out: they are not what tells two scripts apart.
+    Of a command the words that knobs fill are left out: they are not what tells two scripts apart.
     """
     if not config.is_script:
         return getattr(config, name) if name in KNOBS else None
@@ -140,13 +150,30 @@ def told(config: RunConfig, name: str) -> Value:
 
 
 def bare(config: RunConfig) -> str | None:
-    """The command without the words of the table."""
-    if config.script is None:
+    """The command without the words that knobs fill: those of equal scripts are equal."""
+    command = config.script
+    if command is None:
         return None
-    return as_text(word for word in config.script.words if word not in _WORDS)
+    filled = (any(not isinstance(part, str) for part in parts) for parts in command.parts)
+    return as_text(word for word, is_filled in zip(command.words, filled, strict=True) if not is_filled)
 
 
-_WORDS = frozenset(word for entry in ENTRIES for word in entry.command.words)
+def own_names(*configs: RunConfig) -> list[str]:
+    """The knobs that only the scripts of these runs know, in the order of their commands."""
+    commands = (config.script for config in configs)
+    return list(dict.fromkeys(name for command in commands if command is not None for name in command.own))
+
+
+def label_of(name: str) -> str:
+    """What people call a knob; one that only a script knows by its name there."""
+    return KNOBS[name].label if name in KNOBS else name
+
+
+def shown(name: str, value: Value, unset: str = UNKNOWN) -> str:
+    """The value of a knob, or of one that only a script knows, as people read it."""
+    if name in KNOBS:
+        return knob_shown(KNOBS[name], value, unset)
+    return unset if value is None else one_line(str(value)) or "nothing"
 
 
 # flags that were typed -------------------------------------------------------------------------------------------
@@ -254,9 +281,8 @@ def _candidates(entry: Entry, name: str, typed: Mapping[str, str]) -> list[Value
 
 def _named_in(entry: Entry) -> Iterator[str]:
     """The values that an entry has words for."""
-    for part in chain(*entry.command.parts):
-        if not isinstance(part, str):
-            yield from (key for (key, *_), _ in part.words if key != ANY)
+    for place in entry.command.places:
+        yield from (key for (key, *_), _ in place.words if key != ANY)
 
 
 def _whole(text: str) -> str:

@@ -6,11 +6,10 @@ from functools import lru_cache
 from pathlib import PurePath
 
 from engine.contract.config import RunConfig
+from engine.contract.script_word import script_word
 from engine.contract.text import one_line
 
 NO_COMMAND = "no command"
-_LAUNCHING = ("torch.distributed.run", "torch.distributed.launch", "accelerate.commands.launch")
-"""Modules that start the script, and are none."""
 
 
 def script_name(config: RunConfig) -> str:
@@ -20,11 +19,8 @@ def script_name(config: RunConfig) -> str:
 
 @lru_cache(maxsize=256)
 def _named(words: tuple[str, ...]) -> str:
-    for before, word in zip(("", *words), words, strict=False):
-        if before in ("-m", "--module") and word not in _LAUNCHING:
-            return one_line(word)
-        if before == "-c":
-            return f"{PurePath(words[0]).name} -c"
-        if word.endswith((".py", ".sh")):
-            return one_line(PurePath(word).name)
-    return one_line(PurePath(words[0]).name or words[0])
+    script = script_word(words)
+    if script is None:
+        return one_line(" ".join([PurePath(words[0]).name, *words[1:2]]))
+    word = words[script.at]
+    return one_line(word if script.is_module else PurePath(word).name) or one_line(word)

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from engine.contract.text import one_line
-
 _PYTHON = re.compile(r"(?:python|pypy)[\d.]*(?:\.exe)?")
 _PYTHON_WITH_VALUE = frozenset(("-W", "-X", "--check-hash-based-pycs"))
 _LAUNCHERS = frozenset(("torchrun", "accelerate", "accelerate-launch", "deepspeed", "composer", "fabric", "ray"))
@@ -89,12 +87,3 @@ def _behind_launcher(words: Sequence[str], at: int) -> ScriptWord | None:
         if words[place].endswith(".py"):
             return ScriptWord(at=place)
     return None
-
-
-def script_name(words: Sequence[str]) -> str:
-    """What people call a command, in one harmless line: `train.py`, `pkg.train`; `python -c` where it has no script."""
-    script = script_word(words)
-    if script is None:
-        return one_line(" ".join([PurePath(words[0]).name, *words[1:2]]))
-    word = words[script.at]
-    return one_line(word if script.is_module else PurePath(word).name) or one_line(word)

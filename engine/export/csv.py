@@ -20,6 +20,8 @@ from engine.contract.knob import TRAIN
 from engine.contract.marks import in_words, slowed
 from engine.contract.numbers import UNKNOWN
 from engine.contract.records import Outcome, RunRecord
+from engine.contract.script_figures import HELD, ScriptFigures
+from engine.contract.script_flags import own_names, told
 from engine.contract.text import harmless
 from engine.export.table import base_of
 from engine.gpus.units import to_mib
@@ -56,13 +58,23 @@ def to_csv(
     characters but tab and newline become U+FFFD. `scaling` as `engine.compare.scaling` reckons it; memory by GPU is in
     one cell.
     """
-    rows = [_values(record, base_of(record.config.job, baselines), scaling(record)) for record in records]
+    own = own_names(*(record.config for record in records))
+    rows = [
+        _values(record, base_of(record.config.job, baselines), scaling(record)) | _own_values(record, own)
+        for record in records
+    ]
     names = list(rows[0] if rows else _values(_NOTHING, base_of(TRAIN, baselines), None))
     out = io.StringIO()
     writer = csv.writer(out, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerow(names)
     writer.writerows([_cell(row[name]) for name in names] for row in rows)
     return out.getvalue()
+
+
+def _own_values(record: RunRecord, names: Sequence[str]) -> dict[str, Value]:
+    """The knobs that only scripts know, named as there; behind `own_` where a column is called so already."""
+    taken = _values(_NOTHING, None, None)
+    return {f"own_{name}" if name in taken else name: told(record.config, name) for name in names}
 
 
 _NOTHING = RunRecord(run_id=0, config=RunConfig(), outcome=Outcome.RUNNING)
@@ -81,8 +93,8 @@ _CONDITIONS: dict[str, Callable[[RunRecord], str]] = {
 _LATENCIES = tuple(f"{name}_s" for name in LATENCIES)
 _WHICH = tuple(f.name for f in fields(Percentiles))
 """Percentiles get a column each: `ttft_s_p50`."""
-_LEFT_OUT = ("classes", "confusion", "gpus", "parallel")
-"""Of JSON: tables, which are too much for a cell, and what the knob of that name says."""
+_LEFT_OUT = ("classes", "confusion", "gpus", "parallel", "own_knobs")
+"""Of JSON: tables, which are too much for a cell, and what knobs say in columns of their own."""
 
 
 def _values(record: RunRecord, baseline: RunRecord | None, scaling: float | None) -> dict[str, Value]:
@@ -90,6 +102,10 @@ def _values(record: RunRecord, baseline: RunRecord | None, scaling: float | None
     for name, value in record_to_json(record, scaling).items():
         if name == "config":
             values |= value
+        elif name == "script_held_mib":
+            values |= {f"script_{category}_mib": (value or {}).get(category) for category in HELD}
+        elif name == "script_figures":
+            values[name] = None if value is None else " ".join(f"{key}={number}" for key, number in value.items())
         elif name in _LEFT_OUT:
             continue
         elif name == "peak_used_mib_by_gpu":
@@ -191,4 +207,10 @@ def _kind(name: str) -> type:
 
 
 _FLOATS = (ENERGY.name, PER_SAMPLE.name, PER_TOKEN.name, "scaling")
-_FIELDS = {**get_type_hints(AnswerFigures), "answered": int, **get_type_hints(RunRecord)}
+_FIELDS = {
+    **get_type_hints(AnswerFigures),
+    "answered": int,
+    **{name: kind for name, kind in get_type_hints(ScriptFigures).items() if name == "exit_code"},
+    "script_batch_size": int,
+    **get_type_hints(RunRecord),
+}

@@ -17,15 +17,19 @@ from engine.contract.own_data import is_own_file
 
 def command_line(config: RunConfig) -> str:
     """The command that does this run again: `traintop run --batch-size 16 …` with the knobs that are not at default;
-    `traintop answer …` of one that answers.
+    `traintop answer …` of one that answers, `traintop run … -- python train.py` of a script.
 
     It is quoted for a POSIX shell (control characters as `$'\\033'`: bash, zsh, ksh), and safe to paste.
     """
-    return " ".join(("traintop answer" if config.answers else "traintop run", *_words(config)))
+    command = () if config.script is None else ("--", *map(_quoted, config.script.words))
+    return " ".join(("traintop answer" if config.answers else "traintop run", *_words(config), *command))
 
 
 def flags_of(config: RunConfig) -> str:
-    """The flags that make `config` out of its job's defaults, quoted as `command_line`'s; empty for the defaults."""
+    """The flags that make `config` out of its job's defaults, quoted as `command_line`'s; empty for the defaults.
+
+    Of a script without its command.
+    """
     return " ".join(_words(config))
 
 
@@ -36,6 +40,8 @@ def _words(config: RunConfig) -> Iterator[str]:
     own_file = is_own_file(config.workload, config.data)
     for name, knob in KNOBS.items():
         value = getattr(config, name)
+        if name == "command" or (config.is_script and name == "job" and config.command):
+            continue  # what stands behind -- says it
         # a file of data implies another workload than the default one
         implied = name == "workload" and config.data is not None
         unset = None if name == "samples" and own_file else defaults[name]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engine.compare.compare import Comparison, Delta, Quantity, Row, compare, figure_of, fold, row_of
 from engine.compare.rows import MARKS, NO_VERDICT, WITHIN_NOISE
 from engine.compare.scaling import Scaling, nothing_known
-from engine.contract import answer_entries, figures
+from engine.contract import answer_entries, figures, script_entries
 from engine.contract.accuracy import accuracy_interval
 from engine.contract.config import KNOBS
 from engine.contract.figures import (
@@ -82,9 +82,10 @@ def build(
         notes.append(f"accuracy {figures.NO_BETTER}: no better than always answering the majority class.")
     if any(row.first.best_update not in (None, row.first.updates) for row in rows):
         notes.append("accuracy and macro-F1: of the last evaluation, which was not the best in every run.")
-    notes += _several(rows)
+    notes += [*_several(rows), *_of_scripts(rows)]
     if baseline is not None and rows and baseline.config.job != rows[0].first.config.job:
-        notes.append(f"No differences to run {baseline.run_id}, whose job is to {baseline.config.job}.")
+        whose = "a script's" if baseline.config.is_script else f"to {baseline.config.job}"
+        notes.append(f"No differences to run {baseline.run_id}, whose job is {whose}.")
     elif baseline is not None:
         base = next((row for row in rows if baseline.run_id in row.run_ids), row_of([baseline]))
         columns += _delta_columns(rows, base)
@@ -145,16 +146,21 @@ def _ids(row: Row) -> str:
 
 def _knob_columns(rows: Sequence[Row]) -> list[Column]:
     """The number and the model, the knobs of every table, and whatever else differs among the rows."""
+    firsts = [row.first for row in rows]
+    is_script = any(record.config.is_script for record in firsts)
     columns = [
         _column(figures.RUN_ID, map(_ids, rows)),
-        _column(figures.MODEL, (one_line(model_name(row.first.config.model)) for row in rows)),
+        _column(script_entries.NAME, map(script_entries.NAME.of, firsts))
+        if is_script
+        else _column(figures.MODEL, (one_line(model_name(record.config.model)) for record in firsts)),
     ]
     devices = [one_line(row.first.device.name) if row.first.device else UNKNOWN for row in rows]
     if len(set(devices)) > 1:
         columns.append(Column("device", tuple(devices), right=False))
-    columns += [
-        _column(entry, (entry.of(row.first) for row in rows)) for entry in figures.places([r.first for r in rows])
-    ]
+    columns += [_column(entry, map(entry.of, firsts)) for entry in figures.places(firsts)]
+    if is_script:
+        turned = (*script_entries.arguments(firsts), *script_entries.knobs(firsts))
+        return columns + [_column(entry, map(entry.of, firsts)) for entry in turned]
     folded = {"seed"} if any(len(row.records) > 1 for row in rows) else set()
     told = {"model", "device", "workload", *(entry.name for entry in _ALWAYS)} | folded
     names = [one_line(data_name(row.first.config)) for row in rows]
@@ -198,6 +204,8 @@ def _figure_columns(rows: Sequence[Row], scaling: Entry) -> list[Column]:
     records = _records(rows)
     if any(record.config.answers for record in records):
         entries = answer_entries.shown(records)
+    elif any(record.config.is_script for record in records):
+        entries = [entry for entry in script_entries.entries(records) if entry is not figures.WAITING]
     else:
         entries = [e for e in _FIGURES if e not in _WHERE_KNOWN or any(figure_of(row, e) for row in rows)]
     columns = [_column(entry, (_cell(row, entry) for row in rows), heading_of(entry, records)) for entry in entries]
@@ -217,6 +225,19 @@ def _several(rows: Sequence[Row]) -> list[str]:
     marked = any(figures.MEMORY.mark(row.first) for row in rows)
     fullest = ", the fullest's where they differ (r1: rank 1)" if marked else ""
     return [f"Several GPUs: batch and memory are per GPU{fullest}; samples/s are those of all."]
+
+
+def _of_scripts(rows: Sequence[Row]) -> list[str]:
+    """How the figures of scripts are to be read."""
+    scripts = [row.first for row in rows if row.first.config.is_script]
+    if not scripts:
+        return []
+    notes = [
+        "Scripts of the user's own, watched from inside: – is what was not seen, or what the command does not say."
+    ]
+    if any(not each.config.says("batch_size") and script_entries.BATCH.read(each) is not None for each in scripts):
+        notes.append("batch: where the command does not carry it, as it was seen.")
+    return notes
 
 
 def _whose(rows: Sequence[Row]) -> list[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engine.contract.command import read_command
+from engine.contract.command import ANY, Command, read_command
 from engine.contract.config import KNOBS, RunConfig
-from engine.contract.knob import SCRIPT, ConfigError
+from engine.contract.knob import SCRIPT, ConfigError, typed
 from engine.contract.script_flags import TRANSFORMERS, all_turned, taken_in
 from engine.contract.script_word import script_word
 from engine.knobs.script_source import reads_training_arguments
@@ -26,6 +26,7 @@ def run_of(values: Mapping[str, Any]) -> RunConfig:
         if flags == TRANSFORMERS:
             script = script_word(words)
             text, taken = taken_in(text, 0 if script is None else script.at + 1)
+        taken = _begin(read_command(text, KNOBS)) | taken
     about = {"job": SCRIPT, "command": text, "command_flags": flags, "command_values": values.get("command_values")}
     config = RunConfig.from_dict({**{name: value for name, value in about.items() if value is not None}, **taken})
     rest = {name: value for name, value in values.items() if name not in about}
@@ -33,6 +34,16 @@ def run_of(values: Mapping[str, Any]) -> RunConfig:
         if name not in KNOBS:
             raise ConfigError(name, f"{name!r} is not a knob; the knobs are {', '.join(KNOBS)}.")
     return all_turned(config, rest)
+
+
+def _begin(command: Command) -> dict[str, str]:
+    """What knobs begin with whose default the command has no word for: its first value that has one."""
+    values = {}
+    for place in command.places:
+        keys = [key for (key, *_), _ in place.words]
+        if len(place.names) == 1 and keys and ANY not in keys and typed(KNOBS[place.name].default) not in keys:
+            values[place.name] = keys[0]
+    return values
 
 
 def with_command(config: RunConfig, text: str) -> RunConfig:

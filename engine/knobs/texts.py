@@ -285,6 +285,10 @@ KNOB_TEXTS: dict[str, str] = {
         "What stands for the knobs that only your script knows. The values in the command are those that up and down "
         "visit; any other can be given."
     ),
+    "max_updates": (
+        "After so many updates the script gets SIGINT, as Ctrl-C sends it, and the run counts as completed: enough to "
+        "compare memory and speed without an epoch of each. What it would have saved or scored at its end is not there."
+    ),
     **ANSWERING_TEXTS,
 }
 """By the name of the knob."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 
+from engine.contract import script_flags
 from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, DUMMY_PROMPTS
 from engine.contract.config import KNOBS, ConfigError, RunConfig, Value, coerce
 from engine.contract.device_name import gpus_of_device
@@ -18,6 +19,7 @@ from engine.contract.forecast_types import Foretold
 from engine.contract.idle import idle_parallel, without_idle_parallel
 from engine.contract.knob import check
 from engine.contract.records import Outcome, RunRecord
+from engine.contract.script_flags import own_names, with_knobs
 from engine.plans.experiment import SCALES, NamedPlan
 from engine.plans.named import NAMED, named_plan, scale_for
 from engine.plans.search import BATCH_SIZE, PROMPT_LEN, TRY_UPDATES, Fit, LimitSearch, config_of_try
@@ -60,16 +62,17 @@ def grid(
     among the knobs of `base` that were `given`. A combination that makes no sense is there with the reason why it is
     skipped. Raises `ConfigError` on an unknown knob, on a value that its knob can never have, and beyond `MAX_RUNS`.
     """
-    lists = {name: _values(name, texts) for name, texts in values.items()}
+    own = own_names(base)
+    lists = {name: _own_values(texts) if name in own else _values(name, texts) for name, texts in values.items()}
     if (n := prod(map(len, lists.values()))) > MAX_RUNS:
         raise ConfigError("", f"These values make {n:,} runs, more than {MAX_RUNS:,}: give fewer of them.")
-    over_gpus = any(KNOBS[name].group == "parallel" for name in lists)
+    over_gpus = not base.is_script and any(KNOBS[name].group == "parallel" for name in lists)
     runs: dict[object, PlannedRun] = {}
     for combination in product(*lists.values()):
-        chosen = dict(zip(lists, combination, strict=True))
-        named = {} if "gpus" in given or base.gpus != 1 else gpus_of_device(chosen)
+        chosen: dict[str, Value] = dict(zip(lists, combination, strict=True))
+        named = {} if "gpus" in given or base.gpus != 1 or base.is_script else gpus_of_device(chosen)
         try:
-            config = base.with_values(**chosen, **named)
+            config = with_knobs(base, {**chosen, **named})
         except ConfigError as error:
             label = label_of(chosen)
             runs[label] = PlannedRun(config=base, label=label, skip=error.message)
@@ -92,6 +95,10 @@ def _values(name: str, texts: Sequence[object]) -> list[Value]:
     return values
 
 
+def _own_values(texts: Sequence[object]) -> list[Value]:
+    return list(dict.fromkeys(map(str, texts)))
+
+
 def sweep(
     base: RunConfig, values: Mapping[str, Sequence[object]], *, repeat: int = 1, given: Collection[str] = ()
 ) -> Plan:
@@ -99,7 +106,7 @@ def sweep(
     runs = grid(base, values, given=given)
     if all(run.skip for run in runs):
         raise ConfigError("", f"None of these combinations can be run: {runs[0].skip}")
-    names = " × ".join(KNOBS[name].label for name, texts in values.items() if len(texts) > 1)
+    names = " × ".join(script_flags.label_of(name) for name, texts in values.items() if len(texts) > 1)
     return Plan(name="sweep", title=f"Sweep over {names}" if names else "Repeats", runs=repeated(runs, repeat))
 
 
@@ -116,7 +123,7 @@ def until_oom(
     Raises `ConfigError` as `sweep` does, and on a CPU, which has no VRAM to run out of.
     """
     if base.device == "cpu" or "cpu" in (values or {}).get("device", ()):
-        raise ConfigError("device", f"{_NO_LIMIT}: use --device virtual:tesla-p4, or a GPU that is there.")
+        raise ConfigError("device", no_limit(base))
     if values and "batch_size" in values and len(values["batch_size"]) > 1:
         raise ConfigError("batch_size", "--until-oom chooses the batch size: give one to begin with, or none.")
     searches = tuple(_searched(run) for run in grid(base, values or {}, given=given))
@@ -134,7 +141,10 @@ def _searched(run: PlannedRun) -> PlannedRun:
     return replace(run, search=BATCH_SIZE)
 
 
-_NO_LIMIT = "a CPU has no VRAM to run out of"
+def no_limit(config: RunConfig) -> str:
+    """Why nothing is searched on a CPU, and what to do."""
+    other = "use a CUDA GPU" if config.is_script else "use --device virtual:tesla-p4, or a GPU that is there"
+    return f"a CPU has no VRAM to run out of: {other}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,10 +266,10 @@ def _fit(verdict: Verdict, search: LimitSearch) -> tuple[Fit, str]:
         # what a shorter prompt was not refused for is its length
         is_too_long = search.knob == PROMPT_LEN and search.fits
         return (Fit.NO_DATA, "") if is_too_long else (Fit.BROKEN, verdict.why)
-    if record.device is not None and record.device.kind == "cpu":
-        return Fit.BROKEN, f"{_NO_LIMIT}: use --device virtual:tesla-p4."
     if record.outcome is Outcome.OUT_OF_MEMORY:
         return Fit.TOO_LARGE, ""
+    if record.device is not None and record.device.kind == "cpu":
+        return Fit.BROKEN, no_limit(record.config)
     if record.outcome is not Outcome.COMPLETED:
         return Fit.BROKEN, record.message or record.outcome.value
     return (Fit.FITS, "") if _was_full(record, search) else (Fit.NO_DATA, "")

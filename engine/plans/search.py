@@ -9,9 +9,12 @@ from enum import Enum
 
 from engine.contract.config import KNOBS, RunConfig
 from engine.contract.numbers import n_of
+from engine.contract.script_flags import all_turned
 
 TRY_UPDATES = 3
 """Updates of one try. The optimizer's state is there from the second on, and the third shows that it stays so."""
+SCRIPT_UPDATES = 10
+"""Updates of one try of a user's own script, whose batches may differ in their lengths; it is not asked for more."""
 BATCH_SIZE, PROMPT_LEN = "batch_size", "prompt_len"
 LARGEST = int(KNOBS[BATCH_SIZE].maximum or 0)
 COARSE = 8
@@ -114,10 +117,14 @@ class LimitSearch:
 
 def config_of_try(config: RunConfig, knob: str, value: int) -> RunConfig:
     """The run that tries a batch size: `TRY_UPDATES` updates of full windows on every GPU, one epoch; of a run that
-    answers, one full batch. One that tries a prompt is as it is.
+    answers, one full batch; of a script its first updates. One that tries a prompt is as it is.
+
+    Raises `ConfigError` where a script's command does not carry the batch size.
     """
     if knob == PROMPT_LEN:
         return config.with_values(prompt_len=value)
+    if config.is_script:
+        return all_turned(config, {"batch_size": value, "max_updates": config.max_updates or SCRIPT_UPDATES})
     if config.answers:
         return config.with_values(batch_size=value, requests=value)
     window = value * config.gradient_accumulation_steps * (config.gpus or _MOST_GPUS)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args, get_type_hints
 
-from engine.contract.config import KNOBS, ConfigError, RunConfig, Value
+from engine.contract import script_flags
+from engine.contract.config import ConfigError, RunConfig, Value
 from engine.contract.forecast_types import Foretold
-from engine.contract.knob import shown
+from engine.contract.script_flags import is_turnable, shown, with_knobs
 from engine.plans.search import BATCH_SIZE, SOUGHT
 
 MAX_RUNS = 10_000
@@ -129,20 +130,22 @@ def _read_foretold(values: Any) -> Foretold | None:
 
 def label_of(values: dict[str, Value]) -> str:
     """A few words for the values of some knobs: `batch size 8, checkpointing on`."""
-    return ", ".join(f"{KNOBS[name].label} {shown(KNOBS[name], value, 'not set')}" for name, value in values.items())
+    return ", ".join(f"{script_flags.label_of(name)} {shown(name, value, 'not set')}" for name, value in values.items())
 
 
 def repeated(runs: Sequence[PlannedRun], times: int) -> tuple[PlannedRun, ...]:
     """All runs, `times` times over, each round with the next seed.
 
     Rounds, not each run on the spot: what drifts (clocks, temperature, neighbours) then meets all alike. Other seeds,
-    because equal ones repeat loss and accuracy to the digit. Raises `ConfigError` beyond `MAX_RUNS`.
+    because equal ones repeat loss and accuracy to the digit; a script whose command takes none has its own way. Raises
+    `ConfigError` beyond `MAX_RUNS`.
     """
     if len(runs) * times > MAX_RUNS:
         raise ConfigError("", f"This plan has {len(runs) * times:,} runs, more than {MAX_RUNS:,}: use fewer repeats.")
     rounds: list[PlannedRun] = []
     for turn in range(times):
         for run in runs:
-            config = run.config.with_values(seed=(run.config.seed + turn) % 2**31) if turn else run.config
+            seeds = {"seed": (run.config.seed + turn) % 2**31} if turn and is_turnable(run.config, "seed") else {}
+            config = with_knobs(run.config, seeds)
             rounds.append(replace(run, config=config, repeat=turn + 1))
     return tuple(rounds)

@@ -103,7 +103,7 @@ class Printed:
 
     def _note(self) -> Logged:
         n, self._left_out = self._left_out, 0
-        return Logged(source="engine", text=f"… {n:,} line{'s' if n > 1 else ''} left out: all are in {self.path}")
+        return Logged(source="left out", text=f"… {n:,} line{'s' if n > 1 else ''} left out: all are in {self.path}")
 
     @property
     def last_errors(self) -> tuple[str, ...]:

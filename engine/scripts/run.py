@@ -128,7 +128,7 @@ class ScriptRun:
         while (code := child.poll()) is None:
             self._hear(folding, listener, _TICK_S)
             self._show(printed)
-            self._stop_if_asked(child)
+            self._stop_if_due(child, folding)
             self._say_if_unseen(listener)
         self._code = code
         self._drain(folding, listener)
@@ -165,13 +165,18 @@ class ScriptRun:
         for line in printed.news():
             self.emit(line)
 
-    def _stop_if_asked(self, child: Child) -> None:
-        if not self.should_stop():
+    def _stop_if_due(self, child: Child, folding: Folding) -> None:
+        if not self.should_stop() and not self._has_enough(folding):
             return
         if self._stopping is None:
             self._stopping = Stopping(child.signal, self.patience, self.in_a_hurry)
         if (said := self._stopping.step(self.times_stopped())) is not None:
             self._say(said)
+
+    def _has_enough(self, folding: Folding) -> bool:
+        """Whether it has done all the updates that it is run for."""
+        most = self.record.config.max_updates
+        return most is not None and folding.update >= most
 
     def _end_family(self, child: Child, folding: Folding, listener: Listener) -> None:
         """What a command leaves behind that was stopped or killed is ended; what else goes on is told."""
@@ -191,6 +196,9 @@ class ScriptRun:
         child.signal_others(signal.SIGKILL)
 
     def _judge(self, code: int, folding: Folding, listener: Listener, printed: Printed) -> Verdict:
+        if self._stopping is not None and not self.should_stop():
+            message = f"Ended after {folding.update:,} updates: --max-updates is {self.record.config.max_updates:,}."
+            return Verdict(outcome=Outcome.COMPLETED, message=message)
         if self._stopping is not None:
             message = stopped(self.why_stopped())
             if len(self._stopping.sent) > 1:

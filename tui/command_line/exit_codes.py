@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.contract.records import Outcome
+from engine.contract.records import Outcome, RunRecord
 
 DONE = 0
 WRONG_USAGE = 2
@@ -22,9 +22,18 @@ OF_OUTCOME = {
     Outcome.INTERRUPTED: INTERRUPTED,
 }
 
+
+def of_run(record: RunRecord) -> int:
+    """The exit code of a run that is over: of a user's own script that failed, or was out of memory, its own."""
+    code = OF_OUTCOME[record.outcome]
+    own = record.script.exit_code if record.script is not None else None
+    return own if own and code in (OUT_OF_MEMORY, FAILED) else code
+
+
 HELP = (
     "Exit codes: 0 done, 2 wrong usage, 3 out of memory, 4 the run failed, 5 the history could not be opened or\n"
-    "written (a run that ends with 3 or 4 keeps that code; stderr says what is not stored), 130 interrupted."
+    "written (a run that ends with 3 or 4 keeps that code; stderr says what is not stored), 130 interrupted.\n"
+    "A script after -- that fails passes on its own exit code: 128 and its number for a signal, as a shell says it."
 )
 
 

@@ -45,6 +45,7 @@ def follow(
             code = code_of(event)
             if code is not None:
                 return code
+        report.pass_on()
         if stopping and idle:  # it was queued only: no event tells of it
             report.say(f"Stopped before {never_began}.")
             return exit_codes.INTERRUPTED
@@ -63,7 +64,7 @@ def run_code(event: Event) -> int | None:
     """The exit code of a run that is over with this event."""
     match event:
         case RunFinished():
-            return exit_codes.OF_OUTCOME[event.record.outcome]
+            return exit_codes.of_run(event.record)
         case RunRefused():
             return exit_codes.NOT_STORED if event.no_history else exit_codes.WRONG_USAGE
         case EngineFailed():

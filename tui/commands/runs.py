@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.compare.scaling import Scaling, nothing_known
-from engine.contract import answer_entries, figures
+from engine.contract import answer_entries, figures, script_entries
 from engine.contract.events import RunFinished
 from engine.contract.knob import JOBS
 from engine.contract.numbers import n_of
@@ -117,7 +117,7 @@ def execute(arguments: Namespace) -> int:
     """`traintop runs`. Raises `HistoryError` and `UsageError`."""
     limit = _limit(arguments.limit)
     if arguments.job is not None and arguments.job not in JOBS:
-        raise UsageError(f"--job {arguments.job!r} is not known: use {' or '.join(JOBS)}.")
+        raise UsageError(f"--job {arguments.job!r} is not known: use {', '.join(JOBS[:-1])} or {JOBS[-1]}.")
     with history_to_read() as history:
         if limit is None and not arguments.json:
             limit = ROWS
@@ -166,14 +166,19 @@ def table(records: list[RunRecord], width: int | None = None, scaling: Scaling =
     wanted = (*figures.places(records), *several, *_KNOBS, *_FIGURES, *together, figures.STATUS)
     where_known = (*_WHERE_KNOWN, *together)
     entries = [entry for entry in wanted if entry not in where_known or any(map(entry.read, records))]
+    is_script = any(record.config.is_script for record in records)
+    named = script_entries.NAME if is_script else figures.MODEL
+    names = [(script_entries.NAME.of if is_script else _model)(record)[:24] for record in records]
     columns = [
         _Column(figures.RUN_ID.heading, [str(record.run_id) for record in records]),
-        _Column(
-            figures.MODEL.heading, [short_name(record.config.model)[:24] for record in records], left=True, keep=80
-        ),
+        _Column(named.heading, names, left=True, keep=80),
     ]
     keep = _KEEP
-    if any(record.config.answers for record in records):
+    if is_script:
+        turned = [*script_entries.arguments(records), *script_entries.knobs(records)]
+        keep = {**_KEEP, **{entry.name: 86 for entry in turned}}
+        entries = [*figures.places(records), *turned, *script_entries.entries(records), figures.STATUS]
+    elif any(record.config.answers for record in records):
         keep = _KEEP_ANSWERS
         knobs = answer_entries.shown(records, answer_entries.KNOB_ENTRIES)
         entries = [*figures.places(records), *knobs, *answer_entries.shown(records), figures.STATUS]
@@ -196,6 +201,10 @@ def table(records: list[RunRecord], width: int | None = None, scaling: Scaling =
     for row in zip(*(column.cells for column in columns), strict=True):
         drawn.add_row(*(Text(clean(cell)) for cell in row))
     return drawn
+
+
+def _model(record: RunRecord) -> str:
+    return short_name(record.config.model)
 
 
 def _drawn(records: list[RunRecord], scaling: Scaling) -> str:

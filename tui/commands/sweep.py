@@ -9,10 +9,12 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from engine.contract import paths
+from engine.contract.command import given_values, values_text
 from engine.contract.config import KNOBS, ConfigError, RunConfig
 from engine.contract.device_name import read_device
 from engine.contract.events import EngineFailed, EngineReady, Event, PlanFinished
 from engine.contract.records import DeviceInfo, RunRecord
+from engine.contract.script_flags import with_knobs
 from engine.plans.course import NAMED, SCALES, Plan, named_plan, repeat_plan, scale_for, sweep, until_oom
 from engine.process.launched import launched
 from tui.command_line import exit_codes
@@ -26,8 +28,10 @@ if TYPE_CHECKING:
     from engine.history.plans import StoredPlan
     from engine.session.engine import Engine
 
-_WHOLE = frozenset(("data", "text_column", "label_column", "target_column"))
-"""Knobs whose value may hold a comma: a list of them cannot be given."""
+_WHOLE = frozenset(("data", "text_column", "label_column", "target_column", "command", "command_values"))
+"""Knobs whose value may hold a comma: a list of them cannot be given. Those that a script alone knows have theirs in
+`--command-values`.
+"""
 _CLOSE_S = 0.3
 
 PlanOn = Callable[[DeviceInfo], Plan]
@@ -42,16 +46,21 @@ class Request:
     device: str = "auto"
     """What its first run is placed on."""
     stored: StoredPlan | None = None
+    of_scripts: bool = False
 
 
 def add_flags(parser: Parser) -> None:
     """The flags of `traintop sweep`."""
     parser.take_command("traintop sweep --batch-size 8,16,32 -- python train.py --batch_size={batch_size}")
     group = parser.add_argument_group(
-        "the plan", "Any knob below takes several values: --batch-size 1,2,4,8 --gradient-checkpointing off,on"
+        "the plan",
+        "Any knob below takes several values: --batch-size 1,2,4,8 --gradient-checkpointing off,on. Those that only a "
+        "script knows have them in --command-values block_size=256,512.",
     )
     group.add_argument(
-        "--until-oom", action="store_true", help="look for the largest batch size that fits: double, then bisect"
+        "--until-oom",
+        action="store_true",
+        help="look for the largest batch size that fits: double, then bisect; of a script by its first updates",
     )
     named = "; ".join(f"{plan.name}: {plan.description}" for plan in NAMED.values())
     group.add_argument("--plan", metavar="NAME", help=f"an experiment ({named})".replace("%", "%%"))
@@ -90,8 +99,10 @@ def execute(arguments: Namespace) -> int:
         if no_log:
             report.say(no_log)
         session = Session(history, device=request.device)
-        session.open()
         under_way = PlanUnderWay(session, request, report, interrupts, history)
+        if request.of_scripts:  # which need no device of ours, nor PyTorch
+            under_way.begin(DeviceInfo(name="", kind="cpu"))
+        session.open()
         code = follow(session, report, interrupts, under_way.code_of, never_began="the plan began")
         session.close(0.0 if interrupts.count > 1 else _CLOSE_S)
         lost = history.close()
@@ -116,7 +127,8 @@ def request_of(arguments: Namespace, history: History) -> Request:
             raise UsageError("--resume goes on with a plan as it was: leave the other flags out.")
         stored = _stored(arguments.resume, history)
         first = next((run.config.device for run in stored.plan.runs), "auto")
-        return Request(lambda device: stored.plan, first, stored)
+        of_scripts = all(run.config.is_script for run in stored.plan.runs)
+        return Request(lambda device: stored.plan, first, stored, of_scripts)
     if arguments.plan and arguments.until_oom:
         raise UsageError("--plan and --until-oom are two plans: give one of them.")
     if arguments.scale and not arguments.plan:
@@ -128,6 +140,8 @@ def request_of(arguments: Namespace, history: History) -> Request:
     names = {*given, *(load_knobs(arguments.config) if arguments.config else ())}
     Session.check_data(base)  # a file that is missing is told before PyTorch is loaded
     if arguments.plan:
+        if base.is_script:
+            raise UsageError("--plan has runs of traintop's own: leave the command out, or give a knob several values.")
         if lists:
             flag = KNOBS[next(iter(lists))].flag
             raise UsageError(f"--plan {arguments.plan} has its own list of runs: give {flag} one value, or none.")
@@ -136,12 +150,12 @@ def request_of(arguments: Namespace, history: History) -> Request:
         if repeat > 1:
             raise UsageError("--until-oom looks once: leave --repeat out.")
         batch_size = {} if "batch_size" in given or arguments.config else {"batch_size": 1}
-        plan = until_oom(base.with_values(**batch_size), lists, given=names)
+        plan = until_oom(with_knobs(base, batch_size), lists, given=names)
     elif lists or repeat > 1:
         plan = sweep(base, lists, repeat=repeat, given=names)
     else:
         raise UsageError("nothing to sweep: give a knob several values (--batch-size 1,2,4,8), --until-oom or --plan.")
-    return Request(lambda device: plan, base.device)
+    return Request(lambda device: plan, base.device, of_scripts=base.is_script)
 
 
 def _base_and_lists(arguments: Namespace, given: dict[str, Any]) -> tuple[RunConfig, dict[str, list[str]]]:
@@ -149,18 +163,30 @@ def _base_and_lists(arguments: Namespace, given: dict[str, Any]) -> tuple[RunCon
     lists = {name: listed(name, value) for name, value in given.items() if name not in _WHOLE and "," in value}
     if len(lists.get("device", ())) == 1:
         del lists["device"]  # cuda:0,2,3
+    own, lists_of_own = _own_lists(given.get("command_values"))
+    lists |= lists_of_own
     single = {name: value for name, value in vars(arguments).items() if name not in lists}
+    if lists_of_own:
+        single["command_values"] = own
     try:
         return config_of(Namespace(**single)), lists
     except ConfigError:
         # the values may need each other, as --optimizer-in-backward needs --max-grad-norm 0
-        for combination in product(*lists.values()):
-            chosen = dict(zip(lists, combination, strict=True))
+        knobs = {name: values for name, values in lists.items() if name in KNOBS}
+        for combination in product(*knobs.values()):
+            chosen = dict(zip(knobs, combination, strict=True))
             try:
                 return config_of(Namespace(**{**single, **chosen})), lists
             except ConfigError:
                 continue
         raise
+
+
+def _own_lists(text: str | None) -> tuple[str | None, dict[str, list[str]]]:
+    """What `--command-values` says of knobs that a script alone knows: those with one value, and those with several."""
+    values = given_values(text)
+    lists = {name: [part.strip() for part in value.split(",")] for name, value in values.items() if "," in value}
+    return values_text({name: value for name, value in values.items() if name not in lists}), lists
 
 
 def _named(arguments: Namespace, base: RunConfig, given: Collection[str], repeat: int) -> PlanOn:
@@ -220,12 +246,16 @@ class PlanUnderWay:
             return exit_codes.FAILED
         if isinstance(event, PlanFinished):
             return self._report.code(event)
-        if isinstance(event, EngineReady):
-            plan, stored = self._request.plan_on(event.device), self._request.stored
-            self._report.begin(plan, _done_before(self._request, self._history))
-            if not (self._interrupts.count or self._report.lost):
-                self._session.start_plan(plan, stored.plan_id if stored else None)
+        if isinstance(event, EngineReady) and not self._request.of_scripts:
+            self.begin(event.device)
         return None
+
+    def begin(self, device: DeviceInfo) -> None:
+        """Start the plan as it is on this device."""
+        plan, stored = self._request.plan_on(device), self._request.stored
+        self._report.begin(plan, _done_before(self._request, self._history))
+        if not (self._interrupts.count or self._report.lost):
+            self._session.start_plan(plan, stored.plan_id if stored else None)
 
 
 def _done_before(request: Request, history: History) -> list[RunRecord]:

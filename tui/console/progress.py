@@ -18,6 +18,7 @@ from engine.contract.events import (
     RunFinished,
     RunStarted,
     Sampled,
+    ScriptKnown,
     TrainingStarted,
     UpdateDone,
 )
@@ -26,6 +27,7 @@ from engine.contract.numbers import UNKNOWN, clock
 from engine.contract.pace import WholeTime
 from engine.contract.records import Place, RunRecord
 from engine.contract.run_figures import RunFigures, new_record
+from engine.contract.script_entries import UPDATE_SPEED
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -48,7 +50,10 @@ class Pace:
         self.elapsed_s = self._done_s = 0.0
         self.place: Place | None = None
         """Where the run is within a step that takes long."""
-        self._epochs = 1
+        self._epochs: float = 1
+        self._planned: int | None = None
+        """Updates of a script, where its trainer tells."""
+        self.is_script = False
         self._whole: WholeTime | None = None
         self._accumulation = 1
         self._per_epoch = 1
@@ -71,10 +76,16 @@ class Pace:
                 self._figures = RunFigures(new_record(event.run_id, event.config, event.device, event.started_at))
                 self._whole = WholeTime(event.config)
                 self._answers = AnswerPace() if event.config.answers else None
-                self._epochs = event.config.epochs
+                self._epochs, self._planned = event.config.epochs, None
                 self._accumulation = event.config.gradient_accumulation_steps
+                self.is_script = event.config.is_script
             case TrainingStarted():
                 self._per_epoch = max(1, event.micro_steps_per_epoch)
+            case ScriptKnown():
+                self._planned = event.planned_updates
+            case UpdateDone(epoch=None):  # of a script that has no epochs
+                self._forward(event.update / self._planned if self._planned else 0.0, event.t)
+                return True
             case MicroStepDone() if not self._ends_update(event.micro_step):
                 self._micro_steps = f"micro-step {event.micro_step}/{event.micro_steps}, "
                 self._forward(event.micro_step / event.micro_steps, event.t)
@@ -118,7 +129,8 @@ class Pace:
         where = f"{self._micro_steps}update {row.updates}/{row.planned_updates or UNKNOWN}"
         if self.place is not None:
             where += f", {self.place.words}"
-        return f"{where}  loss {LAST_LOSS.of(row)}  {SPEED.of(row)} {heading_of(SPEED, [row])}"
+        speed = UPDATE_SPEED if self.is_script and SPEED.read(row) is None else SPEED
+        return f"{where}  loss {LAST_LOSS.of(row)}  {speed.of(row)} {heading_of(speed, [row])}"
 
     def _answering(self, pace: AnswerPace, row: RunRecord) -> str:
         """The request, what of it is written, and the speed."""
@@ -138,10 +150,12 @@ class Pace:
 
 
 class ProgressLines:
-    """A line at every tenth of one run, and in the midst of a step that lasts for long."""
+    """A line at every tenth of one run, and in the midst of a step that lasts for long; of a script at least every
+    `SILENCE_S`, as its end may be unknown.
+    """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, prefix: str = "") -> None:
+        self._stream, self._prefix = stream, prefix
         self._pace = Pace()
         self._tenth = 0
         self._said_s = 0.0
@@ -151,10 +165,11 @@ class ProgressLines:
         if not self._pace.fold(event):
             return
         tenth, now = int(self._pace.fraction * 10 + 1e-9), self._pace.elapsed_s
-        if tenth > self._tenth or (self._pace.place is not None and now - self._said_s >= SILENCE_S):
+        lasts = self._pace.place is not None or self._pace.is_script
+        if tenth > self._tenth or (lasts and now - self._said_s >= SILENCE_S):
             self._tenth, self._said_s = tenth, now
-            share = int(self._pace.fraction * 100 + 1e-9)
-            self._stream.write(f"{share:3} %  {self._pace.text()}  {self._pace.clock()}\n")
+            share = f"{int(self._pace.fraction * 100 + 1e-9):3} %  " if self._pace.fraction else ""
+            self._stream.write(f"{self._prefix}{share}{self._pace.text()}  {self._pace.clock()}\n")
             self._stream.flush()
 
     @contextmanager
@@ -178,7 +193,7 @@ class ProgressBar:
     def show(self, event: Event) -> None:
         """Draw the bar between the start of training and its end."""
         moved = self._pace.fold(event)
-        if isinstance(event, (TrainingStarted, AnsweringStarted)):
+        if isinstance(event, (TrainingStarted, AnsweringStarted, ScriptKnown)) and self._bar is None:
             self._bar = self._new_bar()
             self._bar.start()
         elif isinstance(event, RunFinished) or (isinstance(event, MemoryMoment) and event.moment in ENDED):

@@ -1,4 +1,8 @@
-"""A run's events as lines: the transcript or JSON on stdout, everything that is for people on stderr."""
+"""A run's events as lines: the transcript or JSON on stdout, everything that is for people on stderr.
+
+Of a user's own script stdout is what the script writes there, and nothing else, as of `time` and `nsys`: the
+transcript goes to stderr, where its lines begin with `traintop:`. With JSON the script's goes to stderr, all of it.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +24,21 @@ from engine.contract.events import (
     Logged,
     RunFinished,
     RunRefused,
+    RunStarted,
     Saved,
     WontEnd,
 )
 from engine.contract.job import BatchJob, time_left
 from engine.contract.records import Outcome
+from tui.console.passed_on import PassedOn
 from tui.console.progress import ProgressBar, ProgressLines
 from tui.console.transcript import Transcript
 from tui.drawing.text import clean
+
+_OURS = "traintop: "
+"""What our lines begin with between those of a script."""
+SCRIPTS = ("stdout", "stderr", "left out")
+"""Sources of lines that a script has printed, or that say that some are not told."""
 
 
 class Report:
@@ -43,6 +54,8 @@ class Report:
         self._as_json = as_json
         self._scaling = scaling
         self._transcript = Transcript(scaling)
+        self._script: PassedOn | None = None
+        """What the script prints whose run is under way."""
         on_terminal = err.isatty() and os.environ.get("TERM") != "dumb"
         self._progress: ProgressBar | ProgressLines | None = None
         if on_terminal or not as_json:
@@ -50,12 +63,19 @@ class Report:
 
     def show(self, event: Event) -> None:
         """Report an event."""
+        if isinstance(event, RunStarted) and event.config.is_script:
+            self._begin_script(event)
+        if isinstance(event, RunFinished) and self._script is not None:
+            self._end_script(self._script)
         lines = (
             [json_line(event, self._scaling)]
             if self._as_json
             else [clean(line) for line in self._transcript.lines(event)]
         )
-        if lines:
+        if lines and self._script is not None and not self._as_json:
+            for line in lines:
+                self.say(line)
+        elif lines:
             # out and err may be one terminal: then the bar is in the way of the transcript
             self._write(self._out, "".join(f"{line}\n" for line in lines), aside=not self._as_json)
         message = self._message(event)
@@ -67,9 +87,31 @@ class Report:
             except OSError as error:
                 self._lose(error)
 
+    def _begin_script(self, event: RunStarted) -> None:
+        self._script = PassedOn(event.run_id, event.started_at, self._err if self._as_json else self._out, self._err)
+        # a bar would stand in the way of what the script draws
+        self._progress = None if self._as_json else ProgressLines(self._err, _OURS)
+
+    def _end_script(self, script: PassedOn) -> None:
+        if not self.lost:
+            try:
+                script.end()
+            except OSError as error:
+                self._lose(error)
+
+    def pass_on(self) -> None:
+        """Write what a script has printed since the last call; a run of another job prints nothing."""
+        if self._script is None or self.lost:
+            return
+        try:
+            self._script.pass_on()
+        except OSError as error:
+            self._lose(error)
+
     def say(self, text: str) -> None:
         """A message for people."""
-        self._write(self._err, f"{clean(text)}\n", aside=True)
+        ours = "" if self._script is None else _OURS
+        self._write(self._err, f"{ours}{clean(text)}\n", aside=True)
 
     def end(self, text: str) -> None:
         """A last message for people, in the midst of a run."""
@@ -107,6 +149,8 @@ class Report:
                 return f"warning: {event.message}"
             case Saved(problem=str() as problem):
                 return f"warning: {problem}"
+            case Logged() if self._script is not None and event.source in SCRIPTS:
+                return None  # it was passed on
             case Logged():
                 return event.text if event.level == "info" else f"{event.level}: {event.text}"
             case RunFinished() if self._as_json and event.record.outcome is not Outcome.COMPLETED:

@@ -8,12 +8,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from engine.compare.scaling import Scaling, nothing_known
-from engine.contract.events import FREQUENT, Event, PlanFinished, PlanProgress, RunFinished, RunRefused, RunStarted
+from engine.contract.events import (
+    FREQUENT,
+    Event,
+    Logged,
+    PlanFinished,
+    PlanProgress,
+    RunFinished,
+    RunRefused,
+    RunStarted,
+)
 from engine.contract.records import RunRecord
 from engine.plans.course import Plan
 from tui.command_line import exit_codes
 from tui.console.progress import ProgressBar
-from tui.console.report import Report, dump, event_json
+from tui.console.report import SCRIPTS, Report, dump, event_json
 from tui.console.sweep_rows import Counts, Rows
 from tui.console.sweep_tables import plan_table, repeats_table, table_json
 from tui.drawing.text import clean
@@ -129,4 +138,6 @@ class SweepReport(Report):
     def _message(self, event: Event) -> str | None:
         if isinstance(event, RunRefused) and not self._as_json:
             return None  # its row says it
+        if isinstance(event, Logged) and event.source in SCRIPTS:
+            return None  # of many scripts: each has its file
         return super()._message(event)

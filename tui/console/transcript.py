@@ -15,19 +15,22 @@ from engine.contract.events import (
     EngineReady,
     EvalDone,
     Event,
+    FigureLogged,
     MemoryMoment,
     RanksStarted,
     RunFinished,
     RunProgress,
     RunStarted,
     Saved,
+    ScriptKnown,
     TrainingStarted,
     UpdateDone,
 )
 from engine.contract.figures import CARD_SPEED, CARD_TIME, CPU, ENERGY, PER_SAMPLE, WAITING, gpus_of, is_virtual
 from engine.contract.marks import sentences
 from engine.contract.numbers import mib, n_of, number, percent
-from engine.contract.records import DeviceInfo, Outcome, RunRecord
+from engine.contract.records import DeviceInfo, Memory, Outcome, RunRecord
+from engine.contract.script_entries import UPDATE_SPEED, is_score
 from engine.contract.text import capitalised
 from engine.export.hand_over import flags_of
 from tui.console.answers import AnswerLines, ending, figures_of
@@ -49,6 +52,8 @@ class Transcript:
         """`scaling` knows that of a run on several GPUs."""
         self._scaling = scaling
         self._ranks = ""
+        self._model: str | None = None
+        """What a script trains, once it is known."""
         self._device: DeviceInfo | None = None
         self._at_end: MemoryMoment | None = None
         self._epoch: float | None = None
@@ -61,6 +66,7 @@ class Transcript:
                 return [f"PyTorch {event.torch_version} on {_named(event.device)}, ready in {event.import_s:.1f} s"]
             case RunStarted():
                 self._device, self._at_end, self._epoch, self._ranks = event.device, None, None, ""
+                self._model = None
                 return _opening(event)
             case RanksStarted():
                 self._ranks = " of rank 0"
@@ -70,10 +76,16 @@ class Transcript:
             case MemoryMoment(moment="trained" | "answered" | "end"):
                 self._at_end = event  # what it is called depends on how the run ends
                 return []
+            case MemoryMoment(memory=Memory(used=None)):
+                return []  # of a script that has not told where it computes
             case MemoryMoment():
                 return [self._memory(event, _MOMENTS.get(event.moment, event.moment))]
             case TrainingStarted():
                 return [_training(event)]
+            case ScriptKnown():
+                return self._watched(event)
+            case FigureLogged():
+                return _logged(event)
             case UpdateDone():
                 self._epoch = event.epoch
                 return []
@@ -86,6 +98,16 @@ class Transcript:
             case _:
                 return self._answers.lines(event)
 
+    def _watched(self, event: ScriptKnown) -> list[str]:
+        """What it trains, when that is known first."""
+        if self._model is not None or event.model is None:
+            return []
+        self._model = event.model
+        size = f", {number(event.n_parameters)} parameters" if event.n_parameters is not None else ""
+        by = f" with {clean(event.optimizer)}" if event.optimizer else ""
+        updates = f": {number(event.planned_updates)} updates" if event.planned_updates is not None else ""
+        return [f"It trains {clean(event.model)}{size}{by}{updates}"]
+
     def _memory(self, event: MemoryMoment, when: str) -> str:
         return f"{self._label}{self._ranks} {when}: {mib(event.memory.used)} MiB"
 
@@ -96,11 +118,13 @@ class Transcript:
     def _closing(self, record: RunRecord) -> list[str]:
         completed = record.outcome is Outcome.COMPLETED
         lines = []
-        if self._at_end:
+        if self._at_end and self._at_end.memory.used is not None:
             job = "answering" if record.config.answers else "training"
             lines.append(self._memory(self._at_end, f"after {job}" if completed else "at the end"))
         if record.config.answers:
             lines += figures_of(record)
+        elif record.config.is_script and record.samples_per_s is None:
+            lines += _of_updates(record)
         elif record.train_runtime_s is not None and record.samples_per_s is not None:
             runtime = record.train_runtime_s
             whose = _CPUS if is_virtual([record]) else ""
@@ -159,8 +183,28 @@ class Transcript:
         return lines
 
 
+def _of_updates(record: RunRecord) -> list[str]:
+    """The time and the speed of a script whose samples were not seen."""
+    if record.train_runtime_s is None or not record.updates:
+        return []
+    speed = f"Updates/second: {UPDATE_SPEED.of(record)}"
+    return [
+        f"Time: {record.train_runtime_s:.2f}",
+        speed,
+        _summary(train_runtime=record.train_runtime_s, train_loss=record.train_loss),
+    ]
+
+
+def _logged(event: FigureLogged) -> list[str]:
+    """What a script's trainer logged of an evaluation."""
+    scored = {name: value for name, value in event.figures.items() if is_score(name)}
+    return [clean(f"Update {number(event.update)}: {_summary(**scored)}")] if scored else []
+
+
 def _opening(event: RunStarted) -> list[str]:
     flags, config = flags_of(event.config), event.config
+    if config.is_script:
+        return [f"Run {event.run_id} on {_named(event.device)}", *([clean(f"Knobs: {flags}")] if flags else [])]
     together = f", {config.parallel}: {_effective(config)}" if config.is_parallel else ""
     return [
         f"Run {event.run_id} on {_several(event)}{together}",

@@ -14,6 +14,8 @@ from engine.contract.knob import about_group
 from engine.contract.marks import sentences
 from engine.contract.numbers import mib, percent, rate, signed, signed_percent
 from engine.contract.records import Outcome, RunRecord
+from engine.contract.script_flags import label_of
+from engine.contract.script_flags import shown as value_shown
 from engine.contract.text import capitalised
 from engine.export.hand_over import command_line
 from engine.plans.lecture import TABLES
@@ -155,8 +157,8 @@ def _against(run: RunRecord, baseline: RunRecord) -> list[str]:
         lines.append(f"{card} {CARD_SPEED.heading} by forecast, against {before}.")
     changed = changed_knobs(run.config, baseline.config)
     for name, (old, new) in list(changed.items())[:4]:
-        knob = KNOBS[name]
-        lines += ["", f"{knob.label}, {shown(knob, old)} → {shown(knob, new)}: {text_of(name, run.config.job)}"]
+        about = f": {text_of(name, run.config.job)}" if name in KNOBS else "."
+        lines += ["", f"{label_of(name)}, {value_shown(name, old)} → {value_shown(name, new)}{about}"]
     if not changed:
         lines += ["", "All knobs are equal: the differences show how much two runs of one configuration differ."]
     return lines

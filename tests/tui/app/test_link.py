@@ -104,7 +104,9 @@ async def test_a_slow_link_is_painted_less_often_but_answers_keys(slow: bool, ev
 
 async def test_while_a_model_writes_every_second_repaint_shows_its_answer_alone() -> None:
     """Whoever draws on the processor takes from who computes there; keys and ends are shown at once as ever."""
-    async with stage((120, 40), [], begun(), answering(), prefilled(1), tokens(1, text="word0 "), config=ANSWERING) as s:
+    async with stage(
+        (120, 40), [], begun(), answering(), prefilled(1), tokens(1, text="word0 "), config=ANSWERING
+    ) as s:
         s.app.controllers.painter._turns = 0
         at: dict[str, list[int]] = {"answer": [], "speed": []}
         for turn in range(1, 4 * PAINT_EVERY + 1):
