@@ -15,11 +15,12 @@ from pathlib import Path
 from engine.contract.config import ConfigError, RunConfig, Value
 from engine.contract.forecast_types import ForecastError
 from engine.contract.script_combinations import NO_COMMAND, script_values
+from engine.contract.script_word import script_name, script_word
+from engine.knobs.script_source import source_of
 from engine.models.catalogue import known
 from engine.scripts.model_files import setting_of
 from engine.scripts.source import Source, read_source
 from engine.scripts.typed_flags import Said, first_of, is_on, number, typed_flags, words_of
-from engine.scripts.which import script_of
 
 _MODEL = ("model_name_or_path", "model_name", "model_id", "base_model", "pretrained_model_name_or_path", "config_name")
 _BATCH = (
@@ -117,10 +118,15 @@ def named(config: RunConfig) -> Named:
     if command is None:
         raise ForecastError(NO_COMMAND)
     words = command.filled(script_values(config))
-    found = script_of(words)
+    found = script_word(words)
     if found is None:
-        raise ForecastError(_none(f"{Path(words[0]).name} is no Python script whose flags are known"))
-    source = read_source(found.path) if found.path is not None else None
+        raise ForecastError(_none(f"{script_name(words)} is no script whose flags are known"))
+    if [Path(words[0]).name, *words[1:2]] == ["trl", "sft"]:
+        return _Reading(config, [], words[1:], Source(name="trl sft", words=frozenset(("SFTTrainer",)))).named()
+    path = source_of(words, found)
+    source = None if path is None else read_source(path)
+    if source is None:
+        raise ForecastError(_none(f"{script_name(words)} is no Python file that is found here"))
     return _Reading(config, words[: found.at], words[found.at :], source).named()
 
 
@@ -131,14 +137,14 @@ def _none(why: str) -> str:
 class _Reading:
     """Of one command. `launcher`: its words before the script; `words`: the script and what follows."""
 
-    def __init__(self, config: RunConfig, launcher: list[str], words: list[str], source: Source | None) -> None:
+    def __init__(self, config: RunConfig, launcher: list[str], words: list[str], source: Source) -> None:
         self._config = config
         self._launcher = typed_flags(launcher)
         self._by = [Path(word).name for word in launcher]
         self._typed = _typed(words)
-        self._source = source or Source(name=Path(words[0]).name)
-        self._words = self._source.words
-        self._is_sft = bool({"SFTTrainer", "SFTConfig"} & self._words) or words[0] in ("sft", "trl.scripts.sft")
+        self._source = source
+        self._words = source.words
+        self._is_sft = bool({"SFTTrainer", "SFTConfig"} & self._words)
         self._is_trainer = self._is_sft or bool(_TRAINERS & self._words)
         of_trainer = {**(_OF_TRAINER if self._is_trainer else {}), **(_OF_SFT if self._is_sft else {})}
         self._said: dict[str, object] = {

@@ -357,6 +357,26 @@ def forecast_all(
     return [replace(each, notes=(note, *each.notes)) for each in made] if note else made
 
 
+def forecast_scripts(
+    configs: Sequence[RunConfig],
+    gpu: str | None,
+    stack: str,
+    context_bytes: int | None,
+    library_bytes: int | None,
+    *,
+    given: frozenset[str] = frozenset(),
+    link: str | None = None,
+) -> tuple[list[RunConfig], list[Forecast]]:
+    """The trainings that commands name, and their forecasts as `forecast_all` makes them.
+
+    Raises `ConfigError` and `ForecastError`, also where a command does not say what it trains.
+    """
+    read = [named(config) for config in configs]
+    trainings, loop = [each.config for each in read], read[0].loop
+    made = forecast_all(trainings, gpu, stack, context_bytes, library_bytes, loop=loop, given=given, link=link)
+    return trainings, [told(*each) for each in zip(read, made, strict=True)]
+
+
 def _own_model(name: str) -> own_models.OwnModel:
     """By the history of this user. Raises `ConfigError`."""
     try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterator
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from engine.contract.by_job import defaults_of
@@ -13,16 +14,17 @@ from engine.contract.forecast_types import BREAKDOWN, AnswerForecast, Forecast, 
 from engine.contract.knob import shown
 from engine.contract.numbers import UNKNOWN, fixed, mib, number, percent, rate
 from engine.contract.presets import model_name
+from engine.contract.script_flags import all_turned
 from engine.gpus.units import MIB
 from engine.plans.course import grid
 from tui.command_line import exit_codes
-from tui.command_line.flags import UsageError, add_knobs, config_of, listed
+from tui.command_line.flags import Parser, UsageError, add_knobs, config_of, listed
 from tui.drawing.text import clean
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_WHOLE = frozenset(("data", "text_column", "label_column", "target_column", "model"))
+_WHOLE = frozenset(("data", "text_column", "label_column", "target_column", "model", "command", "command_values"))
 """Knobs whose value may hold a comma."""
 _NAMED = frozenset(("model", "device"))
 """Knobs that the table's title tells."""
@@ -32,8 +34,12 @@ _WIDTH, _WIDEST = 110, 1000
 """Columns of the table, and what it may grow to before a heading is cut; a narrow terminal wraps it."""
 
 
-def add_flags(parser: ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """The flags of `traintop forecast`."""
+    parser.take_command(
+        "traintop forecast --gpu a100-40gb --batch-size 4,8 -- python run_clm.py --model_name_or_path gpt2\n"
+        "A script's forecast is that of the training which its flags name; what they leave open is said as assumed."
+    )
     group = parser.add_argument_group(
         "the forecast",
         "Any knob below takes several values: --batch-size 1,2,4,8. The exit code is 0 whatever the verdict, also "
@@ -77,19 +83,23 @@ def execute(arguments: Namespace) -> int:
         from engine.session.session import Session
 
         Session.check_data(configs[0])  # told before PyTorch is loaded
-        from engine.session.forecasts import forecast_all
+        from engine.session.forecasts import forecast_all, forecast_scripts
 
         try:
-            named = {"loop": arguments.loop, "given": given_knobs(arguments), "link": arguments.link}
-            forecasts = forecast_all(configs, arguments.gpu, arguments.stack, *outside, **named)
+            named = {"given": given_knobs(arguments), "link": arguments.link}
+            if configs[0].is_script:
+                trainings, forecasts = forecast_scripts(configs, arguments.gpu, arguments.stack, *outside, **named)
+            else:
+                named["loop"] = arguments.loop
+                trainings, forecasts = configs, forecast_all(configs, arguments.gpu, arguments.stack, *outside, **named)
         except ForecastError as error:
             err.write(f"traintop forecast: {clean(str(error))}\n")
             return exit_codes.FAILED
         if arguments.json:
-            objects = [_to_json(config, made) for config, made in zip(configs, forecasts, strict=True)]
+            objects = [_to_json(*each) for each in zip(configs, trainings, forecasts, strict=True)]
             out.write(json.dumps(objects if several else objects[0]) + "\n")
         else:
-            out.write(_text(configs, forecasts))
+            out.write(_text(trainings, forecasts))
         out.flush()
     return exit_codes.DONE
 
@@ -111,6 +121,9 @@ def _configs(arguments: Namespace) -> tuple[list[RunConfig], bool]:
     base = config_of(single)
     if arguments.gpu and "device" in given:
         raise UsageError("--gpu and --device both name the GPU: give one of them.")
+    if base.is_script and lists:
+        turned = [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
+        return [all_turned(base, each) for each in turned], True
     runs = grid(base, lists, given=given_knobs(arguments)) if lists else ()
     impossible = next((run.skip for run in runs if run.skip), None)
     if impossible:
@@ -131,8 +144,10 @@ def _mib(arguments: Namespace, name: str) -> int | None:
     return int(value * MIB)
 
 
-def _to_json(config: RunConfig, made: Forecast) -> dict[str, Any]:
-    return {**made.to_json(), "config": config.to_dict()}
+def _to_json(config: RunConfig, training: RunConfig, made: Forecast) -> dict[str, Any]:
+    """`training` is what a script's forecast is made of: the knobs of our own that its command names."""
+    read = {"read_as": training.to_dict()} if config.is_script else {}
+    return {**made.to_json(), "config": config.to_dict(), **read}
 
 
 def _text(configs: list[RunConfig], forecasts: list[Forecast]) -> str:
