@@ -8,7 +8,7 @@ from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, DEFAULT_REQUESTS
 from engine.contract.config import RunConfig
 from engine.contract.figures import CPU
 from engine.contract.job import BatchJob, time_left
-from engine.contract.numbers import UNKNOWN, clock, mib, number, short_count
+from engine.contract.numbers import UNKNOWN, clock, mib, number
 from engine.contract.own_data import data_name, is_own_file, prompts_name, work_of
 from engine.contract.records import DeviceInfo, Outcome
 from engine.contract.script_entries import BATCH
@@ -21,6 +21,7 @@ from tui.panes.drawing import OUTCOME_ROLES
 from tui.state.answer_view import AnswerView
 from tui.state.knobs import short_name
 from tui.state.run_view import RunView
+from tui.state.script_view import model_words
 from tui.state.state import State
 
 _SOON_S = 15 * 60
@@ -66,8 +67,7 @@ def _work(config: RunConfig, run: RunView | None) -> str:
     """
     if config.is_script:
         known = run.script.known if run is not None and run.script is not None else None
-        many = short_count(known.n_parameters) if known is not None and known.n_parameters is not None else None
-        return " ".join(filter(None, (known.model, many))) if known is not None else ""
+        return model_words(known) if known is not None else ""
     if config.trains:
         return work_of(config, run.n_train if run else None)
     if config.prompt is not None:
@@ -183,8 +183,8 @@ def _under_way(state: State, run: RunView) -> list[Line]:
     if state.plan is not None:
         name = [(f"{state.plan.where}  ", "accent"), *name]
     if state.stopping:
-        ways: list[Line] = [[*name, ("  stopping…", "warn")]]
-        return ways if run.script is None else [[*name, (f"  {run.detail}", "warn")], *ways]
+        stopping: Line = [*name, ("  stopping…", "warn")]
+        return [stopping] if run.script is None else [[*name, (f"  {run.detail}", "warn")], stopping]
     if run.answer is not None and run.planned is not None:
         return [[*name, *said] for said in _answering(state, run, run.answer)]
     if run.x_end is None:

@@ -22,9 +22,7 @@ def of_updates(run: RunView | None) -> ScriptView | None:
 
 def chart(plot: RunPlot, state: State, run: RunView, script: ScriptView, width: int, height: int) -> list[Line]:
     """Over the run."""
-    return plot.lines(
-        run, [(script.rates, "speed")], width, height, recent=state.view.recent, cursor=state.view.cursor
-    )
+    return plot.lines(run, [(script.rates, "speed")], width, height, recent=state.view.recent, cursor=state.view.cursor)
 
 
 def figure(state: State, script: ScriptView, width: int) -> list[Line]:

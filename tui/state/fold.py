@@ -57,6 +57,7 @@ from tui.state.knobs import describe
 from tui.state.plan_view import fold_plan
 from tui.state.ranks import merged
 from tui.state.run_view import RunView
+from tui.state.script_view import model_words
 from tui.state.state import ROWS, UNDER_WAY, State
 
 OfRanks = (RanksStarted, RankBeat)
@@ -212,8 +213,7 @@ def _fold_run(
         is_first = run.script is not None and run.script.known is None
         told = run.known(event)
         if is_first:
-            many = short_count(event.n_parameters) if event.n_parameters is not None else ""
-            what = " ".join(filter(None, (event.model, many))) or "a model"
+            what = model_words(event) or "a model"
             told = f"training {what} with {event.optimizer or 'an optimizer'}: {told}"
         if told:
             state.write("run", told)

@@ -7,13 +7,21 @@ from dataclasses import dataclass, field
 
 from engine.contract.distribution import Distribution
 from engine.contract.events import FigureLogged, ScriptKnown, UpdateDone
+from engine.contract.numbers import short_count
 from engine.contract.throughput import Steady, steady
 from tui.drawing.plot import Columns
+from tui.drawing.text import clean
 
 LOSS, EVAL_LOSS = "loss", "eval_loss"
 """What trainers log: the mean loss since they logged last, and that of an evaluation."""
 FIRST_END, GROWTH = 20, 1.5
 """Of an x axis whose end nobody knows: it grows in steps, since all that is drawn moves with it."""
+
+
+def model_words(known: ScriptKnown) -> str:
+    """The model as far as it is known: `GPT 124M`."""
+    many = short_count(known.n_parameters) if known.n_parameters is not None else ""
+    return clean(" ".join(filter(None, (known.model, many))), 80)
 
 
 @dataclass(slots=True)
