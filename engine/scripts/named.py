@@ -15,7 +15,8 @@ from pathlib import Path
 from engine.contract.config import ConfigError, RunConfig, Value
 from engine.contract.forecast_types import ForecastError
 from engine.contract.script_combinations import NO_COMMAND, script_values
-from engine.contract.script_word import script_name, script_word
+from engine.contract.script_name import script_name
+from engine.contract.script_word import script_word
 from engine.knobs.script_source import source_of
 from engine.models.catalogue import known
 from engine.scripts.model_files import setting_of
@@ -120,13 +121,13 @@ def named(config: RunConfig) -> Named:
     words = command.filled(script_values(config))
     found = script_word(words)
     if found is None:
-        raise ForecastError(_none(f"{script_name(words)} is no script whose flags are known"))
+        raise ForecastError(_none(f"{script_name(config)} is no script whose flags are known"))
     if [Path(words[0]).name, *words[1:2]] == ["trl", "sft"]:
         return _Reading(config, [], words[1:], Source(name="trl sft", words=frozenset(("SFTTrainer",)))).named()
     path = source_of(words, found)
     source = None if path is None else read_source(path)
     if source is None:
-        raise ForecastError(_none(f"{script_name(words)} is no Python file that is found here"))
+        raise ForecastError(_none(f"{script_name(config)} is no Python file that is found here"))
     return _Reading(config, words[: found.at], words[found.at :], source).named()
 
 

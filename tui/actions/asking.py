@@ -101,7 +101,7 @@ class AskControl:
 def _writes(row: RunRecord) -> bool:
     """Whether a run trained a model that can be asked."""
     ended = row.outcome in (Outcome.COMPLETED, Outcome.STOPPED)
-    return ended and not row.config.answers and row.config.task in WRITING_TASKS
+    return ended and row.config.trains and row.config.task in WRITING_TASKS
 
 
 def _called(row: RunRecord) -> str:

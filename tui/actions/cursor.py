@@ -47,13 +47,14 @@ class CursorControl:
 
     def _put(self, cursor: Cursor, by: int, exact: bool = False) -> None:
         run = self._desk.state.run
-        if run is None or not run.planned:
+        if run is None or (end := run.x_end) is None:
             self.leave()
             return
-        x_range = run.recent_range() if self._view.recent else (0.0, float(run.planned))
+        x_range = run.recent_range() if self._view.recent else (0.0, end)
         span = 1 if exact else updates_per_column(x_range, self._columns())
         cursor = self._view.cursor = cursor.moved(by, span, x_range, run.reached)
-        self._desk.say(f"{cursor.where} of {run.planned:,}: ← → move, Esc leaves")
+        of = f" of {run.planned:,}" if run.planned else ""
+        self._desk.say(f"{cursor.where}{of}: ← → move, Esc leaves")
 
     def _columns(self) -> int:
         """Of the focused plot; of the widest where none has the focus."""

@@ -30,7 +30,7 @@ class ExplainControl:
         else:
             place = state.editor.list.cursor
             heading, lines = (
-                knob_text(place.knob, state.finished, base, config) if place.knob else group_text(place.group, config)
+                knob_text(place, state.finished, base, config) if place.knob else group_text(place.group, config)
             )
         known = state.forecast if state.forecast is not None and state.forecast.config == config else None
         self.config = config

@@ -46,6 +46,9 @@ class ForecastControl:
     def propose(self) -> None:
         """What would fit instead of the selected run, or of the newest, that was out of memory."""
         dead = [row for row in self._state.rows if row.outcome is Outcome.OUT_OF_MEMORY]
+        if dead and dead[0].config.is_script:
+            self._desk.say("what a script would need is not known: take a smaller batch, or p searches the largest")
+            return
         selected = self._state.selected
         row = selected if selected in dead else max(dead, key=lambda run: run.run_id, default=None)
         if row is None:

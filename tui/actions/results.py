@@ -53,7 +53,7 @@ class ResultsControl:
 
     def sort(self, direction: int) -> None:
         """Sort by the next column."""
-        self._state.table.sort_by_next(direction, self._state.table_job)
+        self._state.table.sort_by_next(direction, self._state.table_job, self._state.rows)
         self._desk.say()
 
     def reverse(self) -> None:

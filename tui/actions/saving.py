@@ -34,6 +34,9 @@ class SavingControl:
             self._desk.say("no run has ended here whose model could be saved")
             return
         run_id = run.run_id
+        if run.config.is_script:
+            self._desk.say("a script keeps its model itself: traintop never has it")
+            return
         if run.config.is_parallel:
             self._desk.say(
                 f"the model of run {run_id} ended with its GPUs' processes: --output-dir keeps the next one's"
@@ -56,6 +59,8 @@ class SavingControl:
             self._desk.say("no run to go on with")
         elif row.outcome is Outcome.COMPLETED:
             self._desk.say(f"run {row.run_id} came to its end: there is nothing to go on with")
+        elif row.config.is_script:
+            self._desk.say("a script goes on by its own flag, where it has one: put it into the command")
         elif self._runs.may_start():
             run_id = row.run_id
             self._readings.ask(lambda history: _find(run_id, history), self._start)

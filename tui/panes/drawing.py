@@ -80,13 +80,13 @@ class RunPlot:
 
         Without a value there is no axis to draw: then a word says what is missing.
         """
-        if run is None or not run.planned or width < 4 or height < 1:
+        if run is None or (x_end := run.x_end) is None or width < 4 or height < 1:
             return []
         if height > 1 and not any(series.extremes(positive=log_y) for series, _ in layers):
             return [[(cut(_nothing(run, [series for series, _ in layers]), width), "muted")]]
         if self._drawn != (run.run_id, recent, log_y):
             self._drawn, self._axis = (run.run_id, recent, log_y), Axis(zero=self._zero and not log_y, log=log_y)
-        x_range = run.recent_range() if recent else (0.0, float(run.planned))
+        x_range = run.recent_range() if recent else (0.0, x_end)
         if y_range is None:
             drawn = [series for series, _ in layers] + ([points[0]] if points is not None else [])
             y_range = self._follow([series for series in scale_by if len(series)] or drawn)

@@ -21,7 +21,7 @@ def title(*, scores: bool) -> str:
 def chart(plot: RunPlot, state: State, run: RunView, answer: AnswerView, width: int, height: int) -> list[Line]:
     """The curve over the run, with the beginnings of answers as points."""
     view = state.view
-    ghost = view.ghost_of(run.run_id, run.planned, answers=True)
+    ghost = view.ghost_of(run)
     return plot.lines(
         run,
         [*([(ghost[0], "ghost")] if ghost else []), (answer.latencies, "loss")],
@@ -47,7 +47,7 @@ def numbers(state: State, run: RunView, answer: AnswerView, width: int) -> Line:
     """The newest, the percentiles of time per output token, and those of the time to the first."""
     cursor = state.view.cursor
     if cursor is not None:
-        ghost = state.view.ghost_of(run.run_id, run.planned, answers=True)
+        ghost = state.view.ghost_of(run)
         behind = value_at(ghost[0], cursor, rate, held=True) if ghost else ""
         return at_cursor(cursor, [(value_at(answer.latencies, cursor, rate), "loss"), (" ms", "muted")], behind, width)
     now: Line = [(rate(answer.newest_ms), "loss"), (" ms", "muted")]

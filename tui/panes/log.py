@@ -6,10 +6,13 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from tui.drawing.cells import Line, wrap
+from tui.drawing.cells import Line, cut_middle, wrap
+from tui.drawing.text import clean
 from tui.panes.base import Pane
 from tui.state.state import LogLine, State
 
+_LEAST = 16
+"""Cells of a path that still tell something."""
 _ROLES = {"info": "text", "warning": "warn", "error": "bad"}
 
 
@@ -31,8 +34,11 @@ class LogPane(Pane, can_focus=True):
         return self.TITLE if state.rank_log is None else f"{self.TITLE} of rank {state.rank_log.rank}"
 
     def headline(self, state: State, width: int) -> Line:
-        """How far it is scrolled back."""
-        return [(f"{state.log_scroll} newer below", "accent")] if state.log_scroll else []
+        """How far it is scrolled back; of a script where all that it printed is."""
+        if state.log_scroll:
+            return [(f"{state.log_scroll} newer below", "accent")]
+        path = log_path(state) if state.rank_log is None else None
+        return [(cut_middle(path, max(0, width)), "muted")] if path is not None and width >= _LEAST else []
 
     def body(self, state: State, width: int, height: int) -> list[Line]:
         """As many of the newest lines as there is room for."""
@@ -46,6 +52,14 @@ class LogPane(Pane, can_focus=True):
             if len(lines) >= height:
                 break
         return lines[-height:]
+
+
+def log_path(state: State) -> str | None:
+    """The file with all that the script printed which is shown."""
+    if state.run is None or state.run.script is None:
+        return None
+    script = state.run.as_record().script
+    return clean(script.log_path, 400) if script is not None and script.log_path is not None else None
 
 
 def _entry(entry: LogLine, width: int, limit: int) -> list[Line]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from engine.contract.accuracy import beats_majority, interval
 from engine.contract.events import EvalDone
 from engine.contract.figures import ACCURACY, NO_BETTER
-from engine.contract.numbers import loss, number, rate
+from engine.contract.numbers import fixed, loss, number, rate
 from engine.contract.tasks import TASKS
 from tui.drawing.cells import Line, first_that_fits, join
 from tui.drawing.digits import large
-from tui.panes import latency
+from tui.panes import latency, script_loss
 from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot, at_cursor, compact
 from tui.state.cursor import value_at
@@ -18,7 +18,9 @@ from tui.state.state import State
 
 
 class LossPane(PlotPane):
-    """The loss of the last update, the last evaluation, and the curve over the run; of answers the time per token."""
+    """The loss of the last update, the last evaluation, and the curve over the run; of answers the time per token; of a
+    script what is seen of its losses, or logged.
+    """
 
     TITLE = "Loss"
 
@@ -53,7 +55,7 @@ class LossPane(PlotPane):
             return []
         if run.answer is not None:
             return latency.chart(self._plot, state, run, run.answer, width, height)
-        ghost = view.ghost_of(run.run_id, run.planned)
+        ghost = view.ghost_of(run)
         layers = [*([(ghost[0], "ghost")] if ghost else []), (run.losses, "loss")]
         log_y = view.log_y and height > 1
         points = (run.eval_losses, "accent") if len(run.eval_losses) else None
@@ -68,6 +70,8 @@ def _figure(state: State, width: int) -> list[Line]:
         return latency.figure(state, run, run.answer, width)
     if run is not None and cursor is not None:
         return large(value_at(run.losses, cursor, loss), "loss", cursor.where, width)
+    if run is not None and run.script is not None:
+        return large(loss(run.script.last_loss), "loss")
     return large(loss(run.last.loss if run is not None and run.last is not None else None), "loss")
 
 
@@ -78,18 +82,20 @@ def _numbers(state: State, width: int) -> Line:
     if run is None or run.last is None:
         return [("–", "loss")]
     if cursor is not None:
-        ghost = state.view.ghost_of(run.run_id, run.planned)
+        ghost = state.view.ghost_of(run)
         value: Line = [(value_at(run.losses, cursor, loss), "loss")]
         if len(run.eval_losses):
             value += [("  eval ", "muted"), (value_at(run.eval_losses, cursor, loss, held=True), "accent")]
         return at_cursor(cursor, value, value_at(ghost[0], cursor, loss, held=True) if ghost else "", width)
+    if run.script is not None:
+        return script_loss.numbers(run, run.script, width)
     last, evaluation = run.last, run.evaluation
     now: Line = [(loss(last.loss), "loss")]
     if last.skipped:
         now.append((f"  skipped: overflow, scale {number(last.loss_scale)}", "warn"))
     accuracy, worth = _accuracy(run, evaluation)
     norm: Line = [("grad ", "muted"), (rate(last.grad_norm), "value")] if last.grad_norm is not None else []
-    epoch: Line = [("epoch ", "muted"), (f"{last.epoch:.1f}", "value")]
+    epoch: Line = [("epoch ", "muted"), (fixed(last.epoch, 1), "value")]
     return first_that_fits(
         [
             join([now, accuracy + worth, norm, epoch], "   "),

@@ -8,10 +8,10 @@ from typing import ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 
-from engine.contract import answer_entries, figures
+from engine.contract import answer_entries, figures, script_entries
 from engine.contract.accuracy import accuracy_sentence, no_better
 from engine.contract.figures import heading_of
-from engine.contract.knob import ANSWER, TRAIN
+from engine.contract.knob import ANSWER, SCRIPT, TRAIN
 from engine.contract.marks import marks_of, sentences
 from engine.contract.numbers import n_of
 from engine.contract.own_data import data_name
@@ -22,6 +22,7 @@ from tui.panes.answer_columns import ANSWER_COLUMNS
 from tui.panes.base import Pane
 from tui.panes.columns import COLUMNS, Column, columns_for
 from tui.panes.drawing import OUTCOME_ROLES
+from tui.panes.script_columns import script_columns
 from tui.state.deltas import Deltas
 from tui.state.knobs import describe
 from tui.state.result_rows import SHORT_WORDS, note_of, place_of
@@ -29,7 +30,10 @@ from tui.state.state import State
 
 _NARROW = 70
 """Columns below which outcomes are written short."""
-_STRONG = (figures.SPEED, figures.MEMORY, figures.BATCH, answer_entries.TG, answer_entries.TTFT_P50)
+_STRONG = (
+    *(figures.SPEED, figures.MEMORY, figures.BATCH, answer_entries.TG, answer_entries.TTFT_P50),
+    *(script_entries.BATCH, script_entries.UPDATE_SPEED),
+)
 MARK, BASE, NOTE = "•", "*", "+"
 """Before a marked row; behind the number of the baseline (also of one to be), and of a run with a note."""
 
@@ -73,8 +77,8 @@ class ResultsPane(Pane, can_focus=True):
             parts.append([("then ", "muted"), (state.queued_plans[0].title, "value")])
         if state.n_of_other_jobs:
             many = state.n_of_other_jobs
-            kind = "training" if state.table_job == ANSWER else "answering"
-            parts.append([(f"{n_of(many, f'{kind} run')}: ", "muted"), ("J", "key")])
+            kinds = " and ".join(_KINDS[job] for job in state.jobs if job in state.other_jobs)
+            parts.append([(f"{n_of(many, f'{kinds} run')}: ", "muted"), ("J", "key")])
         if table.folded and not table.query:
             parts.append([(f"{n_of(table.folded, 'question')} before: ", "muted"), ("/", "key")])
         if table.query:
@@ -83,7 +87,7 @@ class ResultsPane(Pane, can_focus=True):
             parts.append([(f"{len(table.marked)} marked", "pending")])
         if not table.as_run:
             way = "↓" if table.descending else "↑"
-            parts.append([(f"{way} {heading_of(table.sorted_by(state.table_job), state.rows)}", "accent")])
+            parts.append([(f"{way} {heading_of(table.sorted_by(state.table_job, state.rows), state.rows)}", "accent")])
         base = state.base
         if base is not None:
             parts.append([("Δ to run ", "muted"), (f"{base.run_id}{BASE}", "pending")])
@@ -108,10 +112,10 @@ class ResultsPane(Pane, can_focus=True):
         self._shown = [row.run_id for row in shown_rows]
         if any(figures.is_on_several(row) for row in shown_rows):
             self._deltas.measure_by(state.finished, base)
-        has = ANSWER_COLUMNS if state.table_job == ANSWER else COLUMNS
+        has = _columns(state.table_job, shown_rows)
         drawn = columns_for(width, id_width + status + 2, shown_rows, base, self._deltas, has)
         columns = [column for column, _ in drawn]
-        lines = [_heading(columns, rows, id_width, status, state.table.sorted_by(state.table_job).heading)]
+        lines = [_heading(columns, rows, id_width, status, state.table.sorted_by(state.table_job, rows).heading)]
         for at, row in enumerate(shown_rows):
             at_cursor = self.has_focus and current is not None and row.run_id == current.run_id
             texts = [cells[at] for _, cells in drawn]
@@ -142,7 +146,7 @@ class ResultsPane(Pane, can_focus=True):
 
 def described(row: RunRecord) -> str:
     """A run in a few words: what it was, and that its accuracy is worth nothing where that is so."""
-    if row.config.answers or row.config.workload == "dummy":
+    if not row.config.trains or row.config.workload == "dummy":
         return describe(row.config)
     many = f", {row.n_train:,} samples" if row.n_train is not None else ""
     text = f"{describe(row.config)}, {clean(data_name(row.config), 40)}{many}"
@@ -156,7 +160,13 @@ def _nothing(state: State) -> str:
     return none if state.playback else f"{none}: press r"
 
 
-_DOES = {TRAIN: "trains", ANSWER: "answers"}
+_DOES = {TRAIN: "trains", ANSWER: "answers", SCRIPT: "of a script"}
+_KINDS = {TRAIN: "training", ANSWER: "answering", SCRIPT: "script"}
+
+
+def _columns(job: str, rows: Sequence[RunRecord]) -> Sequence[Column]:
+    """Those of a job's table; of scripts they depend on what the rows' commands carry."""
+    return script_columns(rows) if job == SCRIPT else ANSWER_COLUMNS if job == ANSWER else COLUMNS
 
 
 def _heading(columns: list[Column], rows: Sequence[RunRecord], id_width: int, status: int, sort: str) -> Line:
@@ -204,6 +214,9 @@ def _status(row: RunRecord, short: bool) -> str:
         share = f"{int(row.updates / row.planned_updates * 100)} %"
         return share if short else f"running {share}"
     words = row.outcome.words
+    code = row.script.exit_code if row.script is not None else None
+    if row.outcome is Outcome.FAILED and code:
+        words = f"exit {code}"
     marks = marks_of(row)
     if row.outcome is Outcome.COMPLETED and marks:
         return marks[0].short if short else marks[0].word

@@ -1,4 +1,4 @@
-"""Samples/s of the run, or tokens/s of one that answers."""
+"""Samples/s of the run, or tokens/s of one that answers, or updates/s of a script whose samples are not seen."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from engine.contract.numbers import percent, plus_minus, rate
 from tui.drawing.cells import Line, first_that_fits, join
 from tui.drawing.digits import large
 from tui.panes import tokens as of_answers
+from tui.panes import updates
 from tui.panes.base import PlotPane
 from tui.panes.drawing import RunPlot, at_cursor, compact
+from tui.panes.updates import of_updates
 from tui.state.cursor import Cursor, value_at
 from tui.state.run_view import RunView
 from tui.state.state import State
@@ -33,6 +35,7 @@ class SpeedPane(PlotPane):
         chart = width // 3
         answer = state.answer
         label = "samples/s" if answer is None or answer.scores else "tokens/s"
+        label = "updates/s" if of_updates(state.run) is not None else label
         label = f"{CPU} /s" if _is_cpus(state) else label
         return [compact(label, _numbers(state, width - chart - 13), self._chart(state, chart, 1), width, chart)]
 
@@ -47,6 +50,8 @@ class SpeedPane(PlotPane):
         """On a virtual GPU the title says whose speed is measured; of answers it is in tokens."""
         if state.scores is False:
             return f"{CPU} tokens/s" if _is_cpus(state) else "Tokens/s"
+        if of_updates(state.run) is not None:
+            return "Updates/s"
         return f"{CPU} samples/s" if _is_cpus(state) else self.TITLE
 
     def _chart(self, state: State, width: int, height: int) -> list[Line]:
@@ -55,7 +60,9 @@ class SpeedPane(PlotPane):
             return []
         if run.answer is not None:
             return of_answers.chart(self._plot, state, run, run.answer, width, height)
-        ghost = state.view.ghost_of(run.run_id, run.planned)
+        if (script := of_updates(run)) is not None:
+            return updates.chart(self._plot, state, run, script, width, height)
+        ghost = state.view.ghost_of(run)
         behind = [ghost[1]] if ghost else []
         layers = [*((series, "ghost") for series in behind), (run.warmup_speeds, "muted"), (run.speeds, "speed")]
         scale_by = [run.speeds, *behind]
@@ -67,6 +74,8 @@ def _figure(state: State, width: int) -> list[Line]:
     run, cursor = state.run, state.view.cursor
     if run is not None and run.answer is not None:
         return of_answers.figure(state, run, run.answer, width)
+    if (script := of_updates(run)) is not None:
+        return updates.figure(state, script, width)
     if run is not None and cursor is not None:
         return large(_at(run, cursor), "speed", cursor.where, width)
     row = run.as_record() if run is not None else None
@@ -94,8 +103,10 @@ def _numbers(state: State, width: int) -> Line:
         return [("–", "speed")]
     if run.answer is not None:
         return of_answers.numbers(state, run, run.answer, width)
+    if (script := of_updates(run)) is not None:
+        return updates.numbers(state, run, script, width)
     if cursor is not None:
-        ghost = state.view.ghost_of(run.run_id, run.planned)
+        ghost = state.view.ghost_of(run)
         behind = value_at(ghost[1], cursor, rate, held=True) if ghost else ""
         return at_cursor(cursor, [(_at(run, cursor), "speed")], behind, width)
     row = run.as_record()
@@ -106,5 +117,6 @@ def _numbers(state: State, width: int) -> Line:
     mean: Line = [("mean ", "muted"), (rate(row.samples_per_s), "value")]
     tokens: Line = [("tokens/s ", "muted"), (rate(row.tokens_per_s), "value")]
     mfu: Line = [("MFU ", "muted"), (percent(None if row.mfu is None else row.mfu * 100), "value")]
-    parts = [steady, *([card] if card else []), mean, tokens, *([mfu] if run.device.kind == "cuda" else [])]
+    has_mfu = run.device.kind == "cuda" and run.script is None
+    parts = [steady, *([card] if card else []), mean, tokens, *([mfu] if has_mfu else [])]
     return first_that_fits([join(parts[:n], "   ") for n in range(len(parts), 0, -1)], width)

@@ -19,6 +19,9 @@ PHASES = ("data", "forward", "backward", "optimizer")
 AMONG_RANKS = (*PHASES, "waiting")
 """Of a run on several GPUs: `waiting` is for others, and in none of the phases."""
 ANSWERING = ("prefill", "decode", "sampling")
+OF_SCRIPTS = (*PHASES, "other")
+"""Of a user's own script: `other` is what it does between an update and the next batch, such as logging."""
+OF_SCRIPT_RANKS = (*PHASES, "waiting", "other")
 GUESSING = ("prefill", "decode", "draft", "sampling")
 SCORING = ("texts", "padding")
 _ROLES = {"texts": "decode", "padding": "waiting"}
@@ -80,6 +83,8 @@ class TimePane(PlotPane):
 def _phases(run: RunView | None) -> tuple[str, ...]:
     if run is not None and run.answer is not None:
         return SCORING if run.answer.scores else ANSWERING if run.config.speculate == "off" else GUESSING
+    if run is not None and run.script is not None:
+        return OF_SCRIPT_RANKS if run.shares.waiting else OF_SCRIPTS
     return AMONG_RANKS if run is not None and run.ranks else PHASES
 
 

@@ -8,9 +8,11 @@ from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, DEFAULT_REQUESTS
 from engine.contract.config import RunConfig
 from engine.contract.figures import CPU
 from engine.contract.job import BatchJob, time_left
-from engine.contract.numbers import clock, mib, number
+from engine.contract.numbers import UNKNOWN, clock, mib, number
 from engine.contract.own_data import data_name, is_own_file, prompts_name, work_of
 from engine.contract.records import DeviceInfo, Outcome
+from engine.contract.script_entries import BATCH
+from engine.contract.script_name import script_name
 from engine.contract.text import counted
 from tui.drawing.cells import Line, ends, join, width_of
 from tui.drawing.text import clean
@@ -19,6 +21,7 @@ from tui.panes.drawing import OUTCOME_ROLES
 from tui.state.answer_view import AnswerView
 from tui.state.knobs import short_name
 from tui.state.run_view import RunView
+from tui.state.script_view import model_words
 from tui.state.state import State
 
 _SOON_S = 15 * 60
@@ -40,12 +43,13 @@ class TitlePane(Pane):
             brand += [(f" {state.history_trouble}", "bad")]
         if state.gpu_lost:
             brand += [(" GPU lost", "bad")]
-        model: Line = [(clean(short_name(config.model), 40), "value")]
-        work: Line = [(f" · {clean(_work(config, run), 40)}", "muted")]
+        model: Line = [(clean(script_name(config) if config.is_script else short_name(config.model), 40), "value")]
+        said = clean(_work(config, run), 40)
+        work: Line = [(f" · {said}", "muted")] if said else []
         devices, jobs = _devices(state, config), _job(state.job)
         named = [join([brand, job, device, model + work], "   ") for device in devices for job in jobs]
         # which file it is says more than which model
-        if not config.answers and is_own_file(config.workload, config.data):
+        if config.trains and is_own_file(config.workload, config.data):
             data: Line = [(clean(data_name(config), 40), "value")]
             counted: Line = [(clean(work_of(config, run.n_train if run else None), 40), "value")]
             named += [join([brand, jobs[-1], devices[-1], part], "   ") for part in (counted, data)]
@@ -58,8 +62,13 @@ class TitlePane(Pane):
 
 
 def _work(config: RunConfig, run: RunView | None) -> str:
-    """What is trained on, or what is asked: `dummy 8×256+128`, requests × prompt and new tokens, as far as known."""
-    if not config.answers:
+    """What is trained on, or what is asked: `dummy 8×256+128`, requests × prompt and new tokens, as far as known;
+    of a script the model.
+    """
+    if config.is_script:
+        known = run.script.known if run is not None and run.script is not None else None
+        return model_words(known) if known is not None else ""
+    if config.trains:
         return work_of(config, run.n_train if run else None)
     if config.prompt is not None:
         return f"“{config.prompt}”"
@@ -108,9 +117,9 @@ def _device(device: DeviceInfo | None) -> list[Line]:
 
 def _devices(state: State, config: RunConfig) -> list[Line]:
     """Ways to name the devices of the run under way, or of the next one, the longest first."""
-    if state.device is None or not config.is_parallel:
-        return _device(state.device)
     run = state.run if state.running else None
+    if state.device is None or not (config.is_parallel or (run is not None and run.ranks)):
+        return _device(state.device)
     infos = [rank.info.device for rank in run.ranks.each if rank.info is not None] if run is not None else []
     name = clean(state.device.name, 32)
     names = counted(device.name for device in infos) if infos else f"{config.gpus or 'all'} × {name}"
@@ -174,10 +183,11 @@ def _under_way(state: State, run: RunView) -> list[Line]:
     if state.plan is not None:
         name = [(f"{state.plan.where}  ", "accent"), *name]
     if state.stopping:
-        return [[*name, ("  stopping…", "warn")]]
+        stopping: Line = [*name, ("  stopping…", "warn")]
+        return [stopping] if run.script is None else [[*name, (f"  {run.detail}", "warn")], stopping]
     if run.answer is not None and run.planned is not None:
         return [[*name, *said] for said in _answering(state, run, run.answer)]
-    if run.planned is None:
+    if run.x_end is None:
         return [[*name, (f"  {run.detail}…", "accent")], [*name, ("  loading…", "accent")]]
     if state.stalled_s is not None:
         stands = f"  stands still for {clock(state.stalled_s)}"
@@ -185,10 +195,12 @@ def _under_way(state: State, run: RunView) -> list[Line]:
     planned = run.planned_s
     passed: Line = [(_whose(run), "muted"), (clock(run.t), "value")]
     passed.append((f" / ~{clock(planned)}" if planned else " / –", "muted"))
-    batch: Line = [(f"  batch {run.config.batch_size}", "muted")]
+    size = BATCH.of(run.as_record()) if run.script is not None else number(run.config.batch_size)
+    batch: Line = [(f"  batch {size}", "muted")] if size != UNKNOWN else []
     whole = run.config.effective_batch_size
-    of_all: list[Line] = [[*batch, (f" · effective {whole}", "muted")]] if run.ranks else []
-    update: Line = [(f"  update {number(run.reached)}/{number(run.planned)}", "muted")]
+    of_all: list[Line] = [[*batch, (f" · effective {whole}", "muted")]] if run.ranks and run.script is None else []
+    of = f"/{number(run.planned)}" if run.planned else ""
+    update: Line = [(f"  update {number(run.reached)}{of}", "muted")]
     ways = [[*name, *said, *update, *passed] for said in (*of_all, batch)]
     ways += [[*name, *update, *passed], [*name, *passed], passed]
     if run.place is None:

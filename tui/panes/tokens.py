@@ -24,7 +24,7 @@ def unit(run: RunView, answer: AnswerView) -> str:
 
 def chart(plot: RunPlot, state: State, run: RunView, answer: AnswerView, width: int, height: int) -> list[Line]:
     """Of all sequences together, over the run."""
-    ghost = state.view.ghost_of(run.run_id, run.planned, answers=True)
+    ghost = state.view.ghost_of(run)
     behind = [ghost[1]] if ghost else []
     layers = [*((series, "ghost") for series in behind), (answer.speeds, "speed")]
     scale_by = [answer.speeds, *behind]
@@ -43,7 +43,7 @@ def numbers(state: State, run: RunView, answer: AnswerView, width: int) -> Line:
     """Generation's median and spread first, then prefill's, then what guesses and caches came to."""
     cursor = state.view.cursor
     if cursor is not None:
-        ghost = state.view.ghost_of(run.run_id, run.planned, answers=True)
+        ghost = state.view.ghost_of(run)
         behind = value_at(ghost[1], cursor, rate, held=True) if ghost else ""
         return at_cursor(cursor, [(value_at(answer.speeds, cursor, rate, held=True), "speed")], behind, width)
     row = run.as_record()

@@ -65,7 +65,8 @@ def _numbers(state: State, width: int, short: bool) -> Line:
         return _stale(state, width)
     if gpu is None:
         busy: Line = [(number(host.cpu), "gpu")] if short else [("cpu ", "muted"), (number(host.cpu), "gpu")]
-        own: Line = [("this process ", "muted"), (percent(host.process_cpu), "value"), (" of a core", "muted")]
+        whose = "this process" if state.run is None or state.run.script is None else "the script"
+        own: Line = [(f"{whose} ", "muted"), (percent(host.process_cpu), "value"), (" of a core", "muted")]
         process = [] if state.run is not None and state.run.ranks else [own]  # ranks are processes of their own
         share = busy_share(host.cores, host.free_cores)
         if share is not None and share >= BUSY_SHARE and not short:

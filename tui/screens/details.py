@@ -23,6 +23,8 @@ from engine.contract.records import Outcome, RunRecord
 from tui.drawing.class_table import class_table
 from tui.drawing.text import clean
 from tui.screens.dialog import Dialog
+from tui.screens.script_details import FIGURES as OF_SCRIPTS
+from tui.screens.script_details import knob_lines, script_lines
 from tui.state.knob_list import ORDER
 from tui.state.knobs import said
 
@@ -61,17 +63,16 @@ def run_details(row: RunRecord, columns: int, note: str = "", scaling: str = UNK
     lines += [row.message, ""] if row.message else []
     lines += [line for sentence in sentences(row) for line in (sentence, "")]
     lines += [*_figures(row), *_several(row, scaling)]
+    lines += ["", *script_lines(row, _LABEL)] if row.config.is_script else []
     told = (accuracy_sentence(row) if no_better(row) else "", best_sentence(row))
     lines += [line for sentence in told if sentence for line in ("", sentence)]
     if row.eval_confusion is not None:
         room = min(_WIDEST, columns * 96 // 100) - _AROUND
         lines += ["", *class_table(row.eval_confusion, row.label_names or (), room)]
-    lines += [
-        "",
-        *(f"{KNOBS[name].label:<{_LABEL}}{said(row.config, name)}" for name in ORDER[row.config.job]),
-    ]
+    knobs = [f"{KNOBS[name].label:<{_LABEL}}{said(row.config, name)}" for name in ORDER[row.config.job]]
+    lines += ["", *(knob_lines(row, _LABEL) if row.config.is_script else knobs)]
     lines += ["", "The command that does it again (y copies it):", command_line(row.config)]
-    if not row.config.answers:
+    if row.config.trains:
         script = f"traintop script --run {row.run_id}"
         lines += ["", "As a script for the Trainer, with the same losses (X copies it):", script]
     bad = row.outcome in (Outcome.OUT_OF_MEMORY, Outcome.FAILED)
@@ -82,9 +83,10 @@ def _figures(row: RunRecord) -> list[str]:
     """Its figures by their headings, those that belong together in one line."""
     spread = row.steady_spread if figures.steady_of(row) is not None else None
     lines = _place(row)
-    if not row.config.answers:
+    if row.config.trains:
         lines.append(f"{'data':<{_LABEL}}{_data(row)}")
-    for first, *others in _ANSWERED if row.config.answers else _LINES:
+    told = _ANSWERED if row.config.answers else OF_SCRIPTS if row.config.is_script else _LINES
+    for first, *others in told:
         if (first in _WHERE_KNOWN or row.config.answers) and first.read(row) is None:
             continue
         text = first.with_spread(figures.speed_of(row), spread) if first is figures.SPEED else first.of(row)

@@ -15,12 +15,13 @@ from textual.widgets.option_list import Option
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.device_name import read_device
-from engine.contract.knob import ANSWER, TRAIN
+from engine.contract.knob import ANSWER, JOBS, OWN_JOBS, SCRIPT, TRAIN
 from engine.contract.numbers import n_of
 from engine.contract.records import DeviceInfo
 from engine.plans.course import NAMED, SCALES, Plan, named_plan, scale_for
 from tui.drawing.text import clean
 from tui.screens.dialog import Dialog
+from tui.state.script_plans import script_plans
 
 if TYPE_CHECKING:
     from engine.history.plans import StoredPlan
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _OFFERED = 3
 """Plans that can go on, of which the newest are listed."""
 _TITLE = 34
+_KINDS = {TRAIN: "that train", ANSWER: "with answers", SCRIPT: "of your command"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class PlansScreen(Dialog[Chosen]):
         Binding("t", "table", "what came of it"),
         Binding("right,plus", "scale(1)", "larger", priority=True),
         Binding("left,minus", "scale(-1)", "smaller", priority=True),
-        Binding("j", "job", "the other job's"),
+        Binding("j", "job", "another job's"),
     ]
 
     def __init__(self, config: RunConfig, device: DeviceInfo, plans: Sequence[StoredPlan], waits_for: str) -> None:
@@ -61,6 +63,7 @@ class PlansScreen(Dialog[Chosen]):
         self._scale = scale_for(device.kind if kind in ("auto", "cuda") else kind)
         self._job = config.job
         """Whose plans are listed."""
+        self._jobs = OWN_JOBS if config.script is None else JOBS
         self._plans: dict[str, Plan | str] = {}
 
     def compose(self) -> ComposeResult:
@@ -72,12 +75,15 @@ class PlansScreen(Dialog[Chosen]):
             yield Static("", id="sizes", classes="why last", markup=False)
 
     def _heading(self) -> str:
-        shown, other = ("that train", "with answers") if self._job == TRAIN else ("with answers", "that train")
-        return f"Plans {shown}   j: those {other}"
+        following = self._jobs[(self._jobs.index(self._job) + 1) % len(self._jobs)]
+        return f"Plans {_KINDS[self._job]}   j: those {_KINDS[following]}"
 
     def _options(self) -> list[Option]:
         """One line a plan."""
-        self._plans = {name: self._sized(name) for name, named in NAMED.items() if named.job == self._job}
+        if self._job == SCRIPT:
+            self._plans = {f"script-{at}": plan for at, plan in enumerate(script_plans(self._config))}
+        else:
+            self._plans = {name: self._sized(name) for name, named in NAMED.items() if named.job == self._job}
         options = []
         for stored in self._interrupted:
             total = f" of {stored.plan.total}" if stored.plan.total is not None else ""
@@ -85,10 +91,10 @@ class PlansScreen(Dialog[Chosen]):
             how = "cut off" if stored.ended is None else "stopped"
             options.append(Option(_line(f"go on: {clean(stored.plan.title, 26)}", f"{how}, {runs}"), id=_id(stored)))
         for name, plan in self._plans.items():
-            named = NAMED[name]
+            title = NAMED[name].title if name in NAMED else plan.title if isinstance(plan, Plan) else ""
             about = _counted(plan) if isinstance(plan, Plan) else "not possible here"
             about += " · t: its table" if name in self._newest else ""
-            options.append(Option(_line(named.title, about), id=name))
+            options.append(Option(_line(clean(title, _TITLE - 1), about), id=name))
         return options
 
     def _sized(self, name: str) -> Plan | str:
@@ -119,20 +125,21 @@ class PlansScreen(Dialog[Chosen]):
         self.query_one("#about", Static).update(plan if isinstance(plan, str) else text)
         sizes = "" if isinstance(plan, str) else clean(plan.sizes, 300)
         scales = "  ".join(f"[{scale}]" if scale == self._scale else scale for scale in SCALES)
-        self.query_one("#sizes", Static).update(f"← → sizes: {scales}   {self._starts_it}\n{sizes}".strip())
+        choice = "" if self._job == SCRIPT else f"← → sizes: {scales}   "
+        self.query_one("#sizes", Static).update(f"{choice}{self._starts_it}\n{sizes}".strip())
 
     def action_scale(self, direction: int) -> None:
         """Take the next larger or smaller sizes."""
         names = list(SCALES)
         index = max(0, min(len(names) - 1, names.index(self._scale) + direction))
-        if names[index] == self._scale:
+        if names[index] == self._scale or self._job == SCRIPT:
             return
         self._scale = names[index]
         self._list_again(self.query_one(OptionList).highlighted)
 
     def action_job(self) -> None:
         """List the plans of the other job."""
-        self._job = ANSWER if self._job == TRAIN else TRAIN
+        self._job = self._jobs[(self._jobs.index(self._job) + 1) % len(self._jobs)]
         self.query_one("#job", Static).update(self._heading())
         self._list_again(0)
 

@@ -16,6 +16,7 @@ from engine.contract.forecast_types import Forecast
 from engine.contract.neighbours import who
 from engine.contract.numbers import mib
 from engine.contract.records import DeviceInfo
+from engine.contract.text import capitalised
 from tui.drawing.text import clean
 from tui.screens.dialog import Dialog
 from tui.state.knobs import describe
@@ -25,6 +26,16 @@ _QUIT = (
     ("stop", "s  stop and quit: the run ends as stopped, the row is kept"),
     ("wait", "w  keep waiting: the run goes on"),
     ("kill", "k  quit now: the run ends as interrupted"),
+)
+_QUIT_SCRIPT = (
+    ("stop", "s  stop and quit: SIGINT asks the script to end, then SIGTERM, then SIGKILL"),
+    ("wait", "w  keep waiting: the run goes on"),
+    ("kill", "k  quit now: the script is killed, the run ends as interrupted"),
+)
+_QUIT_SCRIPT_FURTHER = (
+    ("stop", "s  go one signal further, and quit when it has ended"),
+    ("wait", "w  keep waiting for the script to end"),
+    ("kill", "k  quit now: the script is killed, the run ends as interrupted"),
 )
 _STOP = (
     ("run", "r  this run only: the plan goes on with its next run"),
@@ -124,7 +135,11 @@ class QuitScreen(Question):
     def __init__(self, state: State) -> None:
         run = state.run if state.running else None
         what = f"Run {run.run_id} is under way: {describe(run.config)}." if run else "A run is about to start."
-        super().__init__("Quit?", what, _QUIT)
+        choices = _QUIT
+        if run is not None and run.script is not None:
+            what += f" {capitalised(run.detail)}." if state.stopping else ""
+            choices = _QUIT_SCRIPT_FURTHER if state.stopping else _QUIT_SCRIPT
+        super().__init__("Quit?", what, choices)
 
 
 class WontFitScreen(Question):

@@ -14,6 +14,7 @@ from engine.contract.events import (
     BatchScored,
     EvalDone,
     Event,
+    FigureLogged,
     MicroStepDone,
     PlanFinished,
     PlanStarted,
@@ -24,19 +25,23 @@ from engine.contract.events import (
     RunStarted,
     Sampled,
     Saved,
+    ScriptKnown,
     TokensDone,
     TrainingStarted,
     UpdateDone,
 )
 from engine.contract.host_load import HostLoad, is_busy, taken
-from engine.contract.numbers import rate
+from engine.contract.numbers import UNKNOWN, number, rate
 from engine.contract.records import HostSample, Outcome
+from engine.contract.script_entries import BATCH
+from engine.contract.text import capitalised
 from tui.state.answer_course import AnswerEvent
 from tui.state.run_view import STALE_S
+from tui.state.script_knobs import may_turn
 from tui.state.standing import Standing
 from tui.state.state import State
 
-Progress = TrainingStarted | MicroStepDone | UpdateDone | EvalDone | AnswerEvent
+Progress = TrainingStarted | MicroStepDone | UpdateDone | EvalDone | AnswerEvent | ScriptKnown | FigureLogged
 """What tells that a run goes on."""
 STALL_S, STALL_FACTOR = 30.0, 10.0
 """A run stands still when nothing came for this long, and for this many times what a step usually takes."""
@@ -78,7 +83,8 @@ class Alerts:
         self.stalled_s: float | None = None
         """How long the run has stood still; None while it goes on."""
         self._told_loss = self._told_thrash = False
-        self._helps = _NORM
+        self._helps = ""
+        """What a person can do about a loss that is no number."""
         self._retries: int | None = None
         self._asked_again: deque[bool] = deque(maxlen=THRASH_WINDOW)
         self._standing = Standing((run.config.gpus or 1) if run is not None else 1)
@@ -137,10 +143,13 @@ class Alerts:
         step = "micro-step"
         if self._run is not None and self._run.config.answers:
             step = "token" if self._run.config.task != "classification" else "batch"
+        is_script = self._run is not None and self._run.config.is_script
+        step = "update" if is_script else step
         what = "evaluation" if self._steps.evaluating else step
+        perhaps = " It may be evaluating or saving." if is_script else ""
         return Alert(
             f"Run {self._run_id} stands still: no {what} is done for {waited:.0f} s (a {step} usually takes "
-            f"{rate(usual)} s). See the log (l), or stop it (s)."
+            f"{rate(usual)} s).{perhaps} See the log (l), or stop it (s)."
         )
 
     def _progress(self, event: Progress, now: float) -> Alert | None:
@@ -169,10 +178,7 @@ class Alerts:
     def _judge(self, event: UpdateDone) -> Alert | None:
         if event.loss is not None and not math.isfinite(event.loss) and not self._told_loss:
             self._told_loss = True
-            return Alert(
-                f"Run {event.run_id}: the loss is {event.loss} from update {event.update} on. A smaller learning rate"
-                f"{self._helps} may help; non-finite loss: stop ends such a run."
-            )
+            return Alert(f"Run {event.run_id}: the loss is {event.loss} from update {event.update} on. {self._helps}")
         retries = event.memory.alloc_retries
         if retries is not None and self._retries is not None and not event.warmup:
             self._asked_again.append(retries > self._retries)
@@ -187,14 +193,25 @@ class Alerts:
 
 
 _LOOK = "See its log (] and l), or stop the run (s)."
-_NORM = " or max grad norm 1"
 
 
 def _against_overflow(run: RunStarted) -> str:
-    """What helps against a loss that is no number, besides a smaller learning rate; bf16 only where the card has it."""
-    if run.config.precision != "fp16":
-        return _NORM
-    return f", max grad norm 1, or {'bf16' if run.device.sixteen_bits == 'bf16' else 'fp32'} in place of fp16"
+    """What helps against a loss that is no number; bf16 only where the card has it. Of a script only what its command
+    carries, or may carry, can be turned here.
+    """
+    config, ways = run.config, []
+    if may_turn(config, "learning_rate"):
+        ways.append("a smaller learning rate")
+    if may_turn(config, "max_grad_norm"):
+        ways.append("max grad norm 1")
+    if config.precision == "fp16":
+        ways.append(f"{'bf16' if run.device.sixteen_bits == 'bf16' else 'fp32'} in place of fp16")
+    listed = " or ".join(ways) if len(ways) < 3 else f"{', '.join(ways[:-1])}, or {ways[-1]}"
+    told = capitalised(f"{listed} may help") if ways else ""
+    if not config.is_script:
+        return f"{told}; non-finite loss: stop ends such a run."
+    unturned = "" if ways else "Its learning rate is the script's own: put {learning_rate} into the command to turn it"
+    return f"{told or unturned}; s stops the run."
 
 
 class _Steps:
@@ -217,6 +234,8 @@ class _Steps:
             return
         if isinstance(event, AnswerEvent):
             self._answered(event)
+            return
+        if isinstance(event, (ScriptKnown, FigureLogged)):
             return
         if isinstance(event, (MicroStepDone, UpdateDone)) and not self.evaluating and not stood:
             self._took.append(event.t - self._t)
@@ -274,4 +293,8 @@ def window_title(state: State) -> str:
     answer = run.answer
     if answer is not None and answer.n_requests and not answer.scores:
         return f"{name} request {answer.at} of {answer.n_requests}{stands} {share} %"
+    if run.script is not None:
+        size = BATCH.of(run.as_record())
+        what = f" batch {size}" if size != UNKNOWN else ""
+        return f"{name}{what}{stands} {f'{share} %' if run.planned else f'update {number(run.reached)}'}"
     return f"{name} batch {run.config.batch_size}{stands} {share} %"

@@ -7,6 +7,7 @@ from engine.contract.forecast_types import Forecast
 from engine.contract.marks import why_no_verdict
 from engine.contract.numbers import clock, n_of, number, rate, signed_mib, signed_percent
 from engine.contract.records import Outcome, RunRecord
+from engine.contract.script_entries import UPDATE_SPEED
 from engine.gpus.units import to_mib
 from tui.drawing.text import clean
 from tui.state.knobs import describe, turned
@@ -98,7 +99,8 @@ def _end(run: RunRecord, baseline: RunRecord | None) -> str:
     if run.config.answers:
         return _answered(run, baseline)
     card = f" (card {CARD_SPEED.of(run)})" if run.forecast_samples_per_s is not None else ""
-    speed = f"{SPEED.of(run)} {heading_of(SPEED, [run])}{card}"
+    entry = UPDATE_SPEED if run.config.is_script and SPEED.read(run) is None else SPEED
+    speed = f"{entry.of(run)} {heading_of(entry, [run])}{card}"
     text = f"run {run.run_id} completed in {clock(run.train_runtime_s)}: {speed}, "
     text += f"peak {number(to_mib(run.peak_used), 0, 'MiB')}"
     if baseline is None or baseline.run_id == run.run_id or baseline.outcome is not Outcome.COMPLETED:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from engine.contract.config import Value
 from engine.contract.numbers import UNKNOWN, signed, signed_mib
 from engine.contract.records import Outcome, RunRecord
+from engine.contract.script_flags import bare
 from tui.drawing.text import clean
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 def _work(row: RunRecord) -> tuple[Value, ...]:
     config = row.config
+    if config.is_script:
+        return (bare(config),)
     asked = (config.prompts, config.prompt) if config.answers else (config.workload, config.data)
     return config.model, config.task, *asked
 

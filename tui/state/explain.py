@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from engine.compare.compare import changed_knobs, compare, explain, row_of
@@ -14,31 +15,37 @@ from engine.contract.knob import about_group
 from engine.contract.marks import sentences
 from engine.contract.numbers import mib, percent, rate, signed, signed_percent
 from engine.contract.records import Outcome, RunRecord
+from engine.contract.script_combinations import script_values
 from engine.contract.script_flags import label_of
 from engine.contract.script_flags import shown as value_shown
 from engine.contract.text import capitalised
 from engine.export.hand_over import command_line
 from engine.plans.lecture import TABLES
 from tui.drawing.timeline import most_held
-from tui.state.knob_list import in_groups
-from tui.state.knobs import bounds, describe, said, shown
+from tui.state.knob_list import Row, in_groups
+from tui.state.knob_list import label_of as row_label
+from tui.state.knobs import bounds, describe, is_said, said, shown, why
 from tui.state.ranks import fullest_of
+from tui.state.script_knobs import may_turn, own_choices
 
 _BULLET = "· "
 
 
 def knob_text(
-    name: str, runs: Sequence[RunRecord], baseline: RunRecord | None, following: RunConfig
+    row: Row, runs: Sequence[RunRecord], baseline: RunRecord | None, following: RunConfig
 ) -> tuple[str, list[str]]:
     """Heading and lines: what a knob does and why, what it did in the user's own runs, and the next run's command."""
-    knob = KNOBS[name]
+    name, knob = row.own or row.knob, KNOBS[row.knob]
+    may = f"{name}: {', '.join(own_choices(following)[name])}" if row.own else f"{knob.flag}: {bounds(knob)}"
     lines = [
-        text_of(name, following.job),
+        text_of(row.knob, following.job),
         "",
-        f"{knob.flag}: {bounds(knob)}",
+        may,
+        *_of_command(row, following),
         f"Next run: {command_line(following)}",
         "",
     ]
+    runs = [run for run in runs if run.config.job == following.job]
     found = evidence(name, runs, baseline) or evidence(name, runs)
     if found:
         lines += ["In your own runs:", *(_BULLET + sentence for sentence in found)]
@@ -46,8 +53,19 @@ def knob_text(
         lines.append(f"No finished run differs from run {baseline.run_id} in this knob alone: turn it, and press r.")
     else:
         lines.append("No two finished runs differ in this knob alone: run, turn it, and run again.")
-    saw = "" if following.answers else lecture_saw(name)  # the lecture measured training alone
-    return knob.label, [*lines, saw] if saw else lines
+    saw = lecture_saw(name) if following.trains else ""  # the lecture measured its own training alone
+    return row_label(row), [*lines, saw] if saw else lines
+
+
+def _of_command(row: Row, config: RunConfig) -> list[str]:
+    """What a script gets for the knob: the words that stand for it, or how it would."""
+    if config.script is None:
+        return []
+    if not row.own and not is_said(config, row.knob):
+        if not may_turn(config, row.knob):
+            return [why(config, row)]
+        return ["The command leaves it to the script: turned, it becomes one of its flags."]
+    return [f"Your script is run as: {shlex.join(config.script.filled(script_values(config)))}"]
 
 
 def group_text(group: str, config: RunConfig) -> tuple[str, list[str]]:

@@ -57,6 +57,7 @@ from tui.state.knobs import describe
 from tui.state.plan_view import fold_plan
 from tui.state.ranks import merged
 from tui.state.run_view import RunView
+from tui.state.script_view import model_words
 from tui.state.state import ROWS, UNDER_WAY, State
 
 OfRanks = (RanksStarted, RankBeat)
@@ -64,6 +65,8 @@ OfTraining = (MicroStepDone, UpdateDone, EvalDone, TrainingStarted, WorkCounted,
 OfRun = (*OfTraining, OfAnswers, RunProgress, MemoryMoment, *OfRanks)
 """What a run tells of itself between its start and its end."""
 
+_FIGURES = 12
+"""That a trainer logged at once, as the log tells them."""
 _UNDONE: dict[type[Change], str] = {
     Pin: "the baseline stays",
     Note: "the note stays as it was",
@@ -207,13 +210,17 @@ def _fold_run(
             f"{n_of(event.planned_updates, 'update')}",
         )
     elif isinstance(event, ScriptKnown):
-        run.t = run.t or 0.0
-        run.n_parameters, run.planned = event.n_parameters, event.planned_updates
-        what = " of ".join(filter(None, (short_count(event.n_parameters), event.model)))
-        state.write("run", f"training {what or 'a model'} with {event.optimizer or 'an optimizer'}")
+        is_first = run.script is not None and run.script.known is None
+        told = run.known(event)
+        if is_first:
+            what = model_words(event) or "a model"
+            told = f"training {what} with {event.optimizer or 'an optimizer'}: {told}"
+        if told:
+            state.write("run", told)
     elif isinstance(event, FigureLogged):
-        named = ", ".join(f"{name} {value:g}" for name, value in event.figures.items())
-        state.write("script", f"logged at update {number(event.update)}: {named}")
+        run.logged(event)
+        named = ", ".join(f"{name} {value:g}" for name, value in list(event.figures.items())[:_FIGURES])
+        state.write("trainer", f"update {number(event.update)}: {named}")
     elif isinstance(event, RunProgress):
         if event.detail:
             run.detail = clean(event.detail, 80)

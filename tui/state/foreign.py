@@ -12,6 +12,7 @@ from engine.contract.conditions import Conditions
 from engine.contract.events import Neighbours
 from engine.contract.job import BatchJob
 from engine.contract.records import DeviceInfo, RankInfo, RunRecord
+from engine.contract.script_figures import ScriptFigures
 from tui.drawing.text import clean
 from tui.state.result_rows import note_of
 
@@ -26,9 +27,28 @@ def clean_record(record: RunRecord) -> RunRecord:
     host = clean(record.host, NAME) or None if record.host else None
     device = clean_device(record.device) if record.device is not None else None
     met = _clean_conditions(record.conditions) if record.conditions is not None else None
-    if (message, host, device, met) == (record.message, record.host, record.device, record.conditions):
+    script = _clean_script(record.script) if record.script is not None else None
+    cleaned = (message, host, device, met, script)
+    if cleaned == (record.message, record.host, record.device, record.conditions, record.script):
         return record
-    return replace(record, message=message, host=host, device=device, conditions=met)
+    return replace(record, message=message, host=host, device=device, conditions=met, script=script)
+
+
+def _clean_script(script: ScriptFigures) -> ScriptFigures:
+    """What a script told of itself."""
+
+    def cleaned(text: str | None) -> str | None:
+        return None if text is None else clean(text, SENTENCE)
+
+    return replace(
+        script,
+        log_path=cleaned(script.log_path),
+        model=cleaned(script.model),
+        optimizer=cleaned(script.optimizer),
+        told_by=cleaned(script.told_by),
+        switched_off=cleaned(script.switched_off),
+        figures={clean(name, NAME): value for name, value in script.figures.items()},
+    )
 
 
 def _clean_conditions(met: Conditions) -> Conditions:

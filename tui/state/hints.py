@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from engine.contract.answering_combinations import WRITING_TASKS
-from engine.contract.knob import TRAIN
 from engine.contract.records import Outcome
 from tui.state.state import State
 
@@ -37,15 +36,18 @@ def _driving(state: State) -> list[Hint]:
     if state.plan is not None:
         return [("stop", "stop"), ("pause", "go on" if state.pausing else "pause"), ("skip", "next run")]
     if state.running or state.queued:
-        return [("stop", "stop"), *([("skip", "next")] if state.queued_plans else [])]
-    dead = state.run is not None and state.run.outcome is Outcome.OUT_OF_MEMORY
+        further = state.stopping and state.run is not None and state.run.script is not None
+        return [("stop", "insist" if further else "stop"), *([("skip", "next")] if state.queued_plans else [])]
+    dead = state.run is not None and state.run.outcome is Outcome.OUT_OF_MEMORY and state.run.script is None
     return [("run", "run"), *_asks(state), *([("propose", "what fits")] if dead else [])]
 
 
 def _asks(state: State) -> list[Hint]:
     """Asking, where there is a model that writes."""
     run, config = state.run, state.editor.config
-    trained = run is not None and not run.config.answers and run.outcome is Outcome.COMPLETED
+    trained = run is not None and run.config.trains and run.outcome is Outcome.COMPLETED
+    if config.is_script:
+        return []
     writes = (run.config if trained and run is not None else config).task in WRITING_TASKS
     return [("ask", "ask it" if trained else "ask")] if writes and (trained or config.answers) else []
 
@@ -69,7 +71,8 @@ def _on_results(state: State) -> list[Hint]:
         return [("filter", "filter"), *_elsewhere(state)]
     rows = [("pin", "pin"), ("filter", "filter"), ("export", "export"), ("explain", "explain")]
     more = [("run_details", "details"), ("mark", "mark"), ("sort", "sort"), ("note", "note"), ("delete", "delete")]
-    cut = state.selected is not None and state.selected.outcome is Outcome.INTERRUPTED
+    selected = state.selected
+    cut = selected is not None and selected.outcome is Outcome.INTERRUPTED and not selected.config.is_script
     more = [("resume", "go on"), *more] if cut and not state.running else more
     undelete = [("restore", "undelete")] if state.table.deleted else []
     return [*rows, *undelete, *more, *_common(state), ("zoom", "zoom")]
@@ -85,4 +88,6 @@ def _elsewhere(state: State) -> list[Hint]:
 
 def _other_job(state: State) -> Hint:
     """What the key of the job turns to."""
-    return "job", "answer" if state.table_job == TRAIN else "train"
+    jobs = state.jobs if state.playback else state.editor.jobs
+    here = state.table_job
+    return "job", jobs[(jobs.index(here) + 1) % len(jobs)] if here in jobs else jobs[0]

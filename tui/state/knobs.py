@@ -110,9 +110,13 @@ class KnobEditor:
 
     def _next_job(self, direction: int) -> str:
         """The job after (1) or before (-1) this one; a script is one where its command is known."""
-        jobs = [job for job in JOBS if job != SCRIPT or self.knows_command]
-        here = jobs.index(self.config.job) if self.config.job in jobs else 0
-        return jobs[(here + direction) % len(jobs)]
+        jobs = self.jobs
+        return jobs[(jobs.index(self.config.job) + direction) % len(jobs)]
+
+    @property
+    def jobs(self) -> list[str]:
+        """The jobs that a key turns through."""
+        return [job for job in JOBS if job != SCRIPT or self.knows_command]
 
     @property
     def knows_command(self) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from engine.contract import answer_entries, figures
+from engine.contract import answer_entries, figures, script_entries
 from engine.contract.config import KNOBS, Value
 from engine.contract.figures import Entry, status_of
-from engine.contract.knob import ANSWER, TRAIN
+from engine.contract.knob import ANSWER, SCRIPT, TRAIN
 from engine.contract.own_data import data_name
 from engine.contract.records import Outcome, RunRecord
+from engine.contract.script_flags import own_names, told
 from tui.drawing.text import clean
 from tui.state.knobs import shown
 
@@ -78,8 +79,18 @@ _ANSWERING: dict[str, Entry] = {
         figures.STATUS,
     )
 }
-ENTRIES: dict[str, dict[str, Entry]] = {TRAIN: _TRAINING, ANSWER: _ANSWERING}
-"""By job, what the table shows of a run and can be sorted by, by heading, from the left."""
+_ENTRIES: dict[str, dict[str, Entry]] = {TRAIN: _TRAINING, ANSWER: _ANSWERING}
+
+
+def entries_of(job: str, rows: Sequence[RunRecord]) -> dict[str, Entry]:
+    """What a job's table shows of its runs and can be sorted by, by heading, from the left; of scripts that depends on
+    what their commands carry and on what their trainers log.
+    """
+    if job != SCRIPT:
+        return _ENTRIES[job]
+    found = (*script_entries.arguments(rows), *script_entries.knobs(rows), *script_entries.entries(rows))
+    return {entry.heading: entry for entry in (figures.RUN_ID, script_entries.NAME, *found, figures.STATUS)}
+
 
 SHORT_WORDS = {Outcome.COMPLETED: "done", Outcome.OUT_OF_MEMORY: "OOM", Outcome.INTERRUPTED: "died"}
 """How runs ended, where there is no room for the words."""
@@ -111,14 +122,16 @@ class Rows:
         """True while the rows stand in the order of the runs, the newest last."""
         return self.sort == figures.RUN_ID.heading and not self.descending
 
-    def sort_by_next(self, direction: int, job: str = TRAIN) -> None:
+    def sort_by_next(self, direction: int, job: str = TRAIN, rows: Sequence[RunRecord] = ()) -> None:
         """Sort a job's rows by the column to the right (1) or to the left (-1)."""
-        headings = tuple(ENTRIES[job])
-        self.sort = headings[(headings.index(self.sorted_by(job).heading) + direction) % len(headings)]
+        headings = tuple(entries_of(job, rows))
+        self.sort = headings[(headings.index(self.sorted_by(job, rows).heading) + direction) % len(headings)]
 
-    def sorted_by(self, job: str) -> Entry:
-        """The entry that a job's rows are sorted by: their number, where the other job's have what these have not."""
-        return ENTRIES[job].get(self.sort, figures.RUN_ID)
+    def sorted_by(self, job: str, rows: Sequence[RunRecord] = ()) -> Entry:
+        """The entry that a job's rows are sorted by: their number, where another job's have what these have not."""
+        if self.sort == figures.RUN_ID.heading:
+            return figures.RUN_ID
+        return entries_of(job, rows).get(self.sort, figures.RUN_ID)
 
     def arranged(self, rows: Iterable[RunRecord], job: str = TRAIN) -> list[RunRecord]:
         """The rows of a job that are shown, in their order; those that do not know the sorted figure come last."""
@@ -127,7 +140,7 @@ class Rows:
             wanted = [row for row in every if matches(self.query, row, self.notes.get(row.run_id, ""))]
         else:
             wanted = self._without_questions(every)
-        by = self.sorted_by(job)
+        by = self.sorted_by(job, every)
         if by is figures.RUN_ID and not self.descending:
             return wanted
         key = by.sort_key
@@ -168,9 +181,12 @@ def matches(query: str, row: RunRecord, note: str = "") -> bool:
     config = row.config
     unsaid = {figures.WEIGHTS} if config.weights == "fp32" else set()
     unsaid |= set() if figures.is_on_several(row) else {figures.GPUS}
-    printed = [entry for entry in ENTRIES[config.job].values() if entry not in unsaid]
+    printed = [entry for entry in entries_of(config.job, [row]).values() if entry not in unsaid]
     cells = [entry.of(row).lower() for entry in printed]
-    parts = [config.model, config.workload, data_name(config), config.optimizer, config.precision, note]
+    parts = [config.model, config.workload, data_name(config), config.optimizer, config.precision]
+    if config.is_script:
+        parts = [config.command or "", *(f"{name}={told(config, name)}" for name in own_names(config))]
+    parts.append(note)
     parts += [
         row.outcome.value,
         status_of(row),
@@ -186,7 +202,12 @@ def matches(query: str, row: RunRecord, note: str = "") -> bool:
 def _has_value(word: str, row: RunRecord) -> bool:
     """`batch=8`, `batch_size=8`: the first knob whose name or label begins so has that value; "batch=" takes all."""
     name, _, value = word.partition("=")
+    for own in own_names(row.config):
+        if own.lower().startswith(name):
+            return not value or value == str(told(row.config, own)).lower()
     for knob in KNOBS.values():
+        if row.config.is_script and not row.config.says(knob.name):
+            continue
         if knob.name.startswith(name) or knob.label.lower().replace(" ", "_").startswith(name):
             actual = getattr(row.config, knob.name)
             return not value or value in (str(actual).lower(), shown(knob, actual).lower())

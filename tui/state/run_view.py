@@ -12,9 +12,11 @@ from engine.contract.events import (
     CachesHold,
     EvalDone,
     Event,
+    FigureLogged,
     MicroStepDone,
     RequestDone,
     Sampled,
+    ScriptKnown,
     UpdateDone,
 )
 from engine.contract.pace import WholeTime
@@ -25,6 +27,7 @@ from tui.drawing.plot import Columns, Range
 from tui.state.answer_course import AnswerEvent
 from tui.state.answer_view import AnswerView
 from tui.state.ranks import Ranks, merged, summed
+from tui.state.script_view import ScriptView
 
 STALE_S = 2.0
 """Seconds without a reading, which comes twice a second, after which the last one is not of now."""
@@ -51,8 +54,8 @@ class RunView:
     majority: float | None = None
     """The share of the held-out samples' largest class."""
     planned: int | None = None
-    """The end of the x axis: the updates of a training, the tokens that are to be written or the texts to be scored;
-    None until it starts."""
+    """The updates of a training, the tokens that are to be written or the texts to be scored; None until it starts, and
+    of a script that does not say."""
     reached: int = 0
     """How many of them are done."""
     progress: float = 0.0
@@ -92,6 +95,8 @@ class RunView:
     """Empty with one GPU."""
     answer: AnswerView | None = field(init=False, default=None)
     """Of a run that answers; None of one that trains."""
+    script: ScriptView | None = field(init=False, default=None)
+    """Of a user's own script."""
     figures: RunFigures = field(init=False)
     whole: WholeTime = field(init=False)
     _row: RunRecord | None = field(init=False, default=None)
@@ -101,7 +106,9 @@ class RunView:
         began = new_record(self.run_id, self.config, self.device, self.started_at)
         if self.config.answers:
             self.answer = AnswerView(self.config)
-        self.ranks = Ranks(self.config.gpus or 1)
+        if self.config.is_script:
+            self.script = ScriptView()
+        self.ranks = Ranks(1 if self.script is not None else self.config.gpus or 1)
         self.whole = WholeTime(self.config)
         self.figures = RunFigures(replace(began, forecast_samples_per_s=self.card_speed))
 
@@ -109,6 +116,17 @@ class RunView:
     def unit(self) -> str:
         """What is counted along the x axis."""
         return "update" if self.answer is None else self.answer.unit
+
+    @property
+    def x_end(self) -> float | None:
+        """The end of the x axis: all that is planned; of a script that does not say how much, a little more than what
+        is done, and at its end just that. None until it starts.
+        """
+        if self.script is None or self.script.known is None:
+            return float(self.planned) if self.planned else None
+        if self.planned:
+            return float(max(self.planned, self.reached))
+        return self.script.end if self.under_way else max(1.0, self.progress)
 
     @property
     def under_way(self) -> bool:
@@ -142,7 +160,7 @@ class RunView:
     @property
     def planned_s(self) -> float | None:
         """Seconds that the whole training, or all answers, will take at this pace; None before the end of warm-up."""
-        if self.warmup or not self.planned or not self.moved_t:
+        if self.warmup or not self.planned or not self.moved_t or self.reached > self.planned:
             return None
         if self.answer is not None:
             return self.moved_t * self.planned / self.progress if self.progress else None
@@ -178,7 +196,10 @@ class RunView:
         self.moved_t = event.t
         self.progress = max(self.progress, float(event.update))
         self._mark()
-        self.losses.append(event.update, event.loss)
+        if self.script is not None:
+            self.script.updated(event, self.losses)
+        else:
+            self.losses.append(event.update, event.loss)
         if event.update_s > 0 and event.n_samples is not None:
             speeds = self.warmup_speeds if event.warmup else self.speeds
             speeds.append(event.update, event.n_samples / event.update_s)
@@ -189,6 +210,19 @@ class RunView:
         self.shares = summed(self.shares, event.shares)
         self.ranks.updated(event, self.progress, anew=anew)
         self.remember(event.memory)
+
+    def known(self, event: ScriptKnown) -> str:
+        """Take what is known of a script's training; what of it is to be told, in words."""
+        if self.script is None:
+            return ""
+        self.t = self.t or 0.0
+        self.n_parameters, self.planned = event.n_parameters, event.planned_updates
+        return self.script.learn(event)
+
+    def logged(self, event: FigureLogged) -> None:
+        """Take what a script's trainer logged."""
+        if self.script is not None:
+            self.script.log(event, self.losses, self.eval_losses)
 
     def evaluated(self, event: EvalDone) -> None:
         """Take one evaluation's figures."""
@@ -223,7 +257,7 @@ class RunView:
     def remember(self, memory: Memory) -> None:
         """Take a memory reading."""
         self.reading = merged(self.reading, memory)
-        if self.planned:
+        if self.x_end is not None:
             self.used_mib.append(self.progress, to_mib(memory.used))
             self.allocated_mib.append(self.progress, to_mib(memory.allocated))
 

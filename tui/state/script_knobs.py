@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from engine.contract.config import KNOBS, RunConfig
 from engine.contract.knob import SCRIPT
-from engine.contract.script_flags import is_turnable
+from engine.contract.script_flags import bare, is_turnable
 
 SCRIPTS_OWN = "script's"
 """A knob that can be turned, and was not: its value is what the script has."""
@@ -45,13 +45,7 @@ def own_step(config: RunConfig, name: str, direction: int) -> str:
 
 def is_same_command(one: RunConfig, other: RunConfig) -> bool:
     """Whether two commands are equal but for the words that knobs fill."""
-    return one.command == other.command or _fixed(one) == _fixed(other)
-
-
-def _fixed(config: RunConfig) -> list[tuple[object, ...]]:
-    """Its words without a placeholder."""
-    parts = config.script.parts if config.script is not None else ()
-    return [word for word in parts if all(isinstance(part, str) for part in word)]
+    return bare(one) == bare(other)
 
 
 def opened_for(config: RunConfig) -> set[str]:

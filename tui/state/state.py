@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -202,10 +202,15 @@ class State:
         return [job for job in JOBS if job in there]
 
     @property
-    def n_of_other_jobs(self) -> int:
-        """Runs that the table leaves out as they are of another job."""
+    def other_jobs(self) -> Counter[str]:
+        """Runs that the table leaves out as they are of another job, by job."""
         job = self.table_job
-        return sum(row.config.job != job for row in self._every)
+        return Counter(row.config.job for row in self._every if row.config.job != job)
+
+    @property
+    def n_of_other_jobs(self) -> int:
+        """How many there are of them all."""
+        return self.other_jobs.total()
 
     @property
     def baseline(self) -> int | None:

@@ -1,0 +1,85 @@
+"""What is known of a run of the user's own script, in lines: how it ended, what it held, and what was not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from engine.contract import figures
+from engine.contract import script_entries as entries
+from engine.contract.figures import Entry
+from engine.contract.numbers import UNKNOWN, mib, number
+from engine.contract.records import RunRecord
+from engine.contract.script_figures import ScriptFigures
+from tui.state.knob_list import every_row, label_of
+from tui.state.knobs import is_said, said_row
+
+_CATEGORIES = ("weights", "frozen", "gradients", "optimizer")
+FIGURES: tuple[tuple[Entry, ...], ...] = (
+    (figures.STATUS, entries.EXIT),
+    (figures.UPDATES, figures.PLANNED),
+    (figures.TIME, entries.UPDATE_SPEED),
+    (figures.SPEED, figures.MEAN_SPEED),
+    (figures.TOKENS,),
+    (figures.LOSS, figures.LAST_LOSS),
+    (figures.PARAMETERS,),
+    (figures.MEMORY, figures.SHARE, figures.TOTAL),
+    (figures.RESERVED, figures.ALLOCATED),
+    (figures.THREADS, figures.HOST_BUSY),
+)
+"""Those that belong together stand in one line."""
+
+
+def script_lines(row: RunRecord, label: int) -> list[str]:
+    """What was seen of the script itself, each line with its name in `label` cells."""
+    script = row.script or ScriptFigures()
+    told = {
+        "log": script.log_path or UNKNOWN,
+        "model": script.model or UNKNOWN,
+        "optimizer": script.optimizer or UNKNOWN,
+        "told by": f"the trainer of {script.told_by}" if script.told_by else "a plain loop: by its updates",
+        "a micro-step": f"{number(script.batch_size)} samples of at most {number(script.seq_len)} tokens",
+        "an update": f"{number(script.gradient_accumulation_steps)} micro-steps",
+        "held at most": _held(script),
+    }
+    if (script.n_processes or 1) > 1:
+        told["processes"] = f"{script.n_processes} that trained together"
+    lines = [f"{name:<{label}}{text}" for name, text in told.items()]
+    if script.figures:
+        logged = (f"{name} {value:g}" for name, value in script.figures.items())
+        lines.append(f"{'logged last':<{label}}{', '.join(logged)}")
+    if unseen := ", ".join(_unseen(row, script)):
+        lines.append(f"{'not seen':<{label}}{unseen}")
+    if script.switched_off is not None:
+        lines.append(f"{'watched no more':<{label}}{script.switched_off}")
+    return lines
+
+
+def knob_lines(row: RunRecord, label: int) -> list[str]:
+    """The knobs that its command carries, and those of its own."""
+    config = row.config
+    shown = [each for each in every_row(config) if each.own or (is_said(config, each.knob) and each.knob != "command")]
+    return [f"{label_of(each):<{label}}{said_row(config, each)}" for each in shown]
+
+
+def _held(script: ScriptFigures) -> str:
+    held = [f"{name} {mib(script.held[name])}" for name in _CATEGORIES if script.held.get(name)]
+    return f"{'   '.join(held)} MiB" if held else UNKNOWN
+
+
+def _unseen(row: RunRecord, script: ScriptFigures) -> Iterator[str]:
+    """What its tables and panes show as –."""
+    if not row.updates:
+        yield "updates"
+        return
+    if row.train_loss is None and row.last_loss is None:
+        yield "losses"
+    if row.samples_per_s is None:
+        yield "samples"
+    if row.tokens_per_s is None:
+        yield "tokens"
+    if row.planned_updates is None:
+        yield "how many updates it was to do"
+    if row.n_parameters is None:
+        yield "the model's parameters"
+    if not script.held:
+        yield "what the memory was made of"
