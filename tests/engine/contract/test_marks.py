@@ -111,7 +111,7 @@ def test_json_csv_and_tables_carry_the_marks() -> None:
     assert [row["throttled"] for row in rows] == ["no", "too hot 25 %", None]
     assert [row["energy_wh"] for row in rows] == [2.0, None, None]
     assert rows[0]["verdict_samples_per_s"] == "disturbed"
-    table = to_markdown([shared, alone, unknown], unknown)
+    table = to_markdown([shared, alone, unknown], [unknown])
     assert "Run 1 was contended 40 % of the time." in table
     assert "Run 2 was throttled 25 % of the time." in table
     assert "anna" not in table
