@@ -7,24 +7,25 @@ class Values:
     """Takes numbers as they are now. Copies of those on a CUDA device come to the host without being waited for."""
 
     def __init__(self, torch):
-        self._torch = torch
+        self._torch, self._plain = torch, torch.Tensor
         self._free = {}  # by device and type, copies to be used again
 
     def of(self, tensor):
         """A number, or one to come, of a tensor that has one; None where it cannot be read without waiting."""
-        if not isinstance(tensor, self._torch.Tensor):
+        if type(tensor) is not self._plain and not self._is_plain(tensor):
             return None
-        if hasattr(tensor, "placements"):  # spread over processes: to read it they would have to meet
-            return None
-        kind = tensor.device.type
-        if kind == "cpu":
+        if tensor.is_cpu:
             try:
-                return float(tensor.item())
-            except Exception:  # none that is computed, as on a meta device
+                return tensor.item()
+            except Exception:  # none that is computed, as of a fake one
                 return None
-        if kind != "cuda" or self._torch.cuda.is_current_stream_capturing():
+        if not tensor.is_cuda or self._torch.cuda.is_current_stream_capturing():
             return None
         return self._copied(tensor.detach())
+
+    def _is_plain(self, tensor):
+        """Whether it is here as a whole: the processes would have to meet to read one that is spread over them."""
+        return isinstance(tensor, self._plain) and not hasattr(tensor, "placements")
 
     def _copied(self, tensor):
         torch = self._torch
@@ -36,10 +37,12 @@ class Values:
             event = torch.cuda.Event()
         copy.copy_(tensor.reshape(()), non_blocking=True)
         event.record(torch.cuda.current_stream(tensor.device))
-        return _Copied(copy, event, free)
+        return Coming(copy, event, free)
 
 
-class _Copied:
+class Coming:
+    """A number that a device computes."""
+
     def __init__(self, copy, event, free):
         self._copy, self._event, self._free = copy, event, free
 
@@ -56,13 +59,8 @@ class _Copied:
         return number
 
 
-def is_there(value):
-    """Whether what `Values.of` returned need not be waited for."""
-    return not isinstance(value, _Copied) or value.is_there
-
-
 def read(value):
     """What `Values.of` returned as a number, if it is there; else None."""
-    if isinstance(value, _Copied):
+    if type(value) is Coming:
         return value.read() if value.is_there else None
     return value

@@ -1,0 +1,28 @@
+"""The error that ends a script."""
+
+import sys
+
+
+def uncaught(torch):
+    """What Python has printed at its end, and whether it is, or comes of, one for want of memory; empty without."""
+    error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+    if error is None:
+        return {}
+    kind = getattr(torch, "OutOfMemoryError", None) or torch.cuda.OutOfMemoryError
+    causes = list(_causes(error))
+    memory = next((each for each in causes if isinstance(each, kind) or _is_of_worker(each)), None)
+    told = error if memory is None else memory
+    return {"error": f"{type(told).__name__}: {told}"[:2000], "out_of_memory": memory is not None}
+
+
+def _causes(error):
+    seen = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _is_of_worker(error):
+    """Whether it brings the text of one in a process that torch.multiprocessing has spawned."""
+    return type(error).__name__ == "ProcessRaisedException" and "OutOfMemoryError: " in str(error)
