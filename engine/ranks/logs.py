@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import sys
-from pathlib import Path
 
 from engine.contract.config import ConfigError
 from engine.contract.paths import data_dir, make_private
