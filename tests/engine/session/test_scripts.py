@@ -85,7 +85,7 @@ def test_a_search_stops_where_the_script_runs_out_of_memory(driver: Driver, tmp_
         '        error="OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.")\n    sys.exit(1)'
     )
     on_card = {**MODEL, "device": {"name": "Tesla P4", "total": 2**33, "uuid": None}}
-    base = _config(script(tmp_path, [on_card, updates(1, 2)], then), "{batch_size}", batch_size=2)
+    base = _config(script(tmp_path, [on_card, updates(1, 9)], then), "{batch_size}", batch_size=2)
     driver.session.start_plan(until_oom(base))
     driver.session.open()
     ended = driver.until(PlanFinished)
