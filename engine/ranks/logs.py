@@ -6,21 +6,18 @@ import contextlib
 import logging
 import os
 import sys
-from pathlib import Path
 
 from engine.contract.config import ConfigError
 from engine.contract.paths import data_dir, make_private
-
-KEPT_RUNS = 20
-"""Of so many runs on several GPUs the newest files stay."""
+from engine.process.run_files import make_room
 
 
 def files(run_id: int, world_size: int) -> list[str | None]:
-    """A file for each rank of a run, and fewer of the runs before; None where none can be written."""
+    """A file for each rank of a run, and none of runs long before; None where none can be written."""
     try:
         folder = data_dir() / "ranks"
         make_private(folder)
-        _forget_old(folder)
+        make_room(folder)
         paths = [folder / f"run-{run_id}-rank-{rank}.log" for rank in range(world_size)]
         for path in paths:
             path.write_bytes(b"")  # of a history that was begun anew there may be one of this name
@@ -28,17 +25,6 @@ def files(run_id: int, world_size: int) -> list[str | None]:
         logging.getLogger("traintop").warning("no log files for ranks", exc_info=True)
         return [None] * world_size
     return [str(path) for path in paths]
-
-
-def _forget_old(folder: Path) -> None:
-    """Leave the files of the newest `KEPT_RUNS` - 1 runs."""
-    written: dict[str, list[Path]] = {}
-    for path in folder.glob("run-*-rank-*.log"):
-        written.setdefault(path.name.split("-rank-")[0], []).append(path)
-    newest = sorted(written, key=lambda run: max(path.stat().st_mtime for path in written[run]), reverse=True)
-    for run in newest[KEPT_RUNS - 1 :]:
-        for path in written[run]:
-            path.unlink(missing_ok=True)
 
 
 def write_to(path: str | None) -> None:

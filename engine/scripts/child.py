@@ -85,11 +85,15 @@ class Child:
         return code
 
     def remember(self, others: Iterable[int] = ()) -> None:
-        """Note who belongs to it: what it started, what those started, and `others`, which said so themselves."""
+        """Note who belongs to it: what it started, what those started, and `others`, which said so themselves.
+
+        Once the command has ended only those are found that stayed in its session.
+        """
         with suppress(psutil.Error):
             for each in psutil.Process(self.pid).children(recursive=True):
                 self._family.setdefault(each.pid, each)
-        for pid in others:
+        session = [pid for pid in psutil.pids() if _session_of(pid) == self.pid]
+        for pid in (*session, *others):
             with suppress(psutil.Error):
                 self._family.setdefault(pid, psutil.Process(pid))
         self._family.pop(os.getpid(), None)
@@ -113,6 +117,13 @@ class Child:
     def others(self) -> list[psutil.Process]:
         """What it started, as far as it is known, and that is still there."""
         return [each for each in self._family.values() if each.pid != self.pid and _is_there(each)]
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
 
 
 def _is_there(process: psutil.Process) -> bool:

@@ -40,6 +40,7 @@ _EACH = 20_000
 """Updates that are told one by one. After them those that come in one message, a tenth of a second's, are one event."""
 _FIGURES_S = 0.1
 """Between two events of what a trainer logged."""
+_MOST_ERRORS = 512
 _MOST_SIZES = 64
 """Different batch sizes that are counted."""
 _NOBODY = Hello(pid=None, rank=None, local_rank=None, world_size=1, local_size=1)
@@ -125,18 +126,15 @@ class Folding:
         self._beside: set[int] = set()
         self.update = 0
         """The last one that was told."""
-        self.ends: list[Process] = []
-        """Processes that told how they ended, in that order."""
+        self.n_heard = 0
+        """Processes that imported torch, and told of it."""
+        self.errors: list[Process] = []
+        """Those that an error ended which nobody caught, in the order in which they told so."""
 
     @property
     def run_id(self) -> int:
         """Of the run."""
         return self._known.run_id
-
-    @property
-    def n_heard(self) -> int:
-        """Processes that imported torch, and told of it."""
-        return len(self._processes)
 
     @property
     def trains(self) -> bool:
@@ -164,14 +162,18 @@ class Folding:
             process.is_gone = True
             self._device.gone(process.pid)
             yield from self._tell_updates()
+            if not self._is_followed(process):  # a data worker of many
+                del self._processes[number]
         elif isinstance(told, Hello):
             process.hello = told
+            self.n_heard += 1
             process.pid = process.pid if process.pid is not None else told.pid
         elif isinstance(told, Off):
             yield from self._switched_off(process, told)
         elif isinstance(told, End):
             process.end = told
-            self.ends.append(process)
+            if told.error is not None and len(self.errors) < _MOST_ERRORS:
+                self.errors.append(process)
             if self._is_followed(process) and process.device is not None:
                 self._device.take(process.pid, process.device, told.allocator, told.held)
         else:

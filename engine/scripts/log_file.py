@@ -37,7 +37,7 @@ _CHUNK, _CHUNKS = 2**20, 16
 _KEPT = 2**16
 """Bytes of what was read at a time that lines are looked for in: of a flood its end."""
 _LONGEST = 500
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-Z\\^-~])")
 """ECMA-48's control sequences: colours, cursor moves, titles."""
 
 

@@ -6,7 +6,6 @@ another type, is unknown.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from engine.contract.records import Phase, Shares
 
 _MOST = 2**62
+_MOST_SECONDS = 1e9
 _MOST_FIGURES = 64
 _LONGEST = 300
 _SHARES = tuple(f.name for f in fields(Shares) if f.name != "waiting")
@@ -201,7 +201,7 @@ def _updates(told: Mapping[str, Any]) -> Updates:
 
 def _row(told: Mapping[str, Any]) -> Row | None:
     update, t = _whole(told.get("update")), _number(told.get("t"))
-    if not update or t is None or not math.isfinite(t):
+    if not update or t is None or not 0 <= t < _MOST_SECONDS:
         return None
     return Row(
         update=update,
@@ -289,7 +289,7 @@ def _number(value: object) -> float | None:
 
 def _seconds(value: object) -> float | None:
     number = _number(value)
-    return number if number is not None and math.isfinite(number) and number >= 0 else None
+    return number if number is not None and 0 <= number < _MOST_SECONDS else None
 
 
 _READERS: dict[str, Callable[[Mapping[str, Any]], Told]] = {

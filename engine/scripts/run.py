@@ -11,7 +11,7 @@ import platform
 import shlex
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from engine.contract.config import ConfigError, RunConfig
@@ -81,6 +81,7 @@ class ScriptRun:
         self._code: int | None = None
         self._memory = Memory()  # the last that was told
         self._unseen_at: float | None = None
+        self._is_lost = False
 
     def execute(self) -> RunRecord:
         """Run to the end. Never raises: what goes wrong is in the record's outcome and message.
@@ -104,6 +105,8 @@ class ScriptRun:
             self._say(f"process {self._child.pid} runs; what it prints is in {printed.path or 'no file'}")
             verdict = self._follow(self._child, listener, printed)
         finally:
+            if self._child is not None and self._code is None:  # a defect of ours: nobody would watch it, nor stop it
+                self._child.signal(signal.SIGKILL)
             listener.close()
             printed.close()
             self.device.ended()
@@ -134,8 +137,9 @@ class ScriptRun:
         self._drain(folding, listener)
         child.remember(listener.pids)
         self._end_family(child, folding, listener)
-        for event in (*folding.rest(), *printed.rest()):
-            self._tell(event)
+        self._take_in(folding.rest())
+        for line in printed.rest():
+            self.emit(line)
         self._moment("trained" if folding.trains else "end", self._memory)
         return self._judge(code, folding, listener, printed)
 
@@ -151,8 +155,18 @@ class ScriptRun:
             told = None if message is None else messages.read(message)
             if message is not None and told is None:  # of a kind that another version has
                 continue
-            for event in folding.take(number, listener.pid_of(number), told):
+            self._take_in(folding.take(number, listener.pid_of(number), told))
+
+    def _take_in(self, events: Iterator[Event]) -> None:
+        if self._is_lost:
+            return
+        try:
+            for event in events:
                 self._tell(event)
+        except Exception:  # a defect of ours must not take the script's run
+            log.exception("what a script told could not be taken in")
+            self._is_lost = True
+            self._warn("What the script tells cannot be followed any more (details in the log file); it goes on.")
 
     def _drain(self, folding: Folding, listener: Listener) -> None:
         """What its processes have told before they ended, and who is still there may tell for a moment."""
@@ -210,7 +224,7 @@ class ScriptRun:
                 rank=each.hello.rank,
                 updates=folding.update if each.last_update else 0,
             )
-            for each in folding.ends
+            for each in folding.errors
             if each.end is not None
         ]
         where = f"What it printed is in {printed.path}." if printed.path else ""

@@ -39,6 +39,8 @@ class NeighbourWatch:
         self._ranks: dict[int, RankInfo] = {}
         """By process, those of this machine."""
         self._elsewhere = False
+        self._started: set[int] = set()
+        """Processes that this one started, and their like, as far as they were met on a card."""
         self._strays: set[tuple[int, int]] = set()
         self._told: Neighbours | None = None
         self._run = RunConditions()
@@ -57,6 +59,7 @@ class NeighbourWatch:
         with self._lock:
             self._run, self._trains = RunConditions(), False
             self._strays.clear()
+            self._started.clear()
 
     def started(self, ranks: Sequence[RankInfo]) -> tuple[DeviceInfo, ...]:
         """The ranks of the run are there: look at their cards, where those are this machine's, and at nothing of theirs
@@ -124,7 +127,9 @@ class NeighbourWatch:
         return tuple(process for process in card.foreign if not self._is_ours(process))
 
     def _is_ours(self, process: CardProcess) -> bool:
-        return process.own or process.pid in self._ranks or (process.visible and is_descendant(process.pid))
+        if process.visible and is_descendant(process.pid):
+            self._started.add(process.pid)  # the driver may list it for a moment when it is gone
+        return process.own or process.pid in self._ranks or process.pid in self._started
 
     def _tell(self, there: Sequence[tuple[DeviceInfo, Others]]) -> None:
         """Of several cards the one that others use most."""

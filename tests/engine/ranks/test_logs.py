@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from engine.contract.paths import data_dir
-from engine.ranks.logs import KEPT_RUNS, files
+from engine.process.run_files import KEPT_RUNS
+from engine.ranks.logs import files
 
 
 def test_old_files_make_room() -> None:
