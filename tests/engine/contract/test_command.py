@@ -123,6 +123,13 @@ def test_what_cannot_be_read_is_refused_with_the_way_out(words: list[str], says:
     assert refused.value.knob == "command"
 
 
+def test_a_knob_that_is_not_set_has_no_value_to_pass() -> None:
+    command = read_command(["--out={output_dir}", "{eval_steps:none=,*=--eval=*}"])
+    with pytest.raises(ConfigError, match="--output-dir is not set, and the command has a place for it"):
+        command.filled({"output_dir": None, "eval_steps": 10})
+    assert command.filled({"output_dir": "x", "eval_steps": None}) == ["--out=x"]
+
+
 def test_a_value_without_a_word_is_refused() -> None:
     command = read_command(["--dtype={precision:bf16=bfloat16}"])
     with pytest.raises(ConfigError, match="no word for precision fp16: use bf16, or add it"):
