@@ -47,6 +47,8 @@ class Placeholder:
         """The word for these values. Raises `ConfigError` where the script has none."""
         texts = tuple(_text(name, values[name]) for name in self.names)
         if not self.words:
+            if values[self.names[0]] is None:
+                raise ConfigError(self.names[0], _no_value(self.names[0]))
             return texts[0]
         for keys, word in self.words:
             if all(key in (ANY, text) for key, text in zip(keys, texts, strict=True)):
@@ -57,6 +59,13 @@ class Placeholder:
             f"The command has no word for {self.name} {text}: use {known}, or add it to {{{self.name}:…}}, "
             f"as {text}=WORD.",
         )
+
+
+def _no_value(name: str) -> str:
+    return (
+        f"--{name.replace('_', '-')} is not set, and the command has a place for it: give it a value, or a word for "
+        f"none, as in {{{name}:none=WORD,*=*}}."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

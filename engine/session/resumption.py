@@ -55,6 +55,12 @@ def _of_run(run_id: int, history: History) -> Checkpoint:
     record = history.run(run_id)
     if record is None:
         raise ConfigError("", f"--resume {run_id}: there is no such run. `traintop runs` lists them.")
+    if record.config.is_script:
+        raise ConfigError(
+            "",
+            f"--resume {run_id}: run {run_id} is a script of yours, which goes on by a flag of its own: add it to the "
+            "command, traintop run -- COMMAND.",
+        )
     if record.outcome in _OVER:
         raise ConfigError("", f"--resume {run_id}: run {run_id} {_OVER[record.outcome]}.")
     first, seen = run_id, {run_id}

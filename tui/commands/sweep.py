@@ -133,15 +133,17 @@ def request_of(arguments: Namespace, history: History) -> Request:
         raise UsageError("--plan and --until-oom are two plans: give one of them.")
     if arguments.scale and not arguments.plan:
         raise UsageError("--scale sizes the runs of --plan: give that too, or leave it out.")
+    if arguments.plan and "command" in given:
+        raise UsageError("--plan has runs of traintop's own: leave the command out, or give a knob several values.")
     if arguments.plan in NAMED and "job" not in given:
         given["job"] = arguments.job = NAMED[arguments.plan].job  # the other flags are read as this job's
     repeat = _repeat(arguments.repeat)
     base, lists = _base_and_lists(arguments, given)
+    if base.script is not None:  # refuses the names that it has not
+        base.script.own_values(values_text({name: values[0] for name, values in lists.items() if name not in KNOBS}))
     names = {*given, *(load_knobs(arguments.config) if arguments.config else ())}
     Session.check_data(base)  # a file that is missing is told before PyTorch is loaded
     if arguments.plan:
-        if base.is_script:
-            raise UsageError("--plan has runs of traintop's own: leave the command out, or give a knob several values.")
         if lists:
             flag = KNOBS[next(iter(lists))].flag
             raise UsageError(f"--plan {arguments.plan} has its own list of runs: give {flag} one value, or none.")

@@ -39,9 +39,10 @@ class _Tail:
         self._path, self._started_at, self._stream = path, started_at, stream
         self._file = -1
         self._ends_line = True
+        self._is_over = False
 
     def pass_on(self) -> None:
-        if self._file < 0 and not self._open():
+        if self._is_over or (self._file < 0 and not self._open()):
             return
         while chunk := os.read(self._file, _CHUNK):
             self._write(chunk)
@@ -62,6 +63,7 @@ class _Tail:
             self._stream.write(chunk.decode("utf-8", "replace"))
 
     def close(self) -> None:
+        self._is_over = True
         if not self._ends_line and self._stream.isatty():
             self._stream.write("\n")
             self._stream.flush()

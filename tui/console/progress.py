@@ -83,7 +83,7 @@ class Pace:
                 self._per_epoch = max(1, event.micro_steps_per_epoch)
             case ScriptKnown():
                 self._planned = event.planned_updates
-            case UpdateDone(epoch=None):  # of a script that has no epochs
+            case UpdateDone() if self.is_script:
                 self._forward(event.update / self._planned if self._planned else 0.0, event.t)
                 return True
             case MicroStepDone() if not self._ends_update(event.micro_step):
@@ -168,7 +168,8 @@ class ProgressLines:
         lasts = self._pace.place is not None or self._pace.is_script
         if tenth > self._tenth or (lasts and now - self._said_s >= SILENCE_S):
             self._tenth, self._said_s = tenth, now
-            share = f"{int(self._pace.fraction * 100 + 1e-9):3} %  " if self._pace.fraction else ""
+            is_known = self._pace.fraction > 0 or not self._pace.is_script
+            share = f"{int(self._pace.fraction * 100 + 1e-9):3} %  " if is_known else ""
             self._stream.write(f"{self._prefix}{share}{self._pace.text()}  {self._pace.clock()}\n")
             self._stream.flush()
 

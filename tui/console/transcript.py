@@ -52,6 +52,7 @@ class Transcript:
         """`scaling` knows that of a run on several GPUs."""
         self._scaling = scaling
         self._ranks = ""
+        self._is_script = False
         self._model: str | None = None
         """What a script trains, once it is known."""
         self._device: DeviceInfo | None = None
@@ -66,7 +67,7 @@ class Transcript:
                 return [f"PyTorch {event.torch_version} on {_named(event.device)}, ready in {event.import_s:.1f} s"]
             case RunStarted():
                 self._device, self._at_end, self._epoch, self._ranks = event.device, None, None, ""
-                self._model = None
+                self._model, self._is_script = None, event.config.is_script
                 return _opening(event)
             case RanksStarted():
                 self._ranks = " of rank 0"
@@ -76,8 +77,8 @@ class Transcript:
             case MemoryMoment(moment="trained" | "answered" | "end"):
                 self._at_end = event  # what it is called depends on how the run ends
                 return []
-            case MemoryMoment(memory=Memory(used=None)):
-                return []  # of a script that has not told where it computes
+            case MemoryMoment(memory=Memory(used=None)) if self._is_script:
+                return []  # it has not told where it computes
             case MemoryMoment():
                 return [self._memory(event, _MOMENTS.get(event.moment, event.moment))]
             case TrainingStarted():
@@ -118,7 +119,7 @@ class Transcript:
     def _closing(self, record: RunRecord) -> list[str]:
         completed = record.outcome is Outcome.COMPLETED
         lines = []
-        if self._at_end and self._at_end.memory.used is not None:
+        if self._at_end and not (self._is_script and self._at_end.memory.used is None):
             job = "answering" if record.config.answers else "training"
             lines.append(self._memory(self._at_end, f"after {job}" if completed else "at the end"))
         if record.config.answers:

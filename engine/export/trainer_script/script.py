@@ -56,6 +56,10 @@ def make_script(
         raise ConfigError(
             "job", "The Trainer answers nothing: --job answer has no script for it, but a command (traintop answer)."
         )
+    if config.is_script:
+        raise ConfigError(
+            "job", "This run is a script of your own already: traintop run -- COMMAND does it again, with other values."
+        )
     import torch
 
     from engine.techniques import lora, quantised

@@ -50,6 +50,52 @@ def test_switches_are_written_as_words() -> None:
     assert command.filled({"torch_compile": True}) == ["train", "--compile=True", "{torch_compile}"]
 
 
+def test_a_word_of_placeholders_alone_is_left_out_where_it_is_empty() -> None:
+    command = read_command(["train", "{precision:bf16=--amp,*=}", "{size=,--large}", "--name={size}", ""])
+    assert command.own == {"size": ("", "--large")}
+    assert command.filled({"precision": "fp32"}) == ["train", "--name=", ""]
+    assert command.filled({"precision": "bf16", "size": "--large"}) == [
+        "train",
+        "--amp",
+        "--large",
+        "--name=--large",
+        "",
+    ]
+
+
+def test_any_other_value_has_a_word_and_may_stand_in_it() -> None:
+    command = read_command(["--save={save_steps:0=no,*=steps}", "{save_steps:0=,*=--every=*}"])
+    assert command.filled({"save_steps": 0}) == ["--save=no"]
+    assert command.filled({"save_steps": 50}) == ["--save=steps", "--every=50"]
+
+
+def test_each_place_has_words_of_its_own_and_one_without_takes_the_first() -> None:
+    command = read_command(
+        ["--bf16={precision:bf16=True,*=False}", "--fp16={precision:fp16=True,*=False}", "{precision}"]
+    )
+    assert command.knobs == ("precision",)
+    assert command.filled({"precision": "fp16"}) == ["--bf16=False", "--fp16=True", "False"]
+
+
+def test_two_knobs_may_be_one_word() -> None:
+    command = read_command(["--optim={optimizer+optimizer_implementation:adamw+fused=a_f,adamw+*=a,sgd+*=s}"])
+    assert command.knobs == ("optimizer", "optimizer_implementation")
+    assert command.filled({"optimizer": "adamw", "optimizer_implementation": "loop"}) == ["--optim=a"]
+    assert command.filled({"optimizer": "sgd", "optimizer_implementation": "fused"}) == ["--optim=s"]
+    with pytest.raises(ConfigError, match=r"no word for optimizer\+optimizer_implementation adafactor\+fused"):
+        command.filled({"optimizer": "adafactor", "optimizer_implementation": "fused"})
+
+
+def test_words_are_for_values_however_they_are_typed_and_updates_are_whole() -> None:
+    command = read_command(["{learning_rate:1e-4=low,0.001=high}", "{warmup_steps}", "{weight_decay}"])
+    assert command.filled({"learning_rate": 0.0001, "warmup_steps": 500.0, "weight_decay": 1.0}) == [
+        "low",
+        "500",
+        "1.0",
+    ]
+    assert command.filled({"learning_rate": 1e-3, "warmup_steps": 0.1, "weight_decay": 0.0})[:2] == ["high", "0.1"]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -60,6 +106,14 @@ def test_switches_are_written_as_words() -> None:
         (["{precision:bf16}"], "use {precision:VALUE=WORD,VALUE=WORD}"),
         (["{n=1,2}", "{n=1,3}"], "stands twice with different values"),
         (["{kv_cache}"], "is no knob"),
+        (["{n=}"], "A knob of your own needs its values"),
+        (
+            ["{precision:half=--half}"],
+            "{precision:half=…}: --precision 'half' is not known: use fp32, tf32, fp16 or bf16",
+        ),
+        (["{optimizer+precision}"], "use {optimizer+precision:VALUE+VALUE=WORD}"),
+        (["{optimizer+precision:sgd=x}"], "use {optimizer+precision:VALUE+VALUE=WORD,VALUE+VALUE=WORD}"),
+        (["--device={device}"], "as in {device:cpu=cpu,*=cuda}"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_the_way_out(words: list[str], says: str) -> None:
@@ -67,6 +121,13 @@ def test_what_cannot_be_read_is_refused_with_the_way_out(words: list[str], says:
         read_command(words)
     assert says in refused.value.message
     assert refused.value.knob == "command"
+
+
+def test_a_knob_that_is_not_set_has_no_value_to_pass() -> None:
+    command = read_command(["--out={output_dir}", "{eval_steps:none=,*=--eval=*}"])
+    with pytest.raises(ConfigError, match="--output-dir is not set, and the command has a place for it"):
+        command.filled({"output_dir": None, "eval_steps": 10})
+    assert command.filled({"output_dir": "x", "eval_steps": None}) == ["--out=x"]
 
 
 def test_a_value_without_a_word_is_refused() -> None:

@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 
 from engine.contract.as_json import record_to_json
 from engine.contract.config import RunConfig
+from engine.contract.knob import SCRIPT
 from engine.contract.records import Phase, RunRecord
+from engine.contract.script_figures import HELD, ScriptFigures
+from engine.contract.script_flags import turned
 from engine.export.export import read_csv, to_csv, to_json
 from engine.gpus.units import MIB
 from tests.engine.lecture_runs import BASE, HOSTILE, lecture, run, virtual
@@ -29,6 +32,9 @@ def expected(record: RunRecord) -> dict[str, Any]:
     for name in ("ttft_s", "tpot_s", "itl_s", "e2e_s"):
         seconds = values.pop(name)
         values |= {f"{name}_{which}": seconds and seconds[which] for which in ("p50", "p90", "p99")}
+    for name in ("own_knobs", "script_held_mib"):
+        del values[name]
+    values |= dict.fromkeys(f"script_{category}_mib" for category in HELD)
     return {**values, **config}  # `gpus` and `parallel` are the knobs' own
 
 
@@ -39,6 +45,26 @@ def test_csv_reads_back_to_the_same_values() -> None:
         run(5, BASE.with_values(learning_rate=1 / 3, dropout=False, data="a;b,c\"d'e\tf"), device=None),
     ]
     assert read_csv(to_csv(records)) == [expected(record) for record in records]
+
+
+def test_csv_of_scripts_has_their_own_knobs_and_leaves_out_what_the_command_does_not_say() -> None:
+    config = RunConfig(job=SCRIPT, command="python train.py --b={batch_size} --n={width=64,128} --u={updates=1,2}")
+    seen = ScriptFigures(exit_code=3, batch_size=4, held={"weights": 5 * MIB}, figures={"eval_loss": 0.25})
+    rows = read_csv(to_csv([run(1, turned(config, "width", "128"), script=seen), run(2)]))
+    assert [row["width"] for row in rows] == ["128", None]
+    assert [row["own_updates"] for row in rows] == ["1", None]  # there is a column of that name
+    told = (
+        "batch_size",
+        "precision",
+        "epochs",
+        "exit_code",
+        "script_batch_size",
+        "script_weights_mib",
+        "script_figures",
+    )
+    assert [rows[0][name] for name in told] == [8, None, None, 3, 4, 5.0, "eval_loss=0.25"]
+    assert rows[0]["command"] == config.command
+    assert rows[1]["precision"] == "fp32"
 
 
 def test_csv_of_a_virtual_gpu_has_the_cards_forecast() -> None:

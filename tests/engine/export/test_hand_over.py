@@ -13,9 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.contract.by_job import defaults_of
+from engine.contract.command import as_text
 from engine.contract.config import KNOBS, ConfigError, RunConfig
-from engine.contract.knob import ANSWER, TRAIN
+from engine.contract.knob import ANSWER, SCRIPT, TRAIN
+from engine.contract.script_combinations import script_values
+from engine.contract.script_flags import with_knobs
 from engine.export.hand_over import command_line
+from engine.knobs.scripts import run_of
 from tui.command_line.flags import Parser, add_knobs, config_of
 
 
@@ -25,7 +29,9 @@ def obeyed(line: str) -> RunConfig:
     assert program == "traintop"
     assert command in ("run", "answer")
     parser = Parser(prog=f"traintop {command}", description="")
-    add_knobs(parser, ANSWER if command == "answer" else None)
+    add_knobs(parser, ANSWER if command == "answer" else TRAIN)
+    if command == "run":
+        parser.take_command("")
     return config_of(parser.read(words))
 
 
@@ -47,6 +53,46 @@ def test_where_answers_end_comes_back_also_where_it_goes_without_saying(asked: d
     config = defaults_of(ANSWER).with_values(**asked, ignore_eos=not ends)
     assert obeyed(command_line(config)) == config
     assert ("--ignore-eos" in command_line(config)) is (ends != bool(asked))
+
+
+WORDS = (
+    "a b",
+    "it's",
+    "$HOME",
+    "`x`",
+    "ü→",
+    '{"a": {"b": 1}}',
+    "{{batch_size}}",
+    "--b={batch_size}",
+    "--x={precision:bf16=--amp --fast,*=}",
+    "{width=64,128}",
+    "*",
+    "--",
+    "",
+)
+
+
+def test_a_scripts_command_comes_back_word_by_word_with_what_was_turned() -> None:
+    # bash reads the line in the next test; here, who knows no $'…'
+    config = run_of(
+        {"command": as_text(["python", "nowhere/train.py", *WORDS]), "batch_size": "16", "precision": "bf16"}
+    )
+    turned = with_knobs(config, {"width": "128", "device": "cuda:1", "max_updates": 20})
+    for each in (config, turned):
+        assert obeyed(command_line(each)) == each
+    assert list(turned.script.words[2:]) == list(WORDS)
+    filled = turned.script.filled(script_values(turned))
+    assert filled[-6:] == ["--b=16", "--x=--amp --fast", "128", "*", "--", ""]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_a_shell_reads_a_scripts_command_as_it_was_typed() -> None:
+    typed = ["python", "nowhere/train.py", "new\nline", "\x1b[2J", *WORDS]
+    line = command_line(run_of({"command": as_text(typed)}))
+    assert line.isprintable()
+    words = line.partition(" -- ")[2]
+    said = subprocess.run(["bash", "-c", f"printf '%s\\0' {words}"], capture_output=True, check=True).stdout
+    assert said.decode().split("\0")[:-1] == typed
 
 
 def test_only_what_differs_is_said() -> None:
@@ -122,7 +168,10 @@ OTHER_VALUES: dict[str, Any] = {
     "prompts": "questions.jsonl",
     "prompt": "Who are you?",
     "draft_model": "some-org/smaller",
+    "command": "python other.py --n={n=1,2}",
+    "command_values": "n=2",
 }
+SCRIPTED = RunConfig(job=SCRIPT, command="python train.py --n={n=1,2}")
 NEEDS: dict[str, dict[str, Any]] = {
     "momentum": {"optimizer": "sgd"},
     "cross_entropy": {"workload": "text", "task": "causal-lm"},
@@ -141,7 +190,9 @@ def test_no_knob_is_forgotten(name: str) -> None:
         base = replace(base, max_grad_norm=0.0, workload="dummy", data=None)
     if name == "workload":
         base = replace(base, workload="dummy")
-    if TRAIN not in KNOBS[name].jobs:
+    if KNOBS[name].jobs == (SCRIPT,):
+        base = SCRIPTED
+    elif TRAIN not in KNOBS[name].jobs:
         base = defaults_of(ANSWER)
     base = replace(base, **NEEDS.get(name, {}))
     knob, now = KNOBS[name], getattr(base, name)

@@ -9,8 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.contract.config import RunConfig
-from engine.plans.search import BATCH_SIZE, LARGEST, PROMPT_LEN, TRY_UPDATES, Fit, LimitSearch, config_of_try
+from engine.contract.config import ConfigError, RunConfig
+from engine.contract.knob import SCRIPT
+from engine.plans.search import (
+    BATCH_SIZE,
+    LARGEST,
+    PROMPT_LEN,
+    SCRIPT_UPDATES,
+    TRY_UPDATES,
+    Fit,
+    LimitSearch,
+    config_of_try,
+)
 
 
 def search(fits: Callable[[int], bool], **settings: Any) -> LimitSearch:
@@ -123,3 +133,16 @@ def test_a_try_of_answers_is_one_full_batch_or_one_prompt() -> None:
     assert (tried.batch_size, tried.requests, tried.prompt_len) == (16, 16, 64)
     tried = config_of_try(base, PROMPT_LEN, 512)
     assert (tried.batch_size, tried.requests, tried.prompt_len) == (1, 7, 512)
+
+
+SCRIPTED = RunConfig(job=SCRIPT, command="python train.py --b={batch_size}")
+
+
+def test_a_try_of_a_script_is_its_first_updates() -> None:
+    tried = config_of_try(SCRIPTED, BATCH_SIZE, 32)
+    assert (tried.batch_size, tried.max_updates) == (32, SCRIPT_UPDATES)
+    assert config_of_try(SCRIPTED.with_values(max_updates=50), BATCH_SIZE, 32).max_updates == 50
+    added = config_of_try(RunConfig(job=SCRIPT, command="python run.py", command_flags="transformers"), BATCH_SIZE, 4)
+    assert added.command == "python run.py --per_device_train_batch_size={batch_size}"
+    with pytest.raises(ConfigError, match=r"put \{batch_size\} where its value belongs"):
+        config_of_try(RunConfig(job=SCRIPT, command="python train.py"), BATCH_SIZE, 32)

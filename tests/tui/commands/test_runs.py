@@ -68,4 +68,4 @@ def test_jobs_have_a_table_each(
     newest = json.loads(capsys.readouterr().out)
     assert (newest["run_id"], newest["job"], newest["ttft_s"]["p50"]) == (3, "answer", 0.0487)
     assert cli.main(["runs", "--job", "sleep"]) == 2
-    assert "use train or answer" in capsys.readouterr().err
+    assert "use train, answer or script" in capsys.readouterr().err
