@@ -69,6 +69,7 @@ def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
         n = rounds or (7 if full else 3)
         mine = partial(_result, our_process, answered, home)
         yield from _against_plain(mine, partial(_result, their_process, plainly, home), n)
+        yield _virtual_against_cpu(mine, n)
         yield _app_against_headless(home, n)
         trained = str(home / "trained")
         our_process.submit(train, TRAINING.with_values(output_dir=trained), home).result()
@@ -120,6 +121,20 @@ def _against_plain(mine: Answered, theirs: Callable[[RunConfig], Told], rounds: 
         yield _speeds(
             f"answering ÷ plain generate, gpt2-tiny {name}", ours, plain, GOAL, f"by processor time {cpu:.3f}"
         )
+
+
+def _virtual_against_cpu(mine: Answered, rounds: int) -> Figure:
+    """Prompts of one length, of which the first is traced; of each other length one is traced too."""
+    config = PLAIN.with_values(requests=16)
+    virtual, plain = alternate(
+        partial(mine, config.with_values(device="virtual:tesla-p4")), partial(mine, config), rounds
+    )
+    return ratio(
+        "answering on a virtual card ÷ on the CPU, processor time",
+        [1 / told.cpu_s for told in virtual],
+        [1 / told.cpu_s for told in plain],
+        0.95,
+    )
 
 
 def ideas(mine: Answered, config: RunConfig, rounds: int) -> Iterator[Figure]:

@@ -143,8 +143,12 @@ def tensors(cache: Cache | None) -> Iterator[torch.Tensor]:
 
 
 def _kept(layer: Any) -> Iterator[torch.Tensor]:
-    for kept in vars(layer).values():
-        yield from (each for each in _flat(kept) if each.dim() > 1)
+    for kept in vars(layer).values():  # asked of every layer while a model writes: most are tensors, or plain numbers
+        if isinstance(kept, torch.Tensor):
+            if kept.dim() > 1:
+                yield kept
+        elif not isinstance(kept, (int, torch.dtype, torch.device)):
+            yield from (each for each in _flat(kept) if each.dim() > 1)
 
 
 def watch(cache: Cache, told: Callable[[Iterator[torch.Tensor]], None]) -> None:

@@ -15,6 +15,7 @@ from engine.answering.generation import answer_batch
 from engine.answering.job import AnswerJob
 from engine.contract.events import Prefilled, TokensDone
 from engine.devices.base import Device
+from engine.devices.virtual import VirtualDevice
 from tests.engine import language_models
 from tests.engine.answering.asked import Asked, config_of, job_of
 
@@ -95,3 +96,19 @@ def test_a_place_counts_the_tokens_that_are_not_told_yet(monkeypatch: pytest.Mon
     asking.should_stop = look
     answer_batch(asking, asking.requests[:1], new_tokens=8)
     assert arrived[-8:] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_virtual_card_looks_at_nothing_of_a_batch_that_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No operator and no layer's keys and values: it shows what the first one of the kind took in that step."""
+    monkeypatch.setattr(steps, "TOLD_EVERY_S", float("inf"))
+    asking = job(Asked())
+    asking.device = device = VirtualDevice("tesla-p4", asking.config)
+    with device.tracking():
+        device.create_context()
+        device.adopt(asking.model)
+        first, again = (calls(asking, 1, 20) for _ in range(2))
+        more = calls(asking, 1, 40)
+        known = calls(asking, 1, 40) - again
+    assert first["__torch_dispatch__"] > 20 < more["__torch_dispatch__"]
+    assert again["__torch_dispatch__"] == again["keep"] == 0
+    assert sum(known.values()) <= 20 * (MOST_CALLS + 6), known
