@@ -80,6 +80,9 @@ class ForecastControl:
         if not answer.proposals:
             self._desk.say("nothing near it fits: take a smaller model or a larger GPU")
             return
+        if not self._desk.shows_panes:  # somebody went on to something else, and keys are meant for that
+            self._desk.say("what fits instead is known: h shows it")
+            return
         from tui.screens.proposals import ProposalsScreen
 
         self._desk.say()

@@ -188,6 +188,22 @@ async def test_a_proposal_after_an_out_of_memory_sets_the_knobs() -> None:
         assert s.app.state.editor.config == smaller
 
 
+async def test_a_proposal_that_comes_late_opens_over_no_other_dialog() -> None:
+    proposal = Proposal(label="batch 4", config=RunConfig(batch_size=4), forecast=forecast(4613))
+    answer = Proposed(run_id=1, proposals=(proposal,))
+    async with stage() as s:
+        await s.feed(started(), training(), finished(outcome=Outcome.OUT_OF_MEMORY, failed_phase=Phase.BACKWARD))
+        await s.press("h", "question_mark")
+        helping = s.app.screen
+        await s.feed(answer)
+        assert s.app.screen is helping
+        await s.press("escape")
+        assert "what fits instead is known: h shows it" in s.lines[-1]
+        await s.press("h")
+        await s.feed(answer)
+        assert "batch 4 4613 MiB" in s.dialog
+
+
 async def test_the_forecast_is_a_ghost_mark_on_the_memory_bar() -> None:
     async with stage() as s:
         await s.feed(Forecasted(config=RunConfig(), forecast=forecast(4000)))
