@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
 
+from engine.contract import estimate
 from engine.contract.answer_entries import PER_TOKEN
 from engine.contract.answers import AnswerFigures, AnswerShares
 from engine.contract.cards import Card, CardProcess, Cards
@@ -107,7 +108,7 @@ def answer_to_json(record: RunRecord) -> dict[str, Any]:
 
 def script_to_json(record: RunRecord) -> dict[str, Any]:
     """The fields that a run of the user's own script has beside the others', null for one that is none."""
-    script, command = record.script, record.config.script
+    script, command, expected = record.script, record.config.script, estimate.of_run(record)
     return {
         "own_knobs": command and command.own_values(record.config.command_values),
         "exit_code": script and script.exit_code,
@@ -118,6 +119,7 @@ def script_to_json(record: RunRecord) -> dict[str, Any]:
         "script_held_mib": script and {name: to_mib(size) for name, size in script.held.items()},
         "script_figures": script and script.figures,
         "not_watched": script and script.switched_off,
+        "estimate": expected and expected.to_json(),
     }
 
 
