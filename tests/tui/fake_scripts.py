@@ -79,7 +79,11 @@ OUT_OF_MEMORY = (
     "Out of memory in backward of update 31: CUDA out of memory. Tried to allocate 384.00 MiB. GPU 0 has a total "
     "capacity of 7.43 GiB of which 23.00 MiB is free."
 )
-WAITS = ("SIGINT was sent; SIGTERM follows in 10 s", "SIGTERM was sent; SIGKILL follows in 10 s")
+WAITS = (
+    "SIGINT sent: waiting for the script to end; SIGTERM in 10 s",
+    "SIGTERM sent: waiting for the script to end; SIGKILL in 10 s",
+    "SIGKILL sent: it is gone in a moment",
+)
 """What is said while a script that was stopped takes its time."""
 
 
@@ -116,7 +120,7 @@ def starting(run_id: int = 1, detail: str = "starting python train.py") -> RunPr
 
 def stopping(run_id: int = 1, step: int = 0) -> RunProgress:
     """What is waited for after a stop."""
-    return RunProgress(run_id=run_id, phase=Phase.OPTIMIZER, detail=WAITS[step])
+    return RunProgress(run_id=run_id, phase=Phase.LOAD, detail=WAITS[step])
 
 
 def known(run_id: int = 1, config: RunConfig = LOOP, **values: Any) -> ScriptKnown:
@@ -133,6 +137,9 @@ def known(run_id: int = 1, config: RunConfig = LOOP, **values: Any) -> ScriptKno
         optimizer="AdamW",
         told_by="transformers" if trainer else None,
         torch_version="2.13.0",
+        batch_size=32 if trainer else 8,
+        n_processes=2 if config == RANKS else 1,
+        log_path=LOG_PATH,
     )
     return replace(event, **values)
 
@@ -285,6 +292,7 @@ class LiveSession(FakeSession):
         self.device = CPU if "--cpu" in words else GPU
         self.config = TRAINER if "--trainer" in words else RANKS if "--ranks" in words else LOOP
         self._words = frozenset(words)
+        self.busy = True
         self._events = self._told()
         self._next: tuple[float, tuple[Event, ...]] | None = None
         self._began = monotonic()
@@ -333,6 +341,7 @@ class LiveSession(FakeSession):
         if "--fails" in self._words:
             end = {"outcome": Outcome.OUT_OF_MEMORY, "failed_phase": Phase.BACKWARD, "message": OUT_OF_MEMORY}
             ended = replace(so_far, **end, script=replace(FIGURES, exit_code=1))  # type: ignore[arg-type]
+        self.busy = False
         yield t, (RunFinished(record=ended),)
 
 

@@ -11,6 +11,7 @@ from textual.binding import Binding, BindingType
 from engine.contract.config import KNOBS, RunConfig
 from engine.contract.knob import SCRIPT, about_group
 from engine.contract.numbers import UNKNOWN
+from engine.contract.script_name import script_name
 from engine.contract.text import capitalised
 from tui.drawing.cells import Line, cut, cut_middle, ends, wrap
 from tui.panes.base import Pane
@@ -19,6 +20,8 @@ from tui.state.knobs import changed_rows, is_said, said_row, value_before, why
 from tui.state.state import State
 
 _ARROW = " → "
+_LONG = 28
+"""Cells in which a command's two ends tell more than its name."""
 _FOLDED, _OPEN = "+", "−"
 """Before a group's name."""
 
@@ -93,8 +96,8 @@ class KnobsPane(Pane, can_focus=True):
         config, places = state.editor.config, state.editor.list
         names, differ = in_groups(config)[group], set_knobs(group, config)
         pending = {row.knob for row in changed_rows(state.reference, config)}.intersection(names)
-        how = " carried" if config.is_script and group != SCRIPT else " differ"
-        count = f"{len(differ)}/{len(names)}{how}" if differ else f"{len(names)}"
+        how = " carried" if config.is_script else " differ"
+        count = f"{len(differ)}/{len(names)}{how}" if differ and group != SCRIPT else f"{len(names)}"
         if cell_len(group) + cell_len(count) + 5 > width:
             count = count.removesuffix(how)
         roles = ("title", "pending" if pending else "value" if differ else "muted")
@@ -115,8 +118,10 @@ class KnobsPane(Pane, can_focus=True):
         mark = "!" if at_fault else "▸" if current else " "
         room = width - cell_len(label) - 5
         both = f"{before}{_ARROW}{value}"
-        is_cut = cut_middle if row.knob == "command" else cut
-        text = value if value == before else both if cell_len(both) <= room else is_cut(f"→ {value}", room)
+        text = value if value == before else both if cell_len(both) <= room else cut(f"→ {value}", room)
+        if row.knob == "command" and cell_len(text) > room:
+            name = script_name(editor.config)
+            text = cut_middle(value, room) if room >= _LONG else cut(f"{name} …", room)
         roles = ("text", "pending" if value != before else "value")
         if not is_said(editor.config, row.knob):
             text = value if cell_len(value) <= room else UNKNOWN
@@ -128,7 +133,7 @@ class KnobsPane(Pane, can_focus=True):
         key = LETTERS[editor.config.job].get(row.knob, " ")
         key_role = "cursor" if roles[0] == "cursor" else "key"
         left: Line = [(mark, roles[0]), (key, key_role), (f" {label}", roles[0])]
-        return ends(left, [(is_cut(text, room), roles[1]), (" ", roles[1])], width, (" ", roles[0]))
+        return ends(left, [(cut(text, room), roles[1]), (" ", roles[1])], width, (" ", roles[0]))
 
     def _notes(self, state: State, width: int, limit: int) -> list[Line]:
         problem, place = state.editor.problem, state.editor.list.cursor

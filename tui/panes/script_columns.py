@@ -22,10 +22,10 @@ _KEPT: dict[str, int] = {
     figures.LOSS.name: 60,
     figures.PER_SAMPLE.name: 35,
     figures.WAITING.name: 44,
-    entries.EXIT.name: 70,
+    entries.EXIT.name: 25,
 }
 """What gives way last where the table is narrow."""
-_OWN, _TURNED, _SCORE, _ARGUMENTS = 75, 65, 58, 78
+_OWN, _TURNED, _SCORE, _ARGUMENTS = 75, 65, 58, 54
 _WIDTHS: dict[str, int] = {
     entries.BATCH.name: 5,
     entries.ACCUMULATION.name: 3,
@@ -37,14 +37,17 @@ _WIDTHS: dict[str, int] = {
     figures.PER_SAMPLE.name: 5,
     entries.EXIT.name: 4,
 }
-_NUMBER, _WIDEST_NAME, _WIDEST_ARGUMENTS = 6, 16, 24
+_NUMBER, _WIDEST_OWN, _WIDEST_NAME, _WIDEST_ARGUMENTS = 6, 10, 16, 20
 
 
 def script_columns(rows: Sequence[RunRecord]) -> list[Column]:
     """What the commands carry, what their own knobs are called and what their trainers log: it depends on the rows."""
     own = entries.own(rows)
     names = {entry.name for entry in own}
-    turned = [_column(entry, _OWN if entry.name in names else _TURNED) for entry in entries.knobs(rows)]
+    turned = [
+        column_of(entry, min(_WIDEST_OWN, len(entry.heading)), _OWN) if entry.name in names else _column(entry, _TURNED)
+        for entry in entries.knobs(rows)
+    ]
     told = [_column(entry, _SCORE) for entry in entries.entries(rows)]
     arguments = [column_of(each, _WIDEST_ARGUMENTS, _ARGUMENTS) for each in entries.arguments(rows)]
     return [

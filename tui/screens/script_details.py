@@ -36,7 +36,7 @@ def script_lines(row: RunRecord, label: int) -> list[str]:
         "log": script.log_path or UNKNOWN,
         "model": script.model or UNKNOWN,
         "optimizer": script.optimizer or UNKNOWN,
-        "told by": f"the trainer of {script.told_by}" if script.told_by else "a plain loop: by its updates",
+        "trainer": script.told_by or "none seen: a plain loop",
         "a micro-step": f"{number(script.batch_size)} samples of at most {number(script.seq_len)} tokens",
         "an update": f"{number(script.gradient_accumulation_steps)} micro-steps",
         "held at most": _held(script),

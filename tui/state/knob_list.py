@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from engine.contract.by_job import defaults_of
 from engine.contract.config import KNOBS, Knob, RunConfig
 from engine.contract.knob import ANSWER, GROUPS, JOBS, SCRIPT, TRAIN
-from tui.state.script_knobs import may_turn
+from tui.state.script_knobs import carried, may_turn
 
 LETTERS: dict[str, dict[str, str]] = {
     TRAIN: {
@@ -90,6 +90,13 @@ def in_groups(config: RunConfig) -> dict[str, tuple[str, ...]]:
     above = keyed(config)
     every = [name for name in KNOBS if name in ORDER[SCRIPT] and name not in above]
     return {group: tuple(name for name in every if KNOBS[name].group == group) for group in GROUPS}
+
+
+def opened_for(config: RunConfig) -> set[str]:
+    """The groups to open for a command: its own, and those of what it carries that does not stand above them."""
+    if not config.is_script:
+        return set()
+    return {SCRIPT, *(KNOBS[name].group for name in carried(config) if name not in LETTERS[SCRIPT])}
 
 
 def _below(group: str, names: Sequence[str], config: RunConfig) -> list[Row]:

@@ -22,14 +22,13 @@ from engine.contract.script_combinations import not_carried
 from engine.contract.script_name import script_name
 from tui.drawing.cells import cut_middle
 from tui.drawing.text import clean
-from tui.state.knob_list import ORDER, OWN, KnobList, Row, label_of
+from tui.state.knob_list import ORDER, OWN, KnobList, Row, label_of, opened_for
 from tui.state.script_knobs import (
     NOT_CARRIED,
     SCRIPTS_OWN,
     carried,
     is_same_command,
     may_turn,
-    opened_for,
     own_choices,
     own_step,
     own_value,

@@ -5,8 +5,7 @@ Pure: no Textual.
 
 from __future__ import annotations
 
-from engine.contract.config import KNOBS, RunConfig
-from engine.contract.knob import SCRIPT
+from engine.contract.config import RunConfig
 from engine.contract.script_flags import bare, is_turnable
 
 SCRIPTS_OWN = "script's"
@@ -46,8 +45,3 @@ def own_step(config: RunConfig, name: str, direction: int) -> str:
 def is_same_command(one: RunConfig, other: RunConfig) -> bool:
     """Whether two commands are equal but for the words that knobs fill."""
     return bare(one) == bare(other)
-
-
-def opened_for(config: RunConfig) -> set[str]:
-    """The groups to open for a command: its own, and those of the knobs that it carries."""
-    return {SCRIPT, *(KNOBS[name].group for name in carried(config))} if config.is_script else set()
