@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.answering.loading import Found
-from engine.contract.answering_knobs import DEFAULT_REQUESTS, GENERATED_PROMPTS, HELD_OUT_PROMPTS
+from engine.contract.answering_knobs import DEFAULT_REQUESTS, GENERATED_PROMPTS, NO_FILES, REPEATING_PROMPTS
 from engine.contract.config import KNOBS, ConfigError, RunConfig
 from engine.contract.numbers import n_of
 from engine.contract.own_data import GENERATED
@@ -15,6 +15,7 @@ from engine.contract.presets import model_name
 from engine.training.hub import Hub
 from engine.workloads.early import about_prompts, check_prompts
 from engine.workloads.files.plain_files import quoted
+from engine.workloads.generated.instructions import to_repeat
 from engine.workloads.held_out import HeldOut, Prompt, held_out, question
 from engine.workloads.sources.chat_columns import CONTEXTS, MESSAGES, PROMPTS, SYSTEMS
 from engine.workloads.sources.columns import TEXT_NAMES
@@ -43,9 +44,12 @@ def find_prompts(config: RunConfig, found: Found, hub: Hub, report: Report) -> A
     """What a run asks, where it is text. Raises `ConfigError`."""
     if config.prompt is not None:
         return Asked(prompts=[config.prompt], name="the prompt")
-    if config.prompts not in (GENERATED_PROMPTS, HELD_OUT_PROMPTS):
+    if config.prompts not in NO_FILES:
         return _file(config, found)
     n = config.requests or DEFAULT_REQUESTS
+    if config.prompts == REPEATING_PROMPTS:
+        name = "made-up text to repeat"
+        return Asked(prompts=[to_repeat(config.seed, number) for number in range(n)], name=name)
     if config.prompts == GENERATED_PROMPTS:
         texts = held_out(_made_up(config, found, n), hub, report)
     elif found.trained_on is None:

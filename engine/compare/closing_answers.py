@@ -20,9 +20,9 @@ from engine.plans.answering import (
     LOOKUP,
     NO_CACHE,
     PREFIX,
+    REPEATING,
     RESPONSE,
     STATIC,
-    TEXT,
 )
 from engine.plans.lecture import rows_of
 from engine.plans.types import Plan, PlannedRun
@@ -36,7 +36,7 @@ def three_ideas(plan: Plan, records: Sequence[RunRecord]) -> str | None:
     base = rows.get(CACHE)
     if base is None or not base.records:
         return None
-    text = rows.get(TEXT, base)
+    text = rows.get(REPEATING, base)
     ideas = {
         "space for computation": [_kv_cache(base, rows.get(NO_CACHE)), _static(base, rows.get(STATIC))],
         "the common case": [
@@ -46,7 +46,7 @@ def three_ideas(plan: Plan, records: Sequence[RunRecord]) -> str | None:
         ],
         "speculation": [
             _guessed(text, rows.get(LOOKUP)),
-            _guessed(rows.get(DRAWN), rows.get(DRAWN_LOOKUP), "lookup on words drawn by chance"),
+            _guessed(rows.get(DRAWN), rows.get(DRAWN_LOOKUP), "lookup on random text"),
             _guessed(text, rows.get(DRAFT)),
         ],
     }

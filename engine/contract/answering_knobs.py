@@ -8,7 +8,8 @@ from engine.contract.knob import ANSWER
 from engine.contract.knob import setting as _knob
 
 DUMMY_PROMPTS, GENERATED_PROMPTS, HELD_OUT_PROMPTS = "dummy", "generated", "held-out"
-NO_FILES = (DUMMY_PROMPTS, GENERATED_PROMPTS, HELD_OUT_PROMPTS)
+REPEATING_PROMPTS = "repeating"
+NO_FILES = (DUMMY_PROMPTS, GENERATED_PROMPTS, REPEATING_PROMPTS, HELD_OUT_PROMPTS)
 """Prompts that are no file; how many there are is always said."""
 DEFAULT_REQUESTS = 8
 """Of prompts that are made up."""
@@ -24,8 +25,9 @@ class AnsweringKnobs:
     prompts: str = _knob(
         DUMMY_PROMPTS,
         "prompts",
-        "dummy: random tokens; generated: questions on made-up text; held-out: of the model's training; or a file.",
-        hint="dummy, generated, held-out, or a file: text, CSV, JSON lines",
+        "dummy: random tokens; generated: questions on made-up text; repeating: such text to say again; held-out: of "
+        "the model's training; or a file.",
+        hint="dummy, generated, repeating, held-out, or a file: text, CSV, JSON lines",
         group="prompts",
         jobs=_ONLY,
     )

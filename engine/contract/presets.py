@@ -14,6 +14,7 @@ PRESETS: tuple[str, ...] = (
     "gpt2-tiny",
     "gpt2",
     "llama-micro",
+    "llama-mini",
     "moe-tiny",
 )
 """The key goes round in these names of `engine.models.catalogue.ARCHITECTURES`, from small to large in each family."""

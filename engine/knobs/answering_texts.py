@@ -5,8 +5,9 @@ from __future__ import annotations
 ANSWERING_TEXTS: dict[str, str] = {
     "prompts": (
         "What is asked. dummy prompts are random tokens: their cost is real, their answers mean nothing. generated "
-        "asks about made-up text, as models learn it here; a file has a prompt per row. Time and memory depend on "
-        "how long they are, and speculation and caches on what is in them."
+        "asks about made-up text, as models learn it here, and repeating has such text said again word for word, as "
+        "an edit or a quotation would; a file has a prompt per row. Time and memory depend on how long they are, and "
+        "speculation and caches on what is in them."
     ),
     "prompt": (
         "One prompt, typed by hand: it is asked once, in the model's own form of conversation. Its length is what it "

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from engine.contract.answering_knobs import DEFAULT_REQUESTS, DUMMY_PROMPTS, GENERATED_PROMPTS
+from engine.contract.answering_knobs import DEFAULT_REQUESTS, DUMMY_PROMPTS, REPEATING_PROMPTS
 from engine.contract.by_job import defaults_of
 from engine.contract.config import RunConfig, Value
 from engine.contract.knob import ANSWER
@@ -23,7 +23,7 @@ _LARGE = defaults_of(ANSWER).with_values(model="llama-3.2-1b", weights="fp16", r
 
 NO_CACHE, CACHE, STATIC = "no KV cache", "KV cache", "static KV cache"
 PREFIX, RESPONSE, INT8 = "prefix cache", "response cache", "int8 weights"
-TEXT, LOOKUP, DRAFT = "text", "lookup", "draft model"
+REPEATING, LOOKUP, DRAFT = "repeating", "lookup", "draft model"
 DRAWN, DRAWN_LOOKUP = "drawn", "drawn, lookup"
 _IDEAS: dict[str, dict[str, Value]] = {
     NO_CACHE: {"kv_cache": "off"},
@@ -35,32 +35,32 @@ _IDEAS: dict[str, dict[str, Value]] = {
 }
 """Each turns one knob of the row with the KV cache alone, and is asked the same."""
 _GUESSES: dict[str, dict[str, Value]] = {
-    TEXT: {},
+    REPEATING: {},
     LOOKUP: {"speculate": "lookup"},
     DRAFT: {"speculate": "draft"},
 }
-"""Each turns one knob of the first, which is the row with the KV cache alone where that one can be asked text too."""
+"""Each turns one knob of the first, which is the row with the KV cache alone where the model knows no text."""
 _BY_CHANCE: dict[str, dict[str, Value]] = {
-    DRAWN: {"temperature": 1.0},
-    DRAWN_LOOKUP: {"temperature": 1.0, "speculate": "lookup"},
+    DRAWN: {"temperature": 5.0},
+    DRAWN_LOOKUP: {"temperature": 5.0, "speculate": "lookup"},
 }
-"""Where words are drawn by chance little comes again, and guesses are wrong."""
+"""Hot enough that what is drawn is random text, whatever the model knows: little comes again, guesses are wrong."""
 _TEXT: dict[str, Value] = {
-    "prompts": GENERATED_PROMPTS,
+    "prompts": REPEATING_PROMPTS,
     "prompt_len": None,
     "prefix_len": 0,
     "repeats": 0.0,
     "ignore_eos": False,
     "requests": 32,
 }
-"""What a model that a run trained is asked, which knows made-up text: guesses are for answers that end where they end.
-What is written after that goes round in circles, and is easily guessed."""
+"""What a model that a run trained is asked, which knows made-up text: guesses are for answers that say again what was
+asked, and end there. What is written after an end goes round in circles or not, as the training happened to go."""
 
 
 def _three_ideas(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
     """A draft model is never chosen here: one that knows other tokens is worth nothing."""
     asked = partial(sized, sizes=_TEXT)
-    if not (is_own(sized().model) and asked().prompts == GENERATED_PROMPTS):
+    if not (is_own(sized().model) and asked().prompts == REPEATING_PROMPTS):
         asked = partial(sized)
     ideas = table(sized, *_IDEAS.values(), labels=tuple(_IDEAS))
     guesses = table(asked, *_GUESSES.values(), labels=tuple(_GUESSES))
@@ -92,7 +92,7 @@ def _prompt_length(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
 
 
 def sizes_of(config: RunConfig, runs: tuple[PlannedRun, ...]) -> str:
-    """What was sized how: `llama-mini, 8 prompts of 512 random tokens, 64 new tokens; guesses: 32 of made-up text`."""
+    """What was sized how: `llama-mini, 8 prompts of 1,024 random tokens, 64 new tokens; guesses: 32 of text to …`."""
     possible = [run.config for run in runs if run.is_possible]
     alike = [each for each in possible if each.prompts == config.prompts]
     others = next((each for each in possible if each.prompts != config.prompts), None)
@@ -103,7 +103,7 @@ def sizes_of(config: RunConfig, runs: tuple[PlannedRun, ...]) -> str:
     grows = any(run.search for run in runs) or len(lengths) > 1
     if config.prompts == DUMMY_PROMPTS:
         what += " of growing length" if grows else f" of {length:,} random tokens" if length else " of random tokens"
-    more = f"; guesses: {others.requests:,} of made-up text" if others is not None else ""
+    more = f"; guesses: {others.requests:,} of text to repeat" if others is not None else ""
     return f"{config.model}, {what}, {n_of(config.max_new_tokens, 'new token')}{more}"
 
 
@@ -119,8 +119,8 @@ ANSWERING: tuple[NamedPlan, ...] = (
         small={
             "model": "llama-mini",
             "weights": "fp32",
-            "prompt_len": 512,
-            "prefix_len": 480,
+            "prompt_len": 1024,  # long enough that reading it anew outweighs what a step costs in any case
+            "prefix_len": 960,
             "max_new_tokens": 64,
         },
         short=_SHORT,

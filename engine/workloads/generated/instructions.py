@@ -1,4 +1,5 @@
-"""Made-up instructions with their answers: small sums, words to put in order, sentences to rewrite, facts to find.
+"""Made-up instructions with their answers: small sums, words to put in order, sentences to rewrite, facts to find, text
+to repeat.
 
 Each answer follows from its question by a rule, so that a model can learn it; questions are put in several ways, some
 talks have a second turn that leans on the first, and some begin with a system message.
@@ -34,6 +35,8 @@ _THINGS = (
 _DAYS = (
     "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday",
 )  # fmt: skip
+_MOST_REPEATED = 3
+"""Sentences."""
 _FINGERPRINTED = 100
 
 
@@ -43,7 +46,7 @@ def make_talk(seed: int, part: str, number: int) -> list[Message]:
     Depends on the three arguments alone, so that a larger set begins with the smaller one.
     """
     random_ = random.Random(f"instructions {seed} {part} {number}")
-    kinds: tuple[Callable[[random.Random], list[str]], ...] = (_sum, _sorted, _rewritten, _found)
+    kinds: tuple[Callable[[random.Random], list[str]], ...] = (_sum, _sorted, _rewritten, _found, _repeated)
     turns = random_.choice(kinds)(random_)
     system = [_message("system", random_.choice(_SYSTEMS))] if random_.random() < _SYSTEM_SHARE else []
     kept = 4 if random_.random() < _SECOND_SHARE else 2
@@ -53,6 +56,11 @@ def make_talk(seed: int, part: str, number: int) -> list[Message]:
 def make_talks(seed: int, part: str, n: int) -> list[list[Message]]:
     """The first `n` conversations of a part."""
     return [make_talk(seed, part, number) for number in range(n)]
+
+
+def to_repeat(seed: int, number: int) -> list[Message]:
+    """A question of the set that `seed` stands for, whose answer is in it word for word."""
+    return [_message("user", _repeated(random.Random(f"repeat {seed} {number}"), _MOST_REPEATED)[0])]
 
 
 def fingerprint(seed: int) -> str:
@@ -112,3 +120,15 @@ def _found(random_: random.Random) -> list[str]:
         f"Who travels on {days[at - 1]}?",
         f"{people[at - 1]} travels on {days[at - 1]}.",
     ]
+
+
+def _repeated(random_: random.Random, n_sentences: int | None = None) -> list[str]:
+    told = [
+        f"{random_.choice(_PEOPLE)} buys {random_.choice(_THINGS)} in {random_.choice(_PLACES)} on "
+        f"{random_.choice(_DAYS)}."
+        for _ in range(n_sentences or random_.randint(1, _MOST_REPEATED))
+    ]
+    text = " ".join(told)
+    asked = random_.choice(("Repeat: {}", "Say this word for word: {}"))
+    again = random_.choice(("Only the first sentence.", "Now the first sentence alone."))
+    return [asked.format(text), text, again, told[0]]

@@ -145,6 +145,19 @@ def test_generated_prompts_are_those_that_a_training_holds_out(tokenizer: PreTra
     assert [request.text for request in held_out.requests] == [request.text for request in prompts.requests]
 
 
+def test_text_to_say_again_is_in_its_question(tokenizer: PreTrainedTokenizerFast) -> None:
+    trained = RunConfig(task="causal-lm", model="gpt2-tiny", workload="instructions", seed=7)
+    who = found(tokenizer, PLAIN_TEMPLATE, trained)
+    prompts = asked(config(prompts="repeating", requests=20), who)
+    texts = [request.text for request in prompts.requests]
+    assert len(set(texts)) == 20
+    assert all(text.startswith(("Repeat: ", "Say this word for word: ")) and text.count(".") == 3 for text in texts)
+    assert all("### Assistant:" in written for written in read(prompts, who))
+    assert texts == [request.text for request in asked(config(prompts="repeating", requests=20), who).requests]
+    other = asked(config(prompts="repeating", requests=20, seed=1), who)
+    assert texts != [request.text for request in other.requests]
+
+
 def test_the_beginning_of_held_out_text_of_the_models_own_data(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:
@@ -194,7 +207,7 @@ def test_a_hostile_file_is_one_sentence(
 def test_a_file_that_is_missing_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(ConfigError, match=r"--prompts '/nowhere/a.txt' does not exist"):
         asked(config(prompts="/nowhere/a.txt"), found(tokenizer))
-    with pytest.raises(ConfigError, match="is neither dummy, generated nor held-out"):
+    with pytest.raises(ConfigError, match="is neither dummy, generated, repeating nor held-out"):
         asked(config(prompts="genrated"), found(tokenizer))
 
 

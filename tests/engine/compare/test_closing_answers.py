@@ -57,7 +57,7 @@ def test_the_three_ideas() -> None:
         "the common case: the first token 4.0 × as fast with a prefix cache for 2.0 MiB, the response cache "
         "answers 25 % at once, int8 weights 1.25 × slower, 0.27 of the bytes, the same top token 99.1 %; "
         "speculation: lookup 1.50 × as fast (19 % accepted, the answers go round in circles (80 % of them came "
-        "before), so guesses are easier than in other text), lookup on words drawn by chance 1.50 × slower "
+        "before), so guesses are easier than in other text), lookup on random text 1.50 × slower "
         f"(4 % accepted), {NO_DRAFT}"
     )
 
@@ -77,7 +77,7 @@ def test_text_that_a_model_was_trained_on_is_compared_with_itself() -> None:
     counted = {"n_requests": 8, "forwards": 1008}
     records = [
         row(rows["KV cache"], 1, 150.0),
-        row(rows["text"], 2, 100.0, shares=shares, **counted),
+        row(rows["repeating"], 2, 100.0, shares=shares, **counted),
         row(rows["lookup"], 3, 140.0, acceptance=0.3, looped=0.02),
         row(rows["draft model"], 4, 50.0, acceptance=0.25, proposed=4000, accepted=1000, shares=slower, **counted),
     ]

@@ -70,7 +70,7 @@ def test_each_idea_turns_one_thing_and_all_are_asked_the_same(base: RunConfig) -
             assert turned(rows[label], rows["KV cache"]) < set(TURNED)
     assert turned(rows["drawn"], rows["KV cache"]) == {"temperature"}
     assert turned(rows["drawn, lookup"], rows["drawn"]) == {"speculate"}
-    assert turned(rows["lookup"], rows.get("text", rows["KV cache"])) == {"speculate"}
+    assert turned(rows["lookup"], rows.get("repeating", rows["KV cache"])) == {"speculate"}
     assert "--draft-model" in (rows["draft model"].skip or "")
 
 
@@ -98,11 +98,11 @@ def test_guesses_are_for_text_where_the_model_knows_some() -> None:
     plan = named_plan("three-ideas", ASKED, "small")
     rows = {run.label: run.config for run in plan.runs}
     assert {rows[label].prompts for label in (*IDEAS, "drawn", "drawn, lookup")} == {"dummy"}
-    text = rows["text"]
-    assert (text.prompts, text.prompt_len, text.prefix_len, text.ignore_eos) == ("generated", None, 0, False)
+    text = rows["repeating"]
+    assert (text.prompts, text.prompt_len, text.prefix_len, text.ignore_eos) == ("repeating", None, 0, False)
     assert rows["lookup"] == text.with_values(speculate="lookup")
     assert plan.sizes.startswith(
-        f"small: run:7, 8 prompts of 512 random tokens, 64 new tokens; guesses: {text.requests} of made-up text"
+        f"small: run:7, 8 prompts of 1,024 random tokens, 64 new tokens; guesses: {text.requests} of text to repeat"
     )
     few = named_plan("three-ideas", ASKED.with_values(requests=3), "small", given={"model", "requests"})
     assert {run.config.requests for run in few.runs if not run.skip} == {3}
@@ -112,12 +112,12 @@ def test_guesses_are_for_text_where_the_model_knows_some() -> None:
 def test_prompts_that_are_given_are_asked_in_every_row(prompts: str) -> None:
     plan = named_plan("three-ideas", ASKED.with_values(prompts=prompts), "small", given={"model", "prompts"})
     assert {run.config.prompts for run in plan.runs if not run.skip} == {prompts}
-    assert "text" not in {run.label for run in plan.runs}
+    assert "repeating" not in {run.label for run in plan.runs}
 
 
 def test_a_model_without_words_is_asked_random_tokens() -> None:
     plan = named_plan("three-ideas", RunConfig(), "small")
-    assert "text" not in {run.label for run in plan.runs}
+    assert "repeating" not in {run.label for run in plan.runs}
     assert {run.config.prompts for run in plan.runs if not run.skip} == {"dummy"}
 
 

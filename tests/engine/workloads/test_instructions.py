@@ -55,7 +55,7 @@ def learned(data: PreparedData) -> list[str]:
 
 
 def test_messages_become_batches_whose_answers_alone_are_learned(tmp_path: Path) -> None:
-    data = prepare(config_for(lines(tmp_path, [{"messages": talk} for talk in TALKS])))
+    data = prepare(config_for(lines(tmp_path, [{"messages": talk} for talk in TALKS]), seq_len=160))
     assert data.evaluation is not None
     assert (len(data.train), len(data.evaluation)) == (72, 8)
     answers = {"<|endoftext|>".join([m["content"] for m in t if m["role"] == "assistant"] + [""]) for t in TALKS}
