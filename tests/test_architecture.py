@@ -134,7 +134,8 @@ def test_only_the_session_makes_threads() -> None:
 def test_only_the_trainer_and_its_evaluation_read_a_number_from_the_device() -> None:
     compares = {"engine/answering/comparing.py"}  # after the answers
     trains = {"engine/training/trainer.py", "engine/training/evaluation.py"}
-    inside = {f"engine/scripts/inside/_traintop_inside/{name}.py" for name in ("values", "losses")}  # what is on the CPU
+    # in the script: of what is on the CPU
+    inside = {f"engine/scripts/inside/_traintop_inside/{name}.py" for name in ("values", "losses")}
     assert _callers("item") <= trains | compares | inside | _devices()
 
 
