@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from engine.compare.answers import quality
+from engine.compare.answers import in_circles, quality
 from engine.contract.answer_entries import PER_TOKEN
 from engine.contract.answers import AnswerFigures, AnswerShares, Percentiles
 from engine.contract.events import (
@@ -151,7 +151,8 @@ def _written(record: RunRecord, answer: AnswerFigures, whose: str) -> list[str]:
     if answer.proposed is not None:
         share = f", acceptance {percent(100 * answer.acceptance)}" if answer.acceptance is not None else ""
         right = f"{number(answer.accepted)} of {n_of(answer.proposed or 0, 'guess', 'guesses')} accepted"
-        lines.append(f"Speculation: {fixed(answer.tokens_per_forward, 2)} tokens per forward{share} ({right})")
+        circles = f"; {said}" if (said := in_circles(answer)) else ""
+        lines.append(f"Speculation: {fixed(answer.tokens_per_forward, 2)} tokens per forward{share} ({right}){circles}")
     if answer.hits is not None:
         held = f", {number(to_mib(answer.held), 1)} MiB held" if answer.held else ""
         share = f" ({percent(100 * answer.hit_rate)})" if answer.hit_rate is not None else ""

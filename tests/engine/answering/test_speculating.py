@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from engine.answering.generation import answer_batch
 from engine.answering.requests import Writing
 from engine.answering.steps import Steps
 from engine.contract.config import ConfigError
-from engine.contract.events import AnsweringStarted, Prefilled, RunProgress, TokensCompared, TokensDone
+from engine.contract.events import AnsweringStarted, Prefilled, RequestDone, RunProgress, TokensCompared, TokensDone
 from engine.contract.records import Outcome
 from engine.techniques.generation import guessing
 from engine.techniques.generation.settings import own_settings
@@ -215,3 +216,31 @@ def test_steps_say_which_of_several_tokens_are_guesses() -> None:
     steps.put(torch.tensor([PROMPT]))
     steps.put(torch.tensor([[5, 6, 7]]))
     assert steps.writings[0].guessed == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("knobs", "why"),
+    [
+        ({"temperature": 1.0}, "with --temperature plain generate writes other answers"),
+        ({"device": "virtual:tesla-p4"}, "on a virtual GPU times are the CPU's"),
+        ({"max_new_tokens": 1}, "too few tokens were written"),
+    ],
+)
+def test_whether_guessing_paid_or_what_is_missing_to_tell(tmp_path: Path, knobs: dict[str, Any], why: str) -> None:
+    folder = save("llama", tmp_path / "llama")
+    asked = run(config_of(folder, **{"speculate": "lookup", "max_new_tokens": NEW, **knobs}))
+    assert asked.record is not None
+    assert asked.record.outcome is Outcome.COMPLETED
+    assert asked.record.message is None
+    said = [event.detail for event in asked.of(RunProgress) if "guessing paid" in event.detail]
+    assert said == [
+        f"Whether guessing paid is not measured: {why}. Run the same with --speculate off, and compare the two rows."
+    ]
+
+
+def test_a_run_tells_how_much_its_answers_go_round(tmp_path: Path) -> None:
+    asked = run(config_of(save("llama", tmp_path / "llama"), max_new_tokens=NEW))
+    assert asked.record is not None
+    assert asked.record.answer is not None
+    told = [event.looped for event in asked.of(RequestDone) if not event.warmup]
+    assert asked.record.answer.looped == pytest.approx(sum(share or 0.0 for share in told) / len(told))

@@ -107,6 +107,14 @@ def test_speculation_caches_compiling_and_what_was_compared_are_told() -> None:
     assert lines.index("RAM after answering: 0 MiB") < lines.index(speculation)
 
 
+def test_guesses_in_answers_that_go_round_in_circles_are_told_to_be_easy() -> None:
+    config = CONFIG.with_values(speculate="lookup")
+    events = [started(RUN_ID, 1), *batch(RUN_ID, [1], 0.0, accepted=[4, 4, 4])]
+    looping = [replace(event, looped=0.934) if isinstance(event, RequestDone) else event for event in events]
+    assert any("(93 % of them came before), so guesses are easier" in line for line in told(looping, config))
+    assert not any("circles" in line for line in told(events, config))
+
+
 def test_what_a_cache_answered_is_told() -> None:
     hit = replace(done(RUN_ID, 2, 71.0, 0.001, 0.002), hit="prefix")
     config = CONFIG.with_values(prefix_cache=True)
