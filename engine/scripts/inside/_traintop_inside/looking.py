@@ -269,7 +269,7 @@ class Looking:
         while waiting and (last or waiting[0].is_there or len(waiting) > _MOST_PENDING):
             told = waiting.pop(0)
             if isinstance(told, Row):
-                self._rows.append(told)
+                self._rows.append(told.as_json())
             else:
                 self._tell_rows(now)
                 self._wire.tell("log", **told.read())
@@ -282,8 +282,9 @@ class Looking:
     def _tell_rows(self, now):
         if self._rows:
             self._told_at = now
-            rows, self._rows = [row.read() for row in self._rows], []
-            self._wire.tell("updates", rows=rows, held=self._held, memory=memory.of_allocator(self._torch))
+            rows, self._rows = self._rows, []
+            held, allocator = self._held, memory.of_allocator(self._torch)
+            self._wire.tell("updates", rows, held=held, memory=allocator)
 
     def _ending(self):
         update, torch = self._threads.update, self._torch

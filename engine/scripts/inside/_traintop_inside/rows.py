@@ -2,33 +2,40 @@
 
 from _traintop_inside.values import Coming, read
 
-_SINGLE = ("lr", "grad_norm", "loss_scale", "skipped")
+_ROW = (
+    '{"update": %s, "micro_steps": %s, "samples": %s, "tokens": %s, "t": %s, "seconds": %s, "shares": {%s}, '
+    '"loss": %s, "lr": %s, "grad_norm": %s, "loss_scale": %s, "skipped": %s}'
+)
 
 
 class Row:
-    """One update. Its values are as `Values.of` returned them, or numbers."""
+    """One update. Its losses and single values are as `Values.of` returned them, or numbers."""
 
-    __slots__ = ("_known", "_losses", "_single", "_span", "_times")
+    __slots__ = ("_counts", "_losses", "_single", "_span", "_times")
 
-    def __init__(self, known, span, losses, times, single):
-        self._known, self._span, self._losses, self._times, self._single = known, span, losses, times, single
+    def __init__(self, counts, span, losses, times, single):
+        self._counts, self._span, self._losses, self._times, self._single = counts, span, losses, times, single
 
     @property
     def is_there(self):
         """Whether all can be read without waiting."""
         return self._span.is_passed and _are_there(self._losses) and _are_there(self._single)
 
-    def read(self):
-        """As it is told; what is not there by now is None."""
-        span, row = self._span, self._known
-        row["t"] = span.t
-        row["shares"], row["seconds"] = span.read()
-        for name, value in zip(_SINGLE, self._single):
-            row[name] = read(value)
-        row["skipped"] = bool(row["skipped"])
+    def as_json(self):
+        """As it is told; what is not there by now is null. Written by hand, as that takes half the time."""
+        span, (shares, seconds) = self._span, self._span.read()
         losses = [loss for loss in map(read, self._losses) if loss is not None]
-        row["loss"] = sum(losses) / len(losses) * self._times if losses else None
-        return row
+        loss = sum(losses) / len(losses) * self._times if losses else None
+        lr, norm, scale, skipped = map(read, self._single)
+        words = (
+            *map(_number, self._counts),
+            f"{span.t:.9g}",
+            f"{seconds:.9g}",
+            ", ".join(['"%s": %.9g' % each for each in shares.items()]),  # noqa: UP031 (it is the fastest)
+            *map(_number, (loss, lr, norm, scale)),
+            "true" if skipped else "false",
+        )
+        return _ROW % words
 
 
 class Later:
@@ -50,3 +57,11 @@ class Later:
 
 def _are_there(values):
     return not any(type(value) is Coming and not value.is_there for value in values)
+
+
+def _number(value):
+    if value is None:
+        return "null"
+    if value - value == 0:
+        return repr(value)
+    return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"

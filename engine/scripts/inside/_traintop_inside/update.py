@@ -66,7 +66,7 @@ class Update:
     def cut(self, number, lr, *, adds_up, phase):
         """End it here, and go on in a phase."""
         losses, times = self._losses.cut(adds_up)
-        known = {"update": number, "micro_steps": self.micro_steps, "samples": self.samples, "tokens": self.tokens}
-        row = Row(known, self.clock.cut(phase), losses, times, (lr, self.norm, self.scale, self.skipped))
+        counts = (number, self.micro_steps, self.samples, self.tokens)
+        row = Row(counts, self.clock.cut(phase), losses, times, (lr, self.norm, self.scale, self.skipped))
         self._anew()
         return row

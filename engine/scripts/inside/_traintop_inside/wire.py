@@ -25,10 +25,13 @@ class Wire:
         self._lock = threading.Lock()
         self._socket, self._waiting, self._dropped = None, None, 0
 
-    def tell(self, kind, **values):
-        """Send a message, or keep it until the reader has read; drops it where too much waits. Never raises."""
+    def tell(self, kind, rows=None, **values):
+        """Send a message, or keep it until the reader has read; drops it where too much waits. Never raises.
+
+        `rows`: some that are JSON already.
+        """
         if self.on:
-            self._send({"kind": kind, **values})
+            self._send({"kind": kind, **values}, rows)
 
     def greet(self):
         """Connect, and say who this is."""
@@ -60,13 +63,13 @@ class Wire:
         self.tell("off", why=f"{type(error).__name__}: {error}"[:300])
         self.close()
 
-    def _send(self, message):
+    def _send(self, message, rows=None):
         with self._lock:
             try:
                 if self._waiting is None:
                     self._waiting = _line(_hello())
                 if message is not None:
-                    self._add(message)
+                    self._add(message, rows)
                 if self._socket is None:
                     self._connect()
                 while self._waiting:
@@ -76,13 +79,13 @@ class Wire:
             except (OSError, ValueError):  # traintop is gone: the script goes on
                 self.on = False
 
-    def _add(self, message):
+    def _add(self, message, rows):
         if len(self._waiting) > _MOST_WAITING:
             self._dropped += 1
             return
         if self._dropped:
             message["dropped"] = self._dropped
-        self._waiting += _line(message)
+        self._waiting += _line(message, rows)
 
     def _connect(self):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -108,5 +111,8 @@ def _hello():
     }
 
 
-def _line(message):
-    return json.dumps(message, default=str).encode() + b"\n"
+def _line(message, rows=None):
+    text = json.dumps(message, default=str)
+    if rows is not None:
+        text = f'{text[:-1]}, "rows": [{", ".join(rows)}]}}'
+    return text.encode() + b"\n"
