@@ -131,6 +131,14 @@ def test_only_the_session_makes_threads() -> None:
         assert not [decorator for decorator in decorators if decorator.startswith("work")], path
 
 
+def test_only_a_script_is_started_with_its_users_environment() -> None:
+    """Who starts another program: the scripts' room for the user, and questions that are answered at once."""
+    asks = {"engine/process/slurm.py", "tui/commands/doctor.py"}
+    assert _callers("subprocess.Popen", "subprocess.run") == {"engine/scripts/child.py"} | asks
+    assert not _callers("os.fork", "os.system", "os.popen", "posix_spawn")
+    assert _callers("killpg", "send_signal") == {"engine/scripts/child.py"}
+
+
 def test_only_the_trainer_and_its_evaluation_read_a_number_from_the_device() -> None:
     compares = {"engine/answering/comparing.py"}  # after the answers
     trains = {"engine/training/trainer.py", "engine/training/evaluation.py"}

@@ -157,8 +157,9 @@ class RankShare:
     """What one rank did in an update, and what it holds."""
 
     rank: int
-    n_samples: int
-    n_tokens: int
+    n_samples: int | None
+    """None, as the tokens, where a user's own script does not show it."""
+    n_tokens: int | None
     update_s: float
     shares: Shares
     memory: Memory

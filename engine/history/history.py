@@ -133,6 +133,8 @@ class History:
                 continue
             process = f"The process (number {owner.pid} on {owner.host})"
             message = f"{process} ended without a word: killed, the host went down, or it could not write here."
+            if record.config.is_script:
+                message += " The script may have gone on without it."
             yield heartbeat, replace(record, outcome=Outcome.INTERRUPTED, message=message)
 
     def runs(

@@ -444,8 +444,8 @@ def merged(updates: Sequence[UpdateDone]) -> UpdateDone:
 def _merged_rank(shares: Sequence[RankShare]) -> RankShare:
     return replace(
         shares[-1],
-        n_samples=sum(each.n_samples for each in shares),
-        n_tokens=sum(each.n_tokens for each in shares),
+        n_samples=_sum([each.n_samples for each in shares]),
+        n_tokens=_sum([each.n_tokens for each in shares]),
         update_s=sum(each.update_s for each in shares),
         shares=_summed([each.shares for each in shares]),
     )
@@ -476,8 +476,8 @@ def _ranks(told: Mapping[int, tuple[Row, Memory]]) -> tuple[RankShare, ...]:
     return tuple(
         RankShare(
             rank=rank,
-            n_samples=row.n_samples or 0,
-            n_tokens=row.n_tokens or 0,
+            n_samples=row.n_samples,
+            n_tokens=row.n_tokens,
             update_s=row.seconds or 0.0,
             shares=row.shares,
             memory=memory,

@@ -21,7 +21,7 @@ from engine.contract.records import Memory, Outcome, Phase, Place, RunRecord
 from engine.contract.run_figures import RunFigures
 from engine.contract.script_combinations import NO_COMMAND, script_values
 from engine.contract.script_figures import ScriptFigures
-from engine.contract.stop_reason import BY_USER, stopped
+from engine.contract.stop_reason import BY_TERMINATION, BY_USER, stopped
 from engine.scripts import messages, verdicts
 from engine.scripts.child import Child, environment_of
 from engine.scripts.device import ScriptDevice
@@ -183,9 +183,17 @@ class ScriptRun:
         if not self.should_stop() and not self._has_enough(folding):
             return
         if self._stopping is None:
-            self._stopping = Stopping(child.signal, self.patience, self.in_a_hurry)
+            self._stopping = Stopping(child.signal, self._wait_s)
         if (said := self._stopping.step(self.times_stopped())) is not None:
             self._say(said)
+
+    def _wait_s(self, n_sent: int) -> float:
+        """Seconds to wait after the last of so many signals."""
+        if self.in_a_hurry():
+            return self.patience.hurried_s
+        if self.should_stop() and self.why_stopped() == BY_TERMINATION:
+            return self.patience.terminated_s
+        return self.patience.asked_s if n_sent == 1 else self.patience.told_s
 
     def _has_enough(self, folding: Folding) -> bool:
         """Whether it has done all the updates that it is run for."""

@@ -18,8 +18,10 @@ class Patience:
     """After SIGINT."""
     told_s: float = 10.0
     """After SIGTERM."""
+    terminated_s: float = 2.5
+    """After either, where this process was told to end: who did that waits some ten seconds before it is killed."""
     hurried_s: float = 1.0
-    """After either, where the program is to end."""
+    """After either, where the program ends now."""
     behind_s: float = 2.0
     """For what the command leaves behind when it was stopped or killed: it is told to end, and then ended."""
     draining_s: float = 1.0
@@ -27,16 +29,15 @@ class Patience:
 
 
 class Stopping:
-    """The signals that one script gets. `send` sends one; `in_a_hurry`: the program is to end."""
+    """The signals that one script gets. `send` sends one; `wait_s` says how long to wait when so many were sent."""
 
     def __init__(
         self,
         send: Callable[[int], None],
-        patience: Patience,
-        in_a_hurry: Callable[[], bool],
+        wait_s: Callable[[int], float],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._send, self._patience, self._in_a_hurry, self._clock = send, patience, in_a_hurry, clock
+        self._send, self._wait_s, self._clock = send, wait_s, clock
         self._sent: list[signal.Signals] = []
         self._sent_at = 0.0
 
@@ -52,7 +53,7 @@ class Stopping:
         """
         if len(self._sent) == len(_ORDER):
             return None
-        if len(self._sent) >= max(1, asked) and self._clock() - self._sent_at < self._wait_s:
+        if len(self._sent) >= max(1, asked) and self._clock() - self._sent_at < self._wait_s(len(self._sent)):
             return None
         number = _ORDER[len(self._sent)]
         self._send(number)
@@ -61,10 +62,5 @@ class Stopping:
         following = _ORDER[len(self._sent)] if len(self._sent) < len(_ORDER) else None
         if following is None:
             return f"{number.name} sent: it is gone in a moment"
-        return f"{number.name} sent: waiting for the script to end; {following.name} in {self._wait_s:g} s"
-
-    @property
-    def _wait_s(self) -> float:
-        if self._in_a_hurry():
-            return self._patience.hurried_s
-        return self._patience.asked_s if len(self._sent) == 1 else self._patience.told_s
+        in_s = self._wait_s(len(self._sent))
+        return f"{number.name} sent: waiting for the script to end; {following.name} in {in_s:g} s"

@@ -4,6 +4,7 @@ the processes of the user's own command."""
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -117,7 +118,8 @@ def _of_a_script(
     info, changes = choose(config, nvml, environ)
     device = ScriptDevice(info, nvml)
     make = partial(ScriptRun, device=device, nvml=nvml, in_a_hurry=in_a_hurry, environ=environ, changes=changes)
-    return Where(config=config, device=device, make=make, reset_peaks=lambda: None)
+    note = _own_context((info,), "script") if "torch" in sys.modules else None
+    return Where(config=config, device=device, make=make, reset_peaks=lambda: None, note=note)
 
 
 def _several(config: RunConfig, names: tuple[str, ...], nvml: Nvml, in_a_hurry: Callable[[], bool]) -> Where:
@@ -130,12 +132,12 @@ def _several(config: RunConfig, names: tuple[str, ...], nvml: Nvml, in_a_hurry: 
     fleet = _Fleet(cards)
     make = partial(fleet.make, names=names, in_a_hurry=in_a_hurry)
     # each rank's device is as new as its process
-    note = " ".join(filter(None, (difference(cards), _own_context(cards)))) or None
+    note = " ".join(filter(None, (difference(cards), _own_context(cards, "rank")))) or None
     return Where(config=config, device=fleet, make=make, reset_peaks=lambda: None, note=note)
 
 
-def _own_context(cards: Sequence[DeviceInfo]) -> str | None:
-    """A sentence where this process, which starts the ranks, has left a context on one of their cards."""
+def _own_context(cards: Sequence[DeviceInfo], whose: str) -> str | None:
+    """A sentence where this process, which starts those that compute, has left a context on one of their cards."""
     from engine.devices.visible import has_context
 
     taken = [card.numbers for card in cards if card.index is not None and has_context(card.index)]
@@ -143,7 +145,7 @@ def _own_context(cards: Sequence[DeviceInfo]) -> str | None:
         return None
     return (
         f"What ran in this process before has left a CUDA context of some hundred MiB on {', '.join(taken)}, beside "
-        "the rank's own: start traintop anew to have them for the run."
+        f"the {whose}'s own: start traintop anew to have them for the run."
     )
 
 

@@ -103,8 +103,8 @@ class _Behind:
         if history.notice:
             logging.getLogger("traintop").warning("history: %s", history.notice)
         history.mark_interrupted()
-        # to measure leaves a context, which would take from what the first of several ranks has
-        measures = not self._config.is_parallel
+        # to measure leaves a context, which would take from what the first of several ranks has, or a script
+        measures = not self._config.is_parallel and not self._config.is_script
         self.session = Session(history, self._capture, device=self._config.device, measures=measures, keeps_model=True)
         return self.session
 

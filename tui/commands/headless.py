@@ -12,8 +12,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from engine.contract import paths
-from engine.contract.events import EngineFailed, Event, RunFinished, RunRefused
+from engine.contract.events import EngineFailed, Event, RunFinished, RunRefused, RunStarted
 from engine.contract.stop_reason import BY_OUTPUT, BY_USER
+from engine.session.leaving import end_scripts
 from tui.command_line import exit_codes
 from tui.console.report import Report
 from tui.terminal.signals import STOP_WAIT_S, WARNING, WHY, Terminations
@@ -34,28 +35,33 @@ def follow(
 ) -> int:
     """Report what happens until `code_of` makes an exit code of an event, or the person or the reader leaves.
 
-    Who leaves stops what was started, and is told so where it had not begun: before `never_began`. What is only
-    watched goes on without us.
+    Who leaves stops what was started, and is told so where it had not begun: before `never_began`. Who asks again quits
+    at once, or has the user's own script told to end. What is only watched goes on without us.
     """
-    stopping = False
+    asked, is_script = 0, False
     while True:
         idle = not engine.busy  # asked before the mailbox is read: what ended the run is in it by then
         for event in engine.wait(_WAIT_S):
             report.show(event)
+            if isinstance(event, RunStarted):
+                is_script = event.config.is_script
             code = code_of(event)
             if code is not None:
                 return code
         report.pass_on()
-        if stopping and idle:  # it was queued only: no event tells of it
+        if asked and idle:  # it was queued only: no event tells of it
             report.say(f"Stopped before {never_began}.")
             return exit_codes.INTERRUPTED
-        if not stopping and (interrupts.count or report.lost):
+        wanted = max(interrupts.count, int(report.lost))
+        if wanted > asked and (is_script or not asked):
             if engine.label:
                 return exit_codes.INTERRUPTED
-            stopping = True
+            asked += 1
             engine.stop(interrupts.why if interrupts.count else BY_OUTPUT)
-            report.say("Stopping; a run that has begun is kept. Once more quits at once.")
-        elif interrupts.count > 1 or interrupts.overdue:
+            if asked == 1:
+                more = "does not wait for the script" if is_script else "quits at once"
+                report.say(f"Stopping; a run that has begun is kept. Once more {more}.")
+        elif (wanted > 1 and not is_script) or interrupts.overdue:
             report.end("Quitting at once: what is under way ends as interrupted.")
             return exit_codes.INTERRUPTED
 
@@ -73,7 +79,8 @@ def run_code(event: Event) -> int | None:
 
 
 class Interrupts:
-    """Counts Ctrl-C, SIGTERM and SIGUSR1: one stops, two quit, and the third ends the process where it stands.
+    """Counts Ctrl-C, SIGTERM and SIGUSR1: one stops, two quit, and the third ends the process where it stands, with the
+    user's own script where one is under way.
 
     SIGUSR1, which warns of the end of a job's time, counts once however often it comes. `err` may be a terminal.
     """
@@ -114,6 +121,7 @@ class Interrupts:
             self._terminated_at = time.monotonic()
         self.count += not again
         if self.count > 2:
+            end_scripts()
             if os.isatty(self._err):
                 os.write(self._err, b"\x1b[?25h\n")  # a progress bar hides the cursor
             os._exit(exit_codes.INTERRUPTED)

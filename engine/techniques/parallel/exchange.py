@@ -30,8 +30,8 @@ def row_of(share: RankShare) -> list[float]:
     """A rank's share as numbers, nan where there is none."""
     held = share.memory.by_category
     return [
-        share.n_samples,
-        share.n_tokens,
+        _number(share.n_samples),
+        _number(share.n_tokens),
         share.update_s,
         *(getattr(share.shares, name) for name in _SHARES),
         *(_number(getattr(share.memory, name)) for name in _MEMORY),
@@ -61,8 +61,8 @@ def whole_of(ranks: Sequence[RankShare], rank: int) -> RankShare:
     shares = {name: sum(getattr(each.shares, name) for each in ranks) / len(ranks) for name in _SHARES}
     return RankShare(
         rank=rank,
-        n_samples=sum(each.n_samples for each in ranks),
-        n_tokens=sum(each.n_tokens for each in ranks),
+        n_samples=sum(each.n_samples or 0 for each in ranks),
+        n_tokens=sum(each.n_tokens or 0 for each in ranks),
         update_s=max(each.update_s for each in ranks),
         shares=Shares(**shares),
         memory=max((each.memory for each in ranks), key=lambda memory: memory.peak_used or memory.used or 0),

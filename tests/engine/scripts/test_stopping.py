@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from signal import SIGINT, SIGKILL, SIGTERM
 
-from engine.scripts.stopping import Patience, Stopping
+from engine.scripts.stopping import Stopping
 
 
 class _Case:
@@ -12,7 +12,7 @@ class _Case:
         self.now, self.hurried = 0.0, False
         self.sent: list[int] = []
         self.stopping = Stopping(
-            self.sent.append, Patience(asked_s=10, told_s=5, hurried_s=1), lambda: self.hurried, lambda: self.now
+            self.sent.append, lambda n_sent: 1 if self.hurried else 10 if n_sent == 1 else 5, lambda: self.now
         )
 
     def at(self, now: float, asked: int = 1) -> str | None:

@@ -239,6 +239,7 @@ def test_when_traintop_is_killed_the_script_goes_on_and_the_row_keeps_what_was_s
     with History(tmp_path / history_file().name) as history:
         [record] = history.mark_interrupted()
     assert (record.outcome, record.updates) == (Outcome.INTERRUPTED, 3)
+    assert (record.message or "").endswith("The script may have gone on without it.")
     assert record.script is not None
     assert (record.script.model, record.script.batch_size) == ("GPT", 8)
     assert record.script.held["weights"] == 400
