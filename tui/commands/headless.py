@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from engine.session.engine import Engine
 
 _WAIT_S = 0.2
+SCRIPT_STEPS = 3
+"""A script gets SIGINT, SIGTERM, SIGKILL."""
 
 
 def follow(
@@ -35,9 +37,9 @@ def follow(
     """Report what happens until `code_of` makes an exit code of an event, or the person or the reader leaves.
 
     Who leaves stops what was started, and is told so where it had not begun: before `never_began`. What is only
-    watched goes on without us.
+    watched goes on without us. A script is stopped in steps: who asks again goes one step further.
     """
-    stopping = False
+    stopping, asked = False, 0
     while True:
         idle = not engine.busy  # asked before the mailbox is read: what ended the run is in it by then
         for event in engine.wait(_WAIT_S):
@@ -46,6 +48,7 @@ def follow(
             if code is not None:
                 return code
         report.pass_on()
+        interrupts.steps = SCRIPT_STEPS if report.shows_script else 1
         if stopping and idle:  # it was queued only: no event tells of it
             report.say(f"Stopped before {never_began}.")
             return exit_codes.INTERRUPTED
@@ -54,8 +57,13 @@ def follow(
                 return exit_codes.INTERRUPTED
             stopping = True
             engine.stop(interrupts.why if interrupts.count else BY_OUTPUT)
-            report.say("Stopping; a run that has begun is kept. Once more quits at once.")
-        elif interrupts.count > 1 or interrupts.overdue:
+            asked = interrupts.count
+            more = "goes a step further" if interrupts.steps > 1 else "quits at once"
+            report.say(f"Stopping; a run that has begun is kept. Once more {more}.")
+        elif asked < interrupts.count <= interrupts.steps:
+            asked = interrupts.count
+            engine.stop(interrupts.why)
+        elif interrupts.count > interrupts.steps or interrupts.overdue:
             report.end("Quitting at once: what is under way ends as interrupted.")
             return exit_codes.INTERRUPTED
 
@@ -73,13 +81,16 @@ def run_code(event: Event) -> int | None:
 
 
 class Interrupts:
-    """Counts Ctrl-C, SIGTERM and SIGUSR1: one stops, two quit, and the third ends the process where it stands.
+    """Counts Ctrl-C, SIGTERM and SIGUSR1: one stops, two quit, and the third ends the process where it stands; while a
+    script runs there are `SCRIPT_STEPS` before one that quits.
 
     SIGUSR1, which warns of the end of a job's time, counts once however often it comes. `err` may be a terminal.
     """
 
     def __init__(self, err: TextIO | None = None) -> None:
         self.count = 0
+        self.steps = 1
+        """How many of them stop what is under way, before one more quits."""
         self.why = BY_USER
         """Which signal came first, as the row of the run that it stops says it."""
         self._warned = False
@@ -113,7 +124,7 @@ class Interrupts:
         if number == signal.SIGTERM and self._terminated_at is None:
             self._terminated_at = time.monotonic()
         self.count += not again
-        if self.count > 2:
+        if self.count > self.steps + 1:
             if os.isatty(self._err):
                 os.write(self._err, b"\x1b[?25h\n")  # a progress bar hides the cursor
             os._exit(exit_codes.INTERRUPTED)

@@ -158,7 +158,7 @@ def _train_first(begin: _Begin, as_json: bool, here: Launched | None, code_of: C
         if session.busy:  # a file that is missing was refused, and PyTorch need not be loaded to say so
             session.open()
         code = follow(session, report, interrupts, code_of, never_began="the run began; it has no row")
-        session.close(0.0 if interrupts.count > 1 else _CLOSE_S)
+        session.close(0.0 if interrupts.count > interrupts.steps else _CLOSE_S)
         lost = history.close()
         if lost:
             report.say(lost)

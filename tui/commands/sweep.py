@@ -104,7 +104,7 @@ def execute(arguments: Namespace) -> int:
             under_way.begin(DeviceInfo(name="", kind="cpu"))
         session.open()
         code = follow(session, report, interrupts, under_way.code_of, never_began="the plan began")
-        session.close(0.0 if interrupts.count > 1 else _CLOSE_S)
+        session.close(0.0 if interrupts.count > interrupts.steps else _CLOSE_S)
         lost = history.close()
         if lost:
             report.say(lost)
