@@ -70,7 +70,7 @@ def reads_training_arguments(words: Sequence[str]) -> bool:
 def configured_by(words: Sequence[str], script: ScriptWord) -> str | None:
     """The file that transformers reads all flags from: where it is the only argument, others cannot stand beside it."""
     rest = words[script.at + 1 :]
-    return rest[0] if len(rest) == 1 and rest[0].endswith(_SETTINGS) else None
+    return rest[0] if len(rest) == 1 and rest[0].endswith(_SETTINGS) and not rest[0].startswith("-") else None
 
 
 def unread_file(words: Sequence[str]) -> str | None:
