@@ -7,7 +7,8 @@ other braces are themselves, as in JSON.
 In `{precision:bf16=--amp,*=}` the star is any other value; a word that is nothing but placeholders, and so becomes
 empty, is left out: that makes switches. `*` in the word for it is the value itself, as in `{save_steps:0=500,*=*}`.
 Two knobs that a script has as one are joined: `{optimizer+optimizer_implementation:adamw+fused=adamw_fused,sgd+*=sgd}`.
-Each place may have words of its own; one without takes those of the first that has some. Standard library only.
+Each place may have words of its own; one without takes those of the first that has some. `{run}` is the run's number,
+which keeps apart the folders that runs write to. Standard library only.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from engine.contract.knob import TRAIN, ConfigError, Knob, Value, check, coerce,
 _NAME = r"[A-Za-z_][\w-]*"
 _INNER = rf"({_NAME}(?:\+{_NAME})*)(?::([^{{}}]*))?(?:=([^{{}}]*))?"
 _PLACE = re.compile(rf"\{{\{{[A-Za-z_][^{{}}]*\}}\}}|\{{{_INNER}\}}")
+RUN = "run"
+"""Stands for the number of the run, also in the value of a knob that is a text."""
 ANY = "*"
 """Any value; in the word for it that value."""
 
@@ -112,11 +115,12 @@ class Command:
         return values_text({name: str(value) for name, value in values.items() if value != self.own[name][0]})
 
     def filled(self, values: Mapping[str, Value]) -> list[str]:
-        """The words with these values in them; one that is not given takes the first of its own choices.
+        """The words with these values in them; one that is not given takes the first of its own choices, and the run's
+        number stays a placeholder.
 
         Raises `ConfigError` on a value that the script has no word for.
         """
-        values = {**self.own_values(None), **values}
+        values = {RUN: f"{{{RUN}}}", **self.own_values(None), **values}
         words = []
         for parts in self.parts:
             word = "".join(part if isinstance(part, str) else part.filled(values) for part in parts)
@@ -187,7 +191,9 @@ def _read_anew(text: str, knobs: Mapping[str, Knob]) -> Command:
     return Command(
         words=tuple(words),
         parts=tuple(tuple(_with_words(part, mapped) for part in word) for word in parts),
-        knobs=tuple(dict.fromkeys(name for place in places if not place.choices for name in place.names)),
+        knobs=tuple(
+            dict.fromkeys(name for place in places if not place.choices for name in place.names if name in knobs)
+        ),
         own={place.name: place.choices for place in places if place.choices},
     )
 
@@ -237,6 +243,8 @@ def _read(found: re.Match[str], knobs: Mapping[str, Knob], listed: Mapping[str, 
     names, mapped, own = tuple(_name(found.group(1)).split("+")), found.group(2), found.group(3)
     if names[0] in listed and len(names) == 1 and mapped is None:
         return Placeholder(names=names, choices=listed[names[0]])
+    if names == (RUN,) and mapped is None:
+        return Placeholder(names=names)
     for name in names:
         if not _is_knob(name, knobs):
             raise _no_knob(found.group(0), name, knobs)

@@ -566,7 +566,7 @@ class RunConfig(AnsweringKnobs):
 
     max_updates: int | None = _knob(
         None,
-        "updates",
+        "max updates",
         "Your script is ended after so many updates, which is enough to know its memory and speed.",
         unit="updates",
         minimum=1,

@@ -204,7 +204,9 @@ def places(records: Sequence[RunRecord]) -> tuple[Entry, ...]:
 
 
 def gpus_of(record: RunRecord) -> int | None:
-    """How many GPUs a run takes; None while `all` of them are not counted."""
+    """How many GPUs a run takes; None while `all` of them are not counted, and of a script that does not say."""
+    if record.config.is_script and not record.config.says("gpus"):
+        return len(record.peak_used_by_rank) or None
     return record.config.gpus or len(record.peak_used_by_rank) or None
 
 

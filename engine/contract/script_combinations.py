@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from engine.contract.command import RUN
 from engine.contract.device_name import read_device
 from engine.contract.knob import ConfigError, Knob, Value
 
@@ -14,12 +15,20 @@ if TYPE_CHECKING:
 NO_COMMAND = "There is no command: give it after --, as in traintop run -- python train.py."
 
 
-def script_values(config: RunConfig) -> dict[str, Value]:
-    """What stands in a command's placeholders, by name. Raises `ConfigError` on values without a place."""
+def script_values(config: RunConfig, run_id: int | None = None) -> dict[str, Value]:
+    """What stands in a command's placeholders, by name; `run_id` where the run has its number.
+
+    Raises `ConfigError` on values without a place.
+    """
     command = config.script
     if command is None:
         return {}
-    return {name: getattr(config, name) for name in command.knobs} | command.own_values(config.command_values)
+    values = {name: getattr(config, name) for name in command.knobs} | command.own_values(config.command_values)
+    if run_id is None:
+        return values
+    place, number = f"{{{RUN}}}", str(run_id)
+    told = {name: each.replace(place, number) if isinstance(each, str) else each for name, each in values.items()}
+    return {RUN: number, **told}
 
 
 def not_carried(knob: Knob) -> ConfigError:

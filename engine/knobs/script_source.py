@@ -10,6 +10,8 @@ from pathlib import Path
 
 from engine.contract.script_word import ScriptWord, script_word
 
+_SETTINGS = (".json", ".yaml", ".yml", ".toml")
+"""Endings of files that scripts take flags from."""
 _MOST_BYTES = 4_000_000
 """A larger file is no script that a person wrote."""
 
@@ -68,7 +70,14 @@ def reads_training_arguments(words: Sequence[str]) -> bool:
 def configured_by(words: Sequence[str], script: ScriptWord) -> str | None:
     """The file that transformers reads all flags from: where it is the only argument, others cannot stand beside it."""
     rest = words[script.at + 1 :]
-    return rest[0] if len(rest) == 1 and rest[0].endswith((".json", ".yaml", ".yml")) else None
+    return rest[0] if len(rest) == 1 and rest[0].endswith(_SETTINGS) and not rest[0].startswith("-") else None
+
+
+def unread_file(words: Sequence[str]) -> str | None:
+    """The first file of settings among a script's arguments, whose flags are not read; None where there is none."""
+    script = script_word(words)
+    rest = words[script.at + 1 :] if script is not None else ()
+    return next((word for word in rest if word.rpartition("=")[2].endswith(_SETTINGS)), None)
 
 
 def _text(path: Path) -> str | None:

@@ -10,7 +10,8 @@ from engine.contract.config import KNOBS, RunConfig
 from engine.contract.knob import SCRIPT, ConfigError, typed
 from engine.contract.script_flags import TRANSFORMERS, all_turned, taken_in
 from engine.contract.script_word import script_word
-from engine.knobs.script_source import reads_training_arguments
+from engine.contract.text import one_line
+from engine.knobs.script_source import reads_training_arguments, unread_file
 
 
 def run_of(values: Mapping[str, Any]) -> RunConfig:
@@ -34,6 +35,14 @@ def run_of(values: Mapping[str, Any]) -> RunConfig:
         if name not in KNOBS:
             raise ConfigError(name, f"{name!r} is not a knob; the knobs are {', '.join(KNOBS)}.")
     return all_turned(config, rest)
+
+
+def note_of(config: RunConfig) -> str | None:
+    """A sentence on what a script's command says that is not read; None where there is nothing to say."""
+    command = config.script
+    if command is None or config.command_flags != TRANSFORMERS or (name := unread_file(command.words)) is None:
+        return None
+    return f"What {one_line(name)} sets is not read: a knob of this run says what stands in the command alone."
 
 
 def _begin(command: Command) -> dict[str, str]:

@@ -38,12 +38,12 @@ _TICK_S = 0.1
 _UNSEEN_S = 20.0
 
 
-def words_of(config: RunConfig) -> list[str]:
+def words_of(config: RunConfig, run_id: int | None = None) -> list[str]:
     """The command with its values in it. Raises `ConfigError` where there is none."""
     command = config.script
     if command is None:
         raise ConfigError("command", NO_COMMAND)
-    return command.filled(script_values(config))
+    return command.filled(script_values(config, run_id))
 
 
 @dataclass(kw_only=True)
@@ -88,7 +88,7 @@ class ScriptRun:
 
         Raises `ConfigError` where the command cannot be started.
         """
-        words = words_of(self.record.config)
+        words = words_of(self.record.config, self.record.run_id)
         self._say(f"starting {shlex.join(words)[:200]}")
         printed = Printed(self.record.run_id)
         listener = Listener()

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from engine.contract import paths
-from engine.contract.events import EngineFailed, Event, RunFinished, RunRefused, RunStarted
+from engine.contract.events import EngineFailed, Event, RunFinished, RunRefused
 from engine.contract.stop_reason import BY_OUTPUT, BY_USER
 from engine.session.leaving import end_scripts
 from tui.command_line import exit_codes
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from engine.session.engine import Engine
 
 _WAIT_S = 0.2
+SCRIPT_STEPS = 3
+"""A script gets SIGINT, SIGTERM, SIGKILL."""
 
 
 def follow(
@@ -35,33 +37,34 @@ def follow(
 ) -> int:
     """Report what happens until `code_of` makes an exit code of an event, or the person or the reader leaves.
 
-    Who leaves stops what was started, and is told so where it had not begun: before `never_began`. Who asks again quits
-    at once, or has the user's own script told to end. What is only watched goes on without us.
+    Who leaves stops what was started, and is told so where it had not begun: before `never_began`. What is only
+    watched goes on without us. A script is stopped in steps: who asks again goes one step further.
     """
-    asked, is_script = 0, False
+    stopping, asked = False, 0
     while True:
         idle = not engine.busy  # asked before the mailbox is read: what ended the run is in it by then
         for event in engine.wait(_WAIT_S):
             report.show(event)
-            if isinstance(event, RunStarted):
-                is_script = event.config.is_script
             code = code_of(event)
             if code is not None:
                 return code
         report.pass_on()
-        if asked and idle:  # it was queued only: no event tells of it
+        interrupts.steps = SCRIPT_STEPS if report.shows_script else 1
+        if stopping and idle:  # it was queued only: no event tells of it
             report.say(f"Stopped before {never_began}.")
             return exit_codes.INTERRUPTED
-        wanted = max(interrupts.count, int(report.lost))
-        if wanted > asked and (is_script or not asked):
+        if not stopping and (interrupts.count or report.lost):
             if engine.label:
                 return exit_codes.INTERRUPTED
-            asked += 1
+            stopping = True
             engine.stop(interrupts.why if interrupts.count else BY_OUTPUT)
-            if asked == 1:
-                more = "does not wait for the script" if is_script else "quits at once"
-                report.say(f"Stopping; a run that has begun is kept. Once more {more}.")
-        elif (wanted > 1 and not is_script) or interrupts.overdue:
+            asked = interrupts.count
+            more = "goes a step further" if interrupts.steps > 1 else "quits at once"
+            report.say(f"Stopping; a run that has begun is kept. Once more {more}.")
+        elif asked < interrupts.count <= interrupts.steps:
+            asked = interrupts.count
+            engine.stop(interrupts.why)
+        elif interrupts.count > interrupts.steps or interrupts.overdue:
             report.end("Quitting at once: what is under way ends as interrupted.")
             return exit_codes.INTERRUPTED
 
@@ -79,14 +82,16 @@ def run_code(event: Event) -> int | None:
 
 
 class Interrupts:
-    """Counts Ctrl-C, SIGTERM and SIGUSR1: one stops, two quit, and the third ends the process where it stands, with the
-    user's own script where one is under way.
+    """Counts Ctrl-C, SIGTERM and SIGUSR1: one stops, two quit, and the third ends the process where it stands; while a
+    script runs there are `SCRIPT_STEPS` before one that quits.
 
     SIGUSR1, which warns of the end of a job's time, counts once however often it comes. `err` may be a terminal.
     """
 
     def __init__(self, err: TextIO | None = None) -> None:
         self.count = 0
+        self.steps = 1
+        """How many of them stop what is under way, before one more quits."""
         self.why = BY_USER
         """Which signal came first, as the row of the run that it stops says it."""
         self._warned = False
@@ -120,7 +125,7 @@ class Interrupts:
         if number == signal.SIGTERM and self._terminated_at is None:
             self._terminated_at = time.monotonic()
         self.count += not again
-        if self.count > 2:
+        if self.count > self.steps + 1:
             end_scripts()
             if os.isatty(self._err):
                 os.write(self._err, b"\x1b[?25h\n")  # a progress bar hides the cursor

@@ -142,6 +142,7 @@ def _take_part(here: Launched) -> int:
 
 def _train_first(begin: _Begin, as_json: bool, here: Launched | None, code_of: Callable[[Event], int | None]) -> int:
     from engine.history.history import History
+    from engine.knobs.scripts import note_of
     from engine.session.capture import log_to_file
     from engine.session.session import Session
 
@@ -153,12 +154,14 @@ def _train_first(begin: _Begin, as_json: bool, here: Launched | None, code_of: C
         tell_notice(history, report.say)
         history.mark_interrupted()
         config, start = begin(history)
+        if note := note_of(config):
+            report.say(note)
         session = Session(history, device=config.device, launched=here)
         start(session)
         if session.busy:  # a file that is missing was refused, and PyTorch need not be loaded to say so
             session.open()
         code = follow(session, report, interrupts, code_of, never_began="the run began; it has no row")
-        session.close(0.0 if interrupts.count > 1 else _CLOSE_S)
+        session.close(0.0 if interrupts.count > interrupts.steps else _CLOSE_S)
         lost = history.close()
         if lost:
             report.say(lost)

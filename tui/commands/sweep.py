@@ -104,7 +104,7 @@ def execute(arguments: Namespace) -> int:
             under_way.begin(DeviceInfo(name="", kind="cpu"))
         session.open()
         code = follow(session, report, interrupts, under_way.code_of, never_began="the plan began")
-        session.close(0.0 if interrupts.count > 1 else _CLOSE_S)
+        session.close(0.0 if interrupts.count > interrupts.steps else _CLOSE_S)
         lost = history.close()
         if lost:
             report.say(lost)
@@ -151,7 +151,9 @@ def request_of(arguments: Namespace, history: History) -> Request:
     if arguments.until_oom:
         if repeat > 1:
             raise UsageError("--until-oom looks once: leave --repeat out.")
-        batch_size = {} if "batch_size" in given or arguments.config else {"batch_size": 1}
+        # a script's own flag, where one was typed, is where to begin
+        is_given = "batch_size" in given or arguments.config or base.batch_size != KNOBS["batch_size"].default
+        batch_size = {} if is_given else {"batch_size": 1}
         plan = until_oom(with_knobs(base, batch_size), lists, given=names)
     elif lists or repeat > 1:
         plan = sweep(base, lists, repeat=repeat, given=names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from engine.contract.answer_entries import TG, TTFT_P50
 from engine.contract.answer_pace import AnswerPace
@@ -22,7 +22,7 @@ from engine.contract.events import (
     TrainingStarted,
     UpdateDone,
 )
-from engine.contract.figures import LAST_LOSS, SPEED, heading_of, label_of
+from engine.contract.figures import LAST_LOSS, MEMORY, SPEED, heading_of, label_of
 from engine.contract.numbers import UNKNOWN, clock
 from engine.contract.pace import WholeTime
 from engine.contract.records import Place, RunRecord
@@ -39,6 +39,16 @@ ENDED = ("trained", "answered")
 """Moments after which nothing is left to wait for but what looks back."""
 SILENCE_S = 30.0
 """After so long without a line a step that lasts says where it is."""
+
+
+class Lines(Protocol):
+    """Where lines are written."""
+
+    def write(self, text: str, /) -> object:
+        """Write whole lines."""
+
+    def flush(self) -> None:
+        """Leave none of it behind."""
 
 
 class Pace:
@@ -130,7 +140,8 @@ class Pace:
         if self.place is not None:
             where += f", {self.place.words}"
         speed = UPDATE_SPEED if self.is_script and SPEED.read(row) is None else SPEED
-        return f"{where}  loss {LAST_LOSS.of(row)}  {speed.of(row)} {heading_of(speed, [row])}"
+        memory = f"  {MEMORY.of(row)} {MEMORY.unit}" if self.is_script and row.peak_used is not None else ""
+        return f"{where}  loss {LAST_LOSS.of(row)}  {speed.of(row)} {heading_of(speed, [row])}{memory}"
 
     def _answering(self, pace: AnswerPace, row: RunRecord) -> str:
         """The request, what of it is written, and the speed."""
@@ -150,12 +161,12 @@ class Pace:
 
 
 class ProgressLines:
-    """A line at every tenth of one run, and in the midst of a step that lasts for long; of a script at least every
-    `SILENCE_S`, as its end may be unknown.
+    """A line at every tenth of one run, and in the midst of a step that lasts for long; of a script, which may tell by
+    itself how far it is, every `SILENCE_S`.
     """
 
-    def __init__(self, stream: TextIO, prefix: str = "") -> None:
-        self._stream, self._prefix = stream, prefix
+    def __init__(self, stream: Lines) -> None:
+        self._stream = stream
         self._pace = Pace()
         self._tenth = 0
         self._said_s = 0.0
@@ -164,13 +175,13 @@ class ProgressLines:
         """Write a line when the event completes another tenth, or when there was none for `SILENCE_S`."""
         if not self._pace.fold(event):
             return
-        tenth, now = int(self._pace.fraction * 10 + 1e-9), self._pace.elapsed_s
-        lasts = self._pace.place is not None or self._pace.is_script
-        if tenth > self._tenth or (lasts and now - self._said_s >= SILENCE_S):
+        pace = self._pace
+        tenth, now = int(pace.fraction * 10 + 1e-9), pace.elapsed_s
+        is_silent = now - self._said_s >= SILENCE_S
+        if (is_silent and (pace.is_script or pace.place is not None)) or (tenth > self._tenth and not pace.is_script):
             self._tenth, self._said_s = tenth, now
-            is_known = self._pace.fraction > 0 or not self._pace.is_script
-            share = f"{int(self._pace.fraction * 100 + 1e-9):3} %  " if is_known else ""
-            self._stream.write(f"{self._prefix}{share}{self._pace.text()}  {self._pace.clock()}\n")
+            share = f"{int(pace.fraction * 100 + 1e-9):3} %  " if pace.fraction or not pace.is_script else ""
+            self._stream.write(f"{share}{pace.text()}  {pace.clock()}\n")
             self._stream.flush()
 
     @contextmanager

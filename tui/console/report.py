@@ -31,12 +31,10 @@ from engine.contract.events import (
 from engine.contract.job import BatchJob, time_left
 from engine.contract.records import Outcome
 from tui.console.passed_on import PassedOn
-from tui.console.progress import ProgressBar, ProgressLines
+from tui.console.progress import Lines, ProgressBar, ProgressLines
 from tui.console.transcript import Transcript
 from tui.drawing.text import clean
 
-_OURS = "traintop: "
-"""What our lines begin with between those of a script."""
 SCRIPTS = ("stdout", "stderr", "left out")
 """Sources of lines that a script has printed, or that say that some are not told."""
 
@@ -87,10 +85,15 @@ class Report:
             except OSError as error:
                 self._lose(error)
 
+    @property
+    def shows_script(self) -> bool:
+        """Whether the run under way is of a user's own script."""
+        return self._script is not None
+
     def _begin_script(self, event: RunStarted) -> None:
         self._script = PassedOn(event.run_id, event.started_at, self._err if self._as_json else self._out, self._err)
         # a bar would stand in the way of what the script draws
-        self._progress = None if self._as_json else ProgressLines(self._err, _OURS)
+        self._progress = None if self._as_json else ProgressLines(self._script)
 
     def _end_script(self, script: PassedOn) -> None:
         if not self.lost:
@@ -110,8 +113,7 @@ class Report:
 
     def say(self, text: str) -> None:
         """A message for people."""
-        ours = "" if self._script is None else _OURS
-        self._write(self._err, f"{ours}{clean(text)}\n", aside=True)
+        self._write(self._script or self._err, f"{clean(text)}\n", aside=True)
 
     def end(self, text: str) -> None:
         """A last message for people, in the midst of a run."""
@@ -119,7 +121,7 @@ class Report:
             self._progress.close()
         self.say(text)
 
-    def _write(self, stream: TextIO, text: str, *, aside: bool) -> None:
+    def _write(self, stream: Lines, text: str, *, aside: bool) -> None:
         if self.lost:
             return
         try:

@@ -71,6 +71,11 @@ class SweepReport(Report):
             except OSError as error:
                 self._lose(error)
 
+    @property
+    def shows_script(self) -> bool:
+        """Whether the plan is of a user's own script."""
+        return self._rows is not None and any(run.config.is_script for run in self._rows.plan.runs)
+
     def code(self, event: PlanFinished) -> int:
         """The exit code of a plan that is over: 0 also when some runs did not fit or failed."""
         counts = self._rows.counts if self._rows else Counts()

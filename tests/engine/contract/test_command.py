@@ -9,7 +9,9 @@ import pytest
 
 from engine.contract import command as commands
 from engine.contract.command import Command
-from engine.contract.config import KNOBS, ConfigError
+from engine.contract.config import KNOBS, ConfigError, RunConfig
+from engine.contract.knob import SCRIPT
+from engine.contract.script_combinations import script_values
 
 
 def read_command(words: Sequence[str]) -> Command:
@@ -128,6 +130,17 @@ def test_a_knob_that_is_not_set_has_no_value_to_pass() -> None:
     with pytest.raises(ConfigError, match="--output-dir is not set, and the command has a place for it"):
         command.filled({"output_dir": None, "eval_steps": 10})
     assert command.filled({"output_dir": "x", "eval_steps": None}) == ["--out=x"]
+
+
+def test_the_runs_number_keeps_what_runs_write_apart() -> None:
+    config = RunConfig(job=SCRIPT, command="train --out=out/{run} --dir={output_dir}", output_dir="mine-{run}")
+    assert config.script is not None
+    assert config.script.knobs == ("output_dir",)
+    assert config.script.filled(script_values(config, 7)) == ["train", "--out=out/7", "--dir=mine-7"]
+    assert config.script.filled(script_values(config)) == ["train", "--out=out/{run}", "--dir=mine-{run}"]
+    own = RunConfig(job=SCRIPT, command="train {run=a,b}", command_values="run=b")
+    assert own.script is not None
+    assert own.script.filled(script_values(own, 7)) == ["train", "b"]
 
 
 def test_a_value_without_a_word_is_refused() -> None:

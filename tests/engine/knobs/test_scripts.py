@@ -15,7 +15,7 @@ from engine.contract.knob import SCRIPT
 from engine.contract.script_combinations import script_values
 from engine.knobs.files import load_knobs, save_knobs
 from engine.knobs.script_source import reads_training_arguments
-from engine.knobs.scripts import run_of, with_command
+from engine.knobs.scripts import note_of, run_of, with_command
 
 HF = """
 from dataclasses import dataclass
@@ -90,6 +90,10 @@ def test_a_file_that_has_all_flags_leaves_no_place_for_others(tmp_path: Path) ->
     script.write_text(HF)
     assert not reads_training_arguments(["python", str(script), "args.json"])
     assert reads_training_arguments(["python", str(script), "--config", "args.yaml"])
+    assert note_of(run_of({"command": f"python {script} --seed 1"})) is None
+    assert note_of(run_of({"command": "python nowhere.py --config=args.yaml"})) is None  # nothing of it is read
+    told = note_of(run_of({"command": f"python {script} --config=args.yaml"}))
+    assert told == "What --config=args.yaml sets is not read: a knob of this run says what stands in the command alone."
 
 
 def test_typed_flags_are_the_knobs_and_knobs_that_are_given_are_added(tmp_path: Path) -> None:

@@ -233,3 +233,18 @@ def test_what_the_system_cannot_execute_is_refused(tmp_path: Path) -> None:
     path.write_text("#!/no/such/interpreter\n")
     with pytest.raises(ConfigError, match="the interpreter in its first line, is not there"):
         Runs(str(path)).execute()
+
+
+def test_a_script_is_ended_after_the_updates_that_it_is_run_for(tmp_path: Path) -> None:
+    lasts = "import time; tell(wire, **UPDATES)\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    sys.exit(1)"
+    then = f"UPDATES = {updates(3, 12)!r}\n{lasts}"
+    record = python(str(script(tmp_path, [MODEL, updates(1, 2)], then)), max_updates=10).execute()
+    assert (record.outcome, record.updates) == (Outcome.COMPLETED, 12)  # they come a few at a time
+    assert record.message == "Ended after 12 updates: --max-updates is 10."
+    assert record.script is not None
+    assert record.script.exit_code == 1
+
+
+def test_one_that_ends_before_them_ended_by_itself(tmp_path: Path) -> None:
+    runs = python(str(script(tmp_path, [MODEL, updates(1, 2)], "sys.exit(3)")), max_updates=10)
+    assert runs.execute().outcome is Outcome.FAILED
