@@ -29,10 +29,11 @@ def _share(value: float | None) -> str:
 
 
 def prompt_tokens_of(record: RunRecord) -> int | None:
-    """Of a prompt, or of a text that is scored, on average; before any is answered, of dummy prompts."""
+    """Of a prompt, or of a text that is scored, on average; before any is read, of dummy prompts."""
     config, answer = record.config, record.answer
-    if answer is not None and answer.n_requests:
-        return round(answer.prompt_tokens / answer.n_requests)
+    read = 0 if answer is None else answer.n_prompts or answer.n_requests  # a row of before has the answered alone
+    if answer is not None and read:
+        return round(answer.prompt_tokens / read)
     return config.known_prompt_len
 
 

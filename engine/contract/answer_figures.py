@@ -182,6 +182,7 @@ class AnswerFold:
         self._unpadded += min(event.computed_tokens, event.prompt_tokens - event.cached_tokens)
         self._known = replace(
             known,
+            n_prompts=known.n_prompts + n,
             prompt_tokens=known.prompt_tokens + event.prompt_tokens,
             cached_tokens=known.cached_tokens + event.cached_tokens,
             new_tokens=known.new_tokens + n,
@@ -229,6 +230,7 @@ class AnswerFold:
         if from_memory:
             known = replace(
                 known,
+                n_prompts=known.n_prompts + 1,
                 prompt_tokens=known.prompt_tokens + event.prompt_tokens,
                 cached_tokens=known.cached_tokens + event.prompt_tokens,
                 new_tokens=known.new_tokens + event.new_tokens,
@@ -253,6 +255,7 @@ class AnswerFold:
         self._known = replace(
             known,
             n_requests=known.n_requests + event.n_samples,
+            n_prompts=known.n_prompts + event.n_samples,
             prompt_tokens=known.prompt_tokens + event.n_tokens,
         )
 

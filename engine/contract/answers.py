@@ -55,6 +55,8 @@ class AnswerFigures:
     n_requests: int = 0
     """That are answered."""
     planned_requests: int | None = None
+    n_prompts: int = 0
+    """Whose `prompt_tokens` were read: those that are answered, and those under way."""
     prompt_tokens: int = 0
     """Without padding, of requests that were computed or taken from a cache."""
     new_tokens: int = 0

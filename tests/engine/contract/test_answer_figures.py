@@ -105,6 +105,20 @@ def test_without_speculation_and_caches_their_figures_are_unknown() -> None:
     assert answer.tokens_per_forward == 1
 
 
+def test_a_prompt_that_is_being_answered_counts_among_those_that_were_read() -> None:
+    """A run that is stopped in its third answer was asked as long prompts as before."""
+    events = [
+        started(RUN_ID, 8),
+        *batch(RUN_ID, [1], 1.0),
+        *batch(RUN_ID, [2], 2.0),
+        *batch(RUN_ID, [3], 3.0, ends=False),
+    ]
+    record = record_of(events)
+    assert record.answer is not None
+    assert (record.answer.n_requests, record.answer.n_prompts) == (2, 3)
+    assert prompt_tokens_of(record) == 64
+
+
 def test_what_the_last_batch_left_in_a_cache_counts_as_held() -> None:
     config = CONFIG.with_values(response_cache=True)
     events = [started(RUN_ID, 2), *batch(RUN_ID, [1], 1.0), *batch(RUN_ID, [2], 2.0)]
