@@ -16,6 +16,7 @@ from engine.telemetry.nvml import Nvml
 
 if TYPE_CHECKING:
     from engine.ranks.group import RankGroup
+    from engine.scripts.attaching import Attached
     from engine.training.saving.model_folder import Trained
 
 
@@ -64,12 +65,15 @@ def find(
     in_a_hurry: Callable[[], bool],
     launched: Launched | None = None,
     environ: Mapping[str, str] = os.environ,
+    attached: Attached | None = None,
 ) -> Where:
     """Where `config` can run. Raises `ConfigError` where it cannot.
 
     `in_a_hurry`: the program is to end. `launched`: this process is the first of several that train one model.
-    `environ`: the environment of whoever started it.
+    `environ`: the environment of whoever started it. `attached`: a process that runs it already.
     """
+    if attached is not None:
+        return _of_an_attached(config, nvml, environ, attached)
     if config.is_script:
         return _of_a_script(config, nvml, in_a_hurry, launched, environ)
     if launched is not None:
@@ -117,6 +121,17 @@ def _of_a_script(
     info, changes = choose(config, nvml, environ)
     device = ScriptDevice(info, nvml)
     make = partial(ScriptRun, device=device, nvml=nvml, in_a_hurry=in_a_hurry, environ=environ, changes=changes)
+    return Where(config=config, device=device, make=make, reset_peaks=lambda: None)
+
+
+def _of_an_attached(config: RunConfig, nvml: Nvml, environ: Mapping[str, str], attached: Attached) -> Where:
+    from engine.scripts.attaching import AttachedRun
+    from engine.scripts.device import ScriptDevice, choose
+
+    info, _ = choose(config, nvml, environ)
+    device = ScriptDevice(info, nvml)
+    device.began(attached.pid)
+    make = partial(AttachedRun, attached=attached, device=device, nvml=nvml)
     return Where(config=config, device=device, make=make, reset_peaks=lambda: None)
 
 
