@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import psutil
@@ -13,11 +13,12 @@ from engine.contract.host_load import HostLoad
 from engine.contract.records import Memory, Outcome, Place, RunRecord
 from engine.contract.run_figures import RunFigures
 from engine.contract.stop_reason import BY_USER
-from engine.scripts import verdicts
+from engine.scripts import messages, verdicts
 from engine.scripts.device import ScriptDevice
 from engine.scripts.folding import Folding
 from engine.scripts.hearing import take
 from engine.scripts.listening import Heard, Listener
+from engine.scripts.messages import End, Hello
 from engine.scripts.verdicts import Told, Verdict
 from engine.telemetry.nvml import Nvml
 
@@ -84,18 +85,21 @@ class AttachedRun:
     def __post_init__(self) -> None:
         self._figures = RunFigures(self.record)
         self._memory = Memory()
+        self._own: set[int] = set()  # the connections of the process itself, not of those that it started
+        self._end: End | None = None
 
     def execute(self) -> RunRecord:
         """Listen to the end. Never raises: what goes wrong is in the record's outcome and message."""
         folding = Folding(run_id=self.record.run_id, device=self.device, nvml=self.nvml, host=platform.node())
         listener = self.attached.listener
-        self._tell(*take(folding, listener, self.attached.heard))
+        self._take(folding, self.attached.heard)
         is_there = True
-        while is_there and not self._has_ended(folding) and not self.should_stop():
+        while is_there and self._end is None and not self.should_stop():
             is_there = self.attached.is_there  # asked before: its last words are heard
-            self._tell(*take(folding, listener, listener.hear(_TICK_S)))
-        self._tell(*take(folding, listener, listener.hear(0.0)), *folding.rest())
-        self._tell(MemoryMoment(run_id=self.record.run_id, moment="trained", memory=self._memory))
+            self._take(folding, listener.hear(_TICK_S))
+        self._take(folding, listener.hear(0.0))
+        self._tell(folding.rest())
+        self._tell([MemoryMoment(run_id=self.record.run_id, moment="trained", memory=self._memory)])
         verdict = self._judge(folding)
         self.device.ended()
         return replace(
@@ -111,27 +115,32 @@ class AttachedRun:
         """Where it is within a step: that is not told."""
         return None
 
-    def _has_ended(self, folding: Folding) -> bool:
-        return any(each.pid == self.attached.pid for each in folding.ends)
+    def _take(self, folding: Folding, heard: Sequence[Heard]) -> None:
+        for number, message in heard:
+            told = None if message is None else messages.read(message)
+            if isinstance(told, Hello) and told.pid == self.attached.pid:
+                self._own.add(number)
+            elif isinstance(told, End) and number in self._own:
+                self._end = told
+        self._tell(take(folding, self.attached.listener, heard))
 
     def _judge(self, folding: Folding) -> Verdict:
-        ended = next((each for each in folding.ends if each.pid == self.attached.pid), None)
-        if ended is None or ended.end is None:
-            if self.should_stop():
-                message = f"It is not watched any more: that was ended{self.why_stopped()}. The process goes on."
-                return Verdict(outcome=Outcome.STOPPED, message=message)
+        end = self._end
+        if end is None and self.should_stop():
+            message = f"It is not watched any more: that was ended{self.why_stopped()}. The process goes on."
+            return Verdict(outcome=Outcome.STOPPED, message=message)
+        if end is None:
             gone = f"Process {self.attached.pid} is gone without a word: it was killed, or it crashed."
             return Verdict(outcome=Outcome.INTERRUPTED, message=gone)
-        end = ended.end
         if (end.error or "").startswith("KeyboardInterrupt"):
             return Verdict(outcome=Outcome.STOPPED, message="Stopped by Ctrl-C, or by the notebook's stop.")
         if self.attached.is_interactive and end.phase is None:  # of a cell that came after the training
             end = replace(end, error=None, out_of_memory=False)
-        told = Told(end=end, rank=ended.hello.rank, updates=folding.update)
+        told = Told(end=end, rank=None, updates=folding.update)
         seen = verdicts.Seen(updates=folding.update, torch=True, python=True)
         return verdicts.of_end(0 if end.error is None else 1, [told], seen, [], "")
 
-    def _tell(self, *events: Event) -> None:
+    def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
             if isinstance(event, UpdateDone):
                 self._memory = event.memory
