@@ -37,6 +37,7 @@ COMMANDS = {
         "write a run as a whole script for the Hugging Face Trainer, with the same losses",
     ),
     "watch": ("tui.commands.watch", "look at the runs of another traintop on this history, live and read-only"),
+    "attach": ("tui.commands.attach", "keep the run of a notebook or a launcher's process that asks for it by itself"),
     "replay": ("tui.commands.replay", "play recorded runs again, at any speed"),
     "serve": ("tui.commands.serve", "let browsers watch: a page with the runs of this history, read-only"),
     "top": ("tui.commands.top", "show all cards of this machine and who is on them, live, once, or as JSON"),

@@ -22,10 +22,11 @@ from engine.contract.run_figures import RunFigures
 from engine.contract.script_combinations import NO_COMMAND, script_values
 from engine.contract.script_figures import ScriptFigures
 from engine.contract.stop_reason import BY_TERMINATION, BY_USER, stopped
-from engine.scripts import messages, verdicts
+from engine.scripts import verdicts
 from engine.scripts.child import Child, environment_of
 from engine.scripts.device import ScriptDevice
 from engine.scripts.folding import Folding
+from engine.scripts.hearing import take
 from engine.scripts.listening import Listener
 from engine.scripts.log_file import Printed
 from engine.scripts.stopping import Patience, Stopping
@@ -151,11 +152,7 @@ class ScriptRun:
                 self._warn(f"{verdicts.NOT_WATCHED} What it prints and the device's memory are shown all the same.")
 
     def _hear(self, folding: Folding, listener: Listener, timeout_s: float) -> None:
-        for number, message in listener.hear(timeout_s):
-            told = None if message is None else messages.read(message)
-            if message is not None and told is None:  # of a kind that another version has
-                continue
-            self._take_in(folding.take(number, listener.pid_of(number), told))
+        self._take_in(take(folding, listener, listener.hear(timeout_s)))
 
     def _take_in(self, events: Iterator[Event]) -> None:
         if self._is_lost:

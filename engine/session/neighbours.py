@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from engine.contract.cards import Card, CardProcess
@@ -38,7 +38,7 @@ class NeighbourWatch:
         self._devices: tuple[DeviceInfo, ...] = ()
         self._ranks: dict[int, RankInfo] = {}
         """By process, those of this machine."""
-        self._elsewhere = False
+        self._elsewhere: frozenset[int] = frozenset()
         self._started: set[int] = set()
         """Processes that this one started, and their like, as far as they were met on a card."""
         self._strays: set[tuple[int, int]] = set()
@@ -46,13 +46,13 @@ class NeighbourWatch:
         self._run = RunConditions()
         self._trains = False
 
-    def use(self, devices: Sequence[DeviceInfo], *, elsewhere: bool = False) -> None:
+    def use(self, devices: Sequence[DeviceInfo], *, elsewhere: Iterable[int] = ()) -> None:
         """Look at these from now on: one, or those of a run's ranks in their order.
 
-        `elsewhere`: what computes there for this process are processes that it started.
+        `elsewhere`: the processes that compute there in this one's place.
         """
         with self._lock:
-            self._devices, self._ranks, self._elsewhere = tuple(devices), {}, elsewhere
+            self._devices, self._ranks, self._elsewhere = tuple(devices), {}, frozenset(elsewhere)
 
     def begin(self) -> None:
         """A run begins: what others met before it is none of it."""
@@ -129,7 +129,7 @@ class NeighbourWatch:
     def _is_ours(self, process: CardProcess) -> bool:
         if process.visible and is_descendant(process.pid):
             self._started.add(process.pid)  # the driver may list it for a moment when it is gone
-        return process.own or process.pid in self._ranks or process.pid in self._started
+        return process.own or process.pid in {*self._ranks, *self._started, *self._elsewhere}
 
     def _tell(self, there: Sequence[tuple[DeviceInfo, Others]]) -> None:
         """Of several cards the one that others use most."""

@@ -17,6 +17,7 @@ from engine.telemetry.nvml import Nvml
 
 if TYPE_CHECKING:
     from engine.ranks.group import RankGroup
+    from engine.scripts.attaching import Attached
     from engine.training.saving.model_folder import Trained
 
 
@@ -65,12 +66,15 @@ def find(
     in_a_hurry: Callable[[], bool],
     launched: Launched | None = None,
     environ: Mapping[str, str] = os.environ,
+    attached: Attached | None = None,
 ) -> Where:
     """Where `config` can run. Raises `ConfigError` where it cannot.
 
     `in_a_hurry`: the program is to end. `launched`: this process is the first of several that train one model.
-    `environ`: the environment of whoever started it.
+    `environ`: the environment of whoever started it. `attached`: a process that runs it already.
     """
+    if attached is not None:
+        return _of_an_attached(config, nvml, environ, attached)
     if config.is_script:
         return _of_a_script(config, nvml, in_a_hurry, launched, environ)
     if launched is not None:
@@ -120,6 +124,17 @@ def _of_a_script(
     make = partial(ScriptRun, device=device, nvml=nvml, in_a_hurry=in_a_hurry, environ=environ, changes=changes)
     note = _own_context((info,), "script") if "torch" in sys.modules else None
     return Where(config=config, device=device, make=make, reset_peaks=lambda: None, note=note)
+
+
+def _of_an_attached(config: RunConfig, nvml: Nvml, environ: Mapping[str, str], attached: Attached) -> Where:
+    from engine.scripts.attaching import AttachedRun
+    from engine.scripts.device import ScriptDevice, choose
+
+    info, _ = choose(config, nvml, environ)
+    device = ScriptDevice(info, nvml)
+    device.began(attached.pid)
+    make = partial(AttachedRun, attached=attached, device=device, nvml=nvml)
+    return Where(config=config, device=device, make=make, reset_peaks=lambda: None)
 
 
 def _several(config: RunConfig, names: tuple[str, ...], nvml: Nvml, in_a_hurry: Callable[[], bool]) -> Where:

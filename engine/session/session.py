@@ -77,6 +77,7 @@ from engine.training.hub import Hub
 
 if TYPE_CHECKING:
     from engine.devices.base import Device
+    from engine.scripts.attaching import Attached
     from engine.session.forecasts import Forecasts
     from engine.training.own_models import OwnModel
     from engine.training.saving.places import Checkpoint
@@ -136,7 +137,8 @@ class Session:
     on it, for the forecasts: they are there from then on.
     With `keeps_model` the model of the run that has just trained stays in the host's memory, for `save_model` and to be
     asked as `run:N`, until the next training begins.
-    `launched` tells of processes that this one is the first of: they do its runs with it.
+    `launched` tells of processes that this one is the first of: they do its runs with it. `attached` is a process that
+    does the run, and has asked to be watched.
     """
 
     def __init__(
@@ -149,9 +151,10 @@ class Session:
         measures: bool = False,
         keeps_model: bool = False,
         launched: Launched | None = None,
+        attached: Attached | None = None,
     ) -> None:
         self._history = history
-        self._launched = launched
+        self._launched, self._attached = launched, attached
         self._environ = dict(os.environ)  # before what is imported adds to it
         self._capture = capture
         self._hopeless = hopeless or self._forecast_is_hopeless
@@ -550,7 +553,7 @@ class Session:
     def _watch(self, devices: Sequence[DeviceInfo]) -> None:
         """Read these cards from now on."""
         self._sampler.select(*(device.uuid for device in devices))
-        self._neighbours.use(devices, elsewhere=bool(self._computing()))
+        self._neighbours.use(devices, elsewhere=self._computing())
 
     def _computing(self) -> tuple[int, ...]:
         """The processes that compute in this one's place; none where it does so itself."""
@@ -562,7 +565,7 @@ class Session:
         try:
             self.check_data(config)
             self._check_own(config)
-            where = find(config, self._nvml, self._closing.is_set, self._launched, self._environ)
+            where = find(config, self._nvml, self._closing.is_set, self._launched, self._environ, self._attached)
         except ConfigError as error:
             return self._refuse(RunRefused(run_id=None, config=config, knob=error.knob, message=error.message))
         if config.trains:  # what answers may be what was trained before

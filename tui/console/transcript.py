@@ -11,6 +11,7 @@ from engine.compare.scaling import Scaling, nothing_known
 from engine.contract.accuracy import accuracy_sentence
 from engine.contract.best import best_sentence
 from engine.contract.config import RunConfig
+from engine.contract.estimate import of_run
 from engine.contract.events import (
     EngineReady,
     EvalDone,
@@ -146,6 +147,8 @@ class Transcript:
         if record.eval_confusion is not None:
             lines += class_table(record.eval_confusion, record.label_names or (), CLASSES)
         lines += self._peaks(record)
+        if (expected := of_run(record)) is not None:
+            lines.append(f"Peak reached: {expected.sentence}.")
         lines += self._together(record)
         if record.energy is not None and not record.config.answers:
             per_sample = f" ({PER_SAMPLE.of(record)} {PER_SAMPLE.unit})" if PER_SAMPLE.read(record) is not None else ""

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from engine.contract import paths
+from engine.contract.as_json import record_to_json
+from engine.contract.estimate import of_run
 from engine.contract.events import Event, Logged, RunFinished
 from engine.contract.records import Outcome
 from engine.contract.script_figures import ScriptFigures
@@ -168,6 +170,18 @@ def test_scores_of_evaluations_are_told_and_how_fast_they_were_is_not() -> None:
         "Update 10: {'eval_loss': 0.25}"
     ]
     assert transcript.lines(fake.logged(10, loss=0.5)) == []
+
+
+def test_the_last_lines_say_what_twice_the_batch_would_need() -> None:
+    record = fake.script_record()
+    expected = of_run(record)
+    assert expected is not None
+    assert expected.batch_size == 2 * record.config.batch_size
+    assert f"Peak reached: {expected.sentence}." in Transcript().lines(RunFinished(record=record))
+    assert record_to_json(record)["estimate"] == expected.to_json()
+    early = replace(record, updates=1)  # the optimizer's states are not in its peak yet
+    assert not any("Peak reached" in line for line in Transcript().lines(RunFinished(record=early)))
+    assert record_to_json(early)["estimate"] is None
 
 
 def test_without_samples_updates_are_told() -> None:

@@ -1,0 +1,142 @@
+"""Lets traintop look on where a training cannot be started by it: in a notebook, or under a launcher.
+
+    import traintop
+    traintop.attach()      # from here on the training of this process is a run of the history
+    traintop.detach()      # ends that run before the process does; it may be left out
+
+Python's own library alone: neither traintop's packages nor torch are imported here, as scripts may have an `engine.py`.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+import time
+from importlib.util import module_from_spec, spec_from_file_location
+from types import ModuleType
+
+__all__ = ["attach", "detach"]
+
+_PATIENCE_S = 30.0
+"""For the process that listens to be there."""
+_INSIDE = "_traintop_inside"
+_attached: "tuple[int, object] | None" = None
+"""This process's number, and the error that was Python's last when it was attached; None: it is not."""
+
+
+def attach(name: str | None = None) -> bool:
+    """Begin a run: what this process trains from now on is seen in `traintop watch`, and in the app.
+
+    Its row appears with the first update. `name` is what it is called; without it that is the command line, or the
+    notebook's name. Called again, it ends that run and begins another. True where somebody listens; where nobody does,
+    a line on stderr says why, and the training goes on as without it. Never raises.
+    """
+    global _attached
+    if _INSIDE in sys.modules and os.environ.get("TRAINTOP_WIRE"):
+        return True  # traintop has started this process itself
+    if int(os.environ.get("LOCAL_RANK") or 0) > 0:
+        return False  # the first process of a launcher on this machine stands for all
+    detach()
+    try:
+        wire, inside = _listener(name)
+        _load(inside).begin(wire)
+    except Exception as error:
+        sys.stderr.write(f"traintop: this training is not watched: {error}\n")
+        return False
+    atexit.unregister(detach)
+    atexit.register(detach)
+    _attached = os.getpid(), _last_error()
+    return True
+
+
+def detach() -> None:
+    """End the run that `attach` has begun, if there is one. Never raises."""
+    global _attached
+    was, _attached = _attached, None
+    module = sys.modules.get(_INSIDE)
+    if was is None or module is None or was[0] != os.getpid():
+        return
+    with contextlib.suppress(Exception), _without(was[1]):
+        module.end()
+
+
+def _listener(name: str | None) -> tuple[str, str]:
+    """Start the process that keeps the run; its socket, and the folder of what looks on. Raises `RuntimeError`."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    command = [sys.executable, os.path.join(here, "__main__.py"), "attach", "--pid", str(os.getpid())]
+    if hasattr(sys, "ps1") or "IPython" in sys.modules:
+        command.append("--interactive")
+    child = subprocess.Popen(
+        [*command, "--", *(_plain(word) for word in _called(name))],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # a Ctrl-C is for the training
+    )
+    assert child.stdout is not None
+    assert child.stderr is not None
+    with child.stdout, child.stderr:
+        line, until = b"", time.monotonic() + _PATIENCE_S
+        while not line.endswith(b"\n"):
+            ready, _, _ = select.select([child.stdout], [], [], max(0.0, until - time.monotonic()))
+            more = os.read(child.stdout.fileno(), 4096) if ready else b""
+            if not more:
+                break
+            line += more
+        if line.endswith(b"\n"):
+            told = json.loads(line)
+            return told["wire"], told["inside"]
+        if not ready:
+            child.kill()
+            raise RuntimeError(f"its listener was not there after {_PATIENCE_S:.0f} seconds")
+        said = child.stderr.read().decode(errors="replace").strip().splitlines()
+    raise RuntimeError(said[-1] if said else "its listener could not be started")
+
+
+def _called(name: str | None) -> list[str]:
+    """What the run is called, as the words of a command."""
+    notebook = os.environ.get("JPY_SESSION_NAME")  # as Jupyter tells its kernels
+    if name or notebook:
+        return [name or os.path.basename(notebook or "")]
+    return [os.path.basename(sys.orig_argv[0]) or "python", *sys.orig_argv[1:]]
+
+
+def _plain(word: str) -> str:
+    """A word in which no braces are placeholders."""
+    return re.sub(r"\{([A-Za-z_][^{}]*)\}", r"{{\1}}", word)
+
+
+def _load(folder: str) -> ModuleType:
+    """What looks on, from its folder: under a name that no script has."""
+    if _INSIDE in sys.modules:
+        return sys.modules[_INSIDE]
+    path = os.path.join(folder, _INSIDE)
+    spec = spec_from_file_location(_INSIDE, os.path.join(path, "__init__.py"), submodule_search_locations=[path])
+    if spec is None or spec.loader is None:
+        raise RuntimeError(f"{path} is not there")
+    module = sys.modules[_INSIDE] = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[_INSIDE]
+        raise
+    return module
+
+
+def _last_error() -> object:
+    return getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+
+
+@contextlib.contextmanager
+def _without(before: object):  # type: ignore[no-untyped-def]
+    """An error of a cell that was there before the run began is none of it."""
+    names = ("last_exc", "last_value") if before is not None and _last_error() is before else ()
+    kept = {name: vars(sys).pop(name) for name in names if name in vars(sys)}
+    try:
+        yield
+    finally:
+        vars(sys).update(kept)
