@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from engine.contract.config import RunConfig
+from engine.contract.estimate import of_run
 from engine.contract.events import DeviceChosen, RunFinished
 from engine.contract.knob import ANSWER, SCRIPT, TRAIN
+from engine.contract.numbers import mib
 from engine.contract.records import DeviceInfo, Outcome
 from tests.tui import fake_scripts
 from tests.tui.fake_session import CPU, MIB, ready, record
@@ -365,3 +367,40 @@ async def test_the_help_tells_of_the_knob_under_the_cursor() -> None:
         await s.press("home", *["down"] * 7, "question_mark")
         assert "block_size --command-values" in s.dialog
         assert "only your script knows: 256, 512, 1024." in s.dialog
+
+
+# what another batch size would need ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_what_was_measured_says_what_another_batch_size_needs(size: tuple[int, int]) -> None:
+    async with stage(size, ROWS[:2], config=fake_scripts.LOOP) as s:
+        wanted = of_run(ROWS[1], batch_size=16)
+        assert wanted is not None
+        assert f"batch 16 ~{mib(wanted.need)}" in s.text
+        assert "too much" in s.line("batch 16 ~") or "may fit" in s.line("batch 16 ~")
+        assert f"{mib(wanted.least)}–{mib(wanted.most)} MiB" in s.text
+        assert "estimate" in s.text
+        s.app.state.editor.set_value("batch_size", 4)
+        await s.feed(fake_scripts.reading(None, None))
+        assert "batch 4 ~" in s.text
+        assert "fits" in s.line("batch 4 ~")
+
+
+async def test_the_estimate_follows_the_run_that_is_shown_and_only_knobs_that_were_measured() -> None:
+    async with stage(config=fake_scripts.LOOP) as s:
+        await s.feed(*fake_scripts.whole(8, n=1))
+        assert "estimate" not in s.text
+        await s.feed(*(fake_scripts.update(number, 8) for number in range(2, 6)))
+        assert "batch 16 ~" in s.text
+        s.app.state.editor.select("command_values", "block_size")
+        await s.press("right")
+        assert "estimate" not in s.text
+
+
+async def test_there_is_no_estimate_without_what_it_is_made_of() -> None:
+    row = fake_scripts.script_record(2, figures={"held": {}})
+    async with stage(runs=(row,), config=fake_scripts.LOOP) as s:
+        assert "estimate" not in s.text
+    async with stage(runs=(fake_scripts.script_record(2, device=CPU),), config=fake_scripts.LOOP) as s:
+        assert "estimate" not in s.text

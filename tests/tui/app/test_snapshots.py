@@ -222,10 +222,10 @@ async def scripts(s: Stage, config: RunConfig, n: int = 60) -> None:
     s.app.state.editor.select("batch_size")
     larger = fake_scripts.LOOP.with_values(batch_size=16)
     rows = (
-        fake_scripts.script_record(3),
-        fake_scripts.script_record(4, config=larger, steady_samples_per_s=141.0, peak_used=6890 * MIB),
-        fake_scripts.out_of_memory(5, config=larger.with_values(batch_size=32)),
-        fake_scripts.failed(6),
+        fake_scripts.script_record(1),
+        fake_scripts.script_record(2, config=larger, steady_samples_per_s=141.0, peak_used=6890 * MIB),
+        fake_scripts.out_of_memory(3, config=larger.with_values(batch_size=32)),
+        fake_scripts.failed(4),
     )
     s.app.state.add_history(rows)
     why = "no forecast for this command: it names no model (--model_name_or_path)"
