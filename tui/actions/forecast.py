@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from engine.contract.config import RunConfig
 from engine.contract.events import Proposed
-from engine.contract.records import Outcome, Phase, RunRecord
+from engine.contract.records import DeviceInfo, Outcome, Phase, RunRecord
 from tui.desk.desk import Desk
 from tui.state.knobs import turned
 
@@ -23,6 +23,9 @@ class ForecastControl:
         self._state = desk.state
         self._asked: RunConfig | None = None
         self._device = desk.state.editor.config.device  # the session begins with it
+        self._ready: DeviceInfo | None = None
+        self._auto = ""
+        """What kind of device `auto` stands for; empty while that was not told."""
         self._proposing = False
         self._instead_of: RunConfig | None = None
         """The next run that is to be replaced; None where it is a run of the past."""
@@ -30,13 +33,20 @@ class ForecastControl:
     def ask(self, explained: RunConfig | None) -> None:
         """Ask anew where the next run, or what a dialog explains in its place, is not what was asked about."""
         config = explained or self._state.editor.config
-        device = self._state.editor.config.device
+        device = self._next_device()
         if device != self._device and not self._state.playback:
-            self._device = device
+            self._device, self._ready = device, self._state.ready
             self._session.look_at(device)
         if config is not self._asked and not self._state.playback:
             self._asked = config
             self._session.forecast(config)
+
+    def _next_device(self) -> str:
+        """The device of the next run. A script knows no virtual GPU: where `auto` is one, the script's is the CPU."""
+        config, ready = self._state.editor.config, self._state.ready
+        if self._device == "auto" and ready is not None and ready is not self._ready:
+            self._auto = ready.kind
+        return "cpu" if config.is_script and config.device == "auto" and self._auto == "virtual" else config.device
 
     def of_next(self) -> Forecast | None:
         """The forecast of the next run, if it is known by now."""

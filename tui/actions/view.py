@@ -68,4 +68,4 @@ class ViewControl:
         pane, editor = self._desk.focused, self._desk.state.editor
         bindings = self._desk.app.screen.active_bindings.values()
         name = (pane.id or "") if pane is not None else ""
-        self._desk.open(HelpScreen(bindings, name, editor.selected, editor.config.job))
+        self._desk.open(HelpScreen(bindings, name, editor.list.cursor, editor.config))

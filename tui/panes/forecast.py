@@ -9,8 +9,10 @@ from tui.drawing.categories import FILLS, ROLES
 from tui.drawing.cells import Line, first_that_fits, wrap
 from tui.drawing.text import clean
 from tui.panes.base import Pane
+from tui.panes.estimate import estimate_lines
 from tui.panes.memory_bar import fine_mib
 from tui.state.ranks import fullest_of
+from tui.state.script_estimate import Estimates
 from tui.state.state import State
 
 _WITH_BAR = 4
@@ -18,12 +20,29 @@ _WITH_BAR = 4
 
 
 class ForecastPane(Pane):
-    """Follows every key; while the newest answer is computed it says so, and shows none of other knobs."""
+    """Follows every key; while the newest answer is computed it says so, and shows none of other knobs.
+
+    Of a script that has run, what it measured says what another batch size needs: that stands before a forecast.
+    """
 
     TITLE = "Forecast"
 
+    def __init__(self, pane_id: str | None = None) -> None:
+        super().__init__(pane_id)
+        self._estimates = Estimates()
+
     def body(self, state: State, width: int, height: int) -> list[Line]:
-        """Verdict, bar, speed."""
+        """Verdict, bar, speed; of a script first what was measured says."""
+        found = self._estimates.of_next(state)
+        if found is None:
+            return self._forecast(state, width, height)
+        total = state.ready.memory_total if state.ready is not None else None
+        lines = estimate_lines(found, total, width)
+        has_forecast = state.forecast is not None and state.forecast.forecast is not None
+        below = self._forecast(state, width, height - len(lines)) if has_forecast and height > len(lines) else []
+        return [*lines, *below][:height]
+
+    def _forecast(self, state: State, width: int, height: int) -> list[Line]:
         answer = state.forecast
         if answer is None:
             return [[(" loading" if state.loading else " –", "muted")]]

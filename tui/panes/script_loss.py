@@ -19,7 +19,8 @@ def numbers(run: RunView, script: ScriptView, width: int) -> Line:
     scores = {name: value for name, value in script.logged.items() if _is_score(name)}
     for name in (EVAL_LOSS, *(each for each in scores if each != EVAL_LOSS)):
         if name in scores:
-            parts.append([(f"{clean(name, 24).replace('_', ' ')} ", "muted"), (loss(scores[name]), "value")])
+            called = clean(name, 24).replace("_", " ").replace("accuracy", "acc")
+            parts.append([(f"{called} ", "muted"), (loss(scores[name]), "value")])
     if last is not None and last.learning_rate is not None:
         parts.append([("lr ", "muted"), (f"{last.learning_rate:.3g}", "value")])
     if last is not None and last.grad_norm is not None:

@@ -184,7 +184,11 @@ def _under_way(state: State, run: RunView) -> list[Line]:
         name = [(f"{state.plan.where}  ", "accent"), *name]
     if state.stopping:
         stopping: Line = [*name, ("  stopping…", "warn")]
-        return [stopping] if run.script is None else [[*name, (f"  {run.detail}", "warn")], stopping]
+        if run.script is None:
+            return [stopping]
+        sent, _, following = run.detail.partition(": ")
+        brief = "; ".join(filter(None, (sent, following.partition("; ")[2])))
+        return [*([*name, (f"  {said}", "warn")] for said in (run.detail, brief)), stopping]
     if run.answer is not None and run.planned is not None:
         return [[*name, *said] for said in _answering(state, run, run.answer)]
     if run.x_end is None:

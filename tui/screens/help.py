@@ -11,13 +11,14 @@ from textual.binding import ActiveBinding, Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.widgets import Static
 
-from engine.contract.config import KNOBS
+from engine.contract.config import KNOBS, RunConfig
 from tui.drawing.cells import cut
 from tui.drawing.key_names import key_name
 from tui.screens.dialog import Dialog
 from tui.screens.main import SHORT
 from tui.state.key_groups import in_order
-from tui.state.knobs import bounds
+from tui.state.knob_list import Row, label_of
+from tui.state.knobs import bounds, why
 
 _COLUMN, _KEY = 41, 7
 """Columns of a key with what it does, at most, and of the key alone."""
@@ -37,7 +38,7 @@ class HelpScreen(Dialog[None]):
     TITLE = "The help"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q,question_mark,space", "dismiss", "close")]
 
-    def __init__(self, bindings: Iterable[ActiveBinding], pane: str, knob: str, job: str) -> None:
+    def __init__(self, bindings: Iterable[ActiveBinding], pane: str, row: Row, config: RunConfig) -> None:
         super().__init__()
         by_action: dict[str, dict[str, list[str]]] = {}
         for active in bindings:
@@ -49,16 +50,17 @@ class HelpScreen(Dialog[None]):
             heading: [(" ".join(names), what) for action in actions for what, names in by_action[action].items()]
             for heading, actions in in_order(by_action, pane).items()
         }
-        self._knob, self._job = knob, job
+        self._row, self._config = row, config
 
     def compose(self) -> ComposeResult:
         """The knob, then the keys by group, in two columns where there is room."""
         with Vertical(classes="dialog -wide"):
             with VerticalScroll():
-                if self._knob:
-                    knob = KNOBS[self._knob]
-                    yield Static(f"{knob.label}   {knob.flag}", classes="heading", markup=False)
-                    yield Static(f"{knob.why_in(self._job)}\n{bounds(knob)}", classes="why", markup=False)
+                if self._row.knob:
+                    knob = KNOBS[self._row.knob]
+                    yield Static(f"{label_of(self._row)}   {knob.flag}", classes="heading", markup=False)
+                    may = "" if self._row.own else bounds(knob)
+                    yield Static(f"{why(self._config, self._row)}\n{may}".strip(), classes="why", markup=False)
                 width = min(_COLUMN, (self.app.size.width - 12) // 2)
                 yield Static(_grouped(self._groups, width), classes="last")
             yield Static("↑↓ scroll   Esc closes", classes="why last", markup=False)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from engine.contract import figures
 from engine.contract import script_entries as entries
 from engine.contract.figures import Entry
-from engine.contract.numbers import UNKNOWN, mib, number
+from engine.contract.numbers import UNKNOWN, mib, n_of, number
 from engine.contract.records import RunRecord
 from engine.contract.script_figures import ScriptFigures
 from tui.state.knob_list import every_row, label_of
@@ -32,13 +32,14 @@ FIGURES: tuple[tuple[Entry, ...], ...] = (
 def script_lines(row: RunRecord, label: int) -> list[str]:
     """What was seen of the script itself, each line with its name in `label` cells."""
     script = row.script or ScriptFigures()
+    steps = script.gradient_accumulation_steps
     told = {
         "log": script.log_path or UNKNOWN,
         "model": script.model or UNKNOWN,
         "optimizer": script.optimizer or UNKNOWN,
         "trainer": script.told_by or "none seen: a plain loop",
         "a micro-step": f"{number(script.batch_size)} samples of at most {number(script.seq_len)} tokens",
-        "an update": f"{number(script.gradient_accumulation_steps)} micro-steps",
+        "an update": UNKNOWN if steps is None else n_of(steps, "micro-step"),
         "held at most": _held(script),
     }
     if (script.n_processes or 1) > 1:

@@ -13,7 +13,7 @@ from engine.contract.forecast_types import TimelinePoint
 from engine.contract.records import Outcome, Phase
 from engine.contract.run_figures import RunFigures, new_record
 from engine.knobs import named as named_knobs
-from tests.tui import fake_answers, fake_ranks
+from tests.tui import fake_answers, fake_ranks, fake_scripts
 from tests.tui.app.test_forecast import forecast
 from tests.tui.fake_session import (
     GPU,
@@ -216,6 +216,44 @@ async def asked(s: Stage) -> None:
         await s.pilot.pause()
 
 
+async def scripts(s: Stage, config: RunConfig, n: int = 60) -> None:
+    """A run of a script beside earlier ones."""
+    s.app.state.editor.load(config)
+    s.app.state.editor.select("batch_size")
+    larger = fake_scripts.LOOP.with_values(batch_size=16)
+    rows = (
+        fake_scripts.script_record(1),
+        fake_scripts.script_record(2, config=larger, steady_samples_per_s=141.0, peak_used=6890 * MIB),
+        fake_scripts.out_of_memory(3, config=larger.with_values(batch_size=32)),
+        fake_scripts.failed(4),
+    )
+    s.app.state.add_history(rows)
+    why = "no forecast for this command: it names no model (--model_name_or_path)"
+    told = fake_scripts.whole(8, config, n=n)
+    await s.feed(Forecasted(config=config, forecast=None, message=why), *told, fake_scripts.reading(8, 16.2))
+
+
+async def script(s: Stage) -> None:
+    await scripts(s, fake_scripts.LOOP)
+
+
+async def script_with_a_trainer(s: Stage) -> None:
+    await scripts(s, fake_scripts.TRAINER)
+    await s.feed(fake_scripts.logged(60, 8, eval_loss=0.412, eval_accuracy=0.834, eval_runtime=2.1, epoch=0.45))
+
+
+async def script_stopping(s: Stage) -> None:
+    await scripts(s, fake_scripts.LOOP)
+    s.session.busy = True
+    await s.press("s")
+    await s.feed(fake_scripts.stopping(8))
+
+
+async def script_details(s: Stage) -> None:
+    await scripts(s, fake_scripts.LOOP)
+    await s.press("tab", "up", "enter")
+
+
 SCENES: dict[str, Callable[[Stage], Awaitable[None]]] = {
     "idle": idle,
     "training": in_training,
@@ -235,6 +273,10 @@ SCENES: dict[str, Callable[[Stage], Awaitable[None]]] = {
     "rank-details": rank_details,
     "answers": answers,
     "asked": asked,
+    "script": script,
+    "script-with-a-trainer": script_with_a_trainer,
+    "script-stopping": script_stopping,
+    "script-details": script_details,
 }
 
 
