@@ -39,7 +39,7 @@ async def capture(size: tuple[int, int], home: Path) -> None:
     from tui.app.app import TraintopApp
 
     with History(home / "history.sqlite3") as history:
-        session = Session(history)
+        session = Session(history, keeps_model=True)
         app = TraintopApp(session, RunConfig(samples=256, device="virtual:tesla-p4"))
 
         def save(scene: str) -> None:
@@ -122,7 +122,7 @@ async def capture(size: tuple[int, int], home: Path) -> None:
             await until(pilot, lambda: len(state.finished) == n_runs + 1 and not session.busy)
             await pilot.press("Q")
             await until(pilot, lambda: len(app.screen_stack) == 2)
-            await pilot.press(*"The film", "enter")
+            await pilot.press(*"The", "space", *"film", "enter")
             await until(pilot, lambda: len(state.finished) == n_runs + 2 and not session.busy)
             await dialog(pilot, app)
             save("asked")
