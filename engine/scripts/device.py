@@ -103,12 +103,17 @@ def _by_category(held: Mapping[str, int], allocated: int | None) -> dict[str, in
 
 
 def _resident(pid: int | None) -> tuple[int | None, int | None]:
-    """Bytes of a process in memory, and the most so far (VmHWM of proc(5)); None each where it is not to be seen."""
+    """Bytes of a process in memory, and the most so far (VmHWM of proc(5)); None each where it is not to be seen.
+
+    One that has ended, and was not waited for yet, has none.
+    """
     if pid is None:
         return None, None
     try:
         used = psutil.Process(pid).memory_info().rss
     except psutil.Error:
+        used = 0
+    if not used:
         return None, None
     try:
         found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())

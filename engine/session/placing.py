@@ -111,6 +111,10 @@ def _of_a_script(
     launched: Launched | None,
     environ: Mapping[str, str],
 ) -> Where:
+    if sys.platform == "win32":
+        raise ConfigError(
+            "command", "A script is watched over a Unix socket, which Windows lacks: run traintop in WSL."
+        )
     from engine.scripts.child import check
     from engine.scripts.device import ScriptDevice, choose
     from engine.scripts.run import ScriptRun, words_of

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import cast
 
@@ -112,5 +114,9 @@ def test_memory_on_the_processor_is_that_of_the_process_which_trains() -> None:
     assert reading.used == pytest.approx(psutil.Process().memory_info().rss, rel=0.2)
     assert reading.peak_used is None or reading.peak_used >= reading.used * 0.9
     assert reading.total == cpu().memory_total
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # it is there until it is waited for
+        device.began(ended.pid)
+        assert (device.memory_if_known().used, device.memory_if_known().peak_used) == (None, None)
     device.ended()
     assert (device.pids, device.memory_if_known().used) == ((), None)
