@@ -130,6 +130,8 @@ class Folding:
         """Processes that imported torch, and told of it."""
         self.errors: list[Process] = []
         """Those that an error ended which nobody caught, in the order in which they told so."""
+        self.lost: Process | None = None
+        """The first of several ranks that was gone without a word; it takes the others along."""
 
     @property
     def run_id(self) -> int:
@@ -161,6 +163,7 @@ class Folding:
         if told is None:
             process.is_gone = True
             self._device.gone(process.pid)
+            self._note_lost(process)
             yield from self._tell_updates()
             if not self._is_followed(process):  # a data worker of many
                 del self._processes[number]
@@ -178,6 +181,13 @@ class Folding:
                 self._device.take(process.pid, process.device, told.allocator, told.held)
         else:
             yield from self._of_training(process, told)
+
+    def _note_lost(self, process: Process) -> None:
+        together = self._together
+        if together is None or process.hello.rank is None or not self._is_followed(process):
+            return
+        if self.lost is None and all(each.end is None for each in together.members.values()):
+            self.lost = process
 
     def rest(self) -> Iterator[Event]:
         """The updates that waited for a rank which tells no more."""

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 log = logging.getLogger("traintop")
@@ -28,6 +29,7 @@ _LONGEST_LINE = 4 * 2**20
 _AT_ONCE = 2**18
 _ROUNDS = 16
 """Readings of one process at a time, so that one that floods leaves the others their turn."""
+_MOST_DEAD = 64
 _MOST = 512
 """Processes that are heard at once."""
 
@@ -153,11 +155,24 @@ class Listener:
         speaker.socket.close()
 
 
+def _forget_dead(place: str) -> None:
+    """Remove what programs have left behind in `place` that were killed: sockets on which nobody listens."""
+    for path in list(Path(place).glob("traintop-*/wire"))[:_MOST_DEAD]:
+        with socket.socket(socket.AF_UNIX) as asking:
+            try:
+                asking.connect(str(path))
+            except ConnectionRefusedError:
+                shutil.rmtree(path.parent, ignore_errors=True)
+            except OSError:  # another user's, or gone meanwhile
+                continue
+
+
 def _folder() -> str:
     """A new folder for this user alone, whose name leaves room for that of a socket. Raises `OSError`."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     for place in (tempfile.gettempdir(), runtime, os.path.join(os.sep, "tmp")):
         if place and len(os.path.join(place, "traintop-12345678", "wire")) <= _LONGEST_PATH:
+            _forget_dead(place)
             with suppress(OSError):
                 return tempfile.mkdtemp(prefix="traintop-", dir=place)
     raise OSError(f"no folder for a socket: {tempfile.gettempdir()} has too long a name, or cannot be written")

@@ -233,7 +233,12 @@ class ScriptRun:
             if each.end is not None
         ]
         where = f"What it printed is in {printed.path}." if printed.path else ""
-        seen = verdicts.Seen(updates=folding.update, torch=folding.n_heard > 0, python=listener.was_found)
+        seen = verdicts.Seen(
+            updates=folding.update,
+            torch=folding.n_heard > 0,
+            python=listener.was_found,
+            lost_rank=folding.lost.rank if folding.lost is not None else None,
+        )
         return verdicts.of_end(code, told, seen, printed.last_errors, where)
 
     def _record(self, verdict: Verdict, printed: Printed) -> RunRecord:

@@ -46,6 +46,8 @@ class Seen:
     """Whether one of its processes imported torch."""
     python: bool
     """Whether one of them loaded the instrument."""
+    lost_rank: int | None = None
+    """Of several the first that was gone without a word."""
 
 
 NOT_WATCHED = (
@@ -76,6 +78,13 @@ def of_end(code: int, told: Sequence[Told], seen: Seen, last_errors: Sequence[st
         what = _cut(one_line(failed.end.error or "")).rstrip(".")
         message = capitalised(f"{_who(failed)}failed {_where(failed)}: {what}. {log}".strip())
         return Verdict(outcome=Outcome.FAILED, message=message, phase=failed.end.phase, rank=failed.rank)
+    if seen.lost_rank is not None:
+        after = f"after update {updates:,}" if updates else "before the first update"
+        message = (
+            f"Rank {seen.lost_rank} was gone without a word {after}: killed, as by the system's out-of-memory killer, "
+            f"or by itself; the command then ended with exit code {code}. {log}"
+        )
+        return Verdict(outcome=Outcome.FAILED, message=message.strip(), rank=seen.lost_rank)
     said = f": {_cut(last_errors[-1])}" if last_errors and _COMPLAINT.search(last_errors[-1]) else ""
     after = f" after update {updates:,}" if updates else ""
     message = f"It ended with exit code {code}{_shells_signal(code)}{after}{said}".rstrip(".")

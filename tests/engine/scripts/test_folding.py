@@ -136,6 +136,17 @@ def test_a_rank_that_is_gone_keeps_nobody_waiting(told: Told) -> None:
     told.by(1, updates(2, 2))
     told.by(2, None)
     assert [update for update, _ in told.updates()] == [1, 2]
+    told.by(1, None)
+    assert told.folding.lost is not None
+    assert told.folding.lost.rank == 1
+
+
+def test_who_ends_in_its_own_way_is_not_lost_nor_who_ends_with_it(told: Told) -> None:
+    for number, rank in ((1, 0), (2, 1)):
+        told.by(number, _hello(rank, 2), MODEL, updates(1, 1))
+    told.by(1, {"kind": "end", "updates": 1}, None)
+    told.by(2, None)
+    assert told.folding.lost is None
 
 
 def test_ranks_on_other_machines_are_waited_for_half_a_minute(told: Told) -> None:

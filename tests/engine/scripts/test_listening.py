@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,3 +116,21 @@ def test_where_there_is_no_room_nobody_is_heard(monkeypatch: pytest.MonkeyPatch)
     assert listener.path is None
     assert listener.hear(0.0) == []
     listener.close()
+
+
+def test_sockets_of_who_was_killed_are_removed_and_others_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="t") as short:
+        monkeypatch.setattr("tempfile.tempdir", short)
+        dead = Path(short) / "traintop-dead"
+        other = Path(short) / "traintop-other"
+        for folder in (dead, other):
+            folder.mkdir()
+        with socket.socket(socket.AF_UNIX) as killed:
+            killed.bind(str(dead / "wire"))
+        first = Listener()
+        second = Listener()
+        assert (dead.exists(), other.exists()) == (False, True)
+        assert first.path is not None
+        assert Path(first.path).exists()
+        for listener in (first, second):
+            listener.close()

@@ -68,6 +68,17 @@ def test_codes_and_signals(code: int, said: list[str], words: str) -> None:
     assert (verdict.message or "").startswith(words)
 
 
+def test_a_rank_that_was_gone_without_a_word_is_named() -> None:
+    seen = Seen(updates=3, torch=True, python=True, lost_rank=1)
+    verdict = of_end(1, [], seen, ["======"], _LOG)
+    assert (verdict.outcome, verdict.rank) == (Outcome.FAILED, 1)
+    assert (verdict.message or "").startswith(
+        "Rank 1 was gone without a word after update 3: killed, as by the system's"
+    )
+    told = [Told(end=_end("ValueError: no"), rank=0, updates=3)]
+    assert of_end(1, told, seen, [], _LOG).rank == 0  # it has said why
+
+
 def test_what_completed_without_a_training_says_why_there_is_nothing() -> None:
     assert of_end(0, [], _TRAINED, [], _LOG).message is None
     seen = [
