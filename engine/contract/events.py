@@ -259,7 +259,7 @@ class ScriptKnown:
     switched_off: str | None = None
     """Why the instrument was switched off, where it was."""
     log_path: str | None = None
-    """What the script prints."""
+    """What the script prints to stdout; what goes to stderr is beside it, in `run-N.err.log`."""
     t: float = 0.0  # seconds since training started
 
 

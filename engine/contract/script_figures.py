@@ -17,7 +17,7 @@ class ScriptFigures:
     exit_code: int | None = None
     """As a shell tells it: 128 and its number for a signal. None while it runs, and of one that was attached."""
     log_path: str | None = None
-    """All that it printed."""
+    """What it printed to stdout; what went to stderr, if anything, is beside it, in `run-N.err.log`."""
     model: str | None = None
     """The class of the model that holds what is trained."""
     optimizer: str | None = None

@@ -106,6 +106,14 @@ class Printed:
         return Logged(source="left out", text=f"… {n:,} line{'s' if n > 1 else ''} left out: all are in {self.path}")
 
     @property
+    def where(self) -> str | None:
+        """The files that something is in, as people read it; None where there are none."""
+        if self.path is None:
+            return None
+        errors = self._tails[1].path
+        return f"{self.path} and {errors.name}" if errors.exists() and errors.stat().st_size else str(self.path)
+
+    @property
     def last_errors(self) -> tuple[str, ...]:
         """The last lines of stderr."""
         return tuple(self._tails[1].last) if self._tails else ()

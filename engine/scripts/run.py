@@ -232,7 +232,7 @@ class ScriptRun:
             for each in folding.errors
             if each.end is not None
         ]
-        where = f"What it printed is in {printed.path}." if printed.path else ""
+        where = f"What it printed is in {printed.where}." if printed.where else ""
         seen = verdicts.Seen(
             updates=folding.update,
             torch=folding.n_heard > 0,

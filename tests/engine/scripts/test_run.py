@@ -83,6 +83,8 @@ def test_how_it_ends_is_told_with_the_shells_code(end: str, code: int, message: 
     assert record.updates == 2
     assert record.script is not None
     assert record.script.exit_code == code
+    if end == "import no_such_thing":
+        assert (record.message or "").endswith(f"is in {script_log(1)} and run-1.err.log.")
 
 
 def test_out_of_memory_in_the_script_is_the_runs(tmp_path: Path) -> None:
