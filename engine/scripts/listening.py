@@ -15,6 +15,7 @@ import socket
 import struct
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ _LONGEST_LINE = 4 * 2**20
 _AT_ONCE = 2**18
 _ROUNDS = 16
 """Readings of one process at a time, so that one that floods leaves the others their turn."""
+_NAME = "wire"
+_YOUNG_S = 60.0
 _MOST_DEAD = 64
 _MOST = 512
 """Processes that are heard at once."""
@@ -60,16 +63,14 @@ class Listener:
         self._socket: socket.socket | None = None
         self.path: str | None = None
         try:
-            self._folder = _folder()
-            self.path = os.path.join(self._folder, "wire")
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self._socket.bind(self.path)
-            self._socket.listen(128)
-            self._socket.setblocking(False)
-            self._selector.register(self._socket, selectors.EVENT_READ, self._meet)
-        except (OSError, AttributeError):  # a full disk, a TMPDIR that is too long, a system without such sockets
+            self._socket, self._folder = _bound()
+        except (OSError, AttributeError):  # a full disk, a system without such sockets
             log.warning("no socket to hear a script by", exc_info=True)
-            self.path = None
+            return
+        self.path = os.path.join(self._folder, _NAME)
+        self._socket.listen(128)
+        self._socket.setblocking(False)
+        self._selector.register(self._socket, selectors.EVENT_READ, self._meet)
 
     @property
     def was_found(self) -> bool:
@@ -157,7 +158,10 @@ class Listener:
 
 def _forget_dead(place: str) -> None:
     """Remove what programs have left behind in `place` that were killed: sockets on which nobody listens."""
-    for path in list(Path(place).glob("traintop-*/wire"))[:_MOST_DEAD]:
+    for path in list(Path(place).glob(f"traintop-*/{_NAME}"))[:_MOST_DEAD]:
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime < _YOUNG_S:  # it may be about to listen
+                continue
         with socket.socket(socket.AF_UNIX) as asking:
             try:
                 asking.connect(str(path))
@@ -167,15 +171,24 @@ def _forget_dead(place: str) -> None:
                 continue
 
 
-def _folder() -> str:
-    """A new folder for this user alone, whose name leaves room for that of a socket. Raises `OSError`."""
+def _bound() -> tuple[socket.socket, str]:
+    """A socket in a new folder for this user alone, and the folder. Raises `OSError` where none can be made."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     for place in (tempfile.gettempdir(), runtime, os.path.join(os.sep, "tmp")):
-        if place and len(os.path.join(place, "traintop-12345678", "wire")) <= _LONGEST_PATH:
-            _forget_dead(place)
-            with suppress(OSError):
-                return tempfile.mkdtemp(prefix="traintop-", dir=place)
-    raise OSError(f"no folder for a socket: {tempfile.gettempdir()} has too long a name, or cannot be written")
+        if not place or len(os.path.join(place, "traintop-12345678", _NAME)) > _LONGEST_PATH:
+            continue
+        _forget_dead(place)
+        with suppress(OSError):
+            folder = tempfile.mkdtemp(prefix="traintop-", dir=place)
+            made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                made.bind(os.path.join(folder, _NAME))
+            except OSError:  # a file system that has none
+                made.close()
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
+            return made, folder
+    raise OSError(f"{tempfile.gettempdir()} has too long a name for a socket, or none can be made in it")
 
 
 def _read_line(line: bytes) -> Message | None:

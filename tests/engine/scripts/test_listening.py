@@ -108,10 +108,10 @@ def test_a_long_name_of_the_temporary_folder_is_gone_around(tmp_path: Path, monk
 
 
 def test_where_there_is_no_room_nobody_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full() -> str:
+    def full(**_: str) -> str:
         raise OSError("no space left")
 
-    monkeypatch.setattr(listening, "_folder", full)
+    monkeypatch.setattr("tempfile.mkdtemp", full)
     listener = Listener()
     assert listener.path is None
     assert listener.hear(0.0) == []
@@ -127,6 +127,10 @@ def test_sockets_of_who_was_killed_are_removed_and_others_left(tmp_path: Path, m
             folder.mkdir()
         with socket.socket(socket.AF_UNIX) as killed:
             killed.bind(str(dead / "wire"))
+        young = Listener()  # it may be another's that begins just now
+        assert dead.exists()
+        young.close()
+        os.utime(dead / "wire", (0, 0))
         first = Listener()
         second = Listener()
         assert (dead.exists(), other.exists()) == (False, True)

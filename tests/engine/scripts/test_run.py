@@ -22,8 +22,11 @@ from tests.engine.scripts.speaking import MODEL, script, updates
 
 
 def test_a_command_is_heard_from_its_start_to_its_record(tmp_path: Path) -> None:
-    then = 'print("out", flush=True); print("err", file=sys.stderr); tell(wire, kind="end", updates=12)'
+    seen = tmp_path / "seen"
+    wait = f"while not os.path.exists({str(seen)!r}): time.sleep(0.01)\n"  # what has ended has no memory to read
+    then = wait + 'print("out", flush=True); print("err", file=sys.stderr); tell(wire, kind="end", updates=12)'
     runs = python(str(script(tmp_path, [MODEL, updates(1, 10), updates(11, 12)], then)), run_id=3)
+    runs.on = lambda event: seen.touch() if isinstance(event, UpdateDone) else None
     record = runs.execute()
     assert (record.outcome, record.message, record.updates) == (Outcome.COMPLETED, None, 12)
     assert (record.samples_per_s, record.steady_samples_per_s) == (pytest.approx(80.0), pytest.approx(80.0))
@@ -238,8 +241,8 @@ def test_what_the_system_cannot_execute_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_script_is_ended_after_the_updates_that_it_is_run_for(tmp_path: Path) -> None:
-    lasts = "import time; tell(wire, **UPDATES)\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    sys.exit(1)"
-    then = f"UPDATES = {updates(3, 12)!r}\n{lasts}"
+    lasts = "tell(wire, **UPDATES)\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    sys.exit(1)"
+    then = f"UPDATES = {updates(3, 12)!r}\ntry:\n    {lasts}"
     record = python(str(script(tmp_path, [MODEL, updates(1, 2)], then)), max_updates=10).execute()
     assert (record.outcome, record.updates) == (Outcome.COMPLETED, 12)  # they come a few at a time
     assert record.message == "Ended after 12 updates: --max-updates is 10."
