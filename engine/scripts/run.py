@@ -269,7 +269,7 @@ class ScriptRun:
         self.emit(Logged(source="engine", text=what, level="warning"))
 
     def _tell(self, event: Event) -> None:
-        if isinstance(event, UpdateDone):
+        if isinstance(event, UpdateDone) and event.memory.used is not None:  # what has ended has none
             self._memory = event.memory
         self._figures.add(event)
         self.emit(event)
