@@ -159,8 +159,10 @@ def _metavar(knob: Knob) -> str:
         return "|".join(knob.choices)
     if knob.name in ("data", "prompts"):
         return "FILE"
-    if knob.name == "prompt":
+    if knob.name in ("prompt", "command"):
         return "TEXT"
+    if knob.name == "command_values":
+        return "NAME=VALUE"
     return {int: "N", float: "X"}.get(knob.kind, "NAME")
 
 
