@@ -72,7 +72,7 @@ def test_what_comes_too_fast_is_left_out_and_counted() -> None:
     case = _Case()
     case.write("".join(f"line {n}\n" for n in range(1000)))
     said = case.news()
-    assert said[0] == ("engine", f"… 960 lines left out: all are in {script_log(1)}")
+    assert said[0] == ("left out", f"… 960 lines left out: all are in {script_log(1)}")
     assert [text for _, text in said[1:]] == [f"line {n}" for n in range(960, 1000)]
     case.write("more\n")
     assert case.news() == []
@@ -112,7 +112,7 @@ def test_a_flood_takes_no_memory_and_no_line_of_it_is_lost_in_the_count() -> Non
     said += case.rest()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    left_out = sum(int(text.split()[1].replace(",", "")) for source, text in said if source == "engine")
+    left_out = sum(int(text.split()[1].replace(",", "")) for source, text in said if source == "left out")
     assert left_out + sum(source == "stdout" for source, _ in said) == 1_000_000
     assert peak < 16 * 2**20
     case.printed.close()
