@@ -150,7 +150,10 @@ def _run_app(words: Sequence[str]) -> int:
     from tui.command_line.flags import Parser, UsageError, add_history_dir, add_knobs, add_slow_link, alone, config_of
 
     if words and not words[0].startswith("-"):
-        raise UsageError(f"{words[0]!r} is not a command: use {', '.join(COMMANDS)}, or none to open the app.")
+        raise UsageError(
+            f"{words[0]!r} is not a command: use {', '.join(COMMANDS)}, or none to open the app; a script of your own "
+            "stands after --, as in traintop -- python train.py."
+        )
     commands = "\n".join(f"  {name:<10}{about}" for name, (_, about) in COMMANDS.items())
     parser = Parser(
         prog="traintop",

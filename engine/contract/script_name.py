@@ -21,6 +21,7 @@ def script_name(config: RunConfig) -> str:
 def _named(words: tuple[str, ...]) -> str:
     script = script_word(words)
     if script is None:
-        return one_line(" ".join([PurePath(words[0]).name, *words[1:2]]))
+        option = "-c" if "-c" in words else " ".join(words[1:2])
+        return one_line(f"{PurePath(words[0]).name} {option}")
     word = words[script.at]
     return one_line(word if script.is_module else PurePath(word).name) or one_line(word)

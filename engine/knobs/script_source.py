@@ -24,6 +24,8 @@ _ARGUMENTS = frozenset(
     )
 )
 """TRL's classes, which are `TrainingArguments` with more."""
+_TRL = ("sft", "dpo", "grpo", "kto", "reward", "rloo")
+"""Commands of TRL's program, whose scripts are in its package."""
 _NOT_ARGUMENTS = "DataTrainingArguments"
 """As Hugging Face's examples name what is said of the data."""
 
@@ -62,6 +64,8 @@ def reads_training_arguments(words: Sequence[str]) -> bool:
     script = script_word(words)
     if script is None or configured_by(words, script):
         return False
+    if Path(words[script.at]).name == "trl" and not script.is_module:
+        return words[script.at + 1 : script.at + 2] in [[name] for name in _TRL]
     path = source_of(words, script)
     text = None if path is None else _text(path)
     return text is not None and _reads(text)

@@ -88,6 +88,8 @@ class Parser(argparse.ArgumentParser):
         flag = word.partition("=")[0]
         near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
         hint = f"did you mean {near[0]}?" if near else f"see {self.prog} --help."
+        if self._takes_command and not word.startswith("-"):
+            hint = f"a script of your own stands after --, as in {self.prog} -- python train.py."
         return f"{flag!r} is not known: {hint}"
 
 
@@ -159,8 +161,10 @@ def _metavar(knob: Knob) -> str:
         return "|".join(knob.choices)
     if knob.name in ("data", "prompts"):
         return "FILE"
-    if knob.name == "prompt":
+    if knob.name in ("prompt", "command"):
         return "TEXT"
+    if knob.name == "command_values":
+        return "NAME=VALUE"
     return {int: "N", float: "X"}.get(knob.kind, "NAME")
 
 

@@ -10,7 +10,10 @@ from engine.contract.config import KNOBS
 HELP = (
     "A command after -- is your own training script: it runs as it is, is watched from inside, and its flags are the\n"
     "knobs. {batch_size} in it is that knob's value, {precision:bf16=bfloat16,fp32=float32} the script's own word for\n"
-    "it, {block_size=256,512} a knob of the script's own (quote braces with a comma, which a shell would take apart):"
+    "it, {block_size=256,512} a knob of the script's own (quote braces with a comma, which a shell would take apart).\n"
+    "A word that is empty is left out, which makes switches: {amp=,--amp}, {precision:bf16=--amp,*=}; * is any other\n"
+    "value. {run} is the run's number. Scripts that read transformers.TrainingArguments need none of it: their flags\n"
+    "are found, and knobs that are turned are added."
 )
 """For the help of a command that takes one, before its example."""
 _EXPANDED = re.compile(r"(?P<flag>-*(?:[\w.-]+=)?)(?P<name>[A-Za-z_][\w-]*)(?P<sign>[=:])")

@@ -62,7 +62,7 @@ class Pace:
         """Where the run is within a step that takes long."""
         self._epochs: float = 1
         self._planned: int | None = None
-        """Updates of a script, where its trainer tells."""
+        """Updates of a script: those that its trainer tells, or that it is run for."""
         self.is_script = False
         self._whole: WholeTime | None = None
         self._accumulation = 1
@@ -86,13 +86,13 @@ class Pace:
                 self._figures = RunFigures(new_record(event.run_id, event.config, event.device, event.started_at))
                 self._whole = WholeTime(event.config)
                 self._answers = AnswerPace() if event.config.answers else None
-                self._epochs, self._planned = event.config.epochs, None
+                self._epochs, self._planned = event.config.epochs, event.config.max_updates
                 self._accumulation = event.config.gradient_accumulation_steps
                 self.is_script = event.config.is_script
             case TrainingStarted():
                 self._per_epoch = max(1, event.micro_steps_per_epoch)
             case ScriptKnown():
-                self._planned = event.planned_updates
+                self._planned = min(filter(None, (self._planned, event.planned_updates)), default=None)
             case UpdateDone() if self.is_script:
                 self._forward(event.update / self._planned if self._planned else 0.0, event.t)
                 return True
@@ -136,7 +136,7 @@ class Pace:
         row = self._figures.as_record()
         if self._answers is not None:
             return self._answering(self._answers, row)
-        where = f"{self._micro_steps}update {row.updates}/{row.planned_updates or UNKNOWN}"
+        where = f"{self._micro_steps}update {row.updates}/{self._planned or row.planned_updates or UNKNOWN}"
         if self.place is not None:
             where += f", {self.place.words}"
         speed = UPDATE_SPEED if self.is_script and SPEED.read(row) is None else SPEED

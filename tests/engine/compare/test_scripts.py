@@ -96,17 +96,17 @@ def test_a_table_has_what_was_turned_and_what_was_seen() -> None:
     assert table["eval loss"] == ["–", "0.250", "–", "–"]
     assert table["exit"] == ["0", "0", "3", "0"]
     assert "batch: where the command does not carry it, as it was seen." in to_markdown(runs)
-    assert r"\begin{tabular}" in to_latex(runs, runs[0])
+    assert r"\begin{tabular}" in to_latex(runs, [runs[0]])
 
 
 def test_jobs_have_tables_of_their_own_and_differences_within_one_only() -> None:
-    text = to_markdown([run(1), script(2)], run(1))
+    text = to_markdown([run(1), script(2)], [run(1)])
     training, scripts = text.split("### Scripts")
     assert training.startswith("### Training")
     assert "model" in training.splitlines()[2]
     assert "script" in scripts.splitlines()[2]
     assert "No differences to run 1, whose job is to train." in scripts
-    assert "No differences to run 2, whose job is a script's." in to_markdown([run(1)], script(2))
+    assert "No differences to run 2, whose job is a script's." in to_markdown([run(1)], [script(2)])
 
 
 def test_updates_are_told_where_samples_are_not_seen() -> None:

@@ -69,6 +69,13 @@ def test_what_is_not_there_or_no_text_is_no_such_script(tmp_path: Path, monkeypa
         assert not reads_training_arguments(command.split())
 
 
+def test_trls_program_is_known_by_its_commands() -> None:
+    assert reads_training_arguments(["trl", "sft", "--seed=1"])
+    assert reads_training_arguments(["/opt/venv/bin/trl", "dpo"])
+    assert not reads_training_arguments(["trl", "env"])
+    assert not reads_training_arguments(["trl"])
+
+
 def test_a_module_is_found_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "pkg"
     package.mkdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from dataclasses import replace
 
 import pytest
@@ -14,6 +13,7 @@ from engine.forecast.loops import LOOPS
 from engine.tracing.stack import STACKS
 from tests.tui.app.test_forecast import forecast
 from tui.cli import main
+from tui.command_line.flags import Parser
 from tui.commands.forecast import _configs, _text, add_flags
 
 TURNED = RunConfig(
@@ -96,7 +96,7 @@ def test_the_help_says_that_a_verdict_is_no_exit_code(capsys: pytest.CaptureFixt
 
 
 def test_the_help_names_every_stack_and_loop() -> None:
-    parser = ArgumentParser()
+    parser = Parser(prog="traintop forecast", description="")
     add_flags(parser)
     named = {action.dest: str(action.metavar).split("|") for action in parser._actions}
     assert sorted(named["stack"]) == sorted(STACKS)
@@ -145,7 +145,7 @@ def test_what_several_gpus_come_to_has_columns_where_there_are_some() -> None:
 
 
 def test_of_one_gpu_ways_of_dividing_are_one_row() -> None:
-    parser = ArgumentParser()
+    parser = Parser(prog="traintop forecast", description="")
     add_flags(parser)
     arguments = parser.parse_args(["--gpu", "h200", "--gpus", "1,2", "--parallel", "ddp,zero1,fsdp"])
     configs, several = _configs(arguments)

@@ -144,6 +144,10 @@ def test_how_far_a_script_is_where_its_trainer_says_and_where_nobody_does() -> N
     assert pace.fraction == 100 / fake.PLANNED
     assert pace.text().startswith("update 100/400  loss")
     pace = Pace()
+    for event in (fake.begun(config=fake.LOOP.with_values(max_updates=50)), fake.known(), fake.update(5)):
+        pace.fold(event)
+    assert (pace.fraction, pace.text()[:11]) == (0.1, "update 5/50")
+    pace = Pace()
     for event in (fake.begun(), fake.known(), replace(fake.update(7), n_samples=None)):
         pace.fold(event)
     assert pace.fraction == 0
