@@ -32,7 +32,6 @@ so that a command without torch can be told from one that is not watched.
 """
 
 import os
-import sys
 
 _looking = None
 
@@ -43,9 +42,6 @@ def begin(path=None):
     Where torch is not imported yet, all waits for it. After `end` it may be called again.
     """
     path = path or os.environ["TRAINTOP_WIRE"]
-    if "torch" in sys.modules:  # another sitecustomize has imported it, or the script has asked for this itself
-        _look(sys.modules["torch"], path)
-        return
     from _traintop_inside.waiting import when_imported
 
     when_imported("torch", lambda torch: _look(torch, path))

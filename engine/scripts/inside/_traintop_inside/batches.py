@@ -5,8 +5,8 @@ from collections import deque
 from collections.abc import Mapping
 from itertools import islice
 
-_AHEAD = 2
-"""Batches that a loop may fetch before it trains on the first of them."""
+_AHEAD = 1024
+"""Batches that a loop may fetch before it trains on the first of them, as some do with all of an update."""
 _MOST_PARTS = 64
 """Of a list that are looked at."""
 _UNKNOWN = (None, None)

@@ -1,7 +1,6 @@
 """Trainers that tell more than a loop shows: transformers' and Lightning's, through callbacks of their own."""
 
 import functools
-import sys
 import time
 from importlib import import_module
 
@@ -15,16 +14,9 @@ _LOG_S = 0.1
 
 def begin(looking):
     """Hook them when they are imported."""
-    _once_imported("transformers.trainer", lambda module: _of_transformers(module, looking))
+    when_imported("transformers.trainer", lambda module: _of_transformers(module, looking))
     for name in ("lightning.pytorch.trainer.trainer", "pytorch_lightning.trainer.trainer"):
-        _once_imported(name, lambda module: _of_lightning(module, looking))
-
-
-def _once_imported(name, hook):
-    if name in sys.modules:
-        hook(sys.modules[name])
-    else:
-        when_imported(name, hook)
+        when_imported(name, lambda module: _of_lightning(module, looking))
 
 
 def _of_transformers(module, looking):

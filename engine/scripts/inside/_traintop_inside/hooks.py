@@ -3,9 +3,12 @@
 import atexit
 import functools
 import os
+import sys
+import types
 from multiprocessing import util
 
 from _traintop_inside import frameworks
+from _traintop_inside.waiting import when_imported
 
 
 def begin(torch, looking):
@@ -49,6 +52,7 @@ def begin(torch, looking):
     _wrap_loader(torch.utils.data.dataloader._BaseDataLoaderIter, looking)
     _wrap_backward(torch, looking, is_compiling)
     frameworks.begin(looking)
+    when_imported("torch._dynamo.decorators", _leave_alone)
     atexit.register(looking.end)
     os.register_at_fork(after_in_child=looking.forked)
     # processes of multiprocessing end without atexit; what is to be done at their end is asked for in them
@@ -89,3 +93,23 @@ def _wrap_backward(torch, looking, is_compiling):
         return result
 
     torch.autograd.backward = wrapped
+
+
+def _leave_alone(dynamo):
+    """What is in here is not compiled where it is called beside what is."""
+    skip = getattr(dynamo, "skip_code", None) or (lambda code: None)
+
+    def leave(code):
+        skip(code)
+        for each in code.co_consts:
+            if isinstance(each, types.CodeType):
+                leave(each)
+
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == __package__:
+            for each in vars(module).values():
+                members = vars(each).values() if isinstance(each, type) else [each]
+                for member in members:
+                    function = getattr(member, "fget", member)
+                    if isinstance(function, types.FunctionType) and function.__module__ == name:
+                        leave(function.__code__)

@@ -11,7 +11,7 @@ class Update:
     """The one under way; after `cut` the next."""
 
     __slots__ = (
-        "__weakref__",
+        "_is_fetched",
         "_losses",
         "_scaled",
         "called",
@@ -35,7 +35,7 @@ class Update:
     def _anew(self):
         self.micro_steps = 0
         self.samples = self.tokens = self.norm = self.scale = self.called = self._scaled = None
-        self.skipped, self.stepped = False, True
+        self.skipped, self.stepped, self._is_fetched = False, True, False
 
     def note_scaled(self, scaled, value, loss):
         """A loss was scaled: what it was before, as `Values.of` returned it."""
@@ -53,11 +53,15 @@ class Update:
             self._losses.add(values.of(tensor), self._losses.divisor_of(tensor))
 
     def add_batch(self, samples, tokens):
-        """The one that it was of: as a loader handed it out, or else as the model was called with it."""
-        if self.called is not None:
-            samples = self.called[0] if samples is None else samples
-            tokens = self.called[1] if tokens is None else tokens
-            self.called = None
+        """The one that it was of: as a loader handed it out, or else as the model was called with it.
+
+        What a loader handed out is counted once, into however many calls it is cut.
+        """
+        if samples is not None:
+            self._is_fetched = True
+        elif self.called is not None and not self._is_fetched:
+            samples, tokens = self.called
+        self.called = None
         if samples is not None:
             self.samples = (self.samples or 0) + samples
         if tokens is not None:

@@ -4,8 +4,11 @@ import sys
 
 
 def when_imported(name, done):
-    """Call `done(module)` once, right after the module `name` has been executed by whoever imports it."""
-    sys.meta_path.insert(0, _Finder(name, done))
+    """Call `done(module)` once: now, or right after the module `name` has been executed by whoever imports it."""
+    if name in sys.modules:
+        done(sys.modules[name])
+    else:
+        sys.meta_path.insert(0, _Finder(name, done))
 
 
 class _Finder:
