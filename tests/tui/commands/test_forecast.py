@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from engine.forecast.loops import LOOPS
 from engine.tracing.stack import STACKS
 from tests.tui.app.test_forecast import forecast
 from tui.cli import main
+from tui.command_line.flags import Parser
 from tui.commands.forecast import _configs, _text, add_flags
 
 TURNED = RunConfig(
@@ -96,7 +98,7 @@ def test_the_help_says_that_a_verdict_is_no_exit_code(capsys: pytest.CaptureFixt
 
 
 def test_the_help_names_every_stack_and_loop() -> None:
-    parser = ArgumentParser()
+    parser = Parser(prog="traintop forecast", description="")
     add_flags(parser)
     named = {action.dest: str(action.metavar).split("|") for action in parser._actions}
     assert sorted(named["stack"]) == sorted(STACKS)
@@ -145,7 +147,7 @@ def test_what_several_gpus_come_to_has_columns_where_there_are_some() -> None:
 
 
 def test_of_one_gpu_ways_of_dividing_are_one_row() -> None:
-    parser = ArgumentParser()
+    parser = Parser(prog="traintop forecast", description="")
     add_flags(parser)
     arguments = parser.parse_args(["--gpu", "h200", "--gpus", "1,2", "--parallel", "ddp,zero1,fsdp"])
     configs, several = _configs(arguments)
@@ -156,3 +158,45 @@ def test_of_one_gpu_ways_of_dividing_are_one_row() -> None:
         (2, "zero1"),
         (2, "fsdp"),
     ]
+
+
+SCRIPT = """
+import argparse, torch
+from transformers import AutoModelForSequenceClassification
+parser = argparse.ArgumentParser()
+parser.add_argument("--max_length", type=int, default=32)
+parser.add_argument("--model_name_or_path")
+parser.add_argument("--bs", type=int)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+"""
+
+
+def test_a_script_is_forecast_by_what_its_command_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRAINTOP_HOME", str(tmp_path / "home"))
+    Path("train.py").write_text(SCRIPT)
+    command = ["--", "python", "train.py", "--model_name_or_path", "bert-mini", "--bs={batch_size}"]
+    assert main(["forecast", "--gpu", "tesla-p4", "--batch-size", "2,4", *command]) == 0
+    told = capfd.readouterr().out
+    assert told.splitlines()[0].strip() == "bert-mini on Tesla P4, 7611 MiB"
+    assert "assumed: every sample has 32 tokens: with shorter ones it takes less." in told
+    assert "The loop is a script's" in told
+    assert main(["forecast", "--gpu", "tesla-p4", "--batch-size", "2,4", "--json", *command]) == 0
+    rows = json.loads(capfd.readouterr().out)
+    assert [row["read_as"]["batch_size"] for row in rows] == [2, 4]
+    assert rows[0]["read_as"]["optimizer"] == "sgd"
+    assert rows[0]["config"]["command"] == "python train.py --model_name_or_path bert-mini --bs={batch_size}"
+    assert rows[0]["peak_allocated_mib"] < rows[1]["peak_allocated_mib"]
+
+
+def test_a_script_that_names_nothing_has_no_forecast_and_the_reason_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text("import torch\n")
+    assert main(["forecast", "--gpu", "tesla-p4", "--", "python", "train.py"]) == 4
+    assert capfd.readouterr().err == (
+        "traintop forecast: no forecast for this command: it names no model (--model_name_or_path)\n"
+    )
