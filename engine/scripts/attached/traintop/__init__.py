@@ -23,11 +23,15 @@ __all__ = ["attach", "detach"]
 
 _PATIENCE_S = 30.0
 """For the process that listens to be there."""
+_WRITING_S = 5.0
+"""For it to write how the run ended."""
 _INSIDE = "_traintop_inside"
 _times = 0
 """That it was attached."""
-_attached: "tuple[int, object] | None" = None
-"""This process's number, and the error that was Python's last when it was attached; None: it is not."""
+_attached: "tuple[int, object, subprocess.Popen[bytes] | None] | None" = None
+"""This process's number, the error that was Python's last when it was attached, and who listens, where this process has
+started it; None: it is not attached.
+"""
 
 
 def attach(name: str | None = None) -> bool:
@@ -46,16 +50,16 @@ def attach(name: str | None = None) -> bool:
     try:
         place = _meeting_place()
         if place is not None and os.environ.get("LOCAL_RANK", "0") != "0":
-            wire, inside = _met(place)
+            (wire, inside), child = _met(place), None
         else:
-            wire, inside = _listener(name, place)
+            wire, inside, child = _listener(name, place)
         _load(inside).begin(wire)
     except Exception as error:
         sys.stderr.write(f"traintop: this training is not watched: {error}\n")
         return False
     atexit.unregister(detach)
     atexit.register(detach)
-    _attached = os.getpid(), _last_error()
+    _attached = os.getpid(), _last_error(), child
     return True
 
 
@@ -68,6 +72,8 @@ def detach() -> None:
         return
     with contextlib.suppress(Exception), _without(was[1]):
         module.end()
+        if was[2] is not None:  # where this process is a container's or a job's, it would be ended with it
+            was[2].wait(_WRITING_S)
 
 
 def _meeting_place() -> "str | None":
@@ -94,8 +100,11 @@ def _met(place: str) -> tuple[str, str]:
     raise RuntimeError("the first process of the launcher has not attached")
 
 
-def _listener(name: str | None, place: "str | None") -> tuple[str, str]:
-    """Start the process that keeps the run; its socket, and the folder of what looks on. Raises `RuntimeError`."""
+def _listener(name: str | None, place: "str | None") -> "tuple[str, str, subprocess.Popen[bytes]]":
+    """Start the process that keeps the run; its socket, the folder of what looks on, and the process.
+
+    Raises `RuntimeError`.
+    """
     here = os.path.dirname(os.path.abspath(__file__))
     command = [sys.executable, os.path.join(here, "__main__.py"), "attach", "--pid", str(os.getpid())]
     if hasattr(sys, "ps1") or "IPython" in sys.modules:
@@ -121,7 +130,7 @@ def _listener(name: str | None, place: "str | None") -> tuple[str, str]:
             line += more
         if line.endswith(b"\n"):
             told = json.loads(line)
-            return told["wire"], told["inside"]
+            return told["wire"], told["inside"], child
         if not ready:
             child.kill()
             raise RuntimeError(f"its listener was not there after {_PATIENCE_S:.0f} seconds")
