@@ -340,8 +340,8 @@ def forecast_all(
 ) -> list[Forecast]:
     """Forecasts without a session: on `gpu` of the catalogue, else on each configuration's own device.
 
-    `loop` is whose training loop it is (None: the Trainer's), `given` are the knobs that no stack may set, and `link` is
-    what joins several GPUs (see `Assumptions`).
+    `loop` is whose training loop it is (None: the Trainer's), `given` are the knobs that no stack may set, and `link`
+    is what joins several GPUs (see `Assumptions`).
     Raises `ConfigError` and `ForecastError`.
     """
     hub = Hub()
