@@ -166,7 +166,14 @@ def test_a_process_that_is_killed_leaves_an_interrupted_run(driver: Driver) -> N
         assert "is gone without a word" in record.message
 
 
-WITHOUT_TORCH = "import sys, traintop; print(traintop.attach()); assert 'torch' not in sys.modules; traintop.detach()"
+WITHOUT_TORCH = """
+import sys, traintop
+print(traintop.attach())
+assert "torch" not in sys.modules
+was = traintop._attached
+traintop.detach()
+assert was is None or was[2].returncode == 0  # nobody listens any more
+"""
 
 
 def attaching(home: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -72,8 +72,19 @@ def detach() -> None:
         return
     with contextlib.suppress(Exception), _without(was[1]):
         module.end()
-        if was[2] is not None:  # where this process is a container's or a job's, it would be ended with it
-            was[2].wait(_WRITING_S)
+    if was[2] is not None:
+        with contextlib.suppress(Exception):
+            _wait_for(was[2])
+
+
+def _wait_for(child: "subprocess.Popen[bytes]") -> None:
+    """Until it has written how the run ended: it would be ended with this process where that is a container's first."""
+    if "torch" not in sys.modules:  # then it has heard of nothing
+        child.terminate()
+    try:
+        child.wait(_WRITING_S)
+    except subprocess.TimeoutExpired:  # what looks on was switched off, and has told no end
+        child.terminate()
 
 
 def _meeting_place() -> "str | None":
