@@ -134,7 +134,8 @@ def test_only_the_session_makes_threads() -> None:
 def test_only_a_script_is_started_with_its_users_environment() -> None:
     """Who starts another program: the scripts' room for the user, and questions that are answered at once."""
     asks = {"engine/process/slurm.py", "tui/commands/doctor.py"}
-    assert _callers("subprocess.Popen", "subprocess.run") == {"engine/scripts/child.py"} | asks
+    attaches = {"engine/scripts/attached/traintop/__init__.py"}  # which is in the user's process itself
+    assert _callers("subprocess.Popen", "subprocess.run") == {"engine/scripts/child.py"} | asks | attaches
     assert not _callers("os.fork", "os.system", "os.popen", "posix_spawn")
     assert _callers("killpg", "send_signal") == {"engine/scripts/child.py"}
 

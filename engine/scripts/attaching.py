@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -23,6 +24,8 @@ from engine.scripts.verdicts import Told, Verdict
 from engine.telemetry.nvml import Nvml
 
 _TICK_S = 0.2
+_LAST_S = 1.0
+"""For what the other processes of a launcher have to say when the first one is done."""
 _OF_TRAINING = ("plan", "model", "updates")
 
 
@@ -97,7 +100,10 @@ class AttachedRun:
         while is_there and self._end is None and not self.should_stop():
             is_there = self.attached.is_there  # asked before: its last words are heard
             self._take(folding, listener.hear(_TICK_S))
+        until = time.monotonic() + _LAST_S
         self._take(folding, listener.hear(0.0))
+        while listener.n_open and self._end is not None and time.monotonic() < until:  # others under torchrun
+            self._take(folding, listener.hear(_TICK_S))
         self._tell(folding.rest())
         self._tell([MemoryMoment(run_id=self.record.run_id, moment="trained", memory=self._memory)])
         verdict = self._judge(folding)

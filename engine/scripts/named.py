@@ -176,6 +176,8 @@ class _Reading:
             made = made.with_values(samples=max(made.n_samples, 2 * made.effective_batch_size))
         except ConfigError as error:
             raise ForecastError(_none(f"as it is named it is refused: {error.message}")) from None
+        if self._is_sft:
+            self._assumed.append("the entropy and accuracy that SFTTrainer logs of the logits take nothing")
         loop = "trainer" if self._is_trainer else "script"
         return Named(config=made, loop=loop, assumed=tuple(f"assumed: {each}." for each in self._assumed))
 

@@ -334,21 +334,26 @@ def forecast_all(
     context_bytes: int | None,
     library_bytes: int | None,
     *,
-    loop: str = "trainer",
+    loop: str | None = None,
     given: frozenset[str] = frozenset(),
     link: str | None = None,
 ) -> list[Forecast]:
     """Forecasts without a session: on `gpu` of the catalogue, else on each configuration's own device.
 
-    `loop` is whose training loop it is, `given` are the knobs that no stack may set, and `link` is what joins several
-    GPUs (see `Assumptions`).
+    `loop` is whose training loop it is (None: the Trainer's), `given` are the knobs that no stack may set, and `link`
+    is what joins several GPUs (see `Assumptions`).
     Raises `ConfigError` and `ForecastError`.
     """
     hub = Hub()
     hub.probe()
     forecaster, nvml, named = Forecaster(hub, _own_model), door(), _named_gpu(gpu)
     assumed = Assumptions(
-        stack=stack, loop=loop, given=given, context_bytes=context_bytes, library_bytes=library_bytes, link=link
+        stack=stack,
+        loop=loop or "trainer",
+        given=given,
+        context_bytes=context_bytes,
+        library_bytes=library_bytes,
+        link=link,
     )
     if named is not None:
         return [forecaster.forecast(config, named, assumed) for config in configs]
@@ -364,16 +369,18 @@ def forecast_scripts(
     context_bytes: int | None,
     library_bytes: int | None,
     *,
+    loop: str | None = None,
     given: frozenset[str] = frozenset(),
     link: str | None = None,
 ) -> tuple[list[RunConfig], list[Forecast]]:
-    """The trainings that commands name, and their forecasts as `forecast_all` makes them.
+    """The trainings that commands name, and their forecasts as `forecast_all` makes them; `loop` None: as is seen.
 
     Raises `ConfigError` and `ForecastError`, also where a command does not say what it trains.
     """
     read = [named(config) for config in configs]
-    trainings, loop = [each.config for each in read], read[0].loop
-    made = forecast_all(trainings, gpu, stack, context_bytes, library_bytes, loop=loop, given=given, link=link)
+    trainings = [each.config for each in read]
+    whose = loop or read[0].loop
+    made = forecast_all(trainings, gpu, stack, context_bytes, library_bytes, loop=whose, given=given, link=link)
     return trainings, [told(*each) for each in zip(read, made, strict=True)]
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from argparse import Namespace
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from engine.contract import paths
 from engine.contract.config import ConfigError, RunConfig
@@ -27,6 +30,7 @@ def add_flags(parser: Parser) -> None:
     parser.description = f"{parser.description}\n\n{_ABOUT}"
     parser.take_command("traintop attach --pid 4711 -- python train.py")
     parser.add_argument("--pid", metavar="N", help="the process that trains")
+    parser.add_argument("--meet", metavar="FILE", help="where the other processes of a launcher find this one")
     parser.add_argument("--interactive", action="store_true", help="it is a notebook's, or a prompt's")
 
 
@@ -40,11 +44,13 @@ def execute(arguments: Namespace) -> int:
     from engine.session.capture import log_to_file
 
     log_to_file(paths.log_file())
-    with History() as history, own_streams() as (out, _), Interrupts() as interrupts:
+    with History() as history, own_streams() as (out, _), Interrupts() as interrupts, _meeting(arguments.meet) as meet:
         history.mark_interrupted()
 
         def ready(wire: str, inside: str) -> None:
-            out.write(json.dumps({"wire": wire, "inside": inside}) + "\n")
+            told = json.dumps({"wire": wire, "inside": inside})
+            meet(told)
+            out.write(f"{told}\n")
             out.flush()
 
         def why_leave() -> str | None:
@@ -53,6 +59,25 @@ def execute(arguments: Namespace) -> int:
         config = _config(getattr(arguments, "command", None))
         ended = keep(int(pid), config, history, ready, why_leave, is_interactive=arguments.interactive)
     return exit_codes.DONE if ended is None else run_code(ended) or exit_codes.DONE
+
+
+@contextlib.contextmanager
+def _meeting(place: str | None) -> Iterator[Callable[[str], None]]:
+    """What writes a text to the file where others look for it; it is gone at the end. Raises `OSError`."""
+
+    def write(text: str) -> None:
+        if place is not None:
+            path = Path(place)
+            paths.make_private(path.parent, 0o700)
+            begun = path.with_suffix(".begun")
+            begun.write_text(text, encoding="utf-8")
+            begun.replace(path)
+
+    try:
+        yield write
+    finally:
+        if place is not None:
+            Path(place).unlink(missing_ok=True)
 
 
 def _config(command: str | None) -> RunConfig:

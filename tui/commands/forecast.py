@@ -56,9 +56,9 @@ def add_flags(parser: Parser) -> None:
     group.add_argument(
         "--loop",
         metavar="trainer|script|tutorial",
-        default="trainer",
-        help="whose loop trains: the Trainer's, as traintop's own; a script's, which holds the model's outputs until "
-        "it has the next; one as in PyTorch's tutorials, which also keeps the gradients until after the next forward",
+        help="whose loop trains (default: the Trainer's, as traintop's own; of a command what its script shows): "
+        "trainer; script, which holds the model's outputs until it has the next; tutorial, as in PyTorch's, which also "
+        "keeps the gradients until after the next forward",
     )
     group.add_argument(
         "--link",
@@ -86,11 +86,10 @@ def execute(arguments: Namespace) -> int:
         from engine.session.forecasts import forecast_all, forecast_scripts
 
         try:
-            named = {"given": given_knobs(arguments), "link": arguments.link}
+            named = {"given": given_knobs(arguments), "link": arguments.link, "loop": arguments.loop}
             if configs[0].is_script:
                 trainings, forecasts = forecast_scripts(configs, arguments.gpu, arguments.stack, *outside, **named)
             else:
-                named["loop"] = arguments.loop
                 trainings, forecasts = configs, forecast_all(configs, arguments.gpu, arguments.stack, *outside, **named)
         except ForecastError as error:
             err.write(f"traintop forecast: {clean(str(error))}\n")

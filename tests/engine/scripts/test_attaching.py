@@ -18,7 +18,6 @@ import pytest
 from engine.contract.config import RunConfig
 from engine.contract.events import Event, RunFinished, RunStarted, UpdateDone
 from engine.contract.knob import SCRIPT
-from engine.contract.paths import history_file
 from engine.contract.records import Outcome, Phase, RunRecord
 from engine.contract.run_figures import new_record
 from engine.history.history import History
@@ -167,7 +166,14 @@ def test_a_process_that_is_killed_leaves_an_interrupted_run(driver: Driver) -> N
         assert "is gone without a word" in record.message
 
 
-WITHOUT_TORCH = "import sys, traintop; print(traintop.attach()); assert 'torch' not in sys.modules; traintop.detach()"
+WITHOUT_TORCH = """
+import sys, traintop
+print(traintop.attach())
+assert "torch" not in sys.modules
+was = traintop._attached
+traintop.detach()
+assert was is None or was[2].returncode == 0  # nobody listens any more
+"""
 
 
 def attaching(home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -198,9 +204,47 @@ def test_what_cannot_be_kept_is_said_in_one_line_and_the_training_goes_on(home: 
     assert done.stderr.startswith("traintop: this training is not watched: ")
 
 
-def test_of_several_processes_of_a_launcher_the_first_attaches(home: Path) -> None:
-    assert attaching(home, LOCAL_RANK="1").stdout == "False\n"
-    assert not history_file().exists()
+ON_TWO = """
+import os, sys, traintop
+import torch
+import torch.distributed as dist
+
+dist.init_process_group("gloo")
+assert traintop.attach()
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(5):
+    optimizer.zero_grad()
+    model(torch.ones(4, 8)).pow(2).mean().backward()
+    optimizer.step()
+dist.barrier()
+traintop.detach()
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_the_processes_of_a_launcher_are_one_run(home: Path) -> None:
+    (home / "work" / "train.py").write_text(ON_TWO)
+    rendezvous = ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0", "--local_addr=127.0.0.1"]
+    command = ["-m", "torch.distributed.run", "--nproc_per_node=2", *rendezvous, "train.py"]
+    subprocess.run(
+        [sys.executable, *command],
+        cwd=home / "work",
+        env={**os.environ, "PYTHONPATH": str(PACKAGE), "OMP_NUM_THREADS": "1"},
+        timeout=PATIENCE_S,
+        capture_output=True,
+        check=True,
+    )
+    with History() as history:
+        watch, events = Watch(history), list[Event]()
+        watch.open()
+        until(watch, lambda _: [row.outcome for row in history.runs()] == [Outcome.COMPLETED], events)
+        (record,) = history.runs()
+    assert record.updates == 5
+    assert record.script is not None
+    assert record.script.n_processes == 2
+    assert not list((home / "home" / "attached").iterdir())
 
 
 def test_the_command_is_there_as_a_module_beside_files_of_the_same_names(home: Path) -> None:

@@ -355,3 +355,37 @@ def test_rows_for_more_gpus_than_there_are_cores_are_there_by_forecast(
     assert [run.by_forecast for run in told.runs] == [(run.config.gpus or 0) > 2 for run in told.runs]
     assert {run.skip for run in told.runs if run.by_forecast} == {"a virtual GPU takes a core, of 2 here"}
     assert all(run.foretold is not None and run.foretold.samples_per_s for run in told.runs)
+
+
+SCRIPT_SOURCE = """
+import torch
+from transformers import BertForSequenceClassification
+optimizer = torch.optim.AdamW(model.parameters())
+"""
+
+
+def test_a_script_is_forecast_on_a_card_that_is_there_and_nowhere_else(
+    forecasts: Forecasts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT_SOURCE)
+    command = f"python {tmp_path / 'train.py'} {{model}} {{batch_size}} {{seq_len}}"
+    config = RunConfig(job="script", command=command, model="bert-mini", batch_size=2, seq_len=32)
+    here = forecasts.answer(config)
+    assert here.forecast is None
+    assert here.message is not None
+    assert here.message.startswith("no forecast: without a GPU your script computes on the CPU")
+    monkeypatch.setattr("engine.session.forecasts.gpu_of", lambda config, nvml: (find("tesla-p4"), P4))
+    made = forecasts.answer(config).forecast
+    assert made is not None
+    assert made.notes[0].startswith("assumed: ")
+    assert any(note.startswith("The loop is a script's") for note in made.notes)
+    assert forecasts.answer(config.with_values(batch_size=4)).forecast != made
+    # what is assumed decides nothing: no run is passed over by it, and no figure is made of it
+    huge = config.with_values(batch_size=60_000)
+    assert forecasts.hopeless(huge) is None
+    assert forecasts.count(1, config) is None
+    assert forecasts.speed(config) is None
+    unnamed = forecasts.answer(
+        config.with_values(command="python -c pass", batch_size=8, seq_len=512, model="bert-tiny")
+    )
+    assert unnamed.message == "no forecast for this command: python -c is no script whose flags are known"

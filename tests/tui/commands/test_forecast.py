@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -156,3 +158,45 @@ def test_of_one_gpu_ways_of_dividing_are_one_row() -> None:
         (2, "zero1"),
         (2, "fsdp"),
     ]
+
+
+SCRIPT = """
+import argparse, torch
+from transformers import AutoModelForSequenceClassification
+parser = argparse.ArgumentParser()
+parser.add_argument("--max_length", type=int, default=32)
+parser.add_argument("--model_name_or_path")
+parser.add_argument("--bs", type=int)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+"""
+
+
+def test_a_script_is_forecast_by_what_its_command_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRAINTOP_HOME", str(tmp_path / "home"))
+    Path("train.py").write_text(SCRIPT)
+    command = ["--", "python", "train.py", "--model_name_or_path", "bert-mini", "--bs={batch_size}"]
+    assert main(["forecast", "--gpu", "tesla-p4", "--batch-size", "2,4", *command]) == 0
+    told = capfd.readouterr().out
+    assert told.splitlines()[0].strip() == "bert-mini on Tesla P4, 7611 MiB"
+    assert "assumed: every sample has 32 tokens: with shorter ones it takes less." in told
+    assert "The loop is a script's" in told
+    assert main(["forecast", "--gpu", "tesla-p4", "--batch-size", "2,4", "--json", *command]) == 0
+    rows = json.loads(capfd.readouterr().out)
+    assert [row["read_as"]["batch_size"] for row in rows] == [2, 4]
+    assert rows[0]["read_as"]["optimizer"] == "sgd"
+    assert rows[0]["config"]["command"] == "python train.py --model_name_or_path bert-mini --bs={batch_size}"
+    assert rows[0]["peak_allocated_mib"] < rows[1]["peak_allocated_mib"]
+
+
+def test_a_script_that_names_nothing_has_no_forecast_and_the_reason_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text("import torch\n")
+    assert main(["forecast", "--gpu", "tesla-p4", "--", "python", "train.py"]) == 4
+    assert capfd.readouterr().err == (
+        "traintop forecast: no forecast for this command: it names no model (--model_name_or_path)\n"
+    )

@@ -23,33 +23,43 @@ __all__ = ["attach", "detach"]
 
 _PATIENCE_S = 30.0
 """For the process that listens to be there."""
+_WRITING_S = 5.0
+"""For it to write how the run ended."""
 _INSIDE = "_traintop_inside"
-_attached: "tuple[int, object] | None" = None
-"""This process's number, and the error that was Python's last when it was attached; None: it is not."""
+_times = 0
+"""That it was attached."""
+_attached: "tuple[int, object, subprocess.Popen[bytes] | None] | None" = None
+"""This process's number, the error that was Python's last when it was attached, and who listens, where this process has
+started it; None: it is not attached.
+"""
 
 
 def attach(name: str | None = None) -> bool:
     """Begin a run: what this process trains from now on is seen in `traintop watch`, and in the app.
 
     Its row appears with the first update. `name` is what it is called; without it that is the command line, or the
-    notebook's name. Called again, it ends that run and begins another. True where somebody listens; where nobody does,
-    a line on stderr says why, and the training goes on as without it. Never raises.
+    notebook's name. Called again, it ends that run and begins another. Processes of a launcher such as torchrun are one
+    run where each calls it. True where somebody listens; where nobody does, a line on stderr says why, and the training
+    goes on as without it. Never raises.
     """
-    global _attached
+    global _attached, _times
     if _INSIDE in sys.modules and os.environ.get("TRAINTOP_WIRE"):
         return True  # traintop has started this process itself
-    if int(os.environ.get("LOCAL_RANK") or 0) > 0:
-        return False  # the first process of a launcher on this machine stands for all
     detach()
+    _times += 1
     try:
-        wire, inside = _listener(name)
+        place = _meeting_place()
+        if place is not None and os.environ.get("LOCAL_RANK", "0") != "0":
+            (wire, inside), child = _met(place), None
+        else:
+            wire, inside, child = _listener(name, place)
         _load(inside).begin(wire)
     except Exception as error:
         sys.stderr.write(f"traintop: this training is not watched: {error}\n")
         return False
     atexit.unregister(detach)
     atexit.register(detach)
-    _attached = os.getpid(), _last_error()
+    _attached = os.getpid(), _last_error(), child
     return True
 
 
@@ -62,14 +72,56 @@ def detach() -> None:
         return
     with contextlib.suppress(Exception), _without(was[1]):
         module.end()
+    if was[2] is not None:
+        with contextlib.suppress(Exception):
+            _wait_for(was[2])
 
 
-def _listener(name: str | None) -> tuple[str, str]:
-    """Start the process that keeps the run; its socket, and the folder of what looks on. Raises `RuntimeError`."""
+def _wait_for(child: "subprocess.Popen[bytes]") -> None:
+    """Until it has written how the run ended: it would be ended with this process where that is a container's first."""
+    if "torch" not in sys.modules:  # then it has heard of nothing
+        child.terminate()
+    try:
+        child.wait(_WRITING_S)
+    except subprocess.TimeoutExpired:  # what looks on was switched off, and has told no end
+        child.terminate()
+
+
+def _meeting_place() -> "str | None":
+    """The file in which the processes of a launcher find the listener that their first one starts; None for one alone.
+
+    They have their parent in common, which is the launcher.
+    """
+    if (os.environ.get("LOCAL_WORLD_SIZE") or "1") == "1":
+        return None
+    home = os.path.expanduser(os.environ.get("TRAINTOP_HOME") or "~/.cache/traintop")
+    port = re.sub(r"\W", "", os.environ.get("MASTER_PORT", ""))
+    return os.path.join(home, "attached", f"{os.getppid()}-{port}-{_times}.json")
+
+
+def _met(place: str) -> tuple[str, str]:
+    """What the first process has found. Raises `RuntimeError` where it does not come."""
+    until = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError, ValueError, KeyError), open(place, encoding="utf-8") as file:
+            told = json.load(file)
+            if os.path.exists(told["wire"]):
+                return told["wire"], told["inside"]
+        time.sleep(0.05)
+    raise RuntimeError("the first process of the launcher has not attached")
+
+
+def _listener(name: str | None, place: "str | None") -> "tuple[str, str, subprocess.Popen[bytes]]":
+    """Start the process that keeps the run; its socket, the folder of what looks on, and the process.
+
+    Raises `RuntimeError`.
+    """
     here = os.path.dirname(os.path.abspath(__file__))
     command = [sys.executable, os.path.join(here, "__main__.py"), "attach", "--pid", str(os.getpid())]
     if hasattr(sys, "ps1") or "IPython" in sys.modules:
         command.append("--interactive")
+    if place is not None:
+        command += ["--meet", place]
     child = subprocess.Popen(
         [*command, "--", *(_plain(word) for word in _called(name))],
         stdin=subprocess.DEVNULL,
@@ -89,7 +141,7 @@ def _listener(name: str | None) -> tuple[str, str]:
             line += more
         if line.endswith(b"\n"):
             told = json.loads(line)
-            return told["wire"], told["inside"]
+            return told["wire"], told["inside"], child
         if not ready:
             child.kill()
             raise RuntimeError(f"its listener was not there after {_PATIENCE_S:.0f} seconds")
