@@ -62,6 +62,7 @@ class KnobEditor:
         self.config = config
         self.list = KnobList()
         self.list.opened |= opened_for(config)
+        self.list.settle(config)
         self.problem: Problem | None = None
         self._past: list[RunConfig] = []
         self._left: dict[str, RunConfig] = {}
@@ -231,6 +232,7 @@ class KnobEditor:
         changed = changed_rows(self.config, config)
         self.list.opened |= opened_for(config)
         self.config, self._past, self.problem = config, [], None
+        self.list.settle(config)
         if changed:
             self.select(changed[0].knob, changed[0].own)
 
