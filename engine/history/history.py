@@ -22,7 +22,7 @@ from typing import Any
 
 from engine.contract import paths
 from engine.contract.events import Event
-from engine.contract.knob import ANSWER, TRAIN
+from engine.contract.knob import ANSWER, SCRIPT, TRAIN
 from engine.contract.records import Outcome, RunRecord
 from engine.history.errors import HistoryError, NoRoomError
 from engine.history.plans import Plans
@@ -38,7 +38,7 @@ UNDO_S = 30 * 24 * 3600.0
 """How long a deleted run can be restored; later its rows make room at the next deletion."""
 
 _READ_BATCHES = 32
-_BASELINES = {TRAIN: "baseline", ANSWER: "baseline of answers"}
+_BASELINES = {TRAIN: "baseline", ANSWER: "baseline of answers", SCRIPT: "baseline of scripts"}
 """By job, the setting that has the pinned run."""
 _AMONG = "run_id IN (SELECT value FROM json_each(?))"
 
@@ -214,7 +214,7 @@ class History:
         """The pinned runs' numbers by job, where one is pinned that is not deleted."""
         query = (
             "SELECT settings.name, run_id FROM settings JOIN runs ON run_id = CAST(value AS INTEGER) "
-            "WHERE deleted_at IS NULL AND settings.name IN (?, ?)"
+            "WHERE deleted_at IS NULL AND settings.name IN (?, ?, ?)"
         )
         pinned = dict(self._store.rows(query, tuple(_BASELINES.values())))
         return {job: int(pinned[name]) for job, name in _BASELINES.items() if name in pinned}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from engine.contract import figures
 from engine.contract import script_entries as entries
+from engine.contract.config import KEEPING
 from engine.contract.figures import Entry
 from engine.contract.records import RunRecord
 from tui.panes.columns import DELTA, Column, column_of, where_known
@@ -25,6 +26,7 @@ _KEPT: dict[str, int] = {
     entries.EXIT.name: 25,
 }
 """What gives way last where the table is narrow."""
+_USUAL = (entries.BATCH.name, entries.ACCUMULATION.name)
 _OWN, _TURNED, _SCORE, _ARGUMENTS = 75, 65, 58, 54
 _WIDTHS: dict[str, int] = {
     entries.BATCH.name: 5,
@@ -47,6 +49,7 @@ def script_columns(rows: Sequence[RunRecord]) -> list[Column]:
     turned = [
         column_of(entry, min(_WIDEST_OWN, len(entry.heading)), _OWN) if entry.name in names else _column(entry, _TURNED)
         for entry in entries.knobs(rows)
+        if entry.name in names or entry.name in _USUAL or _differs(entry, rows)
     ]
     told = [_column(entry, _SCORE) for entry in entries.entries(rows)]
     arguments = [column_of(each, _WIDEST_ARGUMENTS, _ARGUMENTS) for each in entries.arguments(rows)]
@@ -64,5 +67,11 @@ def _column(entry: Entry, keep: int) -> Column:
     return column_of(entry, _WIDTHS.get(entry.name, min(_NUMBER, len(entry.heading))), _KEPT.get(entry.name, keep))
 
 
+def _differs(entry: Entry, rows: Sequence[RunRecord]) -> bool:
+    """Whether it tells some of the rows apart; what is kept on the disk is none of a run's doing."""
+    return entry.name not in KEEPING and len({entry.read(row) for row in rows}) > 1
+
+
 def _width_of_names(rows: Sequence[RunRecord]) -> int:
-    return min(_WIDEST_NAME, max((len(entries.NAME.of(row)) for row in rows), default=6))
+    names = (entries.NAME.heading, *(entries.NAME.of(row) for row in rows))
+    return min(_WIDEST_NAME, max(map(len, names)))

@@ -81,7 +81,8 @@ class PlansScreen(Dialog[Chosen]):
     def _options(self) -> list[Option]:
         """One line a plan."""
         if self._job == SCRIPT:
-            self._plans = {f"script-{at}": plan for at, plan in enumerate(script_plans(self._config))}
+            plans = script_plans(self._config, self._device.kind)
+            self._plans = {f"script-{at}": plan for at, plan in enumerate(plans)}
         else:
             self._plans = {name: self._sized(name) for name, named in NAMED.items() if named.job == self._job}
         options = []

@@ -66,6 +66,7 @@ ORDER: dict[str, tuple[str, ...]] = {
     job: (*LETTERS[job], *(name for names in IN_GROUPS[job].values() for name in names)) for job in JOBS
 }
 """By job, all its knobs, as the list has them with every group open."""
+_OF_SCRIPTS = tuple(name for name, knob in KNOBS.items() if _is_in(knob, SCRIPT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +89,11 @@ def in_groups(config: RunConfig) -> dict[str, tuple[str, ...]]:
     if not config.is_script:
         return IN_GROUPS[config.job]
     above = keyed(config)
-    every = [name for name in KNOBS if name in ORDER[SCRIPT] and name not in above]
-    return {group: tuple(name for name in every if KNOBS[name].group == group) for group in GROUPS}
+    groups: dict[str, list[str]] = {group: [] for group in GROUPS}
+    for name in _OF_SCRIPTS:
+        if name not in above:
+            groups[KNOBS[name].group].append(name)
+    return {group: tuple(names) for group, names in groups.items()}
 
 
 def opened_for(config: RunConfig) -> set[str]:
@@ -157,6 +161,10 @@ class KnobList:
                 rows.append(Row(group))
                 rows += _below(group, names, config) if group in self.opened else []
         return rows
+
+    def settle(self, config: RunConfig) -> None:
+        """Put the cursor on a row that can be seen, where its own is none of the configuration's."""
+        self.cursor = self.rows(config)[self.index(config)]
 
     def move(self, delta: int, config: RunConfig) -> None:
         """Move the cursor; it stops at the ends."""

@@ -10,7 +10,7 @@ from engine.contract import knob as knob_text
 from engine.contract import script_flags
 from engine.contract.answering_knobs import DUMMY_PROMPTS
 from engine.contract.by_job import defaults_of, for_job, goes_without_saying
-from engine.contract.config import DEFAULT_SAMPLES, KNOBS, ConfigError, Knob, RunConfig, Value, coerce
+from engine.contract.config import DEFAULT_SAMPLES, KEEPING, KNOBS, ConfigError, Knob, RunConfig, Value, coerce
 from engine.contract.device_name import gpus_of_device
 from engine.contract.knob import JOBS, SCRIPT
 from engine.contract.numbers import UNKNOWN, n_of
@@ -62,6 +62,7 @@ class KnobEditor:
         self.config = config
         self.list = KnobList()
         self.list.opened |= opened_for(config)
+        self.list.settle(config)
         self.problem: Problem | None = None
         self._past: list[RunConfig] = []
         self._left: dict[str, RunConfig] = {}
@@ -231,6 +232,7 @@ class KnobEditor:
         changed = changed_rows(self.config, config)
         self.list.opened |= opened_for(config)
         self.config, self._past, self.problem = config, [], None
+        self.list.settle(config)
         if changed:
             self.select(changed[0].knob, changed[0].own)
 
@@ -412,7 +414,7 @@ def bounds(knob: Knob) -> str:
 
 def described_script(config: RunConfig) -> str:
     """A command by its name and what it carries: `train.py, batch size 8, block_size 512`."""
-    parts = [f"{KNOBS[name].label} {said(config, name)}" for name in carried(config)]
+    parts = [f"{KNOBS[name].label} {said(config, name)}" for name in carried(config) if name not in KEEPING]
     parts += [f"{own} {said_row(config, Row('', OWN, own))}" for own in own_choices(config)]
     return ", ".join([clean(script_name(config), 40), *parts])
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from engine.contract.config import RunConfig
 from engine.contract.estimate import Estimate, batch_of, measured, of_run
-from engine.contract.records import RunRecord
+from engine.contract.records import DeviceInfo, RunRecord
 from tui.state.state import State
 
 
@@ -41,12 +41,18 @@ def _others(state: State) -> list[RunRecord]:
 def _like(config: RunConfig, state: State) -> Iterator[RunRecord]:
     """Runs that differ from the next one in the batch size at most, and have measured something: the newest first."""
     under_way = [state.run.as_record()] if state.run is not None and state.run.under_way else []
-    on = state.ready.card if state.ready is not None else None
     for row in (*under_way, *reversed(state.finished)):
         alike = row.config.is_script and _without_batch(row.config) == _without_batch(config)
-        here = row.device is not None and row.device.card == on
+        here = _is_same(row.device, state.ready)
         if alike and here and measured(row) is not None:
             yield row
+
+
+def _is_same(one: DeviceInfo | None, other: DeviceInfo | None) -> bool:
+    """Whether it is one card: by its UUID, where both are known."""
+    if one is None or other is None or one.kind != other.kind:
+        return False
+    return one.uuid == other.uuid if one.uuid and other.uuid else one.name == other.name
 
 
 def _without_batch(config: RunConfig) -> tuple[object, ...]:

@@ -21,14 +21,14 @@ _ALWAYS = ("batch_size", "gradient_accumulation_steps", "learning_rate", "gradie
 """Offered of a script that takes transformers' flags, where nothing was turned yet."""
 
 
-def script_plans(config: RunConfig) -> list[Plan]:
-    """What can be swept of a command, as it is now. Empty without one."""
+def script_plans(config: RunConfig, device_kind: str = "cuda") -> list[Plan]:
+    """What can be swept of a command, as it is now. Empty without one. A CPU has no limit to search."""
     if config.script is None:
         return []
     plans = [_made(config, own, choices) for own, choices in own_choices(config).items()]
     names = dict.fromkeys((*carried(config), *(name for name in _ALWAYS if may_turn(config, name))))
     plans += [_made(config, name, values_of(config, name)) for name in names if name not in _NOT_SWEPT]
-    if may_turn(config, "batch_size"):
+    if may_turn(config, "batch_size") and device_kind == "cuda":
         plans.append(_or_none(lambda: until_oom(config)))
     plans.append(_or_none(lambda: sweep(config, {}, repeat=REPEATS)))
     return [plan for plan in plans if plan is not None]

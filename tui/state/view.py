@@ -15,7 +15,6 @@ from engine.contract.events import (
     TrainingStarted,
     UpdateDone,
 )
-from engine.contract.knob import TRAIN
 from tui.drawing.plot import Columns
 from tui.state.answer_course import AnswerCourse, AnswerEvent
 from tui.state.cursor import Cursor
@@ -33,7 +32,6 @@ class Ghost:
 
     def __init__(self, run_id: int, config: RunConfig | None = None) -> None:
         self.run_id = run_id
-        self.job = config.job if config is not None else TRAIN
         self._course = AnswerCourse(config) if config is not None and config.answers else None
         self._planned = 0
         """Updates or tokens; 0 where a script does not say."""

@@ -27,7 +27,7 @@ from engine.contract.events import (
     TrainingStarted,
     UpdateDone,
 )
-from engine.contract.knob import ANSWER, TRAIN
+from engine.contract.knob import ANSWER, SCRIPT, TRAIN
 from engine.contract.records import (
     DeviceInfo,
     GpuSample,
@@ -404,6 +404,9 @@ def test_baseline_and_notes(history: History, path: Path) -> None:
         history.restore([second])
         assert other.baseline() == second
     history.set_baseline(first, ANSWER)  # a job's own
+    history.set_baseline(second, SCRIPT)
+    assert history.baselines() == {TRAIN: second, ANSWER: first, SCRIPT: second}
+    history.set_baseline(None, SCRIPT)
     assert history.baselines() == {TRAIN: second, ANSWER: first}
     history.set_baseline(None)
     assert history.baselines() == {ANSWER: first}

@@ -133,6 +133,27 @@ async def test_the_device_of_a_script_is_never_a_virtual_one() -> None:
         assert s.session.looked_at == []
 
 
+async def test_the_cursor_begins_on_the_command_where_it_carries_nothing() -> None:
+    async with stage(config=fake_scripts.BARE) as s:
+        assert "▸  command" in s.text
+        await s.press("down", "up", "up")
+        assert "▸− script" in s.text
+
+
+async def test_whoever_watches_sees_the_knobs_of_the_script_and_every_jobs_rows() -> None:
+    async with stage(runs=[record(1)]) as s:
+        s.app.state.playback = "watching"
+        await s.feed(*fake_scripts.whole(8, n=20))
+        assert s.app.state.editor.config == fake_scripts.LOOP
+        assert "block_size" in s.line("256")
+        assert "1 training run: J" in s.text
+        shown = []
+        for _ in range(3):
+            await s.press("J")
+            shown.append(s.app.state.table_job)
+        assert shown == [TRAIN, ANSWER, SCRIPT]
+
+
 # panes -----------------------------------------------------------------------------------------------------------
 
 

@@ -144,7 +144,6 @@ def test_commands_are_the_same_but_for_what_knobs_fill() -> None:
         ("python /home/me/work/train.py --x=1", "train.py"),
         ("torchrun --nproc_per_node=2 train.py", "train.py"),
         ("python -m trl.scripts.sft --model_name_or_path gpt2", "trl.scripts.sft"),
-        ("python -u -c 'import torch'", "python -c"),
         ("accelerate launch --num_processes 1 nlp_example.py --cpu", "nlp_example.py"),
         ("./run.sh", "run.sh"),
         ("make train", "make"),

@@ -9,6 +9,7 @@ import pytest
 
 from engine.contract.config import RunConfig
 from engine.contract.events import Event, RunFinished, ScriptKnown
+from engine.contract.knob import SCRIPT
 from engine.contract.records import Outcome
 from tests.tui import fake_scripts
 from tests.tui.fake_session import GPU, MIB, ready
@@ -186,12 +187,12 @@ def test_the_baselines_curve_stands_at_equal_updates_where_nobody_knows_the_end(
     ghost = Ghost(5, fake_scripts.LOOP)
     ghost.add([fake_scripts.known(5), *(fake_scripts.update(number, 5, loss=1.0) for number in range(1, 41))])
     state = shown(fake_scripts.known(), *updates(3))
-    state.view.ghost = ghost
+    state.view.ghosts[SCRIPT] = ghost
     curves = state.view.ghost_of(run_of(state))
     assert curves is not None
     assert curves[0].last_until(1000) == (40, 1.0)
     other = shown(config=RunConfig())
-    other.view.ghost = ghost
+    other.view.ghosts[SCRIPT] = ghost
     assert other.run is not None
     assert other.view.ghost_of(other.run) is None
 
@@ -201,7 +202,7 @@ def test_the_ghost_of_a_trainers_run_is_at_equal_shares() -> None:
     ghost.add([fake_scripts.known(5, fake_scripts.TRAINER, planned_updates=100)])
     ghost.add([fake_scripts.update(50, 5, fake_scripts.TRAINER, loss=None), fake_scripts.logged(50, 5, loss=2.0)])
     state = shown(fake_scripts.known(1, fake_scripts.TRAINER, planned_updates=400), config=fake_scripts.TRAINER)
-    state.view.ghost = ghost
+    state.view.ghosts[SCRIPT] = ghost
     curves = state.view.ghost_of(run_of(state))
     assert curves is not None
     assert curves[0].last_until(400) == (200, 2.0)
