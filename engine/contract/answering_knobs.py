@@ -25,7 +25,7 @@ class AnsweringKnobs:
     prompts: str = _knob(
         DUMMY_PROMPTS,
         "prompts",
-        "Random tokens, questions on made-up text, such text to be said again, what the training held out, or a file.",
+        "Random tokens, questions on made-up text, such text to say again, what a model was kept from, or a file.",
         hint="dummy, generated, repeating, held-out, or a file: text, CSV, JSON lines",
         group="prompts",
         jobs=_ONLY,
