@@ -24,7 +24,7 @@ from engine.history.errors import HistoryError
 from engine.history.history import History
 from engine.plans.course import NAMED, Plan, PlannedRun
 from engine.process.machine import Machine
-from engine.scripts.named import Named, named
+from engine.scripts.names.named import Named, named
 from engine.session.outside import OutsideMemory
 from engine.techniques.refusals import missing_package
 from engine.telemetry.nvml import Nvml, door
