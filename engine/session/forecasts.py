@@ -24,7 +24,7 @@ from engine.history.errors import HistoryError
 from engine.history.history import History
 from engine.plans.course import NAMED, Plan, PlannedRun
 from engine.process.machine import Machine
-from engine.scripts.named import Named, named
+from engine.scripts.names.named import Named, named
 from engine.session.outside import OutsideMemory
 from engine.techniques.refusals import missing_package
 from engine.telemetry.nvml import Nvml, door
@@ -80,10 +80,7 @@ class Forecasts:
         """The forecast of what a command names; where it would compute on the CPU there is none."""
         read = named(config)
         if gpu_of(read.config, self._nvml)[1] is None:
-            raise ForecastError(
-                "no forecast: without a GPU your script computes on the CPU, whose memory is the whole process's: "
-                "use traintop forecast --gpu NAME -- COMMAND for a card that is not here"
-            )
+            raise ForecastError("no forecast for the CPU: use traintop forecast --gpu NAME -- COMMAND")
         return told(read, self._forecast(read.config, reading, None, read.loop))
 
     def _forecast(

@@ -13,8 +13,8 @@ from engine.contract.forecast_types import ForecastError
 from engine.contract.knob import SCRIPT
 from engine.contract.script_flags import all_turned
 from engine.knobs.scripts import run_of
-from engine.scripts import named as names
-from engine.scripts.named import Named, named
+from engine.scripts.names import flag_names as names
+from engine.scripts.names.named import Named, named
 from engine.session.forecasts import forecast_all, forecast_scripts
 
 RUN_CLM = """
@@ -242,8 +242,8 @@ def test_the_defaults_are_those_of_the_installed_trainer() -> None:
     from transformers.training_args import OptimizerNames
 
     of_trainer = {field.name: field.default for field in fields(TrainingArguments)}
-    assert {name: of_trainer[name] for name in names._OF_TRAINER} == names._OF_TRAINER
-    assert set(names._OPTIMIZERS) - {"adamw_hf"} <= {each.value for each in OptimizerNames}
+    assert {name: of_trainer[name] for name in names.OF_TRAINER} == names.OF_TRAINER
+    assert set(names.OPTIMIZERS) - {"adamw_hf"} <= {each.value for each in OptimizerNames}
 
 
 @pytest.mark.usefixtures("folder")

@@ -372,8 +372,7 @@ def test_a_script_is_forecast_on_a_card_that_is_there_and_nowhere_else(
     config = RunConfig(job="script", command=command, model="bert-mini", batch_size=2, seq_len=32)
     here = forecasts.answer(config)
     assert here.forecast is None
-    assert here.message is not None
-    assert here.message.startswith("no forecast: without a GPU your script computes on the CPU")
+    assert here.message == "no forecast for the CPU: use traintop forecast --gpu NAME -- COMMAND"
     monkeypatch.setattr("engine.session.forecasts.gpu_of", lambda config, nvml: (find("tesla-p4"), P4))
     made = forecasts.answer(config).forecast
     assert made is not None

@@ -19,86 +19,28 @@ from engine.contract.script_name import script_name
 from engine.contract.script_word import script_word
 from engine.knobs.script_source import source_of
 from engine.models.catalogue import known
-from engine.scripts.model_files import setting_of
-from engine.scripts.source import Source, read_source
-from engine.scripts.typed_flags import Said, first_of, is_on, number, typed_flags, words_of
-
-_MODEL = ("model_name_or_path", "model_name", "model_id", "base_model", "pretrained_model_name_or_path", "config_name")
-_BATCH = (
-    "per_device_train_batch_size",
-    "train_batch_size",
-    "per_gpu_train_batch_size",
-    "micro_batch_size",
-    "batch_size",
+from engine.scripts.names.flag_names import (
+    ATTENTION,
+    BATCH,
+    CARRIED,
+    DTYPE,
+    IN_SOURCE,
+    LENGTH,
+    LONGEST,
+    MODEL,
+    OF_SFT,
+    OF_TRAINER,
+    OPTIMIZERS,
+    POSITIONS,
+    TARGET,
+    TASKS,
+    TRAINERS,
+    UNREAD,
+    WEIGHTS,
 )
-_LENGTH = ("max_seq_length", "max_seq_len", "block_size", "max_source_length", "max_length", "cutoff_len", "seq_length")
-_TARGET = ("max_target_length", "max_answer_length")
-_DTYPE = ("dtype", "torch_dtype")
-
-_TASKS = {
-    r"(ForCausalLM|LMHeadModel)$": "causal-lm",
-    r"ForMaskedLM$": "masked-lm",
-    r"(ForSeq2SeqLM|ForConditionalGeneration)$": "seq2seq-lm",
-    r"ForSequenceClassification$": "classification",
-    r"ForTokenClassification$": "token-classification",
-    r"ForQuestionAnswering$": "question-answering",
-}
-"""By the end of a model's class."""
-_TRAINERS = frozenset(("Trainer", "Seq2SeqTrainer", "SFTTrainer"))
-_OF_TRAINER: dict[str, object] = {
-    "per_device_train_batch_size": 8,
-    "gradient_accumulation_steps": 1,
-    "optim": "adamw_torch_fused",
-    "max_grad_norm": 1.0,
-}
-"""As transformers' TrainingArguments has them since version 5."""
-_OF_SFT: dict[str, object] = {
-    "gradient_checkpointing": True,
-    "max_length": 1024,
-    "dtype": "float32",
-    "lora_r": 16,
-    "lora_alpha": 32,
-    "lora_dropout": 0.05,
-    "bnb_4bit_quant_type": "nf4",
-}
-"""As TRL's SFTConfig and ModelConfig have them since version 1."""
-
-_OPTIMIZERS: dict[str, tuple[str, str]] = {
-    "adamw_torch": ("adamw", "foreach"),
-    "adamw_hf": ("adamw", "foreach"),
-    "adamw_torch_fused": ("adamw", "fused"),
-    "adafactor": ("adafactor", "foreach"),
-    "sgd": ("sgd", "foreach"),
-    "adamw_torch_8bit": ("adamw-8bit", "fused"),
-    "adamw_8bit": ("adamw-8bit", "fused"),
-    "adamw_bnb_8bit": ("adamw-8bit", "fused"),
-    "paged_adamw_8bit": ("paged-adamw-8bit", "fused"),
-}
-"""Of `transformers.training_args.OptimizerNames`, those that are forecast, with ours."""
-_IN_SOURCE = {"AdamW": "adamw", "Adam": "adam", "SGD": "sgd", "Adafactor": "adafactor"}
-"""Of a plain loop: the class that it makes."""
-_WEIGHTS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
-_ATTENTION = {"eager": "eager", "sdpa": "sdpa"}
-
-_UNREAD = {
-    "deepspeed": "DeepSpeed decides what each GPU holds",
-    "fsdp": "FSDP decides what each GPU holds",
-    "config_overrides": "it changes the model's shape",
-    "use_dora": "DoRA is none of what is forecast",
-}
-"""Flags that change what is held, with why there is no forecast with them."""
-
-_CARRIED = (
-    *("model", "task", "seq_len", "target_len", "batch_size", "gradient_accumulation_steps", "gradient_checkpointing"),
-    *("weights", "precision", "optimizer", "optimizer_implementation", "momentum", "optimizer_in_backward"),
-    *("lora_rank", "lora_targets", "lora_alpha", "lora_dropout", "cross_entropy", "activation_offloading"),
-    *("torch_compile", "attention", "max_grad_norm", "dropout", "class_weights", "label_smoothing_factor"),
-)
-"""Knobs that memory or speed depends on: where a command has a placeholder for one, its value is known."""
-
-_LONGEST = 1024
-"""Tokens of a sample where nothing says so, as transformers' examples cut them; an encoder has no more than 512."""
-_POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length")
+from engine.scripts.names.model_files import setting_of
+from engine.scripts.names.source import Source, read_source
+from engine.scripts.names.typed_flags import Said, first_of, is_on, number, typed_flags, words_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +88,8 @@ class _Reading:
         self._source = source
         self._words = source.words
         self._is_sft = bool({"SFTTrainer", "SFTConfig"} & self._words)
-        self._is_trainer = self._is_sft or bool(_TRAINERS & self._words)
-        of_trainer = {**(_OF_TRAINER if self._is_trainer else {}), **(_OF_SFT if self._is_sft else {})}
+        self._is_trainer = self._is_sft or bool(TRAINERS & self._words)
+        of_trainer = {**(OF_TRAINER if self._is_trainer else {}), **(OF_SFT if self._is_sft else {})}
         self._said: dict[str, object] = {
             **of_trainer,
             **{name: value for name, value in self._source.defaults.items() if value is not None},
@@ -169,7 +111,7 @@ class _Reading:
             **self._length(),
         }
         carried = set(self._config.script.knobs) if self._config.script else set()
-        values |= {name: getattr(self._config, name) for name in _CARRIED if name in carried}
+        values |= {name: getattr(self._config, name) for name in CARRIED if name in carried}
         device = "cpu" if is_on(self._said.get("use_cpu")) or is_on(self._said.get("no_cuda")) else self._config.device
         try:
             made = RunConfig.from_dict({**values, "device": device})
@@ -186,7 +128,7 @@ class _Reading:
         return self._config.script is not None and any(name in self._config.script.knobs for name in names)
 
     def _refuse_unread(self) -> None:
-        for flag, why in _UNREAD.items():
+        for flag, why in UNREAD.items():
             if self._typed.get(flag) not in (None, False):
                 raise ForecastError(_none(f"with --{flag} {why}"))
         if "deepspeed" in self._by or any("deepspeed" in name or "fsdp" in name for name in self._launcher):
@@ -200,7 +142,7 @@ class _Reading:
     def _model(self) -> str:
         if self._carries("model"):
             return self._config.model
-        found = first_of(_MODEL, self._said)
+        found = first_of(MODEL, self._said)
         name = words_of(found[1]) if found else None
         if name is None:
             raise ForecastError(_none("it names no model (--model_name_or_path)"))
@@ -213,7 +155,7 @@ class _Reading:
             return "causal-lm"
         ends = {
             task
-            for pattern, task in _TASKS.items()
+            for pattern, task in TASKS.items()
             for word in self._words
             if not word.startswith(("TF", "Flax")) and word[:1].isupper() and re.search(pattern, word)
         }
@@ -227,11 +169,11 @@ class _Reading:
         if self._carries("batch_size"):
             size: int | None = self._config.batch_size
         else:
-            names = _BATCH[:1] if self._is_trainer else _BATCH
+            names = BATCH[:1] if self._is_trainer else BATCH
             found = first_of(names, self._said)
             size = number(found[1]) if found else None
             if size is None:
-                raise ForecastError(_none(f"it names no batch size (--{_BATCH[0]})"))
+                raise ForecastError(_none(f"it names no batch size (--{BATCH[0]})"))
             if self._is_trainer and self._is_silent(names[0]):
                 self._assumed.append(f"batch size {size}, as TrainingArguments has it")
         if is_on(self._said.get("auto_find_batch_size")):
@@ -264,15 +206,15 @@ class _Reading:
             return {"max_grad_norm": self._clips()}
         if self._is_trainer:
             name = str(self._said.get("optim"))
-            if name not in _OPTIMIZERS:
-                raise ForecastError(_none(f"--optim {name} is not forecast: {', '.join(_OPTIMIZERS)} are"))
+            if name not in OPTIMIZERS:
+                raise ForecastError(_none(f"--optim {name} is not forecast: {', '.join(OPTIMIZERS)} are"))
             if self._is_silent("optim"):
                 self._assumed.append(f"--optim {name}, as TrainingArguments has it")
             if name in ("adamw_8bit", "adamw_bnb_8bit"):
                 self._assumed.append("8-bit AdamW of bitsandbytes takes what torchao's does")
-            kind, how = _OPTIMIZERS[name]
+            kind, how = OPTIMIZERS[name]
         else:
-            kinds = {kind for word, kind in _IN_SOURCE.items() if word in self._words}
+            kinds = {kind for word, kind in IN_SOURCE.items() if word in self._words}
             if len(kinds) != 1:
                 raise ForecastError(_none(f"which optimizer {self._source.name} makes is not seen"))
             kind, how = kinds.pop(), "foreach"
@@ -318,7 +260,7 @@ class _Reading:
             "precision": precision,
             "gradient_checkpointing": "on" if checkpoints else "off",
             "torch_compile": is_on(said.get("torch_compile")),
-            "attention": "flash" if flash else _ATTENTION.get(attention or "", "auto"),
+            "attention": "flash" if flash else ATTENTION.get(attention or "", "auto"),
             "cross_entropy": "liger" if liger else "chunked" if chunked else "plain",
             "activation_offloading": is_on(said.get("activation_offloading")),
         }
@@ -342,39 +284,39 @@ class _Reading:
         return {**values, "weights": self._weights()}
 
     def _weights(self) -> str:
-        found = first_of(_DTYPE, self._said)
+        found = first_of(DTYPE, self._said)
         name = (words_of(found[1]) or "auto") if found else "auto"
         name = name.removeprefix("torch.")
         if name in ("bf16", "fp16", "fp32"):
             return name
         if name == "auto":
             name = setting_of(self._model(), "dtype", "torch_dtype") or ""
-            if name in _WEIGHTS:
-                return _WEIGHTS[name]
+            if name in WEIGHTS:
+                return WEIGHTS[name]
             if not self._carries("weights"):
                 self._assumed.append("weights in fp32, as no --dtype is given and the model's files are not here")
             return "fp32"
-        if name not in _WEIGHTS:
+        if name not in WEIGHTS:
             raise ForecastError(_none(f"--{found[0] if found else 'dtype'} {name} is not known"))
-        return _WEIGHTS[name]
+        return WEIGHTS[name]
 
     def _length(self) -> dict[str, Value]:
         values: dict[str, Value] = {}
         if self._carries("seq_len"):
             return values
-        found = first_of(_LENGTH, self._said)
+        found = first_of(LENGTH, self._said)
         length = number(found[1]) if found else None
         if length is None:
-            name = next((each for each in _LENGTH if each in self._source.defaults), None)
+            name = next((each for each in LENGTH if each in self._source.defaults), None)
             if name is None:
                 raise ForecastError(_none("it names no length of a sample (--max_seq_length, --block_size)"))
-            length = min(_LONGEST, self._positions())
+            length = min(LONGEST, self._positions())
             self._assumed.append(f"{length:,} tokens a sample, the most that are cut where --{name} is not given")
         elif found is not None and self._is_filled(found[0]):
             pass
         else:
             self._assumed.append(f"every sample has {length:,} tokens: with shorter ones it takes less")
-        target = first_of(_TARGET[:1], self._said)
+        target = first_of(TARGET, self._said)
         if self._task() == "seq2seq-lm" and target is not None:
             values["target_len"] = number(target[1])
         return {**values, "seq_len": length}
@@ -387,13 +329,13 @@ class _Reading:
         model = self._model()
         architecture = known(model)
         if architecture is None:
-            size = setting_of(model, *_POSITIONS)
-            return number(size) or _LONGEST
-        own = next((architecture.settings[name] for name in _POSITIONS if name in architecture.settings), None)
+            size = setting_of(model, *POSITIONS)
+            return number(size) or LONGEST
+        own = next((architecture.settings[name] for name in POSITIONS if name in architecture.settings), None)
         if own is not None:
             return int(own) - (2 if "roberta" in architecture.model_type else 0)
         is_encoder = architecture.head in ("pretraining", "masked-lm", "base")
-        return 512 if is_encoder else _LONGEST
+        return 512 if is_encoder else LONGEST
 
 
 def _typed(words: list[str]) -> dict[str, Said]:
