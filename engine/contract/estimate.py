@@ -4,7 +4,7 @@ What is held whatever the batch (weights, optimizer states) stays; the rest of t
 the batch, but for the gradients, which may or may not be a part of it; the allocator rounds as it did, and what is
 outside it stays. Two runs at two batch sizes say more: then it is the line through them.
 
-Checked against runs at that batch (`tests/engine/contract/test_estimate.py`), and against forecasts of seven models
+Checked against runs at that batch (`tests/engine/contract/test_estimate.py`), and against forecasts of five models
 with 13 techniques: the truth is within the bounds in 19 of 20 cases for twice the batch, in 9 of 10 for half and for
 up to 16 times of it. Standard library only.
 """
