@@ -262,10 +262,13 @@ def _with_command(config: RunConfig, value: Value) -> RunConfig:
 def changed_rows(one: RunConfig | None, other: RunConfig) -> list[Row]:
     """Knobs in which two configurations differ, in the order of the list; none when there is no first one.
 
-    A command that differs by the place of a knob alone differs in that knob.
+    A command that differs by the place of a knob alone differs in that knob; a script and a run of ours differ
+    in the job.
     """
     if one is None:
         return []
+    if one.is_script != other.is_script:
+        return [Row("", "job")]
     rows: list[Row] = []
     for name in ORDER[other.job]:
         same = getattr(one, name) == getattr(other, name)

@@ -16,6 +16,7 @@ from tests.tui.fake_answers import ANSWERING, answer_forecast
 from tests.tui.fake_session import record
 from tests.tui.screen_text import SIZES, stage
 from tui.state.explain import held_text, knob_text, lecture_saw
+from tui.state.knob_list import Row
 
 NEXT = Forecasted(config=RunConfig(), forecast=forecast(timeline=UPDATE))
 
@@ -103,7 +104,7 @@ async def test_without_colour_the_bands_are_told_apart(monkeypatch: pytest.Monke
     ],
 )
 def test_what_the_lecture_saw_stands_beside_the_users_own_numbers(name: str, said: str) -> None:
-    heading, lines = knob_text(name, [], None, RunConfig())
+    heading, lines = knob_text(Row("", name), [], None, RunConfig())
     assert heading
     assert f"The lecture saw, {said}" in lines
 
@@ -113,7 +114,8 @@ def test_a_knob_that_the_lecture_did_not_turn_says_nothing_of_it() -> None:
 
 
 def test_a_knob_of_both_jobs_is_explained_for_the_one_of_the_next_run() -> None:
-    training, answers = ("\n".join(knob_text("batch_size", [], None, config)[1]) for config in (RunConfig(), ANSWERING))
+    row = Row("", "batch_size")
+    training, answers = ("\n".join(knob_text(row, [], None, config)[1]) for config in (RunConfig(), ANSWERING))
     assert "forward to backward" in training
     assert "The lecture saw" in training
     assert "forward to backward" not in answers

@@ -153,6 +153,11 @@ def test_a_command_is_called_by_its_script(command: str, name: str) -> None:
     assert script_name(RunConfig(job=SCRIPT, command=command)) == name
 
 
+def test_a_script_and_a_training_differ_in_the_job() -> None:
+    assert turned(fake_scripts.LOOP, RunConfig(samples=64)) == "job script → train"
+    assert turned(RunConfig(), fake_scripts.LOOP) == "job train → script"
+
+
 def test_a_command_in_a_few_words() -> None:
     assert describe(fake_scripts.LOOP) == (
         "train.py, batch size 8, accumulation 1, precision bf16, block_size 256, dropout_rate 0.0"
