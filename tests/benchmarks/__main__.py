@@ -21,6 +21,7 @@ BENCHMARKS = {
     "busy": "threads that are free against PyTorch's own number, beside busy programs and on a quiet machine",
     "text": "real text: our bucketed run against the lecture's script and the Trainer at its best; bf16 against fp32",
     "answering": "our answers against plain generate; caches, batches, speculation and int8 against doing without",
+    "scripts": "what looks on inside a user's own script: with it against without",
     "app": "the app's cost while training, first paint, key press to screen, bytes to the terminal",
     "ranks": "two ranks: how soon a run begins, and how soon all is over where one does not go on",
     "top": "traintop top with eight cards: first paint, share of a core, bytes to the terminal",

@@ -73,8 +73,10 @@ def _plain(tensor):
     if flatten is None:
         yield tensor
     else:
-        for name in flatten()[0]:
-            yield from _plain(getattr(tensor, name))
+        parts = (getattr(tensor, name) for name in flatten()[0])
+        for part in parts:
+            if hasattr(part, "untyped_storage"):  # the processes that it is spread over are no part that is held
+                yield from _plain(part)
 
 
 def _tensors(torch, value, depth):
