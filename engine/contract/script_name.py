@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from pathlib import PurePath
 
@@ -10,6 +11,8 @@ from engine.contract.script_word import script_word
 from engine.contract.text import one_line
 
 NO_COMMAND = "no command"
+_LINE = re.compile(r"-[a-z]*c")
+"""In front of a line of commands, as in `bash -lc`."""
 
 
 def script_name(config: RunConfig) -> str:
@@ -21,7 +24,7 @@ def script_name(config: RunConfig) -> str:
 def _named(words: tuple[str, ...]) -> str:
     script = script_word(words)
     if script is None:
-        option = "-c" if "-c" in words else " ".join(words[1:2])
+        option = "-c" if any(_LINE.fullmatch(word) for word in words) else " ".join(words[1:2])
         return one_line(f"{PurePath(words[0]).name} {option}")
     word = words[script.at]
     return one_line(word if script.is_module else PurePath(word).name) or one_line(word)

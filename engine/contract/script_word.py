@@ -44,7 +44,7 @@ def script_word(words: Sequence[str]) -> ScriptWord | None:
     if name in _LAUNCHERS:
         return _behind_launcher(words, at + 1)
     if name in _SHELLS:
-        return next((ScriptWord(at=each) for each in range(at + 1, len(words)) if words[each][:1] not in "-+"), None)
+        return _behind_shell(words, at + 1)
     return ScriptWord(at=at)
 
 
@@ -70,6 +70,16 @@ def _behind_python(words: Sequence[str], at: int) -> ScriptWord | None:
         if not word.startswith("-"):
             return ScriptWord(at=at)
         at += 2 if word in _PYTHON_WITH_VALUE else 1
+    return None
+
+
+def _behind_shell(words: Sequence[str], at: int) -> ScriptWord | None:
+    for place in range(at, len(words)):
+        word = words[place]
+        if not word.startswith(("-", "+")):
+            return ScriptWord(at=place)
+        if "c" in word and not word.startswith("--"):  # a line of commands, as in `bash -lc`
+            return None
     return None
 
 

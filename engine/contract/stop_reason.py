@@ -5,6 +5,7 @@ from __future__ import annotations
 BY_USER = " by the user"
 BY_WARNING = " by SIGUSR1, which Slurm sends before the time limit"
 BY_TERMINATION = " by SIGTERM"
+BY_HANG_UP = ", as its terminal went away"
 BY_OUTPUT = ": the output could not be written"
 
 

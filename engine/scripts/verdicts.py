@@ -74,21 +74,25 @@ def of_end(code: int, told: Sequence[Told], seen: Seen, last_errors: Sequence[st
     failed = next((each for each in told if each.end.error is not None), None)
     if code < 0:
         return Verdict(outcome=Outcome.FAILED, message=f"{_by_signal(-code, updates)} {log}".strip())
-    if failed is not None:
-        what = _cut(one_line(failed.end.error or "")).rstrip(".")
-        message = capitalised(f"{_who(failed)}failed {_where(failed)}: {what}. {log}".strip())
-        return Verdict(outcome=Outcome.FAILED, message=message, phase=failed.end.phase, rank=failed.rank)
-    if seen.lost_rank is not None:
+    if seen.lost_rank is not None:  # before any other ended: what those then say comes of it
         after = f"after update {updates:,}" if updates else "before the first update"
+        then = f"the command then ended with exit code {code}" if failed is None else f"then {_failure(failed)}"
         message = (
             f"Rank {seen.lost_rank} was gone without a word {after}: killed, as by the system's out-of-memory killer, "
-            f"or by itself; the command then ended with exit code {code}. {log}"
+            f"or by itself; {then}. {log}"
         )
         return Verdict(outcome=Outcome.FAILED, message=message.strip(), rank=seen.lost_rank)
+    if failed is not None:
+        message = capitalised(f"{_failure(failed)}. {log}".strip())
+        return Verdict(outcome=Outcome.FAILED, message=message, phase=failed.end.phase, rank=failed.rank)
     said = f": {_cut(last_errors[-1])}" if last_errors and _COMPLAINT.search(last_errors[-1]) else ""
     after = f" after update {updates:,}" if updates else ""
     message = f"It ended with exit code {code}{_shells_signal(code)}{after}{said}".rstrip(".")
     return Verdict(outcome=Outcome.FAILED, message=f"{message}. {log}".strip())
+
+
+def _failure(told: Told) -> str:
+    return f"{_who(told)}failed {_where(told)}: {_cut(one_line(told.end.error or '')).rstrip('.')}"
 
 
 def _who(told: Told) -> str:

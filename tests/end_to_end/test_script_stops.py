@@ -26,7 +26,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[bytes]] = []
 
     def begin(*signals: int) -> tuple[subprocess.Popen[bytes], psutil.Process]:
-        deaf = ", ".join(f"signal.signal({number}, signal.SIG_IGN)" for number in signals)
+        deaf = ", ".join(f"signal.signal({number}, signal.SIG_IGN)" for number in signals) or "pass"
         program = subprocess.Popen(
             [*COMMAND, "run", "--", sys.executable, "-c", _DEAF.format(deaf=deaf)],
             env={**os.environ, **environment(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
@@ -78,5 +78,26 @@ def test_sigterm_ends_even_a_deaf_script_before_whoever_sent_it_kills(start: Sta
     program.send_signal(signal.SIGTERM)
     _until(program, "SIGTERM in 2.5 s")
     _until(program, "SIGKILL sent")
+    assert program.wait(60) == 130
+    assert not script.is_running()
+
+
+def test_a_terminal_that_goes_away_takes_the_script_along_and_its_run_is_kept(start: Start) -> None:
+    program, script = start()
+    program.send_signal(signal.SIGHUP)
+    _until(program, "Stopped, as its terminal went away.")
+    assert program.wait(60) == 130
+    assert not script.is_running()
+
+
+def test_under_nohup_it_stays(start: Start) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        program, script = start()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    program.send_signal(signal.SIGHUP)
+    program.send_signal(signal.SIGTERM)
+    _until(program, "Stopped by SIGTERM.")
     assert program.wait(60) == 130
     assert not script.is_running()

@@ -17,7 +17,7 @@ from engine.contract.stop_reason import BY_OUTPUT, BY_USER
 from engine.session.leaving import end_scripts
 from tui.command_line import exit_codes
 from tui.console.report import Report
-from tui.terminal.signals import STOP_WAIT_S, WARNING, WHY, Terminations
+from tui.terminal.signals import HANG_UP, STOP_WAIT_S, WARNING, WHY, Terminations
 
 if TYPE_CHECKING:
     from engine.session.engine import Engine
@@ -85,7 +85,8 @@ class Interrupts:
     """Counts Ctrl-C, SIGTERM and SIGUSR1: one stops, two quit, and the third ends the process where it stands; while a
     script runs there are `SCRIPT_STEPS` before one that quits.
 
-    SIGUSR1, which warns of the end of a job's time, counts once however often it comes. `err` may be a terminal.
+    SIGUSR1, which warns of the end of a job's time, counts once however often it comes, and so does SIGHUP of a terminal
+    that goes away; under `nohup` that stays without effect. `err` may be a terminal.
     """
 
     def __init__(self, err: TextIO | None = None) -> None:
@@ -94,7 +95,7 @@ class Interrupts:
         """How many of them stop what is under way, before one more quits."""
         self.why = BY_USER
         """Which signal came first, as the row of the run that it stops says it."""
-        self._warned = False
+        self._once: set[int] = set()
         self._terminated_at: float | None = None
         self._sent = Terminations()
         self._err = 2 if err is None else err.fileno()
@@ -103,6 +104,8 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         for number in filter(None, (signal.SIGINT, signal.SIGTERM, WARNING)):
             self._before[number] = signal.signal(number, self._on_signal)
+        if HANG_UP is not None and signal.getsignal(HANG_UP) is not signal.SIG_IGN:
+            self._before[HANG_UP] = signal.signal(HANG_UP, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -118,8 +121,9 @@ class Interrupts:
         # only notes and counts: whatever takes a lock may be what was interrupted
         if not self.count:
             self.why = WHY.get(number, BY_USER)
-        if number == WARNING:
-            again, self._warned = self._warned, True
+        if number in (WARNING, HANG_UP):
+            again = number in self._once
+            self._once.add(number)
         else:
             again = self._sent.is_echo(number)
         if number == signal.SIGTERM and self._terminated_at is None:

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any
 
 from engine.contract import paths
-from engine.contract.stop_reason import BY_TERMINATION, BY_USER, BY_WARNING
+from engine.contract.stop_reason import BY_HANG_UP, BY_TERMINATION, BY_USER, BY_WARNING
 
 _CAN_BLOCK = hasattr(signal, "pthread_sigmask")  # not on Windows
 
@@ -29,7 +29,8 @@ _CAN_BLOCK = hasattr(signal, "pthread_sigmask")  # not on Windows
 STOP_WAIT_S = 8.0
 """How long a SIGTERM waits for the layer under way."""
 WARNING = getattr(signal, "SIGUSR1", None)  # not on Windows
-WHY = {signal.SIGTERM: BY_TERMINATION, WARNING: BY_WARNING}
+HANG_UP = getattr(signal, "SIGHUP", None)
+WHY = {signal.SIGTERM: BY_TERMINATION, WARNING: BY_WARNING, HANG_UP: BY_HANG_UP}
 """What the row of a run says that a signal stopped; SIGINT is a person's."""
 
 _GIVE_BACK = (

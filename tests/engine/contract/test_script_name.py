@@ -27,6 +27,8 @@ from engine.contract.script_word import script_word
         ("env OMP_NUM_THREADS=1 python train.py", "train.py", "train.py"),
         ("uv run train.py", "train.py", "train.py"),
         ("bash -x scripts/train.sh a", "scripts/train.sh", "train.sh"),
+        ("bash -c 'cd src && python train.py' x", None, "bash -c"),
+        ("bash --norc -lc 'python train.py'", None, "bash -c"),
         ("./train --x", "./train", "train"),
         ("trl sft --model x", "trl", "trl"),
         ("python -c 'import x' train.py", None, "python -c"),

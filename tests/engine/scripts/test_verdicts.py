@@ -76,7 +76,9 @@ def test_a_rank_that_was_gone_without_a_word_is_named() -> None:
         "Rank 1 was gone without a word after update 3: killed, as by the system's"
     )
     told = [Told(end=_end("ValueError: no"), rank=0, updates=3)]
-    assert of_end(1, told, seen, [], _LOG).rank == 0  # it has said why
+    verdict = of_end(1, told, seen, [], _LOG)  # it comes of the other
+    assert (verdict.outcome, verdict.rank, verdict.phase) == (Outcome.FAILED, 1, None)
+    assert "or by itself; then rank 0: failed in " in (verdict.message or "")
 
 
 def test_what_completed_without_a_training_says_why_there_is_nothing() -> None:
