@@ -176,7 +176,8 @@ class Transcript:
         lines = []
         if record.peak_used_by_rank:
             each = ", ".join(map(mib, record.peak_used_by_rank))
-            lines.append(f"Peak {self._label} used by GPU, in MiB: {each}")
+            whose = "rank" if record.device.kind == "cpu" else "GPU"
+            lines.append(f"Peak {self._label} used by {whose}, in MiB: {each}")
         if record.wait_share is not None:
             lines.append(f"Waiting for other GPUs: {WAITING.of(record)} of the time of an update")
         share = self._scaling(record)

@@ -145,6 +145,11 @@ def test_of_several_gpus_the_transcript_tells_every_memory_what_was_waited_and_h
         "Scaling: 91 % of 2 times the speed of one GPU at this batch size",
     ]
 
+    events[-1] = RunFinished(record=replace(ON_TWO, device=replace(ON_TWO.device, kind="cpu")))
+    assert "Peak VRAM used by rank, in MiB: 3000, 3281" in [
+        line for event in events for line in transcript.lines(event)
+    ]
+
 
 def test_ranks_on_several_machines_say_where_and_a_virtual_one_has_no_number() -> None:
     first, second = RANKS.ranks
