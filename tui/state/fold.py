@@ -309,7 +309,11 @@ def _sampled(state: State, event: Sampled) -> None:
         state.notice = "the GPU does not answer any more" if is_lost else "the GPU answers again"
         where = ": dmesg may have Xid lines about it" if is_lost else ""
         state.write("engine", state.notice + where, "error" if is_lost else "info")
-    state.gpu, state.host, state.memory = event.gpu, event.host, merged(state.memory, event.memory)
+    memory = event.memory
+    is_on_cpu = state.device is not None and state.device.kind == "cpu"
+    if event.run_id is None and is_on_cpu and state.editor.config.is_script:
+        memory = replace(memory, used=None, peak_used=None)  # of the app itself, where no script runs
+    state.gpu, state.host, state.memory = event.gpu, event.host, merged(state.memory, memory)
     run = state.run
     if run is not None and run.under_way and event.run_id == run.run_id:
         run.count(event)

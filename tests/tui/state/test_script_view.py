@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from engine.contract.config import RunConfig
-from engine.contract.events import Event, RunFinished, ScriptKnown
+from engine.contract.events import Event, RunFinished, Sampled, ScriptKnown
 from engine.contract.knob import SCRIPT
-from engine.contract.records import Outcome
+from engine.contract.records import HostSample, Memory, Outcome
 from tests.tui import fake_scripts
-from tests.tui.fake_session import GPU, MIB, ready
+from tests.tui.fake_session import CPU, GPU, MIB, ready
 from tui.state.alerts import Alerts, window_title
 from tui.state.fold import fold
 from tui.state.knobs import KnobEditor
@@ -232,3 +232,15 @@ def test_only_the_newest_knowledge_counts() -> None:
     assert run.script is not None
     assert isinstance(run.script.known, ScriptKnown)
     assert run.script.known.model == "Tiny"
+
+
+def test_while_no_script_runs_on_the_cpu_the_apps_own_memory_is_not_shown_as_its() -> None:
+    state = shown(ready(CPU))
+    memory = Memory(used=400 * MIB, peak_used=410 * MIB, total=16_000 * MIB)
+    fold(state, Sampled(run_id=1, t=None, gpu=None, host=HostSample(), memory=memory))
+    assert state.memory.used == 400 * MIB
+    fold(state, Sampled(run_id=None, t=None, gpu=None, host=HostSample(), memory=memory))
+    assert (state.memory.used, state.memory.peak_used, state.memory.total) == (None, None, 16_000 * MIB)
+    state.editor.config = RunConfig()
+    fold(state, Sampled(run_id=None, t=None, gpu=None, host=HostSample(), memory=memory))
+    assert state.memory.used == 400 * MIB  # a training takes place in this process
