@@ -73,10 +73,18 @@ _WIDEST = 60
 def knobs(records: Sequence[RunRecord]) -> list[Entry]:
     """What was turned in these runs: the script's own knobs, and those that some command carries."""
     carried = dict.fromkeys(name for record in records if record.config.script for name in record.config.script.knobs)
-    others = [knob_entry(name) for name in KNOBS if name in carried and name not in (*_KNOBS, "device", "seed")]
+    others = [_knob(name, records) for name in KNOBS if name in carried and name not in (*_KNOBS, "device", "seed")]
     accumulates = "gradient_accumulation_steps" in carried or any((ACCUMULATION.read(r) or 1) != 1 for r in records)
     seeds = [knob_entry("seed")] if len({told(record.config, "seed") for record in records}) > 1 else []
     return [*own(records), BATCH, *([ACCUMULATION] if accumulates else []), *others, *seeds]
+
+
+def _knob(name: str, records: Sequence[RunRecord]) -> Entry:
+    """What none means to a knob is not said of a command that does not carry it."""
+    entry = knob_entry(name)
+    if all(record.config.says(name) for record in records):
+        return entry
+    return replace(entry, write=lambda value: UNKNOWN if value is None else entry.write(value))
 
 
 def own(records: Iterable[RunRecord]) -> list[Entry]:

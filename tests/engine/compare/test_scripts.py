@@ -115,3 +115,9 @@ def test_updates_are_told_where_samples_are_not_seen() -> None:
     assert script_entries.UPDATE_SPEED.read(blind) == 2.0
     assert script_entries.UPDATE_SPEED not in script_entries.entries([script(2)])
     assert SPEED in script_entries.entries([blind])
+
+
+def test_a_knob_that_a_command_does_not_carry_is_a_dash_though_its_none_means_something() -> None:
+    carried = script(1, RunConfig(job=SCRIPT, command="torchrun --nproc_per_node={gpus} t.py", gpus=2))
+    column = next(entry for entry in script_entries.knobs([carried, script(2)]) if entry.name == "gpus")
+    assert [column.of(carried), column.of(script(2))] == ["2", "–"]
