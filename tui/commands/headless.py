@@ -85,8 +85,8 @@ class Interrupts:
     """Counts Ctrl-C, SIGTERM and SIGUSR1: one stops, two quit, and the third ends the process where it stands; while a
     script runs there are `SCRIPT_STEPS` before one that quits.
 
-    SIGUSR1, which warns of the end of a job's time, counts once however often it comes, and so does SIGHUP of a terminal
-    that goes away; under `nohup` that stays without effect. `err` may be a terminal.
+    SIGUSR1, which warns of the end of a job's time, counts once however often it comes, and so does SIGHUP of a
+    terminal that goes away; under `nohup` that stays without effect. `err` may be a terminal.
     """
 
     def __init__(self, err: TextIO | None = None) -> None:
