@@ -211,7 +211,7 @@ def _free(name: DeviceName, nvml: Nvml) -> tuple[int, ...]:
 
 def _there(gpus: list[GpuInfo], nvml: Nvml) -> str:
     if not gpus:
-        return nvml.status or "no GPU is shown to this process, and --device cpu always works"
+        return (nvml.status or "no GPU is shown to this process, and --device cpu always works").rstrip(".")
     return "use " + ", ".join(f"cuda:{index} ({gpu.name or 'a GPU'})" for index, gpu in enumerate(gpus))
 
 
