@@ -22,6 +22,9 @@ from tests.benchmarks.figures import Figure, alternate, ratio
 
 INSIDE = Path(__file__).resolve().parents[2] / "engine/scripts/inside"
 Pair = tuple[float, float]
+_KEPT_HEAP = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
+"""Else glibc gives each step's gradients back to the system and asks for them again, as the heap's last block has it:
+three times the step's time, or not, by chance."""
 
 SCRIPT = """
 import sys, time
@@ -116,7 +119,7 @@ class _Script:
     """One process that trains when it is asked to."""
 
     def __init__(self, folder: Path, *, watched: bool) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **_KEPT_HEAP}
         self._listener = socket.socket(socket.AF_UNIX)
         if watched:
             wire = str(folder / "wire")
