@@ -48,11 +48,12 @@ class Parser(argparse.ArgumentParser):
         )
         self._takes_command = False
 
-    def take_command(self, example: str) -> None:
-        """Let a command of the user's own stand after `--`; the help has an example of it."""
+    def take_command(self, example: str | None = None) -> None:
+        """Let a command of the user's own stand after `--`; the help tells of it where there is an example."""
         self._takes_command = True
-        self.usage = f"{self.usage} [-- COMMAND ...]"
-        self.epilog = f"{script_command.HELP}\n  {example}"
+        if example is not None:
+            self.usage = f"{self.usage} [-- COMMAND ...]"
+            self.epilog = f"{script_command.HELP}\n  {example}"
 
     def read(self, words: Sequence[str]) -> argparse.Namespace:
         """The values of the flags that were given; of a command after `--` where one may stand. Raises `UsageError`."""

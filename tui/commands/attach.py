@@ -28,7 +28,7 @@ traintop.attach() starts this command beside the training; nobody needs to type 
 def add_flags(parser: Parser) -> None:
     """The flags of `traintop attach`."""
     parser.description = f"{parser.description}\n\n{_ABOUT}"
-    parser.take_command("traintop attach --pid 4711 -- python train.py")
+    parser.take_command()
     parser.add_argument("--pid", metavar="N", help="the process that trains")
     parser.add_argument("--meet", metavar="FILE", help="where the other processes of a launcher find this one")
     parser.add_argument("--interactive", action="store_true", help="it is a notebook's, or a prompt's")

@@ -136,7 +136,9 @@ class Pace:
         row = self._figures.as_record()
         if self._answers is not None:
             return self._answering(self._answers, row)
-        where = f"{self._micro_steps}update {row.updates}/{self._planned or row.planned_updates or UNKNOWN}"
+        planned = self._planned or row.planned_updates
+        of_all = "" if self.is_script and not planned else f"/{planned or UNKNOWN}"
+        where = f"{self._micro_steps}update {row.updates}{of_all}"
         if self.place is not None:
             where += f", {self.place.words}"
         speed = UPDATE_SPEED if self.is_script and SPEED.read(row) is None else SPEED
@@ -156,7 +158,9 @@ class Pace:
         return f"request {min(pace.done + 1, pace.planned)}/{pace.planned}{at}  {speed}  TTFT {TTFT_P50.of(row)} ms"
 
     def clock(self) -> str:
-        """Time passed and to go."""
+        """Time passed and to go; of a script that does not say how far it will go, the time passed alone."""
+        if self.is_script and self.remaining_s is None:
+            return clock(self.elapsed_s)
         return f"{clock(self.elapsed_s)} < ~{clock(self.remaining_s)}"
 
 

@@ -17,6 +17,7 @@ from tui.drawing.cells import Line, cut, cut_middle, ends, wrap
 from tui.panes.base import Pane
 from tui.state.knob_list import LETTERS, Row, in_groups, label_of, set_knobs
 from tui.state.knobs import changed_rows, is_said, said_row, value_before, why
+from tui.state.script_knobs import NOT_CARRIED
 from tui.state.state import State
 
 _ARROW = " → "
@@ -124,7 +125,7 @@ class KnobsPane(Pane, can_focus=True):
             text = cut_middle(value, room) if room >= _LONG else cut(f"{name} …", room)
         roles = ("text", "pending" if value != before else "value")
         if not is_said(editor.config, row.knob):
-            text = value if cell_len(value) <= room else UNKNOWN
+            text = UNKNOWN if value == NOT_CARRIED else value
             roles = ("muted", "pending" if value != before else "muted")
         if at_fault:
             roles = ("bad", "bad")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.contract.figures import CPU
-from engine.contract.numbers import percent, rate
+from engine.contract.numbers import UNKNOWN, percent, rate
 from tui.drawing.bars import Part, stacked_bar
 from tui.drawing.categories import PHASES as SHORT
 from tui.drawing.cells import Line, first_that_fits, join, pad, width_of
@@ -20,7 +20,9 @@ AMONG_RANKS = (*PHASES, "waiting")
 """Of a run on several GPUs: `waiting` is for others, and in none of the phases."""
 ANSWERING = ("prefill", "decode", "sampling")
 OF_SCRIPTS = (*PHASES, "other")
-"""Of a user's own script: `other` is what it does between an update and the next batch, such as logging."""
+"""Of a user's own script: `other` is what it does between an update and the next batch, such as logging. A phase that
+takes no time at all was not seen (a script without a data loader), so it is unknown.
+"""
 OF_SCRIPT_RANKS = (*PHASES, "waiting", "other")
 GUESSING = ("prefill", "decode", "draft", "sampling")
 SCORING = ("texts", "padding")
@@ -73,10 +75,10 @@ class TimePane(PlotPane):
         room = width - 30
         is_roomy = height >= 1 + 2 * len(values) + len(waits)
         for index, (name, value) in enumerate(zip(names, values, strict=True)):
-            share: Line = [(f" {name:<10}", "muted"), (f"{percent(value / whole * 100):>5}", "value")]
-            took: Line = [(f"{rate(value * 1000):>8} ms  ", "muted")]
+            share, took = _told(names, name, value, whole)
             bar = painted(stacked_bar([Part(value, index + 1)], max(values), max(0, room)), _roles(names))
-            lines += [[], [*share, *took, *bar]] if is_roomy else [[*share, *took, *bar]]
+            line: Line = [*share, (f"{took:>11}  ", "muted"), *bar]
+            lines += [[], line] if is_roomy else [line]
         return lines + waits
 
 
@@ -136,9 +138,17 @@ def _in_pairs(names: Sequence[str], values: Sequence[float], width: int) -> list
     whole, half = sum(values), width // 2
     cells: list[Line] = []
     for name, value in zip(names, values, strict=True):
-        share: Line = [(f" {name:<10}", "muted"), (f"{percent(value / whole * 100):>5}", "value")]
-        cells.append(first_that_fits([[*share, (f" {rate(value * 1000):>6} ms", "muted")], share], half))
+        share, took = _told(names, name, value, whole)
+        cells.append(first_that_fits([[*share, (f" {took:>9}", "muted")], share], half))
     return [join([pad(cell, half) for cell in cells[at : at + 2]], "") for at in range(0, len(cells), 2)]
+
+
+def _told(names: Sequence[str], name: str, seconds: float, whole: float) -> tuple[Line, str]:
+    """A phase with its share, and its milliseconds."""
+    is_seen = seconds > 0 or "other" not in names
+    share = percent(seconds / whole * 100) if is_seen else UNKNOWN
+    took = f"{rate(seconds * 1000)} ms" if is_seen else UNKNOWN
+    return [(f" {name:<10}", "muted"), (f"{share:>5}", "value")], took
 
 
 def _waits(ranks: Sequence[RankView], straggler: RankView | None, width: int) -> list[Line]:

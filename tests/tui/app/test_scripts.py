@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from engine.contract.config import RunConfig
@@ -9,7 +11,7 @@ from engine.contract.estimate import of_run
 from engine.contract.events import DeviceChosen, RunFinished
 from engine.contract.knob import ANSWER, SCRIPT, TRAIN
 from engine.contract.numbers import mib
-from engine.contract.records import DeviceInfo, Outcome
+from engine.contract.records import DeviceInfo, Outcome, Shares
 from tests.tui import fake_scripts
 from tests.tui.fake_session import CPU, MIB, ready, record
 from tests.tui.screen_text import SIZES, Stage, stage
@@ -72,6 +74,15 @@ async def test_a_script_with_trainings_arguments_has_more_to_turn() -> None:
         assert s.app.state.editor.config.dataloader_num_workers == 1
         command = s.app.state.editor.config.command or ""
         assert "--dataloader_num_workers={dataloader_num_workers}" in command
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_what_could_be_turned_never_looks_like_what_cannot(size: tuple[int, int]) -> None:
+    async with stage(size, config=fake_scripts.TRAINER) as s:
+        assert re.search(r"implementation +scri", s.line("implementation"))
+        s.app.state.editor.select("lora_rank")
+        await s.press("up")
+        assert re.search(r"LoRA rank +–", s.line("LoRA rank"))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -187,6 +198,16 @@ async def test_samples_that_are_not_seen_leave_updates() -> None:
         assert "Updates/s" in s.text
         assert "4.00 ±0" in s.text
         assert "Samples/s" not in s.text
+
+
+@pytest.mark.parametrize("size", [(120, 40), (200, 60)])
+async def test_a_phase_that_is_never_seen_is_unknown(size: tuple[int, int]) -> None:
+    async with stage(size, config=fake_scripts.LOOP) as s:
+        await s.feed(fake_scripts.begun(8), fake_scripts.known(8))
+        without_a_loader = Shares(forward=0.1, backward=0.1, optimizer=0.03, other=0.02)
+        await s.feed(*(fake_scripts.update(n, 8, shares=without_a_loader) for n in range(1, 20)))
+        assert re.search(r" data +– ", s.text)
+        assert re.search(r" optimizer +12 % ", s.text)
 
 
 async def test_losses_that_a_trainer_logs_and_its_scores() -> None:

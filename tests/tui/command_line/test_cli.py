@@ -217,6 +217,8 @@ def test_help_is_there_for_every_command(capsys: pytest.CaptureFixture[str], com
     assert text.startswith("usage: traintop")
     if not command:
         assert all(f"  {name}" in text for name in cli.COMMANDS)
+    takes_command = command in ([], ["run"], ["sweep"], ["forecast"])
+    assert ("-- COMMAND" in text.splitlines()[0]) == takes_command == ("A command after --" in text)
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
