@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
 from contextlib import redirect_stderr
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from engine.forecast.forecast import Assumptions, Forecaster
 from engine.gpus.catalogue import UnknownGpuError, find
 from engine.gpus.units import MIB
 from tests.benchmarks.figures import Figure
-from tui.command_line.flags import UsageError, config_of
+from tui.command_line.flags import Parser, UsageError, config_of
 from tui.commands import forecast as command
 
 if sys.version_info >= (3, 11):
@@ -62,11 +61,11 @@ class PublicRow:
 
     def ask(self, forecaster: Forecaster) -> Forecast:
         """The forecast of it. Raises `NotHereError`."""
-        parser = ArgumentParser(exit_on_error=False)
+        parser = Parser(prog="forecast", description="")
         command.add_flags(parser)
         try:
             with redirect_stderr(StringIO()):
-                arguments = parser.parse_args(shlex.split(self.flags))
+                arguments = parser.read(shlex.split(self.flags))
             config: RunConfig = config_of(arguments)
             sizes = (None if size is None else int(float(size) * MIB) for size in _outside(arguments))
             context, libraries = sizes

@@ -176,7 +176,7 @@ class Transcript:
         lines = []
         if record.peak_used_by_rank:
             each = ", ".join(map(mib, record.peak_used_by_rank))
-            whose = "rank" if record.device.kind == "cpu" else "GPU"
+            whose = "rank" if record.device is not None and record.device.kind == "cpu" else "GPU"
             lines.append(f"Peak {self._label} used by {whose}, in MiB: {each}")
         if record.wait_share is not None:
             lines.append(f"Waiting for other GPUs: {WAITING.of(record)} of the time of an update")
