@@ -145,7 +145,7 @@ def test_of_several_gpus_the_transcript_tells_every_memory_what_was_waited_and_h
         "Scaling: 91 % of 2 times the speed of one GPU at this batch size",
     ]
 
-    events[-1] = RunFinished(record=replace(ON_TWO, device=replace(ON_TWO.device, kind="cpu")))
+    events[-1] = RunFinished(record=replace(ON_TWO, device=replace(STARTED.device, kind="cpu")))
     assert "Peak VRAM used by rank, in MiB: 3000, 3281" in [
         line for event in events for line in transcript.lines(event)
     ]
