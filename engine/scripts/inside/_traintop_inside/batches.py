@@ -53,7 +53,7 @@ def size_of(torch, batch):
     """
     if isinstance(batch, torch.Tensor):
         return _size_of_first(batch.shape, batch)
-    is_mapping = isinstance(batch, Mapping)
+    is_mapping = type(batch) not in (list, tuple) and isinstance(batch, Mapping)
     if is_mapping and isinstance(batch.get("input_ids"), torch.Tensor):
         return size_of(torch, batch["input_ids"])
     first, samples = None, None
@@ -87,10 +87,15 @@ def _length(torch, items):
 
 
 def _tensors(torch, value, depth):
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _tensors(torch, list(islice(value.values(), _MOST_PARTS)), depth)
-    elif depth and isinstance(value, (list, tuple)):
-        for each in islice(value, _MOST_PARTS):
-            yield from _tensors(torch, each, depth - 1)
+    """In what it is made of, to a depth."""
+    if type(value) not in (list, tuple) and isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return []
+    found = []
+    for each in islice(value, _MOST_PARTS):
+        if isinstance(each, torch.Tensor):
+            found.append(each)
+        elif depth and not isinstance(each, (str, int, float)):
+            found += _tensors(torch, each, depth - 1)
+    return found

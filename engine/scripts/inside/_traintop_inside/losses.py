@@ -1,5 +1,7 @@
 """An update's loss, from what `backward` was called on."""
 
+from _traintop_inside.values import read
+
 _MOST = 4096
 """Micro-steps of one update whose losses are kept."""
 
@@ -22,14 +24,24 @@ class Losses:
         if len(self._taken) < _MOST:
             self._taken.append((value, divisor))
 
-    def cut(self, are_parts):
-        """End an update here: its values, and what turns them into its loss. `are_parts`: they add up to it."""
+    def cut(self):
+        """End an update here: what it has, for `loss_of`."""
         taken, self._taken = self._taken, []
-        divisors = {divisor for _, divisor in taken}
-        if len(divisors) == 1 and len(taken) > 1 and divisors == {len(taken)}:
-            self._usual = len(taken)
+        return taken
+
+    def loss_of(self, taken, are_parts):
+        """An update's loss, asked for once each and in their order; None where none is there.
+
+        `are_parts`: the losses add up to it, as they are.
+        """
+        n, divisors = len(taken), {divisor for _, divisor in taken}
+        if n > 1 and divisors == {n}:
+            self._usual = n
+        there = [value for value in (read(each) for each, _ in taken) if value is not None]
+        if not there:
+            return None
         undone = self._usual if divisors == {self._usual} else 1  # of fewer micro-steps at the end of an epoch, too
-        return [value for value, _ in taken], len(taken) if are_parts else undone
+        return sum(there) / len(there) * (n if are_parts else undone)
 
     def divisor_of(self, tensor):
         """The whole number that the tensor is another one divided by; else 1."""

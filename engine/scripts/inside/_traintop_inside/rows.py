@@ -9,23 +9,23 @@ _ROW = (
 
 
 class Row:
-    """One update. Its losses and single values are as `Values.of` returned them, or numbers."""
+    """One update. `taken`: what `losses` has of it; the single values are as `Values.of` returned them, or numbers."""
 
-    __slots__ = ("_counts", "_losses", "_single", "_span", "_times")
+    __slots__ = ("_are_parts", "_counts", "_losses", "_single", "_span", "_taken")
 
-    def __init__(self, counts, span, losses, times, single):
-        self._counts, self._span, self._losses, self._times, self._single = counts, span, losses, times, single
+    def __init__(self, counts, span, losses, taken, are_parts, single):
+        self._counts, self._span, self._single = counts, span, single
+        self._losses, self._taken, self._are_parts = losses, taken, are_parts
 
     @property
     def is_there(self):
         """Whether all can be read without waiting."""
-        return self._span.is_passed and _are_there(self._losses) and _are_there(self._single)
+        return self._span.is_passed and _are_there(each for each, _ in self._taken) and _are_there(self._single)
 
     def as_json(self):
         """As it is told; what is not there by now is null. Written by hand, as that takes half the time."""
         span, (shares, seconds) = self._span, self._span.read()
-        losses = [loss for loss in map(read, self._losses) if loss is not None]
-        loss = sum(losses) / len(losses) * self._times if losses else None
+        loss = self._losses.loss_of(self._taken, self._are_parts)
         lr, norm, scale, skipped = map(read, self._single)
         words = (
             *map(_number, self._counts),

@@ -69,8 +69,8 @@ class Update:
 
     def cut(self, number, lr, *, adds_up, phase):
         """End it here, and go on in a phase."""
-        losses, times = self._losses.cut(adds_up)
         counts = (number, self.micro_steps, self.samples, self.tokens)
-        row = Row(counts, self.clock.cut(phase), losses, times, (lr, self.norm, self.scale, self.skipped))
+        single = (lr, self.norm, self.scale, self.skipped)
+        row = Row(counts, self.clock.cut(phase), self._losses, self._losses.cut(), adds_up, single)
         self._anew()
         return row
