@@ -18,7 +18,7 @@ Ran = dict[str, tuple[Watched, Watched]]
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """transformers' Trainer and accelerate's loop."""
     scripts = {"transformers": trainer_scripts.TRANSFORMERS, "accelerate": trainer_scripts.ACCELERATE}
-    preload = "torch, accelerate, transformers.trainer, transformers.models.gpt2.modeling_gpt2"
+    preload = "torch, torch._dynamo, accelerate, transformers.trainer, transformers.models.gpt2.modeling_gpt2"
     return both(scripts, tmp_path_factory.mktemp("ran"), preload=preload)
 
 

@@ -105,7 +105,7 @@ def both(
     scripts: Mapping[str, str],
     folder: Path,
     *,
-    preload: str = "torch",
+    preload: str = "torch, torch._dynamo",
     words: Mapping[str, str] | None = None,
     files: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, tuple[Watched, Watched]]:
