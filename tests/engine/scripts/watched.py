@@ -16,8 +16,9 @@ from typing import Any
 INSIDE = Path(__file__).parents[3] / "engine/scripts/inside"
 
 _FORKS = """
-import os, runpy, sys
+import gc, os, runpy, sys
 import {preload}
+gc.freeze()  # else each process looks through all that was imported at its end
 for script in sys.argv[1:]:
     if not (child := os.fork()):
         for stream, name in ((1, "out"), (2, "err")):
