@@ -16,7 +16,10 @@ from tui.command_line import exit_codes
 from tui.terminal.stdio import has_terminal
 
 COMMANDS = {
-    "run": ("tui.commands.run", "train without the screen; print the lecture's transcript, or JSON"),
+    "run": (
+        "tui.commands.run",
+        "train, or run your own script, without the screen; print the lecture's transcript, or JSON",
+    ),
     "sweep": (
         "tui.commands.sweep",
         "run many configurations, find the largest batch, repeat the lecture's experiments",
