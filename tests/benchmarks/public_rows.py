@@ -71,7 +71,7 @@ class PublicRow:
             context, libraries = sizes
             assumed = Assumptions(
                 stack=arguments.stack,
-                loop=arguments.loop,
+                **({"loop": arguments.loop} if arguments.loop else {}),
                 given=command.given_knobs(arguments),
                 context_bytes=context,
                 library_bytes=libraries,
