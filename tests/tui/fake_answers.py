@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from time import monotonic
 from typing import Any
 
 from engine.contract.answers import AnswerFigures, AnswerShares, Percentiles
@@ -36,7 +35,8 @@ from engine.contract.knob import ANSWER
 from engine.contract.records import DeviceInfo, Memory, Outcome, RunRecord
 from engine.contract.run_figures import RunFigures, new_record
 from tests.tui.app.test_forecast import forecast
-from tests.tui.fake_session import CPU, GPU, MIB, FakeHistory, FakeSession, ready, record, sampled
+from tests.tui.fake_session import CPU, GPU, MIB, FakeHistory, ready, record, sampled
+from tests.tui.live_feed import LiveFeed, Told, show
 
 ANSWERING = defaults_of(ANSWER).with_values(model="gpt2", prompts="generated", ignore_eos=False)
 GUESSING = ANSWERING.with_values(speculate="lookup")
@@ -434,68 +434,43 @@ def answer_forecast(config: RunConfig = ANSWERING, used: int = 980, **values: An
     return Forecasted(config=config, forecast=forecast(used, breakdown=by, answer=answer, samples_per_s=1.2))
 
 
-class LiveSession(FakeSession):
-    """A session whose run goes on by the clock."""
-
-    def __init__(self, words: Sequence[str], history: FakeHistory) -> None:
-        super().__init__(history=history)
-        self.device = VIRTUAL if "--virtual" in words else CPU if "--cpu" in words else GPU
-        self.config = GUESSING if "--guesses" in words else ANSWERING
-        if "--batch" in words:
-            self.config = ANSWERING.with_values(batch_size=4)
-        if "--scores" in words:
-            self.config = ANSWERING.with_values(task="classification", model="bert-tiny", prompts="reviews.csv")
-        self._events = self._told("--hostile" in words)
-        self._next: tuple[float, tuple[Event, ...]] | None = None
-        self._began = monotonic()
-
-    def drain(self) -> list[Event]:
-        """What is due by now."""
-        events = super().drain()
-        self._next = self._next or next(self._events, None)
-        while self._next is not None and monotonic() - self._began >= self._next[0]:
-            events += self._next[1]
-            self._next = next(self._events, None)
-        return events
-
-    def _told(self, hostile: bool) -> Iterator[tuple[float, tuple[Event, ...]]]:
-        config, device = self.config, self.device
-        yield 0.2, (ready(device), answer_forecast(config))
-        figures = RunFigures(new_record(9, config, device, 1_700_000_000.0))
-        start = answering(9, 400 if config.task == "classification" else 24)
-        told: list[Event] = [start]
-        yield 0.5, (begun(9, config, device), start)
-        t = 0.0
-        if config.task == "classification":
-            for number in range(1, 51):
-                t += 0.3
-                yield 0.6 + t, (scored(number, 9, t), reading(9, t, device))
-            return
-        for first in range(0, 25, config.batch_size):
-            events = list(
-                batch(first, config.batch_size, 9, t, guesses=config.speculate != "off", hostile=hostile, device=device)
-            )
-            for event in events:
-                told.append(event)
-                yield 0.6 + event.t, (event, reading(9, event.t, device))  # type: ignore[union-attr]
-            t = events[-1].t if first else 0.0  # type: ignore[union-attr]
-        figures = figures.after(told)
-        ended = replace(figures.as_record(), outcome=Outcome.COMPLETED)
-        yield 0.7 + t, (compared(9), RunFinished(record=ended))
+def told(config: RunConfig, device: DeviceInfo, *, hostile: bool) -> Told:
+    """One run, and when each of its events is told."""
+    yield 0.2, (ready(device), answer_forecast(config))
+    figures = RunFigures(new_record(9, config, device, 1_700_000_000.0))
+    start = answering(9, 400 if config.task == "classification" else 24)
+    seen: list[Event] = [start]
+    yield 0.5, (begun(9, config, device), start)
+    t = 0.0
+    if config.task == "classification":
+        for number in range(1, 51):
+            t += 0.3
+            yield 0.6 + t, (scored(number, 9, t), reading(9, t, device))
+        return
+    for first in range(0, 25, config.batch_size):
+        events = list(
+            batch(first, config.batch_size, 9, t, guesses=config.speculate != "off", hostile=hostile, device=device)
+        )
+        for event in events:
+            seen.append(event)
+            yield 0.6 + event.t, (event, reading(9, event.t, device))  # type: ignore[union-attr]
+        t = events[-1].t if first else 0.0  # type: ignore[union-attr]
+    figures = figures.after(seen)
+    ended = replace(figures.as_record(), outcome=Outcome.COMPLETED)
+    yield 0.7 + t, (compared(9), RunFinished(record=ended))
 
 
 def main(words: Sequence[str]) -> None:
     """Show a run until q is pressed."""
-    from tui.app.app import TraintopApp
-    from tui.terminal.ascii import stream_to
-    from tui.terminal.link import Link
-
+    config = GUESSING if "--guesses" in words else ANSWERING
+    if "--batch" in words:
+        config = ANSWERING.with_values(batch_size=4)
+    if "--scores" in words:
+        config = ANSWERING.with_values(task="classification", model="bert-tiny", prompts="reviews.csv")
+    device = VIRTUAL if "--virtual" in words else CPU if "--cpu" in words else GPU
     slower = answer_record(7, figures={"generation_tokens_per_s": 22.5}, config=ANSWERING.with_values(kv_cache="off"))
-    session = LiveSession(words, FakeHistory([record(3), record(4), answer_record(6), slower, lookup_record(8)], 6))
-    link = Link()
-    app = TraintopApp(session, session.config, link=link)
-    sys.__stderr__ = stream_to(sys.stderr, link, in_ascii="--ascii" in words)  # type: ignore[misc, assignment]
-    app.run()
+    history = FakeHistory([record(3), record(4), answer_record(6), slower, lookup_record(8)], 6)
+    show(LiveFeed(config, told(config, device, hostile="--hostile" in words), history), words)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from time import monotonic
 from typing import Any
 
 from engine.contract.config import RunConfig
@@ -44,7 +43,8 @@ from engine.contract.records import (
 )
 from engine.contract.run_figures import RunFigures, new_record
 from engine.contract.script_figures import ScriptFigures
-from tests.tui.fake_session import CPU, GPU, MIB, FakeHistory, FakeSession, ready, record, sampled
+from tests.tui.fake_session import CPU, GPU, MIB, FakeHistory, ready, record, sampled
+from tests.tui.live_feed import LiveFeed, Told, show
 
 LOOP_COMMAND = (
     "python train.py config/finetune_shakespeare.py --batch_size={batch_size} "
@@ -284,73 +284,44 @@ def update_of_ranks(number: int, run_id: int = 1, n: int = 2) -> UpdateDone:
     return replace(done, ranks=each, n_samples=16 * n, n_tokens=16 * 256 * n)
 
 
-class LiveSession(FakeSession):
-    """A session whose run goes on by the clock."""
-
-    def __init__(self, words: Sequence[str], history: FakeHistory) -> None:
-        super().__init__(history=history)
-        self.device = CPU if "--cpu" in words else GPU
-        self.config = TRAINER if "--trainer" in words else RANKS if "--ranks" in words else LOOP
-        self._words = frozenset(words)
-        self.busy = True
-        self._events = self._told()
-        self._next: tuple[float, tuple[Event, ...]] | None = None
-        self._began = monotonic()
-
-    def drain(self) -> list[Event]:
-        """What is due by now."""
-        events = super().drain()
-        self._next = self._next or next(self._events, None)
-        while self._next is not None and monotonic() - self._began >= self._next[0]:
-            events += self._next[1]
-            self._next = next(self._events, None)
-        return events
-
-    def _told(self) -> Iterator[tuple[float, tuple[Event, ...]]]:
-        config, device = self.config, self.device
-        no_forecast = Forecasted(
-            config=config, forecast=None, message="Your script's model is not known before it runs."
-        )
-        yield 0.2, (ready(device), no_forecast)
-        figures = RunFigures(new_record(9, config, device, 1_700_000_000.0))
-        start = ranks_begun(9) if config is RANKS else [begun(9, config, device), starting(9), known(9, config)]
-        yield 0.5, tuple(start)
-        told: list[Event] = list(start)
-        for number in range(1, 1 + (31 if "--fails" in self._words else 60 if "--stops" in self._words else PLANNED)):
-            done = update_of_ranks(number, 9) if config is RANKS else update(number, 9, config, device)
-            more: list[Event] = [done, reading(9, done.t, device)]
-            if number % 10 == 0 and config is TRAINER:
-                more.append(logged(number, 9))
-            if config is RANKS:
-                more += [
-                    RankBeat(run_id=9, rank=rank, phase=Phase.BACKWARD, update=number, since_s=0.1) for rank in (0, 1)
-                ]
-            if number % 5 == 0:
-                text = f"iter {number}: loss {done.loss or 0:.4f}, time {1000 * done.update_s:.2f}ms"
-                more.append(printed(HOSTILE[number // 5 % len(HOSTILE)] if "--hostile" in self._words else text))
-            told += more
-            yield 0.6 + done.t, tuple(more)
-        t = 0.6 + 0.27 * number
-        if "--stops" in self._words:
-            yield t, (stopping(9),)
-            yield t + 5, (stopping(9, 1),)
-            t += 8
-        so_far = figures.after(told).as_record()
-        outcome = Outcome.STOPPED if "--stops" in self._words else Outcome.COMPLETED
-        ended = replace(so_far, outcome=outcome, script=FIGURES)
-        if "--fails" in self._words:
-            end = {"outcome": Outcome.OUT_OF_MEMORY, "failed_phase": Phase.BACKWARD, "message": OUT_OF_MEMORY}
-            ended = replace(so_far, **end, script=replace(FIGURES, exit_code=1))  # type: ignore[arg-type]
-        self.busy = False
-        yield t, (RunFinished(record=ended),)
+def told(config: RunConfig, device: DeviceInfo, words: Collection[str]) -> Told:
+    """One run, and when each of its events is told; `words` are flags of this program."""
+    no_forecast = Forecasted(config=config, forecast=None, message="Your script's model is not known before it runs.")
+    yield 0.2, (ready(device), no_forecast)
+    figures = RunFigures(new_record(9, config, device, 1_700_000_000.0))
+    start = ranks_begun(9) if config is RANKS else [begun(9, config, device), starting(9), known(9, config)]
+    yield 0.5, tuple(start)
+    events: list[Event] = list(start)
+    for number in range(1, 1 + (31 if "--fails" in words else 60 if "--stops" in words else PLANNED)):
+        done = update_of_ranks(number, 9) if config is RANKS else update(number, 9, config, device)
+        more: list[Event] = [done, reading(9, done.t, device)]
+        if number % 10 == 0 and config is TRAINER:
+            more.append(logged(number, 9))
+        if config is RANKS:
+            more += [RankBeat(run_id=9, rank=rank, phase=Phase.BACKWARD, update=number, since_s=0.1) for rank in (0, 1)]
+        if number % 5 == 0:
+            text = f"iter {number}: loss {done.loss or 0:.4f}, time {1000 * done.update_s:.2f}ms"
+            more.append(printed(HOSTILE[number // 5 % len(HOSTILE)] if "--hostile" in words else text))
+        events += more
+        yield 0.6 + done.t, tuple(more)
+    t = 0.6 + 0.27 * number
+    if "--stops" in words:
+        yield t, (stopping(9),)
+        yield t + 5, (stopping(9, 1),)
+        t += 8
+    so_far = figures.after(events).as_record()
+    outcome = Outcome.STOPPED if "--stops" in words else Outcome.COMPLETED
+    ended = replace(so_far, outcome=outcome, script=FIGURES)
+    if "--fails" in words:
+        end = {"outcome": Outcome.OUT_OF_MEMORY, "failed_phase": Phase.BACKWARD, "message": OUT_OF_MEMORY}
+        ended = replace(so_far, **end, script=replace(FIGURES, exit_code=1))  # type: ignore[arg-type]
+    yield t, (RunFinished(record=ended),)
 
 
 def main(words: Sequence[str]) -> None:
     """Show a run until q is pressed."""
-    from tui.app.app import TraintopApp
-    from tui.terminal.ascii import stream_to
-    from tui.terminal.link import Link
-
+    device = CPU if "--cpu" in words else GPU
+    config = TRAINER if "--trainer" in words else RANKS if "--ranks" in words else LOOP
     larger = LOOP.with_values(batch_size=16)
     rows = [
         record(3),
@@ -359,11 +330,9 @@ def main(words: Sequence[str]) -> None:
         out_of_memory(6, config=LOOP.with_values(batch_size=32)),
         failed(7),
     ]
-    session = LiveSession(words, FakeHistory(rows, 4))
-    link = Link()
-    app = TraintopApp(session, session.config, link=link)
-    sys.__stderr__ = stream_to(sys.stderr, link, in_ascii="--ascii" in words)  # type: ignore[misc, assignment]
-    app.run()
+    feed = LiveFeed(config, told(config, device, words), FakeHistory(rows, 4))
+    feed.busy = True
+    show(feed, words)
 
 
 if __name__ == "__main__":
