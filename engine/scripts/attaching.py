@@ -9,17 +9,18 @@ from dataclasses import dataclass, field, replace
 
 import psutil
 
-from engine.contract.events import Event, MemoryMoment, UpdateDone
+from engine.contract.events import Event
 from engine.contract.host_load import HostLoad
-from engine.contract.records import Memory, Outcome, Place, RunRecord
-from engine.contract.run_figures import RunFigures
+from engine.contract.records import Outcome, Place, RunRecord
 from engine.contract.stop_reason import BY_USER
-from engine.scripts import messages, verdicts
+from engine.scripts import verdicts
+from engine.scripts.child import is_there
 from engine.scripts.device import ScriptDevice
 from engine.scripts.folding import Folding
-from engine.scripts.hearing import take
+from engine.scripts.hearing import read, take
 from engine.scripts.listening import Heard, Listener
 from engine.scripts.messages import End, Hello
+from engine.scripts.telling import Telling
 from engine.scripts.verdicts import Told, Verdict
 from engine.telemetry.nvml import Nvml
 
@@ -45,11 +46,7 @@ class Attached:
     @property
     def is_there(self) -> bool:
         """Whether it goes on."""
-        try:
-            process = self._process
-            return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
+        return self._process is not None and is_there(self._process)
 
     def trains(self, should_stop: Callable[[], bool]) -> bool:
         """Wait until it trains; False where it ends before, or `should_stop` says so."""
@@ -86,8 +83,7 @@ class AttachedRun:
     kept: None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self._figures = RunFigures(self.record)
-        self._memory = Memory()
+        self._telling = Telling(self.record, self.emit)
         self._own: set[int] = set()  # the connections of the process itself, not of those that it started
         self._end: End | None = None
 
@@ -105,30 +101,23 @@ class AttachedRun:
         while listener.n_open and self._end is not None and time.monotonic() < until:  # others under torchrun
             self._take(folding, listener.hear(_TICK_S))
         self._tell(folding.rest())
-        self._tell([MemoryMoment(run_id=self.record.run_id, moment="trained", memory=self._memory)])
+        self._telling.moment("trained")
         verdict = self._judge(folding)
         self.device.ended()
-        return replace(
-            self._figures.as_record(),
-            outcome=verdict.outcome,
-            message=verdict.message,
-            failed_phase=verdict.phase,
-            failed_rank=verdict.rank,
-            device=self.device.info,
-        )
+        return self._telling.ended(verdict, self.device.info)
 
     def place(self) -> Place | None:
         """Where it is within a step: that is not told."""
         return None
 
     def _take(self, folding: Folding, heard: Sequence[Heard]) -> None:
-        for number, message in heard:
-            told = None if message is None else messages.read(message)
+        understood = list(read(heard))
+        for number, told in understood:
             if isinstance(told, Hello) and told.pid == self.attached.pid:
                 self._own.add(number)
             elif isinstance(told, End) and number in self._own:
                 self._end = told
-        self._tell(take(folding, self.attached.listener, heard))
+        self._tell(take(folding, self.attached.listener, understood))
 
     def _judge(self, folding: Folding) -> Verdict:
         end = self._end
@@ -148,7 +137,4 @@ class AttachedRun:
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
-            if isinstance(event, UpdateDone):
-                self._memory = event.memory
-            self._figures.add(event)
-            self.emit(event)
+            self._telling.tell(event)

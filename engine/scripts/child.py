@@ -116,7 +116,7 @@ class Child:
     @property
     def others(self) -> list[psutil.Process]:
         """What it started, as far as it is known, and that is still there."""
-        return [each for each in self._family.values() if each.pid != self.pid and _is_there(each)]
+        return [each for each in self._family.values() if each.pid != self.pid and is_there(each)]
 
 
 def _session_of(pid: int) -> int | None:
@@ -126,7 +126,8 @@ def _session_of(pid: int) -> int | None:
         return None
 
 
-def _is_there(process: psutil.Process) -> bool:
+def is_there(process: psutil.Process) -> bool:
+    """Whether a process goes on: one that has ended and is waited for does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:

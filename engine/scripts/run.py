@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from engine.contract.config import ConfigError, RunConfig
-from engine.contract.events import Event, Logged, MemoryMoment, RunProgress, UpdateDone
+from engine.contract.events import Event, Logged, RunProgress
 from engine.contract.host_load import HostLoad
-from engine.contract.records import Memory, Outcome, Phase, Place, RunRecord
-from engine.contract.run_figures import RunFigures
+from engine.contract.records import Outcome, Phase, Place, RunRecord
 from engine.contract.script_combinations import NO_COMMAND, script_values
 from engine.contract.script_figures import ScriptFigures
 from engine.contract.stop_reason import BY_TERMINATION, BY_USER, stopped
@@ -26,10 +25,11 @@ from engine.scripts import verdicts
 from engine.scripts.child import Child, environment_of
 from engine.scripts.device import ScriptDevice
 from engine.scripts.folding import Folding
-from engine.scripts.hearing import take
+from engine.scripts.hearing import read, take
 from engine.scripts.listening import Listener
 from engine.scripts.log_file import Printed
 from engine.scripts.stopping import Patience, Stopping
+from engine.scripts.telling import Telling
 from engine.scripts.verdicts import Told, Verdict, shell_code
 from engine.telemetry.nvml import Nvml
 
@@ -76,11 +76,10 @@ class ScriptRun:
     kept: None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self._figures = RunFigures(self.record)
+        self._telling = Telling(self.record, self.emit)
         self._child: Child | None = None
         self._stopping: Stopping | None = None
         self._code: int | None = None
-        self._memory = Memory()  # the last that was told
         self._unseen_at: float | None = None
         self._is_lost = False
 
@@ -115,7 +114,7 @@ class ScriptRun:
 
     def so_far(self) -> RunRecord:
         """What its events have told until now. Any thread may ask."""
-        return self._figures.as_record()
+        return self._telling.so_far()
 
     def place(self) -> Place | None:
         """Where it is within a step: that is not told."""
@@ -141,7 +140,7 @@ class ScriptRun:
         self._take_in(folding.rest())
         for line in printed.rest():
             self.emit(line)
-        self._moment("trained" if folding.trains else "end", self._memory)
+        self._telling.moment("trained" if folding.trains else "end")
         return self._judge(code, folding, listener, printed)
 
     def _say_if_unseen(self, listener: Listener) -> None:
@@ -152,14 +151,14 @@ class ScriptRun:
                 self._warn(f"{verdicts.NOT_WATCHED} What it prints and the device's memory are shown all the same.")
 
     def _hear(self, folding: Folding, listener: Listener, timeout_s: float) -> None:
-        self._take_in(take(folding, listener, listener.hear(timeout_s)))
+        self._take_in(take(folding, listener, read(listener.hear(timeout_s))))
 
     def _take_in(self, events: Iterator[Event]) -> None:
         if self._is_lost:
             return
         try:
             for event in events:
-                self._tell(event)
+                self._telling.tell(event)
         except Exception:  # a defect of ours must not take the script's run
             log.exception("what a script told could not be taken in")
             self._is_lost = True
@@ -242,34 +241,17 @@ class ScriptRun:
         return verdicts.of_end(code, told, seen, printed.last_errors, where)
 
     def _record(self, verdict: Verdict, printed: Printed) -> RunRecord:
-        record = self._figures.as_record()
+        record = self._telling.ended(verdict, self.device.info)
         assert self._code is not None
         figures = replace(
             record.script or ScriptFigures(),
             exit_code=shell_code(self._code),
             log_path=str(printed.path) if printed.path else None,
         )
-        return replace(
-            record,
-            outcome=verdict.outcome,
-            message=verdict.message,
-            failed_phase=verdict.phase,
-            failed_rank=verdict.rank,
-            device=self.device.info,
-            script=figures,
-        )
-
-    def _moment(self, moment: str, memory: Memory) -> None:
-        self._tell(MemoryMoment(run_id=self.record.run_id, moment=moment, memory=memory))
+        return replace(record, script=figures)
 
     def _say(self, what: str) -> None:
-        self._tell(RunProgress(run_id=self.record.run_id, phase=Phase.LOAD, detail=what))
+        self._telling.tell(RunProgress(run_id=self.record.run_id, phase=Phase.LOAD, detail=what))
 
     def _warn(self, what: str) -> None:
         self.emit(Logged(source="engine", text=what, level="warning"))
-
-    def _tell(self, event: Event) -> None:
-        if isinstance(event, UpdateDone) and event.memory.used is not None:  # what has ended has none
-            self._memory = event.memory
-        self._figures.add(event)
-        self.emit(event)
