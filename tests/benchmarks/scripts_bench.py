@@ -50,8 +50,8 @@ for line in sys.stdin:
     if looking is not None:
         looking.is_on = line == "1\\n"
     wall, cpu = time.perf_counter(), time.thread_time()
-    train(100)
-    print(100 / (time.perf_counter() - wall), 100 / (time.thread_time() - cpu), flush=True)
+    train(25)
+    print(25 / (time.perf_counter() - wall), 25 / (time.thread_time() - cpu), flush=True)
 """
 MODELS = {
     "MLP": """
@@ -84,6 +84,7 @@ def loss_of(x, y):
 def measure(*, full: bool = False, rounds: int | None = None) -> Iterator[Figure]:
     """Samples a second with the instrument ÷ without it, by the clock and by the thread's own CPU time.
 
+    Blocks are short, so that what else the machine does meets both, and as long as it takes until there is news to tell.
     Once between processes, of which several pairs are needed, as each has its luck with where its memory lies; once in
     one process that looks on and looks away in turns, which leaves out no more than the calls that then do nothing.
     """
@@ -97,8 +98,8 @@ def measure(*, full: bool = False, rounds: int | None = None) -> Iterator[Figure
                 (folder / "train.py").write_text(text)
                 scripts = {each: stack.enter_context(_Script(folder, watched=each)) for each in (first, not first)}
                 with_it, without = scripts[True], scripts[False]
-                between += _turns(with_it.train, without.train, rounds or 10)
-                within += _turns(with_it.train, with_it.train_unwatched, rounds or 10)
+                between += _turns(with_it.train, without.train, rounds or 40)
+                within += _turns(with_it.train, with_it.train_unwatched, rounds or 40)
         note = f"batch 1, {1e3 / statistics.median(theirs[0] for _, theirs in between):.1f} ms a step"
         for how, pairs in (("with ÷ without", between), ("on ÷ off in one process", within)):
             for index, what in enumerate(("samples/s", "samples per CPU second")):
