@@ -170,6 +170,17 @@ def test_what_cannot_be_asked_is_told_in_one_sentence(history: History, words: t
     assert "\n" not in str(error.value)
 
 
+def test_a_script_without_a_card_is_not_searched_for_its_limit(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(ConfigError) as error:
+        asked(history, "--until-oom", "--", "python", "train.py", "--batch={batch_size}")
+    assert error.value.message == (
+        "no GPU is shown to the command, and a CPU has no VRAM to run out of: use a CUDA GPU."
+    )
+
+
 def test_wrong_usage_has_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["sweep", "--batch-size", "1,x"]) == exit_codes.WRONG_USAGE
     assert capsys.readouterr().err.startswith("traintop sweep: --batch-size needs a whole number")
