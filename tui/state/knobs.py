@@ -373,6 +373,8 @@ def shown(knob: Knob, value: Value) -> str:
     if isinstance(value, str):
         if knob.name == "command":
             return cut_middle(clean(value), _COMMAND)
+        if knob.name == "output_dir":  # its last part alone is often a number
+            return clean(value, 200)
         return _SHORT.get(value) or clean(short_name(value), 200)
     return knob_text.shown(knob, value)
 
@@ -444,12 +446,15 @@ def described_script(config: RunConfig) -> str:
     return ", ".join([clean(script_name(config), 40), *parts])
 
 
-def describe(config: RunConfig) -> str:
-    """A configuration in a few words: `bert-tiny, batch 8, 512 tokens, fp32`; `gpt2, batch 1, 256 + 128 tokens, …`."""
+def describe(config: RunConfig, run_id: int | None = None) -> str:
+    """A configuration in a few words: `bert-tiny, batch 8, 512 tokens, fp32`; `gpt2, batch 1, 256 + 128 tokens, …`.
+
+    `run_id` where it is that of a run.
+    """
     if config.answers:
         return _described_answer(config)
     if config.is_script:
-        return described_script(config)
+        return described_script(config if run_id is None else script_flags.numbered(config, run_id))
     parts = [clean(model_name(config.model), 40), f"batch {config.batch_size}"]
     if config.gradient_accumulation_steps > 1:
         parts.append(f"× {config.gradient_accumulation_steps} accumulated")
