@@ -280,6 +280,9 @@ def _finished(state: State, record: RunRecord) -> None:
     )[-ROWS:]
     if not record.config.answers:
         state.trained = record
+    if state.plan is not None and record.outcome is Outcome.FAILED:
+        state.plan = replace(state.plan, failed=(*state.plan.failed, record.run_id))
+        state.notice = clean(f"run {record.run_id} failed, the plan goes on: {record.message or ''}", SENTENCE)
     run = state.run
     if run is not None and run.run_id == record.run_id:
         run.finish(record)
