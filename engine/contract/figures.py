@@ -32,7 +32,7 @@ from engine.contract.numbers import (
 )
 from engine.contract.own_data import data_name, work_of
 from engine.contract.records import Outcome, RunRecord
-from engine.contract.script_flags import told
+from engine.contract.script_flags import told_of
 from engine.contract.text import one_line
 from engine.contract.throughput import ENOUGH_UPDATES, warmup_updates
 from engine.gpus.units import MIB, to_mib
@@ -93,7 +93,7 @@ def knob_entry(name: str) -> Entry:
         name=name,
         label=_SHORT.get(name, knob.label),
         unit="" if name in _SHORT else knob.unit,
-        read=lambda record: told(record.config, name),
+        read=lambda record: told_of(record, name),
         write=lambda value: shown(knob, value),
         left=knob.kind not in (int, float),
     )

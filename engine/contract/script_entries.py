@@ -13,7 +13,7 @@ from engine.contract.figures import Entry, knob_entry
 from engine.contract.numbers import UNKNOWN, number, rate
 from engine.contract.records import RunRecord
 from engine.contract.script_figures import ScriptFigures
-from engine.contract.script_flags import bare, own_names, shown, told
+from engine.contract.script_flags import bare, own_names, shown, told, told_of
 from engine.contract.script_name import script_name
 from engine.contract.text import one_line
 
@@ -96,9 +96,9 @@ def _own(name: str) -> Entry:
     return Entry(
         name=name,
         label=one_line(name),
-        read=lambda record: told(record.config, name),
+        read=lambda record: told_of(record, name),
         write=lambda value: shown(name, value),
-        key=lambda record: _sortable(told(record.config, name)),
+        key=lambda record: _sortable(told_of(record, name)),
     )
 
 

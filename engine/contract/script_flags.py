@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from itertools import product
 from math import isfinite
 
-from engine.contract.command import ANY, Command, as_text, given_values, read_command, values_text
+from engine.contract.command import ANY, RUN, Command, as_text, given_values, read_command, values_text
 from engine.contract.config import KNOBS, RunConfig
 from engine.contract.knob import ConfigError, Value, check, coerce
 from engine.contract.knob import shown as knob_shown
 from engine.contract.numbers import UNKNOWN
+from engine.contract.records import RunRecord
 from engine.contract.script_combinations import NO_COMMAND, not_carried
 from engine.contract.text import one_line
 
@@ -147,6 +148,24 @@ def told(config: RunConfig, name: str) -> Value:
     if name in KNOBS:
         return getattr(config, name) if config.says(name) else None
     return None if config.script is None else config.script.own_values(config.command_values).get(name)
+
+
+def numbered(config: RunConfig, run_id: int) -> RunConfig:
+    """The knobs of a script's run with its number in place of `{run}`: to be shown, as what runs it again keeps it."""
+    if config.script is None:
+        return config
+    values = {name: getattr(config, name) for name in ("command_values", *config.script.knobs)}
+    changes = {
+        name: value.replace(f"{{{RUN}}}", str(run_id))
+        for name, value in values.items()
+        if isinstance(value, str) and f"{{{RUN}}}" in value
+    }
+    return config.with_values(**changes) if changes else config
+
+
+def told_of(record: RunRecord, name: str) -> Value:
+    """`told` of a run as it is shown."""
+    return told(numbered(record.config, record.run_id), name)
 
 
 def bare(config: RunConfig) -> str | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from engine.contract.script_word import ScriptWord, script_word
 
 _SETTINGS = (".json", ".yaml", ".yml", ".toml")
 """Endings of files that scripts take flags from."""
-_MOST_BYTES = 4_000_000
+_MOST_BYTES = 1 << 20
 """A larger file is no script that a person wrote."""
 
 _PARSERS = frozenset(("HfArgumentParser", "TrlParser"))
@@ -67,8 +67,8 @@ def reads_training_arguments(words: Sequence[str]) -> bool:
     if Path(words[script.at]).name == "trl" and not script.is_module:
         return words[script.at + 1 : script.at + 2] in [[name] for name in _TRL]
     path = source_of(words, script)
-    text = None if path is None else _text(path)
-    return text is not None and _reads(text)
+    tree = None if path is None else read_tree(path, mentions=_PARSERS)
+    return tree is not None and _reads(tree)
 
 
 def configured_by(words: Sequence[str], script: ScriptWord) -> str | None:
@@ -84,22 +84,22 @@ def unread_file(words: Sequence[str]) -> str | None:
     return next((word for word in rest if word.rpartition("=")[2].endswith(_SETTINGS)), None)
 
 
-def _text(path: Path) -> str | None:
+def read_tree(path: Path, *, mentions: Collection[str] = ()) -> ast.Module | None:
+    """The syntax tree of a script; None of what is no Python, not to be read, or longer than a person writes.
+
+    None also where none of the words of `mentions` stands in it, which is soon seen. Never raises.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
-    except OSError:
+        if len(content) > _MOST_BYTES or (mentions and not any(word.encode() in content for word in mentions)):
+            return None
+        return ast.parse(content)
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):  # or of another version of Python
         return None
-    return None if len(content) > _MOST_BYTES or b"\0" in content else content.decode("utf-8", "replace")
 
 
-def _reads(text: str) -> bool:
-    if not any(name in text for name in _PARSERS):
-        return False
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # of another version of Python
-        return False
+def _reads(tree: ast.Module) -> bool:
     parses, made_here, names = False, set(), set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):

@@ -17,14 +17,21 @@ from engine.contract.config import ConfigError
 
 INSIDE = Path(__file__).with_name("inside")
 """What every Python process of the command finds before anything else."""
+_MAX_UPDATES = "TRAINTOP_MAX_UPDATES"
 
 
-def environment_of(environ: Mapping[str, str], wire: str | None, changes: Mapping[str, str]) -> dict[str, str]:
+def environment_of(
+    environ: Mapping[str, str], wire: str | None, changes: Mapping[str, str], max_updates: int | None = None
+) -> dict[str, str]:
     """The environment of a command: that of its user, with `changes`, and with what makes it tell over `wire`.
 
-    Prints come line by line, as they do to a terminal, unless the user has said otherwise.
+    Prints come line by line, as they do to a terminal, unless the user has said otherwise. `max_updates`: those that it
+    is run for.
     """
     environment = {"PYTHONUNBUFFERED": "1", **environ, **changes}
+    environment.pop(_MAX_UPDATES, None)  # of a run that this one is started in
+    if max_updates is not None:
+        environment[_MAX_UPDATES] = str(max_updates)
     if wire is not None:
         search = environment.get("PYTHONPATH")
         environment["PYTHONPATH"] = str(INSIDE) + (os.pathsep + search if search else "")

@@ -109,9 +109,12 @@ class Folding:
         nvml: Nvml,
         host: str,
         log_path: str | None = None,
+        most: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        """`most`: the updates that the command is run for; what it makes beyond them is not told."""
         self._device, self._nvml, self._host, self._clock = device, nvml, host, clock
+        self._most = most
         self._processes: dict[int, Process] = {}
         self._together: _Together | None = None
         self._known = ScriptKnown(run_id=run_id, log_path=log_path)
@@ -142,6 +145,11 @@ class Folding:
     def trains(self) -> bool:
         """Whether an optimizer has stepped."""
         return self.update > 0
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether all the updates that it is run for were told."""
+        return self._most is not None and self.update >= self._most
 
     @property
     def known(self) -> ScriptKnown:
@@ -362,6 +370,9 @@ class Folding:
             return
         told: list[UpdateDone] = []
         for update in sorted(together.pending):
+            if self.has_enough:
+                together.pending.clear()
+                break
             if not self._is_whole(together, update) and len(together.pending) <= _MOST_PENDING:
                 break
             told.append(self._joined(together, update, together.pending.pop(update)))

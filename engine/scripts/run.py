@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.events import Event, Logged, RunProgress
 from engine.contract.host_load import HostLoad
+from engine.contract.numbers import n_of
 from engine.contract.records import Outcome, Phase, Place, RunRecord
 from engine.contract.script_combinations import NO_COMMAND, script_values
 from engine.contract.script_figures import ScriptFigures
@@ -95,7 +96,8 @@ class ScriptRun:
         try:
             if listener.path is None:
                 self._warn("The script is not watched: no socket can be made in the temporary folder (see the log).")
-            environment = environment_of(self.environ, listener.path, self.changes)
+            most = self.record.config.max_updates
+            environment = environment_of(self.environ, listener.path, self.changes, most)
             try:
                 self._child = Child(words, environment, printed.descriptors)
             finally:
@@ -127,6 +129,7 @@ class ScriptRun:
             nvml=self.nvml,
             host=platform.node(),
             log_path=str(printed.path) if printed.path else None,
+            most=self.record.config.max_updates,
         )
         while (code := child.poll()) is None:
             self._hear(folding, listener, _TICK_S)
@@ -176,7 +179,7 @@ class ScriptRun:
             self.emit(line)
 
     def _stop_if_due(self, child: Child, folding: Folding) -> None:
-        if not self.should_stop() and not self._has_enough(folding):
+        if not self.should_stop() and not folding.has_enough:
             return
         if self._stopping is None:
             self._stopping = Stopping(child.signal, self._wait_s)
@@ -190,11 +193,6 @@ class ScriptRun:
         if self.should_stop() and self.why_stopped() == BY_TERMINATION:
             return self.patience.terminated_s
         return self.patience.asked_s if n_sent == 1 else self.patience.told_s
-
-    def _has_enough(self, folding: Folding) -> bool:
-        """Whether it has done all the updates that it is run for."""
-        most = self.record.config.max_updates
-        return most is not None and folding.update >= most
 
     def _end_family(self, child: Child, folding: Folding, listener: Listener) -> None:
         """What a command leaves behind that was stopped or killed is ended; what else goes on is told."""
@@ -215,7 +213,7 @@ class ScriptRun:
 
     def _judge(self, code: int, folding: Folding, listener: Listener, printed: Printed) -> Verdict:
         if self._stopping is not None and not self.should_stop():
-            message = f"Ended after {folding.update:,} updates: --max-updates is {self.record.config.max_updates:,}."
+            message = f"Ended after {n_of(folding.update, 'update')}, as --max-updates says."
             return Verdict(outcome=Outcome.COMPLETED, message=message)
         if self._stopping is not None:
             message = stopped(self.why_stopped())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from engine.contract.config import ConfigError, RunConfig
 from engine.contract.device_name import read_device
@@ -324,60 +324,51 @@ def _link_rate(config: RunConfig, nvml: Nvml) -> float | None:
     return link_speeds.known(link_speeds.number_of(uuid or "") for uuid in uuids) if uuids else None
 
 
-def forecast_all(
-    configs: Sequence[RunConfig],
-    gpu: str | None,
-    stack: str,
-    context_bytes: int | None,
-    library_bytes: int | None,
-    *,
-    loop: str | None = None,
-    given: frozenset[str] = frozenset(),
-    link: str | None = None,
-) -> list[Forecast]:
-    """Forecasts without a session: on `gpu` of the catalogue, else on each configuration's own device.
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """On which GPU a forecast without a session is made, and what is given for it (see `Assumptions`)."""
 
-    `loop` is whose training loop it is (None: the Trainer's), `given` are the knobs that no stack may set, and `link`
-    is what joins several GPUs (see `Assumptions`).
-    Raises `ConfigError` and `ForecastError`.
-    """
+    gpu: str | None = None
+    """Of the catalogue; None: each configuration's own device."""
+    stack: str = CURRENT.name
+    context_bytes: int | None = None
+    library_bytes: int | None = None
+    loop: str | None = None
+    """Whose training loop it is; None: the Trainer's, and of a script as it is seen there."""
+    given: frozenset[str] = frozenset()
+    """Knobs that no stack may set."""
+    link: str | None = None
+    """What joins several GPUs."""
+
+
+def forecast_all(configs: Sequence[RunConfig], terms: Terms = Terms()) -> list[Forecast]:
+    """Forecasts without a session. Raises `ConfigError` and `ForecastError`."""
     hub = Hub()
     hub.probe()
-    forecaster, nvml, named = Forecaster(hub, _own_model), door(), _named_gpu(gpu)
+    forecaster, nvml, gpu = Forecaster(hub, _own_model), door(), _named_gpu(terms.gpu)
     assumed = Assumptions(
-        stack=stack,
-        loop=loop or "trainer",
-        given=given,
-        context_bytes=context_bytes,
-        library_bytes=library_bytes,
-        link=link,
+        stack=terms.stack,
+        loop=terms.loop or "trainer",
+        given=terms.given,
+        context_bytes=terms.context_bytes,
+        library_bytes=terms.library_bytes,
+        link=terms.link,
     )
-    if named is not None:
-        return [forecaster.forecast(config, named, assumed) for config in configs]
+    if gpu is not None:
+        return [forecaster.forecast(config, gpu, assumed) for config in configs]
     made = [_on_its_own(config, forecaster, assumed, nvml) for config in configs]
     note = why_virtual(configs[0], nvml)
     return [replace(each, notes=(note, *each.notes)) for each in made] if note else made
 
 
-def forecast_scripts(
-    configs: Sequence[RunConfig],
-    gpu: str | None,
-    stack: str,
-    context_bytes: int | None,
-    library_bytes: int | None,
-    *,
-    loop: str | None = None,
-    given: frozenset[str] = frozenset(),
-    link: str | None = None,
-) -> tuple[list[RunConfig], list[Forecast]]:
-    """The trainings that commands name, and their forecasts as `forecast_all` makes them; `loop` None: as is seen.
+def forecast_scripts(configs: Sequence[RunConfig], terms: Terms) -> tuple[list[RunConfig], list[Forecast]]:
+    """The trainings that commands name, and their forecasts as `forecast_all` makes them.
 
     Raises `ConfigError` and `ForecastError`, also where a command does not say what it trains.
     """
     read = [named(config) for config in configs]
     trainings = [each.config for each in read]
-    whose = loop or read[0].loop
-    made = forecast_all(trainings, gpu, stack, context_bytes, library_bytes, loop=whose, given=given, link=link)
+    made = forecast_all(trainings, replace(terms, loop=terms.loop or read[0].loop))
     return trainings, [told(*each) for each in zip(read, made, strict=True)]
 
 

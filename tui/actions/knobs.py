@@ -26,7 +26,7 @@ class KnobControl:
 
     def step(self, name: str, direction: int) -> None:
         """Turn one knob; at the end of its steps it goes round when it has one key only."""
-        self._editor.step(name, direction, wrap=name in _ONE_KEY)
+        self._editor.step(name, direction, wrap=name in _ONE_KEY, device=self._desk.state.ready)
         if name == "job":
             self._desk.state.shown_job = None
         self._desk.say()

@@ -224,7 +224,7 @@ class TraintopApp(App[str]):
             does.plans.finished(event)
         elif isinstance(event, EngineFailed):
             does.desk.show_error("The engine could not start", event.message)
-        elif isinstance(event, RunFinished) and event.record.outcome is Outcome.FAILED:
+        elif isinstance(event, RunFinished) and event.record.outcome is Outcome.FAILED and self.state.plan is None:
             does.desk.show_error(f"Run {event.record.run_id} failed", event.record.message or "")
 
     def _settle(self, event: HistoryChanged) -> None:

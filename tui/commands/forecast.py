@@ -76,21 +76,29 @@ def add_flags(parser: Parser) -> None:
 def execute(arguments: Namespace) -> int:
     """`traintop forecast`. Raises `ConfigError` and `UsageError`."""
     configs, several = _configs(arguments)
-    outside = (_mib(arguments, "context_mib"), _mib(arguments, "library_mib"))
+    context_bytes, library_bytes = _mib(arguments, "context_mib"), _mib(arguments, "library_mib")
     from tui.commands.headless import own_streams
 
     with own_streams() as (out, err):
         from engine.session.session import Session
 
         Session.check_data(configs[0])  # told before PyTorch is loaded
-        from engine.session.forecasts import forecast_all, forecast_scripts
+        from engine.session.forecasts import Terms, forecast_all, forecast_scripts
 
         try:
-            named = {"given": given_knobs(arguments), "link": arguments.link, "loop": arguments.loop}
+            terms = Terms(
+                gpu=arguments.gpu,
+                stack=arguments.stack,
+                context_bytes=context_bytes,
+                library_bytes=library_bytes,
+                loop=arguments.loop,
+                given=given_knobs(arguments),
+                link=arguments.link,
+            )
             if configs[0].is_script:
-                trainings, forecasts = forecast_scripts(configs, arguments.gpu, arguments.stack, *outside, **named)
+                trainings, forecasts = forecast_scripts(configs, terms)
             else:
-                trainings, forecasts = configs, forecast_all(configs, arguments.gpu, arguments.stack, *outside, **named)
+                trainings, forecasts = configs, forecast_all(configs, terms)
         except ForecastError as error:
             err.write(f"traintop forecast: {clean(str(error))}\n")
             return exit_codes.FAILED

@@ -117,6 +117,7 @@ def execute(arguments: Namespace) -> int:
 def request_of(arguments: Namespace, history: History) -> Request:
     """The plan that the flags describe. Raises `ConfigError`, `UsageError` and `HistoryError`."""
     from engine.knobs.files import load_knobs
+    from engine.session.searching import check_searches
     from engine.session.session import Session
 
     if arguments.save_config:
@@ -126,6 +127,7 @@ def request_of(arguments: Namespace, history: History) -> Request:
         if given or arguments.plan or arguments.until_oom or arguments.repeat or arguments.config or arguments.scale:
             raise UsageError("--resume goes on with a plan as it was: leave the other flags out.")
         stored = _stored(arguments.resume, history)
+        check_searches(stored.plan)
         first = next((run.config.device for run in stored.plan.runs), "auto")
         of_scripts = all(run.config.is_script for run in stored.plan.runs)
         return Request(lambda device: stored.plan, first, stored, of_scripts)
@@ -155,6 +157,7 @@ def request_of(arguments: Namespace, history: History) -> Request:
         is_given = "batch_size" in given or arguments.config or base.batch_size != KNOBS["batch_size"].default
         batch_size = {} if is_given else {"batch_size": 1}
         plan = until_oom(with_knobs(base, batch_size), lists, given=names)
+        check_searches(plan)
     elif lists or repeat > 1:
         plan = sweep(base, lists, repeat=repeat, given=names)
     else:

@@ -77,15 +77,16 @@ class SweepReport(Report):
         return self._rows is not None and any(run.config.is_script for run in self._rows.plan.runs)
 
     def code(self, event: PlanFinished) -> int:
-        """The exit code of a plan that is over: 0 also when some runs did not fit or failed."""
+        """The exit code of a plan that is over: 0 also when some runs did not fit, or were refused."""
         counts = self._rows.counts if self._rows else Counts()
         if not event.completed:
             if event.no_history:
                 return exit_codes.NOT_STORED
             return exit_codes.FAILED if event.failed else exit_codes.INTERRUPTED
-        if counts.completed or counts.out_of_memory or not counts.failed + counts.refused:
-            return exit_codes.DONE
-        return exit_codes.FAILED if counts.failed else exit_codes.WRONG_USAGE
+        if counts.failed:
+            return exit_codes.FAILED
+        nothing_ran = not counts.completed + counts.out_of_memory
+        return exit_codes.WRONG_USAGE if counts.refused and nothing_ran else exit_codes.DONE
 
     def _write_json(self, event: Event) -> None:
         if self._rows:
@@ -114,7 +115,7 @@ class SweepReport(Report):
                     self._write(self._out, f"{dump(values)}\n", aside=False)
         else:
             self._write_tables(plan, rows.records)
-            self._write_lines([rows.closing(event)])
+            self._write_lines(rows.closing(event))
         if event.failed and event.message:
             self.say(event.message)
         if not event.completed and event.plan_id:

@@ -50,6 +50,8 @@ from tui.drawing.text import clean
 
 LABEL = 60
 """Cells that a label may take in a line."""
+_MOST_FAILED, _LONGEST = 5, 400
+"""Runs whose failures the end tells again, and the characters of a reason."""
 
 
 @dataclass(slots=True)
@@ -104,6 +106,8 @@ class Rows:
         self._step: PlanProgress | None = None
         self._told: dict[str, PlanProgress] = {}
         """The last step of every label."""
+        self._labels: dict[int, str] = {}
+        """What the runs of this process are called, by their numbers."""
         widest = max((len(_label(run.label, run.repeat)) for run in plan.runs), default=0)
         self._width = min(LABEL, max(12, widest + (len(", batch size 65536") if plan.total is None else 0)))
 
@@ -160,11 +164,14 @@ class Rows:
     def _finished(self, record: RunRecord) -> str:
         self.counts.count(record)
         self.records.append(record)
+        if self._step is not None:
+            self._labels[record.run_id] = _label(self._step.label, self._step.repeat)
         unit = unit_of(MEMORY, [record])
         memory = f"{mib(record.peak_used):>6} {unit} {label_of(MEMORY, [record])} {SHARE.of(record):>5} %"
         memory += self._forecast()
         parts = self._answered(record, memory) if record.config.answers else self._trained(record, memory)
-        return self._line("  ".join((*parts, STATUS.of(record))))
+        why = f": {why_failed(record)}" if record.outcome is Outcome.FAILED else ""
+        return self._line("  ".join((*parts, f"{STATUS.of(record)}{why}")))
 
     def _trained(self, record: RunRecord, memory: str) -> list[str]:
         return [
@@ -212,11 +219,19 @@ class Rows:
         width = len(f"{step.total}/{step.total}") if step.total is not None else 3
         return f"{where:>{width}}  {clean(_label(step.label, step.repeat), LABEL):<{self._width}}  {rest}"
 
-    def closing(self, event: PlanFinished) -> str:
-        """The last sentence."""
+    def closing(self, event: PlanFinished) -> list[str]:
+        """The last sentences: the runs that failed and why, and how all ended."""
+        failed = [record for record in self.records if record.outcome is Outcome.FAILED]
+        lines = [f"Run {each.run_id}{self._named(each)} failed: {why_failed(each)}" for each in failed[:_MOST_FAILED]]
+        if len(failed) > _MOST_FAILED:
+            lines.append(f"{len(failed) - _MOST_FAILED} more failed: their rows say why.")
         total = f" of {event.total}" if event.total is not None else ""
         how = "done" if event.completed else "stopped"
-        return f"Plan {event.plan_id} {how}: {event.done}{total} runs, {self.counts.text}."
+        return [*lines, f"Plan {event.plan_id} {how}: {event.done}{total} runs, {self.counts.text}."]
+
+    def _named(self, record: RunRecord) -> str:
+        label = self._labels.get(record.run_id)
+        return f" ({clean(label, LABEL)})" if label else ""
 
 
 def _only_forecast(made: Foretold, why: str) -> str:
@@ -225,6 +240,13 @@ def _only_forecast(made: Foretold, why: str) -> str:
     speed = f", {forecast_rate(made.samples_per_s)} samples/s" if made.samples_per_s and made.fits else ""
     need = f"{mib(made.peak_used)} of {mib(made.limit)} {MEMORY.unit}"
     return f"by forecast for {clean(made.gpu)}: {need}, {end}{speed} ({clean(why)})"
+
+
+def why_failed(record: RunRecord) -> str:
+    """Why a run failed, in a line; of a script with its exit code, which its own words may leave out."""
+    told = clean(record.message or "it did not say why", _LONGEST)
+    code = record.script.exit_code if record.script is not None else None
+    return told if code is None or "exit code" in told else f"exit code {code}: {told}"
 
 
 def _label(label: str, repeat: int) -> str:

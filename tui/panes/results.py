@@ -147,9 +147,9 @@ class ResultsPane(Pane, can_focus=True):
 def described(row: RunRecord) -> str:
     """A run in a few words: what it was, and that its accuracy is worth nothing where that is so."""
     if not row.config.trains or row.config.workload == "dummy":
-        return describe(row.config)
+        return describe(row.config, row.run_id)
     many = f", {row.n_train:,} samples" if row.n_train is not None else ""
-    text = f"{describe(row.config)}, {clean(data_name(row.config), 40)}{many}"
+    text = f"{describe(row.config, row.run_id)}, {clean(data_name(row.config), 40)}{many}"
     return f"{accuracy_sentence(row)} {text}" if no_better(row) else text
 
 

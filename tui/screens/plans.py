@@ -81,7 +81,7 @@ class PlansScreen(Dialog[Chosen]):
     def _options(self) -> list[Option]:
         """One line a plan."""
         if self._job == SCRIPT:
-            plans = script_plans(self._config, self._device.kind)
+            plans = script_plans(self._config, self._device)
             self._plans = {f"script-{at}": plan for at, plan in enumerate(plans)}
         else:
             self._plans = {name: self._sized(name) for name, named in NAMED.items() if named.job == self._job}

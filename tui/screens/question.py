@@ -100,7 +100,11 @@ class StopScreen(Question):
 
     def __init__(self, state: State) -> None:
         run, plan = state.run, state.plan
-        what = f"Run {run.run_id} of {plan.title} is under way: {describe(run.config)}." if run and plan else ""
+        what = (
+            f"Run {run.run_id} of {plan.title} is under way: {describe(run.config, run.run_id)}."
+            if run and plan
+            else ""
+        )
         choices = dict(_STOP)
         if state.queued_plans:
             choices["plan"] = "p  the plan, and what waits behind it: p goes on with the plan later"
@@ -134,7 +138,9 @@ class QuitScreen(Question):
 
     def __init__(self, state: State) -> None:
         run = state.run if state.running else None
-        what = f"Run {run.run_id} is under way: {describe(run.config)}." if run else "A run is about to start."
+        what = (
+            f"Run {run.run_id} is under way: {describe(run.config, run.run_id)}." if run else "A run is about to start."
+        )
         choices = _QUIT
         if run is not None and run.script is not None:
             what += f" {capitalised(run.detail)}." if state.stopping else ""

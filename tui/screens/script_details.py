@@ -10,6 +10,7 @@ from engine.contract.figures import Entry
 from engine.contract.numbers import UNKNOWN, mib, n_of, number
 from engine.contract.records import RunRecord
 from engine.contract.script_figures import ScriptFigures
+from engine.contract.script_flags import numbered
 from tui.state.knob_list import every_row, label_of
 from tui.state.knobs import is_said, said_row
 
@@ -57,7 +58,7 @@ def script_lines(row: RunRecord, label: int) -> list[str]:
 
 def knob_lines(row: RunRecord, label: int) -> list[str]:
     """The knobs that its command carries, and those of its own."""
-    config = row.config
+    config = numbered(row.config, row.run_id)
     shown = [each for each in every_row(config) if each.own or (is_said(config, each.knob) and each.knob != "command")]
     return [f"{label_of(each):<{label}}{said_row(config, each)}" for each in shown]
 

@@ -61,7 +61,7 @@ class Captions:
             return None
         if run.under_way:
             note = state.table.notes.get(run.run_id) if state.playback else None
-            return note or f"run {run.run_id} starts: {describe(run.config)}"
+            return note or f"run {run.run_id} starts: {describe(run.config, run.run_id)}"
         return _end(run.as_record(), state.record_of(state.baselines.get(run.config.job)))
 
 

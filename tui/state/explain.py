@@ -104,7 +104,7 @@ def lecture_saw(name: str) -> str:
 def run_text(run: RunRecord, runs: Sequence[RunRecord], baseline: RunRecord | None) -> tuple[str, list[str]]:
     """Heading and lines: what became of a run, and against what."""
     heading = f"Run {run.run_id}: {run.outcome.words}"
-    lines = [describe(run.config), ""]
+    lines = [describe(run.config, run.run_id), ""]
     if run.outcome is Outcome.OUT_OF_MEMORY:
         return f"{heading}   h: what fits instead", [*lines, *_no_memory(run, runs)]
     if run.message:

@@ -257,7 +257,7 @@ def _fold_boundary(state: State, event: RunStarted | RunRefused | RunFinished) -
         if state.run.answer is not None and known is not None and known.answer is not None:
             state.run.answer.expected_kv = known.answer.kv_cache
         state.editor.problem = None
-        state.write("run", f"run {event.run_id}: {describe(event.config)} on {event.device.name}")
+        state.write("run", f"run {event.run_id}: {describe(event.config, event.run_id)} on {event.device.name}")
     elif isinstance(event, RunRefused):
         state.queued = max(0, state.queued - (event.run_id is None and state.plan is None))
         state.stopping = False
@@ -280,6 +280,9 @@ def _finished(state: State, record: RunRecord) -> None:
     )[-ROWS:]
     if not record.config.answers:
         state.trained = record
+    if state.plan is not None and record.outcome is Outcome.FAILED:
+        state.plan = replace(state.plan, failed=(*state.plan.failed, record.run_id))
+        state.notice = clean(f"run {record.run_id} failed, the plan goes on: {record.message or ''}", SENTENCE)
     run = state.run
     if run is not None and run.run_id == record.run_id:
         run.finish(record)

@@ -17,12 +17,13 @@ from engine.contract.numbers import UNKNOWN, n_of
 from engine.contract.own_data import is_own_file
 from engine.contract.own_models import own_name
 from engine.contract.presets import PRESETS, model_name
-from engine.contract.records import Outcome, RunRecord
+from engine.contract.records import DeviceInfo, Outcome, RunRecord
 from engine.contract.script_combinations import not_carried
 from engine.contract.script_name import script_name
 from tui.drawing.cells import cut_middle
 from tui.drawing.text import clean
 from tui.state.knob_list import ORDER, OWN, KnobList, Row, label_of, opened_for
+from tui.state.script_choices import why_not
 from tui.state.script_knobs import (
     NOT_CARRIED,
     SCRIPTS_OWN,
@@ -35,6 +36,8 @@ from tui.state.script_knobs import (
 )
 
 UNDO_LIMIT = 200
+_MOST_STEPS = 64
+"""Values of a number that are looked at for one that a script has a word for."""
 _COMMAND = 60
 """Cells of a command among other knobs: the middle of a longer one is left out."""
 
@@ -89,8 +92,11 @@ class KnobEditor:
             self.select(knob)
         self.problem = Problem(knob, message)
 
-    def step(self, name: str, direction: int, *, wrap: bool = False) -> bool:
-        """Turn a knob to its next value (direction 1) or the one before (-1). False when nothing changed."""
+    def step(self, name: str, direction: int, *, wrap: bool = False, device: DeviceInfo | None = None) -> bool:
+        """Turn a knob to its next value (direction 1) or the one before (-1). False when nothing changed.
+
+        What a script cannot be given is passed over; `device`, where it is known, is where it would run.
+        """
         self.select(name)
         if name == OWN and self.list.cursor.own:
             return self._step_own(self.list.cursor.own, direction)
@@ -103,7 +109,23 @@ class KnobEditor:
         if value is None:
             self.problem = Problem(name, _no_step(KNOBS[name], direction))
             return False
+        if self.config.is_script and (refused := why_not(self.config, name, value, device)):
+            value = self._next_possible(name, value, direction, device)
+            if value is None or value == now:
+                self.problem = Problem(name, clean(refused, 400))
+                return False
         return self.set_value(name, value)
+
+    def _next_possible(self, name: str, value: Value, direction: int, device: DeviceInfo | None) -> Value:
+        """The first value beyond this one that the script can be given; None where there is none."""
+        seen = {value}
+        while (value := stepped(KNOBS[name], value, direction)) is not None and value not in seen:
+            if not why_not(self.config, name, value, device):
+                return value
+            seen.add(value)
+            if len(seen) > _MOST_STEPS:
+                break
+        return None
 
     def _step_own(self, own: str, direction: int) -> bool:
         return self._take(OWN, lambda: script_flags.turned(self.config, own, own_step(self.config, own, direction)))
@@ -351,6 +373,8 @@ def shown(knob: Knob, value: Value) -> str:
     if isinstance(value, str):
         if knob.name == "command":
             return cut_middle(clean(value), _COMMAND)
+        if knob.name == "output_dir":  # its last part alone is often a number
+            return clean(value, 200)
         return _SHORT.get(value) or clean(short_name(value), 200)
     return knob_text.shown(knob, value)
 
@@ -422,12 +446,15 @@ def described_script(config: RunConfig) -> str:
     return ", ".join([clean(script_name(config), 40), *parts])
 
 
-def describe(config: RunConfig) -> str:
-    """A configuration in a few words: `bert-tiny, batch 8, 512 tokens, fp32`; `gpt2, batch 1, 256 + 128 tokens, …`."""
+def describe(config: RunConfig, run_id: int | None = None) -> str:
+    """A configuration in a few words: `bert-tiny, batch 8, 512 tokens, fp32`; `gpt2, batch 1, 256 + 128 tokens, …`.
+
+    `run_id` where it is that of a run.
+    """
     if config.answers:
         return _described_answer(config)
     if config.is_script:
-        return described_script(config)
+        return described_script(config if run_id is None else script_flags.numbered(config, run_id))
     parts = [clean(model_name(config.model), 40), f"batch {config.batch_size}"]
     if config.gradient_accumulation_steps > 1:
         parts.append(f"× {config.gradient_accumulation_steps} accumulated")

@@ -28,6 +28,8 @@ class PlanView:
     paused: bool = False
     upcoming: RunConfig | None = None
     upcoming_label: str = ""
+    failed: tuple[int, ...] = ()
+    """The numbers of its runs that failed, in this process."""
 
     @property
     def where(self) -> str:
@@ -77,5 +79,14 @@ def fold_plan(
     total = f" of {event.total}" if event.total is not None else ""
     end = "is done" if event.completed else "was stopped and can go on later"
     title = (plan.title if plan is not None else "") or clean(event.name, TITLE_LIMIT)
-    lines = [f"plan {title} {end}: {event.done}{total} runs"]
+    lines = [f"plan {title} {end}: {event.done}{total} runs{_failed(plan)}"]
     return None, [*lines, *([event.message] if event.message else [])]
+
+
+def _failed(plan: PlanView | None) -> str:
+    """`; run 3, 4 and 6 failed`, and where they say why; empty where none did."""
+    if plan is None or not plan.failed:
+        return ""
+    numbers = [str(number) for number in plan.failed]
+    named = " and ".join(filter(None, (", ".join(numbers[:-1]), numbers[-1])))
+    return f"; run {named} failed: Enter in the results says why"

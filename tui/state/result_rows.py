@@ -11,7 +11,7 @@ from engine.contract.figures import Entry, status_of
 from engine.contract.knob import ANSWER, SCRIPT, TRAIN
 from engine.contract.own_data import data_name
 from engine.contract.records import Outcome, RunRecord
-from engine.contract.script_flags import own_names, told
+from engine.contract.script_flags import own_names, told_of
 from tui.drawing.text import clean
 from tui.state.knobs import shown
 
@@ -185,7 +185,7 @@ def matches(query: str, row: RunRecord, note: str = "") -> bool:
     cells = [entry.of(row).lower() for entry in printed]
     parts = [config.model, config.workload, data_name(config), config.optimizer, config.precision]
     if config.is_script:
-        parts = [config.command or "", *(f"{name}={told(config, name)}" for name in own_names(config))]
+        parts = [config.command or "", *(f"{name}={told_of(row, name)}" for name in own_names(config))]
     parts.append(note)
     parts += [
         row.outcome.value,
@@ -204,7 +204,7 @@ def _has_value(word: str, row: RunRecord) -> bool:
     name, _, value = word.partition("=")
     for own in own_names(row.config):
         if own.lower().startswith(name):
-            return not value or value == str(told(row.config, own)).lower()
+            return not value or value == str(told_of(row, own)).lower()
     for knob in KNOBS.values():
         if row.config.is_script and not row.config.says(knob.name):
             continue

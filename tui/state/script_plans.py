@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from engine.contract.config import KNOBS, ConfigError, RunConfig, Value
-from engine.contract.script_flags import all_turned
+from engine.contract.records import DeviceInfo
 from engine.plans.course import Plan, sweep, until_oom
 from tui.state.knobs import choices_of, stepped
+from tui.state.script_choices import why_not
 from tui.state.script_knobs import carried, may_turn, own_choices
 
 _STEPS = 2
@@ -21,46 +22,38 @@ _ALWAYS = ("batch_size", "gradient_accumulation_steps", "learning_rate", "gradie
 """Offered of a script that takes transformers' flags, where nothing was turned yet."""
 
 
-def script_plans(config: RunConfig, device_kind: str = "cuda") -> list[Plan]:
+def script_plans(config: RunConfig, device: DeviceInfo) -> list[Plan]:
     """What can be swept of a command, as it is now. Empty without one. A CPU has no limit to search."""
     if config.script is None:
         return []
     plans = [_made(config, own, choices) for own, choices in own_choices(config).items()]
     names = dict.fromkeys((*carried(config), *(name for name in _ALWAYS if may_turn(config, name))))
-    plans += [_made(config, name, values_of(config, name)) for name in names if name not in _NOT_SWEPT]
-    if may_turn(config, "batch_size") and device_kind == "cuda":
+    plans += [_made(config, name, values_of(config, name, device)) for name in names if name not in _NOT_SWEPT]
+    if may_turn(config, "batch_size") and device.kind == "cuda":
         plans.append(_or_none(lambda: until_oom(config)))
     plans.append(_or_none(lambda: sweep(config, {}, repeat=REPEATS)))
     return [plan for plan in plans if plan is not None]
 
 
-def values_of(config: RunConfig, name: str) -> list[Value]:
-    """The values that a sweep over a knob takes: all choices that the script has a word for; of a number those around
+def values_of(config: RunConfig, name: str, device: DeviceInfo) -> list[Value]:
+    """The values that a sweep over a knob takes: all choices that the script can be given; of a number those around
     the one that it has.
     """
     knob, now = KNOBS[name], getattr(config, name)
     if choices := choices_of(knob):
-        return [value for value in choices if _is_possible(config, name, value)]
-    below = list(islice(_walk(config, name, now, -1), _STEPS))
-    above = list(islice(_walk(config, name, now, 1), _STEPS))
+        return [value for value in choices if not why_not(config, name, value, device)]
+    below = list(islice(_walk(config, name, now, -1, device), _STEPS))
+    above = list(islice(_walk(config, name, now, 1, device), _STEPS))
     return [*reversed(below), now, *above]
 
 
-def _walk(config: RunConfig, name: str, value: Value, direction: int) -> Iterator[Value]:
+def _walk(config: RunConfig, name: str, value: Value, direction: int, device: DeviceInfo) -> Iterator[Value]:
     """The knob's values from this one on, in one direction, as far as the script has words for them."""
     while (following := stepped(KNOBS[name], value, direction)) is not None and following != value:
-        if not _is_possible(config, name, following):
+        if why_not(config, name, following, device):
             return
         value = following
         yield value
-
-
-def _is_possible(config: RunConfig, name: str, value: Value) -> bool:
-    try:
-        all_turned(config, {name: value})
-    except ConfigError:
-        return False
-    return True
 
 
 def _made(config: RunConfig, name: str, values: Sequence[Value]) -> Plan | None:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_MOST_BYTES = 1 << 20
-"""Of a source; a longer one is none that a person wrote."""
+from engine.knobs.script_source import read_tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +24,8 @@ class Source:
 
 def read_source(path: Path) -> Source | None:
     """Read a script; None of what is no Python, or not to be read. Never raises."""
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            return None
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = read_tree(path)
+    if tree is None:
         return None
     words: set[str] = set()
     defaults: dict[str, object] = {}

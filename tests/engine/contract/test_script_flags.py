@@ -9,8 +9,10 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
+from engine.contract import script_entries
 from engine.contract.config import KNOBS, ConfigError, RunConfig, Value
 from engine.contract.knob import SCRIPT, TRAIN
+from engine.contract.records import Outcome, RunRecord
 from engine.contract.script_combinations import script_values
 from engine.contract.script_flags import (
     DEFAULTS,
@@ -18,11 +20,13 @@ from engine.contract.script_flags import (
     all_turned,
     bare,
     is_turnable,
+    numbered,
     taken_in,
     told,
     turned,
     with_knobs,
 )
+from engine.export.hand_over import command_line
 
 OWN = RunConfig(job=SCRIPT, command="python train.py --b={batch_size} --n={width=64,128} {amp=,--amp}")
 TRAINER = RunConfig(job=SCRIPT, command="python run.py --do_train", command_flags="transformers")
@@ -177,3 +181,15 @@ def test_knobs_of_the_scripts_own_are_turned_and_go_back_to_their_first() -> Non
     assert turned(config, "width", "64") == turned(config, "width", None)
     assert filled(with_knobs(config, {"width": "a b", "amp": ""}))[2:] == ["--b=16", "--n=a b"]
     assert with_knobs(RunConfig(), {"batch_size": "4"}) == RunConfig(batch_size=4)
+
+
+def test_a_run_is_shown_with_its_number_and_done_again_with_the_braces() -> None:
+    command = "python train.py --output_dir={output_dir} --log={log=log.txt,run.txt}"
+    config = RunConfig(job="script", command=command, output_dir="out/{run}", command_values="log=logs/{run}.txt")
+    shown = numbered(config, 7)
+    assert (shown.output_dir, shown.command_values) == ("out/7", "log=logs/7.txt")
+    assert shown.command == config.command
+    assert config.output_dir == "out/{run}"
+    record = RunRecord(run_id=7, config=config, outcome=Outcome.COMPLETED)
+    assert [entry.of(record) for entry in script_entries.knobs([record])[::2]] == ["logs/7.txt", "out/7"]
+    assert "--output-dir 'out/{run}'" in command_line(config)

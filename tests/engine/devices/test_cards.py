@@ -125,7 +125,7 @@ def test_a_card_that_the_catalogue_lacks_is_asked_and_gets_a_forecast(machine: M
         assert (gpu["name"], gpu["memory_total"], gpu["fp32"]) == ("NVIDIA GeForce GTX 970", 4096 * 2**20, None)
         assert (gpu["compute_capability"], gpu["multiprocessors"]) == ([8, 0], 20)
         config = "RunConfig(seq_len=32, batch_size=2, device='cuda:0')"
-        made = ask(f"forecasts.forecast_all([{config}], None, 'current', None, None)[0].to_json()")
+        made = ask(f"forecasts.forecast_all([{config}])[0].to_json()")
     assert (made["vram_total_mib"], made["verdict"], made["samples_per_s"]) == (4096, "fits", None)
     least, most = made["used_range_mib"]
     assert least < made["peak_used_mib"] <= most

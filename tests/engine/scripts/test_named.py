@@ -15,7 +15,7 @@ from engine.contract.script_flags import all_turned
 from engine.knobs.scripts import run_of
 from engine.scripts.names import flag_names as names
 from engine.scripts.names.named import Named, named
-from engine.session.forecasts import forecast_all, forecast_scripts
+from engine.session.forecasts import Terms, forecast_all, forecast_scripts
 
 RUN_CLM = """
 from dataclasses import dataclass, field
@@ -251,11 +251,11 @@ def test_the_forecast_is_that_of_the_training_with_what_is_assumed_before_its_no
     command = "python no_trainer.py --model_name_or_path bert-tiny --per_device_train_batch_size={batch_size}"
     config = run_of({"command": command, "batch_size": 3})
     assert config.job == SCRIPT
-    (training,), (made,) = forecast_scripts([config], "tesla-p4", "current", None, None)
+    (training,), (made,) = forecast_scripts([config], Terms(gpu="tesla-p4"))
     plain = RunConfig(
         model="bert-tiny", seq_len=128, batch_size=3, max_grad_norm=0.0, optimizer_implementation="foreach"
     )
-    (same,) = forecast_all([plain], "tesla-p4", "current", None, None, loop="script")
+    (same,) = forecast_all([plain], Terms(gpu="tesla-p4", loop="script"))
     assert training.with_values(samples=plain.samples) == plain
     assert (made.peak_used, made.peak_allocated) == (same.peak_used, same.peak_allocated)
     assert made.notes[0].startswith("assumed: adamw as PyTorch makes it by default")

@@ -49,6 +49,31 @@ def test_out_of_memory_in_a_real_training(tmp_path: Path) -> None:
     assert record.script.held["weights"] == record.script.held["gradients"] == 4 * 36
 
 
+_ENDLESS = """
+import torch
+model = torch.nn.Linear(8, 4)
+optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+done = 0
+try:
+    while True:
+        model(torch.randn(4, 8)).square().mean().backward()
+        optimizer.step()
+        done += 1
+except KeyboardInterrupt:
+    print("interrupted in update", done + 1)
+"""
+
+
+def test_a_script_makes_just_the_updates_that_it_is_run_for(tmp_path: Path) -> None:
+    path = tmp_path / "train.py"
+    path.write_text(_ENDLESS)
+    runs = python(str(path), patience=Patience(), max_updates=7)
+    record = runs.execute()
+    assert (record.outcome, record.updates) == (Outcome.COMPLETED, 7)
+    assert runs.printed == ["interrupted in update 7"]  # in the step that ends it
+    assert None not in [update.loss for update in runs.of(UpdateDone)]
+
+
 _RANKS = """
 import torch, torch.distributed as dist
 dist.init_process_group("gloo")

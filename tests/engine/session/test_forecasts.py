@@ -23,7 +23,7 @@ from engine.gpus.units import MIB
 from engine.history.errors import HistoryError
 from engine.plans.course import named_plan, repeat_plan, sweep
 from engine.process.machine import Machine
-from engine.session.forecasts import Forecasts, forecast_all, gpu_of
+from engine.session.forecasts import Forecasts, Terms, forecast_all, gpu_of
 from engine.session.outside import OutsideMemory
 from engine.telemetry.nvml import Nvml
 from engine.training.hub import Hub
@@ -95,7 +95,7 @@ def test_reading_is_told_before_the_answer_and_once(forecasts: Forecasts) -> Non
 def test_a_file_is_read_from_the_command_line_too(tmp_path: Path) -> None:
     data = write_reviews(tmp_path / "a.csv", 100)
     configs = [SMALL.with_values(workload="reviews", data=str(data), batch_size=n) for n in (2, 4)]
-    one, two = forecast_all(configs, None, "current", None, None)
+    one, two = forecast_all(configs)
     assert one.peak_allocated < two.peak_allocated
     assert any(note.startswith("Read from the data: 80 samples") for note in one.notes)
 
@@ -118,7 +118,7 @@ def test_forecasting_leaves_the_random_generator_alone(forecasts: Forecasts, che
 
 def test_an_unknown_gpu_is_refused_with_a_suggestion() -> None:
     with pytest.raises(ConfigError, match=r"did you mean tesla-p4.* like it .*: --gpu tesla-p4\S* --vram-limit MIB\.$"):
-        forecast_all([SMALL], "tesla-p5", "current", None, None)
+        forecast_all([SMALL], Terms(gpu="tesla-p5"))
 
 
 P4 = DeviceInfo(
@@ -296,10 +296,10 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_gpus_are_counted_before_they_are_forecast(forecasts: Forecasts) -> None:
     made = forecasts.forecast(SMALL.with_values(gpus=None))
     assert made.gpus == len(made.peak_used_by_rank) == 4
-    (on_its_own,) = forecast_all([SMALL.with_values(gpus=None)], None, "current", None, None)
+    (on_its_own,) = forecast_all([SMALL.with_values(gpus=None)])
     assert on_its_own.peak_used_by_rank == made.peak_used_by_rank
     with pytest.raises(ConfigError, match="say how many"):
-        forecast_all([RunConfig(gpus=None)], "tesla-p4", "current", None, None)
+        forecast_all([RunConfig(gpus=None)], Terms(gpu="tesla-p4"))
 
 
 @pytest.mark.usefixtures("four_cores")

@@ -104,7 +104,7 @@ def test_a_run_from_start_to_row(driver: Driver) -> None:
 def test_a_run_on_a_virtual_gpu_keeps_the_cards_speed_by_forecast(driver: Driver) -> None:
     config = SMALL.with_values(device="virtual:tesla-p4", samples=8)
     record = driver.run(config).record
-    made = forecast_all([config], None, "current", None, None)[0]
+    made = forecast_all([config])[0]
     assert record.outcome is Outcome.COMPLETED
     assert record.forecast_samples_per_s == made.samples_per_s
     assert made.samples_per_s

@@ -8,6 +8,7 @@ import pytest
 
 from engine.contract.config import RunConfig
 from engine.contract.events import PlanFinished, PlanProgress, PlanStarted, RunRefused
+from engine.contract.records import Outcome
 from engine.history.plans import StoredPlan
 from engine.plans.course import NAMED, named_plan, sweep
 from tests.tui.fake_session import CPU, GPU, MIB, finished, ready, started, training, update
@@ -314,3 +315,14 @@ async def test_the_list_says_what_is_shown_by_forecast_and_why() -> None:
         assert "by forecast: a CPU has no tf32" in s.text
         assert "6 runs, 3 more by forecast" in s.line("BERT-large on")
         assert "left out" not in s.text
+
+
+async def test_a_run_of_a_plan_that_fails_is_told_without_a_dialog_and_in_the_end() -> None:
+    async with stage() as s:
+        await in_a_plan(s)
+        await s.feed(finished(8, Outcome.FAILED, message="Failed in forward of update 2: ValueError: bad."))
+        assert isinstance(s.app.screen, MainScreen)
+        assert "run 8 failed, the plan goes on: Failed in forward of update 2" in s.text
+        await s.feed(started(9), finished(9), replace(DONE, name="sweep"))
+        assert isinstance(s.app.screen, MainScreen)
+        assert "plan Batch size is done: 5 of 5 runs; run 8 failed: Enter in the results says why" in s.text

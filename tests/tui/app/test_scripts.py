@@ -15,6 +15,8 @@ from engine.contract.records import DeviceInfo, Outcome, Shares
 from tests.tui import fake_scripts
 from tests.tui.fake_session import CPU, MIB, ready, record
 from tests.tui.screen_text import SIZES, Stage, stage
+from tui.screens.details import run_details
+from tui.state.knobs import describe
 
 VIRTUAL = DeviceInfo(name="Tesla P4", kind="virtual", memory_total=7611 * MIB)
 LARGER = fake_scripts.LOOP.with_values(batch_size=16)
@@ -351,6 +353,15 @@ async def test_the_details_say_how_it_ended_what_it_held_and_what_was_not_seen(s
         assert "block_size        256" in lines
         assert "learning rate" not in lines
         assert "As a script for the Trainer" not in lines
+
+
+def test_the_details_of_a_run_have_its_number_for_run() -> None:
+    command = "python train.py --output_dir={output_dir}"
+    config = RunConfig(job=SCRIPT, command=command, output_dir="out/{run}")
+    lines = run_details(fake_scripts.script_record(7, config=config), 120)._lines
+    assert "output folder     out/7" in lines
+    assert any(line.startswith("traintop run --output-dir 'out/{run}' -- ") for line in lines)
+    assert describe(config, 7) == "train.py"  # a folder is none of what tells runs apart
 
 
 def _details(s: Stage) -> str:

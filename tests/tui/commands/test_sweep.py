@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from engine.contract.config import ConfigError, RunConfig
-from engine.contract.events import EngineFailed, Event, PlanFinished, PlanProgress, PlanStarted, RunRefused
+from engine.contract.events import EngineFailed, Event, PlanFinished, PlanProgress, PlanStarted, RunFinished, RunRefused
 from engine.contract.forecast_types import Foretold
 from engine.contract.records import DeviceInfo, Outcome
 from engine.contract.stop_reason import BY_USER
 from engine.history.history import History
 from engine.plans.course import NAMED, Plan, sweep, until_oom
+from tests.tui import fake_scripts as scripts
 from tests.tui.fake_session import CPU, GPU, MIB, FakeSession, finished, ready, record, started, update
 from tui import cli
 from tui.command_line import exit_codes
@@ -169,6 +170,17 @@ def test_what_cannot_be_asked_is_told_in_one_sentence(history: History, words: t
     assert "\n" not in str(error.value)
 
 
+def test_a_script_without_a_card_is_not_searched_for_its_limit(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(ConfigError) as error:
+        asked(history, "--until-oom", "--", "python", "train.py", "--batch={batch_size}")
+    assert error.value.message == (
+        "no GPU is shown to the command, and a CPU has no VRAM to run out of: use a CUDA GPU."
+    )
+
+
 def test_wrong_usage_has_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["sweep", "--batch-size", "1,x"]) == exit_codes.WRONG_USAGE
     assert capsys.readouterr().err.startswith("traintop sweep: --batch-size needs a whole number")
@@ -313,7 +325,8 @@ def test_refused_and_skipped_runs_keep_their_sentence(history: History) -> None:
     [
         ((finished(1), finished(2)), exit_codes.DONE),
         ((finished(1, Outcome.OUT_OF_MEMORY), finished(2, Outcome.OUT_OF_MEMORY)), exit_codes.DONE),
-        ((finished(1, Outcome.FAILED), finished(2)), exit_codes.DONE),
+        ((finished(1, Outcome.FAILED), finished(2)), exit_codes.FAILED),
+        ((finished(1), refused()), exit_codes.DONE),
         ((finished(1, Outcome.FAILED), finished(2, Outcome.FAILED)), exit_codes.FAILED),
         ((finished(1, Outcome.FAILED), refused()), exit_codes.FAILED),
         (("no", "no"), exit_codes.DONE),
@@ -321,6 +334,22 @@ def test_refused_and_skipped_runs_keep_their_sentence(history: History) -> None:
 )
 def test_exit_codes(history: History, ends: tuple[Event | str, ...], code: int) -> None:
     assert followed(history, TWO, *steps(TWO, *ends))[0] == code
+
+
+def test_a_run_that_failed_says_why_in_its_row_and_at_the_end(history: History) -> None:
+    unsaid = replace(scripts.failed(1), message="Failed in backward of update 3: ValueError: bad.")
+    worse = "It ended with exit code 3: ValueError: worse. What it printed is in run-2.log."
+    said = replace(scripts.failed(2), message=worse)
+    plan = sweep(scripts.LOOP, {"batch_size": ["8", "16"]})
+    code, out, _ = followed(history, plan, *steps(plan, RunFinished(record=unsaid), RunFinished(record=said)))
+    assert code == exit_codes.FAILED
+    rows = out.splitlines()
+    assert rows[1].endswith(": exit code 3: Failed in backward of update 3: ValueError: bad.")
+    assert rows[-3:] == [
+        "Run 1 (batch size 8) failed: exit code 3: Failed in backward of update 3: ValueError: bad.",
+        f"Run 2 (batch size 16) failed: {worse}",
+        "Plan 3 done: 2 of 2 runs, 2 failed.",
+    ]
 
 
 def test_what_a_search_found_is_the_last_word_but_one(history: History) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.contract.config import RunConfig
 from engine.contract.knob import ANSWER, SCRIPT, TRAIN
+from engine.contract.records import DeviceInfo
 from engine.contract.script_combinations import script_values
 from engine.contract.script_name import script_name
 from tests.tui import fake_scripts
+from tests.tui.fake_session import CPU, GPU
 from tui.state.knob_list import Row
 from tui.state.knobs import KnobEditor, changed_rows, describe, said, said_row, turned, why
 from tui.state.script_knobs import NOT_CARRIED, SCRIPTS_OWN, is_same_command
+from tui.state.script_plans import script_plans
+
+A100 = DeviceInfo(name="NVIDIA A100-SXM4-40GB", kind="cuda", index=0, memory_total=40960 * 2**20)
 
 BLOCK = Row(SCRIPT, "command_values", "block_size")
 
@@ -40,6 +47,46 @@ def test_a_value_without_a_word_is_refused(editor: KnobEditor) -> None:
     assert editor.problem is not None
     assert "no word for precision fp16" in editor.problem.message
     assert editor.config == fake_scripts.LOOP
+
+
+def test_a_step_passes_over_what_it_has_no_word_for(editor: KnobEditor) -> None:
+    seen = []
+    for _ in range(3):
+        assert editor.step("precision", 1)
+        seen.append(editor.config.precision)
+    assert seen == ["fp32", "bf16", "fp32"]
+
+
+@pytest.mark.parametrize(
+    ("words", "device", "offered"),
+    [
+        ("", GPU, ["fp16", "bf16", "fp32"]),  # a Tesla P4
+        ("", A100, ["tf32", "fp16", "bf16"]),
+        (" --use_cpu", CPU, ["bf16", "fp32", "bf16"]),
+        ("", None, ["tf32", "fp16", "bf16"]),
+    ],
+)
+def test_a_step_passes_over_what_the_trainer_refuses_there(
+    words: str, device: DeviceInfo | None, offered: list[str]
+) -> None:
+    command = f"{fake_scripts.TRAINER.command}{words}"
+    editor = KnobEditor(replace(fake_scripts.TRAINER, command=command))
+    seen = []
+    for _ in range(3):
+        assert editor.step("precision", 1, device=device)
+        seen.append(editor.config.precision)
+    assert seen == offered
+
+
+def test_where_the_trainer_has_one_precision_alone_it_is_said() -> None:
+    editor = KnobEditor(fake_scripts.TRAINER)
+    assert not editor.step("precision", 1, device=CPU)
+    assert editor.config == fake_scripts.TRAINER
+    assert editor.problem is not None
+    assert editor.problem.message == (
+        "On a CPU the Trainer computes in fp32; in bf16 where --use_cpu is in the command."
+    )
+    assert "precision" not in {plan.title.rpartition(" ")[2] for plan in script_plans(fake_scripts.TRAINER, CPU)}
 
 
 def test_a_knob_of_its_own_goes_round_its_values(editor: KnobEditor) -> None:

@@ -3,7 +3,9 @@
 It changes nothing that the script computes: it draws no random number, waits for no device and holds no tensor but
 copies of losses. A fault in it switches it off with one line, and the script goes on.
 
-The one thing that it is told is the environment's `TRAINTOP_WIRE`: the path of a Unix socket on which traintop listens.
+It is told two things by the environment: `TRAINTOP_WIRE`, the path of a Unix socket on which traintop listens, and
+perhaps `TRAINTOP_MAX_UPDATES`. A process that has made so many updates tells them at once, and does no more until it is
+interrupted, which traintop then sees to; after two seconds it goes on all the same.
 Each process that imports torch connects by itself and writes lines of JSON there, one object each, with its `kind`; a
 reader leaves alone a kind or a field that it does not know. What was not seen is null or left out. Bytes and seconds.
 
@@ -41,10 +43,11 @@ def begin(path=None):
 
     Where torch is not imported yet, all waits for it. After `end` it may be called again.
     """
+    most = os.environ.get("TRAINTOP_MAX_UPDATES", "") if path is None else ""
     path = path or os.environ["TRAINTOP_WIRE"]
     from _traintop_inside.waiting import when_imported
 
-    when_imported("torch", lambda torch: _look(torch, path))
+    when_imported("torch", lambda torch: _look(torch, path, int(most) if most.isdecimal() else None))
 
 
 def end():
@@ -53,7 +56,7 @@ def end():
         _looking.end()
 
 
-def _look(torch, path):
+def _look(torch, path, most):
     global _looking
     from _traintop_inside.wire import Wire  # not before: a script without torch gets no module that it did not import
 
@@ -65,6 +68,6 @@ def _look(torch, path):
 
             _looking = Looking(torch)
             hooks.begin(torch, _looking)
-        _looking.begin(wire)
+        _looking.begin(wire, most)
     except Exception as error:
         wire.switch_off(error)

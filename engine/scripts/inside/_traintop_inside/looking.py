@@ -23,6 +23,8 @@ _TELL_S = 0.1
 """Between two messages about updates."""
 _HELD_S = 5.0
 """Between two looks at what is held, after the first updates."""
+_ENOUGH_S = 2.0
+"""That a process which has made all the updates that it is run for waits to be interrupted."""
 _MOST_PENDING = 1024
 """Messages whose numbers the device has not computed yet; beyond that they are told without."""
 
@@ -31,7 +33,7 @@ class Looking:
     """Of one process, whatever it does one after the other."""
 
     def __init__(self, torch):
-        self._torch, self._wire, self._is_child = torch, None, False
+        self._torch, self._wire, self._most, self._is_child = torch, None, None, False
         self._is_grad_enabled = torch.is_grad_enabled
         self._task = getattr(torch._C, "_current_graph_task_id", None) or (lambda: -1)
         self.is_on = False
@@ -51,10 +53,10 @@ class Looking:
         self.adds_up = False
         """Whether the losses of an update's micro-steps are parts of it, as a trainer has said."""
 
-    def begin(self, wire):
-        """Tell over this wire, from now on."""
+    def begin(self, wire, most=None):
+        """Tell over this wire, from now on. `most`: the updates that it is run for."""
         self._anew()
-        self._wire = wire
+        self._wire, self._most = wire, most
         wire.greet()
         self.is_on = wire.on
 
@@ -208,7 +210,17 @@ class Looking:
         lr = self._values.of(lr) if self.is_tensor(lr) else lr and float(lr)
         phase = BACKWARD if update is self._backward_by else OTHER
         self._waiting.append(update.cut(self._updates, lr, adds_up=self.adds_up, phase=phase))
-        self._tell()
+        if self._updates == self._most:
+            self._tell_enough()
+        else:
+            self._tell()
+
+    def _tell_enough(self):
+        """Tell all when the device has computed it, and make no further update before the interrupt comes."""
+        until = time.perf_counter() + _ENOUGH_S
+        while self.is_on and time.perf_counter() < until:
+            self._tell(at_once=True)
+            time.sleep(0.01)
 
     # telling --------------------------------------------------------------------------------------------------
 
