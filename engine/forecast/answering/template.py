@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from engine.allocator.options import MIN_BLOCK
 from engine.contract.forecast_types import KV_CACHE, ForecastError
 from engine.contract.records import Phase
 from engine.forecast.recording import LOAD, Recording
@@ -55,6 +56,17 @@ class Template:
     """By birth: bytes that the step after `again` has more than that."""
     twice: Whole
     """By birth: how much more of that there is in each step after."""
+
+    @property
+    def least(self) -> int:
+        """Bytes that prefill needs at the least: what lives at once, in blocks that fit."""
+        sizes = (np.array([*self.prefill.sizes, *self.load.sizes]) + MIN_BLOCK - 1) // MIN_BLOCK * MIN_BLOCK
+        n = len(self.prefill.sizes)
+        loaded = int(sizes[n:].sum()) - sum(int(sizes[n + number]) for number in self.load.frees(OWN))
+        events, homes = np.array(self.prefill.events), np.array(self.prefill.homes)
+        numbers = np.where(events < 0, ~events, events) + np.where(homes == LOADED, n, 0)
+        lives = np.cumsum(np.where(events < 0, -sizes[numbers], sizes[numbers]))
+        return loaded + int(lives.max(initial=0))
 
     def kept(self, steps: int) -> int:
         """Bytes of keys and values once so many decode steps are done."""
