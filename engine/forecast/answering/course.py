@@ -62,6 +62,7 @@ class Course:
         self._at_peak: tuple[int, ...] = ()
         self._points: list[Moment] = []
         self._lasting: dict[bytes, Part] = {}
+        self._categories: dict[int, list[int]] = {}
         self._result = Answered()
 
     def answer(self, *tokens: int) -> Answered:
@@ -117,7 +118,7 @@ class Course:
             return
         allocator, held, own = self._allocator, self._held, homes[0]
         alloc, free = allocator.alloc, allocator.free
-        categories = [_INDEX[category] for category in part.categories]
+        categories = self._categories_of(part)
         highest, rises = self._highest[1], False
         now = allocator.allocated
         begin = 0
@@ -128,7 +129,8 @@ class Course:
                 for event, home in zip(part.events[begin:end], part.homes[begin:end], strict=True):
                     if event >= 0:
                         address = alloc(sizes[event])
-                        taken, now = allocator.allocated - now, allocator.allocated
+                        before, now = now, allocator.allocated
+                        taken = now - before
                         category = categories[event]
                         own[event] = address, taken, category
                         held[category] += taken
@@ -171,6 +173,13 @@ class Course:
 
     def _now(self) -> Moment:
         return self._phase, self._allocator.allocated, self._allocator.reserved, tuple(self._held)
+
+    def _categories_of(self, part: Part) -> list[int]:
+        """By birth; the same list for a later step and for what is played of it."""
+        key = id(part.categories)
+        if key not in self._categories:
+            self._categories[key] = [_INDEX[category] for category in part.categories]
+        return self._categories[key]
 
     def _lasting_of(self, sizes: Whole) -> Part:
         """Of a later step, what is large or grows."""
