@@ -54,8 +54,8 @@ _TEXT: dict[str, Value] = {
     "ignore_eos": False,
     "requests": 32,
 }
-"""What a trained model is asked, which knows text: guesses are for answers that say again what was asked, and end there.
-What is written after an end goes round in circles or not, as the training happened to go."""
+"""What a trained model is asked, which knows text: guesses are for answers that say again what was asked, and end
+there. What is written after an end goes round in circles or not, as the training happened to go."""
 
 
 def _three_ideas(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:

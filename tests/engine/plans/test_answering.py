@@ -121,9 +121,7 @@ def test_a_folder_with_trained_weights_is_asked_as_the_run_is_that_made_it(tmp_p
     assert named_plan("three-ideas", base, "small").runs[0].config.model == "llama-mini"
     for name in ("model.safetensors", "tokenizer.json"):
         (tmp_path / name).touch()
-    plan = named_plan(
-        "three-ideas", base, "small", given={"model"}
-    )  # somebody else's, which is asked where it is named
+    plan = named_plan("three-ideas", base, "small", given={"model"})  # somebody else's
     assert "repeating" in {run.label for run in plan.runs}
     (tmp_path / "traintop.json").touch()
     of_folder, of_run = (named_plan("three-ideas", each, "small") for each in (base, ASKED))
