@@ -13,7 +13,8 @@ from engine.contract.by_job import defaults_of
 from engine.contract.config import RunConfig, Value
 from engine.contract.knob import ANSWER
 from engine.contract.numbers import n_of
-from engine.contract.own_models import is_own
+from engine.contract.own_models import knows_text
+from engine.contract.presets import model_name
 from engine.plans.experiment import NamedPlan, Sized, each, table
 from engine.plans.search import PROMPT_LEN
 from engine.plans.types import PlannedRun
@@ -53,14 +54,14 @@ _TEXT: dict[str, Value] = {
     "ignore_eos": False,
     "requests": 32,
 }
-"""What a model that a run trained is asked, which knows made-up text: guesses are for answers that say again what was
-asked, and end there. What is written after an end goes round in circles or not, as the training happened to go."""
+"""What a trained model is asked, which knows text: guesses are for answers that say again what was asked, and end
+there. What is written after an end goes round in circles or not, as the training happened to go."""
 
 
 def _three_ideas(sized: Sized, scale: str) -> tuple[PlannedRun, ...]:
     """A draft model is never chosen here: one that knows other tokens is worth nothing."""
     asked = partial(sized, sizes=_TEXT)
-    if not (is_own(sized().model) and asked().prompts == REPEATING_PROMPTS):
+    if not (knows_text(sized().model) and asked().prompts == REPEATING_PROMPTS):
         asked = partial(sized)
     ideas = table(sized, *_IDEAS.values(), labels=tuple(_IDEAS))
     guesses = table(asked, *_GUESSES.values(), labels=tuple(_GUESSES))
@@ -104,7 +105,7 @@ def sizes_of(config: RunConfig, runs: tuple[PlannedRun, ...]) -> str:
     if config.prompts == DUMMY_PROMPTS:
         what += " of growing length" if grows else f" of {length:,} random tokens" if length else " of random tokens"
     more = f"; guesses: {others.requests:,} of text to repeat" if others is not None else ""
-    return f"{config.model}, {what}, {n_of(config.max_new_tokens, 'new token')}{more}"
+    return f"{model_name(config.model)}, {what}, {n_of(config.max_new_tokens, 'new token')}{more}"
 
 
 _SHORT: dict[str, Value] = {"requests": 1, "max_new_tokens": 4}

@@ -9,7 +9,7 @@ from engine.contract.by_job import defaults_of
 from engine.contract.config import KEEPING, KNOBS, ConfigError, RunConfig, Value
 from engine.contract.device_name import read_device
 from engine.contract.knob import ANSWER
-from engine.contract.own_models import is_own
+from engine.contract.own_models import is_trained_here
 from engine.gpus.units import MIB
 from engine.plans.answering import ANSWERING, sizes_of
 from engine.plans.experiment import SCALES, NamedPlan, Sized, each, table
@@ -24,6 +24,7 @@ _KEPT = frozenset(
 _PLACE = ("seed", "device", "vram_limit")
 """Those of them that both jobs have."""
 
+_FEW_TOKENS = "a small model for a few tokens: on a CPU the lecture's takes minutes for a prompt"
 _LARGE_CARD = "virtual:tesla-p4"
 
 
@@ -43,7 +44,7 @@ def named_plan(
     """The plan of a name in `NAMED` at a scale of `SCALES`.
 
     `given` names the knobs whose values in `base` win over the plan's sizes (but not over what a row is about); of
-    experiments with answers, so does a model that a run trained, `run:N`.
+    experiments with answers, so does a model that a run trained, `run:N` or its folder.
     `memory_total`, in bytes, is that of the device that is there, where it is a CUDA GPU. Combinations that make no
     sense are there as skipped runs. Raises `ConfigError` on another name or scale, or on sizes that cannot be.
     """
@@ -54,15 +55,20 @@ def named_plan(
         raise ConfigError("", f"{scale!r} is not a scale: use {', '.join(SCALES)}.")
     plan = NAMED[name]
     without_gpu = base.device == "auto" and memory_total is None
-    on_virtual = without_gpu and (scale == "small" or plan.small_is_short)
+    on_cpu = without_gpu or base.device == "cpu" or base.device.startswith("virtual")
+    on_virtual = without_gpu and (scale != "lecture" if plan.job == ANSWER else scale == "small" or plan.small_is_short)
     scale = "short" if scale == "small" and plan.small_is_short else scale
+    is_small = scale == "small" or (scale == "short" and plan.job == ANSWER and on_cpu)
     kept = {knob: getattr(base, knob) for knob in given}
     if base.job != plan.job:
         base = defaults_of(plan.job).with_values(**{name: getattr(base, name) for name in _PLACE})
     values = {knob: getattr(plan.lecture, knob) for knob in KNOBS if knob not in _KEPT}
-    values |= {"small": plan.small, "short": plan.short}.get(scale, {})
-    if base.answers and is_own(base.model):
-        values |= plan.small | {"model": base.model, "task": base.task}
+    if is_small or (base.answers and is_trained_here(base.model)):
+        values |= plan.small
+    if scale == "short":
+        values |= plan.short
+    if base.answers and is_trained_here(base.model):
+        values |= {"model": base.model, "task": base.task}
     if name == "bert-large":
         values |= _as_on_the_card(memory_total)
     if on_virtual:
@@ -78,7 +84,8 @@ def named_plan(
     first = next((run for run in runs if not run.skip), runs[0]).config
     sizes = sizes_of(first, runs) if plan.job == ANSWER else _sizes(first, runs)
     held = f", the card held to {first.vram_limit:,} MiB" if first.vram_limit is not None else ""
-    return Plan(name=name, title=plan.title, runs=runs, sizes=f"{scale}: {sizes}{held} ({SCALES[scale]}){text}")
+    about = _FEW_TOKENS if is_small and scale == "short" else SCALES[scale]
+    return Plan(name=name, title=plan.title, runs=runs, sizes=f"{scale}: {sizes}{held} ({about}){text}")
 
 
 def _unrun(run: PlannedRun, without_gpu: bool) -> PlannedRun:

@@ -52,6 +52,7 @@ def measure(*, full: bool, rounds: int | None = None) -> Iterator[Figure]:
         name="forecast of one more batch size", value=median(more), unit="s", goal=0.1, at_most=True, rounds=more
     )
     yield from decoders()
+    yield from answers()
     errors = []
     for changes, used in TABLE:
         made = forecaster.forecast(_LECTURE.with_values(**changes), p4, then)
@@ -117,6 +118,51 @@ def decoders() -> Iterator[Figure]:
                 rounds=more,
             )
             yield Figure(name=f"{named} one sample, longer", value=single, unit="s", goal=limit, at_most=True)
+
+
+_ANSWERS = RunConfig(
+    job="answer",
+    task="causal-lm",
+    model=_DECODER.model,
+    weights="bf16",
+    prompt_len=512,
+    max_new_tokens=256,
+    batch_size=4,
+)
+_CACHES: dict[str, dict[str, Value]] = {
+    "dynamic": {},
+    "static": {"kv_cache": "static"},
+    "none": {"kv_cache": "off"},
+    "int8": {"kv_dtype": "int8"},
+}
+
+
+def answers() -> Iterator[Figure]:
+    """Processor time of the forecasts of a large decoder's answers: the first, and more batch sizes and prompts."""
+    h200 = find("h200")
+    for cache, changes in _CACHES.items():
+        config, forecaster = _ANSWERS.with_values(**changes), Forecaster()
+        first = _processor_s(lambda c=config, f=forecaster: f.forecast(c, h200))
+        others: list[dict[str, Value]] = [
+            {"batch_size": 3},
+            {"batch_size": 6},
+            {"prompt_len": 300},
+            {"prompt_len": 700},
+        ]
+        more = [
+            _processor_s(lambda c=config, f=forecaster, o=other: f.forecast(c.with_values(**o), h200))
+            for other in others
+        ]
+        named = f"answers of {config.model}, KV cache {cache}: processor time of"
+        yield Figure(name=f"{named} the first forecast", value=first, unit="s", goal=4.0, at_most=True)
+        yield Figure(
+            name=f"{named} one more batch size or prompt",
+            value=median(more),
+            unit="s",
+            goal=0.1,
+            at_most=True,
+            rounds=more,
+        )
 
 
 _IMPORTS = "import torch; from transformers import BertForSequenceClassification"

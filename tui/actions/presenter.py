@@ -28,10 +28,18 @@ class PresenterControl:
         view.presenter = not view.presenter
         view.keys = []
         self._captions = Captions(state) if view.presenter else None
-        view.caption = f"the next run: {state.following or describe(state.editor.config)}"
+        view.caption = self._first()
         if self._desk.main is not None:
             self._desk.main.present(view.presenter)
         self._desk.paint_soon()
+
+    def _first(self) -> str:
+        """What is said before anything changes: what a recording shows, or what `r` would run."""
+        state = self._desk.state
+        if state.playback:
+            run = state.run
+            return state.playback if run is None else f"run {run.run_id}: {describe(run.config)}"
+        return f"the next run: {state.following or describe(state.editor.config)}"
 
     def see_key(self, event: events.Key) -> None:
         """Show those who watch which key was pressed; one that a pane has no use for is seen twice."""

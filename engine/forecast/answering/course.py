@@ -17,7 +17,7 @@ from engine.allocator.options import SMALL_SIZE
 from engine.allocator.report import AllocatorOutOfMemory
 from engine.contract.forecast_types import TRACED, TimelinePoint
 from engine.contract.records import Phase
-from engine.forecast.answering.template import EARLIER, Part, Template, Whole
+from engine.forecast.answering.template import BEFORE, EARLIER, Part, Template, Whole
 from engine.forecast.replay import Replay
 from engine.forecast.timeline import Moment, point, thinned
 
@@ -44,10 +44,15 @@ class Answered(Replay):
 
 
 class Course:
-    """A process that loads a model and answers batches, on an allocator of its own."""
+    """A process that loads a model and answers batches, on an allocator of its own.
 
-    def __init__(self, allocator: CachingAllocator, plan: Template, *, most_events: int = MOST_EVENTS) -> None:
-        self._allocator, self._plan, self._most_events = allocator, plan, most_events
+    `is_told`: whether more is asked than how much it reserves and whether it dies.
+    """
+
+    def __init__(
+        self, allocator: CachingAllocator, plan: Template, *, most_events: int = MOST_EVENTS, is_told: bool = True
+    ) -> None:
+        self._allocator, self._plan, self._most_events, self._is_told = allocator, plan, most_events, is_told
         self._held = [0] * len(TRACED)
         self._phase = Phase.LOAD
         self._token = 1
@@ -57,6 +62,7 @@ class Course:
         self._at_peak: tuple[int, ...] = ()
         self._points: list[Moment] = []
         self._lasting: dict[bytes, Part] = {}
+        self._categories: dict[int, list[int]] = {}
         self._result = Answered()
 
     def answer(self, *tokens: int) -> Answered:
@@ -73,7 +79,8 @@ class Course:
             self._points.append(self._now())
         result.by_category = dict(zip(TRACED, self._at_peak, strict=True)) if self._at_peak else {}
         result.peak_allocated, result.peak_reserved = allocator.peak_allocated, allocator.peak_reserved
-        result.timeline = tuple(map(point, _shown(self._points)))
+        if self._is_told:
+            result.timeline = tuple(map(point, _shown(self._points)))
         return result
 
     def _batch(self, tokens: int) -> None:
@@ -106,40 +113,73 @@ class Course:
 
         `tells`: every moment is kept.
         """
+        if not self._is_told:
+            self._pass(part, sizes, homes)
+            return
         allocator, held, own = self._allocator, self._held, homes[0]
-        categories = [_INDEX[category] for category in part.categories]
-        highest, peak = self._highest[1], self._peak
+        alloc, free = allocator.alloc, allocator.free
+        categories = self._categories_of(part)
+        highest, rises = self._highest[1], False
+        now = allocator.allocated
         begin = 0
         phases = part.phases or [(0, self._phase)]
         ends = [at for at, _ in phases[1:]] + [len(part.events)]
-        for (_, self._phase), end in zip(phases, ends, strict=True):
-            for event, home in zip(part.events[begin:end], part.homes[begin:end], strict=True):
-                if event >= 0:
-                    had = allocator.allocated
-                    address = allocator.alloc(sizes[event])
-                    now = allocator.allocated
-                    category = categories[event]
-                    own[event] = address, now - had, category
-                    held[category] += now - had
-                    if now > highest:
-                        highest = now
-                        self._highest = self._now()
-                        if now > peak:
-                            self._peak = peak = now
-                            self._at_peak = self._highest[3]
-                elif (place := homes[home].pop(~event, None)) is not None:
-                    for newer in homes[:home] if home <= EARLIER else ():
-                        if newer.get(~event) == place:
-                            del newer[~event]
-                    address, taken, category = place
-                    allocator.free(address)
-                    held[category] -= taken
-                if tells:
-                    self._points.append(self._now())
-            begin = end
+        try:
+            for (_, self._phase), end in zip(phases, ends, strict=True):
+                for event, home in zip(part.events[begin:end], part.homes[begin:end], strict=True):
+                    if event >= 0:
+                        address = alloc(sizes[event])
+                        before, now = now, allocator.allocated
+                        taken = now - before
+                        category = categories[event]
+                        own[event] = address, taken, category
+                        held[category] += taken
+                        if now > highest:
+                            highest, rises = now, True
+                    elif (place := homes[home].pop(~event, None)) is not None:
+                        if rises:  # only where it stops does it matter what is there
+                            rises = self._note_highest()
+                        if home in (BEFORE, EARLIER):
+                            _forget(~event, place, homes[:home])
+                        address, taken, category = place
+                        free(address)
+                        now -= taken
+                        held[category] -= taken
+                    if tells:
+                        self._points.append(self._now())
+                begin = end
+                rises = rises and self._note_highest()
+        finally:
+            if rises:
+                self._note_highest()
+
+    def _pass(self, part: Part, sizes: Sequence[int], homes: Sequence[_Places]) -> None:
+        """As `_play`, where nobody asks what is there when."""
+        own, alloc, free = homes[0], self._allocator.alloc, self._allocator.free
+        for event, home in zip(part.events, part.homes, strict=True):
+            if event >= 0:
+                own[event] = alloc(sizes[event]), 0, 0
+            elif (place := homes[home].pop(~event, None)) is not None:
+                if home in (BEFORE, EARLIER):
+                    _forget(~event, place, homes[:home])
+                free(place[0])
+
+    def _note_highest(self) -> bool:
+        """Keep this moment, the highest one so far; False, as it rises no more."""
+        self._highest = self._now()
+        if self._highest[1] > self._peak:
+            self._peak, self._at_peak = self._highest[1], self._highest[3]
+        return False
 
     def _now(self) -> Moment:
         return self._phase, self._allocator.allocated, self._allocator.reserved, tuple(self._held)
+
+    def _categories_of(self, part: Part) -> list[int]:
+        """By birth; the same list for a later step and for what is played of it."""
+        key = id(part.categories)
+        if key not in self._categories:
+            self._categories[key] = [_INDEX[category] for category in part.categories]
+        return self._categories[key]
 
     def _lasting_of(self, sizes: Whole) -> Part:
         """Of a later step, what is large or grows."""
@@ -148,6 +188,13 @@ class Course:
         if key not in self._lasting:
             self._lasting[key] = _only(self._plan.again, kept)
         return self._lasting[key]
+
+
+def _forget(number: int, place: tuple[int, int, int], homes: Sequence[_Places]) -> None:
+    """What dies is also where later parts found it, which were played in part."""
+    for newer in homes:
+        if newer.get(number) == place:
+            del newer[number]
 
 
 def _steps(plan: Template, steps: int, most_events: int) -> Iterator[tuple[int, bool]]:

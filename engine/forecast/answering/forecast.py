@@ -148,10 +148,10 @@ class AnswerForecaster:
             _bear(beside, config.prefix_len * kv_per_token(self._traces, config), KV_CACHE)
         return replace(plan, load=beside)
 
-    def _course(self, plan: Template, capacity: int | None, most_events: int) -> Course:
+    def _course(self, plan: Template, capacity: int | None, most_events: int, *, is_told: bool = True) -> Course:
         room = None if capacity is None else max(0, capacity)
         allocator = CachingAllocator(room, allocator_options(self._stack), grows_down=self._stack.grows_down)
-        return Course(allocator, plan, most_events=most_events)
+        return Course(allocator, plan, most_events=most_events, is_told=is_told)
 
     def _play(self, plan: Template, asked: Asked, capacity: int) -> _Verdict:
         batches = min(WARMUP_TOKENS, self._written(asked)), self._written(asked)
@@ -206,10 +206,10 @@ class AnswerForecaster:
 
     def _fits(self, config: RunConfig, asked: Asked, capacity: int) -> bool:
         plan = self._template(config, asked)
-        return self._course(plan, capacity, FEW_EVENTS).answer(self._written(asked)).failed_phase is None
+        return plan.least <= capacity and self._tried(plan, asked, capacity).failed_phase is None
 
-    def _needs(self, config: RunConfig, asked: Asked) -> int:
-        return self._course(self._template(config, asked), None, FEW_EVENTS).answer(self._written(asked)).peak_allocated
+    def _tried(self, plan: Template, asked: Asked, capacity: int | None) -> Answered:
+        return self._course(plan, capacity, FEW_EVENTS, is_told=False).answer(self._written(asked))
 
     def _most_tokens(self, config: RunConfig, asked: Asked, capacity: int) -> int | None:
         """Of a prompt and its answer, of which the latter stays as long as it is."""
@@ -233,13 +233,19 @@ class AnswerForecaster:
 
         key = name, with_(1), capacity, config.prefix_len, config.prefix_cache
         if key not in self._found:
-            self._found[key] = largest(
-                lambda number: self._needs(config, with_(number)),
-                lambda number: self._fits(config, with_(number), capacity),
-                1,
-                most,
-                capacity,
-            )
+            free: dict[int, Answered] = {}
+
+            def freely(number: int) -> Answered:
+                if number not in free:
+                    free[number] = self._tried(self._template(config, with_(number)), with_(number), None)
+                return free[number]
+
+            def fits(number: int) -> bool:
+                # what never finds the card full goes as it does without a limit
+                least = number == 1 and freely(number).peak_reserved <= capacity
+                return least or self._fits(config, with_(number), capacity)
+
+            self._found[key] = largest(lambda number: freely(number).peak_allocated, fits, 1, most, capacity)
         return self._found[key]
 
     def _flops(self, asked: Asked) -> int:

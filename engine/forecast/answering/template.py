@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from engine.allocator.options import MIN_BLOCK
 from engine.contract.forecast_types import KV_CACHE, ForecastError
 from engine.contract.records import Phase
 from engine.forecast.recording import LOAD, Recording
@@ -51,10 +52,23 @@ class Template:
     firsts: tuple[Part, ...]
     again: Part
     left: Part
+    first: Whole
+    """By birth: bytes of `again`."""
     once: Whole
     """By birth: bytes that the step after `again` has more than that."""
     twice: Whole
     """By birth: how much more of that there is in each step after."""
+
+    @property
+    def least(self) -> int:
+        """Bytes that prefill needs at the least: what lives at once, in blocks that fit."""
+        sizes = (np.array([*self.prefill.sizes, *self.load.sizes]) + MIN_BLOCK - 1) // MIN_BLOCK * MIN_BLOCK
+        n = len(self.prefill.sizes)
+        loaded = int(sizes[n:].sum()) - sum(int(sizes[n + number]) for number in self.load.frees(OWN))
+        events, homes = np.array(self.prefill.events), np.array(self.prefill.homes)
+        numbers = np.where(events < 0, ~events, events) + np.where(homes == LOADED, n, 0)
+        lives = np.cumsum(np.where(events < 0, -sizes[numbers], sizes[numbers]))
+        return loaded + int(lives.max(initial=0))
 
     def kept(self, steps: int) -> int:
         """Bytes of keys and values once so many decode steps are done."""
@@ -69,9 +83,9 @@ class Template:
     def sizes(self, step: int) -> Whole:
         """Bytes by birth of a decode step, counted from 1."""
         n = step - 1 - len(self.firsts)
-        known = self.again if n >= 0 else self.firsts[step - 1]
-        told: Whole = np.array(known.sizes, dtype=np.int64)
-        return told if n <= 0 else told + n * self.once + n * (n - 1) // 2 * self.twice
+        if n < 0:
+            return np.array(self.firsts[step - 1].sizes, dtype=np.int64)
+        return self.first + n * self.once + n * (n - 1) // 2 * self.twice
 
 
 def _kinds(part: Part) -> Iterator[tuple[int, str]]:
@@ -88,7 +102,9 @@ def template(recording: Recording, order: Layout, groups: Mapping[int, int], *, 
     parts = order.filled(recording)
     if len(parts) == 2:  # scored in one forward
         none = np.zeros(0, dtype=np.int64)
-        return Template(load=parts[0], prefill=parts[1], firsts=(), again=Part(), left=Part(), once=none, twice=none)
+        return Template(
+            load=parts[0], prefill=parts[1], firsts=(), again=Part(), left=Part(), first=none, once=none, twice=none
+        )
     load, prefill, *firsts, again, left = parts
     known = [np.array(step.sizes, dtype=np.int64) for step in (*firsts, again)][-alike:]
     if any(len(sizes) != len(known[-1]) for sizes in known) or FIRST in again.homes:
@@ -101,7 +117,16 @@ def template(recording: Recording, order: Layout, groups: Mapping[int, int], *, 
         if parts[part] is again:  # by a token's share, as most steps add no group and few add one
             n_groups = -(-(width + len(firsts) + 1) // tokens)
             once[number], twice[number] = again.sizes[number] // (n_groups * tokens), 0
-    return Template(load=load, prefill=prefill, firsts=tuple(firsts), again=again, left=left, once=once, twice=twice)
+    return Template(
+        load=load,
+        prefill=prefill,
+        firsts=tuple(firsts),
+        again=again,
+        left=left,
+        first=known[-1],
+        once=once,
+        twice=twice,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.contract.own_models import PREPARED
 from engine.contract.records import RunRecord
 from engine.techniques.dequantised import plain_state
 from engine.training.model_files import INDEX, WEIGHTS, weights_folder
 from engine.training.saving.model_card import Facts, card
-from engine.training.saving.output import PREPARED
 
 if TYPE_CHECKING:
     import torch

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.own_models import PREPARED
 from engine.training.saving import places
 
-PREPARED = "traintop.json"
-"""In a model's folder: which run it is of, and how its texts were prepared, which `predict` does again."""
 MODELS = ("config.json", "adapter_config.json", PREPARED)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -113,6 +114,30 @@ def test_prompts_that_are_given_are_asked_in_every_row(prompts: str) -> None:
     plan = named_plan("three-ideas", ASKED.with_values(prompts=prompts), "small", given={"model", "prompts"})
     assert {run.config.prompts for run in plan.runs if not run.skip} == {prompts}
     assert "repeating" not in {run.label for run in plan.runs}
+
+
+def test_a_folder_with_trained_weights_is_asked_as_the_run_is_that_made_it(tmp_path: Path) -> None:
+    base = defaults_of("answer").with_values(model=str(tmp_path))
+    assert named_plan("three-ideas", base, "small").runs[0].config.model == "llama-mini"
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / name).touch()
+    plan = named_plan("three-ideas", base, "small", given={"model"})  # somebody else's
+    assert "repeating" in {run.label for run in plan.runs}
+    (tmp_path / "traintop.json").touch()
+    of_folder, of_run = (named_plan("three-ideas", each, "small") for each in (base, ASKED))
+    assert [run.label for run in of_folder.runs] == [run.label for run in of_run.runs]
+    assert {run.config.model for run in of_folder.runs if not run.skip} == {str(tmp_path)}
+    assert of_folder.sizes == of_run.sizes.replace("run:7", tmp_path.name)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "virtual:tesla-p4"])
+@pytest.mark.parametrize("name", ANSWERING)
+def test_what_is_short_on_a_cpu_is_asked_of_a_small_model(name: str, device: str) -> None:
+    base = defaults_of("answer").with_values(device=device)
+    short, small = (named_plan(name, base, scale).runs[0].config for scale in ("short", "small"))
+    assert short.model == small.model
+    assert short.device == small.device
+    assert short.max_new_tokens == 4
 
 
 def test_a_model_without_words_is_asked_random_tokens() -> None:

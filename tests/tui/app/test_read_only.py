@@ -225,6 +225,16 @@ async def test_the_notes_of_a_recording_are_its_captions(size: tuple[int, int], 
         assert "bert-tiny" not in s.lines[1]
 
 
+async def test_the_presenter_speaks_of_the_run_that_is_shown() -> None:
+    async with watching() as s:
+        await s.press("V")
+        assert s.lines[2].strip() == "watching"
+        await s.feed(started(3, RunConfig(batch_size=3)))
+        await s.press("V", "V")
+        assert "run 3: bert-tiny" in s.lines[2]
+        assert "batch 3" in s.lines[2]
+
+
 async def test_without_notes_there_is_no_band_of_captions() -> None:
     async with watching() as s:
         assert not s.app.screen.has_class("guided")
