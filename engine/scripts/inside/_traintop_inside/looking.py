@@ -54,6 +54,7 @@ class Looking:
     def begin(self, wire):
         """Tell over this wire, from now on."""
         self._anew()
+        errors.go_on()
         self._wire = wire
         wire.greet()
         self.is_on = wire.on
@@ -102,6 +103,10 @@ class Looking:
         """A trainer begins: what was before, such as a trial of the evaluation, is no part of it."""
         self._threads.update.clock.stop()
         self.adds_up = adds_up
+
+    def pause(self):
+        """Nothing of the script runs until now, as between two cells of a notebook."""
+        self._threads.update.clock.pause()
 
     def made(self, optimizer):
         """An optimizer was made."""
@@ -202,6 +207,7 @@ class Looking:
 
     def _end_update(self, optimizer, update):
         self._updates += 1
+        errors.go_on()
         if optimizer is not self._follows() or self._is_time():
             self._look_at_held(optimizer)
         lr = optimizer.param_groups[0].get("lr")
