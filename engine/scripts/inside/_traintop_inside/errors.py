@@ -2,7 +2,6 @@
 
 import sys
 
-
 _OVER = "_traintop_over"
 """Marks one after which the training went on, so that nothing of it is held."""
 
