@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 from pathlib import PurePath
 
+from engine.contract.command import Placeholder
 from engine.contract.config import RunConfig
 from engine.contract.script_word import script_word
 from engine.contract.text import one_line
@@ -17,7 +18,16 @@ _LINE = re.compile(r"-[a-z]*c")
 
 def script_name(config: RunConfig) -> str:
     """The script's name, a module's behind `-m`, or the program's: `train.py`, `trl.scripts.sft`, `make`."""
-    return NO_COMMAND if config.script is None else _named(config.script.words)
+    command = config.script
+    if command is None:
+        return NO_COMMAND
+    return _named(tuple(map(_shown, command.words, command.parts)))
+
+
+def _shown(word: str, parts: tuple[str | Placeholder, ...]) -> str:
+    """A word without placeholders as the script gets it: its own braces are doubled where they are typed."""
+    texts = [part for part in parts if isinstance(part, str)]
+    return "".join(texts) if len(texts) == len(parts) else word
 
 
 @lru_cache(maxsize=256)

@@ -18,6 +18,8 @@ from engine.contract.config import ConfigError
 INSIDE = Path(__file__).with_name("inside")
 """What every Python process of the command finds before anything else."""
 _MAX_UPDATES = "TRAINTOP_MAX_UPDATES"
+WIRE = "TRAINTOP_WIRE"
+"""The environment's word for the socket; no other command has the same one."""
 
 
 def environment_of(
@@ -35,7 +37,7 @@ def environment_of(
     if wire is not None:
         search = environment.get("PYTHONPATH")
         environment["PYTHONPATH"] = str(INSIDE) + (os.pathsep + search if search else "")
-        environment["TRAINTOP_WIRE"] = wire
+        environment[WIRE] = wire
     return environment
 
 
@@ -80,6 +82,7 @@ class Child:
             )
         except (OSError, ValueError) as error:
             raise ConfigError("command", _why_not(words[0], error)) from None
+        self._wire = environment.get(WIRE)
         self._family: dict[int, psutil.Process] = {}
         self.pid = self._process.pid
         _UNDER_WAY.add(self)
@@ -94,16 +97,21 @@ class Child:
     def remember(self, others: Iterable[int] = ()) -> None:
         """Note who belongs to it: what it started, what those started, and `others`, which said so themselves.
 
-        Once the command has ended only those are found that stayed in its session.
+        Once the command has ended those are found that stayed in its session, or have its environment, as daemons do.
         """
         with suppress(psutil.Error):
             for each in psutil.Process(self.pid).children(recursive=True):
                 self._family.setdefault(each.pid, each)
-        session = [pid for pid in psutil.pids() if _session_of(pid) == self.pid]
-        for pid in (*session, *others):
+        left = [pid for pid in psutil.pids() if _session_of(pid) == self.pid or self._has_wire(pid)]
+        for pid in (*left, *others):
             with suppress(psutil.Error):
                 self._family.setdefault(pid, psutil.Process(pid))
         self._family.pop(os.getpid(), None)
+
+    def _has_wire(self, pid: int) -> bool:
+        with suppress(psutil.Error, OSError):
+            return self._wire is not None and psutil.Process(pid).environ().get(WIRE) == self._wire
+        return False
 
     def signal(self, number: int) -> None:
         """To its process group, as a terminal does it; SIGKILL to everybody, as nobody is left to pass it on."""

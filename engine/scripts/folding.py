@@ -131,6 +131,8 @@ class Folding:
         """The last one that was told."""
         self.n_heard = 0
         """Processes that imported torch, and told of it."""
+        self.n_backward = 0
+        """Times that `backward` was called, and no optimizer stepped before the process ended."""
         self.errors: list[Process] = []
         """Those that an error ended which nobody caught, in the order in which they told so."""
         self.lost: Process | None = None
@@ -183,6 +185,7 @@ class Folding:
             yield from self._switched_off(process, told)
         elif isinstance(told, End):
             process.end = told
+            self.n_backward += told.micro_steps
             if told.error is not None and len(self.errors) < _MOST_ERRORS:
                 self.errors.append(process)
             if self._is_followed(process) and process.device is not None:

@@ -201,7 +201,8 @@ class ScriptRun:
             return
         if self._stopping is None and self._code is not None and self._code >= 0:
             named = ", ".join(str(each.pid) for each in others[:5])
-            self._warn(f"The command ended, and what it started goes on, and is watched no more: process {named}.")
+            who = f"{'process' if len(others) == 1 else 'processes'} {named}"
+            self._warn(f"The command ended, and what it started goes on, and is watched no more: {who}.")
             return
         child.signal_others(signal.SIGTERM)
         until = time.monotonic() + (0.0 if self.in_a_hurry() else self.patience.behind_s)
@@ -233,6 +234,7 @@ class ScriptRun:
         seen = verdicts.Seen(
             updates=folding.update,
             torch=folding.n_heard > 0,
+            backward=folding.n_backward,
             python=listener.was_found,
             lost_rank=folding.lost.rank if folding.lost is not None else None,
         )

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from engine.contract.numbers import n_of
 from engine.contract.records import Outcome, Phase
 from engine.contract.text import capitalised, one_line
 from engine.scripts.messages import End
@@ -44,6 +45,8 @@ class Seen:
     updates: int
     torch: bool
     """Whether one of its processes imported torch."""
+    backward: int = 0
+    """Times that they called `backward`, with no step of an optimizer after it."""
     python: bool
     """Whether one of them loaded the instrument."""
     lost_rank: int | None = None
@@ -138,6 +141,9 @@ def _shells_signal(code: int) -> str:
 def _nothing_seen(seen: Seen) -> str | None:
     if seen.updates:
         return None
+    if seen.backward:
+        times = n_of(seen.backward, "time")
+        return f"It called backward {times}, and no optimizer of PyTorch's stepped: there are no updates to show."
     if seen.torch:
         return "No optimizer stepped: nothing of a training was seen."
     return "It imported no torch: there is nothing to show of a training." if seen.python else NOT_WATCHED

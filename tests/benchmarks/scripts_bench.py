@@ -84,7 +84,8 @@ def loss_of(x, y):
 def measure(*, full: bool = False, rounds: int | None = None) -> Iterator[Figure]:
     """Samples a second with the instrument ÷ without it, by the clock and by the thread's own CPU time.
 
-    Blocks are short, so that what else the machine does meets both, and as long as it takes until there is news to tell.
+    Blocks are short, so that what else the machine does meets both, and as long as it takes until there
+    is news to tell.
     Once between processes, of which several pairs are needed, as each has its luck with where its memory lies; once in
     one process that looks on and looks away in turns, which leaves out no more than the calls that then do nothing.
     """

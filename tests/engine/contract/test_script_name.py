@@ -34,6 +34,8 @@ from engine.contract.script_word import script_word
         ("python -c 'import x' train.py", None, "python -c"),
         ("python -", None, "python -"),
         ("python", None, "python"),
+        ("'a run {{x}}'", "a run {{x}}", "a run {x}"),
+        ("python '{script=a.py,b.py}'", "{script=a.py,b.py}", "{script=a.py,b.py}"),
     ],
 )
 def test_the_script_is_found_behind_python_and_launchers(command: str, script: str | None, name: str) -> None:

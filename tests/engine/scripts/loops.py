@@ -46,6 +46,40 @@ def failing(line: str) -> str:
     return plain_loop(here=f"if n == 3: {line}")
 
 
+FASTAI_FILES = {
+    "fastai/__init__.py": "",
+    "fastai/optimizer.py": """
+class Optimizer:
+    def __init__(self, params, **hypers):
+        self.param_lists, self.hypers, self.state = [list(params)], [hypers], {}
+
+    @property
+    def param_groups(self):
+        return [{"params": group, **hypers} for group, hypers in zip(self.param_lists, self.hypers)]
+
+    def step(self, closure=None):
+        for group, hypers in zip(self.param_lists, self.hypers):
+            for each in group:
+                state = self.state.setdefault(each, {"avg": each.grad.clone()})
+                state["avg"].mul_(0.9).add_(each.grad)
+                each.data.add_(state["avg"], alpha=-hypers["lr"])
+
+    def zero_grad(self):
+        for each in self.param_lists[0]:
+            each.grad = None
+""",
+}
+"""What of fastai's own optimizer counts."""
+FASTAI = (
+    _MODEL
+    + """
+from fastai.optimizer import Optimizer
+optimizer = Optimizer(model.parameters(), lr=0.1)
+"""
+    + PLAIN[len(_MODEL) :].replace("WORKERS", "0").replace("HERE", "optimizer.hypers[0]['lr'] *= 0.5")
+)
+
+
 DIVIDED = (
     _MODEL
     + """

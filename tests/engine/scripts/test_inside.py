@@ -12,6 +12,7 @@ from tests.engine.scripts.watched import Watched, both
 SCRIPTS = {
     "plain": loops.plain_loop(),
     "workers": loops.plain_loop(workers=2),
+    "fastai": loops.FASTAI,
     "divided": loops.DIVIDED,
     "scaled": loops.SCALED.replace("OPTIMIZER", "SGD(model.parameters(), lr=0.1)"),
     "scaled-fused": loops.SCALED.replace("OPTIMIZER", "SGD(model.parameters(), lr=0.1, fused=True)"),
@@ -28,6 +29,7 @@ SCRIPTS = {
     "pooled": loops.POOLED,
     "out-of-memory": loops.failing("raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB.')"),
     "error": loops.failing("raise ValueError('no')"),
+    "went-on": loops.failing("import sys; sys.last_value = ValueError('of a cell')"),
     "exit": loops.failing("import sys; sys.exit(3)"),
     "os-exit": loops.failing("import os; os._exit(5)"),
     "signal": loops.failing("import os; os.kill(os.getpid(), 15)"),
@@ -51,7 +53,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Watched, Wa
         SCRIPTS,
         tmp_path_factory.mktemp("ran"),
         words={"nano": f"{NANO} --compile=False"},
-        files={"nano": loops.NANO_FILES},
+        files={"nano": loops.NANO_FILES, "fastai": loops.FASTAI_FILES},
     )
 
 
@@ -146,6 +148,26 @@ def test_the_backward_of_a_checkpointed_part_is_none_of_its_own(ran: Ran) -> Non
     alone, seen = ran["checkpointed"]
     assert [each["loss"] for each in seen.updates()] == _losses(alone)
     assert {each["micro_steps"] for each in seen.updates()} == {1}
+
+
+def test_fastais_own_optimizers_are_seen(ran: Ran) -> None:
+    alone, seen = ran["fastai"]
+    updates = seen.updates()
+    assert [(each["loss"], each["grad_norm"]) for each in updates] == [
+        tuple(map(float, line.split())) for line in alone.out.splitlines()
+    ]
+    assert [each["lr"] for each in updates] == [0.1 * 0.5**n for n in range(1, 11)]
+    assert all(each["shares"]["optimizer"] > 0 for each in updates)
+    [model] = seen.of("model")
+    assert (model["optimizer"], model["trained"]) == ("Optimizer", PARAMETERS)
+    held = seen.of("updates")[-1]["held"]
+    assert held["optimizer"] == held["weights"] == 4 * PARAMETERS
+
+
+def test_an_error_after_which_the_training_went_on_is_not_its_end(ran: Ran) -> None:
+    _, seen = ran["went-on"]
+    assert "error" not in seen.end
+    assert len(seen.updates()) == 10
 
 
 def test_gradients_without_backward_are_updates_without_a_loss(ran: Ran) -> None:

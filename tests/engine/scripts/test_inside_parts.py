@@ -134,6 +134,8 @@ class Odd:
         (((IMAGE, torch.zeros(3, 4, 9)), ({"boxes": torch.zeros(5, 4)}, {"boxes": torch.zeros(1, 4)})), (2, None)),
         ([torch.zeros(7, 4), torch.zeros(4)], (None, None)),  # time first
         (torch.tensor(1.0), (None, None)),
+        ({"anchor_input_ids": IDS, "anchor_mask": IDS, "positive_input_ids": IDS[:, :9]}, (4, 100)),
+        ({"a_input_ids": IDS, "b_input_ids": IDS[:2]}, (None, None)),
         (["a", "b"], (None, None)),
         pytest.param(Odd(), (None, None), id="odd"),
         (None, (None, None)),
@@ -206,6 +208,47 @@ def test_times_are_the_devices_and_are_read_when_it_has_passed_them(inside: Any)
     assert (shares, seconds) == ({"forward": 1.0, "backward": 2.0, "optimizer": 0.5}, 3.5)
     device.done = 100.0
     assert spans[1].read()[0] == {"other": 0.25, "forward": 1.0, "backward": 2.0, "optimizer": 0.5}
+
+
+def test_time_that_was_stopped_counts_no_more_and_time_before_it_does(
+    inside: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = Device()
+    monkeypatch.setattr(inside.clock, "perf_counter", lambda: device.now)
+    clock = inside.clock.Clock(SimpleNamespace(cuda=device))
+
+    def after(*phases: tuple[str, float]) -> float:
+        for phase, seconds in phases:
+            clock.enter(phase)
+            device.now += seconds
+        t: float = clock.cut().t
+        return t
+
+    assert after(("forward", 1.0), ("optimizer", 2.0)) == 3.0
+    device.now += 0.5
+    clock.enter("forward")
+    device.now += 0.25
+    clock.pause()  # a cell that has failed; the next comes an hour later
+    assert clock.phase == "forward"
+    device.now += 3600.0
+    assert after(("forward", 1.0), ("optimizer", 1.0)) == 5.0
+    clock.stop()  # a second training
+    assert clock.phase == "other"
+    device.now += 60.0
+    assert after(("data", 1.0), ("forward", 1.0)) == 7.0
+
+
+def test_a_notebook_says_where_its_cells_begin(inside: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    looking = SimpleNamespace(safely=lambda look: look, pause=lambda: asked.append("pause"))
+    inside.hooks._wait_for_cells(looking)  # no IPython, or no shell
+    hooks: dict[str, Any] = {}
+    shell = SimpleNamespace(events=SimpleNamespace(register=hooks.__setitem__))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    inside.hooks._wait_for_cells(looking)
+    assert not asked
+    hooks["pre_run_cell"]("info")
+    assert asked == ["pause"]
 
 
 def test_a_number_on_a_device_is_copied_and_read_when_it_is_there(inside: Any, monkeypatch: pytest.MonkeyPatch) -> None:

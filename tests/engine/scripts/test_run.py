@@ -178,11 +178,12 @@ def test_what_is_left_of_a_command_that_was_killed_is_ended(tmp_path: Path) -> N
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
-def test_what_goes_on_after_the_command_is_named_and_left_alone() -> None:
+@pytest.mark.parametrize("is_daemon", [False, True])
+def test_what_goes_on_after_the_command_is_named_and_left_alone(is_daemon: bool) -> None:
     program = (
         "import subprocess, sys\n"
         "other = subprocess.Popen([sys.executable, '-c', 'print(0, flush=True); import time; time.sleep(600)'],\n"
-        "    stdout=subprocess.PIPE)\n"
+        f"    stdout=subprocess.PIPE, start_new_session={is_daemon})\n"
         "other.stdout.readline(); print(other.pid)"
     )
     runs = python("-c", program)

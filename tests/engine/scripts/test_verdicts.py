@@ -86,6 +86,8 @@ def test_what_completed_without_a_training_says_why_there_is_nothing() -> None:
     seen = [
         Seen(updates=0, torch=torch, python=python) for torch, python in ((True, True), (False, True), (False, False))
     ]
+    lost = of_end(0, [], Seen(updates=0, torch=True, python=True, backward=3), [], _LOG).message
+    assert lost == "It called backward 3 times, and no optimizer of PyTorch's stepped: there are no updates to show."
     assert [of_end(0, [], each, [], _LOG).message for each in seen] == [
         "No optimizer stepped: nothing of a training was seen.",
         "It imported no torch: there is nothing to show of a training.",

@@ -114,6 +114,7 @@ def both(
     for name, text in scripts.items():
         (folder / name).mkdir()
         for beside, content in {"train.py": text, **(files or {}).get(name, {})}.items():
+            (folder / name / beside).parent.mkdir(exist_ok=True)
             (folder / name / beside).write_text(content)
         (folder / name / "train.py.words").write_text((words or {}).get(name, ""))
     (folder / "forks.py").write_text(_FORKS.format(preload=preload))

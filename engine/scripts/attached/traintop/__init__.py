@@ -28,10 +28,8 @@ _WRITING_S = 5.0
 _INSIDE = "_traintop_inside"
 _times = 0
 """That it was attached."""
-_attached: "tuple[int, object, subprocess.Popen[bytes] | None] | None" = None
-"""This process's number, the error that was Python's last when it was attached, and who listens, where this process has
-started it; None: it is not attached.
-"""
+_attached: "tuple[int, subprocess.Popen[bytes] | None] | None" = None
+"""This process's number, and who listens, where this process has started it; None: it is not attached."""
 
 
 def attach(name: str | None = None) -> bool:
@@ -59,7 +57,7 @@ def attach(name: str | None = None) -> bool:
         return False
     atexit.unregister(detach)
     atexit.register(detach)
-    _attached = os.getpid(), _last_error(), child
+    _attached = os.getpid(), child
     return True
 
 
@@ -70,11 +68,11 @@ def detach() -> None:
     module = sys.modules.get(_INSIDE)
     if was is None or module is None or was[0] != os.getpid():
         return
-    with contextlib.suppress(Exception), _without(was[1]):
+    with contextlib.suppress(Exception):
         module.end()
-    if was[2] is not None:
+    if was[1] is not None:
         with contextlib.suppress(Exception):
-            _wait_for(was[2])
+            _wait_for(was[1])
 
 
 def _wait_for(child: "subprocess.Popen[bytes]") -> None:
@@ -177,18 +175,3 @@ def _load(folder: str) -> ModuleType:
         del sys.modules[_INSIDE]
         raise
     return module
-
-
-def _last_error() -> object:
-    return getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
-
-
-@contextlib.contextmanager
-def _without(before: object):  # type: ignore[no-untyped-def]
-    """An error of a cell that was there before the run began is none of it."""
-    names = ("last_exc", "last_value") if before is not None and _last_error() is before else ()
-    kept = {name: vars(sys).pop(name) for name in names if name in vars(sys)}
-    try:
-        yield
-    finally:
-        vars(sys).update(kept)

@@ -17,11 +17,11 @@ reader leaves alone a kind or a field that it does not know. What was not seen i
 - `model`, after the first update of each optimizer that is followed: `optimizer`, `model` (their classes), `trained`,
   `parameters` (elements), `torch`, `device` (`name, total, uuid` with CUDA, else empty), `rank, world_size` (numbers)
   where the processes have formed a group of `torch.distributed`.
-- `updates`, at most ten a second: `rows`, one for each update: `update` (from 1), `t` (seconds since training began,
-  in this process), `micro_steps, loss, lr, grad_norm, loss_scale, skipped` (by a gradient scaler), `samples, tokens`
-  (of this process), `seconds`, `shares` (seconds by phase: `data, forward, backward, optimizer, other`); `held` (bytes
-  by category: `weights, gradients, optimizer, frozen`) and `memory` of the caching allocator (`allocated, reserved,
-  peak_allocated, peak_reserved, alloc_retries`; empty without CUDA), both as they are now.
+- `updates`, at most ten a second: `rows`, one for each update: `update` (from 1), `t` (seconds that training took
+  so far, in this process), `micro_steps, loss, lr, grad_norm, loss_scale, skipped` (by a gradient scaler), `samples,
+  tokens` (of this process), `seconds`, `shares` (seconds by phase: `data, forward, backward, optimizer, other`);
+  `held` (bytes by category: `weights, gradients, optimizer, frozen`) and `memory` of the caching allocator
+  (`allocated, reserved, peak_allocated, peak_reserved, alloc_retries`; empty without CUDA), both as they are now.
 - `log`, a trainer's figures, those of an evaluation among them: `by, update, epoch, figures` (numbers by name).
 - `off`: it is switched off, and says `why`. Nothing follows.
 - `end`, where Python comes to its end: `updates, micro_steps` (of the update under way), `phase` (the one under way),

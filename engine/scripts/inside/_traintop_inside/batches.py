@@ -49,13 +49,17 @@ def size_of(torch, batch):
     """Samples and tokens of a batch; None each where it does not tell.
 
     Samples are what all its tensors have as their first dimension, or all its lists as their length; `input_ids`, where
-    there are, have the last word. Tokens are the whole numbers of the first tensor, where that has two dimensions.
+    there are, have the last word. Tokens are the whole numbers of the first tensor, where that has two dimensions; of
+    several texts, as `anchor_input_ids` and `positive_input_ids`, those of all of them.
     """
     if isinstance(batch, torch.Tensor):
         return _size_of_first(batch.shape, batch)
     is_mapping = type(batch) not in (list, tuple) and isinstance(batch, Mapping)
     if is_mapping and isinstance(batch.get("input_ids"), torch.Tensor):
         return size_of(torch, batch["input_ids"])
+    texts = list(islice(_texts(torch, batch), _MOST_PARTS)) if is_mapping else []
+    if len(texts) > 1 and len({each.shape[0] for each in texts}) == 1:
+        return texts[0].shape[0], sum(each.numel() for each in texts)
     first, samples = None, None
     for each in _tensors(torch, batch, 3):
         shape = each.shape
@@ -66,6 +70,12 @@ def size_of(torch, batch):
         elif shape[0] != samples:
             return _length(torch, batch.values() if is_mapping else batch), None
     return _UNKNOWN if first is None else _size_of_first(first.shape, first)
+
+
+def _texts(torch, batch):
+    for name, each in batch.items():
+        if str(name).endswith("_input_ids") and isinstance(each, torch.Tensor) and each.dim() == 2:
+            yield each
 
 
 def _size_of_first(shape, tensor):

@@ -17,22 +17,19 @@ class Clock:
     def __init__(self, torch):
         self._cuda = torch.cuda
         self._free = []  # events to be used again
-        self._stop()
-
-    def _stop(self):
-        self.phase = OTHER
-        """The one under way."""
-        self._zero, self._since = None, 0.0
-        self._took, self._events = {}, []
-
-    @property
-    def is_running(self):
-        """Whether a phase was entered."""
-        return self._zero is not None
+        self._t = 0.0  # of all updates that ended
+        self.stop()
 
     def stop(self):
-        """Forget what was; time counts anew from the next phase."""
-        self._stop()
+        """Forget what was of the update under way; time goes on counting from the next phase."""
+        self.pause()
+        self.phase = OTHER
+        """The one under way."""
+
+    def pause(self):
+        """As `stop`, and the phase under way is still told of."""
+        self._zero, self._since = None, 0.0
+        self._took, self._events = {}, []
 
     def enter(self, phase):
         """Go over to another phase."""
@@ -43,8 +40,9 @@ class Clock:
         """End an update here, and go on in a phase: its times, to be read once the device has passed its marks."""
         self._mark(phase)
         took, events = self._took, self._events
-        self._took, self._events = {}, events[-1:]
-        return Span(took, events, self._since - self._zero, self._free)
+        self._t += self._since - self._zero
+        self._zero, self._took, self._events = self._since, {}, events[-1:]
+        return Span(took, events, self._t, self._free)
 
     def _mark(self, phase):
         now = perf_counter()
@@ -67,7 +65,7 @@ class Clock:
 
 
 class Span:
-    """An update's times. `t`: seconds since the first phase, by the host, when it ended."""
+    """An update's times. `t`: seconds of all updates until it ended, by the host."""
 
     def __init__(self, took, events, t, free):
         self._took, self._events, self.t, self._free = took, events, t, free

@@ -2,11 +2,25 @@
 
 import sys
 
+_OVER = "_traintop_over"
+"""Marks one after which the training went on, so that nothing of it is held."""
+
+
+def go_on():
+    """The training goes on: what a cell of a notebook has failed with until now did not end it."""
+    error = _last()
+    if error is not None:
+        vars(error)[_OVER] = True
+
+
+def _last():
+    return getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+
 
 def uncaught(torch):
     """What Python has printed at its end, and whether it is, or comes of, one for want of memory; empty without."""
-    error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
-    if error is None:
+    error = _last()
+    if error is None or _OVER in vars(error):
         return {}
     kind = getattr(torch, "OutOfMemoryError", None) or torch.cuda.OutOfMemoryError
     causes = list(_causes(error))

@@ -1,4 +1,7 @@
-"""Trainers that tell more than a loop shows: transformers' and Lightning's, through callbacks of their own."""
+"""Trainers that tell more than a loop shows, or step what is none of PyTorch's.
+
+Transformers' and Lightning's tell through callbacks of their own; fastai has optimizers of its own.
+"""
 
 import functools
 import time
@@ -17,6 +20,7 @@ def begin(looking):
     when_imported("transformers.trainer", lambda module: _of_transformers(module, looking))
     for name in ("lightning.pytorch.trainer.trainer", "pytorch_lightning.trainer.trainer"):
         when_imported(name, lambda module: _of_lightning(module, looking))
+    when_imported("fastai.optimizer", lambda module: _of_fastai(module, looking))
 
 
 def _of_transformers(module, looking):
@@ -104,6 +108,23 @@ def _of_lightning(module, looking):
 
     # before the others: those that save checkpoints stay the last
     _after_init(module.Trainer, looking.safely(lambda trainer: trainer.callbacks.insert(0, Told())))
+
+
+def _of_fastai(module, looking):
+    """Its optimizers, which have the groups and states of PyTorch's, and none of their hooks."""
+    kind = module.Optimizer
+    original = kind.step
+    before, after = looking.safely(looking.before_step), looking.safely(looking.after_step)
+
+    @functools.wraps(original)
+    def step(self, *args, **kwargs):
+        before(self, (self, *args), kwargs)
+        result = original(self, *args, **kwargs)
+        after(self, (self, *args), kwargs)
+        return result
+
+    _after_init(kind, looking.safely(looking.made))
+    kind.step = step
 
 
 def _after_init(kind, add):

@@ -52,11 +52,20 @@ def begin(torch, looking):
     _wrap_loader(torch.utils.data.dataloader._BaseDataLoaderIter, looking)
     _wrap_backward(torch, looking, is_compiling)
     frameworks.begin(looking)
+    _wait_for_cells(looking)
     when_imported("torch._dynamo.decorators", _leave_alone)
     atexit.register(looking.end)
     os.register_at_fork(after_in_child=looking.forked)
     # processes of multiprocessing end without atexit; what is to be done at their end is asked for in them
     util.register_after_fork(looking, lambda looking: util.Finalize(None, looking.end, exitpriority=0))
+
+
+def _wait_for_cells(looking):
+    """In a notebook the time between two cells is none of the training."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is not None:
+        begun = looking.safely(lambda *info: looking.pause())
+        shell.events.register("pre_run_cell", lambda *info: begun(*info))
 
 
 def _wrap_loader(kind, looking):

@@ -56,6 +56,7 @@ class Looking:
     def begin(self, wire, most=None):
         """Tell over this wire, from now on. `most`: the updates that it is run for."""
         self._anew()
+        errors.go_on()
         self._wire, self._most = wire, most
         wire.greet()
         self.is_on = wire.on
@@ -104,6 +105,10 @@ class Looking:
         """A trainer begins: what was before, such as a trial of the evaluation, is no part of it."""
         self._threads.update.clock.stop()
         self.adds_up = adds_up
+
+    def pause(self):
+        """Nothing of the script runs until now, as between two cells of a notebook."""
+        self._threads.update.clock.pause()
 
     def made(self, optimizer):
         """An optimizer was made."""
@@ -204,6 +209,7 @@ class Looking:
 
     def _end_update(self, optimizer, update):
         self._updates += 1
+        errors.go_on()
         if optimizer is not self._follows() or self._is_time():
             self._look_at_held(optimizer)
         lr = optimizer.param_groups[0].get("lr")
