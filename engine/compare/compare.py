@@ -6,7 +6,7 @@ import math
 
 from engine.compare import answers
 from engine.compare.noise import accuracy_noise, memory_noise, repeat_noise, speed_noise, time_noise
-from engine.compare.rows import Comparison, Delta, Figure, Quantity, Row, Verdict, figure_of, fold, row_of
+from engine.compare.rows import Comparison, Delta, Figure, Quantity, Row, Verdict, figure_of, fold, row_of, says_seed
 from engine.contract.answer_entries import AGREEMENT
 from engine.contract.config import KEEPING, KNOBS, RunConfig, Value
 from engine.contract.figures import CPU, WAITING, is_on_several, is_virtual
@@ -14,7 +14,7 @@ from engine.contract.knob import ANSWER, SCRIPT, TRAIN
 from engine.contract.marks import why_no_verdict
 from engine.contract.numbers import fixed, number, signed
 from engine.contract.records import Outcome
-from engine.contract.script_flags import label_of, own_names, shown, told
+from engine.contract.script_flags import label_of, own_names, shown_of, told
 from engine.contract.throughput import ENOUGH_UPDATES
 from engine.gpus.units import MIB
 
@@ -275,6 +275,10 @@ def _other_data(changed: dict[str, tuple[Value, Value]]) -> str:
     return f"other {' and '.join(names)}" if names else ""
 
 
+_NO_REPEATS = "its noise shows only in repeats with other seeds"
+_NO_SCRIPT_REPEATS = "its noise shows only in repeats with other seeds: {seed} is not in the command"
+
+
 def _loss(row: Row, baseline: Row, changed: dict[str, tuple[Value, Value]]) -> Delta:
     return _judge(
         Quantity.LOSS,
@@ -282,7 +286,7 @@ def _loss(row: Row, baseline: Row, changed: dict[str, tuple[Value, Value]]) -> D
         repeat_noise(row.train_loss, baseline.train_loss),
         apart=_other_data(changed),
         early=_early_end(row, baseline),
-        unknown="its noise shows only in repeats with other seeds",
+        unknown=_NO_REPEATS if says_seed(row.first) else _NO_SCRIPT_REPEATS,
     )
 
 
@@ -334,16 +338,17 @@ def explain(comparison: Comparison) -> str:
         parts = [cost[1].why]
     parts += [part for part in (_loss_part(deltas[Quantity.LOSS]), _accuracy_part(deltas[Quantity.ACCURACY])) if part]
     because = f"; {disturbed}" if disturbed else ""
-    return f"{_changes(comparison.changed)}: {', '.join(parts)}{because}"
+    return f"{_changes(comparison)}: {', '.join(parts)}{because}"
 
 
-def _changes(changed: dict[str, tuple[Value, Value]]) -> str:
+def _changes(comparison: Comparison) -> str:
+    changed, config = comparison.changed, comparison.row.first.config
     if "command" in changed:
         return "another command"
     named = {name: new for name, (_, new) in changed.items() if name not in ("seed", "device")}
     if len(named) > _SENTENCE_KNOBS:
         return f"{len(named)} knobs changed"
-    words = [f"{label_of(name)} {shown(name, value, 'not set')}" for name, value in named.items()]
+    words = [f"{label_of(name)} {shown_of(config, name, value)}" for name, value in named.items()]
     return ", ".join(words) or "same knobs"
 
 

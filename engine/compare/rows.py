@@ -260,12 +260,29 @@ def _deviation(values: list[float]) -> float | None:
     return stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else None
 
 
+def says_seed(record: RunRecord) -> bool:
+    """Whether the seed of a run is known: of a script where its command carries it."""
+    return record.config.says("seed")
+
+
+def about_seeds(rows: Iterable[Row]) -> str | None:
+    """What to say of repeats whose seeds nobody knows; None where there are none."""
+    if all(len(row.records) == 1 or says_seed(row.first) for row in rows):
+        return None
+    return "Repeats of a command that carries no {seed} count as runs: which seeds the script took is not known."
+
+
 def _over_seeds(records: Sequence[RunRecord], read: Callable[[RunRecord], float | None]) -> Figure | None:
-    """Mean and standard deviation, each seed counted once: equal seeds would make the noise look smaller."""
+    """Mean and standard deviation, each seed counted once: equal seeds would make the noise look smaller.
+
+    Of scripts whose seed nobody knows every run counts, unless all came to the same: then it is fixed.
+    """
     by_seed: dict[int, list[float]] = {}
     for record in records:
         value = read(record)
         if value is not None:
-            by_seed.setdefault(record.config.seed, []).append(value)
+            by_seed.setdefault(record.config.seed if says_seed(record) else -record.run_id, []).append(value)
+    if records and not says_seed(records[0]) and len({value for values in by_seed.values() for value in values}) == 1:
+        by_seed = dict(list(by_seed.items())[:1])
     means = [sum(values) / len(values) for values in by_seed.values()]
     return Figure(sum(means) / len(means), _deviation(means), len(means)) if means else None

@@ -53,6 +53,10 @@ TABLE: tuple[str, ...] = (
 """Words of a command; those of one knob, or of two that are one flag, stand together. A later flag wins over earlier
 ones, so a word that is added at the end holds.
 """
+_TYPED: tuple[str, ...] = ("--activation_checkpointing={gradient_checkpointing:on=True,off=False}",)
+"""Newer names, which hold where both stand. A knob that is turned is passed by the older one, which every version
+before 6 of transformers knows.
+"""
 DEFAULTS: dict[str, str] = {"bf16": "False", "fp16": "False", "eval_strategy": "no", "save_strategy": "steps"}
 """Of flags that share a knob with others: what holds where they are not typed."""
 _YES, _NO = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
@@ -77,6 +81,8 @@ class Entry:
 
 
 ENTRIES: tuple[Entry, ...] = tuple(Entry(command=read_command(words, KNOBS)) for words in TABLE)
+_READ: tuple[Entry, ...] = (*(Entry(command=read_command(words, KNOBS)) for words in _TYPED), *ENTRIES)
+"""All that may be typed, what holds first."""
 _BY_KNOB: dict[str, Entry] = {name: entry for entry in ENTRIES for name in entry.knobs}
 
 
@@ -188,6 +194,13 @@ def label_of(name: str) -> str:
     return KNOBS[name].label if name in KNOBS else name
 
 
+def shown_of(config: RunConfig, name: str, value: Value) -> str:
+    """The value of `name` in a run, in a sentence; of a script what it has by itself where its command does not say."""
+    if value is None and config.is_script and told(config, name) is None:
+        return "as the script has it" if name in KNOBS and not config.says(name) else UNKNOWN
+    return shown(name, value, "not set")
+
+
 def shown(name: str, value: Value, unset: str = UNKNOWN) -> str:
     """The value of a knob, or of one that only a script knows, as people read it."""
     if name in KNOBS:
@@ -217,10 +230,10 @@ def taken_in(text: str, first: int) -> tuple[str, dict[str, Value]]:
     typed = list(_typed(command.words, first))
     values: dict[str, Value] = {}
     words: dict[int, Sequence[str]] = {}
-    for entry in ENTRIES:
+    for entry in _READ:
         known = _flags_of(entry)
         given = [each for each in typed if each.flag in known]
-        if not given or any(name in command.knobs for name in entry.knobs):
+        if not given or any(name in command.knobs or name in values for name in entry.knobs):
             continue
         found = _values(entry, {each.flag: each.value for each in given})
         if found is None:
@@ -235,8 +248,8 @@ def taken_in(text: str, first: int) -> tuple[str, dict[str, Value]]:
 
 
 def _typed(words: Sequence[str], first: int) -> Iterator[Typed]:
-    known = {flag for entry in ENTRIES for flag in _flags_of(entry)}
-    switches = {flag for entry in ENTRIES for flag in _switches_of(entry)}
+    known = {flag for entry in _READ for flag in _flags_of(entry)}
+    switches = {flag for entry in _READ for flag in _switches_of(entry)}
     at = first
     while at < len(words):
         begin, word = at, words[at]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from engine.compare.compare import Comparison, Delta, Quantity, Row, compare, figure_of, fold, row_of
-from engine.compare.rows import MARKS, NO_VERDICT, WITHIN_NOISE
+from engine.compare.rows import MARKS, NO_VERDICT, WITHIN_NOISE, about_seeds
 from engine.compare.scaling import Scaling, nothing_known
 from engine.contract import answer_entries, figures, script_entries
 from engine.contract.accuracy import accuracy_interval
@@ -237,6 +237,8 @@ def _of_scripts(rows: Sequence[Row]) -> list[str]:
     ]
     if any(not each.config.says("batch_size") and script_entries.BATCH.read(each) is not None for each in scripts):
         notes.append("batch: where the command does not carry it, as it was seen.")
+    if about := about_seeds(rows):
+        notes.append(about)
     return notes
 
 

@@ -81,9 +81,9 @@ def _meeting(place: str | None) -> Iterator[Callable[[str], None]]:
 
 
 def _config(command: str | None) -> RunConfig:
-    """The run of a process by its command line; one that is not read is called by its program."""
+    """The run of a process by its command line; one that is not read, or not there, is called by its program."""
     try:
-        return run_of({"command": command})
+        return run_of({"command": command or "python"})
     except ConfigError as error:
         logging.getLogger("traintop").warning("the command line of the process is not read: %s", error)
         return run_of({"command": "python"})

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from engine.compare.rows import about_seeds, fold
 from engine.compare.scaling import Scaling, nothing_known
 from engine.contract.events import (
     FREQUENT,
@@ -124,7 +125,8 @@ class SweepReport(Report):
     def _write_tables(self, plan: Plan, records: Sequence[RunRecord]) -> None:
         repeats = repeats_table(records, self._scaling)
         if repeats is not None:
-            self._write_lines(["", *self._drawn(repeats)])
+            about = about_seeds(fold(records))
+            self._write_lines(["", *self._drawn(repeats), *([about] if about else [])])
         beside = plan_table(plan, records, scaling=self._scaling)
         if beside is not None:
             table, notes = beside

@@ -17,7 +17,7 @@ from engine.contract.numbers import mib, percent, rate, signed, signed_percent
 from engine.contract.records import Outcome, RunRecord
 from engine.contract.script_combinations import script_values
 from engine.contract.script_flags import label_of
-from engine.contract.script_flags import shown as value_shown
+from engine.contract.script_flags import shown_of as value_shown
 from engine.contract.text import capitalised
 from engine.export.hand_over import command_line
 from engine.plans.lecture import TABLES
@@ -176,7 +176,8 @@ def _against(run: RunRecord, baseline: RunRecord) -> list[str]:
     changed = changed_knobs(run.config, baseline.config)
     for name, (old, new) in list(changed.items())[:4]:
         about = f": {text_of(name, run.config.job)}" if name in KNOBS else "."
-        lines += ["", f"{label_of(name)}, {value_shown(name, old)} → {value_shown(name, new)}{about}"]
+        before, after = value_shown(baseline.config, name, old), value_shown(run.config, name, new)
+        lines += ["", f"{label_of(name)}, {before} → {after}{about}"]
     if not changed:
         lines += ["", "All knobs are equal: the differences show how much two runs of one configuration differ."]
     return lines

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from engine.compare.compare import Quantity, Verdict, changed_knobs, compare, explain, fold, row_of
 from engine.compare.explain import evidence, ways_to_fit
+from engine.compare.rows import Figure, about_seeds
 from engine.contract import script_entries
 from engine.contract.config import RunConfig
 from engine.contract.figures import SPEED
@@ -43,6 +46,30 @@ def test_what_the_command_carries_and_its_own_knobs_are_what_changed() -> None:
 def test_repeats_are_runs_of_one_command_with_the_same_values() -> None:
     runs = [script(1), script(2), script(3, turned(LOOP, "n", "128")), script(4, turned(LOOP, "n", "64"))]
     assert [row.run_ids for row in fold(runs)] == [(1, 2, 4), (3,)]
+
+
+def test_repeats_without_a_seed_in_the_command_count_as_runs_unless_all_are_equal() -> None:
+    losses = [script(number, train_loss=loss) for number, loss in ((1, 0.5), (2, 0.6), (3, 0.7))]
+    [row] = fold(losses)
+    assert row.train_loss is not None
+    assert (row.train_loss.n, row.train_loss.spread) == (3, pytest.approx(0.1))
+    assert about_seeds([row]) == (
+        "Repeats of a command that carries no {seed} count as runs: which seeds the script took is not known."
+    )
+    [fixed] = fold([replace(each, train_loss=0.5) for each in losses])
+    assert fixed.train_loss == Figure(0.5, None, 1)
+    seeded = turned(TRAINER, "seed", 1)
+    [one] = fold([script(1, seeded, train_loss=0.5), script(2, seeded, train_loss=0.6)])
+    assert one.train_loss is not None
+    assert one.train_loss.n == 1
+    assert about_seeds([one]) is None
+
+
+def test_what_the_other_command_carries_is_not_said_to_be_unset() -> None:
+    torchrun = RunConfig(job=SCRIPT, command="torchrun --nproc-per-node={gpus} train.py", gpus=2)
+    fixed = RunConfig(job=SCRIPT, command="torchrun train.py")
+    told = explain(compare(row_of([script(2, fixed)]), row_of([script(1, torchrun)])))
+    assert told.startswith("GPUs as the script has it: ")
 
 
 def test_a_difference_is_told_with_the_scripts_own_names() -> None:

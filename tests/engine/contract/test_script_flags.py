@@ -193,3 +193,12 @@ def test_a_run_is_shown_with_its_number_and_done_again_with_the_braces() -> None
     record = RunRecord(run_id=7, config=config, outcome=Outcome.COMPLETED)
     assert [entry.of(record) for entry in script_entries.knobs([record])[::2]] == ["logs/7.txt", "out/7"]
     assert "--output-dir 'out/{run}'" in command_line(config)
+
+
+@pytest.mark.parametrize("typed", ["--activation_checkpointing", "--activation_checkpointing True"])
+def test_the_newer_name_of_checkpointing_is_read_and_turned_where_it_was_typed(typed: str) -> None:
+    text, values = taken_in(f"python run.py {typed} --gradient_checkpointing False", 2)
+    assert values == {"gradient_checkpointing": "on"}  # as transformers has it, where both stand
+    config = RunConfig(job=SCRIPT, command=text, command_flags="transformers", gradient_checkpointing="on")
+    off = turned(config, "gradient_checkpointing", "off")
+    assert filled(off)[2:] == ["--activation_checkpointing=False", "--gradient_checkpointing", "False"]
