@@ -109,6 +109,8 @@ class KnobControl:
         if not changes:
             self._desk.state.notice = f"{named.name} are the next run's knobs already"
             return
+        if named.config.job != self._editor.config.job:
+            self._desk.state.shown_job = None
         self._editor.load(named.config)
         self._desk.state.notice = f"{named.name}: {changes}; u takes it back"
         self._desk.state.write("knobs", f"{named.name}: {changes}")

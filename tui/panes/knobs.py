@@ -9,13 +9,13 @@ from textual import events
 from textual.binding import Binding, BindingType
 
 from engine.contract.config import KNOBS, RunConfig
-from engine.contract.knob import SCRIPT, about_group
+from engine.contract.knob import SCRIPT
 from engine.contract.numbers import UNKNOWN
 from engine.contract.script_name import script_name
 from engine.contract.text import capitalised
 from tui.drawing.cells import Line, cut, cut_middle, ends, wrap
 from tui.panes.base import Pane
-from tui.state.knob_list import LETTERS, Row, in_groups, label_of, set_knobs
+from tui.state.knob_list import LETTERS, Row, about, in_groups, label_of, set_knobs
 from tui.state.knobs import changed_rows, is_said, said_row, value_before, why
 from tui.state.script_knobs import NOT_CARRIED
 from tui.state.state import State
@@ -95,7 +95,7 @@ class KnobsPane(Pane, can_focus=True):
     def _heading(self, state: State, group: str, width: int) -> Line:
         """A group's name, and how many of its knobs are not at their default; of a script's how many are carried."""
         config, places = state.editor.config, state.editor.list
-        names, differ = in_groups(config)[group], set_knobs(group, config)
+        names, differ = in_groups(config).get(group, ()), set_knobs(group, config)
         pending = {row.knob for row in changed_rows(state.reference, config)}.intersection(names)
         how = " carried" if config.is_script else " differ"
         count = f"{len(differ)}/{len(names)}{how}" if differ and group != SCRIPT else f"{len(names)}"
@@ -144,8 +144,8 @@ class KnobsPane(Pane, can_focus=True):
             text, role = why(state.editor.config, place), "muted"
         else:
             config = state.editor.config
-            labels = [KNOBS[name].label for name in in_groups(config)[place.group]]
-            text, role = f"{capitalised(about_group(place.group, config.job))}: {', '.join(labels)}", "muted"
+            labels = [KNOBS[name].label for name in in_groups(config).get(place.group, ())]
+            text, role = f"{capitalised(about(place.group, config))}: {', '.join(labels)}", "muted"
         return [[(" ", "text"), (line, role)] for line in wrap(text, width, limit)]
 
     async def on_click(self, event: events.Click) -> None:

@@ -13,6 +13,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.knob import ANSWER, SCRIPT, TRAIN
 from engine.export.hand_over import command_line
 from engine.knobs import named as named_knobs
 from engine.knobs.named import BUILT_IN, NamedKnobs
@@ -58,13 +59,14 @@ class NamedScreen(Dialog[NamedKnobs]):
         self._fill()
 
     def _fill(self, name: str | None = None) -> None:
-        """List the saved ones, then those built in; the cursor on `name`."""
-        self._named = [*named_knobs.saved(), *BUILT_IN]
+        """List the saved ones, then those built in, and those of other jobs last; the cursor on `name`."""
+        job = self._config.job
+        self._named = sorted([*named_knobs.saved(), *BUILT_IN], key=lambda each: _is_of_another(each, job))
         options = self.query_one(OptionList)
         options.clear_options()
         names = [named.name for named in self._named]
         width = min(_NAME_WIDTH, max(map(len, names)))
-        options.add_options(Option(_line(named, width)) for named in self._named)
+        options.add_options(Option(_line(named, width, job)) for named in self._named)
         options.highlighted = names.index(name) if name in names else 0
 
     @property
@@ -150,8 +152,18 @@ class NamedScreen(Dialog[NamedKnobs]):
         hint.update(clean(text, 300))
 
 
-def _line(named: NamedKnobs, width: int) -> Text:
+_JOBS = {TRAIN: "a training", ANSWER: "answers", SCRIPT: "a script"}
+
+
+def _is_of_another(named: NamedKnobs, job: str) -> bool:
+    """Whether it is of another job; of one that cannot be read that is not known."""
+    return named.config is not None and named.config.job != job
+
+
+def _line(named: NamedKnobs, width: int, job: str) -> Text:
     what = "cannot be read" if named.config is None else describe(named.config)
+    if named.config is not None and _is_of_another(named, job):
+        what = f"{_JOBS[named.config.job]}: {what}"
     return Text.assemble(f"{clean(named.name, width):<{width}}  ", (what, "dim"))
 
 

@@ -11,7 +11,6 @@ from engine.compare.worth import worth
 from engine.contract.config import KNOBS, RunConfig, Value
 from engine.contract.figures import ACCURACY, CARD_SPEED, SPEED, heading_of
 from engine.contract.forecast_types import Forecast
-from engine.contract.knob import about_group
 from engine.contract.marks import sentences
 from engine.contract.numbers import mib, percent, rate, signed, signed_percent
 from engine.contract.records import Outcome, RunRecord
@@ -22,7 +21,7 @@ from engine.contract.text import capitalised
 from engine.export.hand_over import command_line
 from engine.plans.lecture import TABLES
 from tui.drawing.timeline import most_held
-from tui.state.knob_list import Row, in_groups
+from tui.state.knob_list import Row, about, in_groups
 from tui.state.knob_list import label_of as row_label
 from tui.state.knobs import bounds, describe, is_said, said, shown, why
 from tui.state.ranks import fullest_of
@@ -70,8 +69,8 @@ def _of_command(row: Row, config: RunConfig) -> list[str]:
 
 def group_text(group: str, config: RunConfig) -> tuple[str, list[str]]:
     """Heading and lines: what is in a group of knobs, and what each of them does."""
-    lines = [f"{capitalised(about_group(group, config.job))}."]
-    for name in in_groups(config)[group]:
+    lines = [f"{capitalised(about(group, config))}."]
+    for name in in_groups(config).get(group, ()):
         knob = KNOBS[name]
         lines += ["", f"{knob.label} {said(config, name)}: {knob.why_in(config.job)}"]
     return f"The group {group}", lines

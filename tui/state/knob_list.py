@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from engine.contract.by_job import defaults_of
 from engine.contract.config import KNOBS, Knob, RunConfig
-from engine.contract.knob import ANSWER, GROUPS, JOBS, SCRIPT, TRAIN
-from tui.state.script_knobs import carried, may_turn
+from engine.contract.knob import ANSWER, GROUPS, JOBS, SCRIPT, TRAIN, about_group
+from tui.state.script_knobs import NOT_CARRIED, carried, may_turn
 
 LETTERS: dict[str, dict[str, str]] = {
     TRAIN: {
@@ -42,6 +42,8 @@ FIRST = "batch_size"
 """The knob that the cursor begins on, where it stands above the groups."""
 OWN = "command_values"
 """The knob that holds the values of those that only a script knows; they have its place in the list."""
+OTHERS = NOT_CARRIED
+"""The group of a script's knobs whose own groups have none that can be turned: one line in place of many."""
 
 
 def _is_in(knob: Knob, job: str) -> bool:
@@ -85,7 +87,9 @@ def keyed(config: RunConfig) -> tuple[str, ...]:
 
 
 def in_groups(config: RunConfig) -> dict[str, tuple[str, ...]]:
-    """The knobs below each group's heading; a group may have none."""
+    """The knobs below each group's heading; a group may have none. Of a script those are in `OTHERS`, at the end, whose
+    group has nothing to turn.
+    """
     if not config.is_script:
         return IN_GROUPS[config.job]
     above = keyed(config)
@@ -93,7 +97,21 @@ def in_groups(config: RunConfig) -> dict[str, tuple[str, ...]]:
     for name in _OF_SCRIPTS:
         if name not in above:
             groups[KNOBS[name].group].append(name)
-    return {group: tuple(names) for group, names in groups.items()}
+    turnable = {group: tuple(each) for group, each in groups.items() if any(may_turn(config, name) for name in each)}
+    others = [name for group, names in groups.items() if group not in turnable for name in names]
+    return {**turnable, OTHERS: tuple(others)}
+
+
+def group_of(name: str, config: RunConfig) -> str:
+    """The group that a knob stands in; empty above them."""
+    return next((group for group, names in in_groups(config).items() if name in names), "")
+
+
+def about(group: str, config: RunConfig) -> str:
+    """What is in a group of knobs."""
+    if group == OTHERS:
+        return "put {NAME} where a knob's value belongs, as in --lr={learning_rate}"
+    return about_group(group, config.job)
 
 
 def opened_for(config: RunConfig) -> set[str]:
@@ -114,7 +132,7 @@ def _below(group: str, names: Sequence[str], config: RunConfig) -> list[Row]:
 
 def set_knobs(group: str, config: RunConfig) -> list[str]:
     """Knobs below a group's heading that are not at their job's default; of a script those that its command carries."""
-    usual, names = defaults_of(config.job), in_groups(config)[group]
+    usual, names = defaults_of(config.job), in_groups(config).get(group, ())
     if config.is_script and group != SCRIPT:
         return [name for name in names if config.says(name) and SCRIPT not in KNOBS[name].jobs]
     return [name for name in names if getattr(config, name) != getattr(usual, name)]
@@ -180,7 +198,7 @@ class KnobList:
 
     def select(self, name: str, config: RunConfig, own: str = "") -> None:
         """Put the cursor on a knob of a job, and open its group."""
-        group = "" if name in keyed(config) else KNOBS[name].group
+        group = "" if name in keyed(config) else group_of(name, config) or KNOBS[name].group
         if group:
             self.opened.add(group)
         below = _below(group, (name,), config)
@@ -194,7 +212,7 @@ class KnobList:
 
     def fold_all(self) -> bool:
         """Close all groups, or open them where none is open; whether they are open now."""
-        self.opened = set() if self.opened else set(GROUPS)
+        self.opened = set() if self.opened else {*GROUPS, OTHERS}
         if self.cursor.group not in self.opened and self.cursor.group:
             self.cursor = Row(self.cursor.group)
         return bool(self.opened)

@@ -244,6 +244,8 @@ class KnobEditor:
     def load(self, config: RunConfig) -> None:
         """Take a whole configuration that a person chose, with the cursor on the first knob that it turns."""
         changed = changed_rows(self.config, config)
+        if config.job != self.config.job:
+            self._left[self.config.job] = self.config  # the key of the job turns back to it
         self.problem = None
         self.replace(config)
         if changed:

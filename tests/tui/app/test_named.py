@@ -8,6 +8,7 @@ from engine.contract.config import RunConfig
 from engine.export.hand_over import command_line
 from engine.knobs import named as named_knobs
 from engine.knobs.named import BUILT_IN
+from tests.tui import fake_scripts
 from tests.tui.screen_text import SIZES, stage
 from tui.screens.main import MainScreen
 from tui.state.knobs import changed_knobs, turned
@@ -117,3 +118,17 @@ async def test_the_command_is_copied() -> None:
     async with stage() as s:
         await s.press("K", "y")
         assert s.app.clipboard == "traintop run --batch-size 16 --gradient-checkpointing on"
+
+
+async def test_those_of_another_job_come_last_say_so_and_are_loaded_with_it() -> None:
+    named_knobs.save("mine", fake_scripts.BARE)
+    named_knobs.save("trains", MINE)
+    async with stage(config=fake_scripts.LOOP) as s:
+        await s.press("K")
+        assert "a training: bert-tiny, batch 16" in s.line("trains ")
+        assert "a training" not in s.line("mine ")
+        await s.press("down", "enter")
+        assert s.app.state.editor.config == MINE
+        assert "trains: job script → train; u takes it back" in s.lines[-1]
+        await s.press("J", "J")  # past the answers, back to the command
+        assert s.app.state.editor.config == fake_scripts.LOOP

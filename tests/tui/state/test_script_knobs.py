@@ -13,7 +13,7 @@ from engine.contract.script_combinations import script_values
 from engine.contract.script_name import script_name
 from tests.tui import fake_scripts
 from tests.tui.fake_session import CPU, GPU
-from tui.state.knob_list import Row
+from tui.state.knob_list import OTHERS, Row, about, every_row, in_groups
 from tui.state.knobs import KnobEditor, changed_rows, describe, said, said_row, turned, why
 from tui.state.script_knobs import NOT_CARRIED, SCRIPTS_OWN, is_same_command
 from tui.state.script_plans import script_plans
@@ -115,8 +115,8 @@ def test_what_is_not_carried_says_so_and_how_it_would_be(editor: KnobEditor) -> 
     assert not editor.step("learning_rate", 1)
     assert editor.problem is not None
     assert "put {learning_rate} where its value belongs" in editor.problem.message
-    assert editor.list.cursor == Row("optimizer", "learning_rate")
-    assert why(editor.config, Row("optimizer", "learning_rate")) == editor.problem.message
+    assert editor.list.cursor == Row(OTHERS, "learning_rate")
+    assert why(editor.config, Row(OTHERS, "learning_rate")) == editor.problem.message
 
 
 def test_a_script_with_trainings_arguments_has_every_knob_of_them() -> None:
@@ -210,3 +210,16 @@ def test_a_command_in_a_few_words() -> None:
         "train.py, batch size 8, accumulation 1, precision bf16, block_size 256, dropout_rate 0.0"
     )
     assert describe(RunConfig(job=SCRIPT)) == "no command"
+
+
+def test_groups_with_nothing_to_turn_are_one_line(editor: KnobEditor) -> None:
+    headings = [row.group for row in editor.list.rows(fake_scripts.BARE) if row.group and not row.knob]
+    assert headings == ["script", "where", OTHERS]
+    assert "learning_rate" in in_groups(fake_scripts.BARE)[OTHERS]
+    every = {row.knob for row in every_row(fake_scripts.BARE)}
+    assert every == {row.knob for row in every_row(fake_scripts.TRAINER)}  # all can be found
+    editor.select("learning_rate")
+    assert editor.list.cursor == Row(OTHERS, "learning_rate")
+    headings = [row.group for row in editor.list.rows(fake_scripts.TRAINER) if row.group and not row.knob]
+    assert "optimizer" in headings
+    assert about(OTHERS, fake_scripts.BARE) == "put {NAME} where a knob's value belongs, as in --lr={learning_rate}"
