@@ -126,8 +126,14 @@ def _of_a_script(
     info, changes = choose(config, nvml, environ)
     device = ScriptDevice(info, nvml)
     make = partial(ScriptRun, device=device, nvml=nvml, in_a_hurry=in_a_hurry, environ=environ, changes=changes)
-    note = _own_context((info,), "script") if "torch" in sys.modules else None
+    note = _own_context((info,), "script") if _uses_cuda() else None
     return Where(config=config, device=device, make=make, reset_peaks=lambda: None, note=note)
+
+
+def _uses_cuda() -> bool:
+    """Whether this process has begun to; PyTorch may be half imported by another thread."""
+    begun = getattr(getattr(sys.modules.get("torch"), "cuda", None), "is_initialized", None)
+    return begun is not None and bool(begun())
 
 
 def _of_an_attached(config: RunConfig, nvml: Nvml, environ: Mapping[str, str], attached: Attached) -> Where:

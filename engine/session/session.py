@@ -1,9 +1,9 @@
 """Session: the engine's threads, the run under way, stop, and the mailbox. The training has no other threads.
 
-One daemon thread imports torch and runs one `RunConfig` after the other; another samples the GPU and the host
-twice a second and flushes the history; two write and read the history for the screen; a short-lived one asks whether
-the hub answers; one reads what libraries print. They report through one bounded mailbox; no caller of this class ever
-waits for them.
+One daemon thread runs one `RunConfig` after the other; another imports torch meanwhile, which a user's own script does
+not wait for; one samples the GPU and the host twice a second and flushes the history; two write and read the history
+for the screen; a short-lived one asks whether the hub answers; one reads what libraries print. They report through one
+bounded mailbox; no caller of this class ever waits for them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from engine.contract.changes import Change
 from engine.contract.config import ConfigError, RunConfig
+from engine.contract.device_name import read_device
 from engine.contract.events import (
     AnsweringStarted,
     BatchScored,
@@ -119,9 +120,18 @@ _Request = RunConfig | _Resumed | PlanRunner | _Look | _Save
 
 def _does_without_libraries(request: _Request) -> bool:
     """Whether this process itself computes nothing for it."""
+    return bool(configs := _configs_of(request)) and all(config.is_script for config in configs)
+
+
+def _looks_for_a_free_card(request: _Request) -> bool:
+    """Whether CUDA is asked which cards there are, for which PyTorch is imported."""
+    return any(read_device(config.device).free for config in _configs_of(request))
+
+
+def _configs_of(request: _Request) -> list[RunConfig]:
     if isinstance(request, PlanRunner):
-        return all(run.config.is_script for run in request.plan.runs)
-    return isinstance(request, RunConfig) and request.is_script
+        return [run.config for run in request.plan.runs]
+    return [request] if isinstance(request, RunConfig) else []
 
 
 def _nowhere() -> None:
@@ -191,6 +201,9 @@ class Session:
         self._history_state = HistoryState(problem=None)
         self._history_told: str | None = None
         self._threads: list[threading.Thread] = []
+        self._loader: threading.Thread | None = None
+        self._has_loaded = False
+        self._placing = threading.Lock()  # the first device is opened and measured while no run begins
 
     # for the screen's thread ------------------------------------------------------------------------------------
 
@@ -371,7 +384,8 @@ class Session:
         self._keeper.close()
         deadline = time.monotonic() + timeout_s
         # the sampler first: it ends at once, and where the engine does not there is no time left for it
-        threads = sorted(self._threads, key=lambda thread: thread.name != "sampler")
+        every = [*self._threads, *([self._loader] if self._loader is not None else [])]
+        threads = sorted(every, key=lambda thread: thread.name != "sampler")
         ended = {t.name: self._joined(t, deadline) for t in threads if t.name != "output"}
         if not ended.get("engine", True):
             end_scripts()
@@ -391,16 +405,15 @@ class Session:
     # the engine's thread ----------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        is_loaded = False
         if self._requests.empty():  # while nothing is asked for, what is heavy is imported
-            if not self._load():
-                return
-            is_loaded = True
+            self._begin_loading()
         while (request := self._requests.get()) is not None:
-            if not is_loaded and not _does_without_libraries(request):
-                if not self._load():
+            if not _does_without_libraries(request):
+                self._begin_loading().join()
+                if not self._has_loaded:
                     return
-                is_loaded = True
+            elif self._loader is not None and _looks_for_a_free_card(request):
+                self._loader.join()  # two threads that import the same get in each other's way
             if isinstance(request, _Look):
                 self._look(request.device)
                 continue
@@ -475,8 +488,15 @@ class Session:
             self._run_id = self._training_since = None
             self._place = _nowhere
 
-    def _load(self) -> bool:
-        """Import what is heavy and open the device to begin with."""
+    def _begin_loading(self) -> threading.Thread:
+        """The thread that imports what is heavy; it begins when it is first asked for."""
+        if self._loader is None:
+            self._loader = threading.Thread(target=self._load, name="loader", daemon=True)
+            self._loader.start()
+        return self._loader
+
+    def _load(self) -> None:
+        """Import what is heavy and open the device to begin with; a script may run meanwhile, and keeps its own."""
         began = time.perf_counter()
         self._emit(EngineLoading(what="PyTorch"))
         try:
@@ -489,24 +509,27 @@ class Session:
 
             import_transformers()
             quiet_libraries()
-            device, note = self._open_first()
-            self._use(device)
+            with self._placing:
+                is_first = self._device is None
+                device, note = self._open_first(measures=self._measures and is_first)
+                if is_first:
+                    self._use(device)
             self._forecasts = Forecasts(self._hub, self._history.runs, self._nvml, self._outside, self._own_model)
         except Exception as error:
             log.exception("the engine could not start")
             fix = "Run `traintop doctor` to see what is missing; the log file has the details."
             self._asked.begin(None)
             self._emit(EngineFailed(message=f"The engine could not start: {type(error).__name__}: {error}. {fix}"))
-            return False
+            return
         # what was imported stays: to look through it for garbage would take a fifth of a second at the end of each run
         gc.freeze()
         self._asked.begin(self._forecasts)
+        self._has_loaded = True
         import_s = time.perf_counter() - began
         ready = EngineReady(device=device.info, torch_version=torch.__version__, import_s=import_s, note=note)
         self._emit(ready)
-        return True
 
-    def _open_first(self) -> tuple[Device, str | None]:
+    def _open_first(self, *, measures: bool) -> tuple[Device, str | None]:
         """The device to begin with, measured where that can be, and what should be known about it.
 
         Where it is not there, or a GPU answers nothing, the engine can still run on another: the CPU is always there.
@@ -525,7 +548,7 @@ class Session:
                 log.exception("the device %s cannot be used", name)
                 note = note or f"--device {name} cannot be used: {self._sentence(error)}"
                 continue
-            if self._measures and name == self._looked_at:
+            if measures and name == self._looked_at:
                 self._outside.measure(device)
             return device, note or why_virtual(config, self._nvml)
         return CpuDevice(), note
@@ -571,7 +594,8 @@ class Session:
         if config.trains:  # what answers may be what was trained before
             self._kept = None
         config, device = where.config, where.device
-        self._use(device)
+        with self._placing:
+            self._use(device)
         self._host = HostLoad()
         where.reset_peaks()  # before the sampler can take a reading for this run
         started_at = time.time()

@@ -131,7 +131,8 @@ def fold(state: State, event: Event) -> bool:
         state.loading = clean(event.what, 60)
     elif isinstance(event, EngineReady):
         state.loading, state.failed = None, None
-        state.device = state.ready = clean_device(event.device)
+        state.ready = clean_device(event.device)
+        state.device = state.device if state.running else state.ready  # a script may run already
         state.torch_version = clean(event.torch_version, 40)
         on = f"{event.device.name} {event.device.numbers}" if event.device.is_of_several else event.device.name
         state.write("engine", f"PyTorch {event.torch_version} ready on {on} in {event.import_s:.1f} s")

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -257,3 +258,23 @@ def test_a_failure_to_load_is_none_of_a_scripts_business(
     driver.until(RunFinished)
     assert not [event for event in driver.events if isinstance(event, EngineFailed)]
     assert isinstance(driver.until(RunStarted), RunStarted)
+
+
+def test_a_script_does_not_wait_for_what_is_loaded_meanwhile(
+    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, let_go = threading.Event(), threading.Event()
+
+    def load(self: Session) -> None:
+        begun.set()
+        let_go.wait()
+        self._has_loaded = True
+
+    monkeypatch.setattr(Session, "_load", load)
+    driver.session.open()
+    assert begun.wait(60)
+    driver.session.start(_config(script(tmp_path, [MODEL, updates(1, 2)])))
+    ended = driver.until(RunFinished)
+    assert isinstance(ended, RunFinished)
+    assert (ended.record.outcome, ended.record.updates) == (Outcome.COMPLETED, 2)
+    let_go.set()

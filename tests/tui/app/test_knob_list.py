@@ -10,6 +10,7 @@ from tests.tui.fake_session import record, started, training, update
 from tests.tui.screen_text import SIZES, Stage, stage
 from tui.screens.find_knob import FindKnobScreen
 from tui.screens.main import MainScreen
+from tui.state.knob_list import OTHERS
 
 
 def pane(s: Stage, rows: int) -> list[str]:
