@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from engine.contract.by_job import defaults_of
 from engine.contract.config import KNOBS, Knob, RunConfig
 from engine.contract.knob import ANSWER, GROUPS, JOBS, SCRIPT, TRAIN, about_group
-from tui.state.script_knobs import NOT_CARRIED, carried, may_turn
+from tui.state.script_knobs import carried, may_turn
 
 LETTERS: dict[str, dict[str, str]] = {
     TRAIN: {
@@ -42,7 +42,7 @@ FIRST = "batch_size"
 """The knob that the cursor begins on, where it stands above the groups."""
 OWN = "command_values"
 """The knob that holds the values of those that only a script knows; they have its place in the list."""
-OTHERS = NOT_CARRIED
+OTHERS = "not carried"
 """The group of a script's knobs whose own groups have none that can be turned: one line in place of many."""
 
 
