@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from engine.contract.answering_knobs import LEAST_PREFIX
 from engine.techniques.generation import caches
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 Ids = tuple[int, ...]
 
-LEAST = 16
-"""Tokens of a prefix that are worth keeping: a block of vLLM's."""
 MOST = 8
 """Prefixes that are kept; of more, those that were used last."""
 _BY_COLUMN = frozenset({"mpt", "gpt_neo"})
@@ -68,7 +67,7 @@ class PrefixCache:
         rows, lengths = [], []
         for ids in prompts:
             prefix, n = self._longest(ids)
-            if prefix is None or n < LEAST:
+            if prefix is None or n < LEAST_PREFIX:
                 return Shared()
             rows.append(prefix)
             lengths.append(n)
@@ -114,7 +113,7 @@ class PrefixCache:
     def _new(self, ids: Ids) -> int:
         """First tokens of a prompt that are to be kept, and are not yet."""
         n = self._worth.get(ids, 0)
-        return 0 if n < LEAST or self._longest(ids)[1] >= n else n
+        return 0 if n < LEAST_PREFIX or self._longest(ids)[1] >= n else n
 
 
 def fill(cache: Cache, shared: Shared) -> None:

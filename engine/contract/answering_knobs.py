@@ -13,6 +13,8 @@ NO_FILES = (DUMMY_PROMPTS, GENERATED_PROMPTS, REPEATING_PROMPTS, HELD_OUT_PROMPT
 """Prompts that are no file; how many there are is always said."""
 DEFAULT_REQUESTS = 8
 """Of prompts that are made up."""
+LEAST_PREFIX = 16
+"""Tokens of a prefix that are worth keeping: a block of vLLM's."""
 DEFAULT_PROMPT_LEN = 256
 """Tokens of a dummy prompt."""
 _ONLY = (ANSWER,)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from engine.allocator.allocator import CachingAllocator
 from engine.contract import speculation
-from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN
+from engine.contract.answering_knobs import DEFAULT_PROMPT_LEN, LEAST_PREFIX
 from engine.contract.config import RunConfig
 from engine.contract.forecast_types import FITS, KV_CACHE, NEAR_LIMIT, OUT_OF_MEMORY, AnswerForecast, Forecast
 from engine.devices.precision import DTYPES
@@ -144,8 +145,10 @@ class AnswerForecaster:
             for size, category in zip(guesses.load.sizes, guesses.load.categories, strict=True):
                 _bear(beside, size, category)
         _bear(beside, self._kept_by_draft(asked), KV_CACHE)
-        if config.prefix_cache and config.prefix_len:
-            _bear(beside, config.prefix_len * kv_per_token(self._traces, config), KV_CACHE)
+        if config.prefix_cache and config.keeps_keys and config.prefix_len >= LEAST_PREFIX:
+            kept = min(config.prefix_len, asked.width - 1)  # one token at least is left to compute
+            for size in caches.kept_per_token(*_kept_as(self._traces, config)):
+                _bear(beside, kept * size, KV_CACHE)
         return replace(plan, load=beside)
 
     def _course(self, plan: Template, capacity: int | None, most_events: int, *, is_told: bool = True) -> Course:
@@ -301,7 +304,11 @@ def kv_per_token(traces: AnswerTraces, config: RunConfig) -> int:
     """Bytes of keys and values of one token of one sequence; 0 where none are kept."""
     if not config.keeps_keys:
         return 0
-    return caches.kv_bytes_per_token(traces.plan.model.config, config.kv_dtype, DTYPES[config.stored_in])
+    return caches.kv_bytes_per_token(*_kept_as(traces, config))
+
+
+def _kept_as(traces: AnswerTraces, config: RunConfig) -> tuple[Any, str, Any]:
+    return traces.plan.model.config, config.kv_dtype, DTYPES[config.stored_in]
 
 
 def _bear(part: Part, size: int, category: str) -> None:

@@ -213,20 +213,27 @@ def kv_bytes_per_token(settings: Any, kv_dtype: str, stored_in: torch.dtype) -> 
     a token, for keys and for values. A window that slides takes as much per token until it is full. A seq2seq model
     keeps as much of a token of its prompt as of its answer.
     """
+    return sum(kept_per_token(settings, kv_dtype, stored_in))
+
+
+def kept_per_token(settings: Any, kv_dtype: str, stored_in: torch.dtype) -> Iterator[int]:
+    """The same by tensor, layer after layer."""
     from transformers.cache_utils import get_layer_types_and_kwargs
 
     decoder = settings.get_text_config(decoder=True)
     kinds, _ = get_layer_types_and_kwargs(decoder)
-    total = 0
     for kind, layer in zip(kinds, decoder.per_layer_config, strict=True):
         if kind in _EMPTY:
             continue
-        heads, key_size, value_size = _shape(layer)
-        per_head = key_size + value_size
-        total += heads * (per_head + 2 * stored_in.itemsize if kv_dtype == "int8" else per_head * stored_in.itemsize)
+        heads, *sizes = _shape(layer)
+        for size in sizes:
+            if kv_dtype == "int8":
+                yield heads * size
+                yield heads * stored_in.itemsize
+            else:
+                yield heads * size * stored_in.itemsize
         if kind == "indexed_attention":
-            total += layer.index_head_dim * stored_in.itemsize
-    return total
+            yield int(layer.index_head_dim * stored_in.itemsize)
 
 
 def _shape(layer: Any) -> tuple[int, int, int]:

@@ -10,7 +10,8 @@ import torch
 from transformers import PreTrainedModel
 
 from engine.answering.answer import answer
-from engine.answering.prefix_cache import LEAST, MOST, PrefixCache
+from engine.answering.prefix_cache import MOST, PrefixCache
+from engine.contract.answering_knobs import LEAST_PREFIX
 from engine.contract.events import CachesHold, Prefilled, RequestDone
 from engine.techniques.generation import caches
 from tests.engine import language_models
@@ -94,7 +95,7 @@ def test_a_prompt_that_is_asked_again_leaves_one_token_to_compute() -> None:
 
 def test_prompts_that_share_little_share_nothing() -> None:
     model = language_models.make("gpt2")
-    short = SYSTEM[: LEAST - 1]
+    short = SYSTEM[: LEAST_PREFIX - 1]
     prompts = [(*short, *_tokens(4, 1)), (*short, *_tokens(4, 2)), _tokens(30, 3)]
     asked, _, prefixes = _answered(model, prompts)
     assert {event.cached_tokens for event in asked.of(Prefilled)} == {0}
@@ -103,10 +104,10 @@ def test_prompts_that_share_little_share_nothing() -> None:
 
 def test_of_many_prefixes_those_used_last_stay() -> None:
     model = language_models.make("gpt2")
-    systems = [_tokens(LEAST, seed) for seed in range(100, 101 + MOST)]
+    systems = [_tokens(LEAST_PREFIX, seed) for seed in range(100, 101 + MOST)]
     prompts = [(*system, 7, seed) for seed in (8, 9) for system in systems]
     asked, _, prefixes = _answered(model, prompts)
-    assert prefixes.held == MOST * (LEAST + 1) * caches.kv_bytes_per_token(model.config, "model", torch.float32)
+    assert prefixes.held == MOST * (LEAST_PREFIX + 1) * caches.kv_bytes_per_token(model.config, "model", torch.float32)
     # the first was dropped for the last one, and each that came back for the next
     assert {event.cached_tokens for event in asked.of(Prefilled)} == {0}
     kept = list(dict.fromkeys([*prompts[: MOST + 1], *reversed(prompts[: MOST + 1])]))

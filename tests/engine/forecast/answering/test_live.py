@@ -23,6 +23,8 @@ CASES: dict[str, dict[str, Any]] = {
     "seq2seq": {"model": "t5-small", "task": "seq2seq-lm", "max_new_tokens": 8},
     "sampled": {"temperature": 0.8, "top_k": 20, "top_p": 0.9},
     "kept prefix": {"prefix_cache": True, "prefix_len": 32},
+    "kept in small blocks": {"prefix_cache": True, "prefix_len": 38, "model": "gpt2", "max_new_tokens": 4},
+    "a prefix too short to keep": {"prefix_cache": True, "prefix_len": 8},
     "lookup": {"speculate": "lookup"},
     "draft": {"speculate": "draft", "draft_model": "gpt2-tiny"},
     "one token": {"max_new_tokens": 1},
