@@ -83,6 +83,7 @@ class ScriptRun:
         self._code: int | None = None
         self._unseen_at: float | None = None
         self._is_lost = False
+        self._is_left = False
 
     def execute(self) -> RunRecord:
         """Run to the end. Never raises: what goes wrong is in the record's outcome and message.
@@ -203,6 +204,7 @@ class ScriptRun:
             named = ", ".join(str(each.pid) for each in others[:5])
             who = f"{'process' if len(others) == 1 else 'processes'} {named}"
             self._warn(f"The command ended, and what it started goes on, and is watched no more: {who}.")
+            self._is_left = True
             return
         child.signal_others(signal.SIGTERM)
         until = time.monotonic() + (0.0 if self.in_a_hurry() else self.patience.behind_s)
@@ -236,6 +238,7 @@ class ScriptRun:
             torch=folding.n_heard > 0,
             backward=folding.n_backward,
             python=listener.was_found,
+            goes_on=self._is_left,
             lost_rank=folding.lost.rank if folding.lost is not None else None,
         )
         return verdicts.of_end(code, told, seen, printed.last_errors, where)

@@ -49,6 +49,8 @@ class Seen:
     """Times that they called `backward`, with no step of an optimizer after it."""
     python: bool
     """Whether one of them loaded the instrument."""
+    goes_on: bool = False
+    """Whether some of what it started was still there when it ended."""
     lost_rank: int | None = None
     """Of several the first that was gone without a word."""
 
@@ -141,6 +143,11 @@ def _shells_signal(code: int) -> str:
 def _nothing_seen(seen: Seen) -> str | None:
     if seen.updates:
         return None
+    if seen.goes_on:
+        return (
+            "The command ended before a training, and what it started goes on, which is not watched: start the "
+            "training in the foreground, without & and not as a daemon."
+        )
     if seen.backward:
         times = n_of(seen.backward, "time")
         return f"It called backward {times}, and no optimizer of PyTorch's stepped: there are no updates to show."

@@ -86,6 +86,11 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{knob.flag} needs a value: {bounds(knob)}." if knob else f"{message}.")
 
     def _unknown(self, word: str) -> str:
+        if word == "--":
+            return (
+                "no command of your own stands here: after traintop, traintop run, sweep and forecast one may, as in "
+                "traintop run -- python train.py."
+            )
         flag = word.partition("=")[0]
         near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
         hint = f"did you mean {near[0]}?" if near else f"see {self.prog} --help."

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import re
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 
 from engine.contract import paths
 from engine.contract.config import KNOBS, ConfigError, RunConfig
 from engine.contract.records import DeviceInfo
 from tui.command_line import exit_codes
-from tui.command_line.flags import UsageError, add_knobs, config_of
+from tui.command_line.flags import Parser, UsageError, add_knobs, config_of
 from tui.commands.headless import own_streams
 from tui.commands.histories import history_to_read
 from tui.commands.report import selection
 from tui.drawing.text import clean
 
 
-def add_flags(parser: ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """The flags of `traintop script`."""
     parser.add_argument("--run", metavar="RUN", help="a run of the history, in place of knobs")
     parser.add_argument("--output", metavar="FILE", help="write to a file, replacing it (default: -, stdout)")
     add_knobs(parser)
+    parser.take_command()  # which is refused, with what to do instead
 
 
 def execute(arguments: Namespace) -> int:

@@ -8,7 +8,7 @@ from engine.contract import figures
 from engine.contract import script_entries as entries
 from engine.contract.figures import Entry
 from engine.contract.numbers import UNKNOWN, mib, n_of, number
-from engine.contract.records import RunRecord
+from engine.contract.records import Outcome, RunRecord
 from engine.contract.script_figures import ScriptFigures
 from engine.contract.script_flags import numbered
 from tui.state.knob_list import every_row, label_of
@@ -38,8 +38,8 @@ def script_lines(row: RunRecord, label: int) -> list[str]:
         "log": script.log_path or UNKNOWN,
         "model": script.model or UNKNOWN,
         "optimizer": script.optimizer or UNKNOWN,
-        "trainer": script.told_by or "none seen: a plain loop",
-        "a micro-step": f"{number(script.batch_size)} samples of at most {number(script.seq_len)} tokens",
+        "trainer": script.told_by or ("none seen: a plain loop" if row.updates else UNKNOWN),
+        "a micro-step": _batch(script),
         "an update": UNKNOWN if steps is None else n_of(steps, "micro-step"),
         "held at most": _held(script),
     }
@@ -63,6 +63,13 @@ def knob_lines(row: RunRecord, label: int) -> list[str]:
     return [f"{label_of(each):<{label}}{said_row(config, each)}" for each in shown]
 
 
+def _batch(script: ScriptFigures) -> str:
+    if script.batch_size is None:
+        return UNKNOWN
+    tokens = "" if script.seq_len is None else f" of at most {number(script.seq_len)} tokens"
+    return n_of(script.batch_size, "sample") + tokens
+
+
 def _held(script: ScriptFigures) -> str:
     held = [f"{name} {mib(script.held[name])}" for name in _CATEGORIES if script.held.get(name)]
     return f"{'   '.join(held)} MiB" if held else UNKNOWN
@@ -71,7 +78,7 @@ def _held(script: ScriptFigures) -> str:
 def _unseen(row: RunRecord, script: ScriptFigures) -> Iterator[str]:
     """What its tables and panes show as –."""
     if not row.updates:
-        yield "updates"
+        yield "updates so far" if row.outcome is Outcome.RUNNING else "updates"
         return
     if row.train_loss is None and row.last_loss is None:
         yield "losses"

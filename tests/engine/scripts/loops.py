@@ -117,6 +117,31 @@ for update in range(4):
 print(model.weight.tolist())
 """
 
+STANDS_IN = (
+    SCALED.replace("OPTIMIZER", "SGD(model.parameters(), lr=0.1)")
+    .replace(
+        "    scaler.step(optimizer)",
+        """    given = StandIn()
+    scaler.step(given)
+    if given.is_asked:
+        optimizer.step()""",
+    )
+    .replace(
+        "for update",
+        """
+class StandIn:
+    is_asked = False
+    param_groups = property(lambda self: optimizer.param_groups)
+
+    def step(self):
+        self.is_asked = True
+
+for update""",
+        1,
+    )
+)
+"""Asks the scaler whether to step, as fastai's callback for fp16 does."""
+
 CLOSURE = (
     _MODEL.replace(
         "torch.optim.AdamW(model.parameters(), lr=1e-3)", "torch.optim.LBFGS(model.parameters(), max_iter=4)"

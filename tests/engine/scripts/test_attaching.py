@@ -166,6 +166,34 @@ def test_a_process_that_is_killed_leaves_an_interrupted_run(driver: Driver) -> N
         assert "is gone without a word" in record.message
 
 
+CALLED = """
+import sys, traintop
+print(traintop._called(None)[1:], traintop._called("mine"))
+sys.modules["ipykernel"] = sys
+print(traintop._called(None))
+__vsc_ipynb_file__ = "/a/code é.ipynb"
+print(traintop._called(None))
+import os
+os.environ["JPY_SESSION_NAME"] = "/a/jupyter.ipynb"
+print(traintop._called(None))
+"""
+
+
+def test_a_notebook_is_called_by_its_file_where_that_is_told(home: Path) -> None:
+    left = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
+    told = subprocess.run(
+        [sys.executable, "-c", CALLED],
+        cwd=home / "work",
+        env={**left, "PYTHONPATH": str(PACKAGE), "PYTHONUTF8": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    first, *others = told.stdout.splitlines()
+    assert first == f"{['-c', CALLED]} ['mine']"
+    assert others == ["['notebook']", "['code é.ipynb']", "['jupyter.ipynb']"]
+
+
 WITHOUT_TORCH = """
 import sys, traintop
 print(traintop.attach())

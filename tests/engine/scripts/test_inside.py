@@ -16,6 +16,7 @@ SCRIPTS = {
     "divided": loops.DIVIDED,
     "scaled": loops.SCALED.replace("OPTIMIZER", "SGD(model.parameters(), lr=0.1)"),
     "scaled-fused": loops.SCALED.replace("OPTIMIZER", "SGD(model.parameters(), lr=0.1, fused=True)"),
+    "stands-in": loops.STANDS_IN,
     "closure": loops.CLOSURE,
     "gan": loops.GAN,
     "checkpointed": loops.CHECKPOINTED,
@@ -123,6 +124,13 @@ def test_what_a_scaler_scaled_is_told_as_it_was_and_a_skipped_update_is_one(ran:
     assert [each["skipped"] for each in updates] == [False, False, True, False]
     assert [each["loss_scale"] for each in updates] == [1024, 1024, 1024, 512]
     assert [each["samples"] for each in updates] == [None, 6, 6, 6]  # the model is known after the first
+
+
+def test_what_a_scaler_asks_in_place_of_an_optimizer_is_none(ran: Ran) -> None:
+    _, seen = ran["stands-in"]
+    updates = seen.updates()
+    assert [(each["micro_steps"], each["skipped"]) for each in updates] == [(2, False), (2, False), (4, False)]
+    assert [each["optimizer"] for each in seen.of("model")] == ["SGD"]
 
 
 def test_an_optimizer_that_calls_back_is_seen(ran: Ran) -> None:

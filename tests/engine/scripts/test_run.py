@@ -191,6 +191,7 @@ def test_what_goes_on_after_the_command_is_named_and_left_alone(is_daemon: bool)
     [pid] = map(int, runs.printed)
     assert record.outcome is Outcome.COMPLETED
     assert any(event.text.endswith(f"watched no more: process {pid}.") for event in runs.of(Logged))
+    assert (record.message or "").endswith("start the training in the foreground, without & and not as a daemon.")
     os.kill(pid, signal.SIGKILL)
 
 

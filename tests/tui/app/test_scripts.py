@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -12,10 +13,13 @@ from engine.contract.events import DeviceChosen, RunFinished
 from engine.contract.knob import ANSWER, SCRIPT, TRAIN
 from engine.contract.numbers import mib
 from engine.contract.records import DeviceInfo, Outcome, Shares
+from engine.contract.run_figures import new_record
+from engine.contract.script_figures import ScriptFigures
 from tests.tui import fake_scripts
 from tests.tui.fake_session import CPU, MIB, ready, record
 from tests.tui.screen_text import SIZES, Stage, stage
 from tui.screens.details import run_details
+from tui.screens.script_details import script_lines
 from tui.state.knobs import describe
 
 VIRTUAL = DeviceInfo(name="Tesla P4", kind="virtual", memory_total=7611 * MIB)
@@ -362,6 +366,17 @@ def test_the_details_of_a_run_have_its_number_for_run() -> None:
     assert "output folder     out/7" in lines
     assert any(line.startswith("traintop run --output-dir 'out/{run}' -- ") for line in lines)
     assert describe(config, 7) == "train.py"  # a folder is none of what tells runs apart
+
+
+def test_of_a_script_that_has_not_trained_yet_nothing_is_claimed() -> None:
+    begun = new_record(1, fake_scripts.LOOP, CPU, 0.0)
+    assert script_lines(begun, 16) == [
+        *(f"{name:<16}–" for name in ("log", "model", "optimizer", "trainer", "a micro-step", "an update")),
+        f"{'held at most':<16}–",
+        f"{'not seen':<16}updates so far",
+    ]
+    seen = replace(begun, updates=1, script=ScriptFigures(batch_size=1))
+    assert f"{'a micro-step':<16}1 sample" in script_lines(seen, 16)
 
 
 def _details(s: Stage) -> str:

@@ -92,6 +92,8 @@ def test_what_looks_alike_and_is_meant_so_is_left(command: list[str]) -> None:
         (["sweep", "--plan", "batch-size", "--", "true"], "--plan has runs of traintop's own"),
         (["sweep", "--command-values", "n=1,2", "--", "true"], "the command has no knob n of its own"),
         (["script", "--command", "true"], "a script of your own already"),
+        (["script", "--", "true"], "a script of your own already"),
+        (["report", "--", "true"], "as in traintop run -- python train.py"),
         (["run", "python", "train.py"], "after --, as in traintop run -- python train.py"),
         (["python", "train.py"], "as in traintop -- python train.py"),
         (["--", "true", "--b={batch_size=1,2}"], "is a knob and has its values"),

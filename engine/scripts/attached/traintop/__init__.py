@@ -149,10 +149,17 @@ def _listener(name: str | None, place: "str | None") -> "tuple[str, str, subproc
 
 def _called(name: str | None) -> list[str]:
     """What the run is called, as the words of a command."""
-    notebook = os.environ.get("JPY_SESSION_NAME")  # as Jupyter tells its kernels
-    if name or notebook:
-        return [name or os.path.basename(notebook or "")]
+    if name:
+        return [name]
+    if "ipykernel" in sys.modules:  # its command line is the kernel's, with a file of one session
+        return [os.path.basename(_notebook() or "") or "notebook"]
     return [os.path.basename(sys.orig_argv[0]) or "python", *sys.orig_argv[1:]]
+
+
+def _notebook() -> "str | None":
+    """The notebook's file, where Jupyter or Visual Studio Code tells it to the kernel."""
+    told = os.environ.get("JPY_SESSION_NAME")
+    return told or getattr(sys.modules.get("__main__"), "__vsc_ipynb_file__", None)
 
 
 def _plain(word: str) -> str:

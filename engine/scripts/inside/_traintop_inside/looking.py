@@ -175,7 +175,8 @@ class Looking:
     def before_scaler(self, scaler, optimizer, *args):
         """A gradient scaler is asked to step."""
         update = self._threads.update
-        update.stepped = False
+        # what only stands in for an optimizer, as fastai's callback does, is none that would step
+        update.stepped = not isinstance(optimizer, self._torch.optim.Optimizer)
         update.scale = self._values.of(getattr(scaler, "_scale", None))
 
     def after_scaler(self, result, scaler, optimizer, *args):
