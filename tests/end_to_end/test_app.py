@@ -56,6 +56,7 @@ def test_a_session(env: dict[str, str], tmp_path: Path) -> None:
     assert outcomes(tmp_path) == [Outcome.COMPLETED]
 
 
+@pytest.mark.slow  # a session and a killed one are proved on each run of the tests
 def test_knobs_and_stop_while_it_trains(env: dict[str, str], tmp_path: Path) -> None:
     with Terminal([*COMMAND, *LONG], env=env) as terminal:
         terminal.wait_for("Next run")
@@ -108,6 +109,7 @@ def test_a_terminal_that_is_too_small_and_grows(env: dict[str, str]) -> None:
         assert terminal.restored
 
 
+@pytest.mark.slow  # as a run's and a forecast's do in test_light
 def test_what_libraries_print_goes_to_the_log(env: dict[str, str], tmp_path: Path) -> None:
     site = tmp_path / "site"
     site.mkdir()
@@ -139,6 +141,7 @@ def test_ctrl_c_ends_a_headless_run_and_keeps_its_row(env: dict[str, str], tmp_p
     assert outcomes(tmp_path) == [Outcome.STOPPED]
 
 
+@pytest.mark.slow  # test_own_script does it without PyTorch
 def test_without_a_terminal_it_prints_the_transcript(env: dict[str, str], tmp_path: Path) -> None:
     done = traintop(*SMALL, env=env)
     assert done.returncode == 0, done.stderr

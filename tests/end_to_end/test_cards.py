@@ -122,6 +122,7 @@ with History() as history:
 """
 
 
+@pytest.mark.slow
 def test_a_full_first_card_leaves_every_other_and_the_cpu(machine: Machine, tmp_path: Path) -> None:
     finished = done(machine, tmp_path, sys.executable, "-c", _SESSION, "auto")
     assert finished.returncode == 0, finished.stderr
@@ -142,6 +143,7 @@ def test_a_full_first_card_leaves_every_other_and_the_cpu(machine: Machine, tmp_
     assert contexts(machine) == ["1"]  # where a run was; nothing was measured on the full card
 
 
+@pytest.mark.slow
 def test_gpus_that_this_pytorch_cannot_use_are_told_once_with_the_fix(machine: Machine, tmp_path: Path) -> None:
     import torch
 

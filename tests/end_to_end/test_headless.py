@@ -79,6 +79,7 @@ def test_a_file_that_is_missing_is_told_before_pytorch_loads(command: str, tmp_p
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow  # four programs that import PyTorch
 def test_a_broken_file_takes_no_number_and_the_script_of_a_run_gives_its_losses(
     env: dict[str, str], tmp_path: Path
 ) -> None:

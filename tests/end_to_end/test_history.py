@@ -51,6 +51,7 @@ def ended(process: subprocess.Popen[str]) -> str:
     return text
 
 
+@pytest.mark.slow  # a full disk is the quick one of these
 def test_a_home_that_is_deleted_in_mid_run(env: dict[str, str], home: Path) -> None:
     with started(env) as process:
         for event in events_of(process):
@@ -89,6 +90,7 @@ def test_a_disk_that_is_full_to_the_end(env: dict[str, str], home: Path) -> None
     assert len(errors) == len(set(errors))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit")
 def test_the_app_shows_that_nothing_is_stored_and_says_so_when_it_is_left(env: dict[str, str]) -> None:
     with Terminal([*COMMAND, *LONG], env=env) as terminal:

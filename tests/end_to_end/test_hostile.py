@@ -66,6 +66,7 @@ def hostile_data(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow  # a hostile history is the quick one
 def test_hostile_text_is_text(env: dict[str, str], tmp_path: Path) -> None:
     knobs = ["--device", "cpu", "--batch-size", "2", "--samples", "8", "--eval-samples", "4", "--seq-len", "16"]
     names = ["--model", str(hostile_model(tmp_path)), "--data", str(hostile_data(tmp_path))]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -20,6 +21,7 @@ TEMPLATE = (
 )
 
 
+@pytest.mark.slow
 def test_lora_on_json_lines_learns_to_answer(tmp_path: Path) -> None:
     talks = make_talks(9, "train", 400)
     (tmp_path / "talks.jsonl").write_text("\n".join(json.dumps({"id": i, "messages": t}) for i, t in enumerate(talks)))

@@ -29,12 +29,9 @@ SIGNALS = ("SIGTERM", "SIGTERM to the group", "SIGTERM twice", "SIGINT", "SIGHUP
 CLOSED = "terminal closed"
 ALWAYS = {
     ("loading", "ctrl+c"),
-    ("forecasting", "q"),
     ("ready", CLOSED),
     ("dialog", "ctrl+q"),
-    ("training", "SIGTERM twice"),
     ("training with workers", "SIGTERM to the group"),
-    ("training with workers", "SIGQUIT"),
 }
 ESCAPES = re.compile(rb"\x1b(\[[0-9;?<>=$]*[a-zA-Z]|\][^\x07]*\x07)")
 
@@ -107,6 +104,7 @@ def leave_by_signal_unless_gone(terminal: Terminal, number: signal.Signals) -> N
         leave_by_signal(terminal, number)
 
 
+@pytest.mark.slow
 def test_headless_ctrl_c_twice_does_not_wait_for_the_run(tmp_path: Path) -> None:
     env = environment(tmp_path, OMP_NUM_THREADS="1")
     with Terminal([*COMMAND, "run", *LONG, "--dataloader-num-workers", "1"], env=env) as terminal:

@@ -24,6 +24,7 @@ def env(tmp_path: Path) -> dict[str, str]:
     return environment(tmp_path, OMP_NUM_THREADS="1", SLURM_JOB_END_TIME=end, **job)
 
 
+@pytest.mark.slow
 def test_a_run_that_will_not_end_in_time_is_said_before_it_starts(env: dict[str, str]) -> None:
     first = traintop("run", *SMALL, env=env)
     assert first.returncode == 0, first.stderr
@@ -62,7 +63,7 @@ def group(env: dict[str, str], number: int, *words: str) -> tuple[int, dict[str,
     ("number", "why"),
     [
         (signal.SIGUSR1, "Stopped by SIGUSR1, which Slurm sends before the time limit."),
-        (signal.SIGTERM, "Stopped by SIGTERM."),
+        pytest.param(signal.SIGTERM, "Stopped by SIGTERM.", marks=pytest.mark.slow),  # as in test_quitting
     ],
 )
 def test_a_warning_or_the_end_of_the_time_keeps_the_row_also_with_workers(

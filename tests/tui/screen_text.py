@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import pytest
 from textual.pilot import Pilot
 
 from engine.contract.config import RunConfig
@@ -15,7 +16,8 @@ from engine.contract.records import RunRecord
 from tests.tui.fake_session import FakeHistory, FakeSession, ready
 from tui.app.app import TraintopApp
 
-SIZES = [(80, 24), (120, 40), (200, 60)]
+SIZES = [(80, 24), (120, 40), pytest.param((200, 60), marks=pytest.mark.slow)]
+"""Of screens, as parameters. The largest has room for all, and costs the most to draw."""
 
 
 @dataclass

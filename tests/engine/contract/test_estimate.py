@@ -32,9 +32,15 @@ def at(batch_size: int, allocated: int, **more: int | bool | None) -> Measured:
     ("model", "knobs"),
     [
         ("bert-tiny", {"task": "classification"}),
-        ("bert-tiny", {"task": "classification", "gradient_checkpointing": "on"}),
-        ("bert-tiny", {"task": "classification", "gradient_accumulation_steps": 2, "optimizer": "sgd"}),
-        ("llama-micro", {"task": "causal-lm", "optimizer_implementation": "foreach"}),
+        pytest.param("bert-tiny", {"task": "classification", "gradient_checkpointing": "on"}, marks=pytest.mark.slow),
+        pytest.param(
+            "bert-tiny",
+            {"task": "classification", "gradient_accumulation_steps": 2, "optimizer": "sgd"},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "llama-micro", {"task": "causal-lm", "optimizer_implementation": "foreach"}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_real_run_at_twice_the_batch_needs_what_was_estimated(model: str, knobs: Mapping[str, Value]) -> None:

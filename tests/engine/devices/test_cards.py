@@ -117,6 +117,7 @@ def uuid(index: int) -> str:
     return f"GPU-{index:08d}-aaaa-bbbb-cccc-000000000000"
 
 
+@pytest.mark.slow
 def test_a_card_that_the_catalogue_lacks_is_asked_and_gets_a_forecast(machine: Machine, asking: Asking) -> None:
     machine.card(0, name="NVIDIA GeForce GTX 970", total=4096)
     machine.write()

@@ -52,11 +52,18 @@ _TECHNIQUES: dict[str, dict[str, Any]] = {
     "int8": {"lora_rank": 4, "weights": "int8", "precision": "fp16"},
 }
 _OTHERS = {"one by one": {"optimizer_implementation": "loop"}, "factored": {"optimizer": "adafactor"}}
-_EVERY: list[Any] = [("llama", technique) for technique in _TECHNIQUES]
-_EVERY += [(kind, "plain") for kind in _TEN if kind not in ("llama", "t5", "gemma2")]
-_SLOW = [("llama", technique) for technique in _OTHERS] + [("t5", "plain"), ("gemma2", "plain")]
+_QUICK = [
+    ("llama", "plain"),
+    ("llama", "fp16"),
+    ("llama", "checkpointing"),
+    ("llama", "adapters"),
+    ("mixtral", "plain"),
+]
+"""One of each way to be deep: weights alone, with scaling, layers played twice, small matrices beside, experts."""
+_SLOW = [("llama", technique) for technique in (*_TECHNIQUES, *_OTHERS) if ("llama", technique) not in _QUICK]
+_SLOW += [(kind, "plain") for kind in _TEN if (kind, "plain") not in _QUICK]
 _SLOW += [("bert", "adapters"), ("gpt2", "lists"), ("gpt2", "checkpointing"), ("qwen2", "nf4")]
-_EVERY += [pytest.param(*one, marks=pytest.mark.slow) for one in _SLOW]
+_EVERY: list[Any] = [*_QUICK, *(pytest.param(*one, marks=pytest.mark.slow) for one in _SLOW)]
 
 
 def _plan(folder: Path, settings: dict[str, Any], **knobs: Any) -> StepPlan:

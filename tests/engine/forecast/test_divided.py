@@ -195,6 +195,7 @@ def _forecast(folder: Path, **knobs: Any) -> Forecast:
     return Forecaster(Hub()).forecast(RunConfig(model=str(folder), **{**usual, **knobs}), find("a100-40gb"))
 
 
+@pytest.mark.slow
 def test_more_gpus_and_giving_weights_up_take_less_and_whole_gradients_more(tmp_path: Path) -> None:
     base = _forecast(tmp_path)
     assert _forecast(tmp_path, gpus=4).peak_allocated < base.peak_allocated
@@ -234,7 +235,10 @@ def test_windows_of_one_micro_step_among_longer_ones(tmp_path: Path) -> None:
     assert abs(held[1] - held[0]) < 4096  # sums of losses, no gradients
 
 
-@pytest.mark.parametrize("knobs", [{}, {"gradient_accumulation_steps": 3, "reshard_after_forward": False}])
+@pytest.mark.parametrize(
+    "knobs",
+    [pytest.param({}, marks=pytest.mark.slow), {"gradient_accumulation_steps": 3, "reshard_after_forward": False}],
+)
 def test_where_fsdp_cannot_be_traced_a_rule_is_near_and_says_so(
     knobs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

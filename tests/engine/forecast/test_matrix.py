@@ -71,14 +71,14 @@ ALL = list(
 
 
 def _some() -> list[dict[str, Value]]:
-    """Of every workload, task and padding one, so that all precisions take turns with and without checkpointing.
+    """Of every workload and task one, so that all paddings, precisions and checkpointing take turns.
 
     Random tokens are never padded.
     """
     padded = [changes for changes in ALL if changes["workload"] != "dummy" or changes["padding"] == "longest"]
-    groups = groupby(padded, key=lambda changes: (changes["workload"], changes["task"], changes["padding"]))
+    groups = groupby(padded, key=lambda changes: (changes["workload"], changes["task"]))
     turns = [(list(group), turn) for turn, (_, group) in enumerate(groups)]
-    return [group[turn % len(group)] for group, turn in turns]
+    return [group[turn * 5 % len(group)] for group, turn in turns]
 
 
 REVIEWS: dict[str, Value] = {"workload": "reviews", "task": "classification", "padding": "longest"}
@@ -114,13 +114,13 @@ def _named(changes: dict[str, Value]) -> str:
 
 
 @pytest.mark.parametrize("changes", _some(), ids=_named)
-def test_every_workload_task_and_padding(tmp_path: Path, changes: dict[str, Value]) -> None:
+def test_every_workload_and_task(tmp_path: Path, changes: dict[str, Value]) -> None:
     assert_as_measured(tmp_path, changes)
 
 
 @pytest.mark.parametrize(
     "changes",
-    [pytest.param(each, marks=[pytest.mark.slow] if at % 2 else []) for at, each in enumerate(MORE)],
+    [pytest.param(each, marks=[pytest.mark.slow] if at % 4 != 2 else []) for at, each in enumerate(MORE)],
     ids=map(_named, MORE),
 )
 def test_what_else_shapes_the_memory_of_text(tmp_path: Path, changes: dict[str, Value]) -> None:

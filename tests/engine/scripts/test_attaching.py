@@ -150,6 +150,7 @@ def test_each_attach_is_a_run_that_another_process_sees_live(driver: Driver) -> 
         assert len(history.runs()) == 2
 
 
+@pytest.mark.slow  # end_to_end kills others
 def test_a_process_that_is_killed_leaves_an_interrupted_run(driver: Driver) -> None:
     assert driver.said() == "first"
     driver.go_on()

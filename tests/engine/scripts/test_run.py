@@ -121,12 +121,12 @@ def test_a_stop_is_sent_as_by_a_terminal() -> None:
         "try:\n    print('ready'); time.sleep(600)\n"
         "except KeyboardInterrupt:\n    print('saved'); raise SystemExit(0)\n"
     )
-    runs = python("-c", program, patience=Patience())
+    runs = python("-c", program, patience=Patience(asked_s=600))
     runs.stop_when("ready")
     record = runs.execute()
     assert (record.outcome, record.message) == (Outcome.STOPPED, "Stopped by the user.")
     assert runs.printed == ["ready", "saved"]
-    assert runs.progress[-1] == "SIGINT sent: waiting for the script to end; SIGTERM in 10 s"
+    assert runs.progress[-1] == "SIGINT sent: waiting for the script to end; SIGTERM in 600 s"
 
 
 def test_who_does_not_hear_is_told_and_then_ended_with_all_that_it_started() -> None:
@@ -245,7 +245,8 @@ def test_what_the_system_cannot_execute_is_refused(tmp_path: Path) -> None:
 def test_a_script_is_ended_after_the_updates_that_it_is_run_for(tmp_path: Path) -> None:
     lasts = "tell(wire, **UPDATES)\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    sys.exit(1)"
     then = f"UPDATES = {updates(3, 12)!r}\ntry:\n    {lasts}"
-    record = python(str(script(tmp_path, [MODEL, updates(1, 2)], then)), max_updates=10).execute()
+    runs = python(str(script(tmp_path, [MODEL, updates(1, 2)], then)), max_updates=10, patience=Patience(asked_s=600))
+    record = runs.execute()
     assert (record.outcome, record.updates) == (Outcome.COMPLETED, 10)  # though they come a few at a time
     assert record.message == "Ended after 10 updates, as --max-updates says."
     assert record.script is not None

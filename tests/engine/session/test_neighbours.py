@@ -82,6 +82,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("nvml"))
 
 
+@pytest.mark.slow
 def test_a_process_heat_and_energy_in_the_middle_of_a_run(library: Path, tmp_path: Path) -> None:
     machine = Machine(library, tmp_path / "state")
     machine.card(0, name="Tesla P4", total=7611, energy=1_000_000)

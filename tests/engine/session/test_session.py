@@ -195,7 +195,10 @@ def _raise_in(phase: Phase, monkeypatch: pytest.MonkeyPatch, error: Exception, m
     monkeypatch.setattr(CpuDevice, "enter", enter)
 
 
-@pytest.mark.parametrize("phase", [Phase.FORWARD, Phase.BACKWARD, Phase.CLIP, Phase.OPTIMIZER])
+@pytest.mark.parametrize(
+    "phase",
+    [Phase.FORWARD, *(pytest.param(p, marks=pytest.mark.slow) for p in (Phase.BACKWARD, Phase.CLIP)), Phase.OPTIMIZER],
+)
 def test_out_of_memory_is_an_outcome_and_the_next_run_works(
     phase: Phase, driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +293,7 @@ def test_close_during_a_run_keeps_the_row(tmp_path: Path) -> None:
     driver.history.close()
 
 
+@pytest.mark.slow
 def test_reviews_learn_and_repeat(driver: Driver, tmp_path: Path) -> None:
     from tests.engine.make_reviews import write_reviews
 

@@ -57,7 +57,12 @@ def _trained(config: RunConfig) -> Recorded:
 @pytest.mark.usefixtures("without_kernels")
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"gradient_checkpointing": "on"}, {"precision": "bf16"}, {"lora_rank": 4}],
+    [
+        {},
+        pytest.param({"gradient_checkpointing": "on"}, marks=pytest.mark.slow),
+        pytest.param({"precision": "bf16"}, marks=pytest.mark.slow),
+        {"lora_rank": 4},
+    ],
     ids=str,
 )
 def test_losses_and_weights_are_the_plain_runs(changes: dict[str, Any]) -> None:
@@ -71,7 +76,7 @@ def test_losses_and_weights_are_the_plain_runs(changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("without_kernels")
-@pytest.mark.parametrize("samples", [12, 14])
+@pytest.mark.parametrize("samples", [pytest.param(12, marks=pytest.mark.slow), 14])
 def test_a_smaller_last_batch_is_not_compiled_for_again(samples: int) -> None:
     _trained(COMPILED.with_values(samples=samples))
     assert _graphs() == 1

@@ -68,6 +68,7 @@ def test_what_is_killed_leaves_nothing_behind(parent: subprocess.Popen[str], tmp
     assert "resource_tracker" not in parent.stderr.read()
 
 
+@pytest.mark.slow  # end_to_end/test_quitting sends them to a whole program
 def test_signals_to_the_group_are_left_to_the_parent(parent: subprocess.Popen[str]) -> None:
     for child in psutil.Process(parent.pid).children(recursive=True):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):

@@ -130,11 +130,13 @@ SAVES: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "flash": ({"precision": "bf16", "attention": "eager"}, {"precision": "bf16", "attention": "flash"}),
     "a shorter sequence": ({}, {"seq_len": 32}),
 }
+_QUICK = {"a smaller batch, accumulated", "checkpointing", "bf16", "SGD", "LoRA", "no matrix of attention"}
+"""One of batch, layers, precision, optimizer, weights and attention."""
 _OF_THE_OPTIMIZER = {"no foreach", "SGD", "Adafactor", "8-bit AdamW", "in backward", "LoRA"}
 """They show where weights, not activations, are what is large."""
 
 
-@pytest.mark.parametrize("name", SAVES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in _QUICK else pytest.mark.slow) for n in SAVES])
 def test_the_forecast_and_the_virtual_gpu_show_the_saving(name: str, tmp_path: Path) -> None:
     before, after = SAVES[name]
     small: dict[str, Any] = {"batch_size": 2, "samples": 4, "seq_len": 16} if name in _OF_THE_OPTIMIZER else {}
@@ -169,6 +171,7 @@ def _peaks(config: RunConfig) -> tuple[int, int]:
     return done.peak_allocated, Forecaster().forecast(config, find("a100-40gb")).peak_allocated
 
 
+@pytest.mark.slow
 def test_less_padding_takes_less_memory(tmp_path: Path) -> None:
     peaks, file = [], write_reviews(tmp_path / "reviews.csv", 20)
     for padding in ("max_length", "longest"):

@@ -306,7 +306,7 @@ def questions(config: RunConfig) -> list[tuple[int, str]]:
     return found
 
 
-@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.parametrize("weights", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_run_is_stopped_wherever_it_is_while_it_loads(weights: bool, tmp_path: Path) -> None:
     """It ends at the question that is answered so, and at no later one."""
     folder = model_folder(tmp_path, "bert")

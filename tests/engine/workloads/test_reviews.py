@@ -152,6 +152,7 @@ os.write(int(sys.argv[2]), digest.encode())
 """
 
 
+@pytest.mark.slow
 def test_processes_agree_print_nothing_and_write_only_into_the_cache(reviews: Path, tmp_path: Path) -> None:
     digests = []
     for hash_seed, threads in (("1", "1"), ("2", "2")):

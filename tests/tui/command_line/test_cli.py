@@ -519,6 +519,7 @@ SMALL = ("--model", "bert-tiny", "--device", "cpu", "--samples", "16", "--seq-le
 LONG = (*SMALL, "--epochs", "10000")
 
 
+@pytest.mark.slow  # end_to_end/test_app presses it in a terminal
 def test_ctrl_c_ends_the_run_after_its_micro_step_and_keeps_the_row() -> None:
     process = _traintop("run", *LONG, "--json")
     assert process.stdout is not None
@@ -567,6 +568,7 @@ def test_closed_streams_do_not_put_output_into_files(closed: int) -> None:
         assert history.runs() == []
 
 
+@pytest.mark.slow
 def test_a_refusal_after_loading_exits_2_and_leaves_no_row() -> None:
     process = _traintop("run", "--device", "cpu", "--precision", "tf32", "--json")
     out, err = process.communicate()

@@ -29,7 +29,7 @@ CASES: dict[str, dict[str, Any]] = {
     "fp16": {"weights": "fp16", "batch_size": 2},
     "a long answer": {"model": "llama-tiny", "batch_size": 4, "max_new_tokens": 120},
 }
-QUICK = {"gpt2-tiny dynamic × 1", "llama-tiny static × 4", "gpt2-tiny int8", "t5-small dynamic", "gpt2-tiny off × 4"}
+QUICK = {"gpt2-tiny dynamic × 1", "llama-tiny static × 4", "gpt2-tiny int8", "gpt2-tiny off × 4"}
 
 
 @pytest.fixture(scope="module")

@@ -139,6 +139,7 @@ def test_a_prompt_beyond_the_positions_is_refused_as_the_run_does(forecaster: Fo
         foretold(forecaster, model="bert-tiny")
 
 
+@pytest.mark.slow  # the same proposals as in test_proposals, over many forecasts
 def test_what_would_fit_instead_is_for_answers(forecaster: Forecaster) -> None:
     config = config_of(device="auto", model="gpt2", batch_size=64, prompt_len=512, vram_limit=1800)
 

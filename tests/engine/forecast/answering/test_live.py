@@ -30,6 +30,8 @@ CASES: dict[str, dict[str, Any]] = {
     "one token": {"max_new_tokens": 1},
     "classifier": {"model": "bert-tiny", "task": "classification", "batch_size": 4, "requests": 4},
 }
+SLOW = {"off", "int8", "grouped heads", "sampled", "draft", "one token"}
+"""What `test_against_virtual` has too, or what differs from another of these in little."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def forecaster() -> Forecaster:
     return Forecaster()
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow if c in SLOW else []) for c in CASES])
 def test_forecast_is_what_a_virtual_gpu_accounts_for(case: str, forecaster: Forecaster) -> None:
     knobs = {"device": f"virtual:{P4}", "prompt_len": 40, "max_new_tokens": 24, **CASES[case]}
     config = config_of(**knobs)

@@ -13,8 +13,8 @@ from engine.contract.config import Value
 from tests.engine.training.saving.killed_runs import MOMENTS, Ended, Runs
 from tests.engine.training.saving.whole_runs import small
 
-QUICK = {"in an evaluation": 1, "when the state is written": 2}
-"""Moment -> kind."""
+QUICK = {"in an evaluation": 1}
+"""Moment -> kind. The others are slow: each imports PyTorch once more."""
 WITHOUT_A_CHECKPOINT = ("before the first checkpoint",)
 KINDS: tuple[tuple[str, dict[str, Value]], ...] = (
     ("bert", {}),
