@@ -84,12 +84,22 @@ def find(name: str, run: Callable[[int], RunRecord | None], kept: Kept | None) -
     trained = kept.trained if kept is not None and kept.record.run_id == number else None
     folder = None if trained is not None else _folder(record)
     if trained is None and folder is None:
-        raise ConfigError(
-            "model",
-            f"{flag}: the model of run {number} is gone: it is kept until the next training begins, and for good where "
-            "the run has an --output-dir: train again with one.",
-        )
+        raise ConfigError("model", f"{flag}: {_gone(record)}")
     return OwnModel(name=name, run_id=number, trained_on=record.config, trained=trained, folder=folder)
+
+
+def _gone(record: RunRecord) -> str:
+    """Why there is no model, and what to do."""
+    folder = record.config.output_dir
+    if folder is not None:
+        return (
+            f"the model of run {record.run_id} is not in its output folder {folder!r} here: start traintop where that "
+            "run was started, or give the folder itself as --model."
+        )
+    return (
+        f"the model of run {record.run_id} is gone: it is kept until the next training begins, and for good where "
+        "the run has an --output-dir: train again with one."
+    )
 
 
 def _folder(record: RunRecord) -> Path | None:
