@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -90,12 +91,12 @@ def find(name: str, run: Callable[[int], RunRecord | None], kept: Kept | None) -
 
 def _gone(record: RunRecord) -> str:
     """Why there is no model, and what to do."""
-    folder = record.config.output_dir
-    if folder is not None:
-        return (
-            f"the model of run {record.run_id} is not in its output folder {folder!r} here: start traintop where that "
-            "run was started, or give the folder itself as --model."
-        )
+    with suppress(ConfigError):
+        if folder := places.output_folder(record.config, record.run_id):
+            return (
+                f"the model of run {record.run_id} is not in {folder}: it was moved or never written, or traintop was "
+                "started in another folder. Give the model's own folder as --model, or train again."
+            )
     return (
         f"the model of run {record.run_id} is gone: it is kept until the next training begins, and for good where "
         "the run has an --output-dir: train again with one."
