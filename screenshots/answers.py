@@ -10,7 +10,7 @@ QUESTION = "Write as a question: Nora buys a red scarf in Lisbon."
 
 
 async def draw(size: Size, home: Path) -> None:
-    """All scenes at one size; the history in `home` begins with the model that is asked, and is given it by the first."""
+    """All scenes at one size. The model that is asked is the first run in `home`: the first size trains it."""
     from engine.contract.by_job import defaults_of
     from engine.contract.config import RunConfig
     from engine.contract.knob import ANSWER

@@ -18,7 +18,7 @@ GROUPS = ("cards", "training", "script", "answers")
 
 
 def main(groups: list[str]) -> int:
-    """Every group at every size: answers over one history, as their model takes minutes, all else in homes of its own."""
+    """Every group at every size: answers over one history, as their model takes minutes; all else each in a new one."""
     sys.path.insert(0, str(ROOT))
     os.chdir(ROOT)  # the command of the script's scenes is that of the README
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

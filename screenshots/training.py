@@ -1,4 +1,4 @@
-"""Runs that train: live, pending, compared, explained, out of memory, on two GPUs, on a projector."""
+"""Runs that train: live, explained, out of memory, on two GPUs, on a projector."""
 
 from __future__ import annotations
 
@@ -24,13 +24,8 @@ async def draw(size: Size, home: Path) -> None:
         await stage.press("r")
         await stage.under_way(18)
         await stage.save("training")
-        await stage.press("b")
-        await stage.forecast()
-        await stage.save("pending")
         await stage.finished(2)
-        await stage.press("u", "tab", "home", "space", "down")
-        await stage.save("compare")
-        await stage.press("shift+tab")
+        await stage.press("tab", "home", "space", "shift+tab")
         state.editor.select("gradient_checkpointing")
         await stage.press("e")
         await stage.dialog()
@@ -41,10 +36,7 @@ async def draw(size: Size, home: Path) -> None:
         await stage.press("r", "r")  # the forecast asks first
         await stage.finished(3)
         await stage.save("out-of-memory")
-        await stage.press("h")
-        await stage.dialog()
-        await stage.save("what-fits")
-        await stage.press("escape", "u", "V", "b")
+        await stage.press("u", "V", "b")
         await stage.forecast()
         await stage.until(lambda: "forecast" in state.view.caption)
         await stage.save("presenter")

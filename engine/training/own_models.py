@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -84,12 +85,22 @@ def find(name: str, run: Callable[[int], RunRecord | None], kept: Kept | None) -
     trained = kept.trained if kept is not None and kept.record.run_id == number else None
     folder = None if trained is not None else _folder(record)
     if trained is None and folder is None:
-        raise ConfigError(
-            "model",
-            f"{flag}: the model of run {number} is gone: it is kept until the next training begins, and for good where "
-            "the run has an --output-dir: train again with one.",
-        )
+        raise ConfigError("model", f"{flag}: {_gone(record)}")
     return OwnModel(name=name, run_id=number, trained_on=record.config, trained=trained, folder=folder)
+
+
+def _gone(record: RunRecord) -> str:
+    """Why there is no model, and what to do."""
+    with suppress(ConfigError):
+        if folder := places.output_folder(record.config, record.run_id):
+            return (
+                f"the model of run {record.run_id} is not in {folder}: it was moved or never written, or traintop was "
+                "started in another folder. Give the model's own folder as --model, or train again."
+            )
+    return (
+        f"the model of run {record.run_id} is gone: it is kept until the next training begins, and for good where "
+        "the run has an --output-dir: train again with one."
+    )
 
 
 def _folder(record: RunRecord) -> Path | None:

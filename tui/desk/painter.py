@@ -44,8 +44,9 @@ class Painter:
     def paint(self, *, answer_alone: bool = False) -> None:
         """Show the state in all panes, or in that of the answer, which leaves the others still to be painted."""
         main = self.main
+        # an app that is being left takes its panes away first;
         # under a dialog every changed cell would make Textual repaint the dialog over it
-        if main is None or self._app.screen is not main:
+        if main is None or not self._app.is_running or self._app.screen is not main:
             return
         self._owed = self.link.behind
         if self._owed:

@@ -131,8 +131,9 @@ class ResultsPane(Pane, can_focus=True):
         marks = " ".join(sentences(row))
         role = OUTCOME_ROLES[row.outcome] if row.message else "warn" if marks else "muted"
         told = row.message or self._deltas.sentence(row, state.base)
-        text = f"{told} {marks}" if told else f"{marks} {described(row)}"
-        text = text.strip()
+        if told and marks:
+            told += " " if told.endswith(".") else ". "
+        text = f"{told}{marks}" if told else f"{marks} {described(row)}".strip()
         written = state.table.notes.get(row.run_id, "")
         text = f"run {row.run_id}: {f'“{written}” · ' if written else ''}{text}"
         return [[(" ", "text"), (line, role)] for line in wrap(text, width, limit)]

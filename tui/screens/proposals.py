@@ -30,7 +30,8 @@ class ProposalsScreen(Dialog[RunConfig]):
     def compose(self) -> ComposeResult:
         """One line for every proposal, with its forecast."""
         width = max(len(proposal.label) for proposal in self._answer.proposals)
-        with Vertical(classes="dialog"):
+        lines = [_line(proposal, width) for proposal in self._answer.proposals]
+        with Vertical(classes="dialog -wide" if max(map(len, lines)) > _NARROW else "dialog"):
             instead = f"run {self._answer.run_id}" if self._answer.run_id else "the next run"
             yield Static(f"Instead of {instead}, these fit", classes="heading", markup=False)
             made = [proposal.forecast for proposal in self._answer.proposals]
@@ -38,13 +39,15 @@ class ProposalsScreen(Dialog[RunConfig]):
             if any(_writes(each) for each in made):
                 whose = _TOKENS
             yield Static(f"Enter sets the knobs of the next run. {whose}", classes="why", markup=False)
-            yield OptionList(*(Option(_line(proposal, width)) for proposal in self._answer.proposals), markup=False)
+            yield OptionList(*map(Option, lines), markup=False)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Take the proposal under the cursor."""
         self.dismiss(self._answer.proposals[event.option_index].config)
 
 
+_NARROW = 64
+"""Columns of a line that a dialog of the usual width has room for."""
 _WHOSE = "Forecasts: used memory, the card's samples/s."
 _TOKENS = "Forecasts: used memory, the card's tokens/s."
 _PER_GPU = "Forecasts: used memory per GPU, samples/s of all together."

@@ -88,6 +88,8 @@ def test_what_was_trained_answers_from_memory_and_from_its_folder(tmp_path: Path
         if more:
             wrong = refusal(do(session, TRAINING.with_values(model=folder)))
             assert wrong.endswith("is what LoRA trained, which can be asked but not trained on with: give its base.")
+        (tmp_path / "out-1").rename(tmp_path / "elsewhere")
+        assert f"the model of run 1 is not in {folder}: " in refusal(do(session, ask))
         assert session.close(60)
 
 
