@@ -242,10 +242,10 @@ def train():
         print(repr(loss.item()), flush=True)
         go.set(), come.wait(), come.clear()
 go, come = threading.Event(), threading.Event()
+other = nn.Linear(32, 1)  # another, smaller one, between each two updates of the first; both draw from one generator
+smaller = torch.optim.SGD(other.parameters(), lr=0.1)
 thread = threading.Thread(target=train)
 thread.start()
-other = nn.Linear(32, 1)  # another, smaller one, between each two updates of the first
-smaller = torch.optim.SGD(other.parameters(), lr=0.1)
 for _ in range(5):
     go.wait(), go.clear()
     other(data.tensors[0][:7]).mean().backward()
