@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import shutil
 import tempfile
@@ -65,16 +64,6 @@ class Page:
         """What a script evaluates to."""
         answer = await self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         return answer["result"].get("value")
-
-    async def press(self, key: str, code: int) -> None:
-        """Press a key that is no character, by its name and its Windows code."""
-        for kind in ("rawKeyDown", "keyUp"):
-            await self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
-
-    async def picture(self) -> bytes:
-        """The page as PNG."""
-        answer = await self.call("Page.captureScreenshot", format="png")
-        return base64.b64decode(answer["data"])
 
 
 @asynccontextmanager
