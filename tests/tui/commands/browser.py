@@ -65,11 +65,6 @@ class Page:
         answer = await self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         return answer["result"].get("value")
 
-    async def press(self, key: str, code: int) -> None:
-        """Press a key that is no character, by its name and its Windows code."""
-        for kind in ("rawKeyDown", "keyUp"):
-            await self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
-
 
 @asynccontextmanager
 async def open_page(url: str, width: int = 1280, height: int = 800) -> AsyncIterator[Page]:
