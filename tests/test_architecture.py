@@ -8,7 +8,7 @@ import os
 import pkgutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -95,11 +95,11 @@ def test_a_command_that_neither_draws_nor_trains_imports_neither(words: list[str
     assert not set(done.stdout.splitlines()[-1].split()) & (HEAVY | {"textual"})
 
 
-def _calls(path: Path) -> Iterator[tuple[str, int]]:
+@cache
+def _calls(path: Path) -> list[tuple[str, int]]:
     """Every call in a file: the dotted name of what is called, and its line."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node.lineno
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path)))
+    return [(ast.unparse(node.func), node.lineno) for node in nodes if isinstance(node, ast.Call)]
 
 
 def _callers(*endings: str) -> set[str]:
