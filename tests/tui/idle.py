@@ -36,7 +36,11 @@ def _does_now_what_timers_would_do(app: App[object]) -> bool:
     waits = screen._layout_required or screen._dirty_widgets or screen._repaint_required or screen._callbacks
     if app._batch_count or not screen.is_current or not waits:
         return False
-    screen._on_timer_update()
+    with screen._context():
+        try:
+            screen._on_timer_update()
+        except Exception as error:  # a timer hands it to the app
+            app._handle_exception(error)
     return True
 
 

@@ -235,7 +235,8 @@ def test_only_the_newest_knowledge_counts() -> None:
 
 
 def test_while_no_script_runs_on_the_cpu_the_apps_own_memory_is_not_shown_as_its() -> None:
-    state = shown(ready(CPU))
+    state = State(editor=KnobEditor(fake_scripts.LOOP))
+    fold(state, ready(CPU))
     memory = Memory(used=400 * MIB, peak_used=410 * MIB, total=16_000 * MIB)
     fold(state, Sampled(run_id=1, t=None, gpu=None, host=HostSample(), memory=memory))
     assert state.memory.used == 400 * MIB
