@@ -44,7 +44,7 @@ def named_plan(
     """The plan of a name in `NAMED` at a scale of `SCALES`.
 
     `given` names the knobs whose values in `base` win over the plan's sizes (but not over what a row is about); of
-    experiments with answers, so does a model that a run trained, `run:N` or its folder.
+    experiments with answers, so does a model that a run trained, `run:N` or its folder, with the one that guesses.
     `memory_total`, in bytes, is that of the device that is there, where it is a CUDA GPU. Combinations that make no
     sense are there as skipped runs. Raises `ConfigError` on another name or scale, or on sizes that cannot be.
     """
@@ -68,7 +68,7 @@ def named_plan(
     if scale == "short":
         values |= plan.short
     if base.answers and is_trained_here(base.model):
-        values |= {"model": base.model, "task": base.task}
+        values |= {"model": base.model, "task": base.task, "draft_model": base.draft_model}
     if name == "bert-large":
         values |= _as_on_the_card(memory_total)
     if on_virtual:

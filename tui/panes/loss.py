@@ -33,7 +33,7 @@ class LossPane(PlotPane):
         if height > 1:
             return super().lines(state, width, height)
         chart = width // 3
-        label = "loss" if state.answer is None else "latency"
+        label = "loss" if state.scores is None else "latency"
         return [compact(label, _numbers(state, width - chart - 13), self._chart(state, chart, 1), width, chart)]
 
     def body(self, state: State, width: int, height: int) -> list[Line]:

@@ -33,8 +33,7 @@ class SpeedPane(PlotPane):
         if height > 1:
             return super().lines(state, width, height)
         chart = width // 3
-        answer = state.answer
-        label = "samples/s" if answer is None or answer.scores else "tokens/s"
+        label = "tokens/s" if state.scores is False else "samples/s"
         label = "updates/s" if of_updates(state.run) is not None else label
         label = f"{CPU} /s" if _is_cpus(state) else label
         return [compact(label, _numbers(state, width - chart - 13), self._chart(state, chart, 1), width, chart)]

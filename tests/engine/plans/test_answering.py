@@ -95,6 +95,12 @@ def test_a_model_that_was_trained_here_is_asked_whatever_the_scale() -> None:
     assert given.runs[0].config.model == "llama-3.2-3b"
 
 
+def test_the_model_that_guesses_for_it_is_asked_too() -> None:
+    plan = named_plan("three-ideas", ASKED.with_values(speculate="draft", draft_model="run:3"), "small")
+    [draft] = [run for run in plan.runs if run.label == "draft model"]
+    assert (draft.skip, draft.config.speculate, draft.config.draft_model) == (None, "draft", "run:3")
+
+
 def test_guesses_are_for_text_where_the_model_knows_some() -> None:
     plan = named_plan("three-ideas", ASKED, "small")
     rows = {run.label: run.config for run in plan.runs}

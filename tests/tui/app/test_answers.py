@@ -70,6 +70,9 @@ async def test_before_a_run_the_panes_are_those_of_its_job(config: RunConfig, sp
     async with stage((120, 40), [], config=config) as s:
         assert speed in s.line("Utilization")
         assert latency in s.line("Where the time goes")
+    async with stage((80, 24), [], config=config) as s:
+        assert f"{speed.lower()} " in s.text
+        assert f"{latency.split()[0].lower()} " in s.text
 
 
 async def test_the_panes_are_those_of_the_run_that_is_shown() -> None:
