@@ -18,7 +18,7 @@ from tui.commands.serve import command
 OTHERS = ("engine", "config", "tests", "utils", "queue", "random", "typing_extensions", "datasets")
 """What a person may have beside a training script. (A `tui.py` there is what `python -m tui.cli` finds first.)"""
 AS_MODULE = (sys.executable, "-m", "tui.cli")
-SCRIPT = "import sys\nfrom tui.cli import main\nsys.exit(main())\n"
+SCRIPT = "import sys\nfrom tui.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
 WORKER = ("--dataloader-num-workers", "1")
 
 
