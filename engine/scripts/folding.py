@@ -97,6 +97,11 @@ class _Together:
         """Whether nobody of them is left."""
         return all(each.is_gone for each in self.members.values())
 
+    def wants(self, process: Process) -> bool:
+        """Whether it is a rank that was not heard yet: all that another one said may be read before it."""
+        is_missing = process.hello.rank is not None and process.rank not in self.members
+        return is_missing and len(self.members) < self.size
+
 
 class Folding:
     """Of one run. Takes what was heard, in its order; for one thread."""
@@ -249,7 +254,7 @@ class Folding:
     def _joins(self, process: Process) -> bool:
         """Whether it is one of those that are followed; it may be the first."""
         together = self._together
-        if together is None or together.is_over:
+        if together is None or (together.is_over and not together.wants(process)):
             size = process.hello.local_size if process.hello.rank is not None else 1
             self._together = _Together(size, self.update, self._now() if self.update else 0.0, {process.rank: process})
             self._learn(n_processes=max(size, self._known.n_processes or 0))

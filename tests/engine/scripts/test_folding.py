@@ -141,6 +141,16 @@ def test_a_rank_that_is_gone_keeps_nobody_waiting(told: Told) -> None:
     assert told.folding.lost.rank == 1
 
 
+def test_a_rank_that_is_read_after_the_other_has_ended_trains_with_it(told: Told) -> None:
+    for number, rank in ((1, 0), (2, 1)):
+        told.by(number, _hello(rank, 2), MODEL, updates(1, 5), {"kind": "end", "updates": 5}, None)
+    assert [update for update, _ in told.updates()] == [1, 2, 3, 4, 5]
+    assert told.of(ScriptKnown)[-1].n_processes == 2
+    told.by(3, _hello(0, 2), MODEL, updates(1, 1))
+    told.by(4, _hello(1, 2), MODEL, updates(1, 1))
+    assert told.updates()[-1][0] == 6  # of a second training
+
+
 def test_who_ends_in_its_own_way_is_not_lost_nor_who_ends_with_it(told: Told) -> None:
     for number, rank in ((1, 0), (2, 1)):
         told.by(number, _hello(rank, 2), MODEL, updates(1, 1))
