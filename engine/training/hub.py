@@ -38,7 +38,12 @@ class Hub:
         return self._reachable if self._answered.is_set() else None
 
     def reachable(self) -> bool:
-        """True when the hub answered. Whoever asks waits for `probe`, until the deadline of the first who asked."""
+        """True when the hub answered. Whoever asks waits for `probe`, until the deadline of the first who asked.
+
+        Nobody waits where the environment has switched it off.
+        """
+        if not self._answered.is_set() and _switched_off():
+            return False
         with self._lock:
             if self._patience_ends is None:
                 self._patience_ends = time.monotonic() + DEADLINE_S

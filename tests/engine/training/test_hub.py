@@ -64,6 +64,7 @@ def test_switched_off_is_not_asked(server: tuple[str, list[str]], monkeypatch: p
 
 
 def test_a_silent_hub_costs_the_deadline_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE")
     waits: list[float] = []
 
     class Silent(threading.Event):
@@ -78,6 +79,9 @@ def test_a_silent_hub_costs_the_deadline_once(monkeypatch: pytest.MonkeyPatch) -
     assert not hub.reachable()
     assert not hub.reachable()
     assert waits == [hub_module.DEADLINE_S, 0]
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert not hub.reachable()
+    assert len(waits) == 2  # nobody waits for one that is switched off
 
 
 def test_who_asks_while_another_waits_gets_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
