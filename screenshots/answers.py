@@ -12,25 +12,13 @@ QUESTION = "Write as a question: Nora buys a red scarf in Lisbon."
 async def draw(size: Size, home: Path) -> None:
     """All scenes at one size. The model that is asked is the first run in `home`: the first size trains it."""
     from engine.contract.by_job import defaults_of
-    from engine.contract.config import RunConfig
     from engine.contract.knob import ANSWER
     from engine.history.history import History
+    from tests.benchmarks.answering_bench import TRAINING
 
     with History(home / "history.sqlite3") as history:
         is_taught = bool(history.runs())
-    taught = RunConfig(
-        model="llama-mini",
-        task="causal-lm",
-        workload="instructions",
-        device="cpu",
-        batch_size=8,
-        samples=28_000,
-        seq_len=128,
-        padding="bucketed",
-        learning_rate=8e-3,
-        warmup_steps=0.05,
-        output_dir=str(home / "small"),
-    )
+    taught = TRAINING.with_values(output_dir=str(home / "small"))
     asked = defaults_of(ANSWER).with_values(
         model="run:1", device="cpu", prompts="repeating", requests=6, max_new_tokens=64, kv_cache="off"
     )
