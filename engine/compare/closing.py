@@ -17,7 +17,7 @@ from engine.contract.knob import shown
 from engine.contract.marks import why_no_verdict
 from engine.contract.numbers import n_of, number, signed
 from engine.contract.records import Outcome, RunRecord
-from engine.contract.text import one_line
+from engine.contract.text import enumerated, one_line
 from engine.gpus.units import to_mib
 from engine.plans.lecture import TABLES, LectureRow, rows_of
 from engine.plans.named import STACK_OF_2023
@@ -106,7 +106,7 @@ def _batch_size(sides: list[_Side]) -> str | None:
     one, eight = (_lecture("batch-size", batch_size=size) for size in (1, 8))
     saw = f"{_percent(one.samples_per_s, eight.samples_per_s)}, {_percent(one.memory_mib, eight.memory_mib)}"
     sizes = f"{first.run.config.batch_size} → {last.run.config.batch_size}"
-    return f"batch size {sizes}: {_list(parts)}; the lecture, 1 → 8, saw {saw}, and 9 was out of memory"
+    return f"batch size {sizes}: {enumerated(parts)}; the lecture, 1 → 8, saw {saw}, and 9 was out of memory"
 
 
 def _accumulation(sides: list[_Side]) -> str | None:
@@ -177,7 +177,7 @@ def _bert_large(sides: list[_Side]) -> str | None:
     solved = [_fitting(side) for side in dict.fromkeys([*plain[:1], widest])]
     return (
         f"batch 1 under the lecture's PyTorch 2.0: {end} ({need}), as the lecture's run was in the optimizer; "
-        f"today {_list(solved)}"
+        f"today {enumerated(solved)}"
     )
 
 
@@ -333,8 +333,3 @@ def _speeds(side: _Side, other: _Side) -> tuple[float, float] | None:
 
 def _percent(before: float | None, after: float | None) -> str:
     return f"{signed(100 * (after / before - 1) if before and after is not None else None)} %"
-
-
-def _list(parts: list[str]) -> str:
-    """`a, b and c`."""
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

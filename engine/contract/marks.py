@@ -12,6 +12,7 @@ from engine.contract.conditions import Neighbour, Slowdown
 from engine.contract.host_load import busy_share, is_busy, taken
 from engine.contract.numbers import mib, of_hundred, percent
 from engine.contract.records import RunRecord
+from engine.contract.text import enumerated
 
 _NAMED = 3
 _COMMAND = 60
@@ -87,7 +88,7 @@ def in_words(neighbours: Sequence[Neighbour]) -> str:
     names = [_named(each) for each in neighbours[:_NAMED]]
     if more := len(neighbours) - len(names):
         names.append(f"{more} more")
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else "nobody"
+    return enumerated(names) or "nobody"
 
 
 def _named(neighbour: Neighbour) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from engine.contract.cards import CardProcess
 from engine.contract.numbers import mib
+from engine.contract.text import enumerated
 
 _NAMED = 3
 
@@ -17,7 +18,7 @@ def who(processes: Sequence[CardProcess]) -> str:
     names = [_named(process) for process in ordered[:_NAMED]]
     if more := len(ordered) - len(names):
         names.append(f"{more} more")
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else "nobody"
+    return enumerated(names) or "nobody"
 
 
 def _named(process: CardProcess) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # Controls (but not tab and newline), bidi marks and overrides, zero-width and other invisible characters, tags, halves
 # of surrogate pairs: a terminal, a web page or TeX would obey or hide them. Variation selectors are text: they choose
@@ -39,6 +39,11 @@ def first_line(error: BaseException) -> str:
 def counted(names: Iterable[str]) -> str:
     """Things by their names, as people count them: `2 × Tesla P4`, `Tesla P4, 2 × Tesla T4`."""
     return ", ".join(f"{n} × {name}" if n > 1 else name for name, n in Counter(names).items())
+
+
+def enumerated(parts: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def columns_of(text: str) -> int:

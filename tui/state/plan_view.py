@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from engine.contract.config import RunConfig
 from engine.contract.events import PlanFinished, PlanProgress, PlanStarted
 from engine.contract.numbers import UNKNOWN, n_of
+from engine.contract.text import enumerated
 from tui.drawing.text import clean
 from tui.state.knobs import describe
 
@@ -87,6 +88,4 @@ def _failed(plan: PlanView | None) -> str:
     """`; run 3, 4 and 6 failed`, and where they say why; empty where none did."""
     if plan is None or not plan.failed:
         return ""
-    numbers = [str(number) for number in plan.failed]
-    named = " and ".join(filter(None, (", ".join(numbers[:-1]), numbers[-1])))
-    return f"; run {named} failed: Enter in the results says why"
+    return f"; run {enumerated(list(map(str, plan.failed)))} failed: Enter in the results says why"
